@@ -1,0 +1,79 @@
+"""Every error a user can meet: one class for each thing the user can do about it, one exit code each.
+
+`message` says what is wrong, with the value in it; `hint` says what to do, with commands in backticks
+that work when pasted. Only `envbuilder.cli` turns them into output and an exit code.
+"""
+
+from collections.abc import Sequence
+
+
+class EnvbuilderError(Exception):
+    """Base of all errors that are the user's or the world's, never a bug. `problems` lists further lines."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.problems = tuple(problems)
+
+
+class UsageError(EnvbuilderError):
+    """The request itself is malformed: a value, a name or a key that cannot mean anything."""
+
+    exit_code = 2
+
+
+class CatalogError(EnvbuilderError):
+    """The facts or the policy cannot be read; the message names file, row and field."""
+
+    exit_code = 3
+
+
+class NoStackError(EnvbuilderError):
+    """No stack fits a well-formed request. Carries the minimal conflict for `resolve --json`."""
+
+    exit_code = 4
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        conflict: Sequence[tuple[str, str]] = (),
+        reasons: Sequence[str] = (),
+        suggestions: Sequence[str] = (),
+    ) -> None:
+        hint = "try " + " or ".join(f"`{command}`" for command in suggestions) if suggestions else ""
+        super().__init__(message, hint=hint, problems=reasons)
+        self.conflict = tuple(conflict)
+        self.reasons = tuple(reasons)
+        self.suggestions = tuple(suggestions)
+
+
+class LockError(EnvbuilderError):
+    """A lock cannot be made, read or trusted."""
+
+    exit_code = 5
+
+
+class EngineError(EnvbuilderError):
+    """The container engine, the build or the network under it failed; `log` is the full log's path, if any."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = (), log: str = "") -> None:
+        super().__init__(message, hint=hint, problems=problems)
+        self.log = log
+
+
+class AcceptanceError(EnvbuilderError):
+    """The image was built and did not pass; it keeps its digest and gets no tag."""
+
+    exit_code = 7
+
+
+class Interrupted(EnvbuilderError):  # noqa: N818  (an interruption is not an error of anybody's)
+    """Ctrl-C or SIGTERM: everything that was started has been ended and removed."""
+
+    exit_code = 130

@@ -1,0 +1,281 @@
+"""Stack → Lock: every wheel with its hash, resolved by uv as the index stood on the stack's `as_of` day.
+
+uv does the resolving (`uv pip compile --format pylock.toml`), `packaging` picks the one wheel per package that the
+image will install. What comes out holds no URL, so it is as good with a mirror as with the index it came from.
+"""
+
+import re
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from packaging import tags
+from packaging.markers import Environment, default_environment
+from packaging.pylock import PackageWheel, Pylock, PylockSelectError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from envbuilder import wire
+from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
+from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
+from envbuilder.process import Completed
+
+FILE = "envbuilder.lock"
+TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
+_NVIDIA_PREFIXES = ("nvidia-", "cuda-")
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
+_NETWORK_SIGNS = (
+    "Request failed",
+    "error sending request",
+    "dns error",
+    "invalid peer certificate",
+    "timed out",
+)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uv:
+    """How to call uv: its path, what starts it, and the index to ask (None: uv's own default)."""
+
+    program: str
+    run: Callable[[Sequence[str]], Completed]
+    index_url: str | None = None
+
+
+def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
+    """The one command that decides which versions are locked; everything it depends on is in it."""
+    argv = [
+        uv.program, "pip", "compile", str(folder / "requirements.in"),
+        "--output-file", str(folder / "pylock.toml"), "--format", "pylock.toml",
+        "--no-config", "--no-header", "--quiet",
+        "--python", sys.executable, "--python-version", str(stack.python),
+        "--python-platform", _uv_platform(stack),
+        "--only-binary", ":all:", "--exclude-newer", stack.as_of.isoformat(),
+        "--excludes", str(folder / "excludes.txt"),
+        "--index-strategy", "first-index", "--keyring-provider", "disabled",
+    ]  # fmt: skip
+    return argv + (["--default-index", uv.index_url] if uv.index_url else [])
+
+
+def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = None) -> Lock:
+    """Resolve and pin the whole stack.
+
+    Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
+    index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
+    """
+    answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
+    if isinstance(answer, str):
+        raise _refusal(uv, stack, answer)
+    lock = Lock(
+        schema=SCHEMA,
+        catalog=catalog,
+        stack=stack,
+        base_digest=base_digest,
+        wheels=select_wheels(answer, stack),
+    )
+    problems = list(find_problems(lock))
+    if problems:
+        raise LockError("the resolved wheels do not make the stack that was asked for", problems=problems)
+    return lock
+
+
+def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, Any] | str:
+    """uv's answer: the parsed pylock document, or what it said on stderr when it found none."""
+    with tempfile.TemporaryDirectory(prefix="envbuilder-lock-") as name:
+        folder = Path(name)
+        (folder / "requirements.in").write_text("".join(f"{line}\n" for line in requirements))
+        (folder / "excludes.txt").write_text("".join(f"{line}\n" for line in stack.excluded))
+        done = uv.run(compile_argv(uv, stack, folder))
+        return tomllib.loads((folder / "pylock.toml").read_text()) if done.returncode == 0 else done.stderr
+
+
+def _refusal(uv: Uv, stack: Stack, stderr: str) -> EngineError | LockError | NoStackError:
+    """What uv's failure means for the person who asked."""
+    told = _causes(stderr)
+    if _is_network_failure(stderr):
+        return EngineError(
+            "the package index cannot be reached",
+            problems=told,
+            hint="check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)",
+        )
+    if not stack.extras or isinstance(_compile(uv, stack, stack.requirements), str):
+        return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=told)
+    culprits = _culprits(uv, stack)
+    return NoStackError(
+        f"{' and '.join(culprits)} cannot be installed beside torch {stack.torch} for CUDA {stack.cuda_line}",
+        conflict=[("package", line) for line in culprits],
+        reasons=[*told, f"packages are resolved as of {stack.as_of}, and nothing moves the torch family"],
+        suggestions=_unpinned(uv, stack, culprits),
+    )
+
+
+def _culprits(uv: Uv, stack: Stack) -> list[str]:
+    """A smallest set of the user's packages that clashes: drop any one of it and the rest resolves."""
+    needed = list(stack.extras)
+    for line in stack.extras:
+        fewer = [other for other in needed if other != line]
+        if isinstance(_compile(uv, stack, [*stack.requirements, *fewer]), str):
+            needed = fewer
+    return needed
+
+
+def _unpinned(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
+    """The command with the culprits' version bounds dropped, if that resolves."""
+    names = [_bare(line) for line in culprits]
+    kept = [line for line in stack.extras if line not in culprits]
+    if names == list(culprits) or isinstance(_compile(uv, stack, [*stack.requirements, *kept, *names]), str):
+        names = []
+    packages = "".join(f" --package '{line}'" for line in [*kept, *names])
+    return [f"envbuilder lock --cuda {stack.cuda_line} --python {stack.python}{packages}"]
+
+
+def _bare(line: str) -> str:
+    """`xformers[cuda]==0.0.20` → `xformers[cuda]`."""
+    wanted = Requirement(line)
+    return wanted.name + (f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else "")
+
+
+def _is_network_failure(stderr: str) -> bool:
+    return any(sign in stderr for sign in _NETWORK_SIGNS)
+
+
+def _causes(stderr: str) -> list[str]:
+    """uv's own words, without its prefixes and hints about its own options."""
+    lines = (line.strip() for line in stderr.splitlines())
+    told = (re.sub(r"^(error|cause|×|╰─▶|hint):?\s*", "", line) for line in lines if not line.startswith("hint"))
+    return [line for line in told if line]
+
+
+def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...]:
+    """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
+    order = list(Layer)
+    try:
+        chosen = Pylock.from_dict(document).select(environment=_markers(stack), tags=_tags(stack))
+        wheels = [_wheel(str(package.name), package.version, file) for package, file in chosen]
+    except PylockSelectError as error:
+        raise LockError(f"a locked package has no wheel for {stack.platform}: {error}") from error
+    return tuple(sorted(wheels, key=lambda wheel: (order.index(wheel.layer), wheel.name)))
+
+
+def _wheel(name: str, version: Any, file: object) -> Wheel:
+    if not isinstance(file, PackageWheel) or version is None:
+        raise LockError(f"{name} comes without a wheel", hint="only wheels can be locked; choose another version")
+    if file.size is None or "sha256" not in file.hashes:
+        raise LockError(
+            f"the index gives no size or no sha256 for {file.filename}",
+            hint="use an index that follows PEP 503 and PEP 691, or a mirror of one (`--index-url URL`)",
+        )
+    return Wheel(
+        name=canonicalize_name(name),
+        version=version,
+        file=file.filename,
+        size=file.size,
+        sha256=file.hashes["sha256"],
+        layer=_layer(name),
+    )
+
+
+def _layer(name: str) -> Layer:
+    if name.startswith(_NVIDIA_PREFIXES):
+        return Layer.NVIDIA
+    return Layer.TORCH if name in TORCH_FAMILY else Layer.STACK
+
+
+def _machine(stack: Stack) -> str:
+    return _MACHINES[stack.platform]
+
+
+def _uv_platform(stack: Stack) -> str:
+    newest = min(stack.base.glibc.minor, _UV_GLIBC_MINORS[-1])
+    minor = newest if newest in _UV_GLIBC_MINORS else 17
+    return f"{_machine(stack)}-manylinux_2_{minor}"
+
+
+def _tags(stack: Stack) -> list[tags.Tag]:
+    """What pip inside the image would accept, best first (PEP 425, 600)."""
+    version = (stack.python.major, stack.python.minor)
+    machine = _machine(stack)
+    legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    platforms: list[str] = []
+    for minor in range(stack.base.glibc.minor, 4, -1):
+        platforms.append(f"manylinux_2_{minor}_{machine}")
+        if minor in legacy:
+            platforms.append(f"{legacy[minor]}_{machine}")
+    platforms.append(f"linux_{machine}")
+    interpreter = f"cp{version[0]}{version[1]}"
+    return [
+        *tags.cpython_tags(version, platforms=platforms),
+        *tags.compatible_tags(version, interpreter=interpreter, platforms=platforms),
+    ]
+
+
+def _markers(stack: Stack) -> Environment:
+    """PEP 508 markers as they will be inside the image, not as they are here."""
+    here = cast("dict[str, str]", dict(default_environment()))
+    here |= {
+        "python_version": str(stack.python),
+        "python_full_version": f"{stack.python}.0",
+        "implementation_version": f"{stack.python}.0",
+        "platform_machine": _machine(stack),
+    }
+    return cast("Environment", here)
+
+
+def find_problems(lock: Lock) -> Iterator[str]:
+    """What is wrong with a lock in itself; a good one yields nothing."""
+    if lock.schema != SCHEMA:
+        yield f"it has schema {lock.schema}; this envbuilder reads {SCHEMA}"
+    by_name = {wheel.name: wheel for wheel in lock.wheels}
+    if len(by_name) != len(lock.wheels):
+        yield "a package is locked twice"
+    for wheel in lock.wheels:
+        if not _SHA256.fullmatch(wheel.sha256):
+            yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
+        if not wheel.file.endswith(".whl") or "/" in wheel.file:
+            yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
+    for line in [*lock.stack.requirements, *lock.stack.extras]:
+        wanted = Requirement(line)
+        found = by_name.get(canonicalize_name(wanted.name))
+        if found is None:
+            yield f"{wanted.name} is asked for and not locked"
+        elif not wanted.specifier.contains(found.version, prereleases=True):
+            yield f"{wanted.name} {found.version} is locked; the stack asks for {wanted.specifier}"
+
+
+def parse_lock(text: str, *, source: str) -> Lock:
+    """Read a lock somebody gives us. Raises `UsageError` that names the file and the field at fault."""
+    again = f"make it again: `envbuilder lock --output {source}`"
+    try:
+        lock = wire.loads(text, Lock)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source} is not a lock of envbuilder's: {_named(text, str(error))}", hint=again) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source} cannot be read as a lock: {error}", hint=again) from error
+    problems = list(find_problems(lock))
+    if problems:
+        raise UsageError(f"{source} is damaged", problems=problems, hint=again)
+    return lock
+
+
+def _named(text: str, message: str) -> str:
+    """Add the wheel's name to a message that only has its number (`$.wheels[17]`)."""
+    row = re.search(r"\$\.wheels\[([0-9]+)\]", message)
+    if not row:
+        return message
+    wheel = msgspec.json.decode(text)["wheels"][int(row[1])]
+    name = wheel.get("name", "?") if isinstance(wheel, dict) else "?"
+    return f"{message} (the wheel of {name})"
+
+
+def requirements_text(lock: Lock, *layers: Layer) -> str:
+    """A hashed requirements file of the given layers (none: all) for uv and pip alike; installs wheels only."""
+    wanted = layers or tuple(Layer)
+    lines = [f"{w.name}=={w.version} --hash=sha256:{w.sha256}" for w in lock.wheels if w.layer in wanted]
+    return "\n".join(["--only-binary :all:", *lines, ""])

@@ -1,0 +1,185 @@
+"""The nouns of the house, frozen: Request → Stack → Lock → Context → Receipt. No behaviour but small derived facts.
+
+They are parsed once, at the edge (`catalog`, `lock`, `cli`), by msgspec; versions are `packaging` versions,
+never strings, so that 12.10 > 12.8.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from packaging.version import Version
+
+SCHEMA = 1
+"""Version of every JSON document this tool writes."""
+
+BASE_AUTO = "auto"
+BASE_BOOTSTRAP = "bootstrap"
+
+
+class BaseSource(StrEnum):
+    """Where a base image comes from."""
+
+    REGISTRY = "registry"  # an image that a registry or the engine's own store has
+    BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
+
+
+class Layer(StrEnum):
+    """The wheel layers of an image, by rate of change, slowest first."""
+
+    NVIDIA = "nvidia"
+    TORCH = "torch"
+    STACK = "stack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for. `None` leaves the choice to policy; versions may be prefixes (`cuda` 11.7 means 11.7.*)."""
+
+    cuda: Version | None = None
+    cudnn: Version | None = None
+    python: Version | None = None
+    torch: Version | None = None
+    gpu: str | None = None  # a GPU's name, or its compute capability as "8.6"
+    driver: Version | None = None
+    base: str = BASE_AUTO  # "auto", "bootstrap" or an image reference
+    packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    platform: str = "linux/amd64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The image a Dockerfile starts from."""
+
+    reference: str
+    source: BaseSource
+    os: str  # "debian 11"
+    release: str  # the distribution's code name, what mmdebstrap takes: "bullseye"
+    glibc: Version
+    end_of_life: date | None = None
+    system_packages: tuple[str, ...] = ()  # what its Python needs from the distribution; () where Python is built in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """Something a stack can or cannot do; acceptance expects exactly this."""
+
+    name: str  # "torch.compile"
+    available: bool
+    reason: str = ""  # why not
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Every version of one environment, and why. Complete, or it does not exist."""
+
+    python: Version  # X.Y
+    torch: Version
+    torchvision: Version
+    torchaudio: Version | None
+    cuda: Version  # of the CUDA runtime that torch is built against: 11.7.99
+    cudnn: Version
+    nccl: Version | None  # None: linked into torch
+    triton: Version | None
+    index: str  # name of the wheel index, not its address
+    arch_list: tuple[str, ...]  # ("sm_37", …): the GPU binaries in the wheel
+    driver_floor: str  # "450.80.02", as NVIDIA writes it: oldest NVIDIA driver that runs it, by minor-version compatibility
+    base: Base
+    as_of: date  # packages are resolved as the index stood on this day
+    platform: str
+    requirements: tuple[str, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
+    extras: tuple[str, ...] = ()  # the user's own packages, resolved together with them
+    excluded: tuple[str, ...] = ()  # declared by a wheel, not needed at run time, left out
+    features: tuple[Feature, ...] = ()
+    notes: tuple[str, ...] = ()
+    evidence: str = "verified"  # weakest status of the facts it rests on
+
+    @property
+    def cuda_line(self) -> str:
+        """`11.7`, as people and `torch.version.cuda` write it."""
+        return f"{self.cuda.major}.{self.cuda.minor}"
+
+    @property
+    def cuda_tag(self) -> str:
+        """`cu117`, as PyTorch's wheels write it."""
+        return f"cu{self.cuda.major}{self.cuda.minor}"
+
+    @property
+    def name(self) -> str:
+        """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`."""
+        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """One locked file. No URL: it holds for any index or mirror."""
+
+    name: str  # normalised (PEP 503)
+    version: Version
+    file: str
+    size: int  # bytes
+    sha256: str
+    layer: Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A stack with every wheel pinned. `as_of`, base digest and catalog date make it repeatable."""
+
+    schema: int
+    catalog: str  # date of the facts
+    stack: Stack
+    base_digest: str | None  # sha256:… of the base image; None while it has not been seen
+    wheels: tuple[Wheel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A build context: relative path → text. Files in `executable` get the run bit."""
+
+    files: Mapping[str, str]
+    executable: frozenset[str] = frozenset()
+
+
+class Status(StrEnum):
+    """What became of one check."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of an image: its number, its bound, and on failure what is wrong and what to do."""
+
+    id: str
+    title: str
+    status: Status
+    value: Any = None
+    bound: Any = None
+    detail: str = ""
+    remedy: str = ""
+    seconds: float = 0.0
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The evidence that one image trains: image digest × suite × host → every check."""
+
+    schema: int
+    image: str  # image id, sha256:…
+    suite: Mapping[str, Any]  # {"version", "hash"}
+    host: Mapping[str, Any]
+    verdict: str  # "passed" | "failed"
+    checks: tuple[Check, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # everything observed inside
+    training: Mapping[str, Any] = field(default_factory=dict)
+    stack: str = ""
+    started: str = ""  # ISO 8601, UTC
+    seconds: float = 0.0

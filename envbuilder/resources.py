@@ -1,0 +1,36 @@
+"""Where the files that travel with the tool lie: templates and the payload. The one module that knows.
+
+In a wheel they are package data (`envbuilder/_data`, put there by `force-include`); in a checkout, which is also
+what an editable install sees, they are the top-level `templates/`, `docker/install/` and `docker/payload/`.
+"""
+
+from pathlib import Path
+
+from envbuilder.errors import EnvbuilderError
+
+_PACKAGE = Path(__file__).parent
+_PLACES = {
+    "install": (_PACKAGE / "_data" / "install", _PACKAGE.parent / "docker" / "install"),
+    "templates": (_PACKAGE / "_data" / "templates", _PACKAGE.parent / "templates"),
+    "payload": (_PACKAGE / "_data" / "payload", _PACKAGE.parent / "docker" / "payload"),
+}
+_IGNORED_DIRS = frozenset({"__pycache__"})
+
+
+def folder(name: str) -> Path:
+    """The folder called `name`: "templates", "install" or "payload"."""
+    for place in _PLACES[name]:
+        if place.is_dir():
+            return place
+    looked = ", ".join(str(place) for place in _PLACES[name])
+    raise EnvbuilderError(
+        f"this installation of envbuilder lacks its {name} (looked in {looked})",
+        hint="reinstall it: `pip install --force-reinstall envbuilder`",
+    )
+
+
+def files(name: str) -> dict[str, Path]:
+    """Relative path → file of everything in a folder, sorted."""
+    root = folder(name)
+    found = (path for path in root.rglob("*") if path.is_file() and not _IGNORED_DIRS & set(path.parts))
+    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
