@@ -86,7 +86,9 @@ class Stack:
     triton: Version | None
     index: str  # name of the wheel index, not its address
     arch_list: tuple[str, ...]  # ("sm_37", …): the GPU binaries in the wheel
-    driver_floor: str  # "450.80.02", as NVIDIA writes it: oldest NVIDIA driver that runs it, by minor-version compatibility
+    driver_floor: (
+        str  # "450.80.02", as NVIDIA writes it: oldest NVIDIA driver that runs it, by minor-version compatibility
+    )
     base: Base
     as_of: date  # packages are resolved as the index stood on this day
     platform: str

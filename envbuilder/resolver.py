@@ -84,7 +84,8 @@ def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog
 def glibc_is_new_enough(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
     if candidate.base.glibc >= candidate.build.glibc:
         return None
-    return f"torch {candidate.build.torch} needs glibc {candidate.build.glibc}; {candidate.base.os} has {candidate.base.glibc}"
+    build, base = candidate.build, candidate.base
+    return f"torch {build.torch} needs glibc {build.glibc}; {base.os} has {base.glibc}"
 
 
 def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -120,7 +121,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def resolve(request: Request, catalog: Catalog) -> Stack:
-    """The best stack for a request. Raises `NoStackError` with a minimal conflict, the reasons, and commands that work."""
+    """The best stack for a request. Raises `NoStackError` with a minimal conflict."""
     best = _best(request, catalog)
     if best is None:
         raise _refusal(request, catalog)

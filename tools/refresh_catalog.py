@@ -60,7 +60,9 @@ def dumps(date: str, rows: Sequence[Row]) -> str:
 def refuse_shrunken(name: str, old: str, new: str) -> None:
     before, after = (len(json.loads(text)["rows"]) if text else 0 for text in (old, new))
     if after < before:
-        sys.exit(f"error: {name} would shrink from {before} rows to {after}\nhint: look at the survey before the catalog")
+        sys.exit(
+            f"error: {name} would shrink from {before} rows to {after}\nhint: look at the survey before the catalog"
+        )
 
 
 DEBIAN = ("debian 11 bullseye", "debian 12 bookworm", "debian 13 trixie")
@@ -124,7 +126,9 @@ def transformers_rows(survey: Mapping[str, Any]) -> list[Row]:
     for row in survey["table4g_last_transformers_ok"]:
         torch, python = re.fullmatch(r"([0-9.]+) \(py([0-9.]+)\)", row["torch"]).groups()  # type: ignore[union-attr]
         newest = row["newest_tested_ok"]
-        later = sorted(day for name, day in released.items() if _key(name)[:2] > _key(newest)[:2] and day > released[newest])
+        later = sorted(
+            day for name, day in released.items() if _key(name)[:2] > _key(newest)[:2] and day > released[newest]
+        )
         rows.append(
             {
                 "torch": torch,

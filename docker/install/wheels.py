@@ -25,7 +25,7 @@ TRIM = Path(__file__).with_name("trim.txt")
 
 def uv_environment():
     """This environment plus what the secrets add."""
-    env = dict(os.environ, UV_NO_CONFIG="1", UV_LINK_MODE="copy", UV_HTTP_TIMEOUT="300", UV_NO_PROGRESS="1")
+    env = dict(os.environ, UV_NO_CONFIG="1", UV_LINK_MODE="copy", UV_HTTP_TIMEOUT="300")
     if (SECRETS / "ca").is_file():
         env["SSL_CERT_FILE"] = str(SECRETS / "ca")
     if (SECRETS / "netrc").is_file():

@@ -1,0 +1,131 @@
+"""Following the suite inside a container: its JSON lines, one event each, become checks.
+
+The stream is the container's stdout. What the suite answers is data from inside an image that may be broken: nothing
+is believed that was not planned, and what was planned and never answered is an error.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from envbuilder.console import Row
+from envbuilder.model import Check, Status
+
+
+@dataclass(slots=True)
+class Watch:
+    """What has been heard so far."""
+
+    suite: dict[str, Any] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Check] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    strange: list[str] = field(default_factory=list)  # lines that are no event
+    running: str = ""
+    progress: tuple[int, int, str] = (0, 0, "")
+
+    def feed(self, line: str) -> None:
+        """Take one line."""
+        try:
+            event = json.loads(line)
+            self._take(event["event"], event)
+        except (ValueError, KeyError, TypeError, msgspec.ValidationError):
+            if line.strip():
+                self.strange.append(line.strip()[:200])
+
+    def _take(self, kind: str, event: Mapping[str, Any]) -> None:
+        match kind:
+            case "plan":
+                self.suite = {"version": event["suite"], "hash": event["suite_hash"]}
+                self.titles = {item["id"]: item["title"] for item in event["checks"]}
+            case "start":
+                self.running, self.progress = event["id"], (0, 0, "")
+            case "progress":
+                self.progress = (int(event["done"]), int(event["total"]), str(event.get("text", "")))
+            case "result":
+                check = msgspec.convert({k: v for k, v in event.items() if k != "event"}, Check)
+                self.results[check.id] = check
+                self.running = "" if self.running == check.id else self.running
+            case "facts":
+                self.facts = {k: v for k, v in event.items() if k != "event"}
+            case "training":
+                self.training = {k: v for k, v in event.items() if k != "event"}
+            case "end":
+                self.verdict = event["verdict"]
+            case _:
+                raise KeyError(kind)
+
+    def rows(self) -> list[Row]:
+        """As a live display."""
+        return [self._row(identifier, title) for identifier, title in self.titles.items()]
+
+    def _row(self, identifier: str, title: str) -> Row:
+        check = self.results.get(identifier)
+        if check:
+            return result_row(check)
+        if identifier == self.running:
+            done, total, text = self.progress
+            return Row(title=title, state="running", current=done, total=total, note=text)
+        return Row(title=title, state="waiting")
+
+    def checks(self, ending: str) -> list[Check]:
+        """Every planned check; one that never answered is an error, explained by how the container ended."""
+        return [
+            self.results.get(identifier)
+            or Check(
+                id=identifier,
+                title=title,
+                status=Status.ERROR,
+                detail=f"no answer: {ending}" if ending else "no answer",
+                remedy="run it again; if it stays so, look inside: `docker run -it IMAGE bash`",
+            )
+            for identifier, title in self.titles.items()
+        ]
+
+
+_STATES = {
+    Status.PASSED: "done",
+    Status.FAILED: "failed",
+    Status.ERROR: "failed",
+    Status.NOT_RUN: "not run",
+}
+
+
+def result_row(check: Check) -> Row:
+    """One finished check as a line for a person."""
+    found = f"{len(check.findings)} warnings" if check.findings else ""
+    note = check.detail if check.status is not Status.PASSED else found
+    return Row(
+        title=check.title,
+        state=_STATES[check.status],
+        seconds=check.seconds or None,
+        note=" · ".join(part for part in (number_text(check), note) if part),
+    )
+
+
+def number_text(check: Check) -> str:
+    """`0.996 (at least 0.95)`."""
+    if check.value is None or isinstance(check.value, Mapping | list):
+        return ""
+    value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
+    bound = check.bound
+    if isinstance(bound, Mapping):
+        words = [f"at least {bound['min']}"] if "min" in bound else []
+        words += [f"at most {bound['max']}"] if "max" in bound else []
+        return f"{value} ({', '.join(words)})" if words else value
+    return value if bound is None or bound == check.value else f"{value} (expected {bound})"
+
+
+def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str:
+    """How the container ended, in words; empty if as it should (docs.docker.com/engine/containers/run, exit status)."""
+    if out_of_memory:
+        return "the container ran out of memory and was killed"
+    last = f": {errors[-1].strip()[:200]}" if errors else ""
+    known = {0: "", 7: "", 135: "the suite died of SIGBUS: /dev/shm is too small", 137: "the suite was killed"}
+    known |= {126: f"the suite cannot be executed{last}", 127: f"the suite is not in this image{last}"}
+    return known.get(code, f"the suite ended with exit code {code}{last}")

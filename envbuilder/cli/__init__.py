@@ -1,0 +1,105 @@
+"""The command line: parse, one call, print. One file per command, imported when it is called."""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from envbuilder.errors import EnvbuilderError, NoStackError
+
+COMMANDS = {
+    "resolve": "Every version that fits together for a request, and why",
+    "lock": "Pin every wheel of a stack by hash",
+    "render": "Write the Dockerfile and all that it needs",
+    "base": "Have the base image at hand: from the store, a registry or Debian's packages",
+    "build": "Build an image, prove that it trains, and give it its tag",
+    "accept": "Run the acceptance suite in an image",
+    "doctor": "What this machine has, and what to mend before building",
+}
+
+
+class _Commands(click.Group):
+    """Knows its commands by name and help, so that `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"envbuilder.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="envbuilder", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """envbuilder turns "CUDA 11.7" into a container image that is proven to train.
+
+    \b
+      envbuilder resolve --cuda 11.7     which versions fit together
+      envbuilder build --cuda 11.7       build the image and fine-tune BERT in it
+    """
+    ctx.ensure_object(dict)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. The one boundary that turns errors into exits."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        outcome = cli.main(args=words, prog_name="envbuilder", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            print(f"hint: see `{error.ctx.command_path} --help`", file=sys.stderr)
+        return error.exit_code
+    except EnvbuilderError as error:
+        return _report(error, as_json="--json" in words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; so is what the interpreter would flush
+        return 1
+    except Exception as error:
+        if os.environ.get("ENVBUILDER_DEBUG"):
+            raise
+        print(f"error: a bug in envbuilder: {type(error).__name__}: {error}", file=sys.stderr)
+        print("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints", file=sys.stderr)
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _report(error: EnvbuilderError, *, as_json: bool) -> int:
+    from envbuilder.console import Console
+
+    Console().error(error)
+    if as_json:
+        from envbuilder.cli.options import print_json
+
+        document: dict[str, Any] = {"ok": False, "error": error.message, "hint": error.hint}
+        if isinstance(error, NoStackError):
+            document = {
+                "ok": False,
+                "conflict": [{"option": name, "value": value} for name, value in error.conflict],
+                "reasons": list(error.reasons),
+                "suggestions": [{"command": command} for command in error.suggestions],
+            }
+        print_json(document)
+    return error.exit_code
+
+
+def main() -> None:
+    """The console script."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(run())

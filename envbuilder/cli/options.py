@@ -1,0 +1,132 @@
+"""Options that several commands share, and the few things every command reads from its surroundings."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from envbuilder.errors import UsageError
+
+if TYPE_CHECKING:
+    from envbuilder.engine.client import Engine
+    from envbuilder.model import Lock, Request
+    from envbuilder.network import Network
+    from envbuilder.workflow import Site
+
+F = TypeVar("F", bound=Callable[..., Any])
+REQUEST_OPTIONS = ("cuda", "cudnn", "python", "torch", "gpu", "driver", "base", "platform")
+
+
+def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+request_options = _stack(
+    click.option("--cuda", metavar="X.Y", help="CUDA, as 11.7 or cu117."),
+    click.option("--cudnn", metavar="VERSION", help="cuDNN, as 8.5."),
+    click.option("--python", metavar="X.Y", help="Python, as 3.10."),
+    click.option("--torch", metavar="VERSION", help="PyTorch, as 2.0 or 2.0.1."),
+    click.option("--gpu", metavar="NAME", help="A GPU it must run on, as 'RTX 3090', or a compute capability, as 8.6."),
+    click.option("--driver", metavar="VERSION", help="The NVIDIA driver it must run on."),
+    click.option("--base", metavar="IMAGE", help="auto (default), bootstrap, or an image of your own (with --python)."),
+    click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
+    click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64."),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+lock_option = click.option("--lock", "lock_file", metavar="FILE", help="Start from a lock instead of a request.")
+network_options = _stack(
+    click.option("--index-url", metavar="URL", help="A package index or mirror of your own."),
+    click.option("--ca-bundle", metavar="FILE", help="CA bundle, if TLS is signed by a private CA."),
+)
+
+
+def settings() -> Mapping[str, Any]:
+    """Defaults from `envbuilder.toml` in this folder or above."""
+    from envbuilder import config
+
+    found = config.find(Path.cwd())
+    return found[1] if found else {}
+
+
+def request_from(options: Mapping[str, Any]) -> "Request":
+    """The request on the command line, on top of the settings."""
+    from envbuilder.request import parse_request
+
+    defaults = settings()
+    said = {name: options[name] if options.get(name) is not None else defaults.get(name) for name in REQUEST_OPTIONS}
+    return parse_request(said, options.get("packages") or defaults.get("package", ()))
+
+
+def setting(options: Mapping[str, Any], name: str) -> Any:
+    """An option's value, or its default in the settings."""
+    value = options.get(name)
+    return value if value not in (None, ()) else settings().get(name, value)
+
+
+def network_from(options: Mapping[str, Any]) -> "Network":
+    from envbuilder.network import find_network
+
+    bundle = setting(options, "ca_bundle")
+    if bundle and not Path(bundle).is_file():
+        raise UsageError(f"the CA bundle {bundle} is not a file")
+    return find_network(
+        os.environ, home=Path.home(), ca=Path(bundle) if bundle else None, index_url=setting(options, "index_url")
+    )
+
+
+def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
+    """Everything a command works with, from the options, the settings and the environment."""
+    import uv
+
+    from envbuilder import catalog, process
+    from envbuilder.console import Console
+    from envbuilder.lock import Uv
+    from envbuilder.network import uv_environment
+    from envbuilder.workflow import Site
+
+    network = network_from(options)
+    env = uv_environment(os.environ, network)
+    return Site(
+        catalog=catalog.load(),
+        network=network,
+        environ=dict(os.environ),
+        uv=Uv(
+            program=uv.find_uv_bin(),
+            run=lambda argv: process.run(argv, env=env, timeout=600),
+            index_url=network.index_url,
+        ),
+        console=Console(quiet=quiet),
+    )
+
+
+def new_engine() -> "Engine":
+    """A connection to the container engine."""
+    from envbuilder.engine.client import Engine, new_run_id
+
+    return Engine(new_run_id())
+
+
+def read_lock(name: str) -> "Lock":
+    """A lock file somebody names."""
+    from envbuilder.lock import parse_lock
+
+    try:
+        text = Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} cannot be read: {error}", hint="make one: `envbuilder lock`") from error
+    return parse_lock(text, source=name)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """The one way a command answers in JSON."""
+    from envbuilder import wire
+    from envbuilder.model import SCHEMA
+
+    click.echo(wire.dumps({"schema": SCHEMA, **document}), nl=False)

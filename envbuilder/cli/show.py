@@ -1,0 +1,103 @@
+"""Nouns as text for a person and as the documents that `--json` promises."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from envbuilder import resolver, wire
+from envbuilder.console import table
+from envbuilder.engine.buildx import build_argv
+from envbuilder.model import Lock, Request, Stack
+from envbuilder.workflow import REPOSITORY, Outcome, Site, Wishes
+
+
+def stack_document(stack: Stack) -> dict[str, Any]:
+    """`resolve --json`'s stack: the contract's keys first, then everything else that is known."""
+    plain = wire.plain(stack)
+    contract = {
+        **{
+            key: plain[key]
+            for key in ("python", "torch", "torchvision", "torchaudio", "cuda", "cudnn", "nccl", "index")
+        },
+        "arch_list": plain["arch_list"],
+        "driver_floor": plain["driver_floor"],
+        "base": stack.base.reference,
+        "os": stack.base.os,
+        "as_of": plain["as_of"],
+        "packages": [*plain["requirements"], *plain["extras"]],
+    }
+    rest = ("triton", "platform", "excluded", "features", "notes", "evidence")
+    return {"name": stack.name, **contract, "base_source": plain["base"]["source"], **{key: plain[key] for key in rest}}
+
+
+def stack_text(stack: Stack) -> str:
+    """A stack in two columns, with its notes below."""
+    pairs = {
+        "CUDA": f"{stack.cuda}",
+        "cuDNN": f"{stack.cudnn}",
+        "NCCL": str(stack.nccl or "inside torch"),
+        "Python": f"{stack.python}",
+        "torch": f"{stack.torch}",
+        "torchvision": f"{stack.torchvision}",
+        "torchaudio": str(stack.torchaudio or "none for this torch"),
+        "GPU code": " ".join(stack.arch_list),
+        "driver": f"{stack.driver_floor} or newer",
+        "base": f"{stack.base.reference} ({stack.base.os}, {stack.base.source})",
+        "packages": f"as of {stack.as_of}: {', '.join([*stack.requirements, *stack.extras][3:])}",
+        **{
+            feature.name: "works" if feature.available else f"not available: {feature.reason}"
+            for feature in stack.features
+        },
+        "evidence": stack.evidence,
+    }
+    return "\n".join([stack.name, table(pairs), *(f"note: {note}" for note in stack.notes)])
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """`build --json`."""
+    return {
+        "image": outcome.image,
+        "tag": outcome.tag,
+        "bytes": outcome.size,
+        "build_seconds": outcome.seconds,
+        "cached_steps": outcome.cached,
+        "steps": outcome.steps,
+        "digest": outcome.digest or None,
+        "receipt": wire.plain(outcome.receipt),
+    }
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """What was built, and what it has proven."""
+    training = outcome.receipt.training
+    pairs = {
+        "image": outcome.image,
+        "tag": outcome.tag,
+        "size": f"{outcome.size / 1e9:.2f} GB",
+        "built in": f"{outcome.seconds:.1f} s ({outcome.cached} of {outcome.steps} steps were cached)",
+        "fine-tune": f"{training.get('accuracy', 0):.3f} on held-out reviews, {training.get('negated', 0):.3f} on the "
+        f"negated ones, {training.get('seconds', 0):.1f} s on {training.get('device', '?')}",
+    }
+    if outcome.digest:
+        pairs["pushed"] = outcome.digest
+    return "\n".join([table(pairs), f"use it: docker run --rm -it {outcome.tag} train"])
+
+
+def plan_text(request: Request | Lock, site: Site, wishes: Wishes) -> str:
+    """What `build` would do, from the request alone."""
+    stack = request.stack if isinstance(request, Lock) else resolver.resolve(request, site.catalog)
+    folder = site.contexts / stack.name
+    argv = build_argv(
+        folder, iidfile=Path("IIDFILE"), metadata=Path("METADATA"), options=wishes.options, network=site.network
+    )
+    pairs = {
+        "stack": stack.name,
+        "base": f"{stack.base.reference} ({stack.base.source})",
+        "packages": f"as of {stack.as_of}" if not isinstance(request, Lock) else f"{len(request.wheels)} locked wheels",
+        "context": str(folder),
+        "build": shlex.join(argv),
+        "accept": "the suite of this envbuilder, before the tag",
+        "tag": wishes.tag or f"{REPOSITORY}:{stack.name}",
+        "push": "yes" if wishes.push else "no",
+    }
+    return table(pairs)

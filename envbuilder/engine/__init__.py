@@ -1,0 +1,1 @@
+"""The only room that talks to Docker: builds through buildx, everything else through the SDK."""

@@ -1,0 +1,87 @@
+"""Running a build: buildx does it, `Progress` follows it, the full log goes to a file, the image id comes back."""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbuilder import process
+from envbuilder.engine.buildx import (
+    INDEX_VARIABLE,
+    BuildOptions,
+    Progress,
+    build_argv,
+    find_cause,
+    telling_lines,
+)
+from envbuilder.errors import EngineError
+from envbuilder.network import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A built image by its id (sha256:…); `cached` is how many of `steps` were there already."""
+
+    image: str
+    steps: int
+    cached: int
+
+
+def build(
+    context: Path,
+    *,
+    log: Path,
+    options: BuildOptions,
+    network: Network,
+    environ: dict[str, str],
+    on_change: Callable[[Progress], None],
+) -> Built:
+    """Build a context. Raises `EngineError` with the cause, the telling lines and the path of the full log."""
+    progress = Progress()
+    env = {**environ, **(network.proxies or {})}
+    if network.index_url:
+        env[INDEX_VARIABLE] = network.index_url
+    with tempfile.TemporaryDirectory(prefix="envbuilder-build-") as name:
+        iidfile, metadata = Path(name) / "iid", Path(name) / "metadata.json"
+        argv = build_argv(context, iidfile=iidfile, metadata=metadata, options=options, network=network)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        written = 0
+        with log.open("w") as stream:
+
+            def on_text(text: str) -> None:
+                nonlocal written
+                progress.feed(text)
+                stream.writelines(f"{line}\n" for line in progress.log[written:])
+                stream.flush()
+                written = len(progress.log)
+                on_change(progress)
+
+            code = process.stream(argv, on_text, env=env)
+        if code != 0 or not iidfile.is_file():
+            raise _failure(progress, log)
+        image = iidfile.read_text().strip()
+    titled = [step for step in progress.steps.values() if step.title]
+    return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
+
+
+def _failure(progress: Progress, log: Path) -> EngineError:
+    lines = telling_lines(progress)
+    cause = find_cause("\n".join([*lines, *progress.rest, progress.failed.error if progress.failed else ""]))
+    step = progress.failed
+    where = f" at “{step.title}”" if step and step.title else ""
+    return EngineError(
+        f"the build failed{where}: {cause[0]}" if cause else f"the build failed{where}",
+        hint=cause[1] if cause else f"read the full log: `less {log}`",
+        problems=lines,
+        log=str(log),
+    )
+
+
+def log_path(folder: Path, name: str, stamp: str) -> Path:
+    """A log file's path; older logs of the same context beyond the last ten are removed."""
+    if folder.is_dir():
+        for old in sorted(folder.glob(f"{name}-*.log"))[:-9]:
+            with suppress(OSError):
+                old.unlink()
+    return folder / f"{name}-{stamp}.log"

@@ -1,0 +1,73 @@
+"""The one module that starts processes."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from envbuilder.errors import EngineError
+
+_PATIENCE = 10  # seconds between asking a process to end and making it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a process ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float | None = None) -> Completed:
+    """Run to the end with nothing on stdin. Raises `EngineError` if the program is missing or takes too long."""
+    try:
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout, text=True
+        )
+    except OSError as error:
+        raise _missing(argv, error) from error
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"`{argv[0]}` did not answer within {timeout:.0f} s") from error
+    return Completed(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def stream(argv: Sequence[str], on_text: Callable[[str], None], *, env: Mapping[str, str] | None = None) -> int:
+    """Run to the end, giving what it writes (stdout and stderr, as it comes) to `on_text`; returns the exit code.
+
+    The process gets a session of its own, so that a Ctrl-C reaches us alone; we end it, with its children, and wait.
+    """
+    try:
+        process = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, text=True, errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        raise _missing(argv, error) from error
+    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+    try:
+        for line in process.stdout:
+            on_text(line)
+        return process.wait()
+    finally:
+        _end(process)
+        process.stdout.close()
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _missing(argv: Sequence[str], error: OSError) -> EngineError:
+    return EngineError(
+        f"`{argv[0]}` cannot be started: {error.strerror}",
+        hint="install it and check your PATH; on Debian 12 and 13 `tools/engine up` sets up Docker",
+    )

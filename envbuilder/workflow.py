@@ -1,0 +1,275 @@
+"""The whole way, room after room: what `base`, `build` and `accept` do between parsing and printing."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from envbuilder import lock as locks
+from envbuilder import process, render, resolver, wire
+from envbuilder.acceptance import receipts, suite
+from envbuilder.acceptance.watch import number_text
+from envbuilder.catalog.rows import Catalog
+from envbuilder.console import Console, Row
+from envbuilder.engine import bootstrap
+from envbuilder.engine import build as builds
+from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
+from envbuilder.engine.client import Engine, ImageFacts
+from envbuilder.engine.gpu import GpuAccess, plan_gpu
+from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack
+from envbuilder.network import Network
+
+REPOSITORY = "envbuilder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a command works with: the way to the index, the surroundings, and where its files go."""
+
+    catalog: Catalog
+    network: Network
+    environ: Mapping[str, str]
+    uv: locks.Uv
+    console: Console
+    contexts: Path = Path("build")
+    logs: Path = Path("build/logs")
+    receipts: Path = Path("receipts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user wants of a build beside the request."""
+
+    options: BuildOptions = field(default_factory=BuildOptions)
+    tag: str | None = None
+    gpu_access: GpuAccess = GpuAccess.AUTO
+    require_gpu: bool = False
+    push: bool = False
+    accept_again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a build came to."""
+
+    image: str
+    tag: str
+    size: int  # bytes
+    seconds: float
+    cached: int
+    steps: int
+    receipt: Receipt
+    digest: str = ""  # the registry's, if it was pushed
+
+
+def make_lock(request: Request, site: Site) -> Lock:
+    """Request → Stack → Lock, without asking an engine."""
+    return lock_stack(resolver.resolve(request, site.catalog), site)
+
+
+def lock_stack(stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
+    """Stack → Lock."""
+    return locks.make_lock(stack, uv=site.uv, catalog=site.catalog.date.isoformat(), base_digest=base_digest)
+
+
+# --- the base at hand ----------------------------------------------------------------------------------------------
+
+
+def choose_stack(request: Request, engine: Engine, site: Site) -> tuple[Stack, ImageFacts]:
+    """The stack whose base can be had here, and that base: the engine's store, a registry, then bootstrap."""
+    stack = resolver.resolve(request, site.catalog)
+    try:
+        return stack, have_base(stack, engine, site)
+    except EngineError as error:
+        if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
+            raise
+        try:
+            stack = resolver.resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
+        except NoStackError as refusal:
+            raise EngineError(error.message, problems=refusal.reasons, hint=refusal.hint) from refusal
+        site.console.say(f"{error.message}; going on with {stack.base.reference}, made here from Debian's packages")
+    for note in stack.notes:
+        site.console.note(note)
+    return stack, have_base(stack, engine, site)
+
+
+def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
+    """The base image of a stack in the engine's store; fetched or made if need be."""
+    base = stack.base
+    found = engine.image(base.reference)
+    if found:
+        return found
+    if base.source is BaseSource.BOOTSTRAP:
+        make_base(base, engine, site)
+    else:
+        refusal = engine.pull(base.reference, stack.platform)
+        if refusal:
+            raise EngineError(
+                f"{base.reference} is neither in the engine's store nor on a registry that can be reached",
+                problems=[refusal],
+                hint="make a base here: `--base bootstrap`",
+            )
+    made = engine.image(base.reference)
+    if made is None:
+        raise EngineError(f"{base.reference} has vanished from the engine's store")
+    return made
+
+
+def make_base(base: Base, engine: Engine, site: Site) -> None:
+    """Bootstrap a base image from Debian's packages."""
+    said: list[str] = []
+    site.console.say(f"making {base.reference} from Debian's packages ({base.os}, about 90 MB to download)")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="envbuilder-base-") as name:
+        tar = Path(name) / "base.tar"
+        code = process.stream(bootstrap.bootstrap_argv(base, tar), said.append, env=site.environ)
+        if code != 0:
+            errors = [line.strip() for line in said if line.startswith(("E:", "Err:"))] or said[-3:]
+            cause = find_cause("".join(said))
+            raise EngineError(
+                f"{base.reference} cannot be made: {cause[0] if cause else f'mmdebstrap ended with exit code {code}'}",
+                problems=[line.strip() for line in errors[-4:]],
+                hint=cause[1] if cause else "see that apt works on this machine: `apt-get update`",
+            )
+        engine.import_tar(tar, base.reference, bootstrap.CHANGES)
+    site.console.say(f"made {base.reference} in {time.monotonic() - started:.0f} s")
+
+
+# --- build ---------------------------------------------------------------------------------------------------------
+
+
+def build(request: Request | Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
+    """The whole way to an accepted, tagged image. Raises `AcceptanceError`, and tags nothing, if it does not train."""
+    engine.sweep()
+    if isinstance(request, Lock):
+        lock = request
+        have_base(lock.stack, engine, site)
+    else:
+        stack, base = choose_stack(request, engine, site)
+        site.console.say(f"locking {stack.name} as of {stack.as_of}")
+        lock = lock_stack(stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
+    folder = site.contexts / lock.stack.name
+    render.write(render.render(lock), folder)
+    built, seconds = build_context(folder, lock.stack.name, site, wishes.options)
+    receipt = earn(built.image, engine, site, wishes)
+    tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
+    engine.tag(built.image, tag)
+    facts = engine.image(built.image)
+    return Outcome(
+        image=built.image,
+        tag=tag,
+        size=facts.size if facts else 0,
+        seconds=round(seconds, 1),
+        cached=built.cached,
+        steps=built.steps,
+        receipt=receipt,
+        digest=engine.push(tag) if wishes.push else "",
+    )
+
+
+def build_context(folder: Path, name: str, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+    """Build a rendered context with a display of its steps; returns the image and the seconds it took."""
+    log = builds.log_path(site.logs, name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+    started = time.monotonic()
+    with site.console.rows() as show:
+
+        def on_change(progress: Progress) -> None:
+            show([step_row(step) for step in progress.steps.values() if step.title])
+
+        built = builds.build(
+            folder, log=log, options=options, network=site.network, environ=dict(site.environ), on_change=on_change
+        )
+    return built, time.monotonic() - started
+
+
+def step_row(step: Step) -> Row:
+    """One build step as a line of the display."""
+    state = "waiting"
+    if step.error:
+        state = "failed"
+    elif step.done:
+        state = "cached" if step.cached else "done"
+    elif step.started:
+        state = "running"
+    return Row(
+        title=step.title,
+        state=state,
+        seconds=step.seconds if step.done else None,
+        current=step.current,
+        total=step.total,
+        unit="B",
+        note=step.log[-1].strip() if step.log and state == "running" else "",
+    )
+
+
+# --- accept --------------------------------------------------------------------------------------------------------
+
+
+def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
+    """The receipt that lets an image have its tag: a new one, or one it already has, for it is the same image."""
+    earlier = None if wishes.accept_again or wishes.require_gpu else receipts.find(site.receipts, image)
+    if earlier:
+        site.console.say(f"accepted on {earlier.started}; the image is the same, so it is not run again")
+        return earlier
+    receipt = accept(image, engine, site, gpu_access=wishes.gpu_access, require_gpu=wishes.require_gpu)
+    if receipt.verdict != "passed":
+        raise refusal(receipt)
+    return receipt
+
+
+def accept(
+    image: str,
+    engine: Engine,
+    site: Site,
+    *,
+    gpu_access: GpuAccess = GpuAccess.AUTO,
+    require_gpu: bool = False,
+    user: str | None = None,
+) -> Receipt:
+    """Run the suite with a display of its checks, and keep the receipt."""
+    gpu = plan_gpu(engine.offers(), gpu_access)
+    site.console.say(gpu.reason)
+    with site.console.rows() as show:
+        receipt = suite.accept(engine, image, gpu=gpu, require_gpu=require_gpu, user=user, on_change=show)
+    path = site.receipts / receipts.file_name(receipt)
+    write_file(path, wire.dumps(receipt))
+    site.console.say(f"receipt: {path}")
+    return receipt
+
+
+def refusal(receipt: Receipt) -> AcceptanceError:
+    """Which checks failed, each with its number and its bound."""
+    failed = receipts.failures(receipt)
+    lines = []
+    for check in failed:
+        told = " · ".join(part for part in (number_text(check), check.detail) if part)
+        lines.append(f"{check.id}: {check.title}: {told}")
+        lines += [f"  remedy: {check.remedy}"] if check.remedy else []
+    return AcceptanceError(
+        f"the image was not accepted: {len(failed)} of {len(receipt.checks)} checks failed; it keeps no tag",
+        problems=lines,
+        hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
+    )
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file whole, or leave it alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as stream:
+            temporary = Path(stream.name)
+            try:
+                stream.write(text)
+                stream.flush()
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise EnvbuilderError(
+            f"cannot write {path}: {error.strerror}", hint="is there space, and may you write there?"
+        ) from error
