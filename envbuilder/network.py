@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _KEPT = ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME", "LANG", "LC_ALL")
 
@@ -26,7 +27,8 @@ def find_network(
     environ: Mapping[str, str], *, home: Path, ca: Path | None = None, index_url: str | None = None
 ) -> Network:
     """The network as `environ` and the home folder describe it; explicit values win."""
-    bundles = (Path(environ[name]) for name in CA_VARIABLES if environ.get(name))
+    named = [environ[name] for name in CA_VARIABLES if environ.get(name)]
+    bundles = (Path(name) for name in (*named, *SYSTEM_BUNDLES))  # a company's CA is in its machines' own bundle
     netrc = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
     proxies = {
         name: value for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if (value := environ.get(name))

@@ -143,6 +143,11 @@ class Engine:
             "memory": info.get("MemTotal"),
         }
 
+    def root_folder(self) -> str | None:
+        """Where the engine keeps its images, if that is on this machine."""
+        root = self._info().get("DockerRootDir")
+        return root if root and Path(root).is_dir() else None
+
     def _info(self) -> dict[str, Any]:
         with _explained("cannot ask the engine about itself"):
             return self._client.info()
