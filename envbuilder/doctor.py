@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from envbuilder.engine.gpu import GpuAccess, Offers, plan_gpu
+from envbuilder.gpu import GpuAccess, Offers, plan_gpu
 
 _IMAGE_BYTES = 15_000_000_000  # a build's layers, its cache mounts and the export, at the same time
 
@@ -76,7 +76,7 @@ def judge_gpu(host: Host) -> Finding:
         return Finding(
             id="gpu",
             severity=Severity.ERROR,
-            message=f"there is an NVIDIA driver ({host.driver}), and the engine has no NVIDIA runtime: containers see no GPU",
+            message=f"NVIDIA driver {host.driver} is here, but the engine has no NVIDIA runtime: containers see no GPU",
             remedy="install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker`",
         )
     severity = Severity.NOTE if plan.access is GpuAccess.NONE else Severity.OK

@@ -17,8 +17,8 @@ from envbuilder.engine import bootstrap
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
 from envbuilder.engine.client import Engine, ImageFacts
-from envbuilder.engine.gpu import GpuAccess, plan_gpu
 from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
+from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack
 from envbuilder.network import Network
 

@@ -10,8 +10,8 @@ from envbuilder.acceptance.judge import check_answered, check_labels, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
 from envbuilder.engine.client import Engine
-from envbuilder.engine.gpu import GpuPlan
 from envbuilder.errors import EngineError
+from envbuilder.gpu import GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt
 
 DEADLINE = 900  # seconds for the whole container; each check inside has its own in bounds.json

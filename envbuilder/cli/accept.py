@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from envbuilder.cli.options import json_option, network_options, new_engine, print_json, setting, site_from
-from envbuilder.engine.gpu import GpuAccess
+from envbuilder.gpu import GpuAccess
 
 
 @click.command(name="accept")

@@ -16,8 +16,8 @@ from envbuilder.cli.options import (
     setting,
     site_from,
 )
-from envbuilder.engine.gpu import GpuAccess
 from envbuilder.errors import UsageError
+from envbuilder.gpu import GpuAccess
 
 
 @click.command(name="build")

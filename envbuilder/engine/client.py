@@ -18,8 +18,8 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 import docker
-from envbuilder.engine.gpu import GpuPlan, Offers, find_gpu_failure, run_options
 from envbuilder.errors import EngineError
+from envbuilder.gpu import GpuPlan, Offers, find_gpu_failure, run_options
 
 RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
