@@ -73,7 +73,7 @@ class AcceptanceError(EnvbuilderError):
     exit_code = 7
 
 
-class Interrupted(EnvbuilderError):  # noqa: N818  (an interruption is not an error of anybody's)
+class Interrupted(EnvbuilderError):
     """Ctrl-C or SIGTERM: everything that was started has been ended and removed."""
 
     exit_code = 130

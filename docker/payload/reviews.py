@@ -8,7 +8,9 @@ counting words is not enough and attention has something to do. The same seed gi
 
 import random
 
-ASPECTS = "film movie story plot acting cast script dialogue music score ending pacing humour camera sound direction".split()
+ASPECTS = (
+    "film movie story plot acting cast script dialogue music score ending pacing humour camera sound direction".split()
+)
 VERBS = "was felt is".split()
 ADVERBS = "really very quite truly simply rather".split()
 NEGATIONS = "not never hardly".split()

@@ -32,7 +32,6 @@ from transformers import (  # noqa: E402
 
 from reviews import make_reviews, vocabulary  # noqa: E402
 
-
 # --- knobs: settings that were measured to work, docs/decisions/0006-the-fine-tune.md ---------------------------------
 
 
@@ -160,7 +159,10 @@ def fine_tune(settings, say=None, on_step=None):
     if not sys.stderr.isatty():
         disable_progress_bar()
     device = pick_device(settings.device)
-    say("device: %s" % (torch.cuda.get_device_name() if device == "cuda" else "CPU, %d threads" % torch.get_num_threads()))
+    say(
+        "device: %s"
+        % (torch.cuda.get_device_name() if device == "cuda" else "CPU, %d threads" % torch.get_num_threads())
+    )
     rows, held_out = make_reviews(settings.rows, settings.held_out)
     tokenizer = make_tokenizer()
     train_data = tokenize(rows, tokenizer, settings.max_length)
@@ -172,7 +174,10 @@ def fine_tune(settings, say=None, on_step=None):
     def on_epoch(number):
         accuracy, accuracy_negated = evaluate(model, test_data, negated, device)
         epochs.append({"epoch": number, "accuracy": accuracy, "negated": accuracy_negated})
-        say("epoch %d: accuracy %.3f on held-out reviews, %.3f on the negated ones" % (number, accuracy, accuracy_negated))
+        say(
+            "epoch %d: accuracy %.3f on held-out reviews, %.3f on the negated ones"
+            % (number, accuracy, accuracy_negated)
+        )
 
     started = time.monotonic()
     losses = train(model, train_data, settings, device, on_epoch, on_step)
