@@ -71,9 +71,3 @@ class AcceptanceError(EnvbuilderError):
     """The image was built and did not pass; it keeps its digest and gets no tag."""
 
     exit_code = 7
-
-
-class Interrupted(EnvbuilderError):
-    """Ctrl-C or SIGTERM: everything that was started has been ended and removed."""
-
-    exit_code = 130

@@ -57,7 +57,7 @@ def parse_base(text: str) -> str:
 def parse_tag(text: str) -> str:
     """`name:tag`, as an image is to be called."""
     if len(text) > _LONGEST or not _TAGGED.fullmatch(text):
-        raise ValueError("a tag is lower-case, name:tag, such as registry.example/team/train:cu117")
+        raise ValueError("a tag is lower-case, name:tag, such as registry.example/team/train:1")
     return text
 
 

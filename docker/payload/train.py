@@ -109,8 +109,8 @@ def pick_device(wanted):
 # --- training ------------------------------------------------------------------------------------------------------
 
 
-def train(model, data, settings, device, on_epoch=None, on_step=None):
-    """AdamW with a linear schedule; returns the loss of every step. `on_epoch(number)`, `on_step(step, steps, loss)`."""
+def train(model, data, settings, device, *, on_epoch=None, on_step=None):
+    """AdamW with a linear schedule; returns the losses. Calls `on_epoch(number)`, `on_step(step, steps, loss)`."""
     order = torch.Generator().manual_seed(settings.seed)
     batches = DataLoader(data, batch_size=settings.batch, shuffle=True, generator=order)
     steps = len(batches) * settings.epochs
@@ -153,16 +153,13 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def fine_tune(settings, say=None, on_step=None):
+def fine_tune(settings, say=str, on_step=None):
     """The whole job; returns what was measured, and the model and tokenizer with it."""
-    say = say or (lambda text: None)
     if not sys.stderr.isatty():
         disable_progress_bar()
     device = pick_device(settings.device)
-    say(
-        "device: %s"
-        % (torch.cuda.get_device_name() if device == "cuda" else "CPU, %d threads" % torch.get_num_threads())
-    )
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    say("device: %s, %d threads" % (name, torch.get_num_threads()))
     rows, held_out = make_reviews(settings.rows, settings.held_out)
     tokenizer = make_tokenizer()
     train_data = tokenize(rows, tokenizer, settings.max_length)
@@ -172,15 +169,12 @@ def fine_tune(settings, say=None, on_step=None):
     epochs = []
 
     def on_epoch(number):
-        accuracy, accuracy_negated = evaluate(model, test_data, negated, device)
-        epochs.append({"epoch": number, "accuracy": accuracy, "negated": accuracy_negated})
-        say(
-            "epoch %d: accuracy %.3f on held-out reviews, %.3f on the negated ones"
-            % (number, accuracy, accuracy_negated)
-        )
+        overall, on_negated = evaluate(model, test_data, negated, device)
+        epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
+        say("epoch %d: accuracy %.3f on held-out reviews, %.3f on the negated ones" % (number, overall, on_negated))
 
     started = time.monotonic()
-    losses = train(model, train_data, settings, device, on_epoch, on_step)
+    losses = train(model, train_data, settings, device, on_epoch=on_epoch, on_step=on_step)
     seconds = time.monotonic() - started
     measured = {
         "accuracy": epochs[-1]["accuracy"],
@@ -193,7 +187,7 @@ def fine_tune(settings, say=None, on_step=None):
         "samples_per_second": round(settings.rows * settings.epochs / seconds, 1),
         "peak_memory_bytes": peak_memory(device),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": name,
         "seed": settings.seed,
     }
     return measured, model, tokenizer

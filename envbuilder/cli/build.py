@@ -67,7 +67,7 @@ def wishes_from(options: dict[str, Any]) -> Any:
     except ValueError as error:
         raise UsageError(f"{shown(tag or platform)}: {error}") from error
     if options["push"] and tag is None:
-        raise UsageError("--push needs --tag", hint="name the registry: `--tag registry.example/team/train:cu117`")
+        raise UsageError("--push needs --tag", hint="name the registry: `--tag registry.example/team/train:1`")
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     if options["require_gpu"] and access is GpuAccess.NONE:
         raise UsageError("--require-gpu and --gpu-access none exclude each other")

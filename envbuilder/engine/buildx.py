@@ -205,14 +205,14 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"Temporary failure (in name resolution|resolving)|Could not resolve|dns error|Network is unreachable|"
-        r"[Cc]onnection (refused|reset|timed out)|Name or service not known|failed to lookup address|timed out|"
+        r"connection (refused|reset|timed out)|Name or service not known|failed to lookup address|timed out|"
         r"error sending request|NewConnectionError",
         "the network was cut, or the package index cannot be reached",
         "check the network and the proxy (`HTTPS_PROXY`), then run the same command: finished layers are kept",
     ),
     (
         r"Cannot connect to the Docker daemon|error reading from server: EOF|rpc error.*(EOF|Unavailable)|"
-        r"connection error|closing transport|\bEOF\b",
+        r"connection error|closing transport",
         "the engine died, or was stopped, during the build",
         "start it (`tools/engine up`), then run the same command: finished layers are kept",
     ),
@@ -227,7 +227,7 @@ _NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|D
 
 def find_cause(text: str) -> tuple[str, str] | None:
     """What went wrong and what to do, from a failed build's words."""
-    return next(((cause, hint) for pattern, cause, hint in _CAUSES if re.search(pattern, text)), None)
+    return next(((cause, hint) for pattern, cause, hint in _CAUSES if re.search(pattern, text, re.IGNORECASE)), None)
 
 
 def telling_lines(progress: Progress, most: int = 8) -> list[str]:

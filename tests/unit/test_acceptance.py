@@ -1,0 +1,148 @@
+"""The host believes no suite that did not answer, and no verdict it cannot derive."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from envbuilder import wire
+from envbuilder.acceptance import receipts
+from envbuilder.acceptance.judge import check_answered, check_labels, verdict
+from envbuilder.acceptance.watch import Watch, ending_text, number_text
+from envbuilder.model import SCHEMA, Check, Receipt, Status
+from envbuilder.workflow import refusal
+
+PLAN = {
+    "event": "plan",
+    "suite": "1",
+    "suite_hash": "sha256:0",
+    "checks": [{"id": "a", "title": "A"}, {"id": "b", "title": "B"}],
+}
+
+
+def watched(*events: object) -> Watch:
+    watch = Watch()
+    for event in (PLAN, *events):
+        watch.feed(event if isinstance(event, str) else json.dumps(event))
+    return watch
+
+
+def result(name: str, status: str = "passed", **more: object) -> dict[str, object]:
+    return {"event": "result", "id": name, "title": name.upper(), "status": status, "seconds": 1.0, **more}
+
+
+def test_a_whole_run() -> None:
+    watch = watched(
+        {"event": "start", "id": "a"},
+        result("a", value=0.99, bound={"min": 0.95}),
+        result("b"),
+        {"event": "end", "verdict": "passed"},
+    )
+    checks = watch.checks("")
+    assert [check.status for check in checks] == [Status.PASSED, Status.PASSED]
+    assert verdict(checks) == "passed"
+    assert [row.note for row in watch.rows()] == ["0.99 (at least 0.95)", ""]
+
+
+def test_a_check_without_an_answer_is_an_error_that_says_how_it_ended() -> None:
+    checks = watched(result("a"), {"event": "start", "id": "b"}).checks("the suite was killed")
+    assert checks[1].status is Status.ERROR
+    assert "killed" in checks[1].detail
+    assert verdict(checks) == "failed"
+
+
+def test_a_forged_end_does_not_pass_what_failed() -> None:
+    watch = watched(result("a", "failed"), result("b"), {"event": "end", "verdict": "passed"})
+    assert verdict(watch.checks("")) == "failed"
+
+
+def test_nothing_at_all_is_not_a_pass() -> None:
+    assert verdict([]) == "failed"
+    assert verdict([Check(id="a", title="A", status=Status.NOT_RUN)]) == "failed"
+
+
+@pytest.mark.parametrize("line", ["passed", "{}", '{"event": "magic"}', '{"event": "result", "id": "a"}', "[1]"])
+def test_a_line_that_is_no_event_is_kept_as_strange(line: str) -> None:
+    watch = watched(line)
+    assert watch.strange == [line]
+    assert check_answered([], watch.checks(""), watch.strange, "").status is Status.ERROR
+
+
+def test_a_suite_that_leaves_out_a_check_is_found_out() -> None:
+    checks = watched(result("a"), result("b")).checks("")
+    assert check_answered(["a", "training.accuracy"], checks, [], "").status is Status.ERROR
+    assert check_answered(["a"], checks, [], "").status is Status.PASSED
+
+
+LABELS = {
+    f"dev.envbuilder.{name}": value
+    for name, value in {
+        "python": "3.9", "torch": "2.0.1", "torchvision": "0.15.2", "torchaudio": "", "cuda": "11.7.99",
+        "cudnn": "8.5.0.96", "nccl": "2.14.3", "arch-list": "sm_37 sm_50", "os": "debian 11", "lock": "sha256:1",
+    }.items()
+}  # fmt: skip
+FACTS = {
+    "python": "3.9", "torch": "2.0.1", "torchvision": "0.15.2", "cuda": "11.7.99", "cudnn": "8.5.0",
+    "nccl": "2.14.3", "arch_list": ["sm_37", "sm_50"], "os": "debian 11", "lock": "sha256:1",
+}  # fmt: skip
+
+
+def test_true_labels_pass() -> None:
+    assert check_labels(LABELS, FACTS).status is Status.PASSED
+
+
+@pytest.mark.parametrize("label", [name for name in LABELS if name != "dev.envbuilder.torchaudio"])
+def test_every_lying_label_is_found(label: str) -> None:
+    check = check_labels({**LABELS, label: "0.0"}, FACTS)
+    assert check.status is Status.FAILED
+    assert label in check.detail
+
+
+def test_a_missing_label_is_found() -> None:
+    assert check_labels({}, FACTS).status is Status.FAILED
+    assert check_labels(LABELS, {}).status is Status.ERROR
+
+
+def test_how_a_container_ends_is_said() -> None:
+    assert ending_text(0, out_of_memory=False, errors=[]) == ""
+    assert "memory" in ending_text(137, out_of_memory=True, errors=[])
+    assert "/dev/shm" in ending_text(135, out_of_memory=False, errors=[])
+    assert "no module x" in ending_text(1, out_of_memory=False, errors=["no module x"])
+
+
+def receipt(kind: str = "passed") -> Receipt:
+    status = Status.PASSED if kind == "passed" else Status.FAILED
+    check = Check(
+        id="training.accuracy", title="it learns", status=status, value=0.55, bound={"min": 0.95}, remedy="do this"
+    )
+    return Receipt(
+        schema=SCHEMA,
+        image="sha256:abcdef0123456789",
+        suite={"version": "1"},
+        host={},
+        verdict=kind,
+        checks=(check,),
+        stack="s",
+    )
+
+
+def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    for kind in ("failed", "passed"):
+        path = tmp_path / f"{kind}-{receipts.file_name(receipt(kind))}"
+        path.write_text(wire.dumps(receipt(kind)))
+        assert (receipts.find(tmp_path, "sha256:abcdef0123456789") is not None) == (kind == "passed")
+    assert receipts.find(tmp_path, "sha256:other") is None
+    assert receipts.find(tmp_path / "none", "x") is None
+
+
+def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
+    error = refusal(receipt("failed"))
+    assert error.exit_code == 7
+    assert error.problems == ("training.accuracy: it learns: 0.55 (at least 0.95)", "  remedy: do this")
+    assert "sha256:abcdef" in error.hint
+
+
+def test_numbers_are_shown_with_their_bound() -> None:
+    check = Check(id="a", title="A", status=Status.PASSED, value="11.7", bound="11.7.99")
+    assert number_text(check) == "11.7 (expected 11.7.99)"

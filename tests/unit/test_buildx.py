@@ -1,0 +1,135 @@
+"""The build's command, its progress and its failures, without an engine."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from envbuilder.engine.buildx import BuildOptions, Progress, build_argv, find_cause, step_title, telling_lines
+from envbuilder.network import Network
+
+
+def argv(network: Network | None = None, **options: object) -> list[str]:
+    return build_argv(
+        Path("ctx"),
+        iidfile=Path("iid"),
+        metadata=Path("meta"),
+        options=BuildOptions(**options),  # type: ignore[arg-type]
+        network=network or Network(),
+    )
+
+
+def test_the_plain_command() -> None:
+    assert argv() == [
+        "docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", "linux/amd64",
+        "--iidfile", "iid", "--metadata-file", "meta", "ctx",
+    ]  # fmt: skip
+
+
+def test_what_the_user_says_reaches_buildx() -> None:
+    words = argv(builder="remote", cache_to=("type=inline",), cache_from=("a", "b"), no_cache=True)
+    assert words[words.index("--builder") + 1] == "remote"
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--cache-from"] == ["a", "b"]
+    assert words[words.index("--cache-to") + 1] == "type=inline"
+    assert "--no-cache" in words
+
+
+def test_secrets_are_named_and_never_spelled_out() -> None:
+    network = Network(
+        ca=Path("/ca.pem"),
+        netrc=Path("/netrc"),
+        index_url="https://me:hunter2@index.example/simple",
+        proxies={"HTTPS_PROXY": "http://me:hunter2@proxy.example"},
+    )
+    words = argv(network)
+    assert "hunter2" not in " ".join(words)
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--secret"] == [
+        "id=ca,src=/ca.pem",
+        "id=netrc,src=/netrc",
+        "id=index,env=ENVBUILDER_INDEX_SECRET",
+    ]
+    assert words[words.index("--build-arg") + 1] == "HTTPS_PROXY"
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("[internal] load build definition from Dockerfile", ""),
+        ("[stage-1 3/8] RUN --mount=type=bind,source=layers/torch.txt,target=/r python3 x", "PyTorch"),
+        (
+            "[uv 1/3] FROM docker.io/library/envbuilder-base:debian11@sha256:0",
+            "base docker.io/library/envbuilder-base:debian11",
+        ),
+        ("[stage-1 7/8] COPY --link payload /opt/envbuilder/payload", "payload"),
+        ("exporting to image", "exporting to image"),
+    ],
+)
+def test_a_step_is_called_what_a_person_calls_it(name: str, title: str) -> None:
+    assert step_title(name) == title
+
+
+def feed(progress: Progress, document: object) -> None:
+    for line in json.dumps(document, indent=2).splitlines(keepends=True):
+        progress.feed(line)
+
+
+STAMPS = {"started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.000000001Z"}
+
+
+def test_progress_follows_steps_bytes_and_log() -> None:
+    progress = Progress()
+    feed(
+        progress,
+        {"vertexes": [{"digest": "a", "name": "[stage-1 2/3] RUN x layers/torch.txt", "started": STAMPS["started"]}]},
+    )
+    said = b"Downloading torch (2.0MiB)\nDownloading small (1.0KiB)\n Downloaded torch\n"
+    feed(progress, {"logs": [{"vertex": "a", "data": base64.b64encode(said).decode()}]})
+    step = progress.steps["a"]
+    assert (step.started, step.done, step.current, step.total) == (True, False, 2 << 20, (2 << 20) + 1024)
+    feed(progress, {"vertexes": [{"digest": "a", "name": "n", **STAMPS}]})
+    assert (step.done, step.seconds) == (True, 1.5)
+    assert "Downloading torch (2.0MiB)" in progress.log
+
+
+def test_one_document_a_line_is_understood_too() -> None:
+    progress = Progress()
+    progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[1/2] RUN x", "cached": True, **STAMPS}]}) + "\n")
+    assert progress.steps["a"].cached
+
+
+def test_the_step_that_failed_is_told_from_those_that_were_cancelled() -> None:
+    progress = Progress()
+    for digest, error in (("a", "context canceled: ..."), ("b", "process did not complete: exit code: 1")):
+        feed(progress, {"vertexes": [{"digest": digest, "name": f"[1/2] RUN {digest}", "error": error, **STAMPS}]})
+    feed(progress, {"logs": [{"vertex": "b", "data": base64.b64encode(b"\n#5 x\nno such wheel\n").decode()}]})
+    assert progress.failed is progress.steps["b"]
+    assert telling_lines(progress) == ["no such wheel"]
+
+
+def test_what_is_no_progress_is_kept() -> None:
+    progress = Progress()
+    progress.feed("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n")
+    assert telling_lines(progress) == ["ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock."]
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("rpc error: code = Unavailable desc = error reading from server: EOF", "the engine died"),
+        ("Temporary failure in name resolution", "the network was cut"),
+        ("invalid peer certificate: UnknownIssuer", "TLS certificate"),
+        ("failed to resolve source metadata for docker.io/library/python:3.10", "the base image cannot be had"),
+        ("Hash mismatch for `numpy`", "not the locked wheel"),
+    ],
+)
+def test_a_cause_is_named_with_what_to_do(said: str, cause: str) -> None:
+    found = find_cause(said)
+    assert found is not None
+    assert cause in found[0]
+    assert found[1]
+
+
+def test_an_unknown_failure_has_no_invented_cause() -> None:
+    assert find_cause("process did not complete successfully: exit code: 3") is None

@@ -1,0 +1,45 @@
+"""The way to the GPUs is what the engine offers, and never silently none."""
+
+import pytest
+
+from envbuilder.gpu import CDI_ALL, GpuAccess, Offers, find_gpu_failure, plan_gpu, run_options
+
+
+@pytest.mark.parametrize(
+    ("offers", "access"),
+    [
+        (Offers(), GpuAccess.NONE),
+        (Offers(runtimes=("runc",)), GpuAccess.NONE),
+        (Offers(runtimes=("nvidia", "runc")), GpuAccess.RUNTIME),
+        (Offers(cdi_devices=(CDI_ALL,), runtimes=("nvidia",)), GpuAccess.CDI),
+        (Offers(cdi_devices=("vendor.example/net=0",)), GpuAccess.NONE),
+        (Offers(device_nodes=True), GpuAccess.GPUS),
+    ],
+)
+def test_auto_takes_what_the_engine_offers(offers: Offers, access: GpuAccess) -> None:
+    assert plan_gpu(offers).access is access
+
+
+def test_the_cpu_is_said_plainly() -> None:
+    assert "running on the CPU" in plan_gpu(Offers()).reason
+
+
+@pytest.mark.parametrize("access", [GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS, GpuAccess.NONE])
+def test_what_is_asked_for_is_done(access: GpuAccess) -> None:
+    assert plan_gpu(Offers(), access).access is access
+
+
+def test_each_way_has_its_own_options() -> None:
+    ways = [run_options(plan_gpu(Offers(), access)) for access in GpuAccess if access is not GpuAccess.AUTO]
+    assert ways == [
+        {"device_requests": [{"Driver": "cdi", "DeviceIDs": [CDI_ALL]}]},
+        {"runtime": "nvidia", "environment": {"NVIDIA_VISIBLE_DEVICES": "all"}},
+        {"device_requests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]},
+        {},
+    ]
+
+
+def test_a_failed_start_is_explained() -> None:
+    said = 'could not select device driver "" with capabilities: [[gpu]]'
+    assert "Container Toolkit" in (find_gpu_failure(said) or "")
+    assert find_gpu_failure("no such file") is None

@@ -1,0 +1,88 @@
+"""The house: imports point one way, numbers stay out of code, everything has its room."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "envbuilder"
+FLOORS = [  # each may import from those before it, and from its own
+    {"errors"},
+    {"model", "wire"},
+    {"process", "resources", "console", "network", "config", "request", "gpu"},
+    {"catalog"},
+    {"resolver", "lock", "render", "doctor"},
+    {"engine"},
+    {"acceptance"},
+    {"workflow"},
+    {"cli", "__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "envbuilder":
+            parts = node.module.split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        assert imported_rooms(path) == set()
+        return
+    assert room in FLOOR, f"{room} has no floor in FLOORS"
+    above = {other for other in imported_rooms(path) if FLOOR[other] > FLOOR[room]}
+    assert not above
+
+
+def importers(module: str) -> set[str]:
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            if any(name.split(".")[0] == module for name in names):
+                found.add(str(path.relative_to(PACKAGE)))
+    return found
+
+
+def test_one_module_starts_processes_and_one_imports_docker() -> None:
+    assert importers("subprocess") == {"process.py"}
+    assert importers("docker") == {"engine/client.py"}
+
+
+def test_only_the_command_line_reads_the_environment() -> None:
+    readers = {str(path.relative_to(PACKAGE)) for path in MODULES if "os.environ" in path.read_text()}
+    assert all(reader.startswith("cli/") for reader in readers)
+
+
+def test_no_version_number_stands_in_code() -> None:
+    version = re.compile(r"(?:11|12|13)\.[0-9]|2\.[0-9]+\.[0-9]|cu1[123][0-9]|sm_[0-9]{2}|8\.5\.0")
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        documented = {
+            node.body[0].value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+            if isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documented:
+                found = version.search(node.value)
+                assert not found or is_example(node.value), f"{path.name}: {node.value!r}"
+
+
+def is_example(text: str) -> bool:
+    """Help and hints show what a value looks like."""
+    return bool(re.search(r"such as|, as |--help|envbuilder (resolve|build) --cuda", text))

@@ -1,0 +1,60 @@
+"""Settings in a file, and the network as the machine describes it."""
+
+from pathlib import Path
+
+import pytest
+
+from envbuilder import config
+from envbuilder.errors import UsageError
+from envbuilder.network import find_network, uv_environment
+
+
+def test_settings_are_found_upwards(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('cuda = "11.7"\npackage = ["peft"]\n')
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    found = config.find(below)
+    assert found == (tmp_path / config.FILE, {"cuda": "11.7", "package": ("peft",)})
+
+
+def test_a_pyproject_can_hold_them(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.envbuilder]\ngpu-access = "none"\n')
+    found = config.find(tmp_path)
+    assert found is not None
+    assert found[1] == {"gpu_access": "none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('cdua = "11.7"', "did you mean 'cuda'?"),
+        ("cuda = 11.7", 'write cuda = "11.7"'),
+        ('package = "peft"', "must be a list of strings"),
+        ("cuda = ", "cannot be read"),
+        ('zzzzzz = "1"', "keys: base, builder"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_the_right_one(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / config.FILE).write_text(text)
+    with pytest.raises(UsageError) as caught:
+        config.find(tmp_path)
+    assert said in " ".join([caught.value.message, *caught.value.problems])
+
+
+def test_ambient_settings_cannot_change_what_is_locked(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    ambient = {
+        "PATH": "/bin", "PIP_INDEX_URL": "x", "PIP_CONSTRAINT": "x", "UV_INDEX": "x", "UV_PRERELEASE": "allow",
+        "UV_EXCLUDE_NEWER": "2020-01-01", "PIP_CERT": str(bundle), "HTTPS_PROXY": "http://p", "UV_CACHE_DIR": "/c",
+    }  # fmt: skip
+    network = find_network(ambient, home=tmp_path)
+    assert uv_environment(ambient, network) == {
+        "PATH": "/bin", "UV_CACHE_DIR": "/c", "HTTPS_PROXY": "http://p", "SSL_CERT_FILE": str(bundle),
+    }  # fmt: skip
+
+
+def test_explicit_values_win(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").touch()
+    network = find_network({"ENVBUILDER_INDEX_URL": "a"}, home=tmp_path, ca=tmp_path / "own.pem", index_url="b")
+    assert (network.index_url, network.ca, network.netrc) == ("b", tmp_path / "own.pem", tmp_path / ".netrc")
