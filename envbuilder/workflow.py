@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,9 +78,8 @@ def lock_stack(stack: Stack, site: Site, base_digest: str | None = None) -> Lock
 # --- the base at hand ----------------------------------------------------------------------------------------------
 
 
-def choose_stack(request: Request, engine: Engine, site: Site) -> tuple[Stack, ImageFacts]:
-    """The stack whose base can be had here, and that base: the engine's store, a registry, then bootstrap."""
-    stack = resolver.resolve(request, site.catalog)
+def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> tuple[Stack, ImageFacts]:
+    """`stack`, or the one whose base can be had here, and that base: the engine's store, a registry, then bootstrap."""
     try:
         return stack, have_base(stack, engine, site)
     except EngineError as error:
@@ -141,16 +140,25 @@ def make_base(base: Base, engine: Engine, site: Site) -> None:
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
-def build(request: Request | Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
-    """The whole way to an accepted, tagged image. Raises `AcceptanceError`, and tags nothing, if it does not train."""
-    engine.sweep()
-    if isinstance(request, Lock):
-        lock = request
-        have_base(lock.stack, engine, site)
-    else:
-        stack, base = choose_stack(request, engine, site)
+def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wishes: Wishes) -> Outcome:
+    """The whole way to an accepted, tagged image; no engine is asked before the request makes sense.
+
+    Raises `AcceptanceError`, and tags nothing, if it does not train.
+    """
+    stack = request.stack if isinstance(request, Lock) else resolver.resolve(request, site.catalog)
+    with connect() as engine:
+        engine.sweep()
+        if isinstance(request, Lock):
+            have_base(stack, engine, site)
+            return build_lock(request, engine, site, wishes)
+        stack, base = choose_stack(request, stack, engine, site)
         site.console.say(f"locking {stack.name} as of {stack.as_of}")
         lock = lock_stack(stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
+        return build_lock(lock, engine, site, wishes)
+
+
+def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
+    """Lock → Context → Image → Receipt → tag."""
     folder = site.contexts / lock.stack.name
     render.write(render.render(lock), folder)
     built, seconds = build_context(folder, lock.stack.name, site, wishes.options)

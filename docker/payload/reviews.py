@@ -13,9 +13,9 @@ ASPECTS = (
 )
 VERBS = "was felt is".split()
 ADVERBS = "really very quite truly simply rather".split()
-NEGATIONS = "not never hardly".split()
-POSITIVE = "good great lovely brilliant moving funny clever superb charming gripping delightful fresh".split()
-NEGATIVE = "bad awful boring dull clumsy weak tedious terrible bland shallow annoying stale".split()
+NEGATIONS = "not never".split()
+POSITIVE = "good great lovely brilliant moving funny clever superb".split()
+NEGATIVE = "bad awful boring dull clumsy weak tedious terrible".split()
 FILLERS = (
     "from start to end",
     "for the most part",

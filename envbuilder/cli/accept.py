@@ -21,9 +21,9 @@ def command(image: str, require_gpu: bool, user: str | None, as_json: bool, **op
 
     site = site_from(options)
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
-    engine = new_engine()
-    engine.sweep()
-    receipt = workflow.accept(image, engine, site, gpu_access=access, require_gpu=require_gpu, user=user)
+    with new_engine() as engine:
+        engine.sweep()
+        receipt = workflow.accept(image, engine, site, gpu_access=access, require_gpu=require_gpu, user=user)
     if as_json:
         print_json(wire.plain(receipt))
     if receipt.verdict == "passed":

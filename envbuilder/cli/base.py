@@ -24,14 +24,18 @@ from envbuilder.cli.options import (
 @json_option
 def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     """Have the base image of a stack at hand: from the engine's store, a registry, or Debian's packages."""
-    from envbuilder import workflow
+    from envbuilder import resolver, workflow
 
-    site, engine = site_from(options), new_engine()
+    site = site_from(options)
     if lock_file:
         stack = read_lock(lock_file).stack
-        found = workflow.have_base(stack, engine, site)
+        with new_engine() as engine:
+            found = workflow.have_base(stack, engine, site)
     else:
-        stack, found = workflow.choose_stack(request_from(options), engine, site)
+        request = request_from(options)
+        stack = resolver.resolve(request, site.catalog)
+        with new_engine() as engine:
+            stack, found = workflow.choose_stack(request, stack, engine, site)
     if as_json:
         print_json({"ok": True, "base": stack.base.reference, "image": found.id, "bytes": found.size})
     else:

@@ -46,7 +46,7 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
     if dry_run:
         click.echo(plan_text(request, site, wishes))
         return
-    outcome = workflow.build(request, new_engine(), site, wishes)
+    outcome = workflow.build(request, new_engine, site, wishes)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:

@@ -51,9 +51,9 @@ def ask(options: dict[str, Any]) -> Host:
     try:
         done = process.run(["docker", "buildx", "version"], env=os.environ, timeout=20)
         known["buildx"] = done.stdout.split()[1] if done.returncode == 0 else None
-        engine = new_engine()
-        known |= {"engine": engine.host()["engine"], "offers": engine.offers()}
-        root = engine.root_folder()
+        with new_engine() as engine:
+            known |= {"engine": engine.host()["engine"], "offers": engine.offers()}
+            root = engine.root_folder()
         known["free_bytes"] = shutil.disk_usage(root).free if root else None
     except EngineError as error:
         known["engine_problem"] = error.message

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -66,7 +66,17 @@ class Engine:
         self.run_id = run_id
         with _explained("cannot reach the container engine"):
             self._client = docker.from_env(timeout=120)
-            self._client.ping()
+            try:
+                self._client.ping()
+            except BaseException:
+                self._client.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     # --- images ---
 

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""The acceptance suite: is what is in this image what the lock says, and does it train?
+
+    accept [--json-lines] [--require-gpu] [--lock FILE]
+
+Runs inside the image and imports nothing of envbuilder. With --json-lines each line of stdout is one event (plan,
+start, progress, result, facts, training, end); whatever a library prints goes to stderr, so nothing but this file can
+write an event. Exit code: 0 passed, 7 failed, 130 interrupted.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from functools import partial
+
+from checks import CHECKS, Failure, Inspection, NotRun
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PASSED, FAILED, INTERRUPTED = 0, 7, 130
+DEADLINE = 120  # seconds, for a check that has none of its own in bounds.json
+
+
+def suite_hash():
+    """One hash over everything in this folder that decides what a receipt means."""
+    sha = hashlib.sha256()
+    for name in sorted(os.listdir(HERE)):
+        if name.endswith((".py", ".json")):
+            with open(os.path.join(HERE, name), "rb") as stream:
+                sha.update(name.encode() + b"\0" + stream.read())
+    return "sha256:" + sha.hexdigest()
+
+
+class Lines:
+    """Events as JSON lines, on a private copy of stdout; the public one becomes stderr."""
+
+    def __init__(self):
+        sys.stdout.flush()
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.set_inheritable(self._stream.fileno(), False)
+        os.dup2(2, 1)
+
+    def __call__(self, event, **fields):
+        self._stream.write(json.dumps(dict(event=event, **fields)) + "\n")
+        self._stream.flush()
+
+
+class Talk:
+    """Events for a person at a terminal."""
+
+    def __call__(self, event, **fields):
+        if event == "result":
+            value = "" if fields["value"] is None else " %s" % (fields["value"],)
+            print("%-8s %s%s  %s" % (fields["status"], fields["title"], value, fields["detail"]))
+            if fields["remedy"]:
+                print("         remedy: %s" % fields["remedy"])
+        elif event == "end":
+            print(fields["verdict"])
+        sys.stdout.flush()
+
+
+class Late(Exception):
+    """A check took longer than its deadline."""
+
+
+def on_alarm(number, frame):
+    raise Late
+
+
+def outcome(check, inspection, deadline):
+    """Run one check; whatever happens in it becomes a result, and the next one still runs."""
+    started = time.monotonic()
+    answer = {"id": check.id, "title": check.title, "value": None, "bound": None, "detail": "", "remedy": ""}
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(deadline)
+    try:
+        status = "passed"
+        answer.update(check.run(inspection) or {})
+    except NotRun as reason:
+        status, answer["detail"] = "not_run", str(reason)
+    except Failure as failure:
+        status = "failed"
+        answer.update(failure.fields)
+    except Late:
+        status = "failed"
+        answer.update(detail="it took longer than %d s" % deadline, remedy="is the machine busy, or a device hung?")
+    except Exception as error:
+        status = "error"
+        answer["detail"] = "".join(traceback.format_exception_only(type(error), error)).strip()[-500:]
+        answer["remedy"] = "see the traceback on stderr; a check should not break"
+        traceback.print_exc()
+    finally:
+        signal.alarm(0)
+    answer.update(status=status, seconds=round(time.monotonic() - started, 2))
+    answer.setdefault("findings", [])
+    return answer
+
+
+def tell_progress(tell, check_id, done, total, text=""):
+    tell("progress", id=check_id, done=done, total=total, text=text)
+
+
+def run(checks, inspection, bounds, tell):
+    """All checks in order; returns the verdict."""
+    tell(
+        "plan",
+        suite=bounds["suite"],
+        suite_hash=suite_hash(),
+        checks=[{"id": check.id, "title": check.title} for check in checks],
+    )
+    results = []
+    for check in checks:
+        tell("start", id=check.id)
+        inspection.on_progress = partial(tell_progress, tell, check.id)
+        results.append(outcome(check, inspection, bounds["deadlines"].get(check.id, DEADLINE)))
+        tell("result", **results[-1])
+    tell("facts", **inspection.facts)
+    if inspection.training:
+        tell("training", **inspection.training)
+    good = all(result["status"] in ("passed", "not_run") for result in results)
+    verdict = "passed" if good and any(result["status"] == "passed" for result in results) else "failed"
+    tell("end", verdict=verdict)
+    return verdict
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="accept", description="Is what is in this image what the lock says?")
+    parser.add_argument("--json-lines", action="store_true", help="one JSON event a line, for envbuilder")
+    parser.add_argument("--require-gpu", action="store_true", help="no GPU is a failure")
+    parser.add_argument("--lock", default=os.path.join(os.path.dirname(HERE), "envbuilder.lock"), metavar="FILE")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    tell = Lines() if options.json_lines else Talk()
+    with open(os.path.join(HERE, "bounds.json"), encoding="utf-8") as stream:
+        bounds = json.load(stream)
+    inspection = Inspection(lock_file=options.lock, bounds=bounds["bounds"], require_gpu=options.require_gpu)
+    try:
+        return PASSED if run(CHECKS, inspection, bounds, tell) == "passed" else FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Install locked wheels into /opt/venv while an image is built, leave out what nothing at run time needs.
+
+    wheels.py REQUIREMENTS
+
+Mounted into the build, never copied into the image. uv installs exactly the hashed wheels of REQUIREMENTS; the way to
+the index comes from build secrets (`ca`, `netrc`, `index`), each optional, none of which reaches a layer. Then the
+globs of trim.txt are applied to what was just installed and each RECORD is rewritten to what is really there.
+Runs on the image's own Python, 3.8 or later; standard library only.
+"""
+
+import base64
+import csv
+import fnmatch
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+VENV = Path(os.environ.get("VIRTUAL_ENV", "/opt/venv"))
+SECRETS = Path("/run/secrets")
+TRIM = Path(__file__).with_name("trim.txt")
+
+
+def uv_environment():
+    """This environment plus what the secrets add."""
+    env = dict(os.environ, UV_NO_CONFIG="1", UV_LINK_MODE="copy", UV_HTTP_TIMEOUT="300")
+    if (SECRETS / "ca").is_file():
+        env["SSL_CERT_FILE"] = str(SECRETS / "ca")
+    if (SECRETS / "netrc").is_file():
+        env["NETRC"] = str(SECRETS / "netrc")
+    if (SECRETS / "index").is_file():
+        env["UV_DEFAULT_INDEX"] = (SECRETS / "index").read_text().strip()
+    return env
+
+
+def site_packages():
+    return next((VENV / "lib").glob("python3.*/site-packages"))
+
+
+def install(requirements):
+    """Create the environment if need be and install; returns the dist-info folders that are new."""
+    env = uv_environment()
+    if not (VENV / "bin" / "python").exists():
+        python = os.path.realpath(sys.executable)
+        subprocess.run(["uv", "venv", "--quiet", "--python", python, str(VENV)], env=env, check=True)
+    before = set(site_packages().glob("*.dist-info"))
+    command = ["uv", "pip", "install", "--no-deps", "--require-hashes", "--requirements", str(requirements)]
+    subprocess.run([*command, "--python", str(VENV / "bin" / "python")], env=env, check=True)
+    return sorted(set(site_packages().glob("*.dist-info")) - before)
+
+
+def rules():
+    """trim.txt as (action, glob) pairs: `remove GLOB` or `strip GLOB`, `#` starts a reason."""
+    lines = (line.split("#", 1)[0].split() for line in TRIM.read_text().splitlines())
+    return [(words[0], words[1]) for words in lines if words]
+
+
+def trim(dist_info, actions):
+    """Apply the rules to one distribution; returns the bytes saved."""
+    record = dist_info / "RECORD"
+    with record.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    kept, saved = [], 0
+    for row in rows:
+        path = dist_info.parent / row[0]
+        action = next((verb for verb, glob in actions if fnmatch.fnmatchcase(row[0], glob)), None)
+        if action is None or not path.is_file():
+            kept.append(row)
+            continue
+        size = path.stat().st_size
+        if action == "remove":
+            path.unlink()
+            saved += size
+            continue
+        subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
+        kept.append([row[0], "sha256=" + digest(path), str(path.stat().st_size)])
+        saved += size - path.stat().st_size
+    if kept != rows:
+        with record.open("w", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(kept)
+    return saved
+
+
+def digest(path):
+    """The file's sha256 as RECORD writes it: URL-safe base64 without padding (PEP 376, 427)."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            sha.update(block)
+    return base64.urlsafe_b64encode(sha.digest()).rstrip(b"=").decode()
+
+
+def main():
+    new = install(Path(sys.argv[1]))
+    saved = sum(trim(dist_info, rules()) for dist_info in new)
+    print(f"{len(new)} packages installed, {saved / 1e6:.0f} MB left out", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)

