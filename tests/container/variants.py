@@ -118,5 +118,5 @@ if __name__ == "__main__":
         if variant.__name__ in (sys.argv[2:] or [one.__name__ for one in VARIANTS]):
             started = time.monotonic()
             measured = variant()
-            answer = {key: measured[key] for key in ("accuracy", "negated")}
-            print(json.dumps(dict(answer, name=variant.__name__, seconds=round(time.monotonic() - started, 1))), flush=True)
+            answer = {"name": variant.__name__, "accuracy": measured["accuracy"], "negated": measured["negated"]}
+            print(json.dumps(dict(answer, seconds=round(time.monotonic() - started, 1))), flush=True)

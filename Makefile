@@ -1,0 +1,55 @@
+# make image   set up everything, then build and accept the CUDA 11.7 image
+# make test    set up everything, then run every test, one real build among them
+# make help    the rest
+
+CUDA ?= 11.7
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help image test fast lint presets bench lock-tools setup engine clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+image: setup engine ## build and accept the image for CUDA=11.7
+	$(BIN)/envbuilder build --cuda $(CUDA)
+
+test: setup engine ## every test; needs an engine, or Debian and root to set one up
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(RUN) pytest
+
+fast: setup ## the tests that need no engine and no network: seconds
+	$(RUN) pytest -m "not container and not network"
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+presets: setup ## write docker/images/ again from its locks
+	for lock in docker/images/*/envbuilder.lock; do \
+		$(BIN)/envbuilder render --lock $$lock --output $$(dirname $$lock) || exit; done
+
+bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
+	$(BIN)/python bench/run.py
+
+lock-tools: setup ## pin the project's own environment again
+	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --group dev --output-file tools/requirements.txt
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml tools/requirements.txt
+	@tools/setup $(PYTHON)
+	@touch $@
+
+engine:
+	@tools/engine up
+	@tools/engine bootstrap-tools
+
+clean: ## remove what was built here; images stay (docker image rm)
+	rm -rf build receipts .venv .mypy_cache .ruff_cache .pytest_cache
