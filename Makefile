@@ -11,7 +11,7 @@ RUN := $(BIN)/python -m
 .PHONY: help image test fast lint presets bench lock-tools setup engine clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 image: setup engine ## build and accept the image for CUDA=11.7
 	$(BIN)/envbuilder build --cuda $(CUDA)
