@@ -13,9 +13,9 @@ import sys
 import time
 
 sys.path.insert(0, sys.argv[1])
-import reviews  # noqa: E402
-import torch  # noqa: E402
-import train  # noqa: E402
+import reviews
+import torch
+import train
 
 
 def measure(broken=None, **knobs):

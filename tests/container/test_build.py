@@ -1,0 +1,124 @@
+"""`envbuilder build`, for real: from a request to an image that has trained, and every way in which it can end."""
+
+import json
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import CUDA, Image, docker, envbuilder
+
+ROOT = Path(__file__).parents[2]
+
+
+def image_of(tag: str) -> str:
+    return docker("image", "inspect", "--format", "{{.Id}}", tag, check=False).stdout.strip()
+
+
+def leftovers() -> list[str]:
+    return docker("ps", "--all", "--quiet", "--filter", "label=dev.envbuilder.run").stdout.split()
+
+
+def test_the_image_has_earned_its_tag(image: Image) -> None:
+    receipt = image.outcome["receipt"]
+    assert image.tag.startswith("envbuilder:cu117-torch2.0.1-")
+    assert image_of(image.tag) == image.id
+    assert (receipt["image"], receipt["verdict"]) == (image.id, "passed")
+    by_id = {check["id"]: check for check in receipt["checks"]}
+    assert by_id["training.accuracy"]["value"] >= 0.95
+    assert by_id["training.negated"]["value"] >= 0.95
+    assert by_id["training.seconds"]["value"] <= 60
+    assert by_id["identity.labels"]["status"] == "passed"
+    assert {check["status"] for check in receipt["checks"]} <= {"passed", "not_run"}
+
+
+def test_the_receipt_tells_how_it_trained(image: Image) -> None:
+    training = image.outcome["receipt"]["training"]
+    assert len(training["losses"]) == training["steps"] == 252
+    assert training["losses"][0] > 5 * training["loss"]
+    assert training["samples_per_second"] > 0
+    assert training["peak_memory_bytes"] > 100_000_000
+    written = [json.loads(path.read_text()) for path in (image.site / "receipts").glob("*.json")]
+    assert image.outcome["receipt"] in written
+
+
+def test_a_pipe_gets_plain_lines_and_is_told_about_the_cpu(image: Image) -> None:
+    assert "\x1b" not in image.talk
+    assert "PyTorch" in image.talk
+    assert "running on the CPU" in image.talk or "GPUs by" in image.talk
+
+
+def test_building_again_is_quick_and_asks_nothing_twice(image: Image) -> None:
+    again = envbuilder("build", "--cuda", CUDA, "--json", cwd=image.site)
+    assert again.code == 0, again.err
+    outcome = again.json()
+    assert outcome["image"] == image.id
+    assert outcome["cached_steps"] >= outcome["steps"] - 2
+    assert "not run again" in again.err
+
+
+def test_the_lock_builds_the_same_image(image: Image) -> None:
+    lock = next((image.site / "build").glob("*/envbuilder.lock"))
+    answer = envbuilder("build", "--lock", str(lock), "--json", cwd=image.site)
+    assert answer.code == 0, answer.err
+    assert answer.json()["image"] == image.id
+
+
+def test_the_committed_preset_builds_without_envbuilder(image: Image) -> None:
+    """The very command at the top of its Dockerfile, with this machine's CA as a secret."""
+    preset = ROOT / "docker" / "images" / image.tag.split(":")[1]
+    done = docker("buildx", "build", "--load", "--quiet", str(preset))
+    assert done.stdout.strip() == image.id
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Path:
+    """A copy of this checkout whose suite nothing can pass."""
+    copy = tmp_path / "strict"
+    for name in ("envbuilder", "docker", "templates"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
+    bounds = copy / "docker" / "payload" / "bounds.json"
+    bounds.write_text(
+        bounds.read_text().replace('"training.accuracy": {"min": 0.95}', '"training.accuracy": {"min": 1.01}')
+    )
+    return copy
+
+
+def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Path) -> None:
+    before = set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split())
+    answer = envbuilder("build", "--cuda", CUDA, cwd=strict, PYTHONPATH=str(strict))
+    assert answer.code == 7, answer.err
+    assert "training.accuracy" in answer.err
+    assert "(at least 1.01)" in answer.err
+    assert image_of(image.tag) == image.id
+    kept = answer.err.rsplit("sha256:", 1)[1][:64]
+    assert f"sha256:{kept}" in set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split()) - before
+    docker("rmi", f"sha256:{kept}")
+
+
+def test_ctrl_c_leaves_nothing(image: Image) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "envbuilder", "build", "--cuda", CUDA, "--accept-again"],
+        cwd=image.site, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not leftovers() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert leftovers(), "the suite never started"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.rstrip().endswith("interrupted")
+    assert leftovers() == []
+    assert image_of(image.tag) == image.id
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(image: Image) -> None:
+    made = docker("create", "--label", f"dev.envbuilder.run={platform.node()}:999999:1", image.id).stdout.strip()
+    envbuilder("accept", "envbuilder:there-is-none", cwd=image.site)
+    assert made[:12] not in leftovers()

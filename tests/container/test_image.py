@@ -1,0 +1,112 @@
+"""What the image is, looked at from inside with testinfra and from outside with docker."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from .conftest import Image, docker
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def host(container: str) -> Host:
+    return testinfra.get_host(f"docker://{container}")
+
+
+def test_the_user_is_not_root(host: Host) -> None:
+    user = host.user()
+    assert (user.name, user.uid, user.home) == ("trainer", 1000, "/home/trainer")
+
+
+def test_the_environment_is_first_on_the_path(host: Host) -> None:
+    assert host.check_output("command -v python") == "/opt/venv/bin/python"
+    assert host.check_output("python -c 'import sys; print(sys.prefix)'") == "/opt/venv"
+
+
+def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
+    for name in ("envbuilder.lock", "requirements.txt", "payload/train.py", "payload/accept.py", "payload/entrypoint"):
+        file = host.file(f"/opt/envbuilder/{name}")
+        assert file.is_file
+        assert file.user == "root"
+    assert host.file("/opt/envbuilder/payload/entrypoint").mode & 0o111
+
+
+def test_there_is_a_c_compiler_and_no_nvcc(host: Host) -> None:
+    assert host.exists("g++")
+    assert not host.exists("nvcc")
+
+
+def test_no_installer_and_no_cache_is_left(host: Host) -> None:
+    assert not host.exists("uv")
+    assert host.run("ls /opt/venv/bin/pip").rc != 0
+    for folder in ("/root/.cache", "/home/trainer/.cache", "/var/lib/apt/lists/partial", "/install", "/run/secrets"):
+        assert host.run(f"test -e {folder} && ls -A {folder} | grep .").rc != 0, folder
+
+
+def test_every_library_finds_its_libraries(host: Host) -> None:
+    script = "import torch, torchvision, torchaudio, transformers, datasets; print(torch.zeros(2).sum().item())"
+    assert host.run(f"python -c '{script}'").stdout.strip() == "0.0"
+
+
+def test_nvidia_s_variables(image: Image) -> None:
+    env = docker("image", "inspect", "--format", "{{json .Config.Env}}", image.id).stdout
+    assert "NVIDIA_VISIBLE_DEVICES=all" in env
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in env
+    assert "NVIDIA_REQUIRE_CUDA=driver\\u003e=450.80.02" in env or "NVIDIA_REQUIRE_CUDA=driver>=450.80.02" in env
+
+
+def test_no_secret_and_no_ca_is_in_a_layer(host: Host, image: Image) -> None:
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image.id).stdout
+    assert "PRIVATE" not in history
+    bundle = Path(os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or "/nonexistent")
+    if bundle.is_file():
+        own = {block.strip() for block in bundle.read_text().split("-----END CERTIFICATE-----") if block.strip()}
+        inside = host.check_output("cat /etc/ssl/certs/ca-certificates.crt")
+        public = {block.strip() for block in inside.split("-----END CERTIFICATE-----") if block.strip()}
+        private = own - public
+        body = max(private, key=len, default="").splitlines()[-2:-1]
+        if body:
+            assert host.run(f"grep -rqsF '{body[0]}' /etc /opt/envbuilder /usr/local /home /root").rc != 0
+
+
+def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    os.chown(runs, 1234, 1234)
+    words = ["run", "--rm", "--network", "none", "--user", "1234:1234", "--volume", f"{runs}:/runs", image.id]
+    done = docker(*words, "train", "--epochs", "1", "--rows", "200", "--output", "/runs/first")
+    assert "reviews a second" in done.stdout
+    written = {path.name: path.stat() for path in (runs / "first").iterdir()}
+    assert {"config.json", "metrics.json"} <= written.keys()
+    assert any(name.endswith(".safetensors") for name in written)
+    assert {(stat.st_uid, stat.st_gid) for stat in written.values()} == {(1234, 1234)}
+
+
+def test_the_suite_passes_for_any_user_with_a_read_only_root(image: Image) -> None:
+    words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--tmpfs", "/tmp:exec", image.id]
+    done = docker(*words, "accept", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("passed")
+
+
+def test_a_signal_reaches_the_job(image: Image) -> None:
+    name = f"envbuilder-test-{os.getpid()}"
+    process = subprocess.Popen(
+        ["docker", "run", "--rm", "--name", name, image.id, "train", "--epochs", "500"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert any(line.startswith("epoch 1") for line in process.stdout)
+        docker("stop", "--time", "20", name)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "interrupted" in said
+    finally:
+        docker("rm", "--force", name, check=False)
