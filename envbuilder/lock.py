@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -158,13 +158,14 @@ def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...
     order = list(Layer)
     try:
         chosen = Pylock.from_dict(document).select(environment=_markers(stack), tags=_tags(stack))
-        wheels = [_wheel(str(package.name), package.version, file) for package, file in chosen]
+        moving = {*stack.moving, *(canonicalize_name(Requirement(line).name) for line in stack.extras)}
+        wheels = [_wheel(str(package.name), package.version, file, moving) for package, file in chosen]
     except PylockSelectError as error:
         raise LockError(f"a locked package has no wheel for {stack.platform}: {error}") from error
     return tuple(sorted(wheels, key=lambda wheel: (order.index(wheel.layer), wheel.name)))
 
 
-def _wheel(name: str, version: Any, file: object) -> Wheel:
+def _wheel(name: str, version: Any, file: object, moving: Collection[str]) -> Wheel:
     if not isinstance(file, PackageWheel) or version is None:
         raise LockError(f"{name} comes without a wheel", hint="only wheels can be locked; choose another version")
     if file.size is None or "sha256" not in file.hashes:
@@ -178,14 +179,16 @@ def _wheel(name: str, version: Any, file: object) -> Wheel:
         file=file.filename,
         size=file.size,
         sha256=file.hashes["sha256"],
-        layer=_layer(name),
+        layer=_layer(canonicalize_name(name), moving),
     )
 
 
-def _layer(name: str) -> Layer:
+def _layer(name: str, moving: Collection[str]) -> Layer:
     if name.startswith(_NVIDIA_PREFIXES):
         return Layer.NVIDIA
-    return Layer.TORCH if name in TORCH_FAMILY else Layer.STACK
+    if name in TORCH_FAMILY:
+        return Layer.TORCH
+    return Layer.STACK if name in moving else Layer.LIBRARIES
 
 
 def _machine(stack: Stack) -> str:

@@ -31,6 +31,7 @@ class Layer(StrEnum):
 
     NVIDIA = "nvidia"
     TORCH = "torch"
+    LIBRARIES = "libraries"
     STACK = "stack"
 
 
@@ -94,6 +95,7 @@ class Stack:
     platform: str
     requirements: tuple[str, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
     extras: tuple[str, ...] = ()  # the user's own packages, resolved together with them
+    moving: tuple[str, ...] = ()  # packages that people change most; they get the topmost layer
     excluded: tuple[str, ...] = ()  # declared by a wheel, not needed at run time, left out
     features: tuple[Feature, ...] = ()
     notes: tuple[str, ...] = ()

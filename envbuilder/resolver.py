@@ -227,6 +227,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         platform=request.platform,
         requirements=_requirements(build, ceiling, catalog),
         extras=tuple(sorted(request.packages)),
+        moving=catalog.policy.packages.moving,
         excluded=catalog.policy.packages.excluded,
         features=features(candidate),
         notes=tuple(_notes(candidate, catalog)),

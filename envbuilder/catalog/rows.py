@@ -84,6 +84,7 @@ class Packages:
     """What every stack holds beside the torch family."""
 
     requirements: tuple[str, ...]
+    moving: tuple[str, ...]
     excluded: tuple[str, ...]
 
 

@@ -84,7 +84,7 @@ _DOWNLOAD = re.compile(
 )
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _LAYER = re.compile(r"source=layers/([a-z]+)\.txt")
-_LAYERS = {"nvidia": "NVIDIA libraries", "torch": "PyTorch", "stack": "Hugging Face stack"}
+_LAYERS = {"nvidia": "NVIDIA libraries", "torch": "PyTorch", "libraries": "libraries", "stack": "Hugging Face stack"}
 _OPTION = re.compile(r"--(mount|link)(=\S+)?\s+")
 _STAGE = re.compile(r"^\[(?:(?P<stage>[a-z]\S*)\s+)?(?P<step>\d+/\d+)\]\s*")
 _INTERNAL = ("[internal]", "[auth]", "resolve image config")
