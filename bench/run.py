@@ -21,6 +21,11 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+from packaging.version import Version
+
+from envbuilder import catalog, resolver
+from envbuilder.model import Request
+
 HERE = Path(__file__).parent
 ENVBUILDER = [sys.executable, "-m", "envbuilder"]
 OTHER_TRANSFORMERS = "4.48.3"
@@ -135,11 +140,6 @@ def build(context: Path, iid: Path, *more: str) -> None:
 
 def resolve_milliseconds() -> float:
     """One resolve in a process that has the catalog."""
-    from packaging.version import Version
-
-    from envbuilder import catalog, resolver
-    from envbuilder.model import Request
-
     known, wanted = catalog.load(), Request(cuda=Version("11.7"))
     return statistics.median(seconds(lambda: resolver.resolve(wanted, known)) for _ in range(20)) * 1000
 

@@ -18,10 +18,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 VENV = Path(os.environ.get("VIRTUAL_ENV", "/opt/venv"))
 SECRETS = Path("/run/secrets")
+POOL = ThreadPool(os.cpu_count())
+WORTH_STRIPPING = 100000  # bytes
 EPOCH = 315532800  # 1980-01-01, the oldest date a zip archive can hold
 TRIM = Path(__file__).with_name("trim.txt")
 
@@ -55,7 +58,7 @@ def install(requirements):
 
 
 def rules():
-    """trim.txt as (action, glob) pairs: `remove GLOB` or `strip GLOB`, `#` starts a reason."""
+    """trim.txt as (action, glob) pairs: `remove GLOB`, `strip GLOB` or `keep GLOB`; `#` starts a reason."""
     lines = (line.split("#", 1)[0].split() for line in TRIM.read_text().splitlines())
     return [(words[0], words[1]) for words in lines if words]
 
@@ -65,24 +68,43 @@ def trim(dist_info, actions):
     record = dist_info / "RECORD"
     with record.open(newline="") as stream:
         rows = list(csv.reader(stream))
-    kept, saved = [], 0
+    kept, stripped, saved = [], [], 0
     for row in rows:
         path = dist_info.parent / row[0]
-        action = next((verb for verb, glob in actions if fnmatch.fnmatchcase(row[0], glob)), None)
-        if action is None or not path.is_file():
-            kept.append(row)
-            continue
-        size = path.stat().st_size
-        if action == "remove":
+        action = next((verb for verb, glob in actions if fnmatch.fnmatchcase(row[0], glob)), "keep")
+        if action == "remove" and path.is_file():
+            saved += path.stat().st_size
             path.unlink()
-            saved += size
             continue
-        subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
-        kept.append([row[0], "sha256=" + digest(path), str(path.stat().st_size)])
-        saved += size - path.stat().st_size
-    if kept != rows:
+        if action == "strip" and path.stat().st_size > WORTH_STRIPPING:
+            stripped.append(row)
+        kept.append(row)
+    saved += sum(POOL.map(lambda row: strip(dist_info.parent / row[0], row), stripped))
+    if saved:
         with record.open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(kept)
+    return saved + link_twins(dist_info.parent, kept)
+
+
+def strip(path, row):
+    """Drop a library's symbol table and bring its RECORD row up to date; returns the bytes saved."""
+    size = path.stat().st_size
+    subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
+    row[1:] = ["sha256=" + digest(path), str(path.stat().st_size)]
+    return size - path.stat().st_size
+
+
+def link_twins(root, rows):
+    """Files of one distribution with the same content become one file: wheels hold no links and repeat libraries."""
+    first, saved = {}, 0
+    for name, sha, size in rows:
+        if not sha or int(size or 0) < WORTH_STRIPPING:
+            continue
+        if sha in first:
+            (root / name).unlink()
+            os.link(str(root / first[sha]), str(root / name))
+            saved += int(size)
+        first.setdefault(sha, name)
     return saved
 
 
