@@ -31,6 +31,7 @@ ENVBUILDER = [sys.executable, "-m", "envbuilder"]
 OTHER_TRANSFORMERS = "4.48.3"
 IMPORTS = "import torch, transformers; from transformers import BertForSequenceClassification"
 NAIVE = """FROM {base}
+ENV ROUND={round}
 RUN --mount=type=cache,target=/root/.cache/pip,id=bench-pip-{round} --mount=type=secret,id=ca \\
     PIP_CERT=/run/secrets/ca pip3 install {packages}
 """
@@ -94,10 +95,12 @@ def contexts(folder: Path, request: Sequence[str]) -> tuple[Path, Path]:
 
 
 def our_side(ours: tuple[Path, Path], stamp: str) -> tuple[Path, Path]:
-    """Cache mounts of this round only, so that the first build of it is cold."""
+    """Cache mounts and layers of this round only, so that the first build of it is cold."""
     for context in ours:
         path = context / "Dockerfile"
-        path.write_text(re.sub(r"(target=/root/\.cache/uv,id=)\S+", rf"\1bench-uv-{stamp}", path.read_text()))
+        text = re.sub(r"(target=/root/\.cache/uv,id=)\S+", rf"\1bench-uv-{stamp}", path.read_text())
+        text = re.sub(r"^(FROM [^\n]*\n)(?:ENV ROUND=.*\n)?", rf"\1ENV ROUND={stamp}\n", text, flags=re.MULTILINE)
+        path.write_text(text)
     return ours
 
 
@@ -127,7 +130,7 @@ def named_packages(context: Path) -> list[str]:
 
 
 def measure(first: Path, other: Path, iid: Path) -> dict[str, float]:
-    values = {"cold build": seconds(lambda: build(first, iid, "--no-cache"))}
+    values = {"cold build": seconds(lambda: build(first, iid))}
     values["rebuilt, nothing changed"] = seconds(lambda: build(first, iid))
     image = iid.read_text()
     values["image size, GB"] = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", image])) / 1e9
@@ -140,10 +143,10 @@ def measure(first: Path, other: Path, iid: Path) -> dict[str, float]:
     return values
 
 
-def build(context: Path, iid: Path, *more: str) -> None:
+def build(context: Path, iid: Path) -> None:
     bundle = os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
     argv = ["docker", "buildx", "build", "--quiet", "--load", "--secret", f"id=ca,src={bundle}", "--iidfile", str(iid)]
-    run([*argv, *more, str(context)])
+    run([*argv, str(context)])
 
 
 def resolve_milliseconds() -> float:
