@@ -18,12 +18,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 VENV = Path(os.environ.get("VIRTUAL_ENV", "/opt/venv"))
 SECRETS = Path("/run/secrets")
-POOL = ThreadPool(os.cpu_count())
 WORTH_STRIPPING = 100000  # bytes
 EPOCH = 315532800  # 1980-01-01, the oldest date a zip archive can hold
 TRIM = Path(__file__).with_name("trim.txt")
@@ -79,7 +78,8 @@ def trim(dist_info, actions):
         if action == "strip" and path.stat().st_size > WORTH_STRIPPING:
             stripped.append(row)
         kept.append(row)
-    saved += sum(POOL.map(lambda row: strip(dist_info.parent / row[0], row), stripped))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        saved += sum(pool.map(lambda row: strip(dist_info.parent / row[0], row), stripped))
     if saved:
         with record.open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(kept)
