@@ -49,6 +49,10 @@ def _explained(doing: str) -> Iterator[None]:
             raise EngineError(
                 f"{gpu}: {text}", hint="mend it, or run without GPUs: `--gpu-access none`; see `envbuilder doctor`"
             ) from error
+        if "executable file not found" in text or "no such file or directory" in text:
+            raise EngineError(
+                f"this image has no acceptance suite: {text}", hint="build it: `envbuilder build`"
+            ) from error
         full = "the disk is full: " if "no space left" in text else ""
         raise EngineError(f"{doing}: {full}{text}") from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:

@@ -1,6 +1,7 @@
 """`envbuilder build`, for real: from a request to an image that has trained, and every way in which it can end."""
 
 import json
+import os
 import platform
 import shutil
 import signal
@@ -122,3 +123,41 @@ def test_what_a_killed_run_left_is_swept_by_the_next(image: Image) -> None:
     made = docker("create", "--label", f"dev.envbuilder.run={platform.node()}:999999:1", image.id).stdout.strip()
     envbuilder("accept", "envbuilder:there-is-none", cwd=image.site)
     assert made[:12] not in leftovers()
+
+
+def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(image: Image, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "envbuilder", "build", "--cuda", CUDA, "--no-cache"],
+        cwd=image.site, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    logs = image.site / "build" / "logs"
+    before = set(logs.iterdir())
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        new = set(logs.iterdir()) - before
+        if any("useradd" in path.read_text() for path in new):
+            break
+        time.sleep(0.2)
+    assert list(tmp_path.iterdir()), "the build never started"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.rstrip().endswith("interrupted")
+    assert list(tmp_path.iterdir()) == []
+    assert image_of(image.tag) == image.id
+
+
+def test_an_image_of_somebody_else_is_not_accepted_and_says_why(image: Image) -> None:
+    foreign = image.outcome["receipt"]["facts"]["os"].replace(" ", "")
+    answer = envbuilder("accept", f"envbuilder-base:{foreign}", cwd=image.site)
+    assert answer.code == 6
+    assert "has no acceptance suite" in answer.err
+
+
+def test_the_engine_that_runs_is_used_as_it_is() -> None:
+    done = subprocess.run([str(ROOT / "tools" / "engine"), "up"], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("using the Docker engine that is running")
+    assert subprocess.run([str(ROOT / "tools" / "engine"), "status"], capture_output=True, check=True).stdout
+    wrong = subprocess.run([str(ROOT / "tools" / "engine"), "jump"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
