@@ -72,6 +72,32 @@ def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path)
     assert record(info)["thing/x.so"] == (digest(path), str(path.stat().st_size))
 
 
+def test_a_library_that_strip_breaks_stays_as_it_was(
+    wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
+    info = install(tmp_path, {"thing/x.so": library.read_bytes()})
+    before = record(info)
+    monkeypatch.setattr(wheels, "is_loadable", lambda path: False)
+    assert wheels.trim(info, [("strip", "*.so")]) == 0
+    assert (tmp_path / "thing/x.so").read_bytes() == library.read_bytes()
+    assert record(info) == before
+    assert sorted(path.name for path in (tmp_path / "thing").iterdir()) == ["x.so"]
+
+
+def test_a_segment_off_its_page_is_seen(wheels: ModuleType, tmp_path: Path) -> None:
+    library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
+    content = bytearray(library.read_bytes())
+    assert wheels.is_loadable(library)
+    first = int.from_bytes(content[32:40], "little")
+    sizes = [int.from_bytes(content[54:56], "little"), int.from_bytes(content[56:58], "little")]
+    places = range(first, first + sizes[0] * sizes[1], sizes[0])
+    place = next(p for p in places if int.from_bytes(content[p : p + 4], "little") == 1)
+    content[place + 16] ^= 1
+    (tmp_path / "x.so").write_bytes(bytes(content))
+    assert not wheels.is_loadable(tmp_path / "x.so")
+
+
 def test_twins_become_one_file(wheels: ModuleType, tmp_path: Path) -> None:
     big = b"x" * 200_000
     info = install(tmp_path, {"thing/a.so.1": big, "thing/a.so.1.0": big, "thing/small": b"x", "thing/other": b"x"})

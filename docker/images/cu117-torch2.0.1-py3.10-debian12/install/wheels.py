@@ -15,6 +15,7 @@ import csv
 import fnmatch
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 VENV = Path(os.environ.get("VIRTUAL_ENV", "/opt/venv"))
 SECRETS = Path("/run/secrets")
 WORTH_STRIPPING = 100000  # bytes
+PT_LOAD = 1
 EPOCH = 315532800  # 1980-01-01, the oldest date a zip archive can hold
 TRIM = Path(__file__).with_name("trim.txt")
 
@@ -87,11 +89,33 @@ def trim(dist_info, actions):
 
 
 def strip(path, row):
-    """Drop a library's symbol table and bring its RECORD row up to date; returns the bytes saved."""
+    """Drop a library's symbol table and bring its RECORD row up to date; returns the bytes saved.
+
+    strip breaks files that patchelf has rewritten: it moves segments off their page. Such a file stays as it was.
+    """
+    stripped = path.with_name(path.name + ".stripped")
+    subprocess.run(["strip", "--strip-unneeded", "-o", str(stripped), str(path)], check=True)
     size = path.stat().st_size
-    subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
+    if not is_loadable(stripped):
+        stripped.unlink()
+        return 0
+    stripped.replace(path)
     row[1:] = ["sha256=" + digest(path), str(path.stat().st_size)]
     return size - path.stat().st_size
+
+
+def is_loadable(path):
+    """Whether the loader would map every segment: its place in the file and in memory agree (elf(5), PT_LOAD)."""
+    with path.open("rb") as stream:
+        header = stream.read(64)
+        start, size, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
+        stream.seek(start)
+        table = stream.read(size * count)
+    for number in range(count):
+        kind, _, offset, address, _, _, _, align = struct.unpack_from("<IIQQQQQQ", table, number * size)
+        if kind == PT_LOAD and (address - offset) % max(align, 1):
+            return False
+    return True
 
 
 def link_twins(root, rows):
