@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from packaging.version import Version
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stamp = f"{os.getpid()}-{number}"
             sides = {"ours": our_side(ours, stamp), "naive": naive_side(folder / "naive", ours, stamp)}
             for side in sorted(sides, reverse=bool(number % 2)):
-                for what, value in measure(*sides[side], folder / "iid").items():
+                first, other = sides[side]
+                for what, value in patiently(partial(measure, first, other, folder / "iid")).items():
                     measured.setdefault(what, {}).setdefault(side, []).append(value)
                     print(f"round {number + 1}: {side:5} {what}: {value:.2f}", file=sys.stderr)
     table = report(measured, options.rounds)
@@ -147,6 +149,16 @@ def build(context: Path, iid: Path) -> None:
     bundle = os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
     argv = ["docker", "buildx", "build", "--quiet", "--load", "--secret", f"id=ca,src={bundle}", "--iidfile", str(iid)]
     run([*argv, str(context)])
+
+
+def patiently(action: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Once more if a download was cut, which old versions of pip do not mend."""
+    try:
+        return action()
+    except subprocess.CalledProcessError as error:
+        print(f"again: {error}", file=sys.stderr)
+        run(["docker", "builder", "prune", "--force", "--filter", "type=exec.cachemount"])
+        return action()
 
 
 def resolve_milliseconds() -> float:

@@ -22,7 +22,7 @@ for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "
 import torch  # noqa: E402
 from datasets import Dataset, disable_progress_bar  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
-from tqdm.auto import tqdm  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 from transformers import (  # noqa: E402
     BertConfig,
     BertForSequenceClassification,
@@ -187,6 +187,7 @@ def fine_tune(settings, say=str, on_step=None):
         "seconds": round(seconds, 2),
         "samples_per_second": round(settings.rows * settings.epochs / seconds, 1),
         "peak_memory_bytes": peak_memory(device),
+        "tokens": settings.max_length,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": name,
         "seed": settings.seed,

@@ -42,3 +42,171 @@ def check_loss(inspection):
 def check_seconds(inspection):
     remedy = "is the machine busy, or are its cores limited? `docker stats` shows it"
     return inspection.judge("training.seconds", trained(inspection)["seconds"], "it trains too slowly", remedy)
+
+
+# --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
+
+FEW = ["--rows", "128", "--held-out", "16", "--epochs", "2"]  # eight steps
+
+
+def few_steps():
+    """Settings, data and tokenizer of a short run."""
+    import train
+
+    settings = train.parse_settings(FEW)
+    rows, held_out = train.make_reviews(settings.rows, settings.held_out)
+    tokenizer = train.make_tokenizer()
+    data = train.tokenize(rows, tokenizer, settings.max_length)
+    return settings, data, train.tokenize(held_out, tokenizer, settings.max_length), tokenizer
+
+
+def check_reference(inspection):
+    """The losses are those of a loop written down here once more: gradients by autograd, AdamW by its formulas."""
+    import copy
+
+    import torch
+
+    import train
+
+    settings, data, _, tokenizer = few_steps()
+    model = train.make_model(settings, len(tokenizer))
+    for module in model.modules():  # without dropout nothing is left to chance
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = 0.0
+    other = copy.deepcopy(model)
+    seen = train.train(model, data, settings, "cpu")
+    expected = reference_losses(other, data, settings)
+    worst = max(abs(a - b) for a, b in zip(seen, expected)) if len(seen) == len(expected) else float("inf")
+    detail = "the losses leave the reference at step %d" % first_apart(seen, expected)
+    remedy = "look at the loop in train.py: loss.backward, optimizer.step, schedule.step, zero_grad, each once a step"
+    return inspection.judge("training.reference", worst, detail, remedy)
+
+
+def first_apart(seen, expected):
+    pairs = zip(seen, expected)
+    return next((step for step, (a, b) in enumerate(pairs, 1) if not abs(a - b) < 1e-4), len(expected))
+
+
+def reference_losses(model, data, settings):
+    """AdamW (Loshchilov and Hutter, 2019; weight decay 0.01) with linear warm-up and decay, in plain arithmetic."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    order = torch.Generator().manual_seed(settings.seed)
+    batches = DataLoader(data, batch_size=settings.batch, shuffle=True, generator=order)
+    steps = len(batches) * settings.epochs
+    warmup = int(steps * settings.warmup)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    first, second = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
+    losses = []
+    model.train()
+    for _ in range(settings.epochs):
+        for batch in batches:
+            step = len(losses)
+            share = step / max(1, warmup) if step < warmup else (steps - step) / max(1, steps - warmup)
+            rate = settings.learning_rate * share
+            loss = model(**batch).loss
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            with torch.no_grad():
+                for parameter, gradient, m, v in zip(parameters, gradients, first, second):
+                    if gradient is None:
+                        continue
+                    m.mul_(0.9).add_(gradient, alpha=0.1)
+                    v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+                    parameter.mul_(1 - rate * 0.01)
+                    root = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+                    parameter.addcdiv_(m / (1 - 0.9 ** (step + 1)), root, value=-rate)
+            losses.append(loss.item())
+    return losses
+
+
+def check_repeatable(inspection):
+    """The same seed gives the same losses."""
+    import train
+
+    settings, data, _, tokenizer = few_steps()
+    runs = [train.train(train.make_model(settings, len(tokenizer)), data, settings, "cpu") for _ in range(2)]
+    worst = max(abs(a - b) for a, b in zip(*runs))
+    return inspection.judge(
+        "training.repeatable", worst, "the same seed gives other losses", "seed weights, order, dropout"
+    )
+
+
+def check_padding(inspection):
+    """Logits are the same with padding and without: the attention mask is right and is used."""
+    import torch
+
+    import train
+
+    settings, _, held_out, tokenizer = few_steps()
+    model = train.make_model(settings, len(tokenizer)).eval()
+    worst = 0.0
+    with torch.no_grad():
+        for row in held_out:
+            ids, mask = row["input_ids"], row["attention_mask"]
+            length = int((ids != tokenizer.pad_token_id).sum())
+            padded = model(input_ids=ids[None], attention_mask=mask[None]).logits
+            bare = model(input_ids=ids[None, :length], attention_mask=torch.ones(1, length, dtype=torch.long)).logits
+            worst = max(worst, (padded - bare).abs().max().item())
+    remedy = "the attention mask must be 0 on padding: see `tokenize` in train.py"
+    return inspection.judge("training.padding", worst, "padding changes the answer", remedy)
+
+
+def check_checkpoint(inspection):
+    """What is saved (safetensors, nothing else) and loaded again answers alike and goes on with the same loss."""
+    import copy
+    import os
+    import tempfile
+
+    import torch
+
+    import train
+
+    settings, data, held_out, tokenizer = few_steps()
+    model = train.make_model(settings, len(tokenizer))
+    train.train(model, data, settings, "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        train.save(folder, {}, model, tokenizer)
+        names = os.listdir(folder)
+        unsafe = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+        if unsafe or "model.safetensors" not in names:
+            remedy = "save with safe_serialization=True: unpickling runs whatever is in the file"
+            raise Failure(
+                value=", ".join(sorted(names)), bound="safetensors only", detail="not safetensors", remedy=remedy
+            )
+        loaded = type(model).from_pretrained(folder)
+    batch = {name: value[:16] for name, value in held_out[:16].items()}
+    with torch.no_grad():
+        answers = [one.eval()(**batch).logits for one in (model, loaded)]
+    worst = (answers[0] - answers[1]).abs().max().item()
+    further = copy.copy(settings)
+    further.epochs = 1
+    losses = []
+    for one in (model, loaded):
+        torch.manual_seed(2)
+        losses.append(train.train(one, data, further, "cpu"))
+    worst = max([worst] + [abs(a - b) for a, b in zip(*losses)])
+    return inspection.judge("training.checkpoint", worst, "the loaded model is another", "see `save` in train.py")
+
+
+def check_throughput(inspection):
+    """Training's arithmetic against a matrix product's, measured beside it: a bound that holds on any machine."""
+    import time
+
+    import torch
+
+    measured = trained(inspection)
+    a, b = torch.randn(768, 768), torch.randn(768, 768)
+    a @ b
+    started, products = time.monotonic(), 0
+    while time.monotonic() - started < 1.0:
+        a @ b
+        products += 1
+    yardstick = products * 2 * 768**3 / (time.monotonic() - started)
+    work = measured["samples_per_second"] * 6 * measured["parameters"] * measured["tokens"]
+    remedy = "is one thread doing all the work (OMP_NUM_THREADS), or is this a slow build of torch?"
+    return inspection.judge(
+        "training.throughput", round(work / yardstick, 4), "training crawls on this machine", remedy
+    )

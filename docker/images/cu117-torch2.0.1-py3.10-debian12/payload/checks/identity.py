@@ -1,6 +1,9 @@
 """Is in here what the lock and the labels say?"""
 
+import base64
+import hashlib
 import importlib.metadata
+import os
 import sys
 import sysconfig
 
@@ -114,3 +117,61 @@ def check_packages(inspection):
             wrong.append("%s is %s, locked is %s" % (name, seen[name], wanted[name]))
     remedy = "add packages by `envbuilder build --package …`, so that they are resolved together"
     return inspection.judge("identity.packages", len(wrong), detail="; ".join(wrong), remedy=remedy)
+
+
+def check_requirements(inspection):
+    """Every distribution's own requirements are met, but for those that the lock leaves out on purpose (pip check)."""
+    from packaging.requirements import Requirement
+
+    have = installed()
+    left_out = set(inspection.lock["stack"]["excluded"]) if inspection.lock else set()
+    wrong = []
+    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
+        for line in item.requires or ():
+            wanted = Requirement(line)
+            name = normal(wanted.name)
+            if name in left_out or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+                continue
+            if name not in have:
+                wrong.append("%s needs %s, which is missing" % (item.metadata["Name"], wanted.name))
+            elif not wanted.specifier.contains(have[name], prereleases=True):
+                wrong.append(
+                    "%s needs %s; in here is %s" % (item.metadata["Name"], line.split(";")[0].strip(), have[name])
+                )
+    remedy = "lock the packages together: `envbuilder build --package …`"
+    return inspection.judge("identity.requirements", len(wrong), "; ".join(wrong[:5]), remedy)
+
+
+FAMILY = ("torch", "torchvision", "torchaudio", "triton", "transformers", "numpy")
+
+
+def check_files(inspection):
+    """Every file of the torch family is the one that its RECORD names; NVIDIA's are all there, at their size."""
+    wrong = []
+    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
+        name = normal(item.metadata["Name"])
+        if name in FAMILY or name.startswith("nvidia-"):
+            wrong += list(spoiled_files(item, name in FAMILY))
+    remedy = "a file was changed or lost after the build: build the image again"
+    return inspection.judge("identity.files", len(wrong), "; ".join(wrong[:5]), remedy)
+
+
+def spoiled_files(distribution, hashed):
+    """What is wrong with a distribution's files; with `hashed` their content is compared, else their size."""
+    for file in distribution.files or ():
+        path = str(file.locate())
+        if not os.path.exists(path):
+            yield "%s is gone" % file
+        elif file.size is not None and os.path.getsize(path) != file.size:
+            yield "%s has another size" % file
+        elif hashed and file.hash is not None and hash_of(path, file.hash.mode) != file.hash.value:
+            yield "%s has been changed" % file
+
+
+def hash_of(path, mode):
+    """As RECORD writes it: URL-safe base64 without padding."""
+    sha = hashlib.new(mode)
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            sha.update(block)
+    return base64.urlsafe_b64encode(sha.digest()).rstrip(b"=").decode()
