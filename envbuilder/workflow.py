@@ -236,12 +236,15 @@ def accept(
     gpu_access: GpuAccess = GpuAccess.AUTO,
     require_gpu: bool = False,
     user: str | None = None,
+    deadline: float = suite.DEADLINE,
 ) -> Receipt:
     """Run the suite with a display of its checks, and keep the receipt."""
     gpu = plan_gpu(engine.offers(), gpu_access)
     site.console.say(gpu.reason)
     with site.console.rows() as show:
-        receipt = suite.accept(engine, image, gpu=gpu, require_gpu=require_gpu, user=user, on_change=show)
+        receipt = suite.accept(
+            engine, image, gpu=gpu, require_gpu=require_gpu, user=user, deadline=deadline, on_change=show
+        )
     path = site.receipts / receipts.file_name(receipt)
     write_file(path, wire.dumps(receipt))
     site.console.say(f"receipt: {path}")

@@ -1,5 +1,6 @@
 """The verdict. Pure: it believes no `passed` it cannot derive from the checks themselves."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -49,6 +50,41 @@ def _label_problems(label: str, said: str | None, seen: Any) -> Iterable[str]:
     text = " ".join(seen) if isinstance(seen, list) else str(seen)
     if not (text == said or said.startswith(text + ".")):  # torch knows CUDA as 11.7 and cuDNN as 8.5.0
         yield f"{label} says {said}; inside is {text}"
+
+
+_OCI = tuple(f"org.opencontainers.image.{name}" for name in ("title", "description", "base.name"))
+_SECRET = re.compile(
+    r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{32,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|https?://[^/\s:@]+:[^/\s@]+@"
+    r"|(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY)=[^\s$\"']{4,}",
+)
+
+
+def check_layers(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Check:
+    """Whether anybody who has the image can read a secret in its labels, its environment or its history."""
+    check = partial(Check, id="contract.layers", title="no secret is in labels, environment or history")
+    places = {"a label": labels.values(), "the environment": env, "the history": history}
+    found = [place for place, texts in places.items() if any(_SECRET.search(text) for text in texts)]
+    found += [f"the label {name} is missing" for name in _OCI if not labels.get(name)]
+    if not found:
+        return check(status=Status.PASSED, value=0, bound={"max": 0})
+    remedy = "give it as a build secret (`--secret`), not as ARG, ENV or in a command; then change it: it is out"
+    detail = "; ".join(item if item.startswith("the label") else f"a secret is in {item}" for item in found)
+    return check(status=Status.FAILED, value=len(found), bound={"max": 0}, detail=detail, remedy=remedy)
+
+
+def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) -> Check:
+    """Whether the image is as small as its wheels allow: its bytes for each byte of a locked wheel."""
+    check = partial(Check, id="contract.size", title="the image is as small as its wheels allow", bound=dict(bound))
+    wheels = facts.get("wheel_bytes")
+    if not wheels:
+        return check(status=Status.NOT_RUN, detail="there is no lock inside to compare with")
+    ratio = round(size / wheels, 3)
+    if ratio <= bound["max"]:
+        return check(status=Status.PASSED, value=ratio)
+    remedy = "see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?"
+    detail = f"{size / 1e9:.2f} GB for {wheels / 1e9:.2f} GB of wheels"
+    return check(status=Status.FAILED, value=ratio, detail=detail, remedy=remedy)
 
 
 def check_answered(required: Sequence[str], checks: Sequence[Check], strange: Sequence[str], ending: str) -> Check:

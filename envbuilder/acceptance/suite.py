@@ -4,9 +4,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from envbuilder import resources
-from envbuilder.acceptance.judge import check_answered, check_labels, verdict
+from envbuilder.acceptance.judge import check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
 from envbuilder.engine.client import Engine
@@ -20,8 +21,13 @@ NAME_LABEL = "dev.envbuilder.name"
 
 def required_checks() -> list[str]:
     """The checks without which nothing is accepted: those that have a bound in this envbuilder's own suite."""
-    bounds = json.loads((resources.folder("payload") / "bounds.json").read_text())
-    return sorted(bounds["bounds"])
+    return sorted(bounds()["bounds"])
+
+
+def bounds() -> dict[str, Any]:
+    """bounds.json of this envbuilder."""
+    document: dict[str, Any] = json.loads((resources.folder("payload") / "bounds.json").read_text())
+    return document
 
 
 def accept(
@@ -31,6 +37,7 @@ def accept(
     gpu: GpuPlan,
     require_gpu: bool = False,
     user: str | None = None,
+    deadline: float = DEADLINE,
     on_change: Callable[[Sequence[Row]], None],
 ) -> Receipt:
     """Run the suite in `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
@@ -42,7 +49,7 @@ def accept(
     command = ["accept", "--json-lines", *(["--require-gpu"] if require_gpu else [])]
     with engine.container(found.id, command, gpu=gpu, user=user) as container:
         try:
-            for line in container.lines(DEADLINE):
+            for line in container.lines(deadline):
                 watch.feed(line)
                 on_change(watch.rows())
             code, out_of_memory = container.wait()
@@ -53,6 +60,8 @@ def accept(
             ending = error.message
     checks: list[Check] = watch.checks(ending)
     checks.append(check_labels(found.labels, watch.facts))
+    checks.append(check_layers(found.labels, found.env, engine.history(found.id)))
+    checks.append(check_size(found.size, watch.facts, bounds()["outside"]["contract.size"]))
     checks.append(check_answered(required_checks(), checks, watch.strange, ending))
     return Receipt(
         schema=SCHEMA,

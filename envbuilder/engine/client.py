@@ -33,6 +33,7 @@ class ImageFacts:
 
     id: str
     labels: Mapping[str, str]
+    env: tuple[str, ...]  # NAME=value
     size: int
     digest: str | None
 
@@ -95,9 +96,15 @@ class Engine:
         return ImageFacts(
             id=attrs["Id"],
             labels=attrs["Config"].get("Labels") or {},
+            env=tuple(attrs["Config"].get("Env") or ()),
             size=attrs["Size"],
             digest=digests[0] if digests else None,
         )
+
+    def history(self, image: str) -> list[str]:
+        """The commands that made the image's layers, as anybody who has it can read them."""
+        with _explained("cannot read the history"):
+            return [entry.get("CreatedBy", "") for entry in self._client.images.get(image).history()]
 
     def pull(self, reference: str, platform: str) -> str | None:
         """Pull from a registry; returns None, or why it could not be had."""

@@ -39,6 +39,7 @@ class Inspection:
             with open(lock_file, "rb") as stream:
                 text = stream.read()
             self.lock = json.loads(text)
+            self.facts["wheel_bytes"] = sum(wheel["size"] for wheel in self.lock["wheels"])
             self.facts["lock"] = "sha256:" + hashlib.sha256(text).hexdigest()
 
     def stack(self, name):
