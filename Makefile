@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image test fast lint presets bench lock-tools setup engine clean
+.PHONY: help image test fast lint mutants presets bench lock-tools setup engine clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: setup engine ## break the image in every way we know and see that each is caught
+	$(RUN) pytest -v tests/mutants
 
 presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \

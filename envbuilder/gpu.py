@@ -78,6 +78,7 @@ def run_options(plan: GpuPlan) -> Mapping[str, Any]:
 
 
 _FAILURES = (
+    ('could not select device driver "cdi"', "the engine does not do CDI: it is too old, or its feature `cdi` is off"),
     ("could not select device driver", "the engine has no NVIDIA Container Toolkit behind `--gpus all`"),
     ("unknown or invalid runtime name", "the engine has no runtime called nvidia"),
     ("unresolvable CDI devices", "the engine knows no CDI device nvidia.com/gpu=all"),

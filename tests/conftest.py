@@ -1,8 +1,10 @@
 """Speed is in the path, cost is in the mark: an unmarked test cannot reach an engine."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from container.engine import CUDA, Image, docker, envbuilder
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
@@ -24,3 +26,20 @@ def facts() -> Catalog:
 def no_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.node.get_closest_marker("container"):
         monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    site = tmp_path_factory.mktemp("site")
+    answer = envbuilder("build", "--cuda", CUDA, "--json", cwd=site)
+    assert answer.code == 0, answer.err
+    outcome = answer.json()
+    return Image(id=outcome["image"], tag=outcome["tag"], outcome=outcome, site=site, talk=answer.err)
+
+
+@pytest.fixture(scope="session")
+def container(image: Image) -> Iterator[str]:
+    """A container of the image that idles; for testinfra and for looking inside."""
+    made = docker("run", "--detach", "--rm", "--network", "none", image.id, "sleep", "3600").stdout.strip()
+    yield made
+    docker("rm", "--force", made)

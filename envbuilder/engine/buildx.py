@@ -203,18 +203,18 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "the base image cannot be had: no registry that is reachable has it",
         "make a base here: `envbuilder build --base bootstrap`",
     ),
+    (  # before the network: the socket of an engine that dies can say "connection reset by peer"
+        r"Cannot connect to the Docker daemon|error reading from server|rpc error.*(EOF|Unavailable)|"
+        r"connection error: desc =|closing transport",
+        "the engine died, or was stopped, during the build",
+        "start it (`tools/engine up`), then run the same command: finished layers are kept",
+    ),
     (
         r"Temporary failure (in name resolution|resolving)|Could not resolve|dns error|Network is unreachable|"
         r"connection (refused|reset|timed out)|Name or service not known|failed to lookup address|timed out|"
         r"error sending request|NewConnectionError",
         "the network was cut, or the package index cannot be reached",
         "check the network and the proxy (`HTTPS_PROXY`), then run the same command: finished layers are kept",
-    ),
-    (
-        r"Cannot connect to the Docker daemon|error reading from server: EOF|rpc error.*(EOF|Unavailable)|"
-        r"connection error|closing transport",
-        "the engine died, or was stopped, during the build",
-        "start it (`tools/engine up`), then run the same command: finished layers are kept",
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",

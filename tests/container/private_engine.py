@@ -1,122 +1,153 @@
-"""A Docker engine of a test's own: to die, to run out of disk, and to have a stand-in for NVIDIA's runtime.
+"""A Docker engine of a test's own: to die, to run out of disk, and to have stand-ins for NVIDIA's parts.
 
-It runs in a network namespace of its own, because a second engine without one takes the first one's bridge down.
+It lives in namespaces of its own. Network: a second engine would take the first one's bridge down. Processes and
+mounts: what a killed engine leaves behind (containerd, the commands of a build, their file systems) ends with it.
 """
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 ANSWER_SECONDS = 60
+STOP_SECONDS = 30
+OWN_NAMESPACES = "setpriv --pdeathsig KILL unshare --net --pid --mount --fork --kill-child --mount-proc sh -ec".split()
+START = """
+ip link set lo up
+if [ -n "$DISK" ]; then mount -t tmpfs -o size="$DISK" tmpfs "$DATA"; fi
+exec dockerd "$@"
+"""
 HOOK = """#!/bin/sh
-echo "$@" >> {calls}
+echo "hook $*" >> {calls}
 cat > /dev/null
 {then}
 """
 RUNTIME = """#!/bin/sh
-echo runtime >> {calls}
+echo "runtime $*" >> {calls}
 exec runc "$@"
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class PrivateEngine:
-    """One that answers at `host`; `calls` is what the NVIDIA stand-ins were called with."""
+    """One that answers at `host`; `pid` is dockerd's, as this machine sees it."""
 
     folder: Path
     process: "subprocess.Popen[bytes]"
-    host: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.host = f"unix://{self.folder}/docker.sock"
 
     @property
-    def calls(self) -> list[str]:
+    def host(self) -> str:
+        return f"unix://{self.folder}/docker.sock"
+
+    @property
+    def pid(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def calls(self, of: str) -> list[str]:
+        """What a stand-in, `hook` or `runtime`, was called with."""
         path = self.folder / "calls"
-        return path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.removeprefix(f"{of} ") for line in lines if line.startswith(f"{of} ")]
 
     def docker(self, *words: str) -> str:
         env = {**os.environ, "DOCKER_HOST": self.host}
-        return subprocess.run(["docker", *words], env=env, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["docker", *words], env=env, check=True, capture_output=True, text=True, timeout=60
+        ).stdout
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        os.kill(self.pid, 9)
+        self.process.wait(STOP_SECONDS)
 
 
 @contextmanager
 def private_engine(
-    folder: Path, *, nvidia: bool = False, hook_says: str = "", options: Sequence[str] = (), disk: str = ""
+    *, nvidia: bool = False, hook_says: str = "", cdi: str = "", disk: str = ""
 ) -> Iterator[PrivateEngine]:
-    """Start one in `folder`; `hook_says` makes the stand-in hook fail with these words, `disk` is a tmpfs's size."""
-    folder.mkdir(parents=True)
-    programs = folder / "bin"
-    programs.mkdir()
-    words = ["--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")]
-    words += ["--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/docker.sock"]
-    words += ["--bridge=none", "--iptables=false", "--ip6tables=false", *options]
-    if nvidia:
-        then = f'echo "{hook_says}" >&2; exit 1' if hook_says else "exit 0"
-        write_program(programs / "nvidia-container-runtime-hook", HOOK.format(calls=folder / "calls", then=then))
-        write_program(programs / "nvidia-container-runtime", RUNTIME.format(calls=folder / "calls"))
-        words += ["--add-runtime", f"nvidia={programs / 'nvidia-container-runtime'}"]
-    (folder / "data").mkdir()
-    if disk:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")], check=True)
-    env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["unshare", "--net", "dockerd", *words], env=env, stdout=log, stderr=log)
+    """Start one and end it. `nvidia`: with stand-ins for its hook and runtime; `hook_says`: the hook fails with these
+    words; `cdi`: the feature is on and this is its one specification; `disk`: the images are on a tmpfs of that size.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))  # short: the path of a socket has at most 107 bytes
     try:
+        words = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
+        words += ["--host", f"unix://{folder}/docker.sock", "--cgroup-parent", f"/{folder.name}"]
+        words += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+        words += [*_nvidia(folder, hook_says)] if nvidia else []
+        words += ["--config-file", str(_config(folder, cdi))]
+        (folder / "data").mkdir()
+        env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "DISK": disk, "DATA": f"{folder}/data"}
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen([*OWN_NAMESPACES, START, "dockerd", *words], env=env, stdout=log, stderr=log)
         engine = PrivateEngine(folder, process)
-        wait_for(engine)
-        yield engine
+        try:
+            _wait_for(engine)
+            yield engine
+        finally:
+            _end(engine)
     finally:
-        process.terminate()
-        process.wait(60)
-        end_containerd(folder / "exec" / "containerd" / "containerd.pid")
-        unmount(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_cgroups(folder.name)
+        shutil.rmtree(folder)
 
 
-def write_program(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
+def _nvidia(folder: Path, hook_says: str) -> Sequence[str]:
+    """Stand-ins on the engine's PATH, as the NVIDIA Container Toolkit would have them there."""
+    (folder / "bin").mkdir()
+    then = f"echo '{hook_says}' >&2; exit 1" if hook_says else "exit 0"
+    for name, text in (("nvidia-container-runtime-hook", HOOK), ("nvidia-container-runtime", RUNTIME)):
+        program = folder / "bin" / name
+        program.write_text(text.format(calls=folder / "calls", then=then))
+        program.chmod(0o755)
+    return ["--add-runtime", f"nvidia={folder}/bin/nvidia-container-runtime"]
 
 
-def wait_for(engine: PrivateEngine) -> None:
+def _config(folder: Path, cdi: str) -> Path:
+    """A daemon.json of its own, so that this machine's does not apply."""
+    (folder / "cdi").mkdir()
+    if cdi:
+        (folder / "cdi" / "nvidia.yaml").write_text(cdi)
+    path = folder / "daemon.json"
+    path.write_text(json.dumps({"features": {"cdi": True}, "cdi-spec-dirs": [f"{folder}/cdi"]} if cdi else {}))
+    return path
+
+
+def _wait_for(engine: PrivateEngine) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline and engine.process.poll() is None:
         try:
             engine.docker("version")
         except subprocess.CalledProcessError:
-            time.sleep(0.2)
+            time.sleep(0.1)
         else:
             return
     raise AssertionError((engine.folder / "log").read_text()[-2000:])
 
 
-def end_containerd(pidfile: Path) -> None:
-    """A killed dockerd leaves its containerd; end that one, by the id it wrote."""
-    if not pidfile.exists():
+def _end(engine: PrivateEngine) -> None:
+    """Ask dockerd; if it does not listen, end it. Its death is that of every process in its namespace."""
+    if engine.process.poll() is not None:
         return
-    pid = int(pidfile.read_text())
+    with suppress(OSError, IndexError):  # it ends by itself
+        os.kill(engine.pid, 15)
     try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        engine.process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        engine.kill()
 
 
-def unmount(folder: Path) -> None:
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False)
+def _remove_cgroups(name: str) -> None:
+    """Those below the engine's own parent; only empty ones can be removed."""
+    root = Path("/sys/fs/cgroup")
+    for top in [root / name, *root.glob(f"*/{name}")]:
+        for path, _, _ in os.walk(top, topdown=False):
+            Path(path).rmdir()
 
 
 def import_shell(engine: PrivateEngine, reference: str) -> None:

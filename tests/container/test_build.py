@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import CUDA, Image, docker, envbuilder
+from .engine import CUDA, Image, docker, envbuilder
 
 ROOT = Path(__file__).parents[2]
 

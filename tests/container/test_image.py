@@ -8,7 +8,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from .conftest import Image, docker
+from .engine import Image, docker
 
 HERE = Path(__file__).parent
 

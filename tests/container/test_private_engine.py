@@ -1,8 +1,7 @@
-"""GPU plumbing through a stand-in for NVIDIA's runtime, and engines that die, fill up or lose the network."""
+"""GPU plumbing through stand-ins for NVIDIA's parts, and engines that die, fill up or lose the network."""
 
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,13 @@ from envbuilder.errors import EngineError
 from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.network import Network
 
-from .conftest import Image
+from .engine import Image, docker
 from .private_engine import PrivateEngine, import_shell, private_engine
 
 SHELL = "test/shell:1"
+BUILT = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 CDI = """cdiVersion: "0.5.0"
-kind: nvidia.com/gpu
+kind: {kind}
 devices:
   - name: all
     containerEdits:
@@ -28,93 +28,154 @@ devices:
 
 
 @pytest.fixture(scope="module")
-def nvidia(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    folder = tmp_path_factory.mktemp("nvidia")
-    (folder / "cdi").mkdir()
-    (folder / "cdi" / "nvidia.yaml").write_text(CDI)
-    (folder / "daemon.json").write_text(f'{{"features": {{"cdi": true}}, "cdi-spec-dirs": ["{folder}/cdi"]}}')
-    with private_engine(folder / "e", nvidia=True, options=["--config-file", str(folder / "daemon.json")]) as engine:
+def plain() -> Iterator[PrivateEngine]:
+    with private_engine() as engine:
         import_shell(engine, SHELL)
         yield engine
 
 
-def environment(engine: PrivateEngine, access: GpuAccess, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The variables that a container sees when it gets GPUs by `access`."""
-    monkeypatch.setenv("DOCKER_HOST", engine.host)
-    with Engine(new_run_id()) as client:
-        plan = plan_gpu(client.offers(), access)
-        with client.container(SHELL, ["env"], gpu=plan) as container:
-            lines = list(container.lines(30))
-            assert container.wait() == (0, False)
-    return dict(line.split("=", 1) for line in lines)
+@pytest.fixture(scope="module")
+def nvidia() -> Iterator[PrivateEngine]:
+    with private_engine(nvidia=True) as engine:
+        import_shell(engine, SHELL)
+        yield engine
 
 
-def test_auto_finds_the_cdi_specification(nvidia: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environment(nvidia, GpuAccess.AUTO, monkeypatch)["STAND_IN_GPU"] == "all"
+@pytest.fixture(scope="module")
+def with_cdi() -> Iterator[PrivateEngine]:
+    """Has NVIDIA's runtime too: a specification goes before it."""
+    with private_engine(nvidia=True, cdi=CDI.format(kind="nvidia.com/gpu")) as engine:
+        import_shell(engine, SHELL)
+        yield engine
 
 
-def test_the_runtime_is_called(nvidia: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = nvidia.calls.count("runtime")
-    assert environment(nvidia, GpuAccess.RUNTIME, monkeypatch)["NVIDIA_VISIBLE_DEVICES"] == "all"
-    assert nvidia.calls.count("runtime") > before
+Start = Callable[[PrivateEngine, GpuAccess], tuple[GpuAccess, dict[str, str]]]
 
 
-def test_gpus_all_calls_the_hook(nvidia: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = nvidia.calls.count("prestart")
-    assert environment(nvidia, GpuAccess.GPUS, monkeypatch)["NVIDIA_VISIBLE_DEVICES"] == "all"
-    assert nvidia.calls.count("prestart") > before
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Start a container with GPUs by some access; gives the access that was planned and the variables it saw."""
+
+    def started(engine: PrivateEngine, access: GpuAccess) -> tuple[GpuAccess, dict[str, str]]:
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        with Engine(new_run_id()) as client:
+            plan = plan_gpu(client.offers(), access)
+            with client.container(SHELL, ["env"], gpu=plan) as container:
+                lines = list(container.lines(30))
+                assert container.wait() == (0, False)
+        return plan.access, dict(line.split("=", 1) for line in lines)
+
+    return started
 
 
-def test_none_touches_no_gpu(nvidia: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = nvidia.calls
-    seen = environment(nvidia, GpuAccess.NONE, monkeypatch)
+# --- GPUs ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_offers_what_it_has(
+    plain: PrivateEngine, nvidia: PrivateEngine, with_cdi: PrivateEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = []
+    for engine in (plain, nvidia, with_cdi):
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        with Engine(new_run_id()) as client:
+            offers.append(client.offers())
+    assert ["nvidia" in offer.runtimes for offer in offers] == [False, True, True]
+    assert [offer.cdi_devices for offer in offers] == [(), (), ("nvidia.com/gpu=all",)]
+
+
+def test_auto_takes_the_runtime(nvidia: PrivateEngine, start: Start) -> None:
+    before = nvidia.calls("runtime")
+    access, seen = start(nvidia, GpuAccess.AUTO)
+    assert access is GpuAccess.RUNTIME
+    assert seen["NVIDIA_VISIBLE_DEVICES"] == "all"
+    new = nvidia.calls("runtime")[len(before) :]
+    assert any(" create " in call for call in new)
+    assert any(" start " in call for call in new)
+
+
+def test_gpus_all_calls_the_hook(nvidia: PrivateEngine, start: Start) -> None:
+    before = nvidia.calls("hook"), nvidia.calls("runtime")
+    access, seen = start(nvidia, GpuAccess.GPUS)
+    assert access is GpuAccess.GPUS
+    assert seen["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert nvidia.calls("hook")[len(before[0]) :] == ["prestart"]
+    assert nvidia.calls("runtime") == before[1]
+
+
+def test_auto_takes_cdi_before_the_runtime(with_cdi: PrivateEngine, start: Start) -> None:
+    before = with_cdi.calls("hook"), with_cdi.calls("runtime")
+    access, seen = start(with_cdi, GpuAccess.AUTO)
+    assert access is GpuAccess.CDI
+    assert seen["STAND_IN_GPU"] == "all"
+    assert "NVIDIA_VISIBLE_DEVICES" not in seen
+    assert (with_cdi.calls("hook"), with_cdi.calls("runtime")) == before
+
+
+def test_none_touches_no_gpu(with_cdi: PrivateEngine, start: Start) -> None:
+    before = with_cdi.calls("hook"), with_cdi.calls("runtime")
+    access, seen = start(with_cdi, GpuAccess.NONE)
+    assert access is GpuAccess.NONE
     assert not {"STAND_IN_GPU", "NVIDIA_VISIBLE_DEVICES"} & seen.keys()
-    assert nvidia.calls == before
+    assert (with_cdi.calls("hook"), with_cdi.calls("runtime")) == before
 
 
-def test_a_failing_driver_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_driver_is_named(start: Start) -> None:
     says = "nvidia-container-cli: initialization error: nvml error: driver not loaded"
-    with private_engine(tmp_path / "e", nvidia=True, hook_says=says) as engine:
+    with private_engine(nvidia=True, hook_says=says) as engine:
         import_shell(engine, SHELL)
         with pytest.raises(EngineError) as caught:
-            environment(engine, GpuAccess.GPUS, monkeypatch)
-        assert "the NVIDIA runtime could not prepare the container" in caught.value.message
-        assert "driver not loaded" in caught.value.message
-        assert "--gpu-access none" in caught.value.hint
+            start(engine, GpuAccess.GPUS)
+        assert caught.value.message.startswith("the NVIDIA runtime could not prepare the container: ")
+        assert says in caught.value.message
+        assert "`--gpu-access none`" in caught.value.hint
+        assert engine.calls("hook") == ["prestart"]
         assert engine.docker("ps", "--all", "--quiet") == ""
 
 
 @pytest.mark.parametrize(
     ("access", "said"),
-    [(GpuAccess.GPUS, "Container Toolkit"), (GpuAccess.RUNTIME, "no runtime called nvidia"), (GpuAccess.CDI, "CDI")],
+    [
+        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit behind `--gpus all`: "),
+        (GpuAccess.RUNTIME, "the engine has no runtime called nvidia: "),
+        (GpuAccess.CDI, "the engine does not do CDI: "),
+    ],
 )
-def test_an_engine_without_nvidia_says_so(image: Image, access: GpuAccess, said: str) -> None:
-    with Engine(new_run_id()) as client, pytest.raises(EngineError) as caught:  # noqa: SIM117
-        with client.container(image.id, ["true"], gpu=plan_gpu(client.offers(), access)) as container:
-            list(container.lines(30))
-    assert said in caught.value.message
-    assert "--gpu-access none" in caught.value.hint
+def test_an_engine_without_nvidia_says_so(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:
+    assert start(plain, GpuAccess.AUTO)[0] is GpuAccess.NONE
+    with pytest.raises(EngineError) as caught:
+        start(plain, access)
+    assert caught.value.message.startswith(said)
+    assert "`--gpu-access none`" in caught.value.hint
+    assert plain.docker("ps", "--all", "--quiet") == ""
 
 
-def failed_build(folder: Path, dockerfile: str, host: str = "", kill: PrivateEngine | None = None) -> EngineError:
-    """What a build of `dockerfile` fails with; `kill` is an engine to kill as soon as its step runs."""
+def test_an_engine_whose_specifications_are_of_others_says_so(start: Start) -> None:
+    with private_engine(cdi=CDI.format(kind="other.example/gpu")) as engine:
+        import_shell(engine, SHELL)
+        assert start(engine, GpuAccess.AUTO)[0] is GpuAccess.NONE
+        with pytest.raises(EngineError) as caught:
+            start(engine, GpuAccess.CDI)
+    assert caught.value.message.startswith("the engine knows no CDI device nvidia.com/gpu=all: ")
+
+
+# --- builds --------------------------------------------------------------------------------------------------------
+
+
+def failed_build(
+    folder: Path, dockerfile: str, *, host: str = "", on_change: Callable[[Progress], None] = lambda progress: None
+) -> EngineError:
+    """What a build of `dockerfile` fails with, by the engine at `host` or else the one that the others use."""
     context = folder / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(dockerfile)
-    killed = threading.Event()
-
-    def on_change(progress: Progress) -> None:
-        if kill and not killed.is_set() and any("running" in line for line in progress.log):
-            killed.set()
-            kill.kill()
-
+    environ = {**os.environ, "BUILDX_CONFIG": str(folder / "buildx"), **({"DOCKER_HOST": host} if host else {})}
     with pytest.raises(EngineError) as caught:
         builds.build(
             context,
             log=folder / "build.log",
             options=BuildOptions(),
             network=Network(),
-            environ={**os.environ, **({"DOCKER_HOST": host} if host else {})},
+            environ=environ,
             on_change=on_change,
         )
     assert caught.value.exit_code == 6
@@ -122,32 +183,64 @@ def failed_build(folder: Path, dockerfile: str, host: str = "", kill: PrivateEng
     return caught.value
 
 
-def test_an_engine_that_dies_in_a_build_is_named(tmp_path: Path) -> None:
-    with private_engine(tmp_path / "e") as engine:
+def pid_namespace(process: str) -> str:
+    try:
+        return str(Path(f"/proc/{process}/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def test_an_engine_that_dies_in_a_build_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    at_death: list[str] = []
+
+    def kill(progress: Progress) -> None:
+        running = [step for step in progress.steps.values() if "running" in step.log]  # the step said it, not its name
+        if running and not at_death:
+            at_death.append(pid_namespace(str(engine.pid)))
+            assert not running[0].done
+            engine.kill()
+
+    with private_engine() as engine:
         import_shell(engine, SHELL)
-        text = f"FROM {SHELL}\nRUN --network=none echo running; sleep 20\n"
-        error = failed_build(tmp_path, text, engine.host, engine)
+        text = f"FROM {SHELL}\nRUN --network=none echo running; sleep 60\n"
+        error = failed_build(tmp_path, text, host=engine.host, on_change=kill)
+    assert at_death, Path(error.log).read_text()
     assert "the engine died" in error.message, (error.problems, Path(error.log).read_text())
-    assert "tools/engine up" in error.hint
+    assert "`tools/engine up`" in error.hint
+    assert at_death[0] not in [pid_namespace(path.name) for path in Path("/proc").glob("[0-9]*")]
+    assert str(engine.folder) not in Path("/proc/mounts").read_text()
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{engine.folder.name}")) == []
+    assert not engine.folder.exists()
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with private_engine(tmp_path / "e", disk="64m") as engine:
+    with private_engine(disk="64m") as engine:
         import_shell(engine, SHELL)
         text = f"FROM {SHELL}\nRUN --network=none dd if=/dev/zero of=/big bs=1M count=200\n"
-        error = failed_build(tmp_path, text, engine.host)
+        error = failed_build(tmp_path, text, host=engine.host)
     assert "the disk is full" in error.message, (error.problems, Path(error.log).read_text())
-    assert "docker builder prune" in error.hint
+    assert any("No space left on device" in line for line in error.problems)
+    assert "`docker builder prune`" in error.hint
 
 
-def test_a_cut_network_is_named(tmp_path: Path, image: Image) -> None:
+@pytest.fixture
+def built(request: pytest.FixtureRequest) -> str:
+    """An image with a Python: the one that is there, else the one under test, which takes minutes to build."""
+    if docker("image", "inspect", BUILT, check=False).returncode == 0:
+        return BUILT
+    image: Image = request.getfixturevalue("image")
+    return image.tag
+
+
+def test_a_cut_network_is_named(tmp_path: Path, built: str) -> None:
     look = "import urllib.request; urllib.request.urlopen('http://index.invalid')"
-    error = failed_build(tmp_path, f'FROM {image.tag}\nRUN --network=none python -c "{look}"\n')
-    assert "the network was cut" in error.message
+    error = failed_build(tmp_path, f'FROM {built}\nRUN --network=none python3 -c "{look}"\n')
+    assert "the network was cut" in error.message, (error.problems, Path(error.log).read_text())
     assert any("name resolution" in line for line in error.problems)
+    assert "`HTTPS_PROXY`" in error.hint
 
 
-def test_a_base_that_nobody_has_is_named(tmp_path: Path) -> None:
-    error = failed_build(tmp_path, "FROM registry.invalid/nothing:1\n")
-    assert "the base image cannot be had" in error.message
-    assert "--base bootstrap" in error.hint
+def test_a_base_that_nobody_has_is_named(tmp_path: Path, plain: PrivateEngine) -> None:
+    error = failed_build(tmp_path, "FROM registry.invalid/nothing:1\n", host=plain.host)
+    assert "the base image cannot be had" in error.message, (error.problems, Path(error.log).read_text())
+    assert "--base bootstrap`" in error.hint

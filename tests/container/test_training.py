@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Image, docker
+from .engine import Image, docker
 
 VARIANTS = Path(__file__).with_name("variants.py")
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sysconfig
 from collections import namedtuple
 
 Check = namedtuple("Check", "id title run")
@@ -30,7 +31,7 @@ class Inspection:
     def __init__(self, lock_file, bounds, require_gpu=False):
         self.bounds = bounds
         self.require_gpu = require_gpu
-        self.facts = {}
+        self.facts = {"site_packages": sysconfig.get_paths()["purelib"]}
         self.training = {}
         self.training_error = None
         self.on_progress = silence
