@@ -52,7 +52,6 @@ setup: .venv/installed
 
 engine:
 	@tools/engine up
-	@tools/engine bootstrap-tools
 
 clean: ## remove what was built here; images stay (docker image rm)
 	rm -rf build receipts .venv .mypy_cache .ruff_cache .pytest_cache

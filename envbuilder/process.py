@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from envbuilder.errors import EngineError
 
+_HINTS = {
+    "docker": "install Docker with buildx; on Debian 12 and 13 `tools/engine up` does it",
+    "mmdebstrap": "install it (`tools/engine bootstrap-tools`), or let the engine reach a registry",
+}
 _PATIENCE = 10  # seconds between asking a process to end and making it
 
 
@@ -67,7 +71,5 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def _missing(argv: Sequence[str], error: OSError) -> EngineError:
-    return EngineError(
-        f"`{argv[0]}` cannot be started: {error.strerror}",
-        hint="install it and check your PATH; on Debian 12 and 13 `tools/engine up` sets up Docker",
-    )
+    hint = _HINTS.get(argv[0], "install it, and check your PATH")
+    return EngineError(f"`{argv[0]}` cannot be started: {error.strerror}", hint=hint)

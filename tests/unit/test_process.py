@@ -1,0 +1,64 @@
+"""Processes: what is missing is named, what is interrupted is ended with its children."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envbuilder import process
+from envbuilder.errors import EngineError
+
+
+def test_a_missing_program_is_named_with_what_to_do() -> None:
+    with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
+        process.run(["no-such-program"])
+    with pytest.raises(EngineError) as caught:
+        process.stream(["mmdebstrap"], print, env={"PATH": "/nonexistent"})
+    assert caught.value.exit_code == 6
+
+
+def test_what_takes_too_long_is_ended() -> None:
+    with pytest.raises(EngineError, match="did not answer within 1 s"):
+        process.run(["sleep", "30"], timeout=1)
+
+
+def test_both_streams_come_as_they_are_written() -> None:
+    seen: list[str] = []
+    assert process.stream(["sh", "-c", "echo out; echo err >&2; exit 3"], seen.append) == 3
+    assert sorted(seen) == ["err\n", "out\n"]
+
+
+def test_an_interrupt_ends_the_process_and_its_children(tmp_path: Path) -> None:
+    script = f"""
+import signal, sys
+from envbuilder import process
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    command = "sleep 300 & echo $! > {tmp_path}/child; echo ready; wait"
+    process.stream(["sh", "-c", command], lambda text: print(text, flush=True))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    child = int((tmp_path / "child").read_text())
+    started.send_signal(signal.SIGTERM)
+    started.communicate(timeout=30)
+    assert started.returncode == 130
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and is_running(child):
+        time.sleep(0.1)
+    assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
