@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from envbuilder.errors import EngineError
@@ -54,20 +55,20 @@ def stream(argv: Sequence[str], on_text: Callable[[str], None], *, env: Mapping[
         for line in process.stdout:
             on_text(line)
         return process.wait()
+    except BaseException:
+        _end_group(process)
+        raise
     finally:
-        _end(process)
         process.stdout.close()
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end_group(process: "subprocess.Popen[str]") -> None:
+    """Ask the process to end as Ctrl-C would, then end whatever is left of it and of those it started."""
     for number in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _missing(argv: Sequence[str], error: OSError) -> EngineError:
