@@ -6,6 +6,7 @@ after Ctrl-C; `sweep` removes what a killed run left behind.
 
 import os
 import platform as host_platform
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 import docker
 from envbuilder.errors import EngineError
-from envbuilder.gpu import GpuPlan, Offers, find_gpu_failure, run_options
+from envbuilder.gpu import CDI_ALL, GpuPlan, Offers, find_gpu_failure, run_options
 
 RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
@@ -220,17 +221,20 @@ class Container:
     def lines(self, deadline: float) -> Iterator[str]:
         """Start it and give its stdout line by line. Raises `EngineError` once `deadline` seconds have passed."""
         with _explained("cannot start the container"):
-            socket = self._container.attach(stdout=True, stderr=False, stream=True, logs=True)
-            self._container.start()
-        ends = time.monotonic() + deadline
-        buffer = b""
-        with _explained("the container cannot be followed"):
-            for chunk in _until(socket, ends, self._container):
-                buffer += chunk
-                *whole, buffer = buffer.split(b"\n")
-                yield from (line.decode(errors="replace") for line in whole)
-        if buffer:
-            yield buffer.decode(errors="replace")
+            stream = self._container.attach(stdout=True, stderr=False, stream=True, logs=True)
+        try:
+            with _explained("cannot start the container"):
+                self._container.start()
+            buffer = b""
+            with _explained("the container cannot be followed"):
+                for chunk in _until(stream, time.monotonic() + deadline, self._container):
+                    buffer += chunk
+                    *whole, buffer = buffer.split(b"\n")
+                    yield from (line.decode(errors="replace") for line in whole)
+            if buffer:
+                yield buffer.decode(errors="replace")
+        finally:
+            stream._response.close()  # its own close() leaves the descriptor open
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""
@@ -267,9 +271,13 @@ def _until(chunks: Any, ends: float, container: Any) -> Iterator[bytes]:
 
 
 def _cdi_files(folders: Sequence[str]) -> list[str]:
-    """Device names in this host's CDI specifications, for engines that read them and do not list them."""
-    texts = [path.read_text(errors="replace") for name in folders for path in Path(name).glob("*") if path.is_file()]
-    return ["nvidia.com/gpu=all"] if any("nvidia.com/gpu" in text for text in texts) else []
+    """What this host's CDI specifications call all GPUs, for engines that read them and do not list them."""
+    for path in (path for name in folders for path in Path(name).glob("*")):
+        with suppress(OSError):
+            text = path.read_text(errors="replace")
+            if "nvidia.com/gpu" in text and re.search(r"name\W{1,4}all\b", text):
+                return [CDI_ALL]
+    return []
 
 
 # --- whose container is it -----------------------------------------------------------------------------------------
