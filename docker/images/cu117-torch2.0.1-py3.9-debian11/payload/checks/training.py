@@ -8,8 +8,6 @@ _TRAINING_REMEDY = "run `train` in the image and compare its epochs with docs/de
 def trained(inspection):
     """The bundled fine-tune, run once for the four checks that look at it."""
     if not inspection.training and inspection.training_error is None:
-        import torch
-
         import train
 
         settings = train.parse_settings([])
@@ -18,15 +16,12 @@ def trained(inspection):
             if step % 10 == 0 or step == steps:
                 inspection.on_progress(step, steps, "loss %.3f" % loss)
 
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as fast for so small a model, and on a busy machine many times faster than two
+        train_alone()
         try:
             inspection.training = train.fine_tune(settings, on_step=on_step)[0]
         except Exception as error:
             inspection.training_error = "%s: %s" % (type(error).__name__, error)
             raise
-        finally:
-            torch.set_num_threads(threads)
     if inspection.training_error is not None:
         raise Failure(detail="the fine-tune broke: %s" % inspection.training_error, remedy=_TRAINING_REMEDY)
     return inspection.training
@@ -55,10 +50,18 @@ def check_seconds(inspection):
 FEW = ["--rows", "128", "--held-out", "16", "--epochs", "2"]  # eight steps
 
 
+def train_alone():
+    """One thread: as fast for so small a model, and on a busy machine many times faster than two."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def few_steps():
     """Settings, data and tokenizer of a short run."""
     import train
 
+    train_alone()
     settings = train.parse_settings(FEW)
     rows, held_out = train.make_reviews(settings.rows, settings.held_out)
     tokenizer = train.make_tokenizer()
@@ -205,14 +208,11 @@ def check_throughput(inspection):
 
     measured = trained(inspection)
     a, b = torch.randn(768, 768), torch.randn(768, 768)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the training had
     a @ b
     started, products = time.monotonic(), 0
     while time.monotonic() - started < 1.0:
         a @ b
         products += 1
-    torch.set_num_threads(threads)
     yardstick = products * 2 * 768**3 / (time.monotonic() - started)
     work = measured["samples_per_second"] * 6 * measured["parameters"] * measured["tokens"]
     remedy = "is one thread doing all the work (OMP_NUM_THREADS), or is this a slow build of torch?"
