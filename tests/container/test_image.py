@@ -89,7 +89,8 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
 
 
 def test_the_suite_passes_for_any_user_with_a_read_only_root(image: Image) -> None:
-    words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--tmpfs", "/tmp:exec", image.id]
+    words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--shm-size", "1g"]
+    words += ["--tmpfs", "/tmp:exec", image.id]
     done = docker(*words, "accept", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("passed")
