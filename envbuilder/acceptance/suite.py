@@ -54,6 +54,8 @@ def accept(
                 on_change(watch.rows())
             code, out_of_memory = container.wait()
             ending = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+            if container.late:
+                ending = f"the suite was still running at its deadline of {deadline:.0f} s and was killed"
         except EngineError as error:
             if not watch.titles:
                 raise

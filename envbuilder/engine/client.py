@@ -8,7 +8,6 @@ import os
 import platform as host_platform
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -194,7 +193,7 @@ class Engine:
                 **options,
             )
         try:
-            yield Container(made, self._client.api)
+            yield Container(made)
         finally:
             with suppress(DockerException, requests.exceptions.RequestException):
                 made.remove(force=True)
@@ -211,15 +210,15 @@ class Engine:
         return removed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Container:
-    """One container of ours."""
+    """One container of ours; `late` once it has been killed at its deadline."""
 
     _container: Any
-    _api: Any
+    late: bool = False
 
     def lines(self, deadline: float) -> Iterator[str]:
-        """Start it and give its stdout line by line. Raises `EngineError` once `deadline` seconds have passed."""
+        """Start it and give its stdout line by line; it is killed once `deadline` seconds have passed."""
         with _explained("cannot start the container"):
             stream = self._container.attach(stdout=True, stderr=False, stream=True, logs=True)
         try:
@@ -227,7 +226,7 @@ class Container:
                 self._container.start()
             buffer = b""
             with _explained("the container cannot be followed"):
-                for chunk in _until(stream, time.monotonic() + deadline, self._container):
+                for chunk in self._until(stream, deadline):
                     buffer += chunk
                     *whole, buffer = buffer.split(b"\n")
                     yield from (line.decode(errors="replace") for line in whole)
@@ -235,6 +234,22 @@ class Container:
                 yield buffer.decode(errors="replace")
         finally:
             stream._response.close()  # its own close() leaves the descriptor open
+
+    def _until(self, chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+        """Chunks until the stream ends; killing the container at its deadline ends the stream too."""
+
+        def kill() -> None:
+            self.late = True
+            with suppress(DockerException, requests.exceptions.RequestException):
+                self._container.kill()
+
+        timer = threading.Timer(deadline, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield from chunks
+        finally:
+            timer.cancel()
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""
@@ -248,26 +263,6 @@ class Container:
         with _explained("cannot read the container's log"):
             text = self._container.logs(stdout=False, stderr=True, tail=most).decode(errors="replace")
         return [line for line in text.splitlines() if line.strip()]
-
-
-def _until(chunks: Any, ends: float, container: Any) -> Iterator[bytes]:
-    """Chunks until the stream ends; past the deadline the container is killed, which ends the stream too."""
-    late = threading.Event()
-
-    def kill() -> None:
-        late.set()
-        with suppress(DockerException, requests.exceptions.RequestException):
-            container.kill()
-
-    timer = threading.Timer(max(0.0, ends - time.monotonic()), kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield from chunks
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise EngineError("the container was still running at its deadline and was killed")
 
 
 def _cdi_files(folders: Sequence[str]) -> list[str]:

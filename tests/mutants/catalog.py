@@ -23,7 +23,7 @@ class Mutant:
 def pip(package: str) -> str:
     """A later `pip install` of somebody who does not ask the lock."""
     return (
-        "RUN --mount=type=secret,id=ca PIP_CERT=/run/secrets/ca python3 -m pip install --quiet --no-deps --upgrade "
+        "RUN --mount=type=secret,id=ca PIP_CERT=/run/secrets/ca $(readlink -f /opt/venv/bin/python) -m pip install --quiet --no-deps --upgrade "
         f"--no-cache-dir --target $S {package}"
     )
 
@@ -155,11 +155,8 @@ MUTANTS = (
         "gradients twice as long",
         "numerics.gradients",
         "backward is off",
-        edit(
-            "$S/torch/autograd/__init__.py",
-            "def backward(",
-            "def backward(*a, **k):\n    _backward(*a, **k); _backward(*a, **k) if k.get('retain_graph') or (len(a) > 2 and a[2]) else None\n\n\ndef _backward(",
-        ),
+        edit("$S/torch/autograd/__init__.py", "torch.ones_like(out", "2 * torch.ones_like(out"),
+    ),
     ),
     # the job
     Mutant(
@@ -234,7 +231,7 @@ MUTANTS = (
         "a slow image",
         "training.throughput",
         "training crawls",
-        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss.backward(); time.sleep(0.5)"),
+        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss.backward(); time.sleep(0.3)"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),
@@ -251,10 +248,10 @@ MUTANTS = (
     Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/nonexistent.pem"),
     Mutant("gloo without a network", "features.distributed", "a process died", "ENV GLOO_SOCKET_IFNAME=nothere"),
     Mutant(
-        "sitecustomize shadows torch",
+        "a .pth file shadows torch",
         "contract.python_path",
-        "/srv/torch.py is loaded",
-        "RUN echo 'import sys; sys.path.insert(0, \"/srv\")' > $S/sitecustomize.py && echo '__version__ = \"2.0.1\"' > /srv/torch.py && mkdir /srv/x",
+        "/srv/torch.py is loaded|has no attribute",
+        "RUN echo 'import sys; sys.path.insert(0, \"/srv\")' > $S/zz.pth && echo > /srv/torch.py",
     ),
     # secrets
     Mutant(
@@ -301,7 +298,7 @@ MUTANTS = (
         "a suite killed by SIGBUS",
         "suite.complete",
         "SIGBUS",
-        suite_is("import os, signal; os.kill(os.getpid(), signal.SIGBUS)"),
+        suite_is("import mmap; f = open('/dev/shm/x', 'w+b'); f.truncate(9999); m = mmap.mmap(f.fileno(), 9999); f.truncate(0); m[5000]"),
         by_host=True,
     ),
 )

@@ -19,10 +19,15 @@ def check_user(inspection):
     return inspection.judge("contract.user", os.getuid(), "it runs as root", _ASK)
 
 
+def temporary_folder():
+    """Where temporary files are meant to go, whether they can or not."""
+    return os.environ.get("TMPDIR", "/tmp")
+
+
 def check_places(inspection):
     """HOME, the temporary folder and the cache can be written, and what is written belongs to whoever runs it."""
     home = os.path.expanduser("~")
-    places = {"HOME": home, "TMPDIR": tempfile.gettempdir(), "the cache": os.environ.get("HF_HOME", home)}
+    places = {"HOME": home, "TMPDIR": temporary_folder(), "the cache": os.environ.get("HF_HOME", home)}
     wrong = []
     for name, place in sorted(places.items()):
         try:
@@ -38,9 +43,9 @@ def check_places(inspection):
 
 def check_space(inspection):
     """There is room for temporary files."""
-    found = os.statvfs(tempfile.gettempdir())
+    found = os.statvfs(temporary_folder())
     free = found.f_frsize * found.f_bavail
-    detail = "%s has %d MB left" % (tempfile.gettempdir(), free >> 20)
+    detail = "%s has %d MB left" % (temporary_folder(), free >> 20)
     return inspection.judge("contract.space", free, detail, "make room, or set TMPDIR to a folder with room")
 
 
