@@ -9,6 +9,7 @@ write an event. Exit code: 0 passed, 7 failed, 130 interrupted.
 """
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from checks import CHECKS, Failure, Inspection, NotRun
 HERE = os.path.dirname(os.path.abspath(__file__))
 PASSED, FAILED, INTERRUPTED = 0, 7, 130
 DEADLINE = 120  # seconds, for a check that has none of its own in bounds.json
+GRACE = 30  # seconds more for a check that hangs in native code and cannot be told; then the suite ends where it is
 
 
 def suite_hash():
@@ -55,7 +57,7 @@ class Talk:
 
     def __call__(self, event, **fields):
         if event == "result":
-            value = "" if fields["value"] is None else " %s" % (fields["value"],)
+            value = "" if fields["value"] is None else " %s%s" % (fields["value"], bound_text(fields))
             print("%-8s %s%s  %s" % (fields["status"], fields["title"], value, fields["detail"]))
             if fields["remedy"]:
                 print("         remedy: %s" % fields["remedy"])
@@ -64,8 +66,17 @@ class Talk:
         sys.stdout.flush()
 
 
-class Late(Exception):
-    """A check took longer than its deadline."""
+def bound_text(fields):
+    """` (at least 0.95)`; nothing where the bound is the value."""
+    bound = fields["bound"]
+    if isinstance(bound, dict):
+        words = ["at %s %s" % (word, bound[end]) for end, word in (("min", "least"), ("max", "most")) if end in bound]
+        return " (%s)" % ", ".join(words)
+    return "" if bound in (None, fields["value"]) else " (expected %s)" % (bound,)
+
+
+class Late(BaseException):
+    """A check took longer than its deadline. No `Exception`: torch and the checks catch those."""
 
 
 def on_alarm(number, frame):
@@ -78,6 +89,7 @@ def outcome(check, inspection, deadline):
     answer = {"id": check.id, "title": check.title, "value": None, "bound": None, "detail": "", "remedy": ""}
     signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(deadline)
+    faulthandler.dump_traceback_later(deadline + GRACE, exit=True, file=sys.__stderr__)
     try:
         status = "passed"
         answer.update(check.run(inspection) or {})
@@ -96,6 +108,7 @@ def outcome(check, inspection, deadline):
         traceback.print_exc()
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
     answer.update(status=status, seconds=round(time.monotonic() - started, 2))
     answer.setdefault("findings", [])
     return answer
@@ -132,16 +145,21 @@ def main():
     parser = argparse.ArgumentParser(prog="accept", description="Is what is in this image what the lock says?")
     parser.add_argument("--json-lines", action="store_true", help="one JSON event a line, for envbuilder")
     parser.add_argument("--require-gpu", action="store_true", help="no GPU is a failure")
-    parser.add_argument("--lock", default=os.path.join(os.path.dirname(HERE), "envbuilder.lock"), metavar="FILE")
+    parser.add_argument("--lock", metavar="FILE", help="what to compare with [the image's own]")
     parser.add_argument("--only", metavar="ID[,ID]", help="these checks alone; never enough for a tag")
     options = parser.parse_args()
+    if options.lock and not os.path.exists(options.lock):
+        parser.error("--lock %s: there is no such file" % options.lock)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     tell = Lines() if options.json_lines else Talk()
     with open(os.path.join(HERE, "bounds.json"), encoding="utf-8") as stream:
         bounds = json.load(stream)
-    inspection = Inspection(lock_file=options.lock, bounds=bounds["bounds"], require_gpu=options.require_gpu)
+    lock_file = options.lock or os.path.join(os.path.dirname(HERE), "envbuilder.lock")
+    inspection = Inspection(lock_file=lock_file, bounds=bounds["bounds"], require_gpu=options.require_gpu)
     wanted = options.only.split(",") if options.only else [check.id for check in CHECKS]
     checks = [check for check in CHECKS if check.id in wanted]
+    if len(checks) < len(wanted):
+        parser.error("--only: no such check: %s" % ", ".join(sorted(set(wanted) - {check.id for check in CHECKS})))
     try:
         return PASSED if run(checks, inspection, bounds, tell) == "passed" else FAILED
     except KeyboardInterrupt:

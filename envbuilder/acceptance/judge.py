@@ -45,6 +45,9 @@ def _label_problems(label: str, said: str | None, seen: Any) -> Iterable[str]:
     if said is None:
         yield f"the label {label} is missing"
         return
+    if seen is None and label.endswith(".lock"):
+        yield "there is no lock inside to compare the labels with"
+        return
     if said in ("", _ANY_OS) or seen is None:  # the stack promises nothing here, or it cannot be read here
         return
     text = " ".join(seen) if isinstance(seen, list) else str(seen)

@@ -157,7 +157,6 @@ MUTANTS = (
         "backward is off",
         edit("$S/torch/autograd/__init__.py", "torch.ones_like(out", "2 * torch.ones_like(out"),
     ),
-    ),
     # the job
     Mutant(
         "a tokenizer without words",
@@ -242,7 +241,11 @@ MUTANTS = (
         "cannot be written",
         run=("--read-only", "--env", "TMPDIR=/opt", "--env", "HOME=/dev/shm"),
     ),
-    Mutant("an unwritable cache", "contract.places", "the cache .* cannot be written", "ENV HF_HOME=/proc/cache"),
+    Mutant(
+        "contract.places",
+        "HOME .* cannot be written",
+        'ENTRYPOINT ["/opt/envbuilder/payload/accept"]\nENV HF_HOME=/proc/cache',
+    ),
     Mutant("root", "contract.user", "it runs as root", "USER 0"),
     Mutant("ASCII only", "contract.locale", "UnicodeEncodeError", "ENV PYTHONIOENCODING=ascii"),
     Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/nonexistent.pem"),
@@ -298,7 +301,9 @@ MUTANTS = (
         "a suite killed by SIGBUS",
         "suite.complete",
         "SIGBUS",
-        suite_is("import mmap; f = open('/dev/shm/x', 'w+b'); f.truncate(9999); m = mmap.mmap(f.fileno(), 9999); f.truncate(0); m[5000]"),
+        suite_is(
+            "import mmap; f = open('/dev/shm/x', 'w+b'); f.truncate(9999); m = mmap.mmap(f.fileno(), 9999); f.truncate(0); m[5000]"
+        ),
         by_host=True,
     ),
 )

@@ -1,7 +1,9 @@
 """The payload is no package: its folder is put on the path, as in an image."""
 
+import json
 import sys
 from pathlib import Path
 
 PAYLOAD = Path(__file__).parents[2] / "docker" / "payload"
+BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
 sys.path.insert(0, str(PAYLOAD))

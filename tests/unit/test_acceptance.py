@@ -101,6 +101,7 @@ def test_every_lying_label_is_found(label: str) -> None:
 def test_a_missing_label_is_found() -> None:
     assert check_labels({}, FACTS).status is Status.FAILED
     assert check_labels(LABELS, {}).status is Status.ERROR
+    assert check_labels(LABELS, {**FACTS, "lock": None}).status is Status.FAILED
 
 
 def test_how_a_container_ends_is_said() -> None:

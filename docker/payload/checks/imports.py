@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 
 from checks.identity import normal
 from checks.inspection import Failure
@@ -28,46 +30,32 @@ print(json.dumps({"failed": failed, "said": said}), flush=True)
 """
 
 
+_MODULES = (".py", *(suffix for suffix in EXTENSION_SUFFIXES if suffix != ".so"))  # a bare .so may be any library
+
+
 def top_level(distribution):
-    """The packages and modules that a distribution puts at the top, by its RECORD."""
-    names = set()
+    """What a distribution puts at the top, by its RECORD: packages, modules; inside a namespace if there are none."""
+    names, below = set(), set()
     for path in distribution.files or ():
-        first = path.parts[0]
-        if len(path.parts) == 1 and first.endswith(".py"):
-            names.add(first[:-3])
-        elif len(path.parts) == 2 and path.parts[1] == "__init__.py":
-            names.add(first)
-    return sorted(name for name in names if name.isidentifier() and not name.startswith("_"))
+        parts = path.parts
+        if len(parts) == 1 and parts[0].endswith(_MODULES):
+            names.add(parts[0].split(".")[0])
+        elif len(parts) == 2 and parts[1] == "__init__.py":
+            names.add(parts[0])
+        elif len(parts) == 3 and parts[2] == "__init__.py":
+            below.add("%s.%s" % parts[:2])
+    return sorted(name for name in names or below if is_public(name))
+
+
+def is_public(name):
+    return all(word.isidentifier() and not word.startswith("_") for word in name.split("."))
 
 
 def check_imports(inspection):
-    found = list(importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]))
+    found = importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
     names = sorted((normal(item.metadata["Name"]), top_level(item)) for item in found)
-    process = subprocess.Popen(
-        [sys.executable, "-W", "always", "-c", _IMPORTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    try:
-        process.stdin.write(json.dumps(names))
-        process.stdin.close()
-        answer, done = None, 0
-        for line in process.stdout:
-            event = read_event(line)
-            if "done" in event:
-                done += 1
-                inspection.on_progress(done, len(names), event["done"])
-            elif "failed" in event:
-                answer = event
-        if answer is None:
-            code, last = process.wait(), process.stderr.read().strip().splitlines()[-1:]
-            detail = "Python died (exit code %d) after %d packages: %s" % (code, done, " ".join(last))
-            raise Failure(value=len(names) - done, detail=detail, remedy="import them one by one to find which")
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile("w+", errors="replace") as talk:  # no pipe: it would fill, and the imports would wait
+        answer = import_all(names, inspection.on_progress, talk)
     return inspection.judge(
         "imports.failed",
         len(answer["failed"]),
@@ -75,6 +63,39 @@ def check_imports(inspection):
         remedy="two packages do not fit together: lock them again, as of the stack's date",
         findings=["%s (%s)" % (said, name) for said, name in sorted(answer["said"].items())],
     )
+
+
+def import_all(names, on_progress, talk):
+    """Import everything in one other Python, whose stderr is `talk`; raises `Failure` if it dies of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", _IMPORTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=talk,
+        universal_newlines=True,
+    )
+    answer, done = None, 0
+    try:
+        process.stdin.write(json.dumps(names))
+        process.stdin.close()
+        for line in process.stdout:
+            event = read_event(line)
+            if "done" in event:
+                done += 1
+                on_progress(done, len(names), event["done"])
+            elif "failed" in event:
+                answer = event
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    if answer is None:
+        talk.seek(0)
+        last = " ".join(talk.read().strip().splitlines()[-1:])
+        detail = "Python died (exit code %d) after %d packages: %s" % (code, done, last)
+        raise Failure(value=len(names) - done, detail=detail, remedy="import them one by one to find which")
+    return answer
 
 
 def read_event(line):

@@ -17,11 +17,13 @@ def trained(inspection):
                 inspection.on_progress(step, steps, "loss %.3f" % loss)
 
         train_alone()
+        inspection.training_error = "it did not end in time"  # holds if a deadline ends it: it is not started again
         try:
             inspection.training = train.fine_tune(settings, on_step=on_step)[0]
         except Exception as error:
             inspection.training_error = "%s: %s" % (type(error).__name__, error)
             raise
+        inspection.training_error = None
     if inspection.training_error is not None:
         raise Failure(detail="the fine-tune broke: %s" % inspection.training_error, remedy=_TRAINING_REMEDY)
     return inspection.training

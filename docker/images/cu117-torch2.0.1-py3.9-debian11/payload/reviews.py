@@ -34,8 +34,17 @@ def vocabulary():
     return list(SPECIAL) + sorted(words)
 
 
+def most(negated=0.3):
+    """How many reviews there can be: half of what the grammar can say, lest drawing slows and the shares shift."""
+    each = len(ASPECTS) * len(VERBS) * len(POSITIVE + NEGATIVE) * (1 + len(FILLERS)) / 2
+    sides = ((len(NEGATIONS), negated), (len(ADVERBS), 1 - negated))
+    return int(min(each * words / share for words, share in sides if share > 0))
+
+
 def make_reviews(rows=2000, held_out=500, negated=0.3, seed=0):
     """Two disjoint lists, to train on and to hold out, of {"text", "label" (1 positive), "negated" (bool)}."""
+    if rows + held_out > most(negated):
+        raise ValueError("%d reviews are more than the %d that differ enough" % (rows + held_out, most(negated)))
     source = random.Random(seed)
     seen, reviews = set(), []
     while len(reviews) < rows + held_out:

@@ -16,6 +16,17 @@ import sys
 import tempfile
 import time
 
+
+def interrupted(number, frame):
+    """Ctrl-C and `docker stop` are one line and exit code 130."""
+    os.write(2, b"interrupted\n")
+    sys.exit(130)
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: as process 1 it would not even hear SIGTERM
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ.setdefault(_name, "1")  # before the imports below: nothing here needs a network
 
@@ -30,28 +41,43 @@ from transformers import (  # noqa: E402
     get_linear_schedule_with_warmup,
 )
 
-from reviews import make_reviews, vocabulary  # noqa: E402
+from reviews import make_reviews, most, vocabulary  # noqa: E402
 
 # --- knobs: settings that were measured to work, docs/decisions/0006-the-fine-tune.md ---------------------------------
+
+
+def count(text):
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def parse_settings(words=None):
     """The knobs, from the command line."""
     parser = argparse.ArgumentParser(prog="train", description="Fine-tune BERT on the bundled reviews.")
-    parser.add_argument("--rows", type=int, default=2000, help="reviews to train on [%(default)s]")
-    parser.add_argument("--held-out", type=int, default=500, help="reviews to evaluate on [%(default)s]")
-    parser.add_argument("--epochs", type=int, default=4, help="passes over the data [%(default)s]")
-    parser.add_argument("--batch", type=int, default=32, help="reviews in a step [%(default)s]")
+    parser.add_argument("--rows", type=count, default=2000, help="reviews to train on [%(default)s]")
+    parser.add_argument("--held-out", type=count, default=500, help="reviews to evaluate on [%(default)s]")
+    parser.add_argument("--epochs", type=count, default=4, help="passes over the data [%(default)s]")
+    parser.add_argument("--batch", type=count, default=32, help="reviews in a step [%(default)s]")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="AdamW's, at its height [%(default)s]")
     parser.add_argument("--warmup", type=float, default=0.1, help="share of the steps to warm up in [%(default)s]")
-    parser.add_argument("--max-length", type=int, default=24, help="tokens in a review [%(default)s]")
-    parser.add_argument("--layers", type=int, default=2, help="of the encoder [%(default)s]")
-    parser.add_argument("--hidden", type=int, default=128, help="size of the encoder's states [%(default)s]")
-    parser.add_argument("--heads", type=int, default=2, help="attention heads in a layer [%(default)s]")
+    parser.add_argument("--max-length", type=count, default=24, help="tokens in a review [%(default)s]")
+    parser.add_argument("--layers", type=count, default=2, help="of the encoder [%(default)s]")
+    parser.add_argument("--hidden", type=count, default=128, help="size of the encoder's states [%(default)s]")
+    parser.add_argument("--heads", type=count, default=2, help="attention heads in a layer [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout [%(default)s]")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[%(default)s]")
     parser.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer and metrics.json")
-    return parser.parse_args(words)
+    settings = parser.parse_args(words)
+    if settings.rows + settings.held_out > most():
+        parser.error("--rows and --held-out: there are %d reviews in all" % most())
+    if settings.hidden % settings.heads:
+        parser.error("--hidden %d cannot be shared by --heads %d" % (settings.hidden, settings.heads))
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no GPU is visible in here; `docker run --gpus all …` shows it one")
+    return settings
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -207,7 +233,6 @@ def save(folder, measured, model, tokenizer):
 
 
 def main():
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = parse_settings()
     try:
         if settings.output:
@@ -215,9 +240,6 @@ def main():
         measured, model, tokenizer = fine_tune(settings, say=lambda text: print(text, flush=True))
         if settings.output:
             save(settings.output, measured, model, tokenizer)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except OSError as error:
         print("error: %s" % error, file=sys.stderr)
         return 1

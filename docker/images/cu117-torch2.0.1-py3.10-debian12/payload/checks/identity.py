@@ -4,16 +4,18 @@ import base64
 import hashlib
 import importlib.metadata
 import os
+import re
 import sys
 import sysconfig
 
 from checks.inspection import Failure, NotRun
 
 
-def compare(inspection, fact, seen, wanted, remedy="build the image again from its lock"):
-    """`seen` is a fact, `wanted` is what the lock says, which may be more exact (11.7.99) than what is seen (11.7)."""
+def compare(inspection, fact, seen, remedy="build the image again from its lock"):
+    """`seen` is a fact, also without a lock; the lock's may be more exact (11.7.99) than what is seen (11.7)."""
     inspection.facts[fact] = seen
-    if wanted is None:
+    wanted = inspection.stack("base")["os"] if fact == "os" else inspection.stack(fact)
+    if wanted in (None, "custom"):
         raise NotRun("the lock promises none")
     if seen is None:
         raise Failure(value=None, bound=wanted, detail="it cannot be read in here", remedy=remedy)
@@ -28,28 +30,26 @@ def _text(value):
 
 
 def check_python(inspection):
-    return compare(inspection, "python", "%d.%d" % sys.version_info[:2], inspection.stack("python"))
+    return compare(inspection, "python", "%d.%d" % sys.version_info[:2])
 
 
 def check_os(inspection):
     with open("/etc/os-release", encoding="utf-8") as stream:
         lines = dict(line.strip().split("=", 1) for line in stream if "=" in line)
     seen = "%s %s" % (lines.get("ID", "?").strip('"'), lines.get("VERSION_ID", "?").strip('"'))
-    wanted = inspection.stack("base")["os"]
-    return compare(inspection, "os", seen, None if wanted == "custom" else wanted)
+    return compare(inspection, "os", seen)
 
 
 def check_version(package):
     """A check that a package's own `__version__` is the locked one."""
 
     def check(inspection):
-        wanted = inspection.stack(package)
-        if wanted is None:
+        if package not in installed() and (inspection.lock is None or inspection.stack(package) is None):
             raise NotRun("the stack has no %s" % package)
-        module = __import__(package)
-        seen = module.__version__.split("+")[0]
-        remedy = "another %s was installed over the locked one: build the image again" % package
-        return compare(inspection, package, seen, wanted, remedy)
+        seen = __import__(package).__version__.split("+")[0]
+        return compare(
+            inspection, package, seen, "another %s lies over the locked one: build the image again" % package
+        )
 
     return check
 
@@ -57,17 +57,18 @@ def check_version(package):
 def check_cuda(inspection):
     import torch
 
-    runtime = [version for name, version in installed().items() if name.startswith("nvidia-cuda-runtime")]
-    if runtime and not runtime[0].startswith("%s." % torch.version.cuda):
-        detail = "torch is built for CUDA %s, the CUDA runtime in here is %s" % (torch.version.cuda, runtime[0])
-        raise Failure(value=runtime[0], bound=torch.version.cuda, detail=detail, remedy="build the image again")
-    return compare(inspection, "cuda", runtime[0] if runtime else torch.version.cuda, inspection.stack("cuda"))
+    found = [version for name, version in installed().items() if name.startswith("nvidia-cuda-runtime")]
+    fitting = [version for version in found if version.startswith("%s." % torch.version.cuda)]
+    if found and not fitting:
+        detail = "torch is built for CUDA %s, the CUDA runtime in here is %s" % (torch.version.cuda, " ".join(found))
+        raise Failure(value=found[0], bound=torch.version.cuda, detail=detail, remedy="build the image again")
+    return compare(inspection, "cuda", fitting[0] if fitting else torch.version.cuda)
 
 
 def check_cudnn(inspection):
     import torch
 
-    return compare(inspection, "cudnn", cudnn_text(torch.backends.cudnn.version()), inspection.stack("cudnn"))
+    return compare(inspection, "cudnn", cudnn_text(torch.backends.cudnn.version()))
 
 
 def cudnn_text(number):
@@ -81,40 +82,61 @@ def cudnn_text(number):
 def check_nccl(inspection):
     import torch
 
-    wanted = inspection.stack("nccl")
-    if wanted is None:
+    if inspection.lock is not None and inspection.stack("nccl") is None:
         raise NotRun("NCCL is linked into this torch")
     seen = torch.cuda.nccl.version()
-    return compare(inspection, "nccl", ".".join(map(str, seen)) if isinstance(seen, tuple) else str(seen), wanted)
+    return compare(inspection, "nccl", ".".join(map(str, seen)) if isinstance(seen, tuple) else str(seen))
 
 
 def check_arch_list(inspection):
     import torch
 
+    return compare(inspection, "arch_list", arch_list(torch))
+
+
+def arch_list(torch):
+    """What this torch has kernels for; unlike torch.cuda.get_arch_list() it answers without a GPU."""
     flags = torch._C._cuda_getArchFlags() if hasattr(torch._C, "_cuda_getArchFlags") else None
-    return compare(inspection, "arch_list", flags.split() if flags else None, inspection.stack("arch_list"))
+    return flags.split() if flags else None
 
 
 def installed():
     """Normalised name → version of every distribution in this environment."""
-    found = importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
-    return {normal(item.metadata["Name"]): item.version for item in found}
+    return {name: versions[-1] for name, versions in all_versions().items()}
+
+
+def all_versions():
+    """Normalised name → every version that is installed; two of them lie over each other."""
+    found = {}
+    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
+        found.setdefault(normal(item.metadata["Name"]), []).append(item.version)
+    return found
+
+
+def same(one, other):
+    """Whether two spellings are one version: 2024.02.02 is 2024.2.2; 2.0.1+cpu is not 2.0.1+cu117."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
 
 
 def normal(name):
     """A distribution's name as PEP 503 compares it."""
-    return name.lower().replace("_", "-").replace(".", "-")
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check_packages(inspection):
     if inspection.lock is None:
         raise NotRun("there is no lock in here to compare with")
-    wanted, seen = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}, installed()
+    wanted, seen = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}, all_versions()
     wrong = ["%s is missing" % name for name in sorted(set(wanted) - set(seen))]
     wrong += ["%s is not in the lock" % name for name in sorted(set(seen) - set(wanted))]
     for name in sorted(set(seen) & set(wanted)):
-        if seen[name].split("+")[0] != wanted[name].split("+")[0]:
-            wrong.append("%s is %s, locked is %s" % (name, seen[name], wanted[name]))
+        if len(seen[name]) != 1 or not same(seen[name][0], wanted[name]):
+            wrong.append("%s is %s, locked is %s" % (name, " and ".join(sorted(seen[name])), wanted[name]))
     remedy = "add packages by `envbuilder build --package …`, so that they are resolved together"
     return inspection.judge("identity.packages", len(wrong), detail="; ".join(wrong), remedy=remedy)
 

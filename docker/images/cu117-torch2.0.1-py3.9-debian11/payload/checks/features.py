@@ -22,17 +22,28 @@ def check_compile(inspection):
         seen = torch.compile(_curve)(inputs)
     except Exception as error:
         if not promised[0]["available"]:
-            return {"value": "raises", "bound": "raises", "findings": [promised[0]["reason"]]}
+            said = "%s: %s" % (type(error).__name__, str(error).strip().split("\n")[0][:200])
+            return {"value": "raises", "bound": "raises", "detail": promised[0]["reason"], "findings": [said]}
         remedy = "a C++ compiler and Python's headers must be in the image; see the traceback in `accept`'s output"
         detail = str(error).strip()[-300:]
         raise Failure(value="raises", bound="matches eager", detail=detail, remedy=remedy) from error
     if not promised[0]["available"]:
         detail = "it works, and the stack says that it does not"
         raise Failure(value="works", bound="raises", detail=detail, remedy="mend the catalog")
+    if not compiled_frames():
+        remedy = "unset TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE and TORCHDYNAMO_SUPPRESS_ERRORS"
+        raise Failure(value="eager", bound="compiled", detail="it ran, and nothing was compiled", remedy=remedy)
     largest = (seen - expected).abs().max().item()
     return inspection.judge(
         "features.compile", largest, "compiled and eager results differ", "turn it off and report it"
     )
+
+
+def compiled_frames():
+    """How many functions torch.compile has compiled: switched off, it returns them as they are and says nothing."""
+    from torch._dynamo.utils import counters
+
+    return counters["frames"]["ok"]
 
 
 def _curve(x):

@@ -1,0 +1,246 @@
+"""The checks, against environments and a torch made up here; the real ones run in tests/container."""
+
+import subprocess
+import sys
+import sysconfig
+import time
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+import accept
+import checks
+from checks import features, gpu, identity, imports, training
+
+from .conftest import BOUNDS, PAYLOAD
+
+
+def inspect(lock: dict[str, Any] | None = None, *, require_gpu: bool = False) -> checks.Inspection:
+    inspection = checks.Inspection("/nonexistent", BOUNDS["bounds"], require_gpu)
+    inspection.lock = lock
+    return inspection
+
+
+def locked(**wheels: str) -> dict[str, Any]:
+    return {"stack": {}, "wheels": [{"name": name, "version": version} for name, version in wheels.items()]}
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty site-packages that the checks look at."""
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"purelib": str(tmp_path)})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+def install(site: Path, name: str, version: str, **files: str) -> PathDistribution:
+    folder = site / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (folder / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    for file, text in files.items():
+        (site / file).parent.mkdir(parents=True, exist_ok=True)
+        (site / file).write_text(text)
+    return PathDistribution(folder)
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_locked_is_installed(site: Path) -> None:
+    install(site, "Zope.interface", "1.0")
+    assert identity.check_packages(inspect(locked(**{"zope-interface": "1.0"})))["value"] == 0
+
+
+def test_two_versions_over_each_other_are_not_the_locked_one(site: Path) -> None:
+    install(site, "numpy", "1.26.4")
+    install(site, "numpy", "2.0.0")
+    with pytest.raises(checks.Failure) as failure:
+        identity.check_packages(inspect(locked(numpy="1.26.4")))
+    assert failure.value.fields["detail"] == "numpy is 1.26.4 and 2.0.0, locked is 1.26.4"
+
+
+def test_more_fewer_and_other_packages_are_all_named(site: Path) -> None:
+    install(site, "extra", "1")
+    install(site, "torch", "2.0.1+cpu")
+    with pytest.raises(checks.Failure) as failure:
+        identity.check_packages(inspect(locked(torch="2.0.1", absent="1")))
+    assert failure.value.fields["value"] == 3
+    for problem in ("absent is missing", "extra is not in the lock", "torch is 2.0.1+cpu, locked is 2.0.1"):
+        assert problem in failure.value.fields["detail"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("2024.02.02", "2024.2.2", True), ("1.0", "1.0.0", True), ("2.0.1+cpu", "2.0.1", False), ("odd!", "odd!", True)],
+)
+def test_two_spellings_of_a_version(one: str, other: str, same: bool) -> None:
+    assert identity.same(one, other) is same
+
+
+def test_facts_are_read_without_a_lock_too() -> None:
+    inspection = inspect()
+    with pytest.raises(checks.NotRun):
+        identity.check_python(inspection)
+    assert inspection.facts["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_the_cuda_runtime_that_is_compared_is_torch_s_own(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="11.7")))
+    install(site, "nvidia-cuda-runtime-cu12", "12.1.105")
+    lock = {"stack": {"cuda": "11.7.99"}}
+    with pytest.raises(checks.Failure, match=r"built for CUDA 11\.7, the CUDA runtime in here is 12\.1\.105"):
+        identity.check_cuda(inspect(lock))
+    install(site, "nvidia-cuda-runtime-cu11", "11.7.99")
+    assert identity.check_cuda(inspect(lock)) == {"value": "11.7.99", "bound": "11.7.99"}
+
+
+# --- imports -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_imported_of_a_distribution(site: Path) -> None:
+    files = {
+        "a.py": "",
+        "b/__init__.py": "",
+        "b/c.py": "",
+        "_d.py": "",
+        "libe.so": "",
+        "f.abi3.so": "",
+        "data/g.txt": "",
+    }
+    assert imports.top_level(install(site, "plain", "1", **files)) == ["a", "b", "f"]
+    below = {"google/protobuf/__init__.py": "", "google/_upb/__init__.py": "", "google/protobuf/x/__init__.py": ""}
+    assert imports.top_level(install(site, "namespaced", "1", **below)) == ["google.protobuf"]
+
+
+def test_a_package_that_says_much_blocks_nothing(site: Path) -> None:
+    install(site, "loud", "1", **{"loud.py": "import sys; sys.stderr.write('x' * 1_000_000); print('{}'); print(1)"})
+    assert imports.check_imports(inspect())["value"] == 0
+
+
+def test_what_does_not_import_is_named_and_warnings_are_findings(site: Path) -> None:
+    install(site, "bad", "1", **{"bad.py": "import nothing_like_it"})
+    install(site, "old", "1", **{"old.py": "import warnings; warnings.warn('soon gone', DeprecationWarning)"})
+    with pytest.raises(checks.Failure) as failure:
+        imports.check_imports(inspect())
+    assert failure.value.fields["value"] == 1
+    assert failure.value.fields["detail"].startswith("bad: ModuleNotFoundError: No module named 'nothing_like_it'")
+    assert failure.value.fields["findings"] == ["DeprecationWarning: soon gone (old)"]
+
+
+def test_a_package_that_kills_python_is_told_with_its_last_word(site: Path) -> None:
+    install(site, "deadly", "1", **{"deadly.py": "import os; os.write(2, b'boom\\n'); os._exit(9)"})
+    with pytest.raises(checks.Failure, match=r"Python died \(exit code 9\) after 0 packages: boom"):
+        imports.check_imports(inspect())
+
+
+# --- features ------------------------------------------------------------------------------------------------------
+
+
+def promise(available: bool) -> dict[str, Any]:
+    return {"stack": {"features": [{"name": "torch.compile", "available": available, "reason": "Python is too new"}]}}
+
+
+def torch_whose_compile_does(monkeypatch: pytest.MonkeyPatch, call: Any, frames: int = 1) -> None:
+    torch, utils = MagicMock(), MagicMock(counters={"frames": {"ok": frames}})
+    torch.compile.return_value = call
+    utils_modules = {"torch": torch, "torch._dynamo": MagicMock(utils=utils), "torch._dynamo.utils": utils}
+    for name, module in utils_modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_whose_compile_does(monkeypatch, lambda _: time.sleep(30))
+    check = checks.Check("features.compile", "", features.check_compile)
+    for available in (True, False):
+        answer = accept.outcome(check, inspect(promise(available)), 1)
+        assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 1 s")
+
+
+def test_a_compile_that_is_not_promised_raises_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_whose_compile_does(monkeypatch, MagicMock(side_effect=RuntimeError("Python 3.11+ not yet supported")))
+    answer = features.check_compile(inspect(promise(False)))
+    assert answer["detail"] == "Python is too new"
+    assert answer["findings"] == ["RuntimeError: Python 3.11+ not yet supported"]
+
+
+def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_whose_compile_does(monkeypatch, MagicMock(), frames=0)
+    with pytest.raises(checks.Failure, match="nothing was compiled"):
+        features.check_compile(inspect(promise(True)))
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = MagicMock(fine_tune=MagicMock(side_effect=lambda *_, **__: time.sleep(30)))
+    monkeypatch.setitem(sys.modules, "train", job)
+    monkeypatch.setitem(sys.modules, "torch", MagicMock())
+    inspection = inspect()
+    first = accept.outcome(checks.Check("training.accuracy", "", training.check_accuracy), inspection, 1)
+    second = accept.outcome(checks.Check("training.negated", "", training.check_negated), inspection, 1)
+    assert first["detail"] == "it took longer than 1 s"
+    assert second["detail"] == "the fine-tune broke: it did not end in time"
+    assert job.fine_tune.call_count == 1
+
+
+# --- GPU -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_this_torch_has_no_kernels_for_fails_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = MagicMock()
+    torch.cuda.get_device_name.return_value = "NVIDIA H100"
+    torch.cuda.get_device_capability.return_value = (9, 0)
+    torch._C._cuda_getArchFlags.return_value = "sm_70 sm_86"
+    torch.arange.return_value.reshape.return_value.__truediv__.return_value.cuda.side_effect = RuntimeError(
+        "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might"
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    inspection = inspect()
+    with pytest.raises(checks.Failure) as failure:
+        gpu.check_gpu(inspection)
+    assert (
+        "NVIDIA H100 (compute capability 9.0) runs no kernel: CUDA error: no kernel" in failure.value.fields["detail"]
+    )
+    assert failure.value.fields["remedy"].endswith("torch has sm_70 sm_86")
+    assert (inspection.facts["gpu"], inspection.facts["capability"]) == ("NVIDIA H100", "9.0")
+
+
+def test_no_gpu_is_not_run_or_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = MagicMock()
+    torch.cuda.is_available.return_value = False
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(checks.NotRun):
+        gpu.check_gpu(inspect())
+    with pytest.raises(checks.Failure):
+        gpu.check_gpu(inspect(require_gpu=True))
+
+
+# --- a hang that Python cannot be told of --------------------------------------------------------------------------
+
+HANGING = """
+import signal, sys, time
+sys.path.insert(0, {payload!r})
+import accept
+from checks import Check
+def native(inspection):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
+    time.sleep(30)
+accept.CHECKS, accept.DEADLINE, accept.GRACE = [Check("native", "native", native)], 1, 1
+sys.exit(accept.main())
+"""
+
+
+def test_a_hang_in_native_code_ends_the_suite_and_says_where() -> None:
+    started = time.monotonic()
+    script = HANGING.format(payload=str(PAYLOAD))
+    done = subprocess.run([sys.executable, "-c", script, "--json-lines"], capture_output=True, text=True, check=False)
+    assert time.monotonic() - started < 15
+    assert done.returncode == 1
+    assert '"event": "result"' not in done.stdout
+    assert "in native" in done.stderr

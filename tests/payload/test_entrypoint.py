@@ -1,0 +1,64 @@
+"""The entrypoint for users without a home, a name or a cache of their own."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import PAYLOAD
+
+SHOW = 'echo "$HOME|${USER:-}|${HF_HOME:-}|${XDG_CACHE_HOME:-}"'
+
+
+def run(*words: str, uid: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    names = {name: os.environ[name] for name in ("PATH", "TMPDIR")} | env
+    command = [str(PAYLOAD / "entrypoint"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=names, user=uid, group=uid)
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where fresh homes and caches go: below pytest's own folder a stranger would not get."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield
+
+
+@pytest.fixture
+def stranger() -> int:
+    """A UID without a passwd entry; only root can become it, and it must reach the checkout."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run it as another user")
+    if run("true", uid=4321, HOME="/").returncode != 0:
+        pytest.skip("another user cannot read this checkout")
+    return 4321
+
+
+@pytest.mark.parametrize("word", ["help", "--help", "-h"])
+def test_help(word: str) -> None:
+    assert "train [OPTIONS]" in run(word).stdout
+    assert run(word).stdout == run().stdout
+
+
+def test_a_good_home_is_kept(tmp_path: Path) -> None:
+    home = run("sh", "-c", SHOW, HOME=str(tmp_path), HF_HOME=str(tmp_path / "hf"))
+    assert home.stdout.split("|")[0] == str(tmp_path)
+    assert home.stdout.split("|")[2:] == [str(tmp_path / "hf"), "\n"]
+    assert home.stderr == ""
+
+
+@pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/nonexistent"}, {"HOME": "/root"}])
+def test_a_stranger_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
+    told = run("sh", "-c", f'touch "$HOME/x" && {SHOW}', uid=stranger, **home)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split("|")[1] == "uid4321"
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_aloud(stranger: int) -> None:
+    told = run("sh", "-c", f'touch "$HF_HOME/x" && {SHOW}', uid=stranger, HOME="/", HF_HOME="/root/hf")
+    assert told.returncode == 0, told.stderr
+    assert told.stderr.startswith("HF_HOME: /root/hf cannot be written; ")
