@@ -148,13 +148,21 @@ class Context:
     executable: frozenset[str] = frozenset()
 
 
+class Verdict(StrEnum):
+    """What a receipt says of an image."""
+
+    PASSED = "passed"  # every check has evidence, and it speaks for the image
+    FAILED = "failed"  # a check has evidence against it
+    INCOMPLETE = "incomplete"  # neither: a check could not be carried out, or never answered
+
+
 class Status(StrEnum):
     """What became of one check."""
 
     PASSED = "passed"
     FAILED = "failed"
-    ERROR = "error"
-    NOT_RUN = "not_run"
+    ERROR = "error"  # it could not be carried out: no evidence
+    NOT_RUN = "not_run"  # there is nothing to check here, as no GPU; `value` may hold what was observed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +182,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The evidence that one image trains: image digest × suite × host → every check."""
+    """The evidence that one image trains: image id × suite × host → every check."""
 
     schema: int
     image: str  # image id, sha256:…
     suite: Mapping[str, Any]  # {"version", "hash"}
     host: Mapping[str, Any]
-    verdict: str  # "passed" | "failed"
+    verdict: Verdict
     checks: tuple[Check, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)  # everything observed inside
     training: Mapping[str, Any] = field(default_factory=dict)
-    stack: str = ""
+    stack: str = ""  # name of the stack, "" for an image that is not ours
+    reference: str = ""  # what the image was called by
     started: str = ""  # ISO 8601, UTC
     seconds: float = 0.0

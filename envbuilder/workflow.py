@@ -19,7 +19,7 @@ from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
 from envbuilder.engine.client import Engine, ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
 from envbuilder.gpu import GpuAccess, plan_gpu
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
 from envbuilder.network import Network
 
 REPOSITORY = "envbuilder"
@@ -223,7 +223,7 @@ def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
         site.console.say(f"accepted on {earlier.started}; the image is the same, so it is not run again")
         return earlier
     receipt = accept(image, engine, site, gpu_access=wishes.gpu_access, require_gpu=wishes.require_gpu)
-    if receipt.verdict != "passed":
+    if receipt.verdict is not Verdict.PASSED:
         raise refusal(receipt)
     return receipt
 

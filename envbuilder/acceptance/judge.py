@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from envbuilder.model import Check, Status
+from envbuilder.model import Check, Status, Verdict
 
 _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
     ("dev.envbuilder.python", "python"),
@@ -102,7 +102,9 @@ def check_answered(required: Sequence[str], checks: Sequence[Check], strange: Se
     return check(status=Status.PASSED)
 
 
-def verdict(checks: Sequence[Check]) -> str:
-    """`passed` if every check passed or was rightly not run, and at least one passed."""
-    good = all(check.status in (Status.PASSED, Status.NOT_RUN) for check in checks)
-    return "passed" if good and any(check.status is Status.PASSED for check in checks) else "failed"
+def verdict(checks: Sequence[Check]) -> Verdict:
+    """Evidence against it is `failed`; no evidence, from whichever check, is `incomplete`."""
+    found = {check.status for check in checks}
+    if Status.FAILED in found:
+        return Verdict.FAILED
+    return Verdict.INCOMPLETE if Status.ERROR in found or Status.PASSED not in found else Verdict.PASSED

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from envbuilder import wire
-from envbuilder.model import SCHEMA, Check, Receipt, Status
+from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
 
 def file_name(receipt: Receipt) -> str:
@@ -16,7 +16,7 @@ def file_name(receipt: Receipt) -> str:
 
 def find(folder: Path, image: str) -> Receipt | None:
     """The receipt of an image that passed, if there is one; unreadable files are passed over."""
-    return next((receipt for receipt in _all(folder) if receipt.image == image and receipt.verdict == "passed"), None)
+    return next((receipt for receipt in _all(folder) if receipt.image == image and receipt.verdict is Verdict.PASSED), None)
 
 
 def _all(folder: Path) -> Iterator[Receipt]:

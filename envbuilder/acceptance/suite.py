@@ -75,6 +75,7 @@ def accept(
         facts=watch.facts,
         training=watch.training,
         stack=found.labels.get(NAME_LABEL, ""),
+        reference=image,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 1),
     )

@@ -19,6 +19,7 @@ from envbuilder.gpu import GpuAccess
 def command(image: str, require_gpu: bool, user: str | None, deadline: float, as_json: bool, **options: Any) -> int:
     """Run the acceptance suite in IMAGE, a name or an id."""
     from envbuilder import wire, workflow
+    from envbuilder.model import Verdict
 
     site = site_from(options)
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
@@ -29,7 +30,7 @@ def command(image: str, require_gpu: bool, user: str | None, deadline: float, as
         )
     if as_json:
         print_json(wire.plain(receipt))
-    if receipt.verdict == "passed":
+    if receipt.verdict is Verdict.PASSED:
         site.console.say("accepted")
         return 0
     error = workflow.refusal(receipt)
