@@ -1,18 +1,21 @@
 """`envbuilder.toml`, or `[tool.envbuilder]` in `pyproject.toml`: defaults for the options of every command.
 
-A key is an option's name; its value is what the option takes. The command line wins.
+A key is an option's name; its value is what the option takes. The command line wins. One table stands beside them:
+
+    [accept]
+    checks = ["my_check.py"]   # checks of your own, beside this file
 """
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from envbuilder.errors import UsageError
 
 FILE = "envbuilder.toml"
-_LISTS = frozenset({"package", "cache-to", "cache-from"})
+_LISTS = frozenset({"package", "cache-to", "cache-from", "checks"})
 KEYS = frozenset(
     {
         "cuda", "cudnn", "python", "torch", "gpu", "driver", "base", "package", "platform", "index-url", "ca-bundle",
@@ -45,17 +48,28 @@ def _read(path: Path) -> dict[str, Any]:
 def _checked(path: Path, table: object) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise UsageError(f"{path}: envbuilder's settings must be a table")
-    problems = [problem for key, value in table.items() if (problem := _problem(key, value))]
+    accept = table.get("accept", {})
+    table = {key: value for key, value in table.items() if key != "accept"}
+    problems = [problem for key, value in table.items() if (problem := _problem(key, value, KEYS))]
+    problems += _accept_problems(accept)
     if problems:
         raise UsageError(f"{path} has settings that mean nothing", problems=problems, hint="mend them and run it again")
-    return {key.replace("-", "_"): tuple(value) if key in _LISTS else value for key, value in table.items()}
+    flat = {key.replace("-", "_"): tuple(value) if key in _LISTS else value for key, value in table.items()}
+    return flat | {key: tuple(value) for key, value in accept.items()}
 
 
-def _problem(key: str, value: object) -> str | None:
-    if key not in KEYS:
-        near = difflib.get_close_matches(key, sorted(KEYS), n=1, cutoff=0.5)
+def _accept_problems(table: object) -> list[str]:
+    if not isinstance(table, dict):
+        return ["accept must be a table with the key checks"]
+    problems = (_problem(key, value, {"checks"}) for key, value in table.items())
+    return [f"[accept]: {problem}" for problem in problems if problem]
+
+
+def _problem(key: str, value: object, keys: Collection[str]) -> str | None:
+    if key not in keys:
+        near = difflib.get_close_matches(key, sorted(keys), n=1, cutoff=0.5)
         return f"unknown key {key!r}" + (
-            f"; did you mean {near[0]!r}?" if near else f"; keys: {', '.join(sorted(KEYS))}"
+            f"; did you mean {near[0]!r}?" if near else f"; keys: {', '.join(sorted(keys))}"
         )
     if key in _LISTS:
         good = isinstance(value, list) and all(isinstance(item, str) for item in value)

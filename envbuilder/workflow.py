@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from envbuilder import lock as locks
 from envbuilder import process, render, resolver, wire
@@ -48,7 +49,8 @@ class Wishes:
     gpu_access: GpuAccess = GpuAccess.AUTO
     require_gpu: bool = False
     push: bool = False
-    accept_again: bool = False
+    fresh: bool = False  # run the suite even if this very image has passed it
+    own: tuple[Path, ...] = ()  # checks of the user's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,34 +219,32 @@ def step_row(step: Step) -> Row:
 
 
 def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
-    """The receipt that lets an image have its tag: a new one, or one it already has, for it is the same image."""
-    earlier = None if wishes.accept_again or wishes.require_gpu else receipts.find(site.receipts, image)
-    if earlier:
-        site.console.say(f"accepted on {earlier.started}; the image is the same, so it is not run again")
-        return earlier
-    receipt = accept(image, engine, site, gpu_access=wishes.gpu_access, require_gpu=wishes.require_gpu)
+    """The receipt that lets an image have its tag; raises `AcceptanceError` if it does not get one."""
+    trial = make_trial(engine, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
+    receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
     if receipt.verdict is not Verdict.PASSED:
         raise refusal(receipt)
     return receipt
 
 
-def accept(
-    image: str,
-    engine: Engine,
-    site: Site,
-    *,
-    gpu_access: GpuAccess = GpuAccess.AUTO,
-    require_gpu: bool = False,
-    user: str | None = None,
-    deadline: float = suite.DEADLINE,
-) -> Receipt:
-    """Run the suite with a display of its checks, and keep the receipt."""
-    gpu = plan_gpu(engine.offers(), gpu_access)
-    site.console.say(gpu.reason)
+def make_trial(engine: Engine, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
+    """How an image is tried on this engine."""
+    return suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
+
+
+def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh: bool = False) -> Receipt:
+    """Run the suite with a display of its checks, and keep the receipt; or give the one that the image already has."""
+    found = suite.find_image(engine, image)
+    wanted = suite.suite_hash(trial)
+    earlier = None if fresh else receipts.find(site.receipts, found.id, wanted, suite.host_facts(engine, trial))
+    if earlier:
+        site.console.say(f"accepted on {earlier.started}; image, suite and host are the same: not run again")
+        return earlier
+    site.console.say(trial.gpu.reason)
     with site.console.rows() as show:
-        receipt = suite.accept(
-            engine, image, gpu=gpu, require_gpu=require_gpu, user=user, deadline=deadline, on_change=show
-        )
+        receipt = suite.accept(engine, image, trial, on_change=show)
+    if trial.only:
+        return receipt
     path = site.receipts / receipts.file_name(receipt)
     write_file(path, wire.dumps(receipt))
     site.console.say(f"receipt: {path}")
@@ -252,7 +252,7 @@ def accept(
 
 
 def refusal(receipt: Receipt) -> AcceptanceError:
-    """Which checks failed, each with its number and its bound."""
+    """Which checks did not pass, each with its number and its bound."""
     failed = receipts.failures(receipt)
     lines = []
     for check in failed:
@@ -260,7 +260,7 @@ def refusal(receipt: Receipt) -> AcceptanceError:
         lines.append(f"{check.id}: {check.title}: {told}")
         lines += [f"  remedy: {check.remedy}"] if check.remedy else []
     return AcceptanceError(
-        f"the image was not accepted: {len(failed)} of {len(receipt.checks)} checks failed; it keeps no tag",
+        f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
         problems=lines,
         hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
     )

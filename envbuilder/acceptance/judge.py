@@ -22,9 +22,11 @@ _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
 _ANY_OS = "custom"
 
 
-def check_labels(labels: Mapping[str, str], facts: Mapping[str, Any]) -> Check:
+def check_labels(labels: Mapping[str, str], facts: Mapping[str, Any], *, ours: bool = True) -> Check:
     """Whether what the labels say is what the suite read inside."""
     check = partial(Check, id="identity.labels", title="labels say what is inside")
+    if not ours:
+        return check(status=Status.NOT_RUN, value=len(labels), detail="this image is not ours: its labels are its own")
     if not facts:
         return check(status=Status.ERROR, detail="nothing was read inside to compare the labels with")
     wrong = [
@@ -56,23 +58,27 @@ def _label_problems(label: str, said: str | None, seen: Any) -> Iterable[str]:
 
 
 _OCI = tuple(f"org.opencontainers.image.{name}" for name in ("title", "description", "base.name"))
-_SECRET = re.compile(
+SECRET = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{32,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|https?://[^/\s:@]+:[^/\s@]+@"
     r"|(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY)=[^\s$\"']{4,}",
 )
 
 
-def check_layers(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Check:
-    """Whether anybody who has the image can read a secret in its labels, its environment or its history."""
-    check = partial(Check, id="contract.layers", title="no secret is in labels, environment or history")
+def check_layers(
+    labels: Mapping[str, str], env: Sequence[str], history: Sequence[str], files: Sequence[str], *, ours: bool = True
+) -> Check:
+    """Whether anybody who has the image can read a secret in it; `files` are those with one, in whichever layer."""
+    title = "no secret is in a layer, a label, the environment or the history"
+    check = partial(Check, id="contract.layers", title=title)
     places = {"a label": labels.values(), "the environment": env, "the history": history}
-    found = [place for place, texts in places.items() if any(_SECRET.search(text) for text in texts)]
-    found += [f"the label {name} is missing" for name in _OCI if not labels.get(name)]
+    found = [place for place, texts in places.items() if any(SECRET.search(text) for text in texts)]
+    found += [f"the layers, as {path}" for path in files]
+    found += [f"the label {name} is missing" for name in _OCI if ours and not labels.get(name)]
     if not found:
         return check(status=Status.PASSED, value=0, bound={"max": 0})
     remedy = "give it as a build secret (`--secret`), not as ARG, ENV or in a command; then change it: it is out"
-    detail = "; ".join(item if item.startswith("the label") else f"a secret is in {item}" for item in found)
+    detail = "; ".join(item if item.startswith("the label ") else f"a secret is in {item}" for item in found[:5])
     return check(status=Status.FAILED, value=len(found), bound={"max": 0}, detail=detail, remedy=remedy)
 
 
@@ -81,7 +87,7 @@ def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) 
     check = partial(Check, id="contract.size", title="the image is as small as its wheels allow", bound=dict(bound))
     wheels = facts.get("wheel_bytes")
     if not wheels:
-        return check(status=Status.NOT_RUN, detail="there is no lock inside to compare with")
+        return check(status=Status.NOT_RUN, value=size, detail="there is no lock inside to compare with")
     ratio = round(size / wheels, 3)
     if ratio <= bound["max"]:
         return check(status=Status.PASSED, value=ratio)
@@ -90,15 +96,19 @@ def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) 
     return check(status=Status.FAILED, value=ratio, detail=detail, remedy=remedy)
 
 
-def check_answered(required: Sequence[str], checks: Sequence[Check], strange: Sequence[str], ending: str) -> Check:
+def check_answered(
+    required: Sequence[str], checks: Sequence[Check], strange: Sequence[str], ending: str, only: Sequence[str] = ()
+) -> Check:
     """Whether the suite ran to its end and answered all that this envbuilder insists on."""
     check = partial(Check, id="suite.complete", title="the suite ran to its end")
-    missing = sorted(set(required) - {answer.id for answer in checks})
+    missing = sorted(set(only or required) - {answer.id for answer in checks})
     problems = [f"no answer to {', '.join(missing)}"] if missing else []
+    problems += [f"only {', '.join(only)} ran"] if only else []
     problems += [ending] if ending else []
     problems += [f"{len(strange)} lines are no events, the first: {strange[0]}"] if strange else []
     if problems:
-        return check(status=Status.ERROR, detail="; ".join(problems), remedy="build the image again")
+        remedy = "run the whole suite" if only else "run it again; if it stays so, build the image again"
+        return check(status=Status.ERROR, detail="; ".join(problems), remedy=remedy)
     return check(status=Status.PASSED)
 
 

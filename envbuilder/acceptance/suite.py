@@ -1,81 +1,249 @@
-"""Running the suite in an image, once, in one container."""
+"""Running the suite on an image: inside, in one container, and from outside; the receipt is what came of it.
 
+The suite is put into the container when it starts, so that an image is judged by this envbuilder and not by itself. An
+image of ours keeps its own training job, which is what is judged; a foreign one is lent ours.
+"""
+
+import hashlib
 import json
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from envbuilder import resources
+from envbuilder.acceptance import outside
 from envbuilder.acceptance.judge import check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
-from envbuilder.engine.client import Engine
-from envbuilder.errors import EngineError
+from envbuilder.engine.client import Container, Engine, ImageFacts, Job
+from envbuilder.errors import EngineError, UsageError
 from envbuilder.gpu import GpuPlan
-from envbuilder.model import SCHEMA, Check, Receipt
+from envbuilder.model import SCHEMA, Check, Receipt, Status
 
-DEADLINE = 900  # seconds for the whole container; each check inside has its own in bounds.json
+DEADLINE = 900  # seconds for the whole container
+CHECK_DEADLINE, GRACE = (
+    120,
+    30,
+)  # for a check without one in bounds.json; more, for the suite ends late checks by itself
 NAME_LABEL = "dev.envbuilder.name"
+FOLDER = "/envbuilder-suite"
+_JOB = ("train.py", "reviews.py")  # the image's own, where it has them
+_PYTHON = """
+for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
+echo "no Python" >&2; exit 127
+"""
+OUTSIDE = {
+    "identity.labels": "labels say what is inside",
+    "contract.layers": "no secret is in a layer, a label, the environment or the history",
+    "contract.caches": "no cache is in a layer",
+    "contract.size": "the image is as small as its wheels allow",
+    "contract.any_user": "any user can train, on a read-only root",
+    "contract.signals": "the job hears SIGTERM and ends promptly",
+}
 
 
-def required_checks() -> list[str]:
-    """The checks without which nothing is accepted: those that have a bound in this envbuilder's own suite."""
-    return sorted(bounds()["bounds"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How an image is tried. What is not the default is part of the suite's hash: it is another suite."""
+
+    gpu: GpuPlan
+    require_gpu: bool = False
+    user: str | None = None
+    memory: str | None = None
+    only: tuple[str, ...] = ()
+    own: tuple[Path, ...] = ()  # the user's checks
+    deadline: float = DEADLINE
 
 
+@cache
 def bounds() -> dict[str, Any]:
     """bounds.json of this envbuilder."""
     document: dict[str, Any] = json.loads((resources.folder("payload") / "bounds.json").read_text())
     return document
 
 
-def accept(
-    engine: Engine,
-    image: str,
-    *,
-    gpu: GpuPlan,
-    require_gpu: bool = False,
-    user: str | None = None,
-    deadline: float = DEADLINE,
-    on_change: Callable[[Sequence[Row]], None],
-) -> Receipt:
-    """Run the suite in `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
-    found = engine.image(image)
-    if found is None:
-        raise EngineError(f"there is no image {image}", hint="`docker images` lists what the engine has")
-    started, clock = datetime.now(UTC), time.monotonic()
-    watch, ending = Watch(), ""
-    command = ["accept", "--json-lines", *(["--require-gpu"] if require_gpu else [])]
-    with engine.container(found.id, command, gpu=gpu, user=user) as container:
+def required_checks(trial: Trial) -> list[str]:
+    """The checks without which nothing is accepted."""
+    return sorted({*bounds()["bounds"], *OUTSIDE, *map(own_id, trial.own)})
+
+
+def own_id(path: Path) -> str:
+    """What the suite calls a check of the user's own."""
+    return f"own.{path.stem}"
+
+
+def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
+    """The suite as it is put into a container: absolute path → content. Raises `UsageError` for a check it lacks."""
+    payload = resources.folder("payload")
+    paths = [*payload.glob("*.py"), *payload.glob("*.json"), *payload.glob("checks/*.py")]
+    found = {
+        f"{FOLDER}/{path.relative_to(payload)}": path.read_bytes() for path in paths if job or path.name not in _JOB
+    }
+    names = [path.name for path in own]
+    for path in own:
+        if names.count(path.name) > 1:
+            raise UsageError(f"two checks are called {path.name}", hint="name them differently")
         try:
-            for line in container.lines(deadline):
-                watch.feed(line)
-                on_change(watch.rows())
-            code, out_of_memory = container.wait()
-            ending = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
-            if container.late:
-                ending = f"the suite was still running at its deadline of {deadline:.0f} s and was killed"
-        except EngineError as error:
-            if not watch.titles:
-                raise
-            ending = error.message
-    checks: list[Check] = watch.checks(ending)
-    checks.append(check_labels(found.labels, watch.facts))
-    checks.append(check_layers(found.labels, found.env, engine.history(found.id)))
-    checks.append(check_size(found.size, watch.facts, bounds()["outside"]["contract.size"]))
-    checks.append(check_answered(required_checks(), checks, watch.strange, ending))
+            found[f"{FOLDER}/own/{path.name}"] = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"the check {path} cannot be read: {error.strerror}") from error
+    return found
+
+
+def suite_hash(trial: Trial) -> str:
+    """One hash over everything that decides what a receipt means, but for the image and the host."""
+    sha = hashlib.sha256()
+    for path, content in sorted(files(trial.own).items()):
+        sha.update(f"{path}\0{len(content)}\0".encode() + content)
+    sha.update(json.dumps([trial.require_gpu, trial.user, trial.memory, trial.only]).encode())
+    return "sha256:" + sha.hexdigest()
+
+
+def host_facts(engine: Engine, trial: Trial) -> dict[str, Any]:
+    """The host, as a receipt names it."""
+    return engine.host() | {"gpu": trial.gpu.access.value}
+
+
+def accept(engine: Engine, image: str, trial: Trial, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
+    """Run the suite on `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
+    found = find_image(engine, image)
+    run = _Run(engine, found, trial, on_change)
+    started, clock = datetime.now(UTC), time.monotonic()
+    ending = run.inside() if run.wants_inside() else ""
+    for check in run.outside():
+        run.watch.take(check)
+        on_change(run.watch.rows())
+    checks = run.watch.checks(ending)
+    checks.append(check_answered(required_checks(trial), checks, run.watch.strange, ending, only=trial.only))
     return Receipt(
         schema=SCHEMA,
         image=found.id,
-        suite=watch.suite,
-        host=engine.host() | {"gpu": gpu.access.value},
+        suite={"version": bounds()["suite"], "hash": suite_hash(trial)},
+        host=host_facts(engine, trial),
         verdict=verdict(checks),
         checks=tuple(checks),
-        facts=watch.facts,
-        training=watch.training,
+        facts=run.watch.facts,
+        training=run.watch.training,
         stack=found.labels.get(NAME_LABEL, ""),
         reference=image,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 1),
     )
+
+
+def find_image(engine: Engine, image: str) -> ImageFacts:
+    """The image in the engine's store."""
+    found = engine.image(image)
+    if found is None:
+        raise EngineError(
+            f"there is no image {image}", hint=f"`docker images` lists what the engine has; `docker pull {image}`"
+        )
+    return found
+
+
+class _Run:
+    """One acceptance while it goes on."""
+
+    def __init__(
+        self, engine: Engine, image: ImageFacts, trial: Trial, on_change: Callable[[Sequence[Row]], None]
+    ) -> None:
+        self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
+        self.watch = Watch()
+        self.ours = NAME_LABEL in image.labels
+        self._layers: Future[outside.Layers] = Future()
+        if self._wants("contract.layers") or self._wants("contract.caches"):
+            self._layers = _in_background(partial(outside.read_layers, engine, image.id))
+
+    def _wants(self, identifier: str) -> bool:
+        return not self.trial.only or identifier in self.trial.only
+
+    def wants_inside(self) -> bool:
+        """Whether any check runs in the image; labels are compared with what was read there."""
+        return not set(self.trial.only) or bool(set(self.trial.only) - (OUTSIDE.keys() - {"identity.labels"}))
+
+    def inside(self) -> str:
+        """The checks in the container; returns how it ended, if not as it should."""
+        with self.engine.container(self.image.id, self._job()) as container:
+            try:
+                for line in container.lines(self.trial.deadline):
+                    self._hear(line, container)
+                code, out_of_memory = container.wait()
+                if container.late:
+                    return f"the suite was killed at its deadline, in {self.watch.running or 'its beginning'}"
+                return ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+            except EngineError as error:
+                if not self.watch.titles:
+                    raise
+                return error.message
+
+    def _hear(self, line: str, container: Container) -> None:
+        before = self.watch.running
+        self.watch.feed(line)
+        if self.watch.running != before:
+            deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE)
+            container.limit(deadline + GRACE if self.watch.running else None)
+        if not self.trial.only and self.watch.titles:
+            self.watch.expect({name: title for name, title in OUTSIDE.items() if self._wants(name)})
+        self.on_change(self.watch.rows())
+
+    def _job(self) -> Job:
+        words = ["--json-lines", *(["--require-gpu"] if self.trial.require_gpu else [])]
+        for path in self.trial.own:
+            words += ["--own", f"{FOLDER}/own/{path.name}"]
+        inside = [name for name in self.trial.only if name not in OUTSIDE]
+        if self.trial.only:
+            words += ["--only", ",".join(inside or ["identity.packages"])]
+        program = f"{FOLDER}/accept.py"
+        shell = None if self.ours else ("/bin/sh", "-c", _PYTHON, "sh")
+        return Job(
+            command=("python", program, *words) if self.ours else (program, *words),
+            entrypoint=shell,
+            gpu=self.trial.gpu,
+            user=self.trial.user,
+            memory=self.trial.memory,
+            files=files(self.trial.own, job=not self.ours),
+        )
+
+    def outside(self) -> Iterator[Check]:
+        """The checks from outside, one after the other."""
+        ours = self.ours or "lock" in self.watch.facts
+        image, facts, bound = self.image, self.watch.facts, bounds()["outside"]
+        makers: Mapping[str, Callable[[], Check]] = {
+            "identity.labels": lambda: check_labels(image.labels, facts, ours=ours),
+            "contract.size": lambda: check_size(image.size, facts, bound["contract.size"]),
+            "contract.layers": lambda: check_layers(
+                image.labels, image.env, self.engine.history(image.id), self._layers.result().secrets, ours=ours
+            ),
+            "contract.caches": lambda: outside.judge_caches(self._layers.result(), bound["contract.caches"]),
+            "contract.any_user": lambda: outside.check_any_user(self.engine, image.id),
+            "contract.signals": lambda: outside.check_signals(self.engine, image.id),
+        }
+        for name, title in OUTSIDE.items():
+            if not self._wants(name):
+                continue
+            if name in ("contract.any_user", "contract.signals") and not ours:
+                yield Check(id=name, title=title, status=Status.NOT_RUN, detail=outside.FOREIGN)
+                continue
+            self.watch.begin(name)
+            self.on_change(self.watch.rows())
+            yield outside.attempt(title, name, makers[name])
+
+
+def _in_background(compute: Callable[[], outside.Layers]) -> "Future[outside.Layers]":
+    """Something slow that is computed while other things happen; it does not keep the program from ending."""
+    future: Future[outside.Layers] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(compute())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

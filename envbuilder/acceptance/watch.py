@@ -19,7 +19,6 @@ from envbuilder.model import Check, Status
 class Watch:
     """What has been heard so far."""
 
-    suite: dict[str, Any] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     results: dict[str, Check] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -41,16 +40,13 @@ class Watch:
     def _take(self, kind: str, event: Mapping[str, Any]) -> None:
         match kind:
             case "plan":
-                self.suite = {"version": event["suite"], "hash": event["suite_hash"]}
                 self.titles = {item["id"]: item["title"] for item in event["checks"]}
             case "start":
-                self.running, self.progress = event["id"], (0, 0, "")
+                self.begin(event["id"])
             case "progress":
                 self.progress = (int(event["done"]), int(event["total"]), str(event.get("text", "")))
             case "result":
-                check = msgspec.convert({k: v for k, v in event.items() if k != "event"}, Check)
-                self.results[check.id] = check
-                self.running = "" if self.running == check.id else self.running
+                self.take(msgspec.convert({k: v for k, v in event.items() if k != "event"}, Check))
             case "facts":
                 self.facts = {k: v for k, v in event.items() if k != "event"}
             case "training":
@@ -59,6 +55,19 @@ class Watch:
                 self.verdict = event["verdict"]
             case _:
                 raise KeyError(kind)
+
+    def expect(self, titles: Mapping[str, str]) -> None:
+        """Further checks, after those of the plan."""
+        self.titles |= titles
+
+    def begin(self, identifier: str) -> None:
+        self.running, self.progress = identifier, (0, 0, "")
+
+    def take(self, check: Check) -> None:
+        """A check's answer; one that was not planned is shown after those that were."""
+        self.titles.setdefault(check.id, check.title)
+        self.results[check.id] = check
+        self.running = "" if self.running == check.id else self.running
 
     def rows(self) -> list[Row]:
         """As a live display."""

@@ -1,33 +1,59 @@
 """`envbuilder accept`: Image → Receipt."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from envbuilder.cli.options import json_option, network_options, new_engine, print_json, setting, site_from
+from envbuilder.cli.options import (
+    check_option,
+    json_option,
+    network_options,
+    new_engine,
+    own_checks,
+    print_json,
+    setting,
+    site_from,
+)
 from envbuilder.gpu import GpuAccess
 
 
 @click.command(name="accept")
 @click.argument("image")
 @network_options
+@check_option
+@click.option("--fresh", is_flag=True, help="Run it even if this image has a receipt of this suite on this host.")
+@click.option("--report", multiple=True, metavar="FILE", help="Write .html, .xml (JUnit), .md or .json; repeatable.")
+@click.option("--only", metavar="ID[,ID]", help="Run these checks alone; never enough to pass.")
 @click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
 @click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
 @click.option("--deadline", type=click.FloatRange(min=1), default=900, show_default=True, help="Seconds it may take.")
 @click.option("--user", metavar="UID[:GID]", help="Run as this user.")
+@click.option("--memory", metavar="SIZE", help="Run with so much memory, as 2g.")
 @json_option
-def command(image: str, require_gpu: bool, user: str | None, deadline: float, as_json: bool, **options: Any) -> int:
-    """Run the acceptance suite in IMAGE, a name or an id."""
+def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any) -> int:
+    """Run the acceptance suite on IMAGE, a name or an id; ours or anybody's."""
     from envbuilder import wire, workflow
+    from envbuilder.acceptance import report as reports
     from envbuilder.model import Verdict
 
+    forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
     site = site_from(options)
-    access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     with new_engine() as engine:
         engine.sweep()
-        receipt = workflow.accept(
-            image, engine, site, gpu_access=access, require_gpu=require_gpu, user=user, deadline=deadline
+        trial = workflow.make_trial(
+            engine,
+            GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO),
+            require_gpu=options["require_gpu"],
+            user=options["user"],
+            memory=options["memory"],
+            only=tuple(options["only"].split(",")) if options["only"] else (),
+            own=own_checks(options),
+            deadline=options["deadline"],
         )
+        receipt = workflow.accept(image, engine, site, trial, fresh=fresh)
+    for path, form in forms:
+        workflow.write_file(path, form(receipt))
     if as_json:
         print_json(wire.plain(receipt))
     if receipt.verdict is Verdict.PASSED:

@@ -5,10 +5,12 @@ from typing import Any
 import click
 
 from envbuilder.cli.options import (
+    check_option,
     json_option,
     lock_option,
     network_options,
     new_engine,
+    own_checks,
     print_json,
     read_lock,
     request_from,
@@ -32,7 +34,8 @@ from envbuilder.gpu import GpuAccess
 @click.option("--no-cache", is_flag=True, help="Build every step again.")
 @click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
 @click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
-@click.option("--accept-again", is_flag=True, help="Run the suite even if this very image has passed it.")
+@check_option
+@click.option("--fresh", is_flag=True, help="Run the suite even if this very image has passed it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; ask no engine and no index.")
 @json_option
 def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
@@ -83,5 +86,6 @@ def wishes_from(options: dict[str, Any]) -> Any:
         gpu_access=access,
         require_gpu=options["require_gpu"],
         push=options["push"],
-        accept_again=options["accept_again"],
+        fresh=options["fresh"],
+        own=own_checks(options),
     )

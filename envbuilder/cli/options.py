@@ -40,6 +40,9 @@ request_options = _stack(
     click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+check_option = click.option(
+    "--check", "checks", multiple=True, metavar="FILE", help="A check of your own, a Python program; repeatable."
+)
 lock_option = click.option("--lock", "lock_file", metavar="FILE", help="Start from a lock instead of a request.")
 network_options = _stack(
     click.option("--index-url", metavar="URL", help="A package index or mirror of your own."),
@@ -104,6 +107,16 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         ),
         console=Console(quiet=quiet),
     )
+
+
+def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The user's own checks: from the command line, else from the settings, where they are beside the file."""
+    if options["checks"]:
+        return tuple(Path(name) for name in options["checks"])
+    from envbuilder import config
+
+    found = config.find(Path.cwd())
+    return tuple(found[0].parent / name for name in found[1].get("checks", ())) if found else ()
 
 
 def new_engine() -> "Engine":

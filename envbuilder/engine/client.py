@@ -4,13 +4,15 @@ Every container it makes carries a label with this run's id and is removed by th
 after Ctrl-C; `sweep` removes what a killed run left behind.
 """
 
+import io
 import os
 import platform as host_platform
 import re
+import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +25,7 @@ from envbuilder.gpu import CDI_ALL, GpuPlan, Offers, find_gpu_failure, run_optio
 
 RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
-_STOP_SECONDS = 5
+_MOST = 100_000  # bytes of a file that are given to whoever looks into layers
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
 
 
@@ -36,6 +38,21 @@ class ImageFacts:
     env: tuple[str, ...]  # NAME=value
     size: int
     digest: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What runs in a container, and how. No network unless it asks for one."""
+
+    command: tuple[str, ...]
+    entrypoint: tuple[str, ...] | None = None  # None: the image's own
+    gpu: GpuPlan | None = None
+    user: str | None = None
+    memory: str | None = None  # as `docker run --memory` takes it
+    files: Mapping[str, bytes] = field(default_factory=dict)  # absolute path → content, put there before it starts
+    folder: tuple[Path, str] | None = None  # (on the host, in the container), writable
+    read_only: bool = False  # its root file system, but for /tmp and /dev/shm
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -52,7 +69,7 @@ def _explained(doing: str) -> Iterator[None]:
             ) from error
         if "executable file not found" in text or "no such file or directory" in text:
             raise EngineError(
-                f"this image has no acceptance suite: {text}", hint="build it: `envbuilder build`"
+                f"the suite cannot start in this image: {text}", hint="it needs a shell and Python"
             ) from error
         full = "the disk is full: " if "no space left" in text else ""
         raise EngineError(f"{doing}: {full}{text}") from error
@@ -164,6 +181,11 @@ class Engine:
             "memory": info.get("MemTotal"),
         }
 
+    def maps_users(self) -> bool:
+        """Whether a user of a container is another one on the host: rootless, or with `userns-remap`."""
+        options = self._info().get("SecurityOptions") or ()
+        return any(word in option for option in options for word in ("rootless", "userns"))
+
     def root_folder(self) -> str | None:
         """Where the engine keeps its images, if that is on this machine."""
         root = self._info().get("DockerRootDir")
@@ -176,27 +198,49 @@ class Engine:
     # --- containers ---
 
     @contextmanager
-    def container(
-        self, image: str, command: Sequence[str], *, gpu: GpuPlan, network: bool = False, user: str | None = None
-    ) -> Iterator["Container"]:
+    def container(self, image: str, job: Job) -> Iterator["Container"]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
-        options = dict(run_options(gpu))
         with _explained(f"cannot make a container of {image[:19]}"):
-            made = self._client.containers.create(
-                image,
-                list(command),
-                labels={RUN_LABEL: self.run_id},
-                network_mode="bridge" if network else "none",
-                shm_size=SHM_SIZE,
-                user=user,
-                init=False,
-                **options,
-            )
+            made = self._client.containers.create(image, list(job.command), **self._options(job))
         try:
+            if job.files:
+                with _explained("cannot put the suite into the container"):
+                    made.put_archive("/", _tar(job.files))
             yield Container(made)
         finally:
             with suppress(DockerException, requests.exceptions.RequestException):
                 made.remove(force=True)
+
+    def _options(self, job: Job) -> dict[str, Any]:
+        options: dict[str, Any] = dict(run_options(job.gpu)) if job.gpu else {}
+        options["environment"] = {**options.get("environment", {}), **job.environment}
+        if job.entrypoint:
+            options["entrypoint"] = list(job.entrypoint)
+        if job.memory:
+            options |= {"mem_limit": job.memory, "memswap_limit": job.memory}
+        if job.folder:
+            options["volumes"] = [f"{job.folder[0]}:{job.folder[1]}"]
+        if job.read_only:
+            options |= {"read_only": True, "tmpfs": {"/tmp": "mode=1777"}}  # noqa: S108 - the container's
+        labels = {RUN_LABEL: self.run_id}
+        return options | {
+            "labels": labels, "network_mode": "none", "shm_size": SHM_SIZE, "user": job.user, "init": False
+        }  # fmt: skip
+
+    def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+        """(path, size, its first 100 kB) of every wanted file in every layer, whether a later layer hides it or not.
+
+        The engine writes the whole image out for this: as many bytes of its disk, for half a minute.
+        """
+        with (
+            _explained("cannot read the layers"),
+            _Stream(self._client.api.get_image(image)) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as whole,
+        ):
+            for member in whole:
+                content = whole.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    yield from _files_of_layer(content, wanted)
 
     def sweep(self) -> int:
         """Remove the containers of runs whose process is gone; returns how many. The label is `host:pid:start`."""
@@ -210,12 +254,67 @@ class Engine:
         return removed
 
 
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Files as a tar that anybody in the container can read."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in sorted(files.items()):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file that is read once; closing it ends the download."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts, have = [self._left], len(self._left)
+        while size < 0 or have < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            parts.append(chunk)
+            have += len(chunk)
+        whole = b"".join(parts)
+        self._left = whole[size:] if size >= 0 else b""
+        return whole[:size] if size >= 0 else whole
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close and not self.closed:
+            close()
+        super().close()
+
+
+def _files_of_layer(content: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+    """The wanted files of one member of a saved image, if it is a layer: the others are JSON."""
+    try:
+        layer = tarfile.open(fileobj=content, mode="r|*")  # noqa: SIM115 - not every member is a tar
+    except tarfile.ReadError:
+        return
+    with layer:
+        for member in layer:
+            path = "/" + member.name.removeprefix("./").lstrip("/")
+            if member.isfile() and wanted(path):
+                file = layer.extractfile(member)
+                yield path, member.size, file.read(_MOST) if file else b""
+
+
 @dataclass(slots=True)
 class Container:
-    """One container of ours; `late` once it has been killed at its deadline."""
+    """One container of ours; `late` once it has been killed at a deadline."""
 
     _container: Any
     late: bool = False
+    _limit: threading.Timer | None = None
 
     def lines(self, deadline: float) -> Iterator[str]:
         """Start it and give its stdout line by line; it is killed once `deadline` seconds have passed."""
@@ -238,18 +337,33 @@ class Container:
     def _until(self, chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
         """Chunks until the stream ends; killing the container at its deadline ends the stream too."""
 
-        def kill() -> None:
-            self.late = True
-            with suppress(DockerException, requests.exceptions.RequestException):
-                self._container.kill()
-
-        timer = threading.Timer(deadline, kill)
-        timer.daemon = True
-        timer.start()
+        timer = self._timer(deadline)
         try:
             yield from chunks
         finally:
             timer.cancel()
+            self.limit(None)
+
+    def limit(self, seconds: float | None) -> None:
+        """Kill it in so many seconds, whatever was said before; None takes that back."""
+        if self._limit:
+            self._limit.cancel()
+        self._limit = None if seconds is None else self._timer(seconds)
+
+    def _timer(self, seconds: float) -> threading.Timer:
+        def kill() -> None:
+            self.late = True
+            self.signal("KILL")
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def signal(self, name: str) -> None:
+        """Send a signal to its first process, if it still runs."""
+        with suppress(DockerException, requests.exceptions.RequestException):
+            self._container.kill(signal=name)
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""

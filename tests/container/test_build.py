@@ -104,7 +104,7 @@ def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Pa
 
 def test_ctrl_c_leaves_nothing(image: Image) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "envbuilder", "build", "--cuda", CUDA, "--accept-again"],
+        [sys.executable, "-m", "envbuilder", "build", "--cuda", CUDA, "--fresh"],
         cwd=image.site, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120

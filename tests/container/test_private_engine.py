@@ -8,7 +8,7 @@ import pytest
 
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress
-from envbuilder.engine.client import Engine, new_run_id
+from envbuilder.engine.client import Engine, Job, new_run_id
 from envbuilder.errors import EngineError
 from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.network import Network
@@ -60,7 +60,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
         monkeypatch.setenv("DOCKER_HOST", engine.host)
         with Engine(new_run_id()) as client:
             plan = plan_gpu(client.offers(), access)
-            with client.container(SHELL, ["env"], gpu=plan) as container:
+            with client.container(SHELL, Job(command=("env",), gpu=plan)) as container:
                 lines = list(container.lines(30))
                 assert container.wait() == (0, False)
         return plan.access, dict(line.split("=", 1) for line in lines)

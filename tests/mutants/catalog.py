@@ -22,7 +22,7 @@ class Mutant:
 
 def pip(package: str) -> str:
     """A later `pip install` of somebody who does not ask the lock."""
-    name = package.split("==")[0]
+    name = package.split("==", maxsplit=1)[0]
     return (
         f"RUN --mount=type=secret,id=ca rm -rf $S/{name}-*.dist-info && PIP_CERT=/run/secrets/ca "
         f"$(readlink -f /opt/venv/bin/python) -m pip install --quiet --no-deps --upgrade --no-cache-dir --target $S {package}"

@@ -20,7 +20,7 @@ from .conftest import PAYLOAD
 BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
 
 MADE_UP = """
-import sys, time, os
+import signal, sys, time, os
 sys.path.insert(0, {payload!r})
 import accept
 from checks import Check, Failure, NotRun
@@ -43,8 +43,19 @@ def absent(inspection):
 def slow(inspection):
     time.sleep(30)
 
-accept.CHECKS = [Check(f.__name__, f.__name__, f) for f in ({names})]
-accept.DEADLINE = 1
+def native(inspection):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
+    time.sleep(30)
+
+def deadly(inspection):
+    inspection.facts["seen"] = 1
+    os.kill(os.getpid(), signal.SIGBUS)
+
+def builds(inspection):
+    raise AssertionError("it must not run")
+
+accept.CHECKS = [Check(f.__name__, f.__name__, f, "deadly" if f is builds else None) for f in ({names})]
+accept.DEADLINE = accept.GRACE = 1
 sys.exit(accept.main())
 """
 
@@ -61,7 +72,7 @@ def run_suite(tmp_path: Path, *names: str) -> tuple[int, Watch]:
 
 def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "bad", "broken", "absent", "good")
-    assert code == accept.FAILED
+    assert code == accept.NOT_PASSED
     assert {name: check.status for name, check in watch.results.items()} == {
         "bad": Status.FAILED,
         "broken": Status.ERROR,
@@ -80,13 +91,31 @@ def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
 
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "slow", "good")
-    assert code == accept.FAILED
+    assert code == accept.NOT_PASSED
     assert "longer than 1 s" in watch.results["slow"].detail
     assert watch.results["good"].status is Status.PASSED
 
 
+def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp_path: Path) -> None:
+    code, watch = run_suite(tmp_path, "native", "good")
+    assert code == accept.NOT_PASSED
+    assert "longer than 1 s" in watch.results["native"].detail
+    assert watch.results["good"].status is Status.PASSED
+
+
+def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
+    code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
+    assert code == accept.NOT_PASSED
+    assert "SIGBUS" in watch.results["deadly"].detail
+    assert "--shm-size" in watch.results["deadly"].remedy
+    assert watch.results["builds"].status is Status.ERROR
+    assert watch.results["builds"].detail.startswith("not measured: deadly")
+    assert watch.results["absent"].status is Status.NOT_RUN
+    assert watch.verdict == "failed"
+
+
 def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
-    assert run_suite(tmp_path, "absent")[0] == accept.FAILED
+    assert run_suite(tmp_path, "absent")[0] == accept.NOT_PASSED
 
 
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
@@ -109,11 +138,6 @@ def test_every_bounded_check_exists() -> None:
     assert set(BOUNDS["deadlines"]) <= {check.id for check in checks.CHECKS}
 
 
-def test_the_suite_s_hash_follows_its_files() -> None:
-    assert accept.suite_hash() == accept.suite_hash()
-    assert accept.suite_hash().startswith("sha256:")
-
-
 def test_bounds_judge() -> None:
     inspection = checks.Inspection(lock_file="/nowhere", bounds={"a": {"min": 1, "max": 2}})
     assert inspection.judge("a", 1.5) == {"value": 1.5, "bound": {"min": 1, "max": 2}}
@@ -122,6 +146,16 @@ def test_bounds_judge() -> None:
             inspection.judge("a", value)
     with pytest.raises(checks.NotRun):
         inspection.stack("torch")
+
+
+def test_what_only_our_images_promise_is_observed_in_others() -> None:
+    inspection = checks.Inspection(lock_file="/nowhere", bounds={"a": {"max": 0}})
+    with pytest.raises(checks.NotRun) as seen:
+        inspection.hold("a", 3, "three too many")
+    assert seen.value.fields == {"detail": "observed: three too many", "value": 3}
+    inspection.lock = {"stack": {}}
+    with pytest.raises(checks.Failure):
+        inspection.hold("a", 3, "three too many")
 
 
 @pytest.mark.parametrize(("number", "text"), [(8500, "8.5.0"), (8902, "8.9.2"), (91002, "9.10.2"), (90100, "9.1.0")])
@@ -148,3 +182,67 @@ def test_a_home_that_is_none_is_replaced() -> None:
     home = entrypoint("sh", "-c", 'echo "$HOME"', HOME="/").stdout.strip()
     assert home not in ("", "/")
     assert Path(home).is_dir()
+
+
+# --- checks of the user's own --------------------------------------------------------------------------------------
+
+OWN = """\"\"\"The answer is known.
+
+More of it.
+\"\"\"
+import json, sys
+print("loading")
+print(json.dumps(dict(event="progress", done=1, total=2, text="half")))
+"""
+
+
+def run_own(tmp_path: Path, *lines: str) -> tuple[int, Watch]:
+    (tmp_path / "my_check.py").write_text(OWN + "\n".join(lines))
+    script = tmp_path / "suite.py"
+    script.write_text(textwrap.dedent(MADE_UP).format(payload=str(PAYLOAD), names="good,"))
+    words = [sys.executable, str(script), "--json-lines", "--own", str(tmp_path / "my_check.py")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    watch = Watch()
+    for line in done.stdout.splitlines():
+        watch.feed(line)
+    assert watch.strange == []
+    return done.returncode, watch
+
+
+def says(**fields: object) -> str:
+    return f"print({json.dumps({'event': 'result', **fields})!r})"
+
+
+def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
+    code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
+    own = watch.results["own.my_check"]
+    assert (code, own.status, own.title, own.value) == (accept.PASSED, Status.PASSED, "The answer is known", 42)
+    code, watch = run_own(tmp_path, says(value=39, bound={"min": 40}, remedy="think again"))
+    own = watch.results["own.my_check"]
+    assert (code, own.status, own.remedy) == (accept.NOT_PASSED, Status.FAILED, "think again")
+
+
+def test_several_answers_are_several_checks(tmp_path: Path) -> None:
+    _, watch = run_own(tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b"))
+    assert watch.results["own.my_check.a"].status is Status.PASSED
+    assert watch.results["own.my_check.b"].detail == "no b"
+    assert watch.results["own.my_check"].status is Status.FAILED
+    assert {check.id for check in watch.checks("")} >= {"own.my_check", "own.my_check.a", "own.my_check.b"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "detail"),
+    [
+        (["pass"], "it printed no result"),
+        (["raise SystemExit('no model')"], "no model"),
+        ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
+        ([says(status="splendid")], "'splendid' is no status"),
+        ([says(value="x", bound={"min": 0})], ""),
+        (["1 +"], "SyntaxError"),
+    ],
+)
+def test_a_check_of_one_s_own_that_proves_nothing_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
+    code, watch = run_own(tmp_path, *lines)
+    assert code == accept.NOT_PASSED
+    assert watch.results["own.my_check"].status is Status.FAILED
+    assert detail in watch.results["own.my_check"].detail

@@ -78,6 +78,10 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    allowed = {"torch", "transformers", "datasets", "numpy", "tqdm", "packaging"} | {"checks", "reviews", "train"}
+    allowed = {"torch", "torchvision", "torchaudio", "transformers", "datasets", "numpy", "tqdm", "packaging"} | {
+        "checks",
+        "reviews",
+        "train",
+    }
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names

@@ -1,6 +1,7 @@
 """The host believes no suite that did not answer, and no verdict it cannot derive."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,12 @@ from envbuilder import wire
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.judge import check_answered, check_labels, verdict
 from envbuilder.acceptance.watch import Watch, ending_text, number_text
-from envbuilder.model import SCHEMA, Check, Receipt, Status
+from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 from envbuilder.workflow import refusal
 
 PLAN = {
     "event": "plan",
     "suite": "1",
-    "suite_hash": "sha256:0",
     "checks": [{"id": "a", "title": "A"}, {"id": "b", "title": "B"}],
 }
 
@@ -111,6 +111,9 @@ def test_how_a_container_ends_is_said() -> None:
     assert "no module x" in ending_text(1, out_of_memory=False, errors=["no module x"])
 
 
+IMAGE = "sha256:abcdef0123456789"
+
+
 def receipt(kind: str = "passed") -> Receipt:
     status = Status.PASSED if kind == "passed" else Status.FAILED
     check = Check(
@@ -118,10 +121,10 @@ def receipt(kind: str = "passed") -> Receipt:
     )
     return Receipt(
         schema=SCHEMA,
-        image="sha256:abcdef0123456789",
-        suite={"version": "1"},
-        host={},
-        verdict=kind,
+        image=IMAGE,
+        suite={"version": "1", "hash": "sha256:5"},
+        host={"cpus": 2},
+        verdict=Verdict(kind),
         checks=(check,),
         stack="s",
     )
@@ -132,9 +135,18 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
     for kind in ("failed", "passed"):
         path = tmp_path / f"{kind}-{receipts.file_name(receipt(kind))}"
         path.write_text(wire.dumps(receipt(kind)))
-        assert (receipts.find(tmp_path, "sha256:abcdef0123456789") is not None) == (kind == "passed")
-    assert receipts.find(tmp_path, "sha256:other") is None
-    assert receipts.find(tmp_path / "none", "x") is None
+        assert (receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is not None) == (kind == "passed")
+    assert receipts.find(tmp_path, "sha256:other", "sha256:5", {"cpus": 2}) is None
+    assert receipts.find(tmp_path, IMAGE, "sha256:6", {"cpus": 2}) is None
+    assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 4}) is None
+    assert receipts.find(tmp_path / "none", IMAGE, "sha256:5", {"cpus": 2}) is None
+
+
+def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> None:
+    forged = replace(receipt("failed"), verdict=Verdict.PASSED)
+    (tmp_path / "forged.json").write_text(wire.dumps(forged))
+    assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is None
+    assert receipts.newest(tmp_path, IMAGE) == forged
 
 
 def test_a_refusal_gives_check_number_bound_and_remedy() -> None:

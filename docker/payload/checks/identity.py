@@ -14,9 +14,9 @@ from checks.inspection import Failure, NotRun
 def compare(inspection, fact, seen, remedy="build the image again from its lock"):
     """`seen` is a fact, also without a lock; the lock's may be more exact (11.7.99) than what is seen (11.7)."""
     inspection.facts[fact] = seen
-    wanted = inspection.stack("base")["os"] if fact == "os" else inspection.stack(fact)
+    wanted = inspection.stack("base", _text(seen))["os"] if fact == "os" else inspection.stack(fact, _text(seen))
     if wanted in (None, "custom"):
-        raise NotRun("the lock promises none")
+        raise NotRun("the lock promises none", _text(seen))
     if seen is None:
         raise Failure(value=None, bound=wanted, detail="it cannot be read in here", remedy=remedy)
     if not (seen == wanted or (isinstance(wanted, str) and wanted.startswith("%s." % seen))):
@@ -68,7 +68,28 @@ def check_cuda(inspection):
 def check_cudnn(inspection):
     import torch
 
-    return compare(inspection, "cudnn", cudnn_text(torch.backends.cudnn.version()))
+    seen, built = torch.backends.cudnn.version(), built_for_cudnn()
+    if seen and built and (major(built) != major(seen) or built > seen):
+        detail = "torch is built for cuDNN %s; in here is %s" % (cudnn_text(built), cudnn_text(seen))
+        remedy = "take out the cuDNN that torch's wheel did not ask for"
+        raise Failure(value=cudnn_text(seen), bound=cudnn_text(built), detail=detail, remedy=remedy)
+    return compare(inspection, "cudnn", cudnn_text(seen))
+
+
+def built_for_cudnn():
+    """The cuDNN that torch was compiled with, as a number; None for a torch without it."""
+    import torch
+
+    cudnn = getattr(torch._C, "_cudnn", None)
+    if cudnn is None:
+        return None
+    first, second, third = cudnn.getCompileVersion()
+    return first * (10000 if first >= 9 else 1000) + second * 100 + third
+
+
+def major(number):
+    """8500 → 8, 91002 → 9."""
+    return number // (10000 if number >= 10000 else 1000)
 
 
 def cudnn_text(number):
@@ -76,7 +97,46 @@ def cudnn_text(number):
     if number is None:
         return None
     scale = 10000 if number >= 10000 else 1000
-    return "%d.%d.%d" % (number // scale, number % scale // 100, number % 100)
+    return "%d.%d.%d" % (major(number), number % scale // 100, number % 100)
+
+
+def check_family(inspection):
+    """torchvision's and torchaudio's compiled parts work with this torch, and are built for the same CUDA."""
+    have, wrong = installed(), []
+    for name, problem in (("torchvision", vision_problem), ("torchaudio", audio_problem)):
+        if name in have:
+            try:
+                found = problem()
+            except Exception as error:
+                found = "%s: %s" % (type(error).__name__, str(error).strip().split("\n")[0][:200])
+            wrong += ["%s: %s" % (name, found)] if found else []
+    remedy = "torch, torchvision and torchaudio must be of one release: lock them together"
+    return inspection.judge("identity.family", len(wrong), "; ".join(wrong), remedy)
+
+
+def vision_problem():
+    """What is wrong with torchvision, or None."""
+    import torch
+    import torchvision
+
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
+    if kept != [0, 2]:
+        return "nms keeps %s of three boxes, not [0, 2]" % kept
+    number = torch.ops.torchvision._cuda_version()  # 11070; -1 without CUDA
+    mine = "%d.%d" % (number // 1000, number % 1000 // 10) if number > 0 else None
+    return None if mine == torch.version.cuda else "built for CUDA %s, torch for %s" % (mine, torch.version.cuda)
+
+
+def audio_problem():
+    """What is wrong with torchaudio, or None."""
+    import torch
+    import torchaudio
+
+    wave, window = torch.sin(torch.arange(1024.0)), torch.hann_window(256)
+    power = torch.stft(wave, 256, 128, 256, window, return_complex=True).abs().pow(2)
+    seen = torchaudio.transforms.Spectrogram(256, hop_length=128)(wave)
+    return None if torch.allclose(seen, power, rtol=1e-4, atol=1e-4) else "its spectrogram is not torch's"
 
 
 def check_nccl(inspection):
@@ -129,9 +189,10 @@ def normal(name):
 
 
 def check_packages(inspection):
+    seen = all_versions()
     if inspection.lock is None:
-        raise NotRun("there is no lock in here to compare with")
-    wanted, seen = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}, all_versions()
+        raise NotRun("there is no lock in here to compare with", len(seen))
+    wanted = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}
     wrong = ["%s is missing" % name for name in sorted(set(wanted) - set(seen))]
     wrong += ["%s is not in the lock" % name for name in sorted(set(seen) - set(wanted))]
     for name in sorted(set(seen) & set(wanted)):
@@ -161,7 +222,7 @@ def check_requirements(inspection):
                     "%s needs %s; in here is %s" % (item.metadata["Name"], line.split(";")[0].strip(), have[name])
                 )
     remedy = "lock the packages together: `envbuilder build --package …`"
-    return inspection.judge("identity.requirements", len(wrong), "; ".join(wrong[:5]), remedy)
+    return inspection.hold("identity.requirements", len(wrong), "; ".join(wrong[:5]), remedy)
 
 
 FAMILY = ("torch", "torchvision", "torchaudio", "triton", "transformers", "numpy")
@@ -175,7 +236,7 @@ def check_files(inspection):
         if name in FAMILY or name.startswith("nvidia-"):
             wrong += list(spoiled_files(item, name in FAMILY))
     remedy = "a file was changed or lost after the build: build the image again"
-    return inspection.judge("identity.files", len(wrong), "; ".join(wrong[:5]), remedy)
+    return inspection.hold("identity.files", len(wrong), "; ".join(wrong[:5]), remedy)
 
 
 def spoiled_files(distribution, hashed):

@@ -5,11 +5,11 @@ import math
 SEED = 1234
 
 
-def tensors(*shapes, dtype):
+def tensors(*shapes, dtype, device="cpu"):
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
-    return [torch.randn(*shape, generator=generator).to(dtype) for shape in shapes]
+    return [torch.randn(*shape, generator=generator).to(device=device, dtype=dtype) for shape in shapes]
 
 
 def distance(seen, expected):
@@ -18,12 +18,12 @@ def distance(seen, expected):
     return ((seen - expected).abs().max() / expected.abs().max()).item()
 
 
-def attention_distance(dtype):
+def attention_distance(dtype, device="cpu"):
     """softmax(Q Kᵀ / √d) V against torch's attention (before torch 2: against its multi-head attention's core)."""
     import torch
     from torch.nn import functional
 
-    q, k, v = tensors((2, 4, 16, 32), (2, 4, 16, 32), (2, 4, 16, 32), dtype=dtype)
+    q, k, v = tensors((2, 4, 16, 32), (2, 4, 16, 32), (2, 4, 16, 32), dtype=dtype, device=device)
     scores = q.double() @ k.double().transpose(-2, -1) / math.sqrt(q.shape[-1])
     expected = torch.exp(scores - scores.max(-1, keepdim=True)[0])
     expected = expected / expected.sum(-1, keepdim=True) @ v.double()
@@ -34,26 +34,35 @@ def attention_distance(dtype):
     return distance(seen, expected)
 
 
-def feed_forward_distance(dtype):
+def feed_forward_distance(dtype, device="cpu"):
     """max(0, x W₁ + b₁) W₂ + b₂ against two linear layers."""
     from torch.nn import functional
 
-    x, w1, b1, w2, b2 = tensors((8, 32), (32, 64), (64,), (64, 32), (32,), dtype=dtype)
+    x, w1, b1, w2, b2 = tensors((8, 32), (32, 64), (64,), (64, 32), (32,), dtype=dtype, device=device)
     hidden = (x.double() @ w1.double() + b1.double()).clamp(min=0)
     expected = hidden @ w2.double() + b2.double()
     seen = functional.linear(functional.relu(functional.linear(x, w1.t(), b1)), w2.t(), b2)
     return distance(seen, expected)
 
 
-def layer_norm_distance(dtype):
+def layer_norm_distance(dtype, device="cpu"):
     """(x − mean) / √(variance + ε) · γ + β against torch's layer normalisation."""
     from torch.nn import functional
 
-    x, gamma, beta = tensors((8, 64), (64,), (64,), dtype=dtype)
+    x, gamma, beta = tensors((8, 64), (64,), (64,), dtype=dtype, device=device)
     wide = x.double()
     variance = ((wide - wide.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
     expected = (wide - wide.mean(-1, keepdim=True)) / (variance + 1e-5).sqrt() * gamma.double() + beta.double()
     return distance(functional.layer_norm(x, (64,), gamma, beta, 1e-5), expected)
+
+
+def operator_distances(dtype, device="cpu"):
+    """The guide's three formulas against torch's operators, by name."""
+    return {
+        "attention": attention_distance(dtype, device),
+        "feed-forward": feed_forward_distance(dtype, device),
+        "layer normalisation": layer_norm_distance(dtype, device),
+    }
 
 
 def check_operators(dtype):
@@ -62,12 +71,7 @@ def check_operators(dtype):
     def check(inspection):
         import torch
 
-        kind = getattr(torch, dtype)
-        found = {
-            "attention": attention_distance(kind),
-            "feed-forward": feed_forward_distance(kind),
-            "layer normalisation": layer_norm_distance(kind),
-        }
+        found = operator_distances(getattr(torch, dtype))
         worst = max(found, key=found.get)
         detail = "%s is off by %.2g of its size" % (worst, found[worst])
         return inspection.judge(

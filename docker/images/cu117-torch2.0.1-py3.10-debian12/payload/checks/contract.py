@@ -16,7 +16,7 @@ _ASK = "run it as the image's own user, or with `--user $(id -u):$(id -g)`"
 
 def check_user(inspection):
     """The job does not run as root."""
-    return inspection.judge("contract.user", os.getuid(), "it runs as root", _ASK)
+    return inspection.hold("contract.user", os.getuid(), "it runs as root", _ASK)
 
 
 def temporary_folder():
@@ -84,7 +84,7 @@ def check_nvcc(inspection):
     """A runtime image has no CUDA compiler."""
     found = [path for path in (shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc") if path and os.path.exists(path)]
     detail = "there is a CUDA compiler: " + ", ".join(found)
-    return inspection.judge("contract.nvcc", len(found), detail, "start from a slim base: torch's wheels bring CUDA")
+    return inspection.hold("contract.nvcc", len(found), detail, "start from a slim base: torch's wheels bring CUDA")
 
 
 def check_python_path(inspection):

@@ -9,6 +9,8 @@ from checks.inspection import Check, Failure, Inspection, NotRun
 
 __all__ = ["CHECKS", "Check", "Failure", "Inspection", "NotRun"]
 
+_TRAINED = "training.accuracy"  # the check that runs the fine-tune
+
 CHECKS = (
     Check("contract.user", "it does not run as root", contract.check_user),
     Check("contract.places", "home, temporary folder and cache can be written", contract.check_places),
@@ -32,6 +34,7 @@ CHECKS = (
     Check("identity.torch", "torch is the locked one", identity.check_version("torch")),
     Check("identity.torchvision", "torchvision is the locked one", identity.check_version("torchvision")),
     Check("identity.torchaudio", "torchaudio is the locked one", identity.check_version("torchaudio")),
+    Check("identity.family", "torch, torchvision and torchaudio work together", identity.check_family),
     Check("identity.cuda", "CUDA is the locked one", identity.check_cuda),
     Check("identity.cudnn", "cuDNN is the locked one", identity.check_cudnn),
     Check("identity.nccl", "NCCL is the locked one", identity.check_nccl),
@@ -48,15 +51,21 @@ CHECKS = (
     Check("features.checkpointing", "gradient checkpointing saves memory", features.check_gradient_checkpointing),
     Check("features.shared_memory", "workers hand data over in shared memory", features.check_data_loader),
     Check("features.distributed", "two processes train as one", features.check_distributed),
+    Check("features.extension", "a C extension compiles and loads", features.check_extension),
     Check("features.compile", "torch.compile does what the stack says", features.check_compile),
     Check("training.padding", "padding does not change an answer", training.check_padding),
     Check("training.repeatable", "the same seed gives the same losses", training.check_repeatable),
     Check("training.reference", "the losses are those of a reference", training.check_reference),
     Check("training.checkpoint", "a checkpoint is the model", training.check_checkpoint),
     Check("training.accuracy", "BERT learns the held-out reviews", training.check_accuracy),
-    Check("training.negated", "BERT learns the negated reviews", training.check_negated),
-    Check("training.loss", "the training loss falls", training.check_loss),
-    Check("training.seconds", "training takes no longer than it should", training.check_seconds),
-    Check("training.throughput", "training is as fast as this machine allows", training.check_throughput),
-    Check("gpu.kernel", "a GPU kernel agrees with the CPU", gpu.check_gpu),
+    Check("training.negated", "BERT learns the negated reviews", training.check_negated, _TRAINED),
+    Check("training.loss", "the training loss falls", training.check_loss, _TRAINED),
+    Check("training.seconds", "training takes no longer than it should", training.check_seconds, _TRAINED),
+    Check("training.throughput", "training is as fast as this machine allows", training.check_throughput, _TRAINED),
+    Check("gpu.visible", "a GPU that is here can be used", gpu.check_visible),
+    Check("gpu.capability", "torch has code for the GPU", gpu.check_capability),
+    Check("gpu.kernel", "a GPU kernel agrees with the CPU", gpu.check_kernel),
+    Check("gpu.precision", "the GPU is right in every precision", gpu.check_precision),
+    Check("gpu.memory", "the GPU's memory comes back", gpu.check_memory),
+    Check("gpu.nccl", "NCCL sums exactly", gpu.check_nccl),
 )

@@ -1,8 +1,11 @@
 """Does what the stack promises work: compiling, quantizing, functional transforms, several processes?"""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import warnings
 
@@ -13,23 +16,25 @@ def check_compile(inspection):
     """torch.compile does what the stack declares: it matches eager, or it raises."""
     import torch
 
-    promised = [feature for feature in inspection.stack("features") if feature["name"] == "torch.compile"]
-    if not promised:
-        raise NotRun("the stack says nothing of it")
+    promised = promise(inspection, "torch.compile")
     inputs = torch.linspace(-2, 2, 64)
     expected = _curve(inputs)
     try:
         seen = torch.compile(_curve)(inputs)
     except Exception as error:
-        if not promised[0]["available"]:
-            said = "%s: %s" % (type(error).__name__, str(error).strip().split("\n")[0][:200])
-            return {"value": "raises", "bound": "raises", "detail": promised[0]["reason"], "findings": [said]}
+        said = "%s: %s" % (type(error).__name__, str(error).strip().split("\n")[0][:200])
+        if promised is None:
+            raise NotRun("observed: %s" % said, "raises") from error
+        if not promised["available"]:
+            return {"value": "raises", "bound": "raises", "detail": promised["reason"], "findings": [said]}
         remedy = "a C++ compiler and Python's headers must be in the image; see the traceback in `accept`'s output"
         detail = str(error).strip()[-300:]
         raise Failure(value="raises", bound="matches eager", detail=detail, remedy=remedy) from error
-    if not promised[0]["available"]:
+    if promised and not promised["available"]:
         detail = "it works, and the stack says that it does not"
         raise Failure(value="works", bound="raises", detail=detail, remedy="mend the catalog")
+    if promised is None and not compiled_frames():
+        raise NotRun("observed: it ran, and nothing was compiled", "eager")
     if not compiled_frames():
         remedy = "unset TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE and TORCHDYNAMO_SUPPRESS_ERRORS"
         raise Failure(value="eager", bound="compiled", detail="it ran, and nothing was compiled", remedy=remedy)
@@ -37,6 +42,60 @@ def check_compile(inspection):
     return inspection.judge(
         "features.compile", largest, "compiled and eager results differ", "turn it off and report it"
     )
+
+
+def promise(inspection, name):
+    """What the stack says of a feature: {"available", "reason"}; None for an image that is not ours."""
+    if inspection.lock is None:
+        return None
+    found = [feature for feature in inspection.stack("features") if feature["name"] == name]
+    if not found:
+        raise NotRun("the stack says nothing of it")
+    return found[0]
+
+
+EXTENSION = """
+#include <Python.h>
+static PyObject *answer(PyObject *self, PyObject *args) { return PyLong_FromLong(42); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "extension", "", -1, methods};
+PyMODINIT_FUNC PyInit_extension(void) { return PyModule_Create(&module); }
+"""
+
+
+def check_extension(inspection):
+    """A C extension compiles against Python's headers and loads: Triton needs this for every kernel on a GPU."""
+    promised = promise(inspection, "torch.compile")
+    if promised and not promised["available"]:
+        raise NotRun("nothing in this stack needs it: %s" % promised["reason"])
+    remedy = "a C compiler and Python's headers must be in the image (gcc, python3-dev)"
+    try:
+        value = build_extension()
+    except (OSError, subprocess.CalledProcessError) as error:
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        detail = next((line.strip() for line in lines if "error" in line), lines[0] if lines else str(error))[:300]
+        if promised is None:
+            raise NotRun("observed: %s" % detail, "does not compile") from error
+        raise Failure(value="does not compile", bound="loads", detail=detail, remedy=remedy) from error
+    if value != 42:
+        raise Failure(value=value, bound=42, detail="the extension answers wrongly", remedy=remedy)
+    return {"value": "loads", "bound": "loads"}
+
+
+def build_extension():
+    """Compile EXTENSION with the compiler that Triton would take; returns what it answers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "gcc"
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = os.path.join(folder, "extension.c"), os.path.join(folder, "extension.so")
+        with open(source, "w", encoding="ascii") as stream:
+            stream.write(EXTENSION)
+        headers = sysconfig.get_paths()["include"]
+        words = [compiler, "-shared", "-fPIC", "-I", headers, source, "-o", target]
+        subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        spec = importlib.util.spec_from_file_location("extension", target)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.answer()
 
 
 def compiled_frames():

@@ -56,7 +56,7 @@ def check_imports(inspection):
     names = sorted((normal(item.metadata["Name"]), top_level(item)) for item in found)
     with tempfile.TemporaryFile("w+", errors="replace") as talk:  # no pipe: it would fill, and the imports would wait
         answer = import_all(names, inspection.on_progress, talk)
-    return inspection.judge(
+    return inspection.hold(
         "imports.failed",
         len(answer["failed"]),
         detail="; ".join("%s: %s" % pair for pair in sorted(answer["failed"].items())),

@@ -123,17 +123,32 @@ def check_single(inspection):
             providers.setdefault(name, []).append(path)
     twice = {name: paths for name, paths in providers.items() if len(paths) > 1}
     detail = "; ".join("%s is in %s" % (name, " and ".join(paths)) for name, paths in sorted(twice.items()))
-    return inspection.judge("linkage.single", len(twice), detail, "take out the copy that torch's wheel did not bring")
+    return inspection.hold("linkage.single", len(twice), detail, "take out the copy that torch's wheel did not bring")
 
 
 def check_loader_path(inspection):
     """Nothing is put before the image's own libraries."""
-    set_here = []
+    set_here = ["%s has %s" % pair for pair in loader_files()]
     for name in LOADER_VARIABLES:
         entries = [entry for entry in os.environ.get(name, "").split(":") if entry and entry not in DRIVER_PLACES]
         set_here += ["%s has %s" % (name, entry) for entry in entries]
     remedy = "unset it: torch finds its libraries by itself, and another CUDA in front breaks it"
-    return inspection.judge("linkage.loader_path", len(set_here), "; ".join(set_here), remedy)
+    return inspection.hold("linkage.loader_path", len(set_here), "; ".join(set_here), remedy)
+
+
+def loader_files(preload="/etc/ld.so.preload", folder="/etc/ld.so.conf.d"):
+    """(file, entry) of what the loader's own files put before the image's libraries: ld.so(8), ldconfig(8)."""
+    for path in [preload, *sorted(glob.glob(os.path.join(folder, "*.conf")))]:
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                entries = stream.read().split("#")[0].split() if path == preload else stream.read().splitlines()
+            for entry in (entry.strip() for entry in entries):
+                if entry and (path == preload or (entry not in DRIVER_PLACES and holds_cuda(entry))):
+                    yield path, entry
+
+
+def holds_cuda(folder):
+    return os.path.isdir(folder) and any(CUDA_NAME.match(name) for name in os.listdir(folder))
 
 
 def check_maps(inspection):
@@ -147,14 +162,15 @@ def check_maps(inspection):
         path for path in mapped if CUDA_NAME.match(os.path.basename(path)) and not path.startswith(packages())
     )
     detail = "loaded from elsewhere: " + ", ".join(strange)
-    return inspection.judge("linkage.maps", len(strange), detail, "take the other CUDA out of the image")
+    return inspection.hold("linkage.maps", len(strange), detail, "take the other CUDA out of the image")
 
 
 def check_variables(inspection):
     """The variables by which NVIDIA's runtime knows what to mount and which driver is needed."""
+    floor = inspection.stack("driver_floor", os.environ.get("NVIDIA_REQUIRE_CUDA"))
     wanted = {
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-        "NVIDIA_REQUIRE_CUDA": "driver>=%s" % inspection.stack("driver_floor"),
+        "NVIDIA_REQUIRE_CUDA": "driver>=%s" % floor,
     }
     wrong = [
         "%s is %r, not %r" % (name, os.environ.get(name), value)
