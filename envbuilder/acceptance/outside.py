@@ -12,6 +12,7 @@ from pathlib import Path
 
 from envbuilder.acceptance.judge import SECRET
 from envbuilder.engine.client import Engine, Job
+from envbuilder.errors import EngineError
 from envbuilder.model import Check, Status
 
 FOREIGN = "this image is not ours and promises nothing here"
@@ -32,13 +33,10 @@ def check_any_user(engine: Engine, image: str) -> Check:
     with tempfile.TemporaryDirectory(prefix="envbuilder-any-user-") as name:
         folder, user = Path(name), _stranger(Path(name))
         job = Job(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
-        with engine.container(image, job) as container:
-            said = list(container.lines(_JOB_SECONDS))
-            code, _ = container.wait()
-            if code != 0:
-                last = (container.errors() or said or ["no word"])[-1][:300]
-                failed = f"as user {user} `train` ended with exit code {code}: {last}"
-                return check(status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy)
+        code, last = _outcome(engine, image, job)
+        if code != 0:
+            failed = f"as user {user} `train` ended with exit code {code}: {last}"
+            return check(status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy)
         written = [path for path in folder.rglob("*") if path.is_file()]
         if not written:
             return check(status=Status.NOT_RUN, detail="the engine is on another machine: its folders are not these")
@@ -47,6 +45,16 @@ def check_any_user(engine: Engine, image: str) -> Check:
             wrong = f"{strange[0].name} belongs to user {strange[0].stat().st_uid}, not to {user}"
             return check(status=Status.FAILED, value=len(strange), bound=0, detail=wrong, remedy=remedy)
     return check(status=Status.PASSED, value=0, bound=0)
+
+
+def _outcome(engine: Engine, image: str, job: Job) -> tuple[int, str]:
+    """A job's exit code and its last words; 126 if it cannot even start."""
+    with engine.container(image, job) as container:
+        try:
+            said = list(container.lines(_JOB_SECONDS))
+        except EngineError as error:
+            return 126, error.message
+        return container.wait()[0], (container.errors() or said or ["no word"])[-1][:300]
 
 
 def _stranger(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """The mutants: an accepted image, broken in one way each, with the one check that must fail and what it must say.
 
-`dockerfile` are lines on top of the image, run as root; `$S` is its site-packages, `$P` the payload. `run` are options
-of `docker run`. What is judged by the host (labels, history, an answer that never comes) has `by_host`.
+`dockerfile` are lines on top of the image, run as root; `$S` is its site-packages. Most are judged by the suite in the
+image, started with the options `run` of `docker run` and its own options `accept`. What only the host can see (labels,
+layers, an answer that never comes) is judged `by_host`, by `envbuilder accept` with the options `accept`.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ class Mutant:
     says: str  # a regular expression that its diagnosis must match
     dockerfile: str = ""
     run: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()  # options of `accept`
     by_host: bool = False
-    deadline: int = 900
+    beside: tuple[str, ...] = ()  # checks that must run too, for the named one looks at what they read
 
 
 def pip(package: str) -> str:
@@ -41,26 +43,57 @@ def _quoted(text: str) -> str:
 
 PAYLOAD = "/opt/envbuilder/payload"
 CUDNN = "$S/nvidia/cudnn/lib"
-SUITE = f"{PAYLOAD}/accept.py"
+LAYER_NORM = "return torch.layer_norm(input, normalized_shape, weight, bias, %s,"
 
 
-def suite_is(text: str) -> str:
-    """Another program in the suite's place."""
-    script = f"open({SUITE!r}, 'w').write({text!r})"
+def add(file: str, code: str) -> str:
+    """Code at the end of a file."""
+    script = f"open({file!r}, 'a').write({code!r})"
     return f'RUN ["python", "-c", "{_quoted(script)}"]'
 
 
-FORGED = suite_is('print(\'{"event": "end", "verdict": "passed"}\')')
+def python_is(script: str) -> str:
+    """A shell script in the place of Python."""
+    text = f"#!/bin/sh\n{script}\n"
+    return (
+        f"RUN printf '%s' {text.encode().hex()} | python3 -c \"import sys; "
+        "open('/tmp/p', 'wb').write(bytes.fromhex(sys.stdin.read()))\""
+        " && mv /tmp/p /opt/venv/bin/python && chmod 755 /opt/venv/bin/python"
+    )
+
+
+def gpu_of_straw(code: str) -> str:
+    """A torch that says it sees an H100, and what else `code` says."""
+    straw = """
+_cuda = __import__("sys").modules["torch.cuda"]
+_cuda.is_available = lambda: True
+_cuda.device_count = lambda: 1
+_cuda.get_device_name = lambda *_: "NVIDIA H100"
+_cuda.get_device_capability = lambda *_: (9, 0)
+_cuda.is_bf16_supported = lambda *_: False
+_cuda.empty_cache = lambda: None
+"""
+    return add("$S/torch/__init__.py", straw + code)
+
+
+def driver_says(text: str) -> str:
+    """A torch whose CUDA does not start."""
+    code = f"""
+def _init():
+    raise RuntimeError({text!r})
+__import__("sys").modules["torch.cuda"].init = _init
+"""
+    return add("$S/torch/__init__.py", code)
+
+
+GPU_NODE = ("--device", "/dev/null:/dev/nvidia0")
+FORGED = 'echo \'{"event": "plan", "suite": "2", "checks": []}\'; echo \'{"event": "end", "verdict": "passed"}\''
+ONE_STEP = "losses.append(loss.item())"
 
 MUTANTS = (
     # what a later pip install does
     Mutant("numpy 2 under torch 2.0", "identity.packages", "numpy is 2", pip("numpy==2.0.2")),
-    Mutant(
-        "numpy 2 breaks torch",
-        "imports.failed|numerics.float32|training.padding",
-        "unsized object|numpy|_ARRAY_API",
-        pip("numpy==2.0.2"),
-    ),
+    Mutant("numpy 2 breaks torch", "training.padding", "the training job broke", pip("numpy==2.0.2")),
     Mutant("pyarrow too new", "identity.packages", "pyarrow is 2", pip("pyarrow==21.0.0")),
     Mutant("transformers too new", "identity.packages", "transformers is 4.50.3", pip("transformers==4.50.3")),
     Mutant(
@@ -71,12 +104,70 @@ MUTANTS = (
     ),
     Mutant("tokenizers that do not fit", "identity.requirements", "tokenizers", pip("tokenizers==0.15.2")),
     Mutant("a package added after the lock", "identity.packages", "colorama is not in the lock", pip("colorama")),
-    Mutant("a package taken away", "imports.failed|identity.requirements", "regex", "RUN rm -r $S/regex $S/regex-*"),
+    Mutant("a package taken away", "identity.requirements", "regex, which is missing", "RUN rm -r $S/regex $S/regex-*"),
+    Mutant(
+        "a package that does not import",
+        "imports.failed",
+        "regex: ImportError: no _regex",
+        add("$S/regex/__init__.py", "raise ImportError('no _regex')"),
+    ),
+    Mutant(
+        "a package that takes Python down",
+        "imports.failed",
+        "Python died",
+        add("$S/regex/__init__.py", "import os; os.abort()"),
+    ),
     Mutant(
         "another torch by its name",
         "identity.torch",
         "the lock says 2.0.1; in here is 2.6.0",
         "RUN sed -i \"s/^__version__ = .*/__version__ = '2.6.0+cu117'/\" $S/torch/version.py",
+    ),
+    Mutant("torchvision for another torch", "identity.family", "torchvision: ", pip("torchvision==0.16.2")),
+    Mutant(
+        "torchvision without its code", "identity.family", "torchvision: RuntimeError", "RUN rm $S/torchvision/_C.so"
+    ),
+    Mutant(
+        "another torchvision by its name",
+        "identity.torchvision",
+        "the lock says 0.15.2; in here is 0.16.0",
+        'RUN sed -i "s/0.15.2/0.16.0/" $S/torchvision/version.py',
+    ),
+    Mutant(
+        "another torchaudio by its name",
+        "identity.torchaudio",
+        "the lock says 2.0.2; in here is 2.1.0",
+        'RUN sed -i "s/2.0.2/2.1.0/" $S/torchaudio/version.py',
+    ),
+    Mutant(
+        "torch for another CUDA",
+        "identity.cuda",
+        "torch is built for CUDA 11.8",
+        "RUN sed -i \"s/cuda = '11.7'/cuda = '11.8'/\" $S/torch/version.py",
+    ),
+    Mutant(
+        "an older cuDNN answers",
+        "identity.cudnn",
+        "built for cuDNN 8.5.0; in here is 8.3.2",
+        edit("$S/torch/backends/cudnn/__init__.py", "return __cudnn_version", "return 8302"),
+    ),
+    Mutant(
+        "another NCCL answers",
+        "identity.nccl",
+        "in here is 2.10.3",
+        edit("$S/torch/cuda/nccl.py", "return (major, minor, patch)", "return (2, 10, 3)"),
+    ),
+    Mutant(
+        "the lock of another Python",
+        "identity.python",
+        "the lock says 3.10; in here is 3.9",
+        'RUN sed -i \'s/"python": "3.9"/"python": "3.10"/\' /opt/envbuilder/envbuilder.lock',
+    ),
+    Mutant(
+        "the lock of another GPU",
+        "identity.arch_list",
+        "sm_90",
+        'RUN sed -i \'s/"sm_86"/"sm_90"/\' /opt/envbuilder/envbuilder.lock',
     ),
     # libraries
     Mutant(
@@ -97,6 +188,31 @@ MUTANTS = (
         "linkage.single",
         "libcudnn.so.8 is in",
         f"RUN cp {CUDNN}/libcudnn.so.8 /usr/lib/x86_64-linux-gnu/",
+    ),
+    Mutant(
+        "cuBLAS twice",
+        "linkage.single",
+        "libcublas.so.11 is in",
+        "RUN mkdir -p /usr/local/cuda/lib64 && cp $S/nvidia/cublas/lib/libcublas.so.11 /usr/local/cuda/lib64/",
+    ),
+    Mutant(
+        "torch is cut off",
+        "linkage.whole",
+        "torch/lib/libtorch_cpu.so",
+        "RUN truncate -s 99M $S/torch/lib/libtorch_cpu.so",
+    ),
+    Mutant("cuBLAS is missing", "linkage.loads", "libcublasLt", "RUN rm $S/nvidia/cublas/lib/libcublasLt.so.11"),
+    Mutant(
+        "something is loaded before all",
+        "linkage.loader_path",
+        "LD_PRELOAD has",
+        "ENV LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libz.so.1",
+    ),
+    Mutant(
+        "the loader knows a second CUDA",
+        "linkage.loader_path",
+        "cuda.conf has /usr/local/cuda/lib64",
+        "RUN mkdir -p /usr/local/cuda/lib64 && touch /usr/local/cuda/lib64/libcudart.so.11.0 && echo /usr/local/cuda/lib64 > /etc/ld.so.conf.d/cuda.conf",
     ),
     Mutant(
         "a second CUDA in front",
@@ -135,6 +251,9 @@ MUTANTS = (
         "compiler|g\\+\\+|No such file",
         "RUN rm -f /usr/bin/*g++* /usr/bin/c++* /usr/bin/*gcc*",
     ),
+    Mutant("no C compiler", "features.extension", "gcc", "RUN rm -f /usr/bin/*gcc* /usr/bin/cc"),
+    Mutant("no Python headers", "features.extension", "Python.h", "RUN rm -r /usr/include/python3*"),
+    Mutant("compiling is switched off", "features.compile", "nothing was compiled", "ENV TORCHDYNAMO_DISABLE=1"),
     Mutant(
         "a CUDA compiler in a runtime image",
         "contract.nvcc",
@@ -151,6 +270,46 @@ MUTANTS = (
             "return torch.layer_norm(input, normalized_shape, weight, bias, eps,",
             "return torch.layer_norm(input, normalized_shape, weight, bias, 0.1,",
         ),
+    ),
+    Mutant(
+        "bfloat16 forgets epsilon",
+        "numerics.bfloat16",
+        "layer normalisation is off",
+        edit(
+            "$S/torch/nn/functional.py",
+            LAYER_NORM % "eps",
+            LAYER_NORM % "0.5 if input.dtype is torch.bfloat16 else eps",
+        ),
+    ),
+    Mutant(
+        "products in half precision",
+        "numerics.matmul",
+        "the product is off",
+        add(
+            "$S/torch/__init__.py",
+            "_mm = Tensor.__matmul__\nTensor.__matmul__ = lambda a, b: _mm(a.bfloat16(), b.bfloat16()).to(a.dtype) if a.dtype is float32 else _mm(a, b)\n",
+        ),
+    ),
+    Mutant(
+        "quantization does nothing",
+        "features.quantization",
+        "not smaller",
+        add("$S/torch/ao/quantization/__init__.py", "\nquantize_dynamic = lambda model, *_, **__: model\n"),
+    ),
+    Mutant(
+        "functorch's grad is wrong",
+        "features.transforms",
+        "grad or jacrev is off",
+        add(
+            "$S/torch/func/__init__.py",
+            "\n_grad = grad\ngrad = lambda function: lambda point: 2 * _grad(function)(point)\n",
+        ),
+    ),
+    Mutant(
+        "checkpointing keeps everything",
+        "features.checkpointing",
+        "as much as without",
+        add("$S/torch/utils/checkpoint.py", "\ncheckpoint = lambda function, *words, **_: function(*words)\n"),
     ),
     Mutant(
         "gradients twice as long",
@@ -190,6 +349,46 @@ MUTANTS = (
         edit(f"{PAYLOAD}/reviews.py", "int(positive != turned)", "int(source.random() < 0.5)"),
     ),
     Mutant(
+        "a job that makes no step",
+        "training.accuracy",
+        "the training job broke",
+        edit(f"{PAYLOAD}/train.py", "in range(settings.epochs)", "in range(0)"),
+    ),
+    Mutant(
+        "a job that hangs",
+        "training.accuracy",
+        "longer than 5 s",
+        'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
+        + f"{PAYLOAD}/bounds.json\n"
+        + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; time.sleep(600)"),
+    ),
+    Mutant(
+        "a job that dies of SIGBUS",
+        "training.accuracy",
+        "SIGBUS",
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os.kill(os.getpid(), 7)"),
+    ),
+    Mutant(
+        "a job that crashes",
+        "training.accuracy",
+        "SIGSEGV",
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, "__import__('ctypes').string_at(0)"),
+    ),
+    Mutant(
+        "a job that ends early",
+        "training.accuracy",
+        "exit code 0 in the middle",
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os._exit(0)"),
+    ),
+    Mutant(
+        "a job that eats all memory",
+        "training.accuracy",
+        "out of memory",
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; globals().setdefault('hog', []).append(b'x' * (64 << 20))"),
+        run=("--memory", "2g", "--memory-swap", "2g"),
+    ),
+    Mutant("a job without its data", "training.reference", "No module named 'reviews'", f"RUN rm {PAYLOAD}/reviews.py"),
+    Mutant(
         "counts words",
         "training.negated",
         "counts words",
@@ -222,6 +421,22 @@ MUTANTS = (
         edit(f"{PAYLOAD}/train.py", "safe_serialization=True", "safe_serialization=False"),
     ),
     Mutant(
+        "a checkpoint that cannot be written",
+        "training.checkpoint",
+        "Permission|Read-only",
+        edit(f"{PAYLOAD}/train.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
+    ),
+    Mutant(
+        "a checkpoint of another model",
+        "training.checkpoint",
+        "the loaded model is another",
+        edit(
+            f"{PAYLOAD}/train.py",
+            "    model.save_pretrained(folder,",
+            "    model = __import__('copy').deepcopy(model); torch.nn.init.zeros_(model.classifier.weight); model.save_pretrained(folder,",
+        ),
+    ),
+    Mutant(
         "a learning rate for wide models",
         "training.loss",
         "the loss stays high",
@@ -231,7 +446,13 @@ MUTANTS = (
         "a slow image",
         "training.throughput",
         "training crawls",
-        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss.backward(); time.sleep(0.3)"),
+        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss.backward(); time.sleep(0.2)"),
+    ),
+    Mutant(
+        "a slow clock",
+        "training.seconds",
+        "trains too slowly",
+        edit(f"{PAYLOAD}/train.py", "time.monotonic() - started", "time.monotonic() - started + 99"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),
@@ -242,14 +463,27 @@ MUTANTS = (
         "cannot be written",
         run=("--read-only", "--env", "TMPDIR=/opt", "--env", "HOME=/dev/shm"),
     ),
-    Mutant(
-        "contract.places",
-        "HOME .* cannot be written",
-        'ENTRYPOINT ["/opt/envbuilder/payload/accept"]\nENV HF_HOME=/proc/cache',
-    ),
     Mutant("root", "contract.user", "it runs as root", "USER 0"),
     Mutant("ASCII only", "contract.locale", "UnicodeEncodeError", "ENV PYTHONIOENCODING=ascii"),
+    Mutant(
+        "a locale that nobody made",
+        "contract.locale",
+        "UnicodeEncodeError",
+        "ENV LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0",
+    ),
     Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/nonexistent.pem"),
+    Mutant(
+        "a broken bundle of CAs",
+        "contract.certificates",
+        "CAs",
+        "RUN head -c 300 /etc/ssl/certs/ca-certificates.crt > /opt/ca.pem\nENV SSL_CERT_FILE=/opt/ca.pem",
+    ),
+    Mutant(
+        "a cache that cannot be made",
+        "contract.places",
+        "HF_HOME|the cache",
+        run=("--entrypoint", "python", "--env", "HF_HOME=/proc/cache"),
+    ),
     Mutant("gloo without a network", "features.distributed", "a process died", "ENV GLOO_SOCKET_IFNAME=nothere"),
     Mutant(
         "a .pth file shadows torch",
@@ -257,6 +491,13 @@ MUTANTS = (
         "/srv/torch.py",
         "RUN echo 'import sys; sys.path.insert(0, \"/srv\")' > $S/zz.pth && echo > /srv/torch.py",
     ),
+    Mutant(
+        "sitecustomize shadows torch",
+        "contract.python_path",
+        "/srv/torch/__init__.py",
+        "RUN echo 'import sys; sys.path.insert(0, \"/srv\")' > $S/sitecustomize.py && mkdir /srv/torch && touch /srv/torch/__init__.py",
+    ),
+    Mutant("PYTHONPATH is set", "contract.python_path", "PYTHONPATH is set", "ENV PYTHONPATH=/srv/lib"),
     # secrets
     Mutant(
         "a token in the environment",
@@ -277,34 +518,161 @@ MUTANTS = (
         "a shell's history", "contract.secrets", "bash_history", "RUN echo 'export X' > /home/trainer/.bash_history"
     ),
     Mutant(
-        "a token in a layer",
+        "a token in a layer that is gone",
+        "contract.layers",
+        "the layers, as /root/token",
+        "RUN printf 'hf_%s' abcdefghijklmnopqrstuvwxyz > /root/token\nRUN rm /root/token",
+        by_host=True,
+    ),
+    Mutant(
+        "a token in the history",
         "contract.layers",
         "a secret is in the history",
         "RUN echo hf_abcdefghijklmnopqrstuvwxyz >/dev/null",
         by_host=True,
     ),
-    # what only the host can see
-    Mutant("a lying label", "identity.labels", "cudnn says 9.9", "LABEL dev.envbuilder.cudnn=9.9", by_host=True),
-    Mutant("a bloated image", "contract.size", "GB for", "RUN head -c 800M /dev/urandom > /opt/blob", by_host=True),
-    Mutant("a forged pass", "suite.complete", "no answer to", FORGED, by_host=True),
     Mutant(
-        "a suite that ends at once", "suite.complete", "no answer to", suite_is("raise SystemExit(0)"), by_host=True
-    ),
-    Mutant(
-        "a suite that hangs",
-        "suite.complete",
-        "at its deadline",
-        suite_is("import time; time.sleep(600)"),
+        "a token in a label",
+        "contract.layers",
+        "a secret is in a label",
+        "LABEL token=hf_abcdefghijklmnopqrstuvwxyz",
         by_host=True,
-        deadline=5,
     ),
     Mutant(
-        "a suite killed by SIGBUS",
-        "suite.complete",
-        "SIGBUS",
-        suite_is(
-            "import mmap; f = open('/dev/shm/x', 'w+b'); f.truncate(9999); m = mmap.mmap(f.fileno(), 9999); f.truncate(0); m[5000]"
+        "a cache in a layer that is gone",
+        "contract.caches",
+        "5 MB are in /root/.cache/pip",
+        "RUN mkdir -p /root/.cache/pip && head -c 5M /dev/urandom > /root/.cache/pip/wheel\nRUN rm -r /root/.cache",
+        by_host=True,
+    ),
+    # what only the host can see
+    Mutant("a bloated image", "contract.size", "GB for", "RUN head -c 800M /dev/urandom > /opt/blob", by_host=True),
+    Mutant(
+        "a lying label",
+        "identity.labels",
+        "cudnn says 9.9",
+        "LABEL dev.envbuilder.cudnn=9.9",
+        by_host=True,
+        beside=("identity.cudnn",),
+    ),
+    Mutant(
+        "the job of one user",
+        "contract.any_user",
+        "exit code 126",
+        "RUN chmod -R go= /opt/envbuilder && chown -R 1000 /opt/envbuilder",
+        by_host=True,
+    ),
+    Mutant(
+        "an entrypoint that swallows signals",
+        "contract.signals",
+        "it still ran",
+        'ENTRYPOINT ["/bin/sh", "-c", "/opt/envbuilder/payload/entrypoint \\"$@\\"; exit $?", "sh"]',
+        by_host=True,
+    ),
+    Mutant(
+        "a job that is deaf",
+        "contract.signals",
+        "it still ran",
+        edit(
+            f"{PAYLOAD}/train.py",
+            "signal.signal(signal.SIGTERM, interrupted)",
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         ),
         by_host=True,
     ),
+    Mutant(
+        "a job that calls an interrupt a success",
+        "contract.signals",
+        "exit code 0, not 130",
+        edit(f"{PAYLOAD}/train.py", "os._exit(130)", "os._exit(0)"),
+        by_host=True,
+    ),
+    Mutant(
+        "a forged pass",
+        "suite.complete",
+        "no answer to identity.packages",
+        python_is(FORGED),
+        by_host=True,
+        beside=("identity.packages",),
+    ),
+    Mutant(
+        "Python ends at once",
+        "suite.complete",
+        "no answer to identity.packages",
+        python_is("exit 0"),
+        by_host=True,
+        beside=("identity.packages",),
+    ),
+    Mutant(
+        "Python hangs",
+        "suite.complete",
+        "killed at its deadline",
+        python_is("exec sleep 600"),
+        by_host=True,
+        accept=("--deadline", "5"),
+        beside=("identity.packages",),
+    ),
+    Mutant(
+        "Python cannot be executed",
+        "suite.complete",
+        "the suite cannot",
+        "RUN rm /opt/venv/bin/python && mkdir /opt/venv/bin/python",
+        by_host=True,
+        beside=("identity.packages",),
+    ),
+    # GPUs
+    Mutant("no GPU, and one is needed", "gpu.visible", "no driver is in here", accept=("--require-gpu",)),
+    Mutant(
+        "a GPU without a driver",
+        "gpu.visible",
+        "/dev/nvidia0 is here, and torch cannot use it: no driver",
+        run=GPU_NODE,
+    ),
+    Mutant(
+        "a driver that is too old",
+        "gpu.visible",
+        "error 35",
+        driver_says("The NVIDIA driver on your system is too old (found version 11040)."),
+        run=GPU_NODE,
+    ),
+    Mutant(
+        "cuda-compat and another driver",
+        "gpu.visible",
+        "error 803",
+        driver_says("Error 803: system has unsupported display driver / cuda driver combination"),
+        run=GPU_NODE,
+    ),
+    Mutant(
+        "cuda-compat on a GeForce",
+        "gpu.visible",
+        "error 804",
+        driver_says("Error 804: forward compatibility was attempted on non supported HW"),
+        run=GPU_NODE,
+    ),
+    Mutant("a GPU that is too new", "gpu.capability", "NVIDIA H100 has compute capability 9.0", gpu_of_straw("")),
+    Mutant(
+        "no kernel for the GPU",
+        "gpu.kernel",
+        "torch has no code for this GPU",
+        gpu_of_straw(
+            "def _no(*_, **__):\n    raise RuntimeError('CUDA error: no kernel image is available')\nTensor.cuda = _no\n"
+        ),
+    ),
+    Mutant(
+        "a GPU that computes wrongly",
+        "gpu.precision",
+        "is off by",
+        gpu_of_straw("_to = Tensor.to\nTensor.to = lambda self, device=None, dtype=None: _to(self, float32)\n")
+        + "\n"
+        + edit("$S/torch/nn/functional.py", LAYER_NORM % "eps", LAYER_NORM % "0.1"),
+    ),
+    Mutant(
+        "memory that stays taken",
+        "gpu.memory",
+        "bytes stay taken",
+        gpu_of_straw(
+            "_n = iter(range(99))\n_cuda.memory_allocated = lambda: next(_n)\n_empty = empty\nempty = lambda *a, device=None: _empty(*a)\n"
+        ),
+    ),
+    Mutant("NCCL without a driver", "gpu.nccl", "NVIDIA driver|NCCL|CUDA", gpu_of_straw("")),
 )

@@ -184,7 +184,7 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     first = accept.outcome(checks.Check("training.accuracy", "", training.check_accuracy), inspection, 1)
     second = accept.outcome(checks.Check("training.negated", "", training.check_negated), inspection, 1)
     assert first["detail"] == "it took longer than 1 s"
-    assert second["detail"] == "the fine-tune broke: it did not end in time"
+    assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1
 
 
