@@ -1,15 +1,18 @@
 """Everything said to a person: on stderr, with colour and live displays on a terminal, plain lines in a pipe."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from rich.console import Console as Rich
+from rich.console import ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from envbuilder.errors import EngineError, EnvbuilderError
 
@@ -73,8 +76,14 @@ class Console:
         if not self.live:
             yield self._plain()
             return
-        with Live(console=self._rich, refresh_per_second=_REFRESH, transient=False) as live:
-            yield lambda rows: live.update(_table(rows))
+        display = _Display()
+        with Live(display, console=self._rich, refresh_per_second=_REFRESH, transient=True):
+
+            def show(rows: Sequence[Row]) -> None:
+                for row in display.take(rows):
+                    self._rich.print(_table([row], self._rich.width))
+
+            yield show
 
     def _plain(self) -> Callable[[Sequence[Row]], None]:
         told: set[int] = set()
@@ -88,15 +97,44 @@ class Console:
         return show
 
 
-def _table(rows: Sequence[Row]) -> Table:
+class _Display:
+    """What still runs, at the bottom of the terminal; what has ended is printed above it, once, and scrolls away."""
+
+    def __init__(self) -> None:
+        self._rows: Sequence[Row] = ()
+        self._ended: set[int] = set()
+        self._since: dict[int, float] = {}
+
+    def take(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows as they are now; returns those that have ended since."""
+        fresh = [n for n, row in enumerate(rows) if row.state not in ("waiting", "running") and n not in self._ended]
+        self._ended.update(fresh)
+        self._rows = rows
+        return [rows[number] for number in fresh]
+
+    def __rich_console__(self, console: Rich, options: ConsoleOptions) -> RenderResult:
+        now = time.monotonic()
+        running = [
+            replace(row, seconds=now - self._since.setdefault(number, now))
+            for number, row in enumerate(self._rows)
+            if row.state == "running"
+        ]
+        yield _table(running, options.max_width)
+        if self._rows:
+            yield f"[dim]{len(self._ended)} of {len(self._rows)}[/]"
+
+
+def _table(rows: Sequence[Row], width: int) -> Table:
+    """Rows with columns that stand below each other also when each is printed by itself."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=64)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, width=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=max(16, min(58, width - 43)))
+    table.add_column(justify="right", no_wrap=True, width=10)
+    table.add_column(overflow="fold")
     for row in rows:
         mark, style = _MARKS[row.state]
-        table.add_row(f"[{style}]{mark}[/]", escape(row.title), _amount(row), f"[dim]{escape(row.note)}[/]")
+        note = Text(row.note) if row.state == "failed" else Text(row.note, "dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(f"[{style}]{mark}[/]", escape(row.title), _amount(row), note)
     return table
 
 

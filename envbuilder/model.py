@@ -176,6 +176,7 @@ class Check:
     bound: Any = None
     detail: str = ""
     remedy: str = ""
+    unit: str = ""  # of value and bound: "B", "s"
     seconds: float = 0.0
     findings: tuple[str, ...] = ()
 

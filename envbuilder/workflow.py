@@ -229,7 +229,9 @@ def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
 
 def make_trial(engine: Engine, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
     """How an image is tried on this engine."""
-    return suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
+    trial = suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
+    suite.validate(trial)
+    return trial
 
 
 def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh: bool = False) -> Receipt:

@@ -73,6 +73,7 @@ def check_signals(engine: Engine, image: str) -> Check:
     check = partial(Check, id="contract.signals", title="the job hears SIGTERM and ends promptly")
     remedy = "let the entrypoint `exec` the job, so that it is process 1 and hears its signals"
     bound = {"max": _WAIT_SECONDS}
+    check = partial(check, unit="s")
     with engine.container(image, Job(command=("train", "--epochs", "1000"))) as container:
         asked: float | None = None
         for line in container.lines(_JOB_SECONDS):
@@ -133,7 +134,7 @@ def read_layers(engine: Engine, image: str) -> Layers:
 def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
     """Whether the layers are free of what only a build needs."""
     total = sum(layers.caches.values())
-    check = partial(Check, id="contract.caches", title="no cache is in a layer", value=total, bound=bound)
+    check = partial(Check, id="contract.caches", title="no cache is in a layer", value=total, bound=bound, unit="B")
     if total <= bound["max"]:
         return check(status=Status.PASSED)
     place, most = max(layers.caches.items(), key=lambda pair: pair[1])

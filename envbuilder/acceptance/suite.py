@@ -4,6 +4,7 @@ The suite is put into the container when it starts, so that an image is judged b
 image of ours keeps its own training job, which is what is judged; a foreign one is lent ours.
 """
 
+import difflib
 import hashlib
 import json
 import threading
@@ -94,6 +95,16 @@ def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
         except OSError as error:
             raise UsageError(f"the check {path} cannot be read: {error.strerror}") from error
     return found
+
+
+def validate(trial: Trial) -> None:
+    """Raises `UsageError` if the trial names checks that there are not."""
+    known = required_checks(trial)
+    strange = sorted(set(trial.only) - set(known))
+    if strange:
+        near = difflib.get_close_matches(strange[0], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"checks: {', '.join(known)}"
+        raise UsageError(f"there is no check {', '.join(strange)}", hint=hint)
 
 
 def suite_hash(trial: Trial) -> str:

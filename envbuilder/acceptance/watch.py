@@ -121,11 +121,10 @@ def number_text(check: Check) -> str:
     """`0.996 (at least 0.95)`."""
     if check.value is None or isinstance(check.value, Mapping | list):
         return ""
-    value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
-    bound = check.bound
+    value, bound = with_unit(check.value, check.unit), check.bound
     if isinstance(bound, Mapping):
-        words = [f"at least {bound['min']}"] if "min" in bound else []
-        words += [f"at most {bound['max']}"] if "max" in bound else []
+        words = [f"at least {with_unit(bound['min'], check.unit)}"] if "min" in bound else []
+        words += [f"at most {with_unit(bound['max'], check.unit)}"] if "max" in bound else []
         return f"{value} ({', '.join(words)})" if words else value
     return value if bound is None or bound == check.value else f"{value} (expected {bound})"
 
@@ -138,3 +137,12 @@ def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str
     known = {0: "", 7: "", 135: "the suite died of SIGBUS: /dev/shm is too small", 137: "the suite was killed"}
     known |= {126: f"the suite cannot be executed{last}", 127: f"the suite is not in this image{last}"}
     return known.get(code, f"the suite ended with exit code {code}{last}")
+
+
+def with_unit(value: object, unit: str) -> str:
+    """`75.2 GB`, `8 s`, `0.9961`."""
+    if unit == "B" and isinstance(value, int | float):
+        scale, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if value >= pair[0]), (1, "B"))
+        return f"{value / scale:.3g} {name}"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{text} {unit}" if unit else text

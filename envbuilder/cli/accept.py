@@ -35,6 +35,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     """Run the acceptance suite on IMAGE, a name or an id; ours or anybody's."""
     from envbuilder import wire, workflow
     from envbuilder.acceptance import report as reports
+    from envbuilder.cli.show import receipt_text
     from envbuilder.model import Verdict
 
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
@@ -56,8 +57,9 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
         workflow.write_file(path, form(receipt))
     if as_json:
         print_json(wire.plain(receipt))
+    else:
+        click.echo(receipt_text(receipt))
     if receipt.verdict is Verdict.PASSED:
-        site.console.say("accepted")
         return 0
     error = workflow.refusal(receipt)
     site.console.error(error)

@@ -1,13 +1,15 @@
 """Nouns as text for a person and as the documents that `--json` promises."""
 
 import shlex
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from envbuilder import resolver, wire
 from envbuilder.console import table
 from envbuilder.engine.buildx import build_argv
-from envbuilder.model import Lock, Request, Stack
+from envbuilder.model import Lock, Receipt, Request, Stack
 from envbuilder.workflow import REPOSITORY, Outcome, Site, Wishes
 
 
@@ -53,6 +55,28 @@ def stack_text(stack: Stack) -> str:
     return "\n".join([stack.name, table(pairs), *(f"note: {note}" for note in stack.notes)])
 
 
+def receipt_text(receipt: Receipt) -> str:
+    """What an image has proven, by family of checks."""
+    families: dict[str, Counter[str]] = {}
+    for check in receipt.checks:
+        families.setdefault(check.id.split(".")[0], Counter())[check.status.value.replace("_", " ")] += 1
+    counts = {
+        name: ", ".join(f"{number} {status}" for status, number in found.items()) for name, found in families.items()
+    }
+    heading = {"image": receipt.reference or receipt.image, "verdict": receipt.verdict.value}
+    trained = {"fine-tune": training_text(receipt.training)} if receipt.training else {}
+    took = f"{receipt.seconds:.0f} s on {receipt.host.get('cpus')} cores, {receipt.started}"
+    return table({**heading, **counts, **trained, "took": took})
+
+
+def training_text(training: Mapping[str, Any]) -> str:
+    """The bundled fine-tune in a line."""
+    return (
+        f"{training.get('accuracy', 0):.3f} on held-out reviews, {training.get('negated', 0):.3f} on the negated ones, "
+        f"{training.get('seconds', 0):.1f} s on {training.get('device', '?')}"
+    )
+
+
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """`build --json`."""
     return {
@@ -69,14 +93,12 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 def outcome_text(outcome: Outcome) -> str:
     """What was built, and what it has proven."""
-    training = outcome.receipt.training
     pairs = {
         "image": outcome.image,
         "tag": outcome.tag,
         "size": f"{outcome.size / 1e9:.2f} GB",
         "built in": f"{outcome.seconds:.1f} s ({outcome.cached} of {outcome.steps} steps were cached)",
-        "fine-tune": f"{training.get('accuracy', 0):.3f} on held-out reviews, {training.get('negated', 0):.3f} on the "
-        f"negated ones, {training.get('seconds', 0):.1f} s on {training.get('device', '?')}",
+        "fine-tune": training_text(outcome.receipt.training),
     }
     if outcome.digest:
         pairs["pushed"] = outcome.digest

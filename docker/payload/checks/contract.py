@@ -46,7 +46,8 @@ def check_space(inspection):
     found = os.statvfs(temporary_folder())
     free = found.f_frsize * found.f_bavail
     detail = "%s has %d MB left" % (temporary_folder(), free >> 20)
-    return inspection.judge("contract.space", free, detail, "make room, or set TMPDIR to a folder with room")
+    remedy = "make room, or set TMPDIR to a folder with room"
+    return inspection.judge("contract.space", free, detail, remedy, unit="B")
 
 
 def check_locale(inspection):

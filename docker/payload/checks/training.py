@@ -66,7 +66,9 @@ def check_loss(inspection):
 @of_the_job
 def check_seconds(inspection):
     remedy = "is the machine busy, or are its cores limited? `docker stats` shows it"
-    return inspection.judge("training.seconds", trained(inspection)["seconds"], "it trains too slowly", remedy)
+    return inspection.judge(
+        "training.seconds", trained(inspection)["seconds"], "it trains too slowly", remedy, unit="s"
+    )
 
 
 # --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
