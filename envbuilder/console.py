@@ -142,7 +142,7 @@ def _amount(row: Row) -> str:
     parts = []
     if row.total and row.unit == "B":
         parts.append(
-            f"{row.current / 1e6:.0f} / {row.total / 1e6:.0f} MB" if row.state == "running" else _size(row.total)
+            f"{row.current / 1e6:.0f} / {row.total / 1e6:.0f} MB" if row.state == "running" else size_text(row.total)
         )
     elif row.total and row.state == "running":
         parts.append(f"{row.current} / {row.total}{' ' + row.unit if row.unit else ''}")
@@ -151,8 +151,12 @@ def _amount(row: Row) -> str:
     return "  ".join(parts)
 
 
-def _size(number: int) -> str:
-    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+def size_text(number: int) -> str:
+    """`4.42 GB`, `270 MB`, `9 kB` or `12 B`."""
+    if number >= 1e9:
+        return f"{number / 1e9:.2f} GB"
+    unit, name = next(((unit, name) for unit, name in ((1e6, "MB"), (1e3, "kB")) if number >= unit), (1, "B"))
+    return f"{number / unit:.0f} {name}"
 
 
 def table(pairs: Mapping[str, str]) -> str:

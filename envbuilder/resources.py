@@ -1,7 +1,7 @@
-"""Where the files that travel with the tool lie: templates and the payload. The one module that knows.
+"""Where the files that travel with the tool lie: templates, installer, payload and probe. The one module that knows.
 
 In a wheel they are package data (`envbuilder/_data`, put there by `force-include`); in a checkout, which is also
-what an editable install sees, they are the top-level `templates/`, `docker/install/` and `docker/payload/`.
+what an editable install sees, they are the top-level `templates/` and the folders of `docker/`.
 """
 
 from pathlib import Path
@@ -13,12 +13,13 @@ _PLACES = {
     "install": (_PACKAGE / "_data" / "install", _PACKAGE.parent / "docker" / "install"),
     "templates": (_PACKAGE / "_data" / "templates", _PACKAGE.parent / "templates"),
     "payload": (_PACKAGE / "_data" / "payload", _PACKAGE.parent / "docker" / "payload"),
+    "probe": (_PACKAGE / "_data" / "probe", _PACKAGE.parent / "docker" / "probe"),
 }
 _IGNORED_DIRS = frozenset({"__pycache__"})
 
 
 def folder(name: str) -> Path:
-    """The folder called `name`: "templates", "install" or "payload"."""
+    """The folder called `name`: "templates", "install", "payload" or "probe"."""
     for place in _PLACES[name]:
         if place.is_dir():
             return place

@@ -18,6 +18,7 @@ COMMANDS = {
     "base": "Have the base image at hand: from the store, a registry or Debian's packages",
     "build": "Build an image, prove that it trains, and give it its tag",
     "accept": "Run the acceptance suite in an image",
+    "inspect": "Show what is in an image: stack, lock, sizes, the last receipt",
     "doctor": "What this machine has, and what to mend before building",
 }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound, NullResource
 
 import docker
 from envbuilder.errors import EngineError
@@ -25,7 +25,9 @@ from envbuilder.gpu import CDI_ALL, GpuPlan, Offers, find_gpu_failure, run_optio
 
 RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
+_LARGEST = 16_000_000  # bytes of a file that is read out of an image
 _MOST = 100_000  # bytes of a file that are given to whoever looks into layers
+_NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
 
 
@@ -36,6 +38,11 @@ class ImageFacts:
     id: str
     labels: Mapping[str, str]
     env: tuple[str, ...]  # NAME=value
+    created: str = ""  # ISO 8601
+    platform: str = ""  # linux/amd64
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     size: int
     digest: str | None
 
@@ -107,13 +114,19 @@ class Engine:
         with _explained(f"cannot look at {reference}"):
             try:
                 attrs = self._client.images.get(reference).attrs
-            except ImageNotFound:
+            except (ImageNotFound, NullResource):
                 return None
+        config = attrs.get("Config") or {}
         digests = [item.split("@")[1] for item in attrs.get("RepoDigests") or ()]
         return ImageFacts(
             id=attrs["Id"],
-            labels=attrs["Config"].get("Labels") or {},
-            env=tuple(attrs["Config"].get("Env") or ()),
+            labels=config.get("Labels") or {},
+            env=tuple(config.get("Env") or ()),
+            created=attrs.get("Created") or "",
+            platform="/".join(attrs[key] for key in ("Os", "Architecture", "Variant") if attrs.get(key)),
+            user=config.get("User") or "",
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            command=tuple(config.get("Cmd") or ()),
             size=attrs["Size"],
             digest=digests[0] if digests else None,
         )
@@ -122,6 +135,15 @@ class Engine:
         """The commands that made the image's layers, as anybody who has it can read them."""
         with _explained("cannot read the history"):
             return [entry.get("CreatedBy", "") for entry in self._client.images.get(image).history()]
+
+    def steps(self, image: str) -> list[tuple[int, str]]:
+        """The bytes that each step added to the image and what it was, the first step first."""
+        with _explained("cannot read the history"):
+            entries = self._client.images.get(image).history()
+        return [
+            (entry.get("Size") or 0, entry.get("CreatedBy") or entry.get("Comment") or "")
+            for entry in reversed(entries)
+        ]
 
     def pull(self, reference: str, platform: str) -> str | None:
         """Pull from a registry; returns None, or why it could not be had."""
@@ -209,7 +231,7 @@ class Engine:
             yield Container(made)
         finally:
             with suppress(DockerException, requests.exceptions.RequestException):
-                made.remove(force=True)
+                made.remove(force=True, v=True)
 
     def _options(self, job: Job) -> dict[str, Any]:
         options: dict[str, Any] = dict(run_options(job.gpu)) if job.gpu else {}
@@ -241,6 +263,24 @@ class Engine:
                 content = whole.extractfile(member) if member.isfile() else None
                 if content is not None:
                     yield from _files_of_layer(content, wanted)
+
+    def read_file(self, image: str, path: str) -> bytes | None:
+        """A file of an image, read without starting it; None if it has no plain file there, or a huge one."""
+        with self.container(image, Job(command=("none",))) as container:
+            return container.read_file(path)
+
+    def output(self, image: str, program: Sequence[str], deadline: float) -> list[str] | None:
+        """The lines a program prints in an image, as root and unable to write; None if it is not there or fails."""
+        job = Job(command=(), entrypoint=tuple(program), user="0", read_only=True, environment=_NO_GPU)
+        with self.container(image, job) as container:
+            try:
+                lines = list(container.lines(deadline))
+            except EngineError as error:
+                if isinstance(error.__cause__, APIError):
+                    return None
+                raise
+            code, _ = container.wait()
+            return lines if code == 0 else None
 
     def sweep(self) -> int:
         """Remove the containers of runs whose process is gone; returns how many. The label is `host:pid:start`."""
@@ -364,6 +404,18 @@ class Container:
         """Send a signal to its first process, if it still runs."""
         with suppress(DockerException, requests.exceptions.RequestException):
             self._container.kill(signal=name)
+
+    def read_file(self, path: str) -> bytes | None:
+        """A plain file in it, running or not; None if there is none, or a huge one."""
+        with _explained(f"cannot read {path}"):
+            try:
+                chunks, _ = self._container.get_archive(path)
+            except NotFound:
+                return None
+            with _Stream(chunks) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                member = archive.next()
+                file = archive.extractfile(member) if member and member.isfile() else None
+                return file.read() if file and member and member.size <= _LARGEST else None
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""

@@ -495,7 +495,7 @@ MUTANTS = (
         "sitecustomize shadows torch",
         "contract.python_path",
         "/srv/torch/__init__.py",
-        "RUN echo 'import sys; sys.path.insert(0, \"/srv\")' > $S/sitecustomize.py && mkdir /srv/torch && touch /srv/torch/__init__.py",
+        'RUN echo \'import sys; sys.path.insert(0, "/srv")\' >> $(python -c "import sitecustomize; print(sitecustomize.__file__)") && mkdir /srv/torch && touch /srv/torch/__init__.py',
     ),
     Mutant("PYTHONPATH is set", "contract.python_path", "PYTHONPATH is set", "ENV PYTHONPATH=/srv/lib"),
     # secrets
@@ -671,7 +671,7 @@ MUTANTS = (
         "gpu.memory",
         "bytes stay taken",
         gpu_of_straw(
-            "_n = iter(range(99))\n_cuda.memory_allocated = lambda: next(_n)\n_empty = empty\nempty = lambda *a, device=None: _empty(*a)\n"
+            "_n = __import__('itertools').count()\n_cuda.memory_allocated = lambda: next(_n)\n_empty = empty\nempty = lambda *a, device=None: _empty(*a)\n"
         ),
     ),
     Mutant("NCCL without a driver", "gpu.nccl", "NVIDIA driver|NCCL|CUDA", gpu_of_straw("")),

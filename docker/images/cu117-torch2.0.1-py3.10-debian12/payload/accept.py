@@ -29,7 +29,7 @@ HOME = "/opt/envbuilder"  # an image of ours has its lock and its training job h
 LOCK = os.path.join(HOME, "envbuilder.lock")
 sys.path.append(os.path.join(HOME, "payload"))
 
-from checks import CHECKS, Failure, Inspection, NotRun, own  # noqa: E402
+from checks import CHECKS, LIBRARIES, Failure, Inspection, NotRun, own  # noqa: E402
 
 PASSED, NOT_PASSED, INTERRUPTED = 0, 7, 130
 DEADLINE = 120  # seconds, for a check that has none of its own in bounds.json
@@ -128,7 +128,7 @@ def outcome(check, inspection, deadline):
 
 def error_fields(error):
     """What broke a check that should not break."""
-    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "transformers", "datasets"):
+    if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:
         return {"detail": "there is no %s in this image" % error.name, "remedy": "install it, or leave this check out"}
     said = "".join(traceback.format_exception_only(type(error), error)).strip()[-500:]
     return {"detail": said, "remedy": SEE}

@@ -46,18 +46,19 @@ def check_space(inspection):
     found = os.statvfs(temporary_folder())
     free = found.f_frsize * found.f_bavail
     detail = "%s has %d MB left" % (temporary_folder(), free >> 20)
-    return inspection.judge("contract.space", free, detail, "make room, or set TMPDIR to a folder with room")
+    remedy = "make room, or set TMPDIR to a folder with room"
+    return inspection.judge("contract.space", free, detail, remedy, unit="B")
 
 
 def check_locale(inspection):
     """Python reads and writes every language."""
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; print('语言模型 é'); open('/dev/null', 'w').write('语')"],
+        [sys.executable, "-c", "print('\\u8bed\\xe9'); open('/dev/null', 'w').write('\\u8bed')"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         check=False,
     )
-    if done.returncode != 0 or "语言模型 é".encode() not in done.stdout:
+    if done.returncode != 0 or "语é".encode() not in done.stdout:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or [repr(done.stdout)])[-1]
         remedy = "unset LC_ALL, PYTHONIOENCODING and PYTHONUTF8, or set LC_ALL=C.UTF-8"
         raise Failure(value="not UTF-8", bound="UTF-8", detail="text breaks: " + last[:200], remedy=remedy)

@@ -142,7 +142,7 @@ def check_memory(inspection):
     del block
     torch.cuda.empty_cache()
     left = torch.cuda.memory_allocated() - before
-    return inspection.judge("gpu.memory", left, "%d bytes stay taken" % left, "is another job on this GPU?")
+    return inspection.judge("gpu.memory", left, "%d bytes stay taken" % left, "is another job on this GPU?", unit="B")
 
 
 _WORKER = """

@@ -1,8 +1,9 @@
 """Checks of the user's own: any program in Python that prints the same JSON lines.
 
 A line is an event: {"event": "progress", "done", "total", "text"} or {"event": "result", "value", "bound" ({"min",
-"max"}), "status", "detail", "remedy"}. A status that is left out follows from value and bound. With an "id" of its own
-a result is shown on its own, so that one program can answer several questions. An exit code that is not 0 fails.
+"max"}), "unit", "status", "detail", "remedy"}. A status that is left out follows from value and bound. With an "id" of
+its own a result is shown on its own, so that one program can answer several questions. An exit code that is not 0
+fails.
 """
 
 import ast
@@ -16,7 +17,7 @@ from tempfile import TemporaryFile
 
 from checks.inspection import Check, Failure, NotRun, within
 
-_FIELDS = ("value", "bound", "detail", "remedy", "findings")
+_FIELDS = ("value", "bound", "unit", "detail", "remedy", "findings")
 
 
 def as_check(path):

@@ -5,9 +5,9 @@ A check returns its fields (value, bound, findings …) when it passes, raises `
 """
 
 from checks import contract, features, gpu, identity, imports, linkage, numerics, training
-from checks.inspection import Check, Failure, Inspection, NotRun
+from checks.inspection import LIBRARIES, Check, Failure, Inspection, NotRun
 
-__all__ = ["CHECKS", "Check", "Failure", "Inspection", "NotRun"]
+__all__ = ["CHECKS", "LIBRARIES", "Check", "Failure", "Inspection", "NotRun"]
 
 _TRAINED = "training.accuracy"  # the check that runs the fine-tune
 

@@ -260,7 +260,7 @@ def check_data_loader(inspection):
     free = os.statvfs("/dev/shm")
     have = free.f_frsize * free.f_blocks
     fields = inspection.judge(
-        "features.shared_memory", have, "/dev/shm holds %d MB" % (have >> 20), "start it with `--shm-size 1g`"
+        "features.shared_memory", have, "/dev/shm holds %d MB" % (have >> 20), "start it with `--shm-size 1g`", unit="B"
     )
     pinned = torch.cuda.is_available()
     seen = sum(batch[:, 0, 0].sum().item() for batch in DataLoader(Rows(), 8, num_workers=2, pin_memory=pinned))

@@ -1,8 +1,28 @@
 """Does BERT learn, and does it learn right?"""
 
-from checks.inspection import Failure
+import functools
+
+from checks.inspection import LIBRARIES, Failure, NotRun
 
 _TRAINING_REMEDY = "run `train` in the image and compare its epochs with docs/decisions/0006-the-fine-tune.md"
+
+
+def of_the_job(check):
+    """A check of the training job: where the job breaks, the check has failed."""
+
+    @functools.wraps(check)
+    def checked(inspection):
+        try:
+            return check(inspection)
+        except (Failure, NotRun):
+            raise
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:  # no evidence against the job
+                raise
+            text = "the training job broke: %s: %s" % (type(error).__name__, str(error).strip()[:300])
+            raise Failure(detail=text, remedy=_TRAINING_REMEDY) from error
+
+    return checked
 
 
 def trained(inspection):
@@ -21,30 +41,36 @@ def trained(inspection):
         try:
             inspection.training = train.fine_tune(settings, on_step=on_step)[0]
         except Exception as error:
-            inspection.training_error = "%s: %s" % (type(error).__name__, error)
+            inspection.training_error = "%s: %s" % (type(error).__name__, str(error).strip()[:300])
             raise
         inspection.training_error = None
     if inspection.training_error is not None:
-        raise Failure(detail="the fine-tune broke: %s" % inspection.training_error, remedy=_TRAINING_REMEDY)
+        raise Failure(detail="the training job broke: %s" % inspection.training_error, remedy=_TRAINING_REMEDY)
     return inspection.training
 
 
+@of_the_job
 def check_accuracy(inspection):
     return inspection.judge("training.accuracy", trained(inspection)["accuracy"], "it did not learn", _TRAINING_REMEDY)
 
 
+@of_the_job
 def check_negated(inspection):
     detail = "it counts words and does not attend to the negation"
     return inspection.judge("training.negated", trained(inspection)["negated"], detail, _TRAINING_REMEDY)
 
 
+@of_the_job
 def check_loss(inspection):
     return inspection.judge("training.loss", trained(inspection)["loss"], "the loss stays high", _TRAINING_REMEDY)
 
 
+@of_the_job
 def check_seconds(inspection):
     remedy = "is the machine busy, or are its cores limited? `docker stats` shows it"
-    return inspection.judge("training.seconds", trained(inspection)["seconds"], "it trains too slowly", remedy)
+    return inspection.judge(
+        "training.seconds", trained(inspection)["seconds"], "it trains too slowly", remedy, unit="s"
+    )
 
 
 # --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
@@ -71,6 +97,7 @@ def few_steps():
     return settings, data, train.tokenize(held_out, tokenizer, settings.max_length), tokenizer
 
 
+@of_the_job
 def check_reference(inspection):
     """The losses are those of a loop written down here once more: gradients by autograd, AdamW by its formulas."""
     import copy
@@ -133,6 +160,7 @@ def reference_losses(model, data, settings):
     return losses
 
 
+@of_the_job
 def check_repeatable(inspection):
     """The same seed gives the same losses."""
     import train
@@ -145,6 +173,7 @@ def check_repeatable(inspection):
     )
 
 
+@of_the_job
 def check_padding(inspection):
     """Logits are the same with padding and without: the attention mask is right and is used."""
     import torch
@@ -165,6 +194,7 @@ def check_padding(inspection):
     return inspection.judge("training.padding", worst, "padding changes the answer", remedy)
 
 
+@of_the_job
 def check_checkpoint(inspection):
     """What is saved (safetensors, nothing else) and loaded again answers alike and goes on with the same loss."""
     import copy
@@ -202,6 +232,7 @@ def check_checkpoint(inspection):
     return inspection.judge("training.checkpoint", worst, "the loaded model is another", "see `save` in train.py")
 
 
+@of_the_job
 def check_throughput(inspection):
     """Training's arithmetic against a matrix product's, measured beside it: a bound that holds on any machine."""
     import time

@@ -1,0 +1,27 @@
+"""`envbuilder inspect`: Image → what it holds and what it has proven."""
+
+from pathlib import Path
+
+import click
+
+from envbuilder.cli.options import json_option, new_engine, print_json
+
+
+@click.command(name="inspect")
+@click.argument("image")
+@json_option
+def command(image: str, as_json: bool) -> None:
+    """Show stack, lock, size by layer and package, and the last receipt of IMAGE, a name or an id.
+
+    Nothing of the image is changed; a foreign image is shown as far as it goes.
+    """
+    from envbuilder.cli.show_image import inspection_document, inspection_text
+    from envbuilder.inspection import look
+
+    with new_engine() as engine:
+        engine.sweep()
+        inspection = look(image, engine, Path("receipts"))
+    if as_json:
+        print_json(inspection_document(inspection))
+    else:
+        click.echo(inspection_text(inspection))
