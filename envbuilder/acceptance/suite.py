@@ -48,6 +48,8 @@ OUTSIDE = {
     "contract.signals": "the job hears SIGTERM and ends promptly",
 }
 
+_COMPARED = {"identity.labels", "contract.size"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -175,8 +177,8 @@ class _Run:
         return not self.trial.only or identifier in self.trial.only
 
     def wants_inside(self) -> bool:
-        """Whether any check runs in the image; labels are compared with what was read there."""
-        return not set(self.trial.only) or bool(set(self.trial.only) - (OUTSIDE.keys() - {"identity.labels"}))
+        """Whether anything runs in the image; labels and size are compared with what is read there."""
+        return not self.trial.only or bool(set(self.trial.only) - (OUTSIDE.keys() - _COMPARED))
 
     def inside(self) -> str:
         """The checks in the container; returns how it ended, if not as it should."""

@@ -558,7 +558,7 @@ MUTANTS = (
     Mutant(
         "the job of one user",
         "contract.any_user",
-        "exit code 126",
+        "Permission denied",
         "RUN chmod -R go= /opt/envbuilder && chown -R 1000 /opt/envbuilder",
         by_host=True,
     ),

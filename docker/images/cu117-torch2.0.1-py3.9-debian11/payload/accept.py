@@ -140,6 +140,7 @@ def tell_progress(tell, check_id, done, total, text=""):
 
 def work(checks, inspection, deadlines, tell):
     """All checks in order; what is known so far is told after each, for this process may not live to its end."""
+    tell("facts", **inspection.facts)
     for check in checks:
         tell("start", id=check.id)
         inspection.on_progress = partial(tell_progress, tell, check.id)
