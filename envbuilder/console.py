@@ -24,7 +24,7 @@ class Row:
     """One line of a live display."""
 
     title: str
-    state: str  # "waiting", "running", "done", "cached", "failed", "not run"
+    state: str  # "waiting", "running", "done", "cached", "failed", "error", "not run"
     seconds: float | None = None
     current: int = 0
     total: int = 0
@@ -38,6 +38,7 @@ _MARKS = {
     "done": ("✓", "green"),
     "cached": ("✓", "dim green"),
     "failed": ("✗", "bold red"),
+    "error": ("!", "bold yellow"),
     "not run": ("–", "dim"),
 }
 
@@ -133,7 +134,11 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     table.add_column(overflow="fold")
     for row in rows:
         mark, style = _MARKS[row.state]
-        note = Text(row.note) if row.state == "failed" else Text(row.note, "dim", no_wrap=True, overflow="ellipsis")
+        note = (
+            Text(row.note)
+            if row.state in ("failed", "error")
+            else Text(row.note, "dim", no_wrap=True, overflow="ellipsis")
+        )
         table.add_row(f"[{style}]{mark}[/]", escape(row.title), _amount(row), note)
     return table
 

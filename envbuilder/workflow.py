@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
 from envbuilder.engine.client import Engine, ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
 from envbuilder.gpu import GpuAccess, plan_gpu
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Status, Verdict
 from envbuilder.network import Network
 
 REPOSITORY = "envbuilder"
@@ -256,11 +257,17 @@ def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh:
 def refusal(receipt: Receipt) -> AcceptanceError:
     """Which checks did not pass, each with its number and its bound."""
     failed = receipts.failures(receipt)
+    alike = Counter(check.detail for check in failed if check.status is Status.ERROR)
     lines = []
     for check in failed:
+        if check.status is Status.ERROR and alike[check.detail] > 1:
+            continue
         told = " · ".join(part for part in (number_text(check), check.detail) if part)
         lines.append(f"{check.id}: {check.title}: {told}")
         lines += [f"  remedy: {check.remedy}"] if check.remedy else []
+    for detail, number in alike.items():
+        names = ", ".join(check.id for check in failed if check.status is Status.ERROR and check.detail == detail)
+        lines += [f"{number} checks: {detail}", f"  {names}"] if number > 1 else []
     return AcceptanceError(
         f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
         problems=lines,

@@ -168,7 +168,7 @@ class _Run:
     ) -> None:
         self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
         self.watch = Watch()
-        self.ours = NAME_LABEL in image.labels
+        self.ours = bool(image.labels.get(NAME_LABEL))
         self._layers: Future[outside.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
             self._layers = _in_background(partial(outside.read_layers, engine, image.id))

@@ -100,7 +100,7 @@ class Watch:
 _STATES = {
     Status.PASSED: "done",
     Status.FAILED: "failed",
-    Status.ERROR: "failed",
+    Status.ERROR: "error",
     Status.NOT_RUN: "not run",
 }
 

@@ -60,9 +60,22 @@ def test_a_foreign_image_is_observed_and_not_held_to_what_it_never_promised(fore
     assert checks["contract.user"]["detail"] == "observed: it runs as root"
     assert checks["linkage.loader_path"]["value"] == 1
     assert checks["contract.space"]["status"] == "passed"
-    assert checks["identity.torch"]["detail"] == "there is no torch in this image"
+    assert checks["numerics.matmul"]["detail"] == "there is no torch in this image"
     assert checks["training.accuracy"]["status"] == "error"
     assert {check["status"] for check in receipt["checks"]} == {"passed", "not_run", "error"}
+
+
+def test_a_foreign_image_that_trains_is_accepted(image: Image, tmp_path: Path) -> None:
+    lines = f"FROM {image.tag}\nUSER 0\nRUN rm -r /opt/envbuilder\nENTRYPOINT []\nLABEL dev.envbuilder.name=\n"
+    subprocess.run(["docker", "build", "--quiet", "--tag", "test/lent:1", "-"], input=lines.encode(), check=True)
+    answer = envbuilder("accept", "test/lent:1", "--json", cwd=tmp_path)
+    docker("rmi", "--force", "test/lent:1")
+    assert answer.code == 0, answer.err
+    receipt = answer.json()
+    checks = {check["id"]: check for check in receipt["checks"]}
+    assert receipt["training"]["accuracy"] >= 0.95
+    assert (checks["identity.torch"]["status"], checks["identity.torch"]["value"]) == ("not_run", "2.0.1")
+    assert (checks["features.compile"]["status"], checks["training.reference"]["status"]) == ("passed", "passed")
 
 
 def test_an_image_without_anything_is_an_error_with_a_reason(tmp_path: Path) -> None:

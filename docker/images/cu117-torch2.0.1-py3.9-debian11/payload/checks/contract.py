@@ -1,5 +1,6 @@
 """Is it safe and easy to run: not as root, for any user, with room to work, in UTF-8, and with no secret in it?"""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -90,6 +91,9 @@ def check_nvcc(inspection):
 
 def check_python_path(inspection):
     """The modules that load are those of the environment: nothing shadows them."""
+    for name in ("torch", "transformers", "datasets"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError("No module named %r" % name, name=name)
     wrong = ["%s is set" % name for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP") if os.environ.get(name)]
     script = (
         "import torch, transformers, datasets as d; print(torch.__file__, transformers.__file__, d.__file__, sep='\\n')"

@@ -211,6 +211,8 @@ dist.destroy_process_group()
 
 def check_distributed(inspection):
     """Two real processes over gloo: all-reduce exact on every element, DDP's gradients those of one process."""
+    import torch  # noqa: F401 - where there is none, the processes need not try
+
     with tempfile.TemporaryDirectory() as folder:
         meeting = os.path.join(folder, "meeting")
         both = [
