@@ -104,15 +104,20 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "layers": [_layer_view(lock, layer) for layer in Layer],
         "labels": _inert(labels(lock, lock_text)),
     }
+    return fill("debian/Dockerfile.j2", values)  # `_inert` refuses what could become an instruction
+
+
+def fill(template: str, values: Mapping[str, object]) -> str:
+    """A template of templates/ with its values; nothing is escaped."""
     environment = Environment(
         loader=FileSystemLoader(resources.folder("templates")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  (a Dockerfile is not HTML; `_inert` refuses what could become an instruction)
+        autoescape=False,  # noqa: S701 - none of these is HTML
     )
-    return environment.get_template("debian/Dockerfile.j2").render(values)
+    return environment.get_template(template).render(values)
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:

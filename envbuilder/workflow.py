@@ -275,7 +275,7 @@ def refusal(receipt: Receipt) -> AcceptanceError:
     )
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str, *, executable: bool = False) -> None:
     """Replace a file whole, or leave it alone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,7 +284,7 @@ def write_file(path: Path, text: str) -> None:
             try:
                 stream.write(text)
                 stream.flush()
-                temporary.chmod(0o644)
+                temporary.chmod(0o755 if executable else 0o644)
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ FLOORS = [  # each may import from those before it, and from its own
     {"process", "resources", "console", "network", "config", "request", "gpu"},
     {"catalog"},
     {"resolver", "lock", "render", "doctor"},
+    {"targets"},
     {"engine"},
     {"acceptance"},
     {"workflow", "inspection"},
