@@ -1,8 +1,8 @@
 """Lock → the files of the tools that run an image: compose, devcontainer, Kubernetes, Slurm, CI.
 
 A target is a module of this package with `files(project)`: relative path → text, pure, the same bytes for the same
-project. Its templates are in templates/<target>/. Every file says that envbuilder rendered it (`MARK`): what carries the
-mark may be replaced, what does not is somebody's own.
+project. Its templates are in templates/<target>/. Every file says that envbuilder rendered it (`MARK`): what carries
+the mark may be replaced, what does not is somebody's own.
 """
 
 import importlib
