@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image test fast lint mutants presets bench lock-tools setup engine clean
+.PHONY: help image test fast lint mutants presets schema bench lock-tools setup engine browser clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,14 +16,14 @@ help: ## this list
 image: setup engine ## build and accept the image for CUDA=11.7
 	$(BIN)/envbuilder build --cuda $(CUDA)
 
-test: setup engine ## every test; needs an engine, or Debian and root to set one up
+test: setup engine browser ## every test; needs an engine and Chromium, or Debian and root to set them up
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(RUN) pytest
 
-fast: setup ## the tests that need no engine and no network: seconds
-	$(RUN) pytest -m "not container and not network"
+fast: setup ## the tests that need no engine, no network and no browser: seconds
+	$(RUN) pytest -m "not container and not network and not browser"
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -36,6 +36,9 @@ mutants: setup engine ## break the image in every way we know and see that each 
 presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
 		$(BIN)/envbuilder render --lock $$lock --output $$(dirname $$lock) || exit; done
+
+schema: setup ## write docs/receipt.schema.json again from the code
+	$(BIN)/python tools/schema.py
 
 bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
 	$(BIN)/python bench/run.py
@@ -52,6 +55,9 @@ setup: .venv/installed
 
 engine:
 	@tools/engine up
+
+browser:
+	@tools/browser
 
 clean: ## remove what was built here; images stay (docker image rm)
 	rm -rf build receipts .venv .mypy_cache .ruff_cache .pytest_cache

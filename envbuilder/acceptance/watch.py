@@ -5,6 +5,7 @@ is believed that was not planned, and what was planned and never answered is an 
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,9 +32,9 @@ class Watch:
     def feed(self, line: str) -> None:
         """Take one line."""
         try:
-            event = json.loads(line)
+            event = _clean(json.loads(line))
             self._take(event["event"], event)
-        except (ValueError, KeyError, TypeError, msgspec.ValidationError):
+        except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError):
             if line.strip():
                 self.strange.append(line.strip()[:200])
 
@@ -97,6 +98,20 @@ class Watch:
         ]
 
 
+_HUGE = 1e300  # beyond it, an int is no float
+
+
+def _clean(value: Any) -> Any:
+    """What JSON cannot carry on: half a surrogate pair becomes `?`, NaN and infinity become words."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
 _STATES = {
     Status.PASSED: "done",
     Status.FAILED: "failed",
@@ -141,7 +156,7 @@ def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str
 
 def with_unit(value: object, unit: str) -> str:
     """`75.2 GB`, `8 s`, `0.9961`."""
-    if unit == "B" and isinstance(value, int | float):
+    if unit == "B" and isinstance(value, int | float) and abs(value) < _HUGE:
         scale, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if value >= pair[0]), (1, "B"))
         return f"{value / scale:.3g} {name}"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ import pytest
 from envbuilder import wire
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.judge import check_answered, check_labels, verdict
-from envbuilder.acceptance.watch import Watch, ending_text, number_text
+from envbuilder.acceptance.watch import Watch, ending_text, number_text, with_unit
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 from envbuilder.workflow import refusal
 
@@ -159,3 +159,21 @@ def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
 def test_numbers_are_shown_with_their_bound() -> None:
     check = Check(id="a", title="A", status=Status.PASSED, value="11.7", bound="11.7.99")
     assert number_text(check) == "11.7 (expected 11.7.99)"
+
+
+def test_what_json_cannot_carry_on_is_made_harmless() -> None:
+    watch = watched(
+        '{"event": "result", "id": "a", "title": "A", "status": "failed", "value": NaN, "detail": "\\ud800"}',
+        '{"event": "result", "id": "b", "title": "B", "status": "passed", "seconds": NaN}',
+        "[" * 100_000,
+    )
+    assert (watch.results["a"].value, watch.results["a"].detail) == ("nan", "?")
+    assert len(watch.strange) == 2
+    assert wire.loads(wire.dumps(watch.results["a"]), Check) == watch.results["a"]
+
+
+def test_units() -> None:
+    check = Check(id="a", title="A", status=Status.PASSED, value=75_200_000_000, bound={"min": 67_100_000}, unit="B")
+    assert number_text(check) == "75.2 GB (at least 67.1 MB)"
+    assert with_unit(10**400, "B").startswith("1000")
+    assert with_unit(8, "s") == "8 s"
