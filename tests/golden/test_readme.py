@@ -3,16 +3,25 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from envbuilder.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_figures_are_the_bench_s() -> None:
-    shown = re.search(r"<!-- bench/results.md -->\n(.*)<!-- /bench/results.md -->", README, re.DOTALL)
+@pytest.mark.parametrize("name", ["results.md", "steady.md"])
+def test_the_figures_are_the_bench_s(name: str) -> None:
+    shown = re.search(rf"<!-- bench/{name} -->\n(.*)<!-- /bench/{name} -->", README, re.DOTALL)
     assert shown
-    assert shown[1].strip() == (ROOT / "bench" / "results.md").read_text().strip()
+    written = (ROOT / "bench" / name).read_text()
+    assert shown[1].strip() in (written.strip(), written.split("\n")[0])
+
+
+def test_pictures_and_pages_it_links_to_are_there() -> None:
+    for path in re.findall(r"\]\((docs/[^)]*)\)", README):
+        assert (ROOT / path).exists(), path
 
 
 def test_every_command_is_in_the_readme_and_none_else() -> None:
