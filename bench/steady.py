@@ -60,7 +60,7 @@ def main() -> None:
     text = [
         f"{passed} of {runs} runs passed; {dict(alarms) or 'no'} false alarms. "
         f"{statistics.median(seconds):.0f} s each (median), {max(seconds):.0f} s at most, on 2 cores, "
-        f"{datetime.now(UTC).date()}: `bench/steady.py {runs}`.",
+        f"{datetime.now(UTC).date()}: `.venv/bin/python bench/steady.py {runs}`.",
         "",
         "| check | bound | worst | median |",
         "| --- | --- | ---: | ---: |",
