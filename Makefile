@@ -25,10 +25,11 @@ test: setup engine browser ## every test; needs an engine and Chromium, or Debia
 fast: setup ## the tests that need no engine, no network and no browser: seconds
 	$(RUN) pytest -m "not container and not network and not browser"
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/envbuilder render --check
 
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants

@@ -1,9 +1,16 @@
 """`envbuilder.toml`, or `[tool.envbuilder]` in `pyproject.toml`: defaults for the options of every command.
 
-A key is an option's name; its value is what the option takes. The command line wins. One table stands beside them:
+A key is an option's name; its value is what the option takes. The command line wins. Two tables stand beside them:
 
     [accept]
     checks = ["my_check.py"]   # checks of your own, beside this file
+
+    [render]
+    targets = ["devcontainer"] # the files of this repository that `envbuilder render` keeps, beside the build context
+    stack = "cu117-…"          # of several locks under docker/images/, this one
+
+    [render.settings]          # what targets let people change
+    shm-size = "2g"
 """
 
 import difflib
@@ -15,7 +22,7 @@ from typing import Any
 from envbuilder.errors import UsageError
 
 FILE = "envbuilder.toml"
-_LISTS = frozenset({"package", "cache-to", "cache-from", "checks"})
+_LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 KEYS = frozenset(
     {
         "cuda", "cudnn", "python", "torch", "gpu", "driver", "base", "package", "platform", "index-url", "ca-bundle",
@@ -49,13 +56,15 @@ def _checked(path: Path, table: object) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise UsageError(f"{path}: envbuilder's settings must be a table")
     accept = table.get("accept", {})
-    table = {key: value for key, value in table.items() if key != "accept"}
+    render = table.get("render")
+    table = {key: value for key, value in table.items() if key not in ("accept", "render")}
     problems = [problem for key, value in table.items() if (problem := _problem(key, value, KEYS))]
-    problems += _accept_problems(accept)
+    problems += _accept_problems(accept) + ([] if render is None else _render_problems(render))
     if problems:
         raise UsageError(f"{path} has settings that mean nothing", problems=problems, hint="mend them and run it again")
     flat = {key.replace("-", "_"): tuple(value) if key in _LISTS else value for key, value in table.items()}
-    return flat | {key: tuple(value) for key, value in accept.items()}
+    flat |= {key: tuple(value) for key, value in accept.items()}
+    return flat if render is None else flat | {"render": render}
 
 
 def _accept_problems(table: object) -> list[str]:
@@ -63,6 +72,16 @@ def _accept_problems(table: object) -> list[str]:
         return ["accept must be a table with the key checks"]
     problems = (_problem(key, value, {"checks"}) for key, value in table.items())
     return [f"[accept]: {problem}" for problem in problems if problem]
+
+
+def _render_problems(table: object) -> list[str]:
+    if not isinstance(table, dict) or not isinstance(table.get("settings", {}), dict):
+        return ["render must be a table with the keys targets, stack and settings, which is a table too"]
+    settings = table.get("settings", {})
+    plain = {key: value for key, value in table.items() if key != "settings"}
+    problems = [_problem(key, value, {"targets", "stack"}) for key, value in plain.items()]
+    problems += [_problem(key, value, settings.keys()) for key, value in settings.items()]
+    return [f"[render]: {problem}" for problem in problems if problem]
 
 
 def _problem(key: str, value: object, keys: Collection[str]) -> str | None:

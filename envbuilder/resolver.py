@@ -92,7 +92,7 @@ def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) ->
     if request.gpu is None:
         return None
     gpu = find_gpu(request.gpu, catalog)
-    if gpu is None or any(_runs_on(arch, gpu.capability) for arch in candidate.build.arch_list):
+    if gpu is None or any(runs_on(arch, gpu.capability) for arch in candidate.build.arch_list):
         return None
     archs = " ".join(candidate.build.arch_list)
     return (
@@ -132,6 +132,31 @@ def _best(request: Request, catalog: Catalog) -> Candidate | None:
     fitting = [c for c in _candidates(request, catalog) if not any(rule(request, c, catalog) for rule in RULES)]
     order = catalog.policy.preference
     return max(fitting, key=lambda c: tuple(PREFERENCES[word](c) for word in order), default=None)
+
+
+def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
+    """Why a stack that was locked before does not answer a request; empty if it does."""
+    found = []
+    if stack.platform != request.platform:
+        found.append(f"it is for {stack.platform}, not {request.platform}")
+    if stack.extras != tuple(sorted(request.packages)):
+        found.append(
+            f"its packages are {', '.join(stack.extras) or 'none'}, not {', '.join(request.packages) or 'none'}"
+        )
+    candidate = next((c for c in _candidates(request, catalog) if _is_of(stack, c)), None)
+    if candidate is None:
+        return [
+            *found,
+            f"the catalog has no torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference} for it",
+        ]
+    return found + [reason for rule in RULES if (reason := rule(request, candidate, catalog))]
+
+
+def _is_of(stack: Stack, candidate: Candidate) -> bool:
+    build = candidate.build
+    return (build.torch, build.cuda, candidate.python, candidate.base.reference) == (
+        stack.torch, stack.cuda, stack.python, stack.base.reference,
+    )  # fmt: skip
 
 
 PREFERENCES: dict[str, Callable[[Candidate], object]] = {
@@ -389,7 +414,7 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(name.lower().split()) - {"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx"}
 
 
-def _runs_on(arch: str, capability: Version) -> bool:
+def runs_on(arch: str, capability: Version) -> bool:
     """A binary for sm_XY runs on X.Z with Z ≥ Y (CUDA C++ Programming Guide, binary compatibility)."""
     number = arch.removeprefix("sm_")
     major, minor = int(number[:-1]), int(number[-1])

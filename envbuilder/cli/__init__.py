@@ -19,6 +19,7 @@ COMMANDS = {
     "build": "Build an image, prove that it trains, and give it its tag",
     "accept": "Run the acceptance suite in an image",
     "inspect": "Show what is in an image: stack, lock, sizes, the last receipt",
+    "init": "Give a repository its lock, build context, compose, dev container and CI",
     "doctor": "What this machine has, and what to mend before building",
 }
 

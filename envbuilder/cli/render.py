@@ -1,12 +1,13 @@
 """`envbuilder render`: Lock → Context."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envbuilder.cli.options import (
+    REQUEST_OPTIONS,
     json_option,
     lock_option,
     network_options,
@@ -14,6 +15,8 @@ from envbuilder.cli.options import (
     read_lock,
     request_from,
     request_options,
+    setting,
+    settings,
     site_from,
 )
 from envbuilder.errors import UsageError
@@ -31,17 +34,29 @@ if TYPE_CHECKING:
 @click.option(
     "--target", "targets", multiple=True, metavar="NAME", help="Files for a tool, into DIR or here; repeatable."
 )
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of the targets, as nodes=4; repeatable."
+)
 @click.option("--force", is_flag=True, help="Replace files that are not envbuilder's.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the folder is not what would be written.")
 @json_option
 def command(output: str | None, check: bool, force: bool, as_json: bool, **options: Any) -> int:
-    """Write a build context: Dockerfile, lock, requirements, installer and payload; or the files of other targets."""
+    """Write a build context: Dockerfile, lock, requirements, installer and payload; or the files of other targets.
+
+    Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
+    """
     from envbuilder import render, workflow
 
     site = site_from(options)
+    asked = [options["lock_file"], options["targets"], output, options["packages"], *map(options.get, REQUEST_OPTIONS)]
+    if "render" in settings() and not any(asked):
+        return _project(options, settings()["render"], check=check, force=force, as_json=as_json, site=site)
     lock = read_lock(options["lock_file"]) if options["lock_file"] else workflow.make_lock(request_from(options), site)
     if options["targets"]:
-        return _targets(lock, options["targets"], Path(output or "."), check=check, force=force, site=site)
+        changes = _changes(options["changes"])
+        return _targets(
+            lock, options["targets"], Path(output or "."), changes=changes, check=check, force=force, site=site
+        )
     context = render.render(lock)
     folder = Path(output) if output else Path("build") / lock.stack.name
     differing = list(render.differences(context, folder)) if check else []
@@ -55,14 +70,31 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     return 1 if differing else 0
 
 
-def _targets(lock: "Lock", names: Sequence[str], folder: Path, *, check: bool, force: bool, site: "Site") -> int:
-    """Write the files of targets into a project, or say which are stale."""
-    from envbuilder import targets, workflow
+def _changes(said: Sequence[str]) -> dict[str, str]:
+    """`nodes=4` → {"nodes": "4"}."""
+    for pair in said:
+        if "=" not in pair:
+            raise UsageError(f"`--set {pair}` sets nothing", hint="write it as `--set NAME=VALUE`")
+    return dict(pair.split("=", 1) for pair in said)
 
-    project = targets.Project(
-        lock=lock, image=f"{workflow.REPOSITORY}:{lock.stack.name}", context=f"docker/images/{lock.stack.name}"
-    )
-    context = targets.render(project, *names)
+
+def _targets(
+    lock: "Lock",
+    names: Sequence[str],
+    folder: Path,
+    *,
+    changes: Mapping[str, str],
+    check: bool,
+    force: bool,
+    site: "Site",
+) -> int:
+    """Write the files of targets into a project, or say which are stale."""
+    from envbuilder import project, targets, workflow
+
+    found = settings()
+    wanted = {**found.get("render", {}).get("settings", {}), **changes}
+    described = project.describe(lock, tag=found.get("tag"), settings=wanted)
+    context = targets.render(described, *names)
     if check:
         differing = targets.stale(context, folder)
         for line in differing:
@@ -70,10 +102,47 @@ def _targets(lock: "Lock", names: Sequence[str], folder: Path, *, check: bool, f
         return 1 if differing else 0
     strange = [] if force else targets.strangers(context, folder)
     if strange:
-        raise UsageError(
-            "files that are not envbuilder's stand in the way", problems=strange, hint="move them, or use `--force`"
-        )
+        raise _strangers(strange)
     for name, text in context.files.items():
         workflow.write_file(folder / name, text, executable=name in context.executable)
         site.console.say(f"wrote {folder / name}")
     return 0
+
+
+def _project(
+    options: Mapping[str, Any], table: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, site: "Site"
+) -> int:
+    """Renew every file that `[render]` of envbuilder.toml names, or say which are stale."""
+    from envbuilder import config, project, workflow
+
+    found = config.find(Path.cwd())
+    folder = found[0].parent if found else Path()
+    request = request_from(options)
+    lock = project.find_lock(folder, request, table.get("stack"), site.catalog)
+    if lock is None and check:
+        return _tell(site, as_json, [f"missing: a lock in {project.IMAGES}/ that answers {config.FILE}"])
+    lock = lock or workflow.make_lock(request, site)
+    described = project.describe(lock, tag=setting(options, "tag"), settings=table.get("settings"))
+    files = project.render_files(described, table.get("targets", ()))
+    if check:
+        return _tell(site, as_json, project.differences(files, folder))
+    strange = [] if force else project.in_the_way(files, folder, {})
+    if strange:
+        raise _strangers(strange)
+    for name in project.write(files, folder, {}):
+        site.console.say(f"wrote {name}")
+    return _tell(site, as_json, [])
+
+
+def _tell(site: "Site", as_json: bool, differing: Sequence[str]) -> int:
+    for line in differing:
+        site.console.say(line)
+    if as_json:
+        print_json({"ok": not differing, "differing": list(differing)})
+    return 1 if differing else 0
+
+
+def _strangers(names: Sequence[str]) -> UsageError:
+    return UsageError(
+        "files that are not envbuilder's stand in the way", problems=names, hint="move them, or use `--force`"
+    )

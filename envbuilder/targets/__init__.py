@@ -1,8 +1,9 @@
 """Lock → the files of the tools that run an image: compose, devcontainer, Kubernetes, Slurm, CI.
 
 A target is a module of this package with `files(project)`: relative path → text, pure, the same bytes for the same
-project. Its templates are in templates/<target>/. Every file says that envbuilder rendered it (`MARK`): what carries
-the mark may be replaced, what does not is somebody's own.
+project; `SETTINGS` names what `--set` may change, `EXECUTABLE` the files that get the run bit. Its templates are in
+templates/<target>/. Every file says that envbuilder rendered it (`MARK`): what carries the mark may be replaced, what
+does not is somebody's own.
 """
 
 import importlib
@@ -15,7 +16,12 @@ from envbuilder.errors import EnvbuilderError, UsageError
 from envbuilder.model import Context, Lock
 
 MARK = "Rendered by envbuilder"
-TARGETS: Mapping[str, str] = {}
+TARGETS: Mapping[str, str] = {
+    "kubernetes": "an Indexed Job with its Service, and a Kubeflow TrainJob",
+    "slurm": "a batch script with Apptainer",
+    "devcontainer": "VS Code and PyCharm work in the image",
+    "workflow": "GitHub checks the files, builds the image and reports",
+}
 """Name of a target, as `--target` takes it → what it is for. The module has the same name."""
 
 
@@ -30,14 +36,22 @@ class Project:
 
 
 def render(project: Project, *targets: str) -> Context:
-    """The files of some targets. Raises `UsageError` for one that there is not."""
+    """The files of some targets. Raises `UsageError` for a target or a setting that there is not."""
     files: dict[str, str] = {}
     executable: set[str] = set()
-    for target in targets:
-        module = _module(target)
+    unknown = unknown_settings(project.settings, *targets)
+    if unknown:
+        raise UsageError("these targets have other settings", problems=unknown)
+    for module in map(_module, targets):
         files |= module.files(project)
         executable |= set(getattr(module, "EXECUTABLE", ()))
     return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+
+
+def unknown_settings(settings: Mapping[str, str], *targets: str) -> list[str]:
+    """The settings that none of these targets has; a module lists its own in `SETTINGS`."""
+    known = {name for target in targets for name in getattr(_module(target), "SETTINGS", ())}
+    return [f"unknown setting {name!r}; settings: {', '.join(sorted(known))}" for name in settings if name not in known]
 
 
 def _module(target: str) -> ModuleType:

@@ -17,6 +17,7 @@ FLOORS = [  # each may import from those before it, and from its own
     {"engine"},
     {"acceptance"},
     {"workflow", "inspection"},
+    {"project"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,58 @@
+"""`envbuilder init`: a repository gets its lock, build context and the files of its tools."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envbuilder.cli.options import (
+    json_option,
+    lock_option,
+    network_options,
+    print_json,
+    read_lock,
+    request_from,
+    request_options,
+    setting,
+    site_from,
+)
+from envbuilder.errors import UsageError
+
+
+@click.command(name="init")
+@request_options
+@lock_option
+@network_options
+@click.option(
+    "--target", "names", multiple=True, metavar="NAME", help="compose, devcontainer, workflow (all if none is named) …"
+)
+@click.option("--source", metavar="SPEC", help="What pip installs envbuilder from in CI, at a fixed commit.")
+@click.option("--force", is_flag=True, help="Replace files that are not envbuilder's.")
+@json_option
+def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Give this repository envbuilder.toml, a locked build context, compose, dev container and CI for one stack."""
+    from envbuilder import config, project, targets, workflow
+
+    site = site_from(options)
+    lock = read_lock(options["lock_file"]) if options["lock_file"] else workflow.make_lock(request_from(options), site)
+    names = names or tuple(name for name in project.STANDARD if name in targets.TARGETS)
+    settings = {"envbuilder": source} if source else {}
+    what = project.describe(lock, tag=setting(options, "tag"), settings=settings)
+    files = project.render_files(what, names)
+    more = {config.FILE: project.settings_text(lock, names, settings)}
+    strange = project.in_the_way(files, Path(), more)
+    if strange and not force:
+        raise UsageError(
+            "files that are not envbuilder's stand in the way; nothing was written",
+            problems=strange,
+            hint="move them, choose others by `--target NAME`, or replace them by `--force`",
+        )
+    written = project.write(files, Path(), more)
+    for name in written:
+        site.console.say(f"{'replaced' if name in strange else 'wrote'} {name}")
+    commands = [f"envbuilder build --lock {what.context}/envbuilder.lock", "envbuilder render --check"]
+    if "compose" in names:
+        commands[1] = "docker compose up train"
+    site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
+    if as_json:
+        print_json({"ok": True, "stack": lock.stack.name, "targets": list(names), "written": written, "next": commands})

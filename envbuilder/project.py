@@ -1,0 +1,119 @@
+"""A repository and the files that envbuilder keeps in it: one build context with its lock, and the files of targets.
+
+All of them come from `envbuilder.toml` and the lock, so that each can be renewed, and one that is stale be named.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbuilder import config, render, resolver, targets
+from envbuilder import lock as locks
+from envbuilder.catalog.rows import Catalog
+from envbuilder.errors import UsageError
+from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Lock, Request
+from envbuilder.targets import Project
+from envbuilder.workflow import REPOSITORY, write_file
+
+IMAGES = "docker/images"
+STANDARD = ("compose", "devcontainer", "workflow")
+"""What `init` gives a repository, as far as there is such a target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Everything that a repository holds of envbuilder's, but `envbuilder.toml`."""
+
+    place: str  # folder of the build context, relative to the repository
+    context: Context
+    others: Context  # of the targets
+
+
+def describe(lock: Lock, *, tag: str | None = None, settings: Mapping[str, str] | None = None) -> Project:
+    """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives."""
+    name = lock.stack.name
+    return Project(
+        lock=lock, image=tag or f"{REPOSITORY}:{name}", context=f"{IMAGES}/{name}", settings=dict(settings or {})
+    )
+
+
+def render_files(project: Project, names: Sequence[str]) -> Files:
+    """Everything that is to lie in the repository. Raises `UsageError` for a target or a setting that there is not."""
+    unknown = targets.unknown_settings(project.settings, *names)
+    if unknown:
+        raise UsageError("[render.settings] has settings that mean nothing", problems=unknown, hint="mend them")
+    return Files(place=project.context, context=render.render(project.lock), others=targets.render(project, *names))
+
+
+def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
+    """The lock under docker/images/ that answers the request. Raises `UsageError` if several do."""
+    found = []
+    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
+        lock = locks.parse_lock(path.read_text(), source=str(path))
+        if not resolver.objections(request, lock.stack, catalog):
+            found.append(lock)
+    if len(found) > 1:
+        names = [lock.stack.name for lock in found]
+        raise UsageError(
+            f"several locks in {IMAGES}/ answer the request",
+            problems=names,
+            hint=f'name one in {config.FILE}: `[render]`, then `stack = "{names[0]}"`',
+        )
+    return found[0] if found else None
+
+
+def differences(files: Files, folder: Path) -> list[str]:
+    """How the repository differs from what would be written, one line a file."""
+    found = []
+    for line in render.differences(files.context, folder / files.place):
+        kind, name = line.split(": ", 1)
+        found.append(f"{kind}: {files.place}/{name}")
+    return found + targets.stale(files.others, folder)
+
+
+def in_the_way(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
+    """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets."""
+    return targets.strangers(Context(files={**more, **files.others.files}), folder)
+
+
+def write(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
+    """Write what differs; returns what was written, relative to the repository."""
+    written = []
+    if list(render.differences(files.context, folder / files.place)):
+        render.write(files.context, folder / files.place)
+        written.append(f"{files.place}/ ({len(files.context.files)} files)")
+    for name, text in {**more, **files.others.files}.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_file(path, text, executable=name in files.others.executable)
+            written.append(name)
+    return written
+
+
+def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str]) -> str:
+    """`envbuilder.toml` for a repository that uses this lock."""
+    stack = lock.stack
+    request = {"cuda": stack.cuda_line, "torch": str(stack.torch), "python": str(stack.python)}
+    if stack.base.os == resolver.CUSTOM_OS:
+        request["base"] = stack.base.reference
+    elif stack.base.source is BaseSource.BOOTSTRAP:
+        request["base"] = BASE_BOOTSTRAP
+    if stack.platform != Request().platform:
+        request["platform"] = stack.platform
+    lines = ["# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."]
+    lines += [f"{name} = {_quoted(value)}" for name, value in request.items()]
+    lines += [f"package = {_list(stack.extras)}"] if stack.extras else []
+    lines += ["", "[render]  # the files that `envbuilder render` renews and `envbuilder render --check` looks at"]
+    lines += [f"targets = {_list(names)}"]
+    lines += ["", "[render.settings]"] if settings else []
+    lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML string
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(_quoted, texts))}]"

@@ -1,0 +1,15 @@
+"""Lock → slurm/train.sbatch: the training job for Slurm, in an Apptainer image."""
+
+from envbuilder.render import fill
+from envbuilder.targets import MARK, Project
+from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, job_of
+
+__all__ = ("EXECUTABLE", "SETTINGS", "files")
+EXECUTABLE = ("slurm/train.sbatch",)
+
+
+def files(project: Project) -> dict[str, str]:
+    """The batch script."""
+    job = job_of(project)
+    values = {"mark": MARK, "job": job, "stack": job.lock.stack, "entrypoint": ENTRYPOINT, "train": TRAIN}
+    return {"slurm/train.sbatch": fill("slurm/train.sbatch.j2", values)}

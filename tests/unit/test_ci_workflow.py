@@ -1,0 +1,88 @@
+"""`.github/workflows/ci.yml`: every action pinned, no permission that is not needed, by a linter's word."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envbuilder import lock as locks
+from envbuilder import project, targets
+from envbuilder.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+NAME = ".github/workflows/ci.yml"
+BOTH = pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])
+
+
+def rendered(settings: dict[str, str]) -> str:
+    lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+    return targets.render(project.describe(lock, settings=settings), "workflow").files[NAME]
+
+
+def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = folder / NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    program = Path(sys.executable).parent / "zizmor"
+    words = [str(program), "--offline", "--no-progress", "--persona", "auditor", str(path)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@BOTH
+def test_zizmor_has_nothing_to_say(settings: dict[str, str], tmp_path: Path) -> None:
+    done = zizmor(rendered(settings), tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        (r"@[0-9a-f]{40} # v7.0.1", "@v7", "unpinned-uses"),
+        (r"persist-credentials: false", "fetch-depth: 1", "artipacked"),
+        (r"permissions: {}\n", "permissions: write-all\n", "excessive-permissions"),
+        (r"  pull_request:\n", "  pull_request_target:\n", "dangerous-triggers"),
+    ],
+)
+def test_zizmor_sees_what_it_is_there_for(old: str, new: str, finding: str, tmp_path: Path) -> None:
+    spoilt = re.sub(old, new, rendered({}))
+    assert finding in zizmor(spoilt, tmp_path).stdout
+
+
+@BOTH
+def test_actions_are_pinned_and_jobs_have_an_end(settings: dict[str, str]) -> None:
+    text = rendered(settings)
+    uses = re.findall(r"uses: (.*)", text)
+    assert uses
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses)
+    assert text.count("timeout-minutes:") == text.count("runs-on:")
+    assert "\npermissions: {}\n" in text
+    assert "secrets." not in text
+
+
+def test_with_make_a_job_calls_make_and_nothing_else() -> None:
+    runs = re.findall(r"run: (.*)", rendered({"make": "lint fast test"}))
+    assert runs == ["make lint", "make fast", "make test"]
+
+
+def test_the_own_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"run: make (.*)", (ROOT / NAME).read_text()):
+        assert re.search(rf"(?m)^{target}:", makefile)
+
+
+def test_where_envbuilder_comes_from_is_named_by_the_repository() -> None:
+    assert "ENVBUILDER: ${{ vars.ENVBUILDER }}" in rendered({})
+    assert 'ENVBUILDER: "envbuilder @ git+ssh://host/envbuilder@0123"' in rendered(
+        {"envbuilder": "envbuilder @ git+ssh://host/envbuilder@0123"}
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"make": "lint;id"}, {"make": "$(id)"}, {"envbuilder": "${{ secrets.X }}"}, {"envbuilder": "a\nb"}]
+)
+def test_a_setting_cannot_become_an_instruction(settings: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        rendered(settings)

@@ -1,0 +1,101 @@
+"""`.devcontainer/`: valid by the official schema, and right where an editor goes past the image's entrypoint."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from envbuilder import lock as locks
+from envbuilder import project, targets
+from envbuilder.errors import UsageError
+from envbuilder.targets import MARK
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_text())
+
+
+def rendered(**settings: str) -> dict[str, str]:
+    described = project.describe(locks.parse_lock(LOCK.read_text(), source=str(LOCK)), settings=settings)
+    files = targets.render(described, "devcontainer").files
+    return {Path(name).name: text for name, text in files.items()}
+
+
+def parsed(text: str) -> Any:
+    """JSON whose comments are lines of their own."""
+    return json.loads(re.sub(r"(?m)^\s*//.*$", "", text))
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return parsed(rendered()["devcontainer.json"])
+
+
+def test_it_is_valid_by_the_official_schema(document: Any) -> None:
+    jsonschema.Draft201909Validator(SCHEMA).validate(document)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hostRequirements", {"gpu": "maybe"}), ("remoteUser", 1000), ("waitFor", "postCreate")]
+)
+def test_the_schema_refuses_what_is_wrong(document: Any, key: str, value: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft201909Validator(SCHEMA).validate({**document, key: value})
+
+
+def test_every_key_is_one_that_the_schema_knows(document: Any) -> None:
+    known: set[str] = set()
+    for definition in SCHEMA["definitions"].values():
+        known |= definition.get("properties", {}).keys()
+    known |= {"build"}
+    assert document.keys() <= known
+
+
+def test_a_gpu_is_optional_and_the_user_is_the_hosts(document: Any) -> None:
+    assert document["hostRequirements"] == {"gpu": "optional"}
+    assert (document["remoteUser"], document["updateRemoteUserUID"]) == ("trainer", True)
+    assert document["postCreateCommand"] == "sh .devcontainer/check"
+    assert document["waitFor"] == "postCreateCommand"
+
+
+def test_the_shared_memory_is_enough_for_the_suite(document: Any) -> None:
+    bounds = json.loads((ROOT / "docker/payload/bounds.json").read_text())["bounds"]
+    assert document["runArgs"] == ["--shm-size=2g"]
+    assert bounds["features.shared_memory"]["min"] <= 2 * 2**30
+
+
+def test_the_shared_memory_can_be_set_and_nothing_else_can_come_with_it() -> None:
+    assert parsed(rendered(**{"shm-size": "8g"})["devcontainer.json"])["runArgs"] == ["--shm-size=8g"]
+    with pytest.raises(UsageError, match="is no size"):
+        rendered(**{"shm-size": '8g", "--privileged'})
+
+
+def test_every_file_carries_the_mark() -> None:
+    assert all(MARK in text.splitlines()[0] + text.splitlines()[1] for text in rendered().values())
+
+
+@pytest.mark.parametrize(("found", "code"), [("true", 0), ("false", 1)])
+def test_an_absent_image_is_said_before_anything_is_built(document: Any, tmp_path: Path, found: str, code: int) -> None:
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{found}\n")
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", document["initializeCommand"]],
+        capture_output=True, text=True, check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == code
+    said = "make it with: envbuilder build --lock docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+    assert (said in done.stdout) == bool(code)
+
+
+def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(rendered()["Dockerfile"])
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint
+    done = subprocess.run([hadolint, str(tmp_path / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -1,0 +1,111 @@
+"""A repository's files: the lock that answers the request, what is stale, and what may be replaced."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from envbuilder import config, project, resolver, wire
+from envbuilder import lock as locks
+from envbuilder.catalog.rows import Catalog
+from envbuilder.errors import UsageError
+from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
+from envbuilder.request import parse_request
+
+ROOT = Path(__file__).parents[2]
+OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"
+CU117 = Request(cuda=Version("11.7"))
+
+
+def lock_of(name: str) -> Lock:
+    path = ROOT / project.IMAGES / name / locks.FILE
+    return locks.parse_lock(path.read_text(), source=str(path))
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Request(), []),
+        (CU117, []),
+        (Request(cuda=Version("11.7"), base=BASE_BOOTSTRAP), []),
+        (Request(cuda=Version("11.8")), ["is built for CUDA"]),
+        (Request(python=Version("3.10")), ["has Python 3.9"]),
+        (Request(gpu="H100"), ["has kernels for"]),
+        (Request(packages=("peft<0.12",)), ["its packages are none, not peft<0.12"]),
+        (Request(platform="linux/arm64"), ["it is for linux/amd64", "has CUDA wheels for"]),
+        (Request(base="mine:1", python=Version("3.9")), ["the catalog has no torch"]),
+    ],
+)
+def test_a_lock_answers_a_request_or_says_why_not(request_: Request, said: list[str], facts: Catalog) -> None:
+    found = resolver.objections(request_, lock_of(OLD).stack, facts)
+    assert len(found) == len(said), found
+    assert all(part in line for part, line in zip(said, found, strict=True))
+
+
+def test_the_lock_is_found_by_the_request_or_by_its_name(facts: Catalog) -> None:
+    bootstrapped = project.find_lock(ROOT, replace(CU117, base=BASE_BOOTSTRAP), None, facts)
+    assert bootstrapped is not None
+    assert bootstrapped.stack.name == OLD
+    named = project.find_lock(ROOT, CU117, NEW, facts)
+    assert named is not None
+    assert named.stack.name == NEW
+    assert project.find_lock(ROOT, Request(cuda=Version("11.8")), None, facts) is None
+    with pytest.raises(UsageError, match="several locks"):
+        project.find_lock(ROOT, CU117, None, facts)
+
+
+@pytest.mark.parametrize("name", [OLD, NEW])
+def test_the_settings_lead_back_to_the_lock(name: str, tmp_path: Path, facts: Catalog) -> None:
+    lock = lock_of(name)
+    text = project.settings_text(lock, ["devcontainer"], {"shm-size": "4g"})
+    (tmp_path / config.FILE).write_text(text)
+    found = config.find(tmp_path)
+    assert found is not None
+    table = dict(found[1])
+    assert table.pop("render") == {"targets": ["devcontainer"], "settings": {"shm-size": "4g"}}
+    assert resolver.objections(parse_request(table), lock.stack, facts) == []
+    assert resolver.resolve(parse_request(table), facts).name == name
+
+
+def test_extra_packages_are_kept_in_the_settings() -> None:
+    lock = lock_of(OLD)
+    with_extras = replace(lock, stack=replace(lock.stack, extras=('peft[a]<0.12; python_version<"4"',)))
+    assert tomllib.loads(project.settings_text(with_extras, [], {}))["package"] == list(with_extras.stack.extras)
+
+
+def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
+    files = project.render_files(project.describe(lock_of(OLD)), ["devcontainer"])
+    assert f"missing: {project.IMAGES}/{OLD}/Dockerfile" in project.differences(files, tmp_path)
+    project.write(files, tmp_path, {})
+    assert project.differences(files, tmp_path) == []
+    assert project.write(files, tmp_path, {}) == []
+    (tmp_path / ".devcontainer/check").write_text("exit 0\n")
+    (tmp_path / project.IMAGES / OLD / "install/trim.txt").write_text("\n")
+    assert project.differences(files, tmp_path) == [
+        f"stale: {project.IMAGES}/{OLD}/install/trim.txt", "stale: .devcontainer/check",
+    ]  # fmt: skip
+    assert project.in_the_way(files, tmp_path, {}) == [".devcontainer/check"]
+    assert len(project.write(files, tmp_path, {})) == 2
+    assert project.differences(files, tmp_path) == []
+
+
+def test_a_setting_that_no_target_has_is_refused() -> None:
+    described = project.describe(lock_of(OLD), settings={"shm_size": "2g"})
+    with pytest.raises(UsageError) as caught:
+        project.render_files(described, ["devcontainer"])
+    assert caught.value.problems == ("unknown setting 'shm_size'; settings: shm-size",)
+
+
+def test_a_tag_of_ones_own_is_the_image() -> None:
+    described = project.describe(lock_of(OLD), tag="team/train:1")
+    assert (
+        "ARG IMAGE=team/train:1\n"
+        in project.render_files(described, ["devcontainer"]).others.files[".devcontainer/Dockerfile"]
+    )
+
+
+def test_a_lock_is_written_as_it_was_read() -> None:
+    path = ROOT / project.IMAGES / OLD / locks.FILE
+    assert wire.dumps(lock_of(OLD)) == path.read_text()
