@@ -34,7 +34,6 @@ CHECK_DEADLINE, GRACE = (
 )  # for a check without one in bounds.json; more, for the suite ends late checks by itself
 NAME_LABEL = "dev.envbuilder.name"
 FOLDER = "/envbuilder-suite"
-_JOB = ("train.py", "reviews.py")  # the image's own, where it has them
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
 echo "no Python" >&2; exit 127
@@ -84,10 +83,9 @@ def own_id(path: Path) -> str:
 def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     """The suite as it is put into a container: absolute path → content. Raises `UsageError` for a check it lacks."""
     payload = resources.folder("payload")
-    paths = [*payload.glob("*.py"), *payload.glob("*.json"), *payload.glob("checks/*.py")]
-    found = {
-        f"{FOLDER}/{path.relative_to(payload)}": path.read_bytes() for path in paths if job or path.name not in _JOB
-    }
+    paths = [payload / "accept.py", payload / "bounds.json", *payload.glob("checks/*.py")]
+    paths += set(payload.glob("*.py")) - set(paths) if job else []
+    found = {f"{FOLDER}/{path.relative_to(payload)}": path.read_bytes() for path in paths}
     names = [path.name for path in own]
     for path in own:
         if names.count(path.name) > 1:

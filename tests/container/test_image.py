@@ -81,9 +81,10 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
     os.chown(runs, 1234, 1234)
     words = ["run", "--rm", "--network", "none", "--user", "1234:1234", "--volume", f"{runs}:/runs", image.id]
     done = docker(*words, "train", "--epochs", "1", "--rows", "200", "--output", "/runs/first")
-    assert "reviews a second" in done.stdout
+    assert "texts a second" in done.stdout
     written = {path.name: path.stat() for path in (runs / "first").iterdir()}
-    assert {"config.json", "metrics.json"} <= written.keys()
+    left = {"config.json", "metrics.json", "metrics.jsonl", "learning-curve.png", "report.html"}
+    assert left <= written.keys()
     assert any(name.endswith(".safetensors") for name in written)
     assert {(stat.st_uid, stat.st_gid) for stat in written.values()} == {(1234, 1234)}
 

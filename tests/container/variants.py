@@ -59,28 +59,29 @@ def learning_rate_0():
 
 def shuffled_labels():
     """The labels to train on are dealt out anew; those held out are true."""
+    load_data = train.load_data
 
-    def make_reviews(*args):
-        rows, held_out = reviews.make_reviews(*args)
-        labels = [row["label"] for row in rows]
+    def load_shuffled(settings):
+        rows, held_out, names = load_data(settings)
+        labels = list(rows["label"])
         random.Random(1).shuffle(labels)
-        return [dict(row, label=label) for row, label in zip(rows, labels)], held_out
+        return rows.remove_columns("label").add_column("label", labels), held_out, names
 
-    return measure({"make_reviews": make_reviews})
+    return measure({"load_data": load_shuffled})
 
 
 def permuted_vocabulary():
     """What is held out is read with another vocabulary than what was trained on."""
     tokenize, seen = train.tokenize, []
 
-    def tokenize_otherwise(rows, tokenizer, max_length):
+    def tokenize_otherwise(rows, tokenizer, settings):
         seen.append(1)
         if len(seen) == 2:
             words = reviews.vocabulary()
             special, rest = words[:5], words[5:]
             random.Random(1).shuffle(rest)
             tokenizer = train.make_tokenizer(special + rest)
-        return tokenize(rows, tokenizer, max_length)
+        return tokenize(rows, tokenizer, settings)
 
     return measure({"tokenize": tokenize_otherwise})
 
@@ -88,7 +89,7 @@ def permuted_vocabulary():
 def bag_of_words():
     """Logistic regression on word counts: as far as one gets without attention."""
     torch.manual_seed(0)
-    rows, held_out = train.make_reviews()
+    rows, held_out = reviews.make_reviews()
     number = {word: n for n, word in enumerate(reviews.vocabulary())}
 
     def counts(some):

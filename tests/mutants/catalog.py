@@ -328,7 +328,7 @@ MUTANTS = (
         "an optimiser that does nothing",
         "training.reference",
         "leave the reference at step 2",
-        edit(f"{PAYLOAD}/train.py", "optimizer.step()", "pass"),
+        edit(f"{PAYLOAD}/train.py", "scaler.step(optimizer)", "pass"),
     ),
     Mutant(
         "gradients never zeroed",
@@ -340,7 +340,11 @@ MUTANTS = (
         "the loss is NaN",
         "training.reference",
         "leave the reference at step 1",
-        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss = loss * float('nan'); loss.backward()"),
+        edit(
+            f"{PAYLOAD}/train.py",
+            "scaler.scale(loss / settings",
+            "loss = loss * float('nan'); scaler.scale(loss / settings",
+        ),
     ),
     Mutant(
         "shuffled labels",
@@ -352,7 +356,7 @@ MUTANTS = (
         "a job that makes no step",
         "training.accuracy",
         "the training job broke",
-        edit(f"{PAYLOAD}/train.py", "in range(settings.epochs)", "in range(0)"),
+        edit(f"{PAYLOAD}/train.py", "in range(len(losses) // len(batches), settings.epochs)", "in range(0)"),
     ),
     Mutant(
         "a job that hangs",
@@ -404,8 +408,8 @@ MUTANTS = (
         "padding changes the answer",
         edit(
             f"{PAYLOAD}/train.py",
-            "return tokenizer(batch[",
-            "return dict(tokenizer(batch['text'], padding='max_length', truncation=True, max_length=max_length), attention_mask=[[1] * max_length] * len(batch['text'])) or tokenizer(batch[",
+            'return tokenizer(rows["text"], padding=padding,',
+            'return dict(tokenizer(rows["text"], padding=padding, truncation=True, max_length=settings.max_length), attention_mask=[[1] * settings.max_length] * len(rows["text"])) or tokenizer(rows["text"], padding=padding,',
         ),
     ),
     Mutant(
@@ -437,16 +441,28 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a schedule that begins again",
+        "training.resume",
+        "another run",
+        edit(f"{PAYLOAD}/checkpoints.py", 'schedule.load_state_dict(state["schedule"])', "pass"),
+    ),
+    Mutant(
+        "dropout that begins again",
+        "training.resume",
+        "another run",
+        edit(f"{PAYLOAD}/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
+    ),
+    Mutant(
         "a learning rate for wide models",
         "training.loss",
         "the loss stays high",
-        edit(f"{PAYLOAD}/train.py", "default=1e-3", "default=5e-6"),
+        edit(f"{PAYLOAD}/options.py", '"learning_rate": 1e-3', '"learning_rate": 5e-6'),
     ),
     Mutant(
         "a slow image",
         "training.throughput",
         "training crawls",
-        edit(f"{PAYLOAD}/train.py", "loss.backward()", "loss.backward(); time.sleep(0.2)"),
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; time.sleep(0.2)"),
     ),
     Mutant(
         "a slow clock",

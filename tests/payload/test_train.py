@@ -13,9 +13,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
+import options
+
 from .conftest import PAYLOAD
 
-HEAVY = ("torch", "torch.utils", "torch.utils.data", "datasets", "tqdm", "tqdm.auto", "transformers")
+HEAVY = "torch torch.utils torch.utils.data datasets tqdm transformers safetensors safetensors.torch".split()
 
 
 @pytest.fixture
@@ -24,19 +26,29 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, MagicMock())
     sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    monkeypatch.delitem(sys.modules, "train", raising=False)
+    own = ("train", "checkpoints", "outputs", "data")
+    for name in own:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import train
 
     yield train
-    sys.modules.pop("train", None)
+    for name in own:
+        sys.modules.pop(name, None)
 
 
-def test_the_measured_defaults(train: ModuleType) -> None:
-    settings = vars(train.parse_settings([]))
-    assert settings == {
+def test_the_measured_defaults() -> None:
+    settings = vars(options.parse_settings([]))
+    measured = {
         "rows": 2000, "held_out": 500, "epochs": 4, "batch": 32, "learning_rate": 1e-3, "warmup": 0.1, "max_length": 24,
-        "layers": 2, "hidden": 128, "heads": 2, "seed": 0, "device": "auto", "output": None,
+        "layers": 2, "hidden": 128, "heads": 2, "seed": 0, "device": "auto", "padding": "max", "precision": "fp32",
     }  # fmt: skip
+    assert settings.items() >= measured.items()
+
+
+def test_the_guide_s_numbers_for_the_guide_s_job() -> None:
+    settings = vars(options.parse_settings(["--model", "bert-base-uncased", "--data", "imdb"]))
+    guide = {"epochs": 3, "batch": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512, "rows": None}
+    assert settings.items() >= guide.items()
 
 
 @pytest.mark.parametrize(
@@ -45,17 +57,27 @@ def test_the_measured_defaults(train: ModuleType) -> None:
         (["--rows", "60000"], "there are 17920 reviews in all"),
         (["--rows", "0"], "--rows: invalid count value: '0'"),
         (["--epochs", "-1"], "--epochs"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--warmup", "2"], "--warmup"),
         (["--heads", "3"], "--hidden 128 cannot be shared by --heads 3"),
-        (["--device", "cuda"], "no GPU is visible in here; `docker run --gpus all …` shows it one"),
+        (["--resume"], "--resume needs --output"),
+        (["--data", "my.csv"], "--data needs --model"),
+        (["--text-column", "x"], "are for data of your own"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    train: ModuleType, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
+def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as end:
-        train.parse_settings(words)
+        options.parse_settings(words)
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--device", "cuda"], "no GPU is visible"), (["--precision", "fp16"], "fp16 needs a GPU")]
+)
+def test_what_this_machine_cannot_do_is_refused(train: ModuleType, words: list[str], said: str) -> None:
+    with pytest.raises(train.JobError, match=said):
+        train.pick_device(options.parse_settings(words))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -78,10 +100,7 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    allowed = {"torch", "torchvision", "torchaudio", "transformers", "datasets", "numpy", "tqdm", "packaging"} | {
-        "checks",
-        "reviews",
-        "train",
-    }
+    allowed = set("torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging".split())
+    allowed |= {"checks"} | {file.stem for file in PAYLOAD.glob("*.py")}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names

@@ -1,5 +1,6 @@
 """Does BERT learn, and does it learn right?"""
 
+import contextlib
 import functools
 
 from checks.inspection import LIBRARIES, Failure, NotRun
@@ -91,10 +92,9 @@ def few_steps():
 
     train_alone()
     settings = train.parse_settings(FEW)
-    rows, held_out = train.make_reviews(settings.rows, settings.held_out)
+    rows, held_out, _ = train.load_data(settings)
     tokenizer = train.make_tokenizer()
-    data = train.tokenize(rows, tokenizer, settings.max_length)
-    return settings, data, train.tokenize(held_out, tokenizer, settings.max_length), tokenizer
+    return settings, train.tokenize(rows, tokenizer, settings), train.tokenize(held_out, tokenizer, settings), tokenizer
 
 
 @of_the_job
@@ -230,6 +230,33 @@ def check_checkpoint(inspection):
         losses.append(train.train(one, data, further, "cpu"))
     worst = max([worst] + [abs(a - b) for a, b in zip(*losses)])
     return inspection.judge("training.checkpoint", worst, "the loaded model is another", "see `save` in train.py")
+
+
+@of_the_job
+def check_resume(inspection):
+    """A run that is cut off after a checkpoint and goes on has the losses of one that was not."""
+    import tempfile
+
+    import train
+
+    class Cut(Exception):
+        """What ends the first half."""
+
+    def cut(batch, batches, loss):
+        if batch == 6:
+            raise Cut
+
+    words = [*FEW, "--save-every", "1"]
+    whole = train.fine_tune(train.parse_settings(words))[0]["losses"]
+    with tempfile.TemporaryDirectory() as folder:
+        words += ["--output", folder]
+        with contextlib.suppress(Cut):
+            train.fine_tune(train.parse_settings(words), on_step=cut)
+        seen = train.fine_tune(train.parse_settings([*words, "--resume"]))[0]["losses"]
+    worst = max(abs(a - b) for a, b in zip(seen, whole)) if len(seen) == len(whole) else float("inf")
+    return inspection.judge(
+        "training.resume", worst, "a run that goes on is another run", "see `Recorded` and checkpoints.py"
+    )
 
 
 @of_the_job

@@ -57,6 +57,7 @@ CHECKS = (
     Check("training.repeatable", "the same seed gives the same losses", training.check_repeatable),
     Check("training.reference", "the losses are those of a reference", training.check_reference),
     Check("training.checkpoint", "a checkpoint is the model", training.check_checkpoint),
+    Check("training.resume", "a run that was cut off goes on as it would have", training.check_resume),
     Check("training.accuracy", "BERT learns the held-out reviews", training.check_accuracy),
     Check("training.negated", "BERT learns the negated reviews", training.check_negated, _TRAINED),
     Check("training.loss", "the training loss falls", training.check_loss, _TRAINED),
