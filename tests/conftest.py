@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from container.engine import Image, docker
+from container.engine import CUDA, Image, docker, envbuilder
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
@@ -30,7 +30,11 @@ def no_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return Image(id="envbuilder:cu117-torch2.0.1-py3.9-debian11", tag="", outcome={}, site=Path(), talk="")
+    site = tmp_path_factory.mktemp("site")
+    answer = envbuilder("build", "--cuda", CUDA, "--json", cwd=site)
+    assert answer.code == 0, answer.err
+    outcome = answer.json()
+    return Image(id=outcome["image"], tag=outcome["tag"], outcome=outcome, site=site, talk=answer.err)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,11 @@ READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".pa
 
 
 class DataError(Exception):
-    """The data cannot be trained on, and why."""
+    """The data cannot be trained on, and why; `hint` says what to change."""
+
+    def __init__(self, message, hint=""):
+        super().__init__(message)
+        self.hint = hint
 
 
 def load_data(settings):
@@ -54,7 +58,9 @@ def read_splits(source):
         if os.path.isfile(source):
             kind = READERS.get(os.path.splitext(source)[1].lower())
             if kind is None:
-                raise DataError("%s: data are files that end in %s" % (source, ", ".join(sorted(READERS))))
+                raise DataError(
+                    "%s is of no kind that can be read" % source, "give one of %s" % " ".join(sorted(READERS))
+                )
             extra = {"sep": "\t"} if source.endswith(".tsv") else {}
             found = load_dataset(kind, data_files=source, **extra)
         elif os.path.isdir(source) and (
@@ -67,7 +73,8 @@ def read_splits(source):
     except DataError:
         raise
     except Exception as error:  # the reader's own words, in one line: datasets wraps whatever broke, twice
-        raise DataError("%s cannot be read: %s" % (source, reason(error))) from error
+        hint = "" if os.path.exists(source) else "a hub or a mirror (HF_ENDPOINT) must be reachable, or give a file"
+        raise DataError("%s cannot be read: %s" % (source, reason(error)), hint) from error
     return dict(found) if isinstance(found, DatasetDict) else {"train": found}
 
 

@@ -1,0 +1,68 @@
+"""The guide's job with the real clients of a model hub, against a hub on this machine (tests/hub)."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub.material import make_hub
+from hub.server import serve
+
+from .engine import Image, docker
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
+    with serve(make_hub(tmp_path_factory.mktemp("hub"))) as found:
+        yield found
+
+
+def train(image: Image, address: str, *words: str, runs: Path | None = None) -> tuple[int, str, str]:
+    mounted = ["--volume", f"{runs}:/runs", "--user", "0"] if runs else []
+    options = ["--rm", "--network", "host", "--shm-size", "1g", "--env", f"HF_ENDPOINT={address}", *mounted]
+    done = docker("run", *options, image.id, "train", *words, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    words = ["--model", "bert-base-uncased", "--data", "snippets", "--rows", "500", "--held-out", "400"]
+    words += ["--epochs", "2", "--batch", "16", "--max-length", "40", "--output", "/runs/snippets"]
+    started = time.monotonic()
+    code, _, err = train(image, hub[0], *words, runs=tmp_path)
+    assert code == 0, err
+    assert time.monotonic() - started < 120
+    measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
+    assert measured["accuracy"] >= 0.75
+    asked = docker(
+        "run", "--rm", "--volume", f"{tmp_path}:/runs", image.id, "predict", "/runs/snippets", "A wonderful film."
+    )
+    assert json.loads(asked.stdout)["label"] == "1"
+
+
+def test_the_guide_s_job_by_its_names(image: Image, hub: tuple[str, list[str]]) -> None:
+    words = ["--model", "bert-base-uncased", "--data", "imdb", "--rows", "16", "--held-out", "16", "--epochs", "1"]
+    code, out, err = train(image, hub[0], *words)
+    assert code == 0, err
+    assert "epoch 1: accuracy" in out
+    assert "GET /datasets/imdb/resolve" in "\n".join(line.rsplit("/", 2)[0] for line in hub[1])
+
+
+@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/bounds.json"]])
+def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> None:
+    code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
+    assert code == 1
+    assert "Traceback" not in err
+    assert "error: " in err
+    assert "hint: " in err
+
+
+def test_a_model_that_nobody_has_is_named(image: Image, hub: tuple[str, list[str]]) -> None:
+    code, _, err = train(
+        image, hub[0], "--model", "no-such-bert", "--data", "snippets", "--rows", "8", "--held-out", "8"
+    )
+    assert code == 1
+    assert "Traceback" not in err
+    assert "the model no-such-bert cannot be had" in err
