@@ -36,8 +36,7 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
     assert time.monotonic() - started < 120
     measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
     assert measured["accuracy"] >= 0.75
-    asked = docker(
-        "run", "--rm", "--volume", f"{tmp_path}:/runs", image.id, "predict", "/runs/snippets", "A wonderful film."
+    asked = docker("run", "--rm", "--user", "0", "--volume", f"{tmp_path}:/runs", image.id, "predict", "/runs/snippets", "A wonderful film."
     )
     assert json.loads(asked.stdout)["label"] == "1"
 
@@ -50,7 +49,7 @@ def test_the_guide_s_job_by_its_names(image: Image, hub: tuple[str, list[str]]) 
     assert "GET /datasets/imdb/resolve" in "\n".join(line.rsplit("/", 2)[0] for line in hub[1])
 
 
-@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/bounds.json"]])
+@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train.py"]])
 def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> None:
     code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
     assert code == 1
