@@ -3,18 +3,25 @@
 # make help    the rest
 
 CUDA ?= 11.7
+PRESET := cu117-torch2.0.1-py3.9-debian11
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image test fast lint mutants presets schema bench lock-tools setup engine browser clean
+.PHONY: help image train test fast lint mutants presets schema bench lock-tools lock-notebook setup engine browser clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 image: setup engine ## build and accept the image for CUDA=11.7
 	$(BIN)/envbuilder build --cuda $(CUDA)
+
+train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
+	@docker image inspect envbuilder:$(PRESET) >/dev/null 2>&1 || \
+		$(BIN)/envbuilder base --lock docker/images/$(PRESET)/envbuilder.lock
+	@grep -qs '^GPU_ACCESS=' .env || export GPU_ACCESS=$${GPU_ACCESS:-$$(tools/gpu-access)}; \
+		docker compose up --exit-code-from train train
 
 test: setup engine browser ## every test; needs an engine and Chromium, or Debian and root to set them up
 	$(BIN)/ruff check .
@@ -47,6 +54,11 @@ bench: setup engine ## measure our build against what people do by hand; writes 
 lock-tools: setup ## pin the project's own environment again
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --group dev --output-file tools/requirements.txt
+
+lock-notebook: setup ## pin JupyterLab, for the notebook of compose.yaml, again
+	mkdir -p build; { echo '# JupyterLab for Python 3.8 and later: `make lock-notebook`.' && echo jupyterlab | \
+		$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.8 --generate-hashes --no-header \
+		--no-annotate --only-binary :all: - ; } > build/notebook.txt && mv build/notebook.txt templates/compose/notebook.txt
 
 setup: .venv/installed
 

@@ -157,7 +157,7 @@ def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
     order = list(Layer)
     try:
-        chosen = Pylock.from_dict(document).select(environment=_markers(stack), tags=_tags(stack))
+        chosen = Pylock.from_dict(document).select(environment=markers(stack), tags=_tags(stack))
         moving = {*stack.moving, *(canonicalize_name(Requirement(line).name) for line in stack.extras)}
         wheels = [_wheel(str(package.name), package.version, file, moving) for package, file in chosen]
     except PylockSelectError as error:
@@ -219,7 +219,7 @@ def _tags(stack: Stack) -> list[tags.Tag]:
     ]
 
 
-def _markers(stack: Stack) -> Environment:
+def markers(stack: Stack) -> Environment:
     """PEP 508 markers as they will be inside the image, not as they are here."""
     here = cast("dict[str, str]", dict(default_environment()))
     here |= {
@@ -227,6 +227,9 @@ def _markers(stack: Stack) -> Environment:
         "python_full_version": f"{stack.python}.0",
         "implementation_version": f"{stack.python}.0",
         "platform_machine": _machine(stack),
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
     }
     return cast("Environment", here)
 

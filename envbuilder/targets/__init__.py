@@ -17,6 +17,7 @@ from envbuilder.model import Context, Lock
 
 MARK = "Rendered by envbuilder"
 TARGETS: Mapping[str, str] = {
+    "compose": "train, notebook, TensorBoard and a cluster by `docker compose`",
     "kubernetes": "an Indexed Job with its Service, and a Kubeflow TrainJob",
     "slurm": "a batch script with Apptainer",
     "devcontainer": "VS Code and PyCharm work in the image",

@@ -150,12 +150,12 @@ def _remove_cgroups(name: str) -> None:
             Path(path).rmdir()
 
 
-def import_shell(engine: PrivateEngine, reference: str) -> None:
-    """An image of nothing but this machine's shell, `env`, `sleep` and `dd`, with the libraries they need."""
+def import_shell(engine: PrivateEngine, reference: str, *programs: str) -> None:
+    """An image of nothing but this machine's shell, `env`, `sleep`, `dd`, `programs`, and the libraries they need."""
     tar = engine.folder / "shell.tar"
     with tarfile.open(tar, "w", dereference=True) as archive:
         seen: set[str] = set()
-        for program in ("sh", "env", "sleep", "dd"):
+        for program in ("sh", "env", "sleep", "dd", *programs):
             path = shutil.which(program)
             assert path
             linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout

@@ -36,8 +36,8 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
     assert time.monotonic() - started < 120
     measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
     assert measured["accuracy"] >= 0.75
-    asked = docker("run", "--rm", "--user", "0", "--volume", f"{tmp_path}:/runs", image.id, "predict", "/runs/snippets", "A wonderful film."
-    )
+    options = ["run", "--rm", "--user", "0", "--volume", f"{tmp_path}:/runs", image.id]
+    asked = docker(*options, "predict", "/runs/snippets", "A wonderful film.")
     assert json.loads(asked.stdout)["label"] == "1"
 
 

@@ -1,0 +1,393 @@
+"""compose.yaml with the real `docker compose`: the services, on an engine without a GPU and on stand-ins with one."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from envbuilder import lock as locks
+from envbuilder import targets
+from envbuilder.network import find_network
+from envbuilder.targets import Project
+
+from .engine import Image, docker
+from .private_engine import PrivateEngine, import_shell, private_engine
+
+ROOT = Path(__file__).parents[2]
+PRESET = "cu117-torch2.0.1-py3.9-debian11"
+LOCK = ROOT / "docker" / "images" / PRESET / locks.FILE
+TINY = "--rows 64 --held-out 16 --epochs 1"
+LONG = "--rows 1900 --epochs 100"
+TOKEN = "sesame"
+RUN_SECONDS = 150
+WAIT_SECONDS = 60
+STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project of its own that has the rendered files, and `docker compose` in it."""
+
+    folder: Path
+    env: dict[str, str]
+    name: str = field(default_factory=lambda: f"compose-test-{uuid4().hex[:8]}")
+
+    def start(self, *words: str, **env: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            ["docker", "compose", *words],
+            cwd=self.folder,
+            env={**self.env, "COMPOSE_PROJECT_NAME": self.name, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *words: str, **env: str) -> tuple[int, str]:
+        """Exit code, and what was said."""
+        process = self.start(*words, **env)
+        try:
+            said, _ = process.communicate(timeout=RUN_SECONDS)
+        finally:
+            process.kill()
+        return process.returncode, said
+
+    def shell(self, script: str, **env: str) -> tuple[int, str]:
+        return self.run("run", "--rm", "--no-TTY", "shell", "sh", "-c", script, **env)
+
+    def inspect(self, service: str, number: int = 1) -> dict[str, Any]:
+        found: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.name}-{service}-{number}").stdout)
+        return found[0]
+
+    def give_to(self, uid: int) -> None:
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, uid, uid)
+
+
+def write(folder: Path) -> None:
+    lock = locks.parse_lock(LOCK.read_text(), source=PRESET)
+    project = Project(lock=lock, image=f"envbuilder:{PRESET}", context=f"docker/images/{PRESET}")
+    for name, text in targets.render(project, "compose").files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.fixture(scope="session")
+def built(request: pytest.FixtureRequest) -> str:
+    """The image that is there, else the one under test, which takes minutes to build."""
+    tag = f"envbuilder:{PRESET}"
+    if docker("image", "inspect", tag, check=False).returncode == 0:
+        return tag
+    image: Image = request.getfixturevalue("image")
+    return image.tag
+
+
+def surroundings(**env: str) -> dict[str, str]:
+    """This machine's, without what the files could pick up by chance."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+    ca = find_network(os.environ, home=Path.home()).ca
+    return {**kept, **({"CA_BUNDLE": str(ca)} if ca else {}), **env}
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Site]:
+    """Without an image: nothing can run."""
+    write(tmp_path)
+    site = Site(tmp_path, surroundings(TRAIN_IMAGE=f"compose-test:{uuid4().hex[:8]}"))
+    yield site
+    code, said = site.run("--profile", "*", "down", "--volumes", "--timeout", "1", "--rmi", "local")
+    docker("image", "rm", site.env["TRAIN_IMAGE"], check=False)
+    assert code == 0, said
+
+
+@pytest.fixture
+def site(tmp_path: Path, built: str) -> Iterator[Site]:
+    write(tmp_path)
+    site = Site(tmp_path, surroundings(TRAIN_IMAGE=built))
+    yield site
+    code, said = site.run("--profile", "*", "down", "--volumes", "--timeout", "1")
+    assert code == 0, said
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("access", ["default", "runtime", "gpus", "cdi"])
+def test_the_client_accepts_it_with_every_profile(empty: Site, access: str) -> None:
+    assert empty.run("--profile", "*", "config", "--quiet", GPU_ACCESS=access) == (0, "")
+
+
+def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None:
+    before = empty.run("--profile", "*", "config")
+    (empty.folder / ".env").write_text((empty.folder / ".env.example").read_text())
+    assert empty.run("--profile", "*", "config") == before
+
+
+@pytest.mark.parametrize("variable", ["CA_BUNDLE", "SSL_CERT_FILE", ""])
+def test_it_is_built_when_it_is_not_there_with_a_ca_and_without_one(empty: Site, variable: str) -> None:
+    (empty.folder / "ca.pem").write_text("a CA")
+    context = empty.folder / "docker" / "images" / PRESET
+    context.mkdir(parents=True)
+    look = 'RUN --mount=type=secret,id=ca echo "CA: $(cat /run/secrets/ca)." >/told; : '
+    (context / "Dockerfile").write_text(f"FROM envbuilder:{PRESET}\nUSER 0\n{look}{empty.name}\n")
+    given = {variable: str(empty.folder / "ca.pem")} if variable else {}
+    code, said = empty.run("run", "--rm", "--no-TTY", "shell", "cat", "/told", **{"CA_BUNDLE": "", **given})
+    assert code == 0, said
+    assert said.endswith(f"CA: {'a CA' if variable else ''}.\n")
+    assert "Pulling" not in said
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uid", [1000, 12345])
+def test_train_leaves_its_results_to_the_owner_of_the_project(site: Site, uid: int) -> None:
+    site.give_to(uid)
+    code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
+    assert code == 0, said
+    assert "epoch 1: accuracy" in said
+    assert json.loads((site.folder / "runs" / "first" / "metrics.json").read_text())["steps"] == 2
+    left = [site.folder / "runs", *(site.folder / "runs").rglob("*")]
+    assert len(left) > 4
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in left} == {(uid, uid)}
+    ours = f"label=com.docker.compose.project={site.name}"
+    started = docker("ps", "--all", "--filter", ours, "--format", "{{.Names}}")
+    assert started.stdout.split() == [f"{site.name}-train-1"]
+
+
+def test_the_job_s_exit_code_passes_through(site: Site) -> None:
+    wrong = {"TRAIN_OPTIONS": "--rows 0"}
+    assert site.run("up", "--exit-code-from", "train", "train", **wrong)[0] == 2
+    assert site.run("run", "--rm", "--no-TTY", "train", **wrong)[0] == 2
+
+
+def test_ctrl_c_ends_a_job_in_time_with_130(site: Site) -> None:
+    site.give_to(12345)
+    process = site.start("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=LONG)
+    assert process.stdout
+    seen = next(line for line in process.stdout if "device: " in line)
+    assert "cpu" in seen
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=STOP_SECONDS)
+    assert process.returncode == 130, said
+    assert site.inspect("train")["State"]["ExitCode"] == 130
+    assert site.inspect("train")["RestartCount"] == 0
+
+
+def test_a_stop_is_heard_by_what_has_no_handlers(site: Site) -> None:
+    """As process 1 it would hear no signal: the whole grace period, and exit code 137."""
+    site.give_to(12345)
+    name = f"{site.name}-sleeper"
+    code, said = site.run("run", "--detach", "--name", name, "train", "sleep", "300")
+    assert code == 0, said
+    wait_until(lambda: "sleep" in docker("top", name, "-o", "pid,comm").stdout.split(), "it does not start")
+    before = time.monotonic()
+    docker("stop", name)
+    seconds, code = time.monotonic() - before, docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout
+    docker("rm", name)
+    assert (code.strip(), seconds < STOP_SECONDS) == ("130", True)
+
+
+def test_a_job_has_the_user_the_memory_and_the_caches_that_it_needs(site: Site) -> None:
+    site.give_to(12345)
+    look = "id -u; id -g; grep CapEff /proc/self/status; ulimit -s; stat -f -c %b*%S /dev/shm"
+    write = 'for folder in "$HOME" "$HF_HOME" "$TORCHINDUCTOR_CACHE_DIR"; do echo kept >"$folder/file"; done'
+    code, said = site.shell(f"{look}; {write}; touch mine", SHM_SIZE="96mb")
+    assert said.splitlines()[-6:] == [
+        "12345", "12345", "CapEff:\t0000000000000000", "65536", "24576*4096",
+        "touch: cannot touch 'mine': Read-only file system",
+    ]  # fmt: skip
+    assert code == 1
+    read = 'cat "$HOME/file" "$HF_HOME/file" "$TORCHINDUCTOR_CACHE_DIR/file"'
+    assert site.shell(read)[1].splitlines()[-3:] == ["kept"] * 3
+
+
+def test_the_user_can_be_chosen(site: Site) -> None:
+    site.folder.chmod(0o755)
+    code, said = site.shell("touch runs/file", HOST_UID="1001", HOST_GID="1002")
+    assert code == 0, said
+    made = (site.folder / "runs" / "file").stat()
+    assert (made.st_uid, made.st_gid) == (1001, 1002)
+
+
+def test_the_health_check_passes_and_can_fail(site: Site) -> None:
+    assert site.run("up", "--detach", "train", TRAIN_OPTIONS=LONG)[0] == 0
+    kind, check = site.inspect("train")["Config"]["Healthcheck"]["Test"]
+    assert kind == "CMD-SHELL"
+    container = f"{site.name}-train-1"
+    assert docker("exec", container, "sh", "-c", check, check=False).returncode == 0
+    lost = "mkdir /tmp/bin; printf '#!/bin/sh\\nexit 9\\n' >/tmp/bin/nvidia-smi; chmod +x /tmp/bin/nvidia-smi"
+    docker("exec", container, "sh", "-c", lost)
+    assert docker("exec", container, "sh", "-c", f"PATH=/tmp/bin:$PATH; {check}", check=False).returncode == 9
+
+
+# --- the others ------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def status(port: int, path: str, token: str = "") -> int:
+    """HTTP status; 0 while nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def addresses(site: Site, service: str) -> set[str]:
+    ports = site.inspect(service)["HostConfig"]["PortBindings"]
+    return {binding["HostIp"] for bindings in ports.values() for binding in bindings}
+
+
+@pytest.fixture
+def notebook(site: Site) -> Iterator[Site]:
+    site.env["NOTEBOOK_IMAGE"] = f"compose-test:{site.name}"
+    yield site
+    site.run("--profile", "*", "down", "--volumes", "--timeout", "1")
+    docker("image", "rm", site.env["NOTEBOOK_IMAGE"], check=False)
+
+
+KERNEL = """
+from jupyter_client.manager import run_kernel
+with run_kernel() as kernel:
+    kernel.execute_interactive("import torch, packaging; print(torch.ones(2).sum().item(), packaging.__version__)")
+"""
+
+
+def test_the_notebook_wants_a_token_and_computes_with_what_the_lock_pins(notebook: Site) -> None:
+    code, said = notebook.run("up", "--exit-code-from", "notebook", "notebook")
+    assert (code, "NOTEBOOK_TOKEN is empty" in said) == (2, True), said
+
+    port = free_port()
+    code, said = notebook.run("up", "--detach", "notebook", NOTEBOOK_TOKEN=TOKEN, NOTEBOOK_PORT=str(port))
+    assert code == 0, said
+    wait_until(lambda: status(port, "/api") == 200, "JupyterLab does not answer")
+    assert [status(port, "/api/contents", token) for token in ("", "wrong", TOKEN)] == [403, 403, 200]
+    assert status(port, "/lab", TOKEN) == 200
+    assert addresses(notebook, "notebook") == {"127.0.0.1"}
+    locked = {wheel.name: wheel.version for wheel in locks.parse_lock(LOCK.read_text(), source=PRESET).wheels}
+    code, said = notebook.run("exec", "--no-TTY", "notebook", "python", "-c", KERNEL)
+    assert f"2.0 {locked['packaging']}" in said.splitlines(), said
+
+
+def test_tensorboard_answers_on_loopback(site: Site) -> None:
+    if site.shell("command -v tensorboard")[0]:
+        pytest.skip("TensorBoard is not in this image yet")
+    port = free_port()
+    code, said = site.run("up", "--detach", "tensorboard", TENSORBOARD_PORT=str(port))
+    assert code == 0, said
+    wait_until(lambda: status(port, "/") == 200, "TensorBoard does not answer")
+    assert addresses(site, "tensorboard") == {"127.0.0.1"}
+
+
+def test_accept_has_its_options_and_no_network(site: Site) -> None:
+    code, said = site.run("run", "--rm", "--no-TTY", "accept", ACCEPT_OPTIONS="--help")
+    assert code == 0, said
+    assert "usage: accept" in said
+    assert '"network_mode": "none"' in site.run("--profile", "accept", "config", "--format", "json")[1]
+
+
+# --- several nodes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(site: Site) -> None:
+    (site.folder / "nodes.py").write_text((Path(__file__).parent / "nodes.py").read_text())
+    state = site.folder / "runs" / "latest" / "state.json"
+    process = site.start("--profile", "cluster", "up", TRAIN_SCRIPT="nodes.py")
+    try:
+        wait_until(lambda: state.exists() and json.loads(state.read_text())[0] >= 3, "the nodes do not find each other")
+        os.kill(site.inspect("node", 2)["State"]["Pid"], signal.SIGKILL)
+        said, _ = process.communicate(timeout=WAIT_SECONDS)
+    finally:
+        process.kill()
+    assert json.loads(state.read_text()) == [8, 3 * sum(range(1, 9))], said  # ranks 0 and 1 give 1 and 2 shares a step
+    assert [site.inspect("node", number)["State"]["ExitCode"] for number in (1, 2)] == [0, 0]
+    assert [site.inspect("node", number)["RestartCount"] for number in (1, 2)] == [0, 1]
+    begun = [line.split("starts at step ")[1] for line in said.splitlines() if "starts at step" in line]
+    assert begun[:2] == ["0", "0"]
+    assert int(begun[-1]) >= 3
+    assert docker("ps", "--all", "--filter", f"name={site.name}-train", "--quiet").stdout == ""
+
+
+# --- GPUs ------------------------------------------------------------------------------------------------------------
+
+CDI = """cdiVersion: "0.5.0"
+kind: nvidia.com/gpu
+devices:
+  - name: all
+    containerEdits:
+      env: [STAND_IN_GPU=all]
+"""
+STAND_IN = """services:
+  train:
+    network_mode: none
+    volumes: ["./entrypoint:/opt/envbuilder/payload/entrypoint:ro"]
+    command: [env]
+"""
+
+
+@pytest.fixture(scope="module")
+def nvidia() -> Iterator[PrivateEngine]:
+    with private_engine(nvidia=True, cdi=CDI) as engine:
+        import_shell(engine, "test/shell:1", "stat", "id", "chown", "setpriv")
+        yield engine
+
+
+def on(engine: PrivateEngine, folder: Path, access: str) -> tuple[int, str]:
+    """What `docker compose up train` says with a job that prints its environment."""
+    write(folder)
+    (folder / "stand-in.yaml").write_text(STAND_IN)
+    (folder / "entrypoint").write_text('#!/bin/sh\nexec "$@"\n')
+    (folder / "entrypoint").chmod(0o755)
+    env = surroundings(DOCKER_HOST=engine.host, TRAIN_IMAGE="test/shell:1", MEMLOCK="65536", GPU_ACCESS=access)
+    site = Site(folder, {**env, "COMPOSE_FILE": "compose.yaml:stand-in.yaml"})
+    try:
+        return site.run("up", "--exit-code-from", "train", "train")
+    finally:
+        site.run("--profile", "*", "down", "--volumes", "--timeout", "1")
+
+
+@pytest.mark.parametrize(
+    ("access", "seen"), [("", set()), ("runtime", {"runtime"}), ("gpus", {"hook"}), ("cdi", {"cdi"})]
+)
+def test_gpu_access_reaches_the_engine(nvidia: PrivateEngine, tmp_path: Path, access: str, seen: set[str]) -> None:
+    before = {name: len(nvidia.calls(name)) for name in ("hook", "runtime")}
+    code, said = on(nvidia, tmp_path, access)
+    assert code == 0, said
+    assert "NVIDIA_VISIBLE_DEVICES=all" in said
+    called = {name for name, count in before.items() if len(nvidia.calls(name)) > count}
+    assert called | ({"cdi"} if "STAND_IN_GPU=all" in said else set()) == seen
+
+
+def test_without_nvidia_only_what_was_asked_for_fails(tmp_path: Path) -> None:
+    with private_engine() as engine:
+        import_shell(engine, "test/shell:1", "stat", "id", "chown", "setpriv")
+        assert on(engine, tmp_path, "")[0] == 0
+        code, said = on(engine, tmp_path, "gpus")
+        assert code != 0
+        assert 'could not select device driver "nvidia"' in said
