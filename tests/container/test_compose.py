@@ -208,7 +208,7 @@ def test_a_job_has_the_user_the_memory_and_the_caches_that_it_needs(site: Site) 
     site.give_to(12345)
     look = "id -u; id -g; grep CapEff /proc/self/status; ulimit -s; stat -f -c %b*%S /dev/shm"
     write = 'for folder in "$HOME" "$HF_HOME" "$TORCHINDUCTOR_CACHE_DIR"; do echo kept >"$folder/file"; done'
-    code, said = site.shell(f"{look}; {write}; touch mine", SHM_SIZE="96mb")
+    code, said = site.shell(f"exec 2>&1; {look}; {write}; touch mine", SHM_SIZE="96mb")
     assert said.splitlines()[-6:] == [
         "12345", "12345", "CapEff:\t0000000000000000", "65536", "24576*4096",
         "touch: cannot touch 'mine': Read-only file system",
