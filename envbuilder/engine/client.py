@@ -131,11 +131,6 @@ class Engine:
             digest=digests[0] if digests else None,
         )
 
-    def history(self, image: str) -> list[str]:
-        """The commands that made the image's layers, as anybody who has it can read them."""
-        with _explained("cannot read the history"):
-            return [entry.get("CreatedBy", "") for entry in self._client.images.get(image).history()]
-
     def steps(self, image: str) -> list[tuple[int, str]]:
         """The bytes that each step added to the image and what it was, the first step first."""
         with _explained("cannot read the history"):
