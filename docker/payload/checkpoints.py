@@ -7,35 +7,38 @@ import shutil
 import tempfile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from errors import JobError
 
 KEEP = 2
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-class CheckpointError(Exception):
+class CheckpointError(JobError):
     """The checkpoint cannot be read, or is of another run."""
 
 
-def save(folder, step, parts, state):
-    """(model, optimizer, schedule) and state as DIR/checkpoint-STEP; the older ones go, but for the last two."""
-    model, optimizer, schedule = parts
+def save(folder, step, tensors, random, state):
+    """DIR/checkpoint-STEP, whole or not at all; the older ones go, but for the last two.
+
+    `tensors`: the model's, {name: tensor}, and the optimizer's, {name: {"exp_avg": tensor, …}}; `random`: the states of
+    each process's generators, by rank; `state`: what else there is, as JSON can hold it.
+    """
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, "checkpoint-%d" % step)
     with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as work:
         fresh = os.path.join(work, "new")
         os.mkdir(fresh)
-        # Tied weights are stored once each: `contiguous().clone()` parts what shares memory.
-        save_file(
-            {name: value.contiguous().clone() for name, value in model.state_dict().items()},
-            os.path.join(fresh, "model.safetensors"),
-        )
-        tensors, plain = split_optimizer(optimizer.state_dict())
-        save_file(tensors, os.path.join(fresh, "optimizer.safetensors"))
-        save_file(random_states(), os.path.join(fresh, "random.safetensors"))
-        document = dict(state, step=step, optimizer=plain, schedule=schedule.state_dict())
+        model, optimizer = tensors
+        files = {"model": model, "optimizer": flat(optimizer), "random": flat(dict(enumerate(random)))}
+        for name, part in files.items():
+            # Tied weights are stored once each: `clone` parts what shares memory.
+            parted = {key: torch.as_tensor(value).detach().cpu().clone().contiguous() for key, value in part.items()}
+            save_file(parted, os.path.join(fresh, name + ".safetensors"))
         with open(os.path.join(fresh, "state.json"), "w", encoding="utf-8") as stream:
-            json.dump(document, stream)
+            json.dump(dict(state, step=step), stream)
         for name in os.listdir(fresh):
             sync(os.path.join(fresh, name))
         if os.path.exists(target):
@@ -44,6 +47,20 @@ def save(folder, step, parts, state):
     sync(folder)
     for number in numbers(folder)[:-KEEP]:
         shutil.rmtree(os.path.join(folder, "checkpoint-%d" % number))
+
+
+def flat(states):
+    """{1: {"a": x}} → {"1.a": x}"""
+    return {"%s.%s" % (name, key): value for name, inner in states.items() for key, value in inner.items()}
+
+
+def nested(states):
+    """{"1.a": x} → {"1": {"a": x}}; names may have dots, keys have none."""
+    found = {}
+    for path, value in states.items():
+        name, key = path.rsplit(".", 1)
+        found.setdefault(name, {})[key] = value
+    return found
 
 
 def sync(path):
@@ -61,46 +78,25 @@ def numbers(folder):
     return sorted(int(match.group(1)) for match in map(_NAME.match, names) if match)
 
 
-def load(folder, parts, same):
-    """Put everything as it was at the last checkpoint; returns its state. `same`: what must not have changed."""
-    model, optimizer, schedule = parts
+def load(folder, same):
+    """(model, optimizer, random, state) of the last checkpoint, as `save` got them; `same` must not have changed."""
     last = os.path.join(folder, "checkpoint-%d" % numbers(folder)[-1])
     try:
         with open(os.path.join(last, "state.json"), encoding="utf-8") as stream:
             state = json.load(stream)
+        model, optimizer, random = (
+            load_file(os.path.join(last, name + ".safetensors")) for name in ("model", "optimizer", "random")
+        )
         for name, value in same.items():
             if state["same"].get(name) != value:
                 raise CheckpointError(
                     "%s was made with --%s %s, this run has %s"
-                    % (last, name.replace("_", "-"), state["same"].get(name), value)
+                    % (last, name.replace("_", "-"), state["same"].get(name), value),
+                    "give another --output, or leave --resume out",
                 )
-        model.load_state_dict(load_file(os.path.join(last, "model.safetensors")))
-        optimizer.load_state_dict(
-            join_optimizer(load_file(os.path.join(last, "optimizer.safetensors")), state["optimizer"])
-        )
-        schedule.load_state_dict(state["schedule"])
-        set_random_states(load_file(os.path.join(last, "random.safetensors")))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0])) from error
-    return state
-
-
-def split_optimizer(state):
-    """An optimizer's state as tensors by name, and what is left as JSON can hold it."""
-    tensors = {
-        "%s.%s" % (number, name): torch.as_tensor(value).clone().contiguous()
-        for number, values in state["state"].items()
-        for name, value in values.items()
-    }
-    return tensors, {"groups": state["param_groups"]}
-
-
-def join_optimizer(tensors, plain):
-    state = {}
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
-    return {"state": state, "param_groups": plain["groups"]}
+    return model, nested(optimizer), nested(random), state
 
 
 def random_states():

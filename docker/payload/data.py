@@ -6,6 +6,7 @@ A dataset has the columns `text` and `label` (0, 1, …). Everything that can be
 
 import os
 
+from errors import JobError
 from options import BUNDLED
 from reviews import make_reviews
 
@@ -14,12 +15,8 @@ LABEL_COLUMNS = ("label", "labels", "sentiment", "target")
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
-class DataError(Exception):
+class DataError(JobError):
     """The data cannot be trained on, and why; `hint` says what to change."""
-
-    def __init__(self, message, hint=""):
-        super().__init__(message)
-        self.hint = hint
 
 
 def load_data(settings):

@@ -88,7 +88,7 @@ __import__("sys").modules["torch.cuda"].init = _init
 
 GPU_NODE = ("--device", "/dev/null:/dev/nvidia0")
 FORGED = 'echo \'{"event": "plan", "suite": "2", "checks": []}\'; echo \'{"event": "end", "verdict": "passed"}\''
-ONE_STEP = "losses.append(loss.item())"
+ONE_STEP = "losses.append(loss)"
 
 MUTANTS = (
     # what a later pip install does
@@ -356,7 +356,7 @@ MUTANTS = (
         "a job that makes no step",
         "training.accuracy",
         "the training job broke",
-        edit(f"{PAYLOAD}/train.py", "in range(len(losses) // len(batches), settings.epochs)", "in range(0)"),
+        edit(f"{PAYLOAD}/train.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
     ),
     Mutant(
         "a job that hangs",
@@ -444,7 +444,7 @@ MUTANTS = (
         "a schedule that begins again",
         "training.resume",
         "another run",
-        edit(f"{PAYLOAD}/checkpoints.py", 'schedule.load_state_dict(state["schedule"])', "pass"),
+        edit(f"{PAYLOAD}/train.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
     ),
     Mutant(
         "dropout that begins again",
@@ -468,7 +468,7 @@ MUTANTS = (
         "a slow clock",
         "training.seconds",
         "trains too slowly",
-        edit(f"{PAYLOAD}/train.py", "time.monotonic() - started", "time.monotonic() - started + 99"),
+        edit(f"{PAYLOAD}/train.py", "seconds = run.seconds()", "seconds = run.seconds() + 99"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),

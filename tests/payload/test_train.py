@@ -17,7 +17,10 @@ import options
 
 from .conftest import PAYLOAD
 
-HEAVY = "torch torch.utils torch.utils.data datasets tqdm transformers safetensors safetensors.torch".split()
+HEAVY = (
+    "torch torch.distributed torch.nn torch.nn.functional torch.utils torch.utils.checkpoint torch.utils.data datasets "
+    "tqdm transformers safetensors safetensors.torch"
+).split()
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, MagicMock())
     sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    own = ("train", "checkpoints", "outputs", "data")
+    own = ("train", "checkpoints", "outputs", "data", "parallel", "stages")
     for name in own:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import train

@@ -53,7 +53,7 @@ def parse_settings(words=None):
     what.add_argument("--held-out", type=count, help="rows to evaluate on [500, or all of a test split]")
     how = parser.add_argument_group("how to train; the defaults are for the bundled model, then for others")
     how.add_argument("--epochs", type=count, help="passes over the data [4, 3]")
-    how.add_argument("--batch", type=count, help="rows in a step [32, 8]")
+    how.add_argument("--batch", type=count, help="rows in a step, of all processes together [32, 8]")
     how.add_argument("--accumulate", type=count, default=1, help="batches whose gradients make a step [%(default)s]")
     how.add_argument("--learning-rate", type=positive, help="AdamW's, at its height [1e-3, 5e-5]")
     how.add_argument("--warmup", type=share, help="share of the steps to warm up in [0.1, 0]")
@@ -64,6 +64,7 @@ def parse_settings(words=None):
         help="longest: batches of texts of similar length, padded to their longest; max: all to --max-length "
         "[max for the bundled model, else longest]",
     )
+    how.add_argument("--dropout", type=share, help="share of the activations to drop out [the model's own]")
     how.add_argument("--seed", type=int, default=0, help="of weights, order and dropout [%(default)s]")
     small = parser.add_argument_group("the bundled model")
     small.add_argument("--layers", type=count, default=2, help="of the encoder [%(default)s]")
@@ -77,6 +78,17 @@ def parse_settings(words=None):
     where.add_argument(
         "--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them"
     )
+    several = parser.add_argument_group("several processes or devices")
+    several.add_argument(
+        "--parallel",
+        choices=["ddp", "fsdp", "model", "pipeline"],
+        help="ddp: each process has the model and a share of each batch; fsdp: and of the model only a share; model, "
+        "pipeline: each has some of the layers [ddp, under torchrun]",
+    )
+    several.add_argument(
+        "--micro-batches", type=count, default=4, help="parts of a batch in a pipeline [%(default)s, or one a stage]"
+    )
+    several.add_argument("--stages", type=count, help="devices to share the layers, where one process does [all, 2]")
     after = parser.add_argument_group("what to leave")
     after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
     after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")

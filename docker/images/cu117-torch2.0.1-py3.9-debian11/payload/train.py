@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), checkpoints.py,
-outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), parallel.py (several
+processes or devices), checkpoints.py, outputs.py (metrics, picture, page), predict.py.
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
+    torchrun --nproc-per-node 2 train.py …                              in two processes
 """
 
 import copy
@@ -18,6 +19,7 @@ import tempfile
 import time
 import warnings
 from contextlib import nullcontext
+from functools import partial
 
 from options import BUNDLED, parse_settings
 
@@ -58,20 +60,14 @@ from transformers import (  # noqa: E402
 )
 
 import checkpoints  # noqa: E402
-from data import DataError, load_data, reason  # noqa: E402
+from data import load_data, reason  # noqa: E402
+from errors import JobError  # noqa: E402
 from outputs import Metrics, draw, write_page  # noqa: E402
+from parallel import Alone, make_team  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
     disable_progress_bar()
-
-
-class JobError(Exception):
-    """The job cannot be done, and why, in a line; `hint` says what to change."""
-
-    def __init__(self, message, hint=""):
-        super().__init__(message)
-        self.hint = hint
 
 
 # --- tokenizer and data --------------------------------------------------------------------------------------------
@@ -103,40 +99,21 @@ def tokenize(data, tokenizer, settings):
     return data
 
 
-class ByLength:
-    """Batches of texts of similar length, in random order: little padding, and every text once an epoch.
+def plan_batches(lengths, settings, order):
+    """The numbers of the rows in each batch of an epoch, as the generator `order` draws them.
 
-    Sorts within pools of fifty batches, as transformers' LengthGroupedSampler does, which draws from one seed only.
+    With --padding longest, texts of similar length go together: little padding, and every text once an epoch. Sorted
+    within pools of fifty batches, as transformers' LengthGroupedSampler does.
     """
-
-    def __init__(self, lengths, batch, generator):
-        self.lengths, self.batch, self.generator = lengths, batch, generator
-
-    def __len__(self):
-        return (len(self.lengths) + self.batch - 1) // self.batch
-
-    def __iter__(self):
-        order = torch.randperm(len(self.lengths), generator=self.generator).tolist()
-        pool = self.batch * 50
-        batches = []
-        for start in range(0, len(order), pool):
-            part = sorted(order[start : start + pool], key=lambda row: self.lengths[row])
-            batches += [part[first : first + self.batch] for first in range(0, len(part), self.batch)]
-        for number in torch.randperm(len(batches), generator=self.generator).tolist():
-            yield batches[number]
-
-
-def make_batches(data, settings, order, tokenizer=None):
-    """The training data in batches, in the order that the generator `order` gives."""
-    if settings.padding == "max":
-        return DataLoader(data, batch_size=settings.batch, shuffle=True, generator=order)
-    lengths = [len(ids) for ids in data["input_ids"]]
-    return DataLoader(
-        data,
-        batch_sampler=ByLength(lengths, settings.batch, order),
-        collate_fn=DataCollatorWithPadding(tokenizer),
-        generator=order,
-    )
+    size, pool = settings.batch, settings.batch * 50
+    rows = torch.randperm(len(lengths), generator=order).tolist()
+    if settings.padding == "longest":
+        pools = (rows[start : start + pool] for start in range(0, len(rows), pool))
+        rows = [row for part in pools for row in sorted(part, key=lambda number: lengths[number])]
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    if settings.padding == "longest":
+        batches = [batches[number] for number in torch.randperm(len(batches), generator=order).tolist()]
+    return batches
 
 
 # --- model ---------------------------------------------------------------------------------------------------------
@@ -146,6 +123,7 @@ def make_model(settings, words):
     """A small BERT with a classifier on top, weights drawn from the seed."""
     torch.manual_seed(settings.seed)
     config = BertConfig(
+        **dropout(settings),
         vocab_size=words,
         hidden_size=settings.hidden,
         num_hidden_layers=settings.layers,
@@ -158,6 +136,13 @@ def make_model(settings, words):
         initializer_range=0.05,  # BERT's 0.02 is for wide layers; with it one seed in five sticks at counting words
     )
     return BertForSequenceClassification(config)
+
+
+def dropout(settings):
+    """What --dropout changes of a model's configuration."""
+    if settings.dropout is None:
+        return {}
+    return {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
 
 
 def load_model(settings, names):
@@ -173,6 +158,7 @@ def load_model(settings, names):
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},
+            **dropout(settings),
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise JobError(
@@ -198,40 +184,59 @@ def pick_device(settings):
         raise JobError("--precision %s needs a GPU" % settings.precision, "a CPU has bf16")
     if settings.precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
         raise JobError("this GPU has no bf16", "use --precision fp16")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda":
+        if local >= torch.cuda.device_count():
+            message = "there are %d GPUs, and this is process %d of this node" % (torch.cuda.device_count(), local + 1)
+            raise JobError(message, "start a process for each GPU: torchrun --nproc-per-node gpu")
+        torch.cuda.set_device(local)
     return device
 
 
-def train(model, data, settings, device, *, tokenizer=None, run=None):
+def train(model, data, settings, device, *, tokenizer=None, run=None, team=None):
     """AdamW with a linear schedule; returns the loss of every batch. `run` is told of steps and epochs."""
-    run = run or Run()
+    team, run = team or Alone(settings, device, partial(precision, settings, device)), run or Run()
+    running = team.wrap(model)
+    if team.rank:  # each process drops out for itself
+        torch.manual_seed(settings.seed + team.rank)
     order = torch.Generator().manual_seed(settings.seed)
-    batches = make_batches(data, settings, order, tokenizer)
-    steps = (len(batches) + settings.accumulate - 1) // settings.accumulate * settings.epochs
-    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=settings.learning_rate)
+    lengths = [len(ids) for ids in data["input_ids"]]
+    batches = len(plan_batches(lengths, settings, torch.Generator()))
+    steps = (batches + settings.accumulate - 1) // settings.accumulate * settings.epochs
+    optimizer = torch.optim.AdamW((p for p in running.parameters() if p.requires_grad), lr=settings.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, int(steps * settings.warmup), steps)
     scaler = make_scaler(settings)
-    losses = run.begin(model, optimizer, schedule, order, len(batches) * settings.epochs)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    for epoch in range(len(losses) // len(batches), settings.epochs):
-        model.train()
+    losses = run.begin(team, optimizer, schedule, order, batches * settings.epochs)
+    for epoch in range(len(losses) // batches, settings.epochs):
+        running.train()
         run.begin_epoch(order)
-        skip = len(losses) - epoch * len(batches)
-        for number, batch in enumerate(tqdm(batches, desc="epoch %d" % (epoch + 1), disable=None, leave=False), 1):
-            if number <= skip:  # it was trained on before the run was interrupted
-                continue
-            with precision(settings, device):
-                loss = model(**{name: value.to(device) for name, value in batch.items()}).loss
-            scaler.scale(loss / settings.accumulate).backward()
-            losses.append(loss.item())
-            if number % settings.accumulate == 0 or number == len(batches):
+        plan = plan_batches(lengths, settings, order)
+        left = plan[len(losses) - epoch * batches :]  # the others were trained on before the run was interrupted
+        loader = make_loader(data, settings, [team.share(rows) for rows in left], tokenizer)
+        shown = tqdm(loader, desc="epoch %d" % (epoch + 1), leave=False, disable=None if team.leads else True)
+        for number, (rows, batch) in enumerate(zip(left, shown), len(plan) - len(left) + 1):
+            complete = number % settings.accumulate == 0 or number == len(plan)
+            with nullcontext() if complete else team.waits(running):
+                with precision(settings, device):
+                    loss = running(**{name: value.to(device) for name, value in batch.items()}).loss * team.weight(rows)
+                scaler.scale(loss / settings.accumulate).backward()
+            loss, stop = team.agree(loss.detach(), STOP["asked"])
+            losses.append(loss)
+            if complete:
                 scaler.step(optimizer)
                 scaler.update()
                 schedule.step()
                 optimizer.zero_grad()
-                run.end_step(losses)
+                run.end_step(losses, stop)
         run.end_epoch(epoch + 1, losses)
     return losses
+
+
+def make_loader(data, settings, batches, tokenizer):
+    """The rows of each batch as tensors, padded to the longest of them if they are not all padded already."""
+    collate = None if settings.padding == "max" else DataCollatorWithPadding(tokenizer)
+    unseen = torch.Generator()  # a loader draws from one at its start, and must not draw from dropout's
+    return DataLoader(data, batch_sampler=batches, collate_fn=collate, generator=unseen)
 
 
 def precision(settings, device):
@@ -251,15 +256,15 @@ def make_scaler(settings):
 class Run:
     """What is done beside the training: nothing. `Recorded` writes down what happens and keeps checkpoints."""
 
-    def begin(self, model, optimizer, schedule, order, steps):
+    def begin(self, team, optimizer, schedule, order, steps):
         """Called before the first step; returns the losses so far, which are some where a run goes on."""
         return []
 
     def begin_epoch(self, order):
         """Called before the batches of an epoch are drawn from `order`."""
 
-    def end_step(self, losses):
-        """Called after each step."""
+    def end_step(self, losses, stop):
+        """Called after each step; `stop`: somebody wants to end the run."""
 
     def end_epoch(self, number, losses):
         """Called after each epoch, whose numbers start at 1."""
@@ -290,25 +295,42 @@ def peak_memory(device):
 class Recorded(Run):
     """Evaluates after each epoch, says how it went, and with a folder keeps metrics and checkpoints there."""
 
-    SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding".split())
+    SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding dropout".split())
 
     def __init__(self, settings, score, say, on_step=None):
         self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
-        self.epochs, self.metrics, self.saved, self.before, self.steps = [], None, 0, 0, 0
+        self.epochs, self.metrics, self.saved, self.steps, self.started = [], None, 0, 0, 0.0
 
-    def begin(self, model, optimizer, schedule, order, steps):
-        self.parts, self.schedule, self.order, self.steps = (model, optimizer, schedule), schedule, order, steps
+    def begin(self, team, optimizer, schedule, order, steps):
+        self.team, self.optimizer, self.schedule, self.order, self.steps = team, optimizer, schedule, order, steps
         self.order_state, losses, folder = order.get_state(), [], self.settings.output
-        if self.settings.resume and checkpoints.numbers(folder):
-            state = checkpoints.load(folder, self.parts, self.same())
-            losses, self.epochs = state["losses"], state["epochs"]
-            order.set_state(torch.tensor(state["order"], dtype=torch.uint8))
-            self.saved = self.before = len(losses)
+        self.started = time.monotonic()
+        if team.tell(self.settings.resume and bool(checkpoints.numbers(folder))):
+            losses = self.go_on()
+            self.saved = len(losses)
             self.say("going on after batch %d of %d" % (len(losses), steps))
-        if folder:
+        if folder and team.leads:
             self.metrics = Metrics(folder, going_on=bool(losses))
         STOP["may_wait"] = bool(folder)
         return losses
+
+    def go_on(self):
+        """Everything as it was at the last checkpoint; returns the losses until then."""
+        model, optimizer, random, state = checkpoints.load(self.settings.output, self.same())
+        self.team.load(model, self.optimizer, optimizer)
+        self.schedule.load_state_dict(state["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
+            group["lr"] = rate
+        self.order.set_state(torch.tensor(state["order"], dtype=torch.uint8))
+        if str(self.team.rank) in random:
+            checkpoints.set_random_states(random[str(self.team.rank)])
+        self.epochs = state["epochs"]
+        self.started -= state["seconds"]
+        return state["losses"]
+
+    def seconds(self):
+        """How long was trained, turns before this one included."""
+        return time.monotonic() - self.started
 
     def same(self):
         return {name: getattr(self.settings, name) for name in self.SAME}
@@ -316,16 +338,18 @@ class Recorded(Run):
     def begin_epoch(self, order):
         self.order_state = order.get_state()
 
-    def end_step(self, losses):
+    def end_step(self, losses, stop):
         if self.on_step:
             self.on_step(len(losses), self.steps, losses[-1])
         if self.metrics:
             self.metrics.add(len(losses), loss=losses[-1], learning_rate=self.schedule.get_last_lr()[0])
-        if STOP["asked"] or len(losses) - self.saved >= (self.settings.save_every or float("inf")):
+        if stop or len(losses) - self.saved >= (self.settings.save_every or float("inf")):
             self.save(losses)
-        if STOP["asked"]:
+        if stop:
             self.say("saved after batch %d: go on with `--resume`" % len(losses))
-            self.metrics.close()
+            if self.metrics:
+                self.metrics.close()
+            self.team.leave()
             sys.exit(130)
 
     def end_epoch(self, number, losses):
@@ -335,38 +359,49 @@ class Recorded(Run):
         self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
         if self.metrics:
             self.metrics.add(len(losses), accuracy=overall)
-            self.order_state = self.order.get_state()  # the next epoch is drawn from here
-            self.save(losses)
+        self.order_state = self.order.get_state()  # the next epoch is drawn from here
+        self.save(losses)
 
     def save(self, losses):
-        """A checkpoint, if there is a folder and there is none of this step."""
-        if self.settings.output and len(losses) > self.saved:
-            state = {"same": self.same(), "losses": losses, "epochs": self.epochs}
-            state["order"] = self.order_state.tolist()
-            checkpoints.save(self.settings.output, len(losses), self.parts, state)
-            self.saved = len(losses)
+        """A checkpoint, if there is a folder and there is none of this step. All processes give what they have."""
+        if not self.settings.output or len(losses) <= self.saved:
+            return
+        model, optimizer = self.team.gather(), self.team.optimizer_state(self.optimizer)
+        random = self.team.collect(checkpoints.random_states())
+        if self.team.leads:
+            state = {"same": self.same(), "losses": losses, "epochs": self.epochs, "seconds": self.seconds()}
+            state.update(order=self.order_state.tolist(), schedule=self.schedule.state_dict())
+            checkpoints.save(self.settings.output, len(losses), (model.state_dict(), optimizer), random, state)
+        self.saved = len(losses)
 
 
 def fine_tune(settings, say=str, on_step=None):
-    """The whole job; returns what was measured, and the model and tokenizer with it."""
+    """The whole job; returns what was measured, and the model and tokenizer with it; None where another one leads."""
     device = pick_device(settings)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    say("device: %s, %d threads" % (name, torch.get_num_threads()))
+    team = make_team(settings, device, partial(precision, settings, device))
+    say = say if team.leads else str
+    say("device: %s, %d threads%s" % (name, torch.get_num_threads(), ", %d processes" % team.size * (team.size > 1)))
     rows, held_out, names = load_data(settings)
     model, tokenizer = load_model(settings, names)
     train_data, test_data = (tokenize(part, tokenizer, settings) for part in (rows, held_out))
     negated = held_out["negated"] if "negated" in held_out.column_names else []
-    model.to(device)
 
     def score(one, where="cpu"):
         return evaluate(one, test_data, where, negated=negated, tokenizer=tokenizer, batch=4 * settings.batch)
 
-    run = Recorded(settings, lambda: score(model, device), say, on_step)
-    started = time.monotonic()
-    losses = train(model, train_data, settings, device, tokenizer=tokenizer, run=run)
-    seconds = time.monotonic() - started
-    trained = settings.epochs * len(train_data) * (1 - run.before / len(losses))
+    def score_together():
+        whole = team.gather()
+        return team.tell(score(whole, device) if team.leads else None)
+
+    run = Recorded(settings, score_together, say, on_step)
+    losses = train(model, train_data, settings, device, tokenizer=tokenizer, run=run, team=team)
+    seconds = run.seconds()
     STOP["may_wait"] = False
+    model = team.gather()
+    team.leave()
+    if not team.leads:
+        return None
     measured = {
         "accuracy": run.epochs[-1]["accuracy"],
         "negated": run.epochs[-1]["negated"],
@@ -375,11 +410,12 @@ def fine_tune(settings, say=str, on_step=None):
         "epochs": run.epochs,
         "steps": len(losses),
         "seconds": round(seconds, 2),
-        "samples_per_second": round(trained / seconds, 1),
+        "samples_per_second": round(settings.epochs * len(train_data) / seconds, 1),
         "peak_memory_bytes": peak_memory(device),
         "tokens": settings.max_length,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": name,
+        "processes": team.size,
         "seed": settings.seed,
     }
     if settings.quantize:
@@ -414,28 +450,38 @@ def save(folder, measured, model, tokenizer):
         json.dump(measured, stream, indent=1)
 
 
+LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError", "communicator was aborted")
+
+
 def explain(error):
-    """An error as a line for a person, and what to change."""
+    """An error as a line for a person, and what to change; "" where it is one that only a developer can mend."""
     text = str(error)
     if "out of memory" in text or "can't allocate memory" in text:
         hint = "halve --batch, or shorten --max-length; on a GPU, see who else uses it: `nvidia-smi`"
         return "out of memory: %s" % text.split("\n", maxsplit=1)[0][:200], hint
-    return text, getattr(error, "hint", "")
+    if any(sign in text for sign in LOST):
+        hint = (
+            "see what it said; with --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
+        )
+        return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
+    return (text, getattr(error, "hint", "")) if isinstance(error, (JobError, OSError)) else ("", "")
 
 
 def main(settings):
-    known = (JobError, DataError, checkpoints.CheckpointError, OSError)
     try:
         if settings.output:
             os.makedirs(settings.output, exist_ok=True)
-        measured, model, tokenizer = fine_tune(settings, say=lambda text: print(text, flush=True))
+        done = fine_tune(settings, say=lambda text: print(text, flush=True))
+        if done is None:
+            return 0
+        measured, model, tokenizer = done
         if settings.output:
             save(settings.output, measured, model, tokenizer)
             draw(settings.output)
             write_page(settings.output, measured, vars(settings))
     except Exception as error:
         message, hint = explain(error)
-        if not isinstance(error, known) and not message.startswith("out of memory"):
+        if not message:
             raise
         print("error: %s" % message, file=sys.stderr)
         if hint:

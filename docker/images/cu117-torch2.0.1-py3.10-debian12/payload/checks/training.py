@@ -130,18 +130,19 @@ def first_apart(seen, expected):
 def reference_losses(model, data, settings):
     """AdamW (Loshchilov and Hutter, 2019; weight decay 0.01) with linear warm-up and decay, in plain arithmetic."""
     import torch
-    from torch.utils.data import DataLoader
 
     order = torch.Generator().manual_seed(settings.seed)
-    batches = DataLoader(data, batch_size=settings.batch, shuffle=True, generator=order)
-    steps = len(batches) * settings.epochs
+    size = settings.batch
+    steps = (len(data) + size - 1) // size * settings.epochs
     warmup = int(steps * settings.warmup)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     first, second = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
     losses = []
     model.train()
     for _ in range(settings.epochs):
-        for batch in batches:
+        rows = torch.randperm(len(data), generator=order).tolist()
+        for start in range(0, len(rows), size):
+            batch = data[rows[start : start + size]]
             step = len(losses)
             share = step / max(1, warmup) if step < warmup else (steps - step) / max(1, steps - warmup)
             rate = settings.learning_rate * share
