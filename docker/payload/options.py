@@ -77,6 +77,9 @@ def parse_settings(words=None):
     where.add_argument(
         "--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them"
     )
+    where.add_argument(
+        "--compile", action="store_true", help="compile the model (torch.compile): minutes at first, then faster steps"
+    )
     after = parser.add_argument_group("what to leave")
     after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
     after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), checkpoints.py,
-outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), compiling.py,
+checkpoints.py, outputs.py (metrics, picture, page), predict.py.
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
@@ -58,20 +58,14 @@ from transformers import (  # noqa: E402
 )
 
 import checkpoints  # noqa: E402
+from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
 from data import DataError, load_data, reason  # noqa: E402
+from errors import JobError  # noqa: E402
 from outputs import Metrics, draw, write_page  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
     disable_progress_bar()
-
-
-class JobError(Exception):
-    """The job cannot be done, and why, in a line; `hint` says what to change."""
-
-    def __init__(self, message, hint=""):
-        super().__init__(message)
-        self.hint = hint
 
 
 # --- tokenizer and data --------------------------------------------------------------------------------------------
@@ -134,7 +128,7 @@ def make_batches(data, settings, order, tokenizer=None):
     return DataLoader(
         data,
         batch_sampler=ByLength(lengths, settings.batch, order),
-        collate_fn=DataCollatorWithPadding(tokenizer),
+        collate_fn=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=padding_step(settings)),
         generator=order,
     )
 
@@ -213,6 +207,7 @@ def train(model, data, settings, device, *, tokenizer=None, run=None):
     losses = run.begin(model, optimizer, schedule, order, len(batches) * settings.epochs)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    run_model = compile_model(model, settings, device)
     for epoch in range(len(losses) // len(batches), settings.epochs):
         model.train()
         run.begin_epoch(order)
@@ -221,7 +216,7 @@ def train(model, data, settings, device, *, tokenizer=None, run=None):
             if number <= skip:  # it was trained on before the run was interrupted
                 continue
             with precision(settings, device):
-                loss = model(**{name: value.to(device) for name, value in batch.items()}).loss
+                loss = run_model(**{name: value.to(device) for name, value in batch.items()}).loss
             scaler.scale(loss / settings.accumulate).backward()
             losses.append(loss.item())
             if number % settings.accumulate == 0 or number == len(batches):
@@ -420,6 +415,8 @@ def explain(error):
     if "out of memory" in text or "can't allocate memory" in text:
         hint = "halve --batch, or shorten --max-length; on a GPU, see who else uses it: `nvidia-smi`"
         return "out of memory: %s" % text.split("\n", maxsplit=1)[0][:200], hint
+    if failed_to_compile(error):
+        return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
     return text, getattr(error, "hint", "")
 
 
@@ -435,7 +432,7 @@ def main(settings):
             write_page(settings.output, measured, vars(settings))
     except Exception as error:
         message, hint = explain(error)
-        if not isinstance(error, known) and not message.startswith("out of memory"):
+        if not isinstance(error, known) and not message.startswith(("out of memory", "torch.compile failed")):
             raise
         print("error: %s" % message, file=sys.stderr)
         if hint:
