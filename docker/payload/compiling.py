@@ -32,6 +32,8 @@ def compile_model(model, settings, device):
     if not hasattr(getattr(torch, "compiler", None), "is_compiling"):  # transformers asks; torch 2.0 has no such module
         torch.compiler = getattr(torch, "compiler", types.ModuleType("torch.compiler"))
         torch.compiler.is_compiling = importlib.import_module("torch._dynamo.external_utils").is_compiling
+    # The first loss would set it, and what was compiled for that step would be compiled again for the second.
+    getattr(model, "module", model).config.problem_type = "single_label_classification"
     return compiled
 
 
@@ -43,7 +45,7 @@ def refuse(settings, device):
         )
     if settings.gradient_checkpointing and is_2_0():
         message = "torch %s cannot compile a model with gradient checkpointing" % torch.__version__
-        raise JobError(message, "leave out one of --compile and --gradient-checkpointing; torch 2.1 can do both")
+        raise JobError(message, "leave out one of --compile and --gradient-checkpointing")
     # What torch calls: Inductor a C++ compiler for the code of a CPU, Triton a C compiler for that of a GPU.
     names = [os.environ.get("CXX", "g++")] if device == "cpu" else [os.environ.get("CC"), "gcc", "clang"]
     if not any(name and shutil.which(name) for name in names):

@@ -11,7 +11,7 @@ sys.path.insert(0, sys.argv[1])
 import options
 import train
 
-SMALL = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2".split()
+SMALL = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2 --learning-rate 1e-2".split()
 
 
 def run(words):
@@ -22,7 +22,8 @@ def run(words):
     losses = train.train(model, data, settings, "cpu", tokenizer=tokenizer)
     model.eval()
     with train.torch.no_grad():
-        logits = model(**{name: unseen[:][name] for name in ("input_ids", "attention_mask")}).logits
+        texts = [{name: row[name][None] for name in ("input_ids", "attention_mask")} for row in unseen]
+        logits = train.torch.cat([model(**text).logits for text in texts])
     return losses, logits, sorted(model.state_dict())
 
 
