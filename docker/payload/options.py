@@ -78,7 +78,7 @@ def parse_settings(words=None):
         "--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them"
     )
     where.add_argument(
-        "--compile", action="store_true", help="compile the model (torch.compile): minutes at first, then faster steps"
+        "--compile", action="store_true", help="train through torch.compile, which takes its time at first"
     )
     after = parser.add_argument_group("what to leave")
     after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
