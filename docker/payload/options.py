@@ -89,6 +89,9 @@ def parse_settings(words=None):
         "--micro-batches", type=count, default=4, help="parts of a batch in a pipeline [%(default)s, or one a stage]"
     )
     several.add_argument("--stages", type=count, help="devices to share the layers, where one process does [all, 2]")
+    where.add_argument(
+        "--compile", action="store_true", help="train through torch.compile, which takes its time at first"
+    )
     after = parser.add_argument_group("what to leave")
     after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
     after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")

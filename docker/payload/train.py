@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), parallel.py (several
-processes or devices), checkpoints.py, outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), compiling.py,
+parallel.py (several processes or devices), checkpoints.py, outputs.py (metrics, picture, page), predict.py.
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
@@ -60,6 +60,7 @@ from transformers import (  # noqa: E402
 )
 
 import checkpoints  # noqa: E402
+from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
 from data import load_data, reason  # noqa: E402
 from errors import JobError  # noqa: E402
 from outputs import Metrics, draw, write_page  # noqa: E402
@@ -196,7 +197,7 @@ def pick_device(settings):
 def train(model, data, settings, device, *, tokenizer=None, run=None, team=None):
     """AdamW with a linear schedule; returns the loss of every batch. `run` is told of steps and epochs."""
     team, run = team or Alone(settings, device, partial(precision, settings, device)), run or Run()
-    running = team.wrap(model)
+    running = compile_model(team.wrap(model), settings, device)
     if team.rank:  # each process drops out for itself
         torch.manual_seed(settings.seed + team.rank)
     order = torch.Generator().manual_seed(settings.seed)
@@ -234,7 +235,8 @@ def train(model, data, settings, device, *, tokenizer=None, run=None, team=None)
 
 def make_loader(data, settings, batches, tokenizer):
     """The rows of each batch as tensors, padded to the longest of them if they are not all padded already."""
-    collate = None if settings.padding == "max" else DataCollatorWithPadding(tokenizer)
+    pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=padding_step(settings))
+    collate = None if settings.padding == "max" else pad
     unseen = torch.Generator()  # a loader draws from one at its start, and must not draw from dropout's
     return DataLoader(data, batch_sampler=batches, collate_fn=collate, generator=unseen)
 
@@ -464,6 +466,8 @@ def explain(error):
             "see what it said; with --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
         )
         return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
+    if failed_to_compile(error):
+        return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
     return (text, getattr(error, "hint", "")) if isinstance(error, (JobError, OSError)) else ("", "")
 
 

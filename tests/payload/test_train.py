@@ -29,7 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, MagicMock())
     sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    own = ("train", "checkpoints", "outputs", "data", "parallel", "stages")
+    own = ("train", "checkpoints", "outputs", "data", "compiling", "parallel", "stages")
     for name in own:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import train
@@ -73,6 +73,75 @@ def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: li
         options.parse_settings(words)
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def compiling(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """compiling.py over a torch 2.0 that is a mock, where there is no compiler at all."""
+    torch: Any = sys.modules["torch"]
+    torch.__version__ = "2.0.1+cu117"
+    for name in ("torch._dynamo", "torch._dynamo.external_utils", "torch._inductor", "torch._inductor.config"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    return sys.modules["compiling"]
+
+
+def refusal(compiling: Any, words: list[str], device: str = "cpu") -> tuple[str, str]:
+    with pytest.raises(compiling.JobError) as raised:
+        compiling.compile_model(MagicMock(), options.parse_settings(["--compile", *words]), device)
+    return str(raised.value), raised.value.hint
+
+
+def test_a_model_is_not_compiled_unasked(compiling: Any) -> None:
+    model = MagicMock()
+    assert compiling.compile_model(model, options.parse_settings([]), "cpu") is model
+
+
+def test_a_torch_that_cannot_compile_says_so(compiling: Any) -> None:
+    torch: Any = sys.modules["torch"]
+    del torch.compile
+    torch.__version__ = "1.13.1"
+    assert refusal(compiling, []) == (
+        "torch 1.13.1 has no torch.compile",
+        "it came with torch 2.0: leave out --compile",
+    )
+
+
+def test_torch_2_0_cannot_compile_with_gradient_checkpointing(compiling: Any) -> None:
+    assert refusal(compiling, ["--gradient-checkpointing"]) == (
+        "torch 2.0.1+cu117 cannot compile a model with gradient checkpointing",
+        "leave out one of --compile and --gradient-checkpointing",
+    )
+
+
+@pytest.mark.parametrize(("device", "kind", "package"), [("cpu", "C++", "g++"), ("cuda", "C", "gcc")])
+def test_a_missing_compiler_is_named(compiling: Any, device: str, kind: str, package: str) -> None:
+    assert refusal(compiling, [], device) == (
+        f"--compile needs a {kind} compiler, and there is none in here",
+        f"leave out --compile, or install {package}",
+    )
+
+
+def test_a_python_that_torch_cannot_compile_for_is_named(compiling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch: Any = sys.modules["torch"]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    torch.compile.side_effect = RuntimeError("Python 3.11+ not yet supported for torch.compile")
+    assert refusal(compiling, []) == (
+        "torch 2.0.1+cu117 cannot compile here: Python 3.11+ not yet supported for torch.compile",
+        "leave out --compile",
+    )
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "longest", "step"),
+    [("2.0.1", 24, 6), ("2.0.1", 512, 128), ("2.0.1", 77, 77), ("2.0.1", 510, 170), ("2.7.1", 24, None)],
+)
+def test_torch_2_0_is_given_few_lengths(compiling: Any, torch_version: str, longest: int, step: int | None) -> None:
+    sys.modules["torch"].__version__ = torch_version  # type: ignore[attr-defined]
+    words = ["--compile", "--padding", "longest", "--max-length", str(longest)]
+    assert compiling.padding_step(options.parse_settings(words)) == step
 
 
 @pytest.mark.parametrize(
