@@ -68,12 +68,7 @@ def load(folder, parts, same):
     try:
         with open(os.path.join(last, "state.json"), encoding="utf-8") as stream:
             state = json.load(stream)
-        for name, value in same.items():
-            if state["same"].get(name) != value:
-                raise CheckpointError(
-                    "%s was made with --%s %s, this run has %s"
-                    % (last, name.replace("_", "-"), state["same"].get(name), value)
-                )
+        check_same(last, state["same"], same)
         model.load_state_dict(load_file(os.path.join(last, "model.safetensors")))
         optimizer.load_state_dict(
             join_optimizer(load_file(os.path.join(last, "optimizer.safetensors")), state["optimizer"])
@@ -83,6 +78,15 @@ def load(folder, parts, same):
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0])) from error
     return state
+
+
+def check_same(path, before, same):
+    """What is at `path` was made with the settings `before`: raises where this run's differ."""
+    for name, value in same.items():
+        if before.get(name) != value:
+            raise CheckpointError(
+                "%s was made with --%s %s, this run has %s" % (path, name.replace("_", "-"), before.get(name), value)
+            )
 
 
 def split_optimizer(state):

@@ -65,6 +65,16 @@ def parse_settings(words=None):
         "[max for the bundled model, else longest]",
     )
     how.add_argument("--seed", type=int, default=0, help="of weights, order and dropout [%(default)s]")
+    before = parser.add_argument_group("what to do before, on texts without their labels")
+    before.add_argument(
+        "--pretrain",
+        type=count,
+        metavar="EPOCHS",
+        help="first learn to guess masked words and whether one sentence follows another",
+    )
+    before.add_argument(
+        "--pretrain-rows", type=count, metavar="ROWS", help="texts for that [4000 bundled ones, else all of --data]"
+    )
     small = parser.add_argument_group("the bundled model")
     small.add_argument("--layers", type=count, default=2, help="of the encoder [%(default)s]")
     small.add_argument("--hidden", type=count, default=128, help="size of the encoder's states [%(default)s]")
@@ -93,6 +103,8 @@ def parse_settings(words=None):
         settings.rows, settings.held_out = settings.rows or 2000, settings.held_out or 500
         if settings.rows + settings.held_out > most():
             parser.error("--rows and --held-out: there are %d reviews in all" % most())
+        if settings.pretrain:
+            settings.pretrain_rows = settings.pretrain_rows or 4000
     return settings
 
 
@@ -102,6 +114,8 @@ def find_problem(settings):
         return "--hidden %d cannot be shared by --heads %d" % (settings.hidden, settings.heads)
     if settings.resume and not settings.output:
         return "--resume needs --output, where the checkpoints are"
+    if settings.pretrain_rows and not settings.pretrain:
+        return "--pretrain-rows needs --pretrain EPOCHS"
     if settings.model == BUNDLED and settings.data != BUNDLED:
         return "--data needs --model: the bundled model knows the words of the bundled reviews only"
     if settings.data == BUNDLED and (settings.test_data or settings.text_column or settings.label_column):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), checkpoints.py,
-outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), pretrain.py,
+checkpoints.py, outputs.py (metrics, picture, page), predict.py.
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
@@ -60,6 +60,7 @@ from transformers import (  # noqa: E402
 import checkpoints  # noqa: E402
 from data import DataError, load_data, reason  # noqa: E402
 from outputs import Metrics, draw, write_page  # noqa: E402
+from pretrain import pretrain  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
@@ -291,6 +292,7 @@ class Recorded(Run):
     """Evaluates after each epoch, says how it went, and with a folder keeps metrics and checkpoints there."""
 
     SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding".split())
+    SAME += ("pretrain", "pretrain_rows")
 
     def __init__(self, settings, score, say, on_step=None):
         self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
@@ -333,8 +335,12 @@ class Recorded(Run):
         self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
         rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
         self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
+        self.keep_epoch(losses, accuracy=overall)
+
+    def keep_epoch(self, losses, **scores):
+        """With a folder: the epoch's scores, and a checkpoint."""
         if self.metrics:
-            self.metrics.add(len(losses), accuracy=overall)
+            self.metrics.add(len(losses), **scores)
             self.order_state = self.order.get_state()  # the next epoch is drawn from here
             self.save(losses)
 
@@ -347,6 +353,17 @@ class Recorded(Run):
             self.saved = len(losses)
 
 
+class RecordedPretraining(Recorded):
+    """The same for the pre-training, whose score is what share of the words and of the pairs were guessed right."""
+
+    def end_epoch(self, number, losses):
+        scores = self.score()
+        self.epochs.append(dict(scores, epoch=number))
+        text = ", ".join("%.3f of the %s" % (share, name.replace("_", " ")) for name, share in scores.items())
+        self.say("pre-training, epoch %d: guessed %s" % (number, text))
+        self.keep_epoch(losses, **scores)
+
+
 def fine_tune(settings, say=str, on_step=None):
     """The whole job; returns what was measured, and the model and tokenizer with it."""
     device = pick_device(settings)
@@ -356,6 +373,8 @@ def fine_tune(settings, say=str, on_step=None):
     model, tokenizer = load_model(settings, names)
     train_data, test_data = (tokenize(part, tokenizer, settings) for part in (rows, held_out))
     negated = held_out["negated"] if "negated" in held_out.column_names else []
+    tools = {"device": device, "say": say, "train": train, "recorded": RecordedPretraining}
+    before = pretrain(model, tokenizer, (rows, held_out), settings, **tools)
     model.to(device)
 
     def score(one, where="cpu"):
@@ -382,6 +401,8 @@ def fine_tune(settings, say=str, on_step=None):
         "device": name,
         "seed": settings.seed,
     }
+    if before:
+        measured["pretraining"] = before
     if settings.quantize:
         measured["quantized"] = quantize(model, score)
         say("quantized: %(share).2f of the size, accuracy %(accuracy).3f" % measured["quantized"])
