@@ -114,10 +114,17 @@ def find_problem(settings):
         return "--hidden %d cannot be shared by --heads %d" % (settings.hidden, settings.heads)
     if settings.resume and not settings.output:
         return "--resume needs --output, where the checkpoints are"
-    if settings.pretrain_rows and not settings.pretrain:
-        return "--pretrain-rows needs --pretrain EPOCHS"
     if settings.model == BUNDLED and settings.data != BUNDLED:
         return "--data needs --model: the bundled model knows the words of the bundled reviews only"
     if settings.data == BUNDLED and (settings.test_data or settings.text_column or settings.label_column):
         return "--test-data, --text-column and --label-column are for data of your own: give --data"
+    return find_pretraining_problem(settings)
+
+
+def find_pretraining_problem(settings):
+    """The same for --pretrain and what belongs to it."""
+    if settings.pretrain_rows and not settings.pretrain:
+        return "--pretrain-rows needs --pretrain EPOCHS"
+    if settings.pretrain and settings.max_length is not None and settings.max_length < 8:
+        return "--pretrain needs --max-length 8 or more: two halves of a text, and three tokens around them"
     return None

@@ -70,13 +70,13 @@ def make_examples(texts, source):
 
 
 def encode(first, second, tokenizer, most):
-    """[CLS] first [SEP] second [SEP] in at most so many tokens: of a long text, those around the cut."""
+    """[CLS] first [SEP] second [SEP] in at most so many tokens: of a long pair, those around the cut."""
     first, second = (
         tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         for text in (first, second)
     )
     room = most - 2 - bool(second)
-    first = first[-max(room // 2, room - len(second)) :]
+    first = first[-max(room // 2, room - len(second)) :] if second else first[:room]
     second = second[: room - len(first)]
     ids = [tokenizer.cls_token_id, *first, tokenizer.sep_token_id]
     kinds = [0] * len(ids)
@@ -165,29 +165,29 @@ def score(model, data, device, tokenizer, batch):
 
 
 def pretrain(classifier, tokenizer, parts, settings, *, device, say, train, recorded):
-    """Pre-train the classifier's encoder, or take what OUTPUT/pretrained has of it; returns what was measured.
+    """Pre-train the classifier's encoder, or take what OUTPUT/pretrained has of it; {"pretraining": figures}.
 
     `parts`: the rows to train on, and those held out. `train` and `recorded` are train.py's loop and what keeps its
     checkpoints: that file is a program, and is not imported.
     """
     if not settings.pretrain:
-        return None
+        return {}
     own = copy.copy(settings)
     own.epochs, own.output = settings.pretrain, settings.output and os.path.join(settings.output, "pretrained")
     if own.output and not own.resume:
         shutil.rmtree(own.output, ignore_errors=True)  # of an earlier run
-    model = make_model(classifier, tokenizer, own).to(device)
-    texts, others = load_texts(own, *parts)
-    data, held_out = (tokenize(some, tokenizer, own) for some in (texts, others))
-    run = recorded(own, lambda: score(model, held_out, device, tokenizer, 4 * own.batch), say)
-    measured = finished(own.output, run.same())
+    if own.output:
+        os.makedirs(own.output, exist_ok=True)
+    measured = finished(own.output, {name: getattr(own, name) for name in recorded.SAME})
     if measured:
         say("the pre-training is done: %s" % own.output)
         encoder = BertModel.from_pretrained(own.output)
     else:
+        model = make_model(classifier, tokenizer, own).to(device)
+        texts, others = load_texts(own, *parts)
         say(announcement(texts))
-        if own.output:
-            os.makedirs(own.output, exist_ok=True)
+        data, held_out = (tokenize(some, tokenizer, own) for some in (texts, others))
+        run = recorded(own, lambda: score(model, held_out, device, tokenizer, 4 * own.batch), say)
         started = time.monotonic()
         losses = train(model, data, own, device, tokenizer=tokenizer, run=run)
         measured = dict(run.epochs[-1], loss=sum(losses[-10:]) / len(losses[-10:]), steps=len(losses), texts=len(texts))
@@ -197,7 +197,7 @@ def pretrain(classifier, tokenizer, parts, settings, *, device, say, train, reco
             finish(own.output, encoder, tokenizer, {"same": run.same(), "measured": measured})
     classifier.bert.load_state_dict(encoder.state_dict())
     torch.manual_seed(settings.seed)  # the fine-tune draws the same whether the pre-training was done now or before
-    return measured
+    return {"pretraining": measured}
 
 
 def announcement(texts):

@@ -400,9 +400,8 @@ def fine_tune(settings, say=str, on_step=None):
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": name,
         "seed": settings.seed,
+        **before,
     }
-    if before:
-        measured["pretraining"] = before
     if settings.quantize:
         measured["quantized"] = quantize(model, score)
         say("quantized: %(share).2f of the size, accuracy %(accuracy).3f" % measured["quantized"])

@@ -63,6 +63,7 @@ def test_the_guide_s_numbers_for_the_guide_s_job() -> None:
         (["--resume"], "--resume needs --output"),
         (["--data", "my.csv"], "--data needs --model"),
         (["--pretrain-rows", "5"], "--pretrain-rows needs --pretrain EPOCHS"),
+        (["--pretrain", "1", "--max-length", "7"], "--pretrain needs --max-length 8 or more"),
         (["--text-column", "x"], "are for data of your own"),
     ],
 )
