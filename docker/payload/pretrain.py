@@ -191,7 +191,8 @@ def pretrain(classifier, tokenizer, parts, settings, *, device, say, train, reco
         started = time.monotonic()
         losses = train(model, data, own, device, tokenizer=tokenizer, run=run)
         measured = dict(run.epochs[-1], loss=sum(losses[-10:]) / len(losses[-10:]), steps=len(losses), texts=len(texts))
-        measured.update(losses=losses, seconds=round(time.monotonic() - started, 2))
+        measured["losses"] = [round(loss, 5) for loss in losses]
+        measured["seconds"] = round(time.monotonic() - started, 2)
         encoder = model.bert
         if own.output:
             finish(own.output, encoder, tokenizer, {"same": run.same(), "measured": measured})

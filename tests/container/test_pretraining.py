@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from .engine import Image, docker
 from .test_runs import runs, wait_for  # noqa: F401 - `runs` is a fixture
@@ -16,7 +17,7 @@ SHORT = ("--pretrain", "2", "--pretrain-rows", "320", "--rows", "64", "--epochs"
 SHORT += ("--save-every", "5", "--padding", "longest")
 
 
-def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, object]]:
+def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, Any]]:
     """What `train` said, and its metrics, which are left in `folder`."""
     where = ["--volume", f"{folder.parent}:/runs", image.id]
     done = docker(*RUN, *where, "train", *words, "--output", f"/runs/{folder.name}")
@@ -36,8 +37,8 @@ def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Imag
     said, cut = train(image, runs / "cut", *SHORT, "--resume")
     assert "going on after batch" in said
     assert cut["losses"] == whole["losses"]
-    assert cut["pretraining"]["losses"] == whole["pretraining"]["losses"]  # type: ignore[index]
-    assert len(whole["pretraining"]["losses"]) == 20  # type: ignore[index]
+    assert cut["pretraining"]["losses"] == whole["pretraining"]["losses"]
+    assert len(whole["pretraining"]["losses"]) == 20
 
     left = {path.name for path in (runs / "cut" / "pretrained").iterdir()}
     assert {"model.safetensors", "config.json", "pretraining.json", "metrics.jsonl"} <= left
@@ -53,4 +54,4 @@ def test_pre_training_gains_where_labels_are_few(image: Image, runs: Path) -> No
     _, without = train(image, runs / "without", *few)
     said, after = train(image, runs / "after", *few, "--pretrain", "8")
     assert "pre-training on 4000 texts, 4000 of them in two halves" in said
-    assert after["accuracy"] > without["accuracy"] + GAIN  # type: ignore[operator]
+    assert after["accuracy"] > without["accuracy"] + GAIN
