@@ -11,7 +11,7 @@ from .test_runs import runs, wait_for  # noqa: F401 - `runs` is a fixture
 
 # One thread: as fast for so small a model, and on a busy machine many times faster than two.
 RUN = ("run", "--rm", "--network", "none", "--env", "OMP_NUM_THREADS=1")
-GAIN = 0.1
+GAIN = 0.05  # less than the least measured, 0.082: docs/decisions/0012-pretraining.md
 
 SHORT = ("--pretrain", "2", "--pretrain-rows", "320", "--rows", "64", "--epochs", "2", "--held-out", "50")
 SHORT += ("--save-every", "5", "--padding", "longest")
@@ -49,7 +49,6 @@ def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Imag
 
 
 def test_pre_training_gains_where_labels_are_few(image: Image, runs: Path) -> None:  # noqa: F811
-    """Measured over five seeds: docs/decisions/0012-pretraining.md."""
     few = ("--rows", "100", "--epochs", "12", "--batch", "16", "--padding", "longest")
     _, without = train(image, runs / "without", *few)
     said, after = train(image, runs / "after", *few, "--pretrain", "8")
