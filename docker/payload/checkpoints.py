@@ -87,16 +87,19 @@ def load(folder, same):
         model, optimizer, random = (
             load_file(os.path.join(last, name + ".safetensors")) for name in ("model", "optimizer", "random")
         )
-        for name, value in same.items():
-            if state["same"].get(name) != value:
-                raise CheckpointError(
-                    "%s was made with --%s %s, this run has %s"
-                    % (last, name.replace("_", "-"), state["same"].get(name), value),
-                    "give another --output, or leave --resume out",
-                )
+        check_same(last, state["same"], same)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0])) from error
     return model, nested(optimizer), nested(random), state
+
+
+def check_same(path, before, same):
+    """What is at `path` was made with the settings `before`: raises where this run's differ."""
+    for name, value in same.items():
+        if before.get(name) != value:
+            message = "%s was made with --%s %s, this run has %s"
+            hint = "give another --output, or leave --resume out"
+            raise CheckpointError(message % (path, name.replace("_", "-"), before.get(name), value), hint)
 
 
 def random_states():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), compiling.py,
-parallel.py (several processes or devices), checkpoints.py, outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), pretrain.py,
+parallel.py (several processes or devices), compiling.py, record.py (scores, checkpoints), outputs.py (picture, page).
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
@@ -16,25 +16,12 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import warnings
 from contextlib import nullcontext
 from functools import partial
 
+from interrupts import STOP, interrupted
 from options import BUNDLED, parse_settings
-
-STOP = {"asked": False, "may_wait": False}
-
-
-def interrupted(number, frame):
-    """Ctrl-C and `docker stop`: a run that can save its work does so at its next step, any other ends here."""
-    if STOP["may_wait"] and not STOP["asked"]:
-        STOP["asked"] = True
-        os.write(2, b"interrupted: saving; once more ends it at once\n")
-        return
-    os.write(2, b"interrupted\n")
-    os._exit(130)  # no exception: one that is raised in a destructor is lost, and the job would go on
-
 
 if __name__ == "__main__":  # before the imports below, which take seconds: as process 1 it would not even hear SIGTERM
     signal.signal(signal.SIGINT, interrupted)
@@ -59,12 +46,13 @@ from transformers import (  # noqa: E402
     get_linear_schedule_with_warmup,
 )
 
-import checkpoints  # noqa: E402
 from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
 from data import load_data, reason  # noqa: E402
 from errors import JobError  # noqa: E402
-from outputs import Metrics, draw, write_page  # noqa: E402
+from outputs import draw, write_page  # noqa: E402
 from parallel import Alone, make_team  # noqa: E402
+from pretrain import pretrain  # noqa: E402
+from record import Recorded, Run  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
@@ -255,23 +243,6 @@ def make_scaler(settings):
     return scaler(enabled=settings.precision == "fp16")
 
 
-class Run:
-    """What is done beside the training: nothing. `Recorded` writes down what happens and keeps checkpoints."""
-
-    def begin(self, team, optimizer, schedule, order, steps):
-        """Called before the first step; returns the losses so far, which are some where a run goes on."""
-        return []
-
-    def begin_epoch(self, order):
-        """Called before the batches of an epoch are drawn from `order`."""
-
-    def end_step(self, losses, stop):
-        """Called after each step; `stop`: somebody wants to end the run."""
-
-    def end_epoch(self, number, losses):
-        """Called after each epoch, whose numbers start at 1."""
-
-
 @torch.no_grad()
 def evaluate(model, data, device, *, negated=(), tokenizer=None, batch=256):
     """Accuracy on all of `data`, and on those of its rows that `negated` marks."""
@@ -294,89 +265,6 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Recorded(Run):
-    """Evaluates after each epoch, says how it went, and with a folder keeps metrics and checkpoints there."""
-
-    SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding dropout".split())
-
-    def __init__(self, settings, score, say, on_step=None):
-        self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
-        self.epochs, self.metrics, self.saved, self.steps, self.started = [], None, 0, 0, 0.0
-
-    def begin(self, team, optimizer, schedule, order, steps):
-        self.team, self.optimizer, self.schedule, self.order, self.steps = team, optimizer, schedule, order, steps
-        self.order_state, losses, folder = order.get_state(), [], self.settings.output
-        self.started = time.monotonic()
-        if team.tell(self.settings.resume and bool(checkpoints.numbers(folder))):
-            losses = self.go_on()
-            self.saved = len(losses)
-            self.say("going on after batch %d of %d" % (len(losses), steps))
-        if folder and team.leads:
-            self.metrics = Metrics(folder, going_on=bool(losses))
-        STOP["may_wait"] = bool(folder)
-        return losses
-
-    def go_on(self):
-        """Everything as it was at the last checkpoint; returns the losses until then."""
-        model, optimizer, random, state = checkpoints.load(self.settings.output, self.same())
-        self.team.load(model, self.optimizer, optimizer)
-        self.schedule.load_state_dict(state["schedule"])
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
-            group["lr"] = rate
-        self.order.set_state(torch.tensor(state["order"], dtype=torch.uint8))
-        if str(self.team.rank) in random:
-            checkpoints.set_random_states(random[str(self.team.rank)])
-        self.epochs = state["epochs"]
-        self.started -= state["seconds"]
-        return state["losses"]
-
-    def seconds(self):
-        """How long was trained, turns before this one included."""
-        return time.monotonic() - self.started
-
-    def same(self):
-        return {name: getattr(self.settings, name) for name in self.SAME}
-
-    def begin_epoch(self, order):
-        self.order_state = order.get_state()
-
-    def end_step(self, losses, stop):
-        if self.on_step:
-            self.on_step(len(losses), self.steps, losses[-1])
-        if self.metrics:
-            self.metrics.add(len(losses), loss=losses[-1], learning_rate=self.schedule.get_last_lr()[0])
-        if stop or len(losses) - self.saved >= (self.settings.save_every or float("inf")):
-            self.save(losses)
-        if stop:
-            self.say("saved after batch %d: go on with `--resume`" % len(losses))
-            if self.metrics:
-                self.metrics.close()
-            self.team.leave()
-            sys.exit(130)
-
-    def end_epoch(self, number, losses):
-        overall, on_negated = self.score()
-        self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
-        rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
-        self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
-        if self.metrics:
-            self.metrics.add(len(losses), accuracy=overall)
-        self.order_state = self.order.get_state()  # the next epoch is drawn from here
-        self.save(losses)
-
-    def save(self, losses):
-        """A checkpoint, if there is a folder and there is none of this step. All processes give what they have."""
-        if not self.settings.output or len(losses) <= self.saved:
-            return
-        model, optimizer = self.team.gather(), self.team.optimizer_state(self.optimizer)
-        random = self.team.collect(checkpoints.random_states())
-        if self.team.leads:
-            state = {"same": self.same(), "losses": losses, "epochs": self.epochs, "seconds": self.seconds()}
-            state.update(order=self.order_state.tolist(), schedule=self.schedule.state_dict())
-            checkpoints.save(self.settings.output, len(losses), (model.state_dict(), optimizer), random, state)
-        self.saved = len(losses)
-
-
 def fine_tune(settings, say=str, on_step=None):
     """The whole job; returns what was measured, and the model and tokenizer with it; None where another one leads."""
     device = pick_device(settings)
@@ -388,6 +276,7 @@ def fine_tune(settings, say=str, on_step=None):
     model, tokenizer = load_model(settings, names)
     train_data, test_data = (tokenize(part, tokenizer, settings) for part in (rows, held_out))
     negated = held_out["negated"] if "negated" in held_out.column_names else []
+    before = pretrain(model, tokenizer, (rows, held_out), settings, team=team, say=say, train=train)
 
     def score(one, where="cpu"):
         return evaluate(one, test_data, where, negated=negated, tokenizer=tokenizer, batch=4 * settings.batch)
@@ -419,6 +308,7 @@ def fine_tune(settings, say=str, on_step=None):
         "device": name,
         "processes": team.size,
         "seed": settings.seed,
+        **before,
     }
     if settings.quantize:
         measured["quantized"] = quantize(model, score)

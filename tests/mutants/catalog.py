@@ -444,7 +444,7 @@ MUTANTS = (
         "a schedule that begins again",
         "training.resume",
         "another run",
-        edit(f"{PAYLOAD}/train.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
+        edit(f"{PAYLOAD}/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
     ),
     Mutant(
         "dropout that begins again",
@@ -600,7 +600,7 @@ MUTANTS = (
         "a job that calls an interrupt a success",
         "contract.signals",
         "exit code 0, not 130",
-        edit(f"{PAYLOAD}/train.py", "os._exit(130)", "os._exit(0)"),
+        edit(f"{PAYLOAD}/interrupts.py", "os._exit(130)", "os._exit(0)"),
         by_host=True,
     ),
     Mutant(

@@ -29,7 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, MagicMock())
     sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    own = ("train", "checkpoints", "outputs", "data", "compiling", "parallel", "stages")
+    own = ("train", "checkpoints", "outputs", "data", "compiling", "parallel", "stages", "pretrain", "record")
     for name in own:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import train
@@ -65,6 +65,8 @@ def test_the_guide_s_numbers_for_the_guide_s_job() -> None:
         (["--heads", "3"], "--hidden 128 cannot be shared by --heads 3"),
         (["--resume"], "--resume needs --output"),
         (["--data", "my.csv"], "--data needs --model"),
+        (["--pretrain-rows", "5"], "--pretrain-rows needs --pretrain EPOCHS"),
+        (["--pretrain", "1", "--max-length", "7"], "--pretrain needs --max-length 8 or more"),
         (["--text-column", "x"], "are for data of your own"),
     ],
 )
