@@ -26,7 +26,10 @@ _TITLES = {
 # imports, which the build finds out by importing it.
 _WARM = {
     Layer.LIBRARIES: ("torch", "torchvision", "numpy", "pandas", "pyarrow"),
-    Layer.STACK: ("transformers.models.bert.modeling_bert", "datasets", "accelerate"),
+    Layer.STACK: (
+        *("transformers.models.bert.modeling_bert", "datasets", "accelerate"),
+        *("torchmetrics", "torch.utils.tensorboard", "matplotlib.pyplot"),
+    ),
 }
 _DOCKERIGNORE = "# Only what the Dockerfile names goes to the builder.\n*\n{}"
 _INERT = re.compile(r"[^\x00-\x1f\"$\\\x7f]*")

@@ -7,22 +7,31 @@ import shutil
 import tempfile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 KEEP = 2
+_WORK = ".checkpoint-"
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 class CheckpointError(Exception):
-    """The checkpoint cannot be read, or is of another run."""
+    """The checkpoint cannot be read, or is of another run; `hint` says what to do."""
+
+    def __init__(self, message, hint=""):
+        super().__init__(message)
+        self.hint = hint
 
 
 def save(folder, step, parts, state):
     """(model, optimizer, schedule) and state as DIR/checkpoint-STEP; the older ones go, but for the last two."""
     model, optimizer, schedule = parts
     os.makedirs(folder, exist_ok=True)
+    for name in os.listdir(folder):
+        if name.startswith(_WORK):  # of a run that was killed while it saved
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     target = os.path.join(folder, "checkpoint-%d" % step)
-    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
         fresh = os.path.join(work, "new")
         os.mkdir(fresh)
         # Tied weights are stored once each: `contiguous().clone()` parts what shares memory.
@@ -80,8 +89,9 @@ def load(folder, parts, same):
         )
         schedule.load_state_dict(state["schedule"])
         set_random_states(load_file(os.path.join(last, "random.safetensors")))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0])) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        hint = "remove it (`rm -r %s`): `--resume` then takes the one before it, or begins anew" % last
+        raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0]), hint) from error
     return state
 
 

@@ -48,8 +48,10 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFL
 import torch  # noqa: E402
 from datasets import disable_progress_bar  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
+from torchmetrics.functional.classification import multiclass_accuracy  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from transformers import (  # noqa: E402
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
@@ -58,7 +60,7 @@ from transformers import (  # noqa: E402
 )
 
 import checkpoints  # noqa: E402
-from data import DataError, load_data, reason  # noqa: E402
+from data import DataError, hint_for, is_path, load_data, reason  # noqa: E402
 from outputs import Metrics, draw, write_page  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
@@ -166,23 +168,47 @@ def load_model(settings, names):
         tokenizer = make_tokenizer()
         return make_model(settings, len(tokenizer)), tokenizer
     torch.manual_seed(settings.seed)
+    check_model(settings)
     try:
         tokenizer = BertTokenizer.from_pretrained(settings.model)
-        model = BertForSequenceClassification.from_pretrained(
+        model, told = BertForSequenceClassification.from_pretrained(
             settings.model,
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},
+            ignore_mismatched_sizes=True,  # the classifier of another job, with other labels
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # OSError, safetensors' own, whatever a broken file leads to
         raise JobError(
-            "the model %s cannot be had: %s" % (settings.model, reason(error)),
-            "a hub or a mirror (HF_ENDPOINT) must be reachable, or give a folder that holds the model",
+            "the model %s cannot be had: %s" % (settings.model, reason(error)), hint_for(settings.model, error)
         ) from error
-    most = model.config.max_position_embeddings
-    if settings.max_length > most:
-        raise JobError("--max-length %d is more than the %d that this model takes" % (settings.max_length, most))
+    wrong = [one[0] for one in told["mismatched_keys"] if not one[0].startswith("classifier.")]
+    if wrong:
+        raise JobError("the model %s does not fit its config.json: %s has another size" % (settings.model, wrong[0]))
     return model, tokenizer
+
+
+def check_model(settings):
+    """Raises `JobError` for what is no BERT; config.json is asked for alone, as a hub's silence is plain here."""
+    name = settings.model
+    if is_path(name) and not os.path.isdir(name):
+        raise JobError("there is no folder %s" % name, "in a container there is what was mounted, no more")
+    for files in (("config.json",), ("vocab.txt", "tokenizer.json")):
+        if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in files):
+            raise JobError("the folder %s is no model with its tokenizer: it has no %s" % (name, files[0]))
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).split("\n", maxsplit=1)[0]  # plain words; beneath them is a network library's stack
+        raise JobError("the model %s cannot be had: %s" % (name, first), hint_for(name, error)) from error
+    if config.model_type != "bert":
+        raise JobError("%s is a model of type %s; this job trains BERT" % (name, config.model_type))
+    if settings.max_length > config.max_position_embeddings:
+        raise JobError(
+            "--max-length %d is more than the %d that this model takes"
+            % (settings.max_length, config.max_position_embeddings)
+        )
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -269,15 +295,22 @@ class Run:
 def evaluate(model, data, device, *, negated=(), tokenizer=None, batch=256):
     """Accuracy on all of `data`, and on those of its rows that `negated` marks."""
     model.eval()
-    right = []
+    answers, labels = [], []
     for rows in DataLoader(
         data, batch_size=batch, collate_fn=DataCollatorWithPadding(tokenizer) if tokenizer else None
     ):
-        labels = rows.pop("labels")
+        labels.append(rows.pop("labels"))
         logits = model(**{name: value.to(device) for name, value in rows.items()}).logits
-        right += (logits.argmax(-1).cpu() == labels).tolist()
-    chosen = [good for good, turned in zip(right, negated) if turned]
-    return sum(right) / len(right), sum(chosen) / max(1, len(chosen))
+        answers.append(logits.argmax(-1).cpu())
+    answers, labels = torch.cat(answers), torch.cat(labels)
+    turned = torch.tensor([bool(one) for one in negated], dtype=torch.bool)
+
+    def accuracy(answers, labels):  # micro: right ones among all, the classes not weighed
+        if not len(labels):
+            return 0.0
+        return round(multiclass_accuracy(answers, labels, model.config.num_labels, average="micro").item(), 6)
+
+    return accuracy(answers, labels), accuracy(answers[turned], labels[turned]) if len(turned) else 0.0
 
 
 def peak_memory(device):
@@ -420,6 +453,8 @@ def explain(error):
     if "out of memory" in text or "can't allocate memory" in text:
         hint = "halve --batch, or shorten --max-length; on a GPU, see who else uses it: `nvidia-smi`"
         return "out of memory: %s" % text.split("\n", maxsplit=1)[0][:200], hint
+    if "No space left on device" in text:  # OSError's words, and in safetensors' own error
+        return "the disk is full", "make room, then go on from the last checkpoint with `--resume`"
     return text, getattr(error, "hint", "")
 
 
@@ -435,7 +470,7 @@ def main(settings):
             write_page(settings.output, measured, vars(settings))
     except Exception as error:
         message, hint = explain(error)
-        if not isinstance(error, known) and not message.startswith("out of memory"):
+        if not isinstance(error, known) and not message.startswith(("out of memory", "the disk is full")):
             raise
         print("error: %s" % message, file=sys.stderr)
         if hint:
