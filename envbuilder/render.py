@@ -171,7 +171,7 @@ def write(context: Context, folder: Path) -> None:
             (Path(name) / "new").rename(folder)
     except OSError as error:
         raise EnvbuilderError(
-            f"cannot write {folder}: {error.strerror}", hint="choose another `--output DIR`"
+            f"cannot write {folder}: {error.strerror}", hint="is there space, and may you write there?"
         ) from error
 
 
