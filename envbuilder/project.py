@@ -74,21 +74,28 @@ def differences(files: Files, folder: Path) -> list[str]:
 
 def in_the_way(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
     """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets."""
-    return targets.strangers(Context(files={**more, **files.others.files}), folder)
+    context = render.differences(files.context, folder / files.place)
+    mine = [f"{files.place}/{line.split(': ', 1)[1]}" for line in context if line.startswith("not ours: ")]
+    return mine + targets.strangers(Context(files={**more, **files.others.files}), folder)
 
 
-def write(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
-    """Write what differs; returns what was written, relative to the repository."""
-    written = []
-    if list(render.differences(files.context, folder / files.place)):
+def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """Write what differs; returns what was written, relative to the repository, and `wrote` or `replaced` for each."""
+    done = {}
+    found = list(render.differences(files.context, folder / files.place))
+    if found:
+        done[f"{files.place}/ ({len(files.context.files)} files)"] = _verb(folder / files.place)
         render.write(files.context, folder / files.place)
-        written.append(f"{files.place}/ ({len(files.context.files)} files)")
     for name, text in {**more, **files.others.files}.items():
         path = folder / name
         if not path.exists() or path.read_bytes() != text.encode():
+            done[name] = _verb(path)
             write_file(path, text, executable=name in files.others.executable)
-            written.append(name)
-    return written
+    return done
+
+
+def _verb(path: Path) -> str:
+    return "replaced" if path.exists() else "wrote"
 
 
 def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str]) -> str:

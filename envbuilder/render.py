@@ -26,7 +26,10 @@ _TITLES = {
 # imports, which the build finds out by importing it.
 _WARM = {
     Layer.LIBRARIES: ("torch", "torchvision", "numpy", "pandas", "pyarrow"),
-    Layer.STACK: ("transformers.models.bert.modeling_bert", "datasets", "accelerate"),
+    Layer.STACK: (
+        *("transformers.models.bert.modeling_bert", "datasets", "accelerate"),
+        *("torchmetrics", "torch.utils.tensorboard", "matplotlib.pyplot"),
+    ),
 }
 _DOCKERIGNORE = "# Only what the Dockerfile names goes to the builder.\n*\n{}"
 _INERT = re.compile(r"[^\x00-\x1f\"$\\\x7f]*")
@@ -168,7 +171,7 @@ def write(context: Context, folder: Path) -> None:
             (Path(name) / "new").rename(folder)
     except OSError as error:
         raise EnvbuilderError(
-            f"cannot write {folder}: {error.strerror}", hint="choose another `--output DIR`"
+            f"cannot write {folder}: {error.strerror}", hint="is there space, and may you write there?"
         ) from error
 
 

@@ -37,8 +37,10 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFL
 import torch  # noqa: E402
 from datasets import disable_progress_bar  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
+from torchmetrics.functional.classification import multiclass_accuracy  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from transformers import (  # noqa: E402
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
@@ -47,7 +49,7 @@ from transformers import (  # noqa: E402
 )
 
 from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
-from data import load_data, reason  # noqa: E402
+from data import hint_for, is_path, load_data, reason  # noqa: E402
 from errors import JobError  # noqa: E402
 from outputs import draw, write_page  # noqa: E402
 from parallel import Alone, make_team  # noqa: E402
@@ -140,24 +142,48 @@ def load_model(settings, names):
         tokenizer = make_tokenizer()
         return make_model(settings, len(tokenizer)), tokenizer
     torch.manual_seed(settings.seed)
+    check_model(settings)
     try:
         tokenizer = BertTokenizer.from_pretrained(settings.model)
-        model = BertForSequenceClassification.from_pretrained(
+        model, told = BertForSequenceClassification.from_pretrained(
             settings.model,
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},
             **dropout(settings),
+            ignore_mismatched_sizes=True,  # the classifier of another job, with other labels
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # OSError, safetensors' own, whatever a broken file leads to
         raise JobError(
-            "the model %s cannot be had: %s" % (settings.model, reason(error)),
-            "a hub or a mirror (HF_ENDPOINT) must be reachable, or give a folder that holds the model",
+            "the model %s cannot be had: %s" % (settings.model, reason(error)), hint_for(settings.model, error)
         ) from error
-    most = model.config.max_position_embeddings
-    if settings.max_length > most:
-        raise JobError("--max-length %d is more than the %d that this model takes" % (settings.max_length, most))
+    wrong = [one[0] for one in told["mismatched_keys"] if not one[0].startswith("classifier.")]
+    if wrong:
+        raise JobError("the model %s does not fit its config.json: %s has another size" % (settings.model, wrong[0]))
     return model, tokenizer
+
+
+def check_model(settings):
+    """Raises `JobError` for what is no BERT; config.json is asked for alone, as a hub's silence is plain here."""
+    name = settings.model
+    if is_path(name) and not os.path.isdir(name):
+        raise JobError("there is no folder %s" % name, "in a container there is what was mounted, no more")
+    for files in (("config.json",), ("vocab.txt", "tokenizer.json")):
+        if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in files):
+            raise JobError("the folder %s is no model with its tokenizer: it has no %s" % (name, files[0]))
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).split("\n", maxsplit=1)[0]  # plain words; beneath them is a network library's stack
+        raise JobError("the model %s cannot be had: %s" % (name, first), hint_for(name, error)) from error
+    if config.model_type != "bert":
+        raise JobError("%s is a model of type %s; this job trains BERT" % (name, config.model_type))
+    if settings.max_length > config.max_position_embeddings:
+        raise JobError(
+            "--max-length %d is more than the %d that this model takes"
+            % (settings.max_length, config.max_position_embeddings)
+        )
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -247,15 +273,22 @@ def make_scaler(settings):
 def evaluate(model, data, device, *, negated=(), tokenizer=None, batch=256):
     """Accuracy on all of `data`, and on those of its rows that `negated` marks."""
     model.eval()
-    right = []
+    answers, labels = [], []
     for rows in DataLoader(
         data, batch_size=batch, collate_fn=DataCollatorWithPadding(tokenizer) if tokenizer else None
     ):
-        labels = rows.pop("labels")
+        labels.append(rows.pop("labels"))
         logits = model(**{name: value.to(device) for name, value in rows.items()}).logits
-        right += (logits.argmax(-1).cpu() == labels).tolist()
-    chosen = [good for good, turned in zip(right, negated) if turned]
-    return sum(right) / len(right), sum(chosen) / max(1, len(chosen))
+        answers.append(logits.argmax(-1).cpu())
+    answers, labels = torch.cat(answers), torch.cat(labels)
+    turned = torch.tensor([bool(one) for one in negated], dtype=torch.bool)
+
+    def accuracy(answers, labels):  # micro: right ones among all, the classes not weighed
+        if not len(labels):
+            return 0.0
+        return round(multiclass_accuracy(answers, labels, model.config.num_labels, average="micro").item(), 6)
+
+    return accuracy(answers, labels), accuracy(answers[turned], labels[turned]) if len(turned) else 0.0
 
 
 def peak_memory(device):
@@ -358,6 +391,8 @@ def explain(error):
         return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
     if failed_to_compile(error):
         return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
+    if "No space left on device" in text:  # OSError's words, and in safetensors' own error
+        return "the disk is full", "make room, then go on from the last checkpoint with `--resume`"
     return (text, getattr(error, "hint", "")) if isinstance(error, (JobError, OSError)) else ("", "")
 
 

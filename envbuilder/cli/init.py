@@ -48,11 +48,13 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
             hint="move them, choose others by `--target NAME`, or replace them by `--force`",
         )
     written = project.write(files, Path(), more)
-    for name in written:
-        site.console.say(f"{'replaced' if name in strange else 'wrote'} {name}")
+    for name, verb in written.items():
+        site.console.say(f"{verb} {name}")
     commands = [f"envbuilder build --lock {what.context}/envbuilder.lock", "envbuilder render --check"]
     if "compose" in names:
         commands[1] = "docker compose up train"
     site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
-        print_json({"ok": True, "stack": lock.stack.name, "targets": list(names), "written": written, "next": commands})
+        print_json(
+            {"ok": True, "stack": lock.stack.name, "targets": list(names), "written": list(written), "next": commands}
+        )

@@ -129,8 +129,8 @@ def _project(
     strange = [] if force else project.in_the_way(files, folder, {})
     if strange:
         raise _strangers(strange)
-    for name in project.write(files, folder, {}):
-        site.console.say(f"wrote {name}")
+    for name, verb in project.write(files, folder, {}).items():
+        site.console.say(f"{verb} {name}")
     return _tell(site, as_json, [])
 
 

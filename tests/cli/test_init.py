@@ -54,6 +54,33 @@ def test_a_file_of_somebodys_own_stops_it_before_anything_is_written(run: Run, t
     assert own.read_text() != "name: mine\n"
 
 
+def test_what_is_replaced_is_said(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    with (tmp_path / ".github/workflows/ci.yml").open("a") as stream:
+        stream.write("# my line\n")
+    (tmp_path / ".devcontainer/check").unlink()
+    (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
+    answer = run("init", "--lock", LOCK, *TARGETS)
+    assert answer.code == 0
+    place = f"replaced docker/images/{NAME}/ ("
+    assert answer.err.startswith(place)
+    assert answer.err.splitlines()[1:-1] == ["wrote .devcontainer/check", "replaced .github/workflows/ci.yml"]
+
+
+@pytest.mark.parametrize("command", ["init", "render"])
+def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path, command: str) -> None:
+    run("init", "--lock", LOCK, *TARGETS)
+    own = tmp_path / f"docker/images/{NAME}/notes.txt"
+    own.write_text("mine\n")
+    words = [command, *(("--lock", LOCK, *TARGETS) if command == "init" else ())]
+    answer = run(*words)
+    assert answer.code == 2
+    assert f"docker/images/{NAME}/notes.txt" in answer.err
+    assert own.read_text() == "mine\n"
+    assert run(*words, "--force").code == 0
+    assert not own.exists()
+
+
 @pytest.mark.parametrize("there", ["envbuilder.toml", "docker/images/" + NAME + "/thesis.txt"])
 def test_neither_settings_nor_a_folder_of_ones_own_are_replaced(run: Run, tmp_path: Path, there: str) -> None:
     path = tmp_path / there

@@ -295,13 +295,34 @@ def test_the_notebook_wants_a_token_and_computes_with_what_the_lock_pins(noteboo
     assert f"2.0 {locked['packaging']}" in said.splitlines(), said
 
 
-def test_tensorboard_answers_on_loopback(site: Site) -> None:
-    if site.shell("command -v tensorboard")[0]:
-        pytest.skip("TensorBoard is not in this image yet")
+def answer(port: int, path: str) -> Any:
+    """What is served there, as JSON; None while nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    except (OSError, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+def test_tensorboard_serves_the_scalars_of_a_run_on_loopback(site: Site) -> None:
+    code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
+    assert code == 0, said
     port = free_port()
     code, said = site.run("up", "--detach", "tensorboard", TENSORBOARD_PORT=str(port))
     assert code == 0, said
-    wait_until(lambda: status(port, "/") == 200, "TensorBoard does not answer")
+    tags, run = "/data/plugin/scalars/tags", "first/tensorboard"
+    wait_until(lambda: bool(answer(port, tags)), "TensorBoard does not show the run")
+    found = answer(port, tags)
+    assert {name: sorted(scalars) for name, scalars in found.items()} == {
+        run: ["accuracy", "learning_rate", "loss"],
+    }
+    served = answer(port, f"/data/plugin/scalars/scalars?tag=loss&run={run.replace('/', '%2F')}")
+    kept = map(json.loads, (site.folder / "runs" / "first" / "metrics.jsonl").read_text().splitlines())
+    losses = [(event["step"], event["loss"]) for event in kept if "loss" in event]
+    assert [(step, pytest.approx(loss)) for _, step, loss in served] == losses
     assert addresses(site, "tensorboard") == {"127.0.0.1"}
 
 

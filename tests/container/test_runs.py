@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from .engine import Image, docker
 
+ALONE = ("--env", "OMP_NUM_THREADS=1")  # two threads on a busy machine are many times slower than one
 SHORT = ("--epochs", "2", "--rows", "640", "--held-out", "100", "--save-every", "5")
 
 
@@ -21,7 +23,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def start(image: Image, runs: Path, name: str, *words: str) -> "subprocess.Popen[str]":
-    options = ["--rm", "--name", name, "--network", "none", "--volume", f"{runs}:/runs", image.id]
+    options = ["--rm", *ALONE, "--name", name, "--network", "none", "--volume", f"{runs}:/runs", image.id]
     return subprocess.Popen(
         ["docker", "run", *options, "train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -40,7 +42,7 @@ def wait_for(path: Path) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: Path) -> None:
-    options = ["run", "--rm", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+    options = ["run", "--rm", *ALONE, "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
     docker(*options, "--output", "/runs/whole")
     name = f"envbuilder-test-{os.getpid()}"
     process = start(image, runs, name, *SHORT, "--output", "/runs/killed")
@@ -48,9 +50,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: 
     docker("kill", "--signal", "KILL", name, check=False)
     process.communicate()
     assert not (runs / "killed" / "metrics.json").exists()
-    docker(
-        "run", "--rm", "--volume", f"{runs}:/runs", image.id, "train", *SHORT, "--output", "/runs/killed", "--resume"
-    )
+    docker(*options, "--output", "/runs/killed", "--resume")
     assert losses(runs, "killed") == losses(runs, "whole")
     assert len(losses(runs, "whole")) == 40
 
@@ -66,23 +66,168 @@ def test_an_interrupt_saves_and_ends_with_130(image: Image, runs: Path) -> None:
     assert "go on with `--resume`" in out
 
 
-@pytest.mark.parametrize(
-    ("text", "words", "said"),
-    [
-        ("text,label\n", [], "error: "),
-        ("text,label\ngood,1\nfine,1\nnice,1\n", ["--held-out", "1"], "all rows have one label, 1"),
-        ("a,b\ngood,1\nbad,0\n", [], "there are: a, b"),
-        ("text,label\ngood,1\nbad,0\n", ["--text-column", "body"], "there is no column body"),
-        ("text,label\ngood,1\n,0\nbad,0\nfine,1\n", ["--held-out", "1"], "has no text"),
-        ("text,label\ngood,1\nbad,0\n", ["--held-out", "5"], "5 cannot be held out"),
-    ],
-)
-def test_data_that_cannot_be_trained_on_is_explained(
-    image: Image, runs: Path, text: str, words: list[str], said: str
-) -> None:
-    (runs / "my.csv").write_text(text)
-    options = ["--rm", "--network", "none", "--volume", f"{runs}:/runs", image.id]
-    done = docker("run", *options, "train", "--model", "/nothing", "--data", "/runs/my.csv", *words, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert said in done.stderr
+def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(image: Image) -> None:
+    job = f"train {' '.join(SHORT)} --output /small/run; echo $?; ls -A /small/run"
+    options = ["--rm", *ALONE, "--network", "none", "--tmpfs", "/small:size=8m,mode=1777"]
+    done = docker("run", *options, image.id, "sh", "-c", job)
+    assert (
+        done.stderr == "error: the disk is full\nhint: make room, then go on from the last checkpoint with `--resume`\n"
+    )
+    assert done.stdout.splitlines()[1:] == ["1", "checkpoint-5", "metrics.jsonl", "tensorboard"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(image: Image, runs: Path) -> None:
+    options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+    options += ["--output", "/runs/one"]
+    docker(*options)
+    whole = losses(runs, "one")
+    last = runs / "one" / "checkpoint-40"
+    weights = last / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    left = runs / "one" / ".checkpoint-killed"  # of a run that was killed while it saved
+    left.mkdir()
+    refused = docker(*options, "--resume", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: /runs/one/checkpoint-40 cannot be read: ")
+    assert "\nhint: remove it (`rm -r /runs/one/checkpoint-40`)" in refused.stderr
+    shutil.rmtree(last)
+    assert "going on after batch 35 of 40" in docker(*options, "--resume").stdout
+    assert losses(runs, "one") == whole
+    assert not left.exists()
+
+
+# --- somebody's data and models --------------------------------------------------------------------------------------
+
+ROWS = "".join(f"a film number {number},{number % 2}\n" for number in range(20))
+COLUMNS = "name another by --label-column, or put the values into classes first"
+CASES: list[tuple[bytes, str, list[object]]] = [  # a file, its name and options; rows and names, or error and hint
+    (f"text,label\n{ROWS}".encode("utf-8-sig"), "bom.csv", [16, 4, ["0", "1"]]),
+    (f"text,label\n{ROWS}".replace(",", "\t").encode(), "capitals.TSV", [16, 4, ["0", "1"]]),
+    (b"text,label\n" + ROWS.replace("1\n", "1.0\n").encode(), "float.csv", [16, 4, ["0", "1"]]),
+    (b'{"text": "a", "label": true}\n{"text": "b", "label": false}\n' * 5, "truth.jsonl", [8, 2, ["False", "True"]]),
+    (f"label,text\n{ROWS}".encode(), "swapped.csv --text-column label --label-column text", [16, 4, ["0", "1"]]),
+    (f"text,label\n{ROWS}rare,7\n".encode(), "rare.csv", [17, 4, ["0", "1", "7"]]),
+    (b"", "nothing.csv", ["/runs/nothing.csv is empty", ""]),
+    (b"text,label\n", "header.csv", ["/runs/header.csv has no rows", ""]),
+    (b"text,label\ngood,1\nfine,1\nnice,1\n", "one.csv --held-out 1",
+     ["all 2 rows to train on have one label, 1: there is nothing to tell apart", ""]),
+    (b"a;b\ngood;1\n", "semicolons.csv",
+     ["no column is called text, sentence, review, content; there are: 'a;b' (--text-column NAME)", ""]),
+    (b"text,label\ngood,1\n", "wrong.csv --text-column body",
+     ["there is no column body; there are: 'text', 'label' (--text-column NAME)", ""]),
+    (b"text,label\ngood,1\n", "same.csv --text-column label",
+     ["the column label cannot be both text and label", "see --text-column and --label-column"]),
+    (b"text,label\ngood,1\nbad,\nfine,1\n", "gap.csv", ["row 2 has no label", ""]),
+    (b"text,label\ngood,1\n  ,0\nfine,1\n", "blank.csv", ["row 2 has no text", ""]),
+    (b"text,label\ngood,0.5\nbad,0.25\n", "score.csv",
+     ["the column label holds 0.5: a label is a word or a whole number", COLUMNS]),
+    (b'{"text": "a", "label": [1, 0]}\n', "lists.jsonl",
+     ["the column label holds [1, 0]: a label is a word or a whole number", COLUMNS]),
+    (b"text,label\n1,1\n2,0\n", "numbers.csv", ["the column text holds no text", "name another by --text-column"]),
+    (b"text,label\ngood,1\nbad,0\n", "few.csv --held-out 5",
+     ["/runs/few.csv has 2 rows: 5 cannot be held out of them", ""]),
+    (b"text,label\ncaf\xe9,1\n", "latin.csv",
+     ["/runs/latin.csv cannot be read: 'utf-8' codec can't decode byte 0xe9 in position 14: invalid continuation byte",
+      "it must be UTF-8; `iconv -f latin1 -t utf-8` makes it so from Latin-1"]),
+    (b"", "packed.csv.gz",
+     ["/runs/packed.csv.gz is of no kind that can be read", "give one of .csv .json .jsonl .parquet .tsv"]),
+    (b"text,label\ngood,2\nbad,1\n", "strange.csv --data /runs/rare.csv --test-data /runs/strange.csv",
+     ["the label 2 is in the rows to evaluate on, and not in those to train on", ""]),
+    (b"", "none.csv --data /runs/absent.csv",
+     ["there is no file or folder /runs/absent.csv", "in a container there is what was mounted, no more"]),
+]  # fmt: skip
+LOAD = """
+import json, sys
+sys.path.insert(0, "/opt/envbuilder/payload")
+import data, options
+for words in json.loads(sys.argv[1]):
+    try:
+        train, test, names = data.load_data(options.parse_settings(["--model", "/nothing", "--data", *words]))
+        print(json.dumps([len(train), len(test), names]))
+    except data.DataError as error:
+        print(json.dumps([str(error), error.hint]))
+"""
+
+
+def test_somebodys_data_is_read_or_it_is_said_what_is_wrong_with_it(image: Image, runs: Path) -> None:
+    words = []
+    for content, name, _ in CASES:
+        file, *options = name.split()
+        (runs / file).write_bytes(content)
+        words.append([f"/runs/{file}", *options])
+    mount = ["--rm", "--network", "none", "--volume", f"{runs}:/runs:ro"]
+    done = docker("run", *mount, image.id, "python", "-c", LOAD, json.dumps(words))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert dict(zip(map(str, words), found, strict=True)) == {
+        str(word): answer for word, (_, _, answer) in zip(words, CASES, strict=True)
+    }
+
+
+def test_an_error_is_a_line_and_a_hint_without_a_traceback(image: Image) -> None:
+    words = ["--model", "/nothing", "--data", "/absent.csv"]
+    done = docker("run", "--rm", "--network", "none", image.id, "train", *words, check=False)
+    hint = "hint: in a container there is what was mounted, no more\n"
+    assert (done.returncode, done.stderr) == (1, f"error: there is no file or folder /absent.csv\n{hint}")
+
+
+MODELS = """
+import json, os, sys
+sys.argv[1:] = []
+sys.path.insert(0, "/opt/envbuilder/payload")
+import options, train
+os.chdir("/tmp")
+tokenizer = train.make_tokenizer()
+settings = options.parse_settings(["--model", "base", "--data", "x.csv", "--max-length", "24"])
+model = train.make_model(options.parse_settings([]), len(tokenizer))
+
+
+def look(name, change, labels="ab", length=24):
+    os.makedirs(name)
+    model.save_pretrained(name, safe_serialization=True)
+    tokenizer.save_pretrained(name)
+    change(name)
+    settings.model, settings.max_length = name, length
+    try:
+        answer = train.load_model(settings, list(labels))[0].config.num_labels
+    except train.JobError as error:
+        answer = [str(error), error.hint]
+    print(json.dumps(answer))
+
+
+def edit(**values):
+    def change(folder):
+        path = os.path.join(folder, "config.json")
+        with open(path) as stream:
+            config = json.load(stream)
+        with open(path, "w") as stream:
+            json.dump(dict(config, **values), stream)
+    return change
+
+
+look("same", edit())
+look("more_labels", edit(), "abc")
+look("long", edit(), length=512)
+look("other_kind", edit(model_type="roberta"))
+look("other_size", edit(vocab_size=7))
+look("cut", lambda folder: os.truncate(folder + "/model.safetensors", 5000))
+look("empty", lambda folder: os.remove(folder + "/config.json"))
+settings.model = "./absent"
+try:
+    train.load_model(settings, ["a", "b"])
+except train.JobError as error:
+    print(json.dumps([str(error), error.hint]))
+"""
+
+
+def test_a_model_in_a_folder_is_taken_or_it_is_said_what_is_wrong_with_it(image: Image) -> None:
+    done = docker("run", "--rm", "--network", "none", image.id, "python", "-c", MODELS)
+    same, more, long, kind, size, cut, empty, absent = map(json.loads, done.stdout.splitlines())
+    assert (same, more) == (2, 3)
+    assert long == ["--max-length 512 is more than the 64 that this model takes", ""]
+    assert kind == ["other_kind is a model of type roberta; this job trains BERT", ""]
+    embeddings = "bert.embeddings.word_embeddings.weight"
+    assert size == [f"the model other_size does not fit its config.json: {embeddings} has another size", ""]
+    assert cut[0].startswith("the model cut cannot be had: ")
+    assert cut[1] == ""
+    assert empty == ["the folder empty is no model with its tokenizer: it has no config.json", ""]
+    assert absent == ["there is no folder ./absent", "in a container there is what was mounted, no more"]

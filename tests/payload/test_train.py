@@ -19,7 +19,8 @@ from .conftest import PAYLOAD
 
 HEAVY = (
     "torch torch.distributed torch.nn torch.nn.functional torch.utils torch.utils.checkpoint torch.utils.data datasets "
-    "tqdm transformers safetensors safetensors.torch"
+    "tqdm transformers safetensors safetensors.torch torchmetrics torchmetrics.functional "
+    "torchmetrics.functional.classification"
 ).split()
 
 
@@ -174,7 +175,9 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    allowed = set("torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging".split())
+    allowed = set(
+        "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics".split()
+    )
     allowed |= {"checks"} | {file.stem for file in PAYLOAD.glob("*.py")}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names

@@ -17,12 +17,13 @@ from envbuilder.errors import UsageError
 from envbuilder.targets import MARK
 
 ROOT = Path(__file__).parents[2]
+LOCKS = sorted(ROOT.glob("docker/images/*/envbuilder.lock"))
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
 SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_text())
 
 
-def rendered(**settings: str) -> dict[str, str]:
-    described = project.describe(locks.parse_lock(LOCK.read_text(), source=str(LOCK)), settings=settings)
+def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
+    described = project.describe(locks.parse_lock(lock.read_text(), source=str(lock)), settings=settings)
     files = targets.render(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 
@@ -37,7 +38,10 @@ def document() -> Any:
     return parsed(rendered()["devcontainer.json"])
 
 
-def test_it_is_valid_by_the_official_schema(document: Any) -> None:
+@pytest.mark.parametrize("settings", [{}, {"shm-size": "8g"}], ids=["as it is", "settings"])
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
+def test_it_is_valid_by_the_official_schema(lock: Path, settings: dict[str, str]) -> None:
+    document = parsed(rendered(lock, **settings)["devcontainer.json"])
     jsonschema.Draft201909Validator(SCHEMA).validate(document)
 
 

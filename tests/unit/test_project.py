@@ -80,14 +80,17 @@ def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
     assert f"missing: {project.IMAGES}/{OLD}/Dockerfile" in project.differences(files, tmp_path)
     project.write(files, tmp_path, {})
     assert project.differences(files, tmp_path) == []
-    assert project.write(files, tmp_path, {}) == []
+    assert project.write(files, tmp_path, {}) == {}
     (tmp_path / ".devcontainer/check").write_text("exit 0\n")
     (tmp_path / project.IMAGES / OLD / "install/trim.txt").write_text("\n")
     assert project.differences(files, tmp_path) == [
         f"stale: {project.IMAGES}/{OLD}/install/trim.txt", "stale: .devcontainer/check",
     ]  # fmt: skip
     assert project.in_the_way(files, tmp_path, {}) == [".devcontainer/check"]
-    assert len(project.write(files, tmp_path, {})) == 2
+    assert project.write(files, tmp_path, {}) == {
+        f"{project.IMAGES}/{OLD}/ ({len(files.context.files)} files)": "replaced",
+        ".devcontainer/check": "replaced",
+    }
     assert project.differences(files, tmp_path) == []
 
 

@@ -41,6 +41,25 @@ def parse_settings(words=None):
         description="Fine-tune BERT to classify texts: on the bundled reviews in seconds, or on data of your own.",
         epilog="The guide's job: train --model bert-base-uncased --data imdb --padding max --output runs/imdb",
     )
+    add_what_to_learn(parser)
+    add_where_and_what_to_leave(parser)
+    settings = parser.parse_args(words)
+    problem = find_problem(settings)
+    if problem:
+        parser.error(problem)
+    for name, value in (SMALL if settings.model == BUNDLED else GUIDE).items():
+        if getattr(settings, name) is None:
+            setattr(settings, name, value)
+    if settings.data == BUNDLED:
+        settings.rows, settings.held_out = settings.rows or 2000, settings.held_out or 500
+        if settings.rows + settings.held_out > most():
+            parser.error("--rows and --held-out: there are %d reviews in all" % most())
+        if settings.pretrain:
+            settings.pretrain_rows = settings.pretrain_rows or 4000
+    return settings
+
+
+def add_what_to_learn(parser):
     what = parser.add_argument_group("what to train")
     what.add_argument("--model", default=BUNDLED, metavar="NAME", help="a hub's name, a folder, or [%(default)s]")
     what.add_argument(
@@ -66,10 +85,23 @@ def parse_settings(words=None):
     )
     how.add_argument("--dropout", type=share, help="share of the activations to drop out [the model's own]")
     how.add_argument("--seed", type=int, default=0, help="of weights, order and dropout [%(default)s]")
+    before = parser.add_argument_group("what to do before, on texts without their labels")
+    before.add_argument(
+        "--pretrain",
+        type=count,
+        metavar="EPOCHS",
+        help="first learn to guess masked words and whether one sentence follows another",
+    )
+    before.add_argument(
+        "--pretrain-rows", type=count, metavar="ROWS", help="texts for that [4000 bundled ones, else all of --data]"
+    )
     small = parser.add_argument_group("the bundled model")
     small.add_argument("--layers", type=count, default=2, help="of the encoder [%(default)s]")
     small.add_argument("--hidden", type=count, default=128, help="size of the encoder's states [%(default)s]")
     small.add_argument("--heads", type=count, default=2, help="attention heads in a layer [%(default)s]")
+
+
+def add_where_and_what_to_leave(parser):
     where = parser.add_argument_group("what the machine does")
     where.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[%(default)s]")
     where.add_argument(
@@ -89,23 +121,14 @@ def parse_settings(words=None):
         "--micro-batches", type=count, default=4, help="parts of a batch in a pipeline [%(default)s, or one a stage]"
     )
     several.add_argument("--stages", type=count, help="devices to share the layers, where one process does [all, 2]")
+    where.add_argument(
+        "--compile", action="store_true", help="train through torch.compile, which takes its time at first"
+    )
     after = parser.add_argument_group("what to leave")
     after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
     after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")
     after.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output, if any")
     after.add_argument("--quantize", action="store_true", help="also measure the model with 8-bit weights")
-    settings = parser.parse_args(words)
-    problem = find_problem(settings)
-    if problem:
-        parser.error(problem)
-    for name, value in (SMALL if settings.model == BUNDLED else GUIDE).items():
-        if getattr(settings, name) is None:
-            setattr(settings, name, value)
-    if settings.data == BUNDLED:
-        settings.rows, settings.held_out = settings.rows or 2000, settings.held_out or 500
-        if settings.rows + settings.held_out > most():
-            parser.error("--rows and --held-out: there are %d reviews in all" % most())
-    return settings
 
 
 def find_problem(settings):
@@ -118,4 +141,13 @@ def find_problem(settings):
         return "--data needs --model: the bundled model knows the words of the bundled reviews only"
     if settings.data == BUNDLED and (settings.test_data or settings.text_column or settings.label_column):
         return "--test-data, --text-column and --label-column are for data of your own: give --data"
+    return find_pretraining_problem(settings)
+
+
+def find_pretraining_problem(settings):
+    """The same for --pretrain and what belongs to it."""
+    if settings.pretrain_rows and not settings.pretrain:
+        return "--pretrain-rows needs --pretrain EPOCHS"
+    if settings.pretrain and settings.max_length is not None and settings.max_length < 8:
+        return "--pretrain needs --max-length 8 or more: two halves of a text, and three tokens around them"
     return None

@@ -42,8 +42,15 @@ def read_metrics(folder):
     return dict(sorted(steps.items()))
 
 
+SCORES = {
+    "accuracy": ("tab:orange", "held-out accuracy"),
+    "masked_words": ("tab:orange", "masked words guessed"),
+    "sentence_pairs": ("tab:green", "sentence pairs told apart"),
+}
+
+
 def draw(folder):
-    """learning-curve.svg and .png: the loss at each step, the accuracy after each epoch."""
+    """learning-curve.svg and .png: the loss at each step, the scores after each epoch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,7 +58,11 @@ def draw(folder):
 
     steps = read_metrics(folder)
     losses = [(step, numbers["loss"]) for step, numbers in steps.items() if "loss" in numbers]
-    scores = [(step, numbers["accuracy"]) for step, numbers in steps.items() if "accuracy" in numbers]
+    scores = {
+        name: [(step, numbers[name]) for step, numbers in steps.items() if name in numbers]
+        for name in SCORES
+        if any(name in numbers for numbers in steps.values())
+    }
     figure, axis = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     axis.plot(*zip(*losses), color="tab:blue", linewidth=1, label="training loss")
     axis.set_xlabel("step")
@@ -60,8 +71,9 @@ def draw(folder):
     handles = axis.get_lines()[:]
     if scores:
         right = axis.twinx()
-        right.plot(*zip(*scores), color="tab:orange", marker="o", label="held-out accuracy")
-        right.set_ylabel("accuracy")
+        for name, points in scores.items():
+            right.plot(*zip(*points), color=SCORES[name][0], marker="o", label=SCORES[name][1])
+        right.set_ylabel("accuracy" if "accuracy" in scores else "share guessed right")
         right.set_ylim(0, 1.02)
         handles += right.get_lines()
     axis.legend(handles=handles, loc="upper right")
@@ -81,29 +93,51 @@ td, th { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #8884; overflow-
 </style></head><body><main>
 <h1>%(title)s</h1><p>%(summary)s</p>
 <figure role="img" aria-label="Learning curve">%(curve)s</figure>
+%(pretraining)s
 <h2>Figures</h2><table>%(figures)s</table>
 <h2>Settings</h2><table>%(settings)s</table>
 </main></body></html>
 """
 
 
+PRETRAINING = """<h2>Pre-training</h2>
+<figure role="img" aria-label="Learning curve of the pre-training">%(curve)s</figure>
+<table>%(figures)s</table>"""
+
+
+def curve(folder):
+    """The picture that `draw` left, to be put into a page."""
+    with open(os.path.join(folder, "learning-curve.svg"), encoding="utf-8") as stream:
+        text = stream.read()
+    return text[text.index("<svg") :]
+
+
 def write_page(folder, measured, settings):
     """report.html: one page that needs nothing else."""
-    with open(os.path.join(folder, "learning-curve.svg"), encoding="utf-8") as stream:
-        curve = stream.read()
-    figures = {name: value for name, value in measured.items() if isinstance(value, (int, float, str))}
+    pretraining, before = "", measured.get("pretraining")
+    if before:
+        pretraining = PRETRAINING % {
+            "curve": curve(os.path.join(folder, "pretrained")),
+            "figures": rows(plain(before)),
+        }
     page = PAGE % {
         "title": html.escape("Fine-tune of %s" % settings["model"]),
         "summary": html.escape(
             "%(accuracy).1f %% of the held-out texts are classified right, after %(steps)d steps in %(seconds).0f s."
             % dict(measured, accuracy=100 * measured["accuracy"])
         ),
-        "curve": curve[curve.index("<svg") :],
-        "figures": rows(figures),
+        "curve": curve(folder),
+        "pretraining": pretraining,
+        "figures": rows(plain(measured)),
         "settings": rows(settings),
     }
     with open(os.path.join(folder, "report.html"), "w", encoding="utf-8") as stream:
         stream.write(page)
+
+
+def plain(measured):
+    """What of the figures fits into a table."""
+    return {name: value for name, value in measured.items() if isinstance(value, (int, float, str))}
 
 
 def rows(pairs):

@@ -16,6 +16,7 @@ way round.
 import copy
 import os
 from contextlib import nullcontext
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -145,7 +146,8 @@ class Processes(Alone):
     def __init__(self, settings, device, compute):
         super().__init__(settings, device, compute)
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        self.talk = dist.new_group(backend="gloo")
+        # The others wait while the leader evaluates; one that has gone is noticed by its connection, not by the clock.
+        self.talk = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def share(self, rows):

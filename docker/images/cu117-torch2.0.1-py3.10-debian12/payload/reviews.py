@@ -55,6 +55,23 @@ def make_reviews(rows=2000, held_out=500, negated=0.3, seed=0):
     return reviews[:rows], reviews[rows:]
 
 
+def make_pairs(rows, apart, negated=0.3, seed=0):
+    """(sentence, two to four keywords of the same opinion) of reviews that nobody labelled: text to pre-train on.
+
+    What is said twice is what can be learned without labels: the keywords show which adjectives go together, and the
+    sentence beside them what a negation does. No sentence is one of `apart`, a set of texts.
+    """
+    source = random.Random(seed)
+    pairs = []
+    while len(pairs) < rows:
+        review = _make_review(source, negated)
+        left = list(POSITIVE if review["label"] else NEGATIVE)
+        keywords = [left.pop(int(source.random() * len(left))) for _ in range(2 + int(source.random() * 3))]
+        if review["text"] not in apart:
+            pairs.append((review["text"], " ".join(keywords)))
+    return pairs
+
+
 def _make_review(source, negated):
     positive, turned = source.random() < 0.5, source.random() < negated
     words = ["the", _pick(source, ASPECTS), _pick(source, VERBS), _pick(source, NEGATIONS if turned else ADVERBS)]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from errors import JobError
 
 KEEP = 2
+_WORK = ".checkpoint-"
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -27,8 +28,11 @@ def save(folder, step, tensors, random, state):
     each process's generators, by rank; `state`: what else there is, as JSON can hold it.
     """
     os.makedirs(folder, exist_ok=True)
+    for name in os.listdir(folder):
+        if name.startswith(_WORK):  # of a run that was killed while it saved
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     target = os.path.join(folder, "checkpoint-%d" % step)
-    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work:
         fresh = os.path.join(work, "new")
         os.mkdir(fresh)
         model, optimizer = tensors
@@ -87,16 +91,20 @@ def load(folder, same):
         model, optimizer, random = (
             load_file(os.path.join(last, name + ".safetensors")) for name in ("model", "optimizer", "random")
         )
-        for name, value in same.items():
-            if state["same"].get(name) != value:
-                raise CheckpointError(
-                    "%s was made with --%s %s, this run has %s"
-                    % (last, name.replace("_", "-"), state["same"].get(name), value),
-                    "give another --output, or leave --resume out",
-                )
+        check_same(last, state["same"], same)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0])) from error
+        hint = "remove it (`rm -r %s`): `--resume` then takes the one before it, or begins anew" % last
+        raise CheckpointError("%s cannot be read: %s" % (last, str(error).split("\n")[0]), hint) from error
     return model, nested(optimizer), nested(random), state
+
+
+def check_same(path, before, same):
+    """What is at `path` was made with the settings `before`: raises where this run's differ."""
+    for name, value in same.items():
+        if before.get(name) != value:
+            message = "%s was made with --%s %s, this run has %s"
+            hint = "give another --output, or leave --resume out"
+            raise CheckpointError(message % (path, name.replace("_", "-"), before.get(name), value), hint)
 
 
 def random_states():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
-order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), parallel.py (several
-processes or devices), checkpoints.py, outputs.py (metrics, picture, page), predict.py.
+order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), pretrain.py,
+parallel.py (several processes or devices), compiling.py, record.py (scores, checkpoints), outputs.py (picture, page).
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
@@ -16,25 +16,12 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import warnings
 from contextlib import nullcontext
 from functools import partial
 
+from interrupts import STOP, interrupted
 from options import BUNDLED, parse_settings
-
-STOP = {"asked": False, "may_wait": False}
-
-
-def interrupted(number, frame):
-    """Ctrl-C and `docker stop`: a run that can save its work does so at its next step, any other ends here."""
-    if STOP["may_wait"] and not STOP["asked"]:
-        STOP["asked"] = True
-        os.write(2, b"interrupted: saving; once more ends it at once\n")
-        return
-    os.write(2, b"interrupted\n")
-    os._exit(130)  # no exception: one that is raised in a destructor is lost, and the job would go on
-
 
 if __name__ == "__main__":  # before the imports below, which take seconds: as process 1 it would not even hear SIGTERM
     signal.signal(signal.SIGINT, interrupted)
@@ -50,8 +37,10 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFL
 import torch  # noqa: E402
 from datasets import disable_progress_bar  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
+from torchmetrics.functional.classification import multiclass_accuracy  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from transformers import (  # noqa: E402
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
@@ -59,11 +48,13 @@ from transformers import (  # noqa: E402
     get_linear_schedule_with_warmup,
 )
 
-import checkpoints  # noqa: E402
-from data import load_data, reason  # noqa: E402
+from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
+from data import hint_for, is_path, load_data, reason  # noqa: E402
 from errors import JobError  # noqa: E402
-from outputs import Metrics, draw, write_page  # noqa: E402
+from outputs import draw, write_page  # noqa: E402
 from parallel import Alone, make_team  # noqa: E402
+from pretrain import pretrain  # noqa: E402
+from record import Recorded, Run  # noqa: E402
 from reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
@@ -151,24 +142,48 @@ def load_model(settings, names):
         tokenizer = make_tokenizer()
         return make_model(settings, len(tokenizer)), tokenizer
     torch.manual_seed(settings.seed)
+    check_model(settings)
     try:
         tokenizer = BertTokenizer.from_pretrained(settings.model)
-        model = BertForSequenceClassification.from_pretrained(
+        model, told = BertForSequenceClassification.from_pretrained(
             settings.model,
             num_labels=len(names),
             id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},
             **dropout(settings),
+            ignore_mismatched_sizes=True,  # the classifier of another job, with other labels
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # OSError, safetensors' own, whatever a broken file leads to
         raise JobError(
-            "the model %s cannot be had: %s" % (settings.model, reason(error)),
-            "a hub or a mirror (HF_ENDPOINT) must be reachable, or give a folder that holds the model",
+            "the model %s cannot be had: %s" % (settings.model, reason(error)), hint_for(settings.model, error)
         ) from error
-    most = model.config.max_position_embeddings
-    if settings.max_length > most:
-        raise JobError("--max-length %d is more than the %d that this model takes" % (settings.max_length, most))
+    wrong = [one[0] for one in told["mismatched_keys"] if not one[0].startswith("classifier.")]
+    if wrong:
+        raise JobError("the model %s does not fit its config.json: %s has another size" % (settings.model, wrong[0]))
     return model, tokenizer
+
+
+def check_model(settings):
+    """Raises `JobError` for what is no BERT; config.json is asked for alone, as a hub's silence is plain here."""
+    name = settings.model
+    if is_path(name) and not os.path.isdir(name):
+        raise JobError("there is no folder %s" % name, "in a container there is what was mounted, no more")
+    for files in (("config.json",), ("vocab.txt", "tokenizer.json")):
+        if os.path.isdir(name) and not any(os.path.exists(os.path.join(name, file)) for file in files):
+            raise JobError("the folder %s is no model with its tokenizer: it has no %s" % (name, files[0]))
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).split("\n", maxsplit=1)[0]  # plain words; beneath them is a network library's stack
+        raise JobError("the model %s cannot be had: %s" % (name, first), hint_for(name, error)) from error
+    if config.model_type != "bert":
+        raise JobError("%s is a model of type %s; this job trains BERT" % (name, config.model_type))
+    if settings.max_length > config.max_position_embeddings:
+        raise JobError(
+            "--max-length %d is more than the %d that this model takes"
+            % (settings.max_length, config.max_position_embeddings)
+        )
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -196,7 +211,7 @@ def pick_device(settings):
 def train(model, data, settings, device, *, tokenizer=None, run=None, team=None):
     """AdamW with a linear schedule; returns the loss of every batch. `run` is told of steps and epochs."""
     team, run = team or Alone(settings, device, partial(precision, settings, device)), run or Run()
-    running = team.wrap(model)
+    running = compile_model(team.wrap(model), settings, device)
     if team.rank:  # each process drops out for itself
         torch.manual_seed(settings.seed + team.rank)
     order = torch.Generator().manual_seed(settings.seed)
@@ -234,7 +249,8 @@ def train(model, data, settings, device, *, tokenizer=None, run=None, team=None)
 
 def make_loader(data, settings, batches, tokenizer):
     """The rows of each batch as tensors, padded to the longest of them if they are not all padded already."""
-    collate = None if settings.padding == "max" else DataCollatorWithPadding(tokenizer)
+    pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=padding_step(settings))
+    collate = None if settings.padding == "max" else pad
     unseen = torch.Generator()  # a loader draws from one at its start, and must not draw from dropout's
     return DataLoader(data, batch_sampler=batches, collate_fn=collate, generator=unseen)
 
@@ -253,36 +269,26 @@ def make_scaler(settings):
     return scaler(enabled=settings.precision == "fp16")
 
 
-class Run:
-    """What is done beside the training: nothing. `Recorded` writes down what happens and keeps checkpoints."""
-
-    def begin(self, team, optimizer, schedule, order, steps):
-        """Called before the first step; returns the losses so far, which are some where a run goes on."""
-        return []
-
-    def begin_epoch(self, order):
-        """Called before the batches of an epoch are drawn from `order`."""
-
-    def end_step(self, losses, stop):
-        """Called after each step; `stop`: somebody wants to end the run."""
-
-    def end_epoch(self, number, losses):
-        """Called after each epoch, whose numbers start at 1."""
-
-
 @torch.no_grad()
 def evaluate(model, data, device, *, negated=(), tokenizer=None, batch=256):
     """Accuracy on all of `data`, and on those of its rows that `negated` marks."""
     model.eval()
-    right = []
+    answers, labels = [], []
     for rows in DataLoader(
         data, batch_size=batch, collate_fn=DataCollatorWithPadding(tokenizer) if tokenizer else None
     ):
-        labels = rows.pop("labels")
+        labels.append(rows.pop("labels"))
         logits = model(**{name: value.to(device) for name, value in rows.items()}).logits
-        right += (logits.argmax(-1).cpu() == labels).tolist()
-    chosen = [good for good, turned in zip(right, negated) if turned]
-    return sum(right) / len(right), sum(chosen) / max(1, len(chosen))
+        answers.append(logits.argmax(-1).cpu())
+    answers, labels = torch.cat(answers), torch.cat(labels)
+    turned = torch.tensor([bool(one) for one in negated], dtype=torch.bool)
+
+    def accuracy(answers, labels):  # micro: right ones among all, the classes not weighed
+        if not len(labels):
+            return 0.0
+        return round(multiclass_accuracy(answers, labels, model.config.num_labels, average="micro").item(), 6)
+
+    return accuracy(answers, labels), accuracy(answers[turned], labels[turned]) if len(turned) else 0.0
 
 
 def peak_memory(device):
@@ -290,89 +296,6 @@ def peak_memory(device):
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-class Recorded(Run):
-    """Evaluates after each epoch, says how it went, and with a folder keeps metrics and checkpoints there."""
-
-    SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding dropout".split())
-
-    def __init__(self, settings, score, say, on_step=None):
-        self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
-        self.epochs, self.metrics, self.saved, self.steps, self.started = [], None, 0, 0, 0.0
-
-    def begin(self, team, optimizer, schedule, order, steps):
-        self.team, self.optimizer, self.schedule, self.order, self.steps = team, optimizer, schedule, order, steps
-        self.order_state, losses, folder = order.get_state(), [], self.settings.output
-        self.started = time.monotonic()
-        if team.tell(self.settings.resume and bool(checkpoints.numbers(folder))):
-            losses = self.go_on()
-            self.saved = len(losses)
-            self.say("going on after batch %d of %d" % (len(losses), steps))
-        if folder and team.leads:
-            self.metrics = Metrics(folder, going_on=bool(losses))
-        STOP["may_wait"] = bool(folder)
-        return losses
-
-    def go_on(self):
-        """Everything as it was at the last checkpoint; returns the losses until then."""
-        model, optimizer, random, state = checkpoints.load(self.settings.output, self.same())
-        self.team.load(model, self.optimizer, optimizer)
-        self.schedule.load_state_dict(state["schedule"])
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
-            group["lr"] = rate
-        self.order.set_state(torch.tensor(state["order"], dtype=torch.uint8))
-        if str(self.team.rank) in random:
-            checkpoints.set_random_states(random[str(self.team.rank)])
-        self.epochs = state["epochs"]
-        self.started -= state["seconds"]
-        return state["losses"]
-
-    def seconds(self):
-        """How long was trained, turns before this one included."""
-        return time.monotonic() - self.started
-
-    def same(self):
-        return {name: getattr(self.settings, name) for name in self.SAME}
-
-    def begin_epoch(self, order):
-        self.order_state = order.get_state()
-
-    def end_step(self, losses, stop):
-        if self.on_step:
-            self.on_step(len(losses), self.steps, losses[-1])
-        if self.metrics:
-            self.metrics.add(len(losses), loss=losses[-1], learning_rate=self.schedule.get_last_lr()[0])
-        if stop or len(losses) - self.saved >= (self.settings.save_every or float("inf")):
-            self.save(losses)
-        if stop:
-            self.say("saved after batch %d: go on with `--resume`" % len(losses))
-            if self.metrics:
-                self.metrics.close()
-            self.team.leave()
-            sys.exit(130)
-
-    def end_epoch(self, number, losses):
-        overall, on_negated = self.score()
-        self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
-        rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
-        self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
-        if self.metrics:
-            self.metrics.add(len(losses), accuracy=overall)
-        self.order_state = self.order.get_state()  # the next epoch is drawn from here
-        self.save(losses)
-
-    def save(self, losses):
-        """A checkpoint, if there is a folder and there is none of this step. All processes give what they have."""
-        if not self.settings.output or len(losses) <= self.saved:
-            return
-        model, optimizer = self.team.gather(), self.team.optimizer_state(self.optimizer)
-        random = self.team.collect(checkpoints.random_states())
-        if self.team.leads:
-            state = {"same": self.same(), "losses": losses, "epochs": self.epochs, "seconds": self.seconds()}
-            state.update(order=self.order_state.tolist(), schedule=self.schedule.state_dict())
-            checkpoints.save(self.settings.output, len(losses), (model.state_dict(), optimizer), random, state)
-        self.saved = len(losses)
 
 
 def fine_tune(settings, say=str, on_step=None):
@@ -386,6 +309,7 @@ def fine_tune(settings, say=str, on_step=None):
     model, tokenizer = load_model(settings, names)
     train_data, test_data = (tokenize(part, tokenizer, settings) for part in (rows, held_out))
     negated = held_out["negated"] if "negated" in held_out.column_names else []
+    before = pretrain(model, tokenizer, (rows, held_out), settings, team=team, say=say, train=train)
 
     def score(one, where="cpu"):
         return evaluate(one, test_data, where, negated=negated, tokenizer=tokenizer, batch=4 * settings.batch)
@@ -417,6 +341,7 @@ def fine_tune(settings, say=str, on_step=None):
         "device": name,
         "processes": team.size,
         "seed": settings.seed,
+        **before,
     }
     if settings.quantize:
         measured["quantized"] = quantize(model, score)
@@ -464,6 +389,10 @@ def explain(error):
             "see what it said; with --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
         )
         return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
+    if failed_to_compile(error):
+        return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
+    if "No space left on device" in text:  # OSError's words, and in safetensors' own error
+        return "the disk is full", "make room, then go on from the last checkpoint with `--resume`"
     return (text, getattr(error, "hint", "")) if isinstance(error, (JobError, OSError)) else ("", "")
 
 

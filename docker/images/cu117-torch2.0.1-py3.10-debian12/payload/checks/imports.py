@@ -30,6 +30,7 @@ print(json.dumps({"failed": failed, "said": said}), flush=True)
 """
 
 
+_BELOW = {"tensorboard": ["torch.utils.tensorboard"]}  # `train` goes without if this breaks, and nobody would know
 _MODULES = (".py", *(suffix for suffix in EXTENSION_SUFFIXES if suffix != ".so"))  # a bare .so may be any library
 
 
@@ -47,13 +48,19 @@ def top_level(distribution):
     return sorted(name for name in names or below if is_public(name))
 
 
+def modules(distribution):
+    """A distribution's name, and what is imported of it."""
+    name = normal(distribution.metadata["Name"])
+    return name, top_level(distribution) + _BELOW.get(name, [])
+
+
 def is_public(name):
     return all(word.isidentifier() and not word.startswith("_") for word in name.split("."))
 
 
 def check_imports(inspection):
     found = importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
-    names = sorted((normal(item.metadata["Name"]), top_level(item)) for item in found)
+    names = sorted(map(modules, found))
     with tempfile.TemporaryFile("w+", errors="replace") as talk:  # no pipe: it would fill, and the imports would wait
         answer = import_all(names, inspection.on_progress, talk)
     return inspection.hold(

@@ -6,7 +6,8 @@ import os
 import sysconfig
 from collections import namedtuple
 
-LIBRARIES = ("torch", "transformers", "datasets", "packaging")  # an image that is not ours may lack them
+# An image that is not ours may lack them.
+LIBRARIES = ("torch", "transformers", "datasets", "packaging", "torchmetrics")
 
 Check = namedtuple("Check", "id title run needs")
 Check.__new__.__defaults__ = (None,)  # `needs`: id of a check whose work this one looks at
