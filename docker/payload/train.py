@@ -295,6 +295,7 @@ class Recorded(Run):
     def __init__(self, settings, score, say, on_step=None):
         self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
         self.epochs, self.metrics, self.saved, self.before, self.steps = [], None, 0, 0, 0
+        self.between = 0.0  # seconds in which nothing was trained: evaluation and checkpoints after the epochs
 
     def begin(self, model, optimizer, schedule, order, steps):
         self.parts, self.schedule, self.order, self.steps = (model, optimizer, schedule), schedule, order, steps
@@ -329,6 +330,7 @@ class Recorded(Run):
             sys.exit(130)
 
     def end_epoch(self, number, losses):
+        started = time.monotonic()
         overall, on_negated = self.score()
         self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
         rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
@@ -337,6 +339,7 @@ class Recorded(Run):
             self.metrics.add(len(losses), accuracy=overall)
             self.order_state = self.order.get_state()  # the next epoch is drawn from here
             self.save(losses)
+        self.between += time.monotonic() - started
 
     def save(self, losses):
         """A checkpoint, if there is a folder and there is none of this step."""
@@ -375,7 +378,7 @@ def fine_tune(settings, say=str, on_step=None):
         "epochs": run.epochs,
         "steps": len(losses),
         "seconds": round(seconds, 2),
-        "samples_per_second": round(trained / seconds, 1),
+        "samples_per_second": round(trained / (seconds - run.between), 2),
         "peak_memory_bytes": peak_memory(device),
         "tokens": settings.max_length,
         "parameters": sum(p.numel() for p in model.parameters()),
