@@ -60,16 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"round {number + 1}: {side:5} {what}: {value:.2f}", file=sys.stderr)
     table = report(measured, options.rounds)
     (HERE / "results.md").write_text(table)
-    show_in_readme(HERE.parent / "README.md", table)
+    show_in_readme(HERE.parent / "README.md", table, "results.md")
     print(table)
     return 0
 
 
-def show_in_readme(readme: Path, table: str) -> None:
+def show_in_readme(readme: Path, table: str, name: str) -> None:
     """Put the table between its two marks."""
-    before, rest = readme.read_text().split("<!-- bench/results.md -->\n", 1)
-    after = rest.split("<!-- /bench/results.md -->", 1)[1]
-    readme.write_text(f"{before}<!-- bench/results.md -->\n{table}<!-- /bench/results.md -->{after}")
+    before, rest = readme.read_text().split(f"<!-- bench/{name} -->\n", 1)
+    after = rest.split(f"<!-- /bench/{name} -->", 1)[1]
+    readme.write_text(f"{before}<!-- bench/{name} -->\n{table}<!-- /bench/{name} -->{after}")
 
 
 def run(argv: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class Recorded(Run):
         return state["losses"]
 
     def seconds(self):
-        """How long was trained, turns before this one included."""
+        """How long was trained, in turns before this one as well, and without the evaluations."""
         return time.monotonic() - self.started
 
     def same(self):
@@ -90,18 +90,21 @@ class Recorded(Run):
             sys.exit(130)
 
     def end_epoch(self, number, losses):
-        overall, on_negated = self.score()
-        self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
-        rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
-        self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
-        self.keep_epoch(losses, accuracy=overall)
-
-    def keep_epoch(self, losses, **scores):
-        """With a folder: the epoch's scores, and a checkpoint."""
+        begun = time.monotonic()
+        scores = self.judge(number)
+        self.started += time.monotonic() - begun  # the time of training stands still
         if self.metrics:
             self.metrics.add(len(losses), **scores)
         self.order_state = self.order.get_state()  # the next epoch is drawn from here
         self.save(losses)
+
+    def judge(self, number):
+        """What an epoch has come to, for metrics.jsonl."""
+        overall, on_negated = self.score()
+        self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
+        rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
+        self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
+        return {"accuracy": overall}
 
     def save(self, losses):
         """A checkpoint, if there is a folder and there is none of this step. All processes give what they have."""
@@ -119,9 +122,9 @@ class Recorded(Run):
 class RecordedPretraining(Recorded):
     """The same for the pre-training, whose score is what share of the words and of the pairs were guessed right."""
 
-    def end_epoch(self, number, losses):
+    def judge(self, number):
         scores = self.score()
         self.epochs.append(dict(scores, epoch=number))
         text = ", ".join("%.3f of the %s" % (share, name.replace("_", " ")) for name, share in scores.items())
         self.say("pre-training, epoch %d: guessed %s" % (number, text))
-        self.keep_epoch(losses, **scores)
+        return scores

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["results.md", "steady.md"])
+@pytest.mark.parametrize("name", ["results.md", "steady.md", "train.md"])
 def test_the_figures_are_the_bench_s(name: str) -> None:
     shown = re.search(rf"<!-- bench/{name} -->\n(.*)<!-- /bench/{name} -->", README, re.DOTALL)
     assert shown

@@ -155,6 +155,18 @@ def test_what_this_machine_cannot_do_is_refused(train: ModuleType, words: list[s
         train.pick_device(options.parse_settings(words))
 
 
+def test_evaluation_does_not_count_as_training(train: ModuleType) -> None:
+    def score() -> tuple[float, float]:
+        time.sleep(0.05)
+        return 1.0, 1.0
+
+    run = train.Recorded(options.parse_settings([]), score, say=str)
+    run.begin(MagicMock(**{"tell.return_value": False}), MagicMock(), MagicMock(), MagicMock(), steps=2)
+    for number in (1, 2):
+        run.end_epoch(number, [0.1])
+    assert run.seconds() < 0.05
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(30)\n")

@@ -334,7 +334,7 @@ def fine_tune(settings, say=str, on_step=None):
         "epochs": run.epochs,
         "steps": len(losses),
         "seconds": round(seconds, 2),
-        "samples_per_second": round(settings.epochs * len(train_data) / seconds, 1),
+        "samples_per_second": round(settings.epochs * len(train_data) / seconds, 2),
         "peak_memory_bytes": peak_memory(device),
         "tokens": settings.max_length,
         "parameters": sum(p.numel() for p in model.parameters()),
