@@ -102,7 +102,7 @@ def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
     """The base image of a stack in the engine's store; fetched or made if need be."""
     base = stack.base
     found = engine.image(base.reference)
-    if found:
+    if found and (base.source is BaseSource.REGISTRY or found.labels.get(bootstrap.LABEL) == bootstrap.contents(base)):
         return found
     if base.source is BaseSource.BOOTSTRAP:
         make_base(base, engine, site)
@@ -136,7 +136,7 @@ def make_base(base: Base, engine: Engine, site: Site) -> None:
                 problems=[line.strip() for line in errors[-4:]],
                 hint=cause[1] if cause else "see that apt works on this machine: `apt-get update`",
             )
-        engine.import_tar(tar, base.reference, bootstrap.CHANGES)
+        engine.import_tar(tar, base.reference, bootstrap.changes(base))
     site.console.say(f"made {base.reference} in {time.monotonic() - started:.0f} s")
 
 

@@ -25,7 +25,19 @@ _EMPTIED = (
     "/var/log/*",
     "/var/cache/ldconfig/*",
 )
-CHANGES = ("ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 'CMD ["bash"]')
+LABEL = "dev.envbuilder.base"
+"""What a base was asked to hold: a base of this name that an older envbuilder made may lack something."""
+
+
+def contents(base: Base) -> str:
+    """The value of `LABEL`."""
+    return " ".join(base.system_packages)
+
+
+def changes(base: Base) -> list[str]:
+    """Dockerfile instructions for the import of the tar."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return [f"ENV PATH={path}", 'CMD ["bash"]', f'LABEL {LABEL}="{contents(base)}"']
 
 
 def bootstrap_argv(base: Base, target: Path) -> list[str]:
