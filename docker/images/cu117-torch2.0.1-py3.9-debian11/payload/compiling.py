@@ -46,6 +46,8 @@ def refuse(settings, device):
     if settings.gradient_checkpointing and is_2_0():
         message = "torch %s cannot compile a model with gradient checkpointing" % torch.__version__
         raise JobError(message, "leave out one of --compile and --gradient-checkpointing")
+    if settings.parallel in ("model", "pipeline"):
+        raise JobError("--compile and --parallel %s do not go together" % settings.parallel, "leave out one of them")
     # What torch calls: Inductor a C++ compiler for the code of a CPU, Triton a C compiler for that of a GPU.
     names = [os.environ.get("CXX", "g++")] if device == "cpu" else [os.environ.get("CC"), "gcc", "clang"]
     if not any(name and shutil.which(name) for name in names):
