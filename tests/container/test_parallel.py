@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,19 @@ def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Imag
     assert "going on after batch " in said
     assert "Traceback" not in said
     assert losses(runs, "killed") == losses(runs, "whole")  # to the last digit, dropout included
+
+
+def test_nodes_that_do_not_share_their_folder_are_told(image: Image, runs: Path, alone: str) -> None:
+    """Each process has a folder of its own, and one of them has a checkpoint, whichever it is."""
+    job = f"exec python -u {TRAIN} {' '.join(EXACT)} --resume --output /runs/node-$RANK"
+    for here, there in ((0, 1), (1, 0)):
+        shutil.copytree(runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11")
+        code, said = run(image, runs, "torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", job)
+        lost = f"error: /runs/node-{there}/checkpoint-11 is not there, though another process sees it"
+        assert (code, lost in said) == (1, True), said
+        assert "hint: --output must be one folder that every node sees" in said
+        assert f"removed of an earlier run in /runs/node-{there}" not in said
+        shutil.rmtree(runs / f"node-{here}")
 
 
 def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:

@@ -55,6 +55,23 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: 
     assert len(losses(runs, "whole")) == 40
 
 
+def test_a_run_that_begins_anew_keeps_its_own_checkpoints_and_curves(image: Image, runs: Path) -> None:
+    """The ones of the run before have higher numbers: they outlived it, and the next --resume took them."""
+    options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+    options += ["--output", "/runs/one"]
+    docker(*options)
+    shorter = [*options, "--rows", "320"]
+    said = docker(*shorter).stdout
+    removed = "checkpoint-35, checkpoint-40, metrics.json, metrics.jsonl, tensorboard"
+    assert f"removed of an earlier run in /runs/one: {removed}\n" in said
+    kept = sorted(path.name for path in (runs / "one").glob("checkpoint-*"))
+    assert kept == ["checkpoint-15", "checkpoint-20"]
+    assert len(list((runs / "one" / "tensorboard").iterdir())) == 1
+    said = docker(*shorter, "--resume").stdout
+    assert "going on after batch 20 of 20" in said
+    assert "removed" not in said
+
+
 def test_an_interrupt_saves_and_ends_with_130(image: Image, runs: Path) -> None:
     name = f"envbuilder-test-{os.getpid()}"
     process = start(image, runs, name, "--epochs", "900", "--rows", "640", "--output", "/runs/cut")
