@@ -182,6 +182,33 @@ def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, n
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
+WAITS = """
+import signal, time
+from interrupts import STOP, interrupted
+signal.signal(signal.SIGTERM, interrupted)
+STOP["may_wait"] = True
+print("ready", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("pause", "ends"), [(0.1, False), (1.2, True)])
+def test_a_signal_that_torchrun_passes_on_is_not_a_second_one(pause: float, ends: bool) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS], cwd=PAYLOAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(pause)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert (process.poll() == 130) is ends
+    process.kill()
+    saving = "interrupted: saving; once more ends it at once\n"
+    assert process.communicate()[1] == saving + "interrupted\n" * ends
+
+
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda path: str(path.relative_to(PAYLOAD)))
 def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
