@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -335,24 +336,82 @@ def test_accept_has_its_options_and_no_network(site: Site) -> None:
 
 # --- several nodes ---------------------------------------------------------------------------------------------------
 
+NODES = "--rows 640 --held-out 50 --epochs 2 --save-every 2"  # 40 batches, some seconds
+NEAR = 2e-5  # of losses near 0.7, written with five digits
 
-def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(site: Site) -> None:
-    (site.folder / "nodes.py").write_text((Path(__file__).parent / "nodes.py").read_text())
-    state = site.folder / "runs" / "latest" / "state.json"
-    process = site.start("--profile", "cluster", "up", TRAIN_SCRIPT="nodes.py")
-    try:
-        wait_until(lambda: state.exists() and json.loads(state.read_text())[0] >= 3, "the nodes do not find each other")
-        os.kill(site.inspect("node", 2)["State"]["Pid"], signal.SIGKILL)
-        said, _ = process.communicate(timeout=WAIT_SECONDS)
-    finally:
-        process.kill()
-    assert json.loads(state.read_text()) == [8, 3 * sum(range(1, 9))], said  # ranks 0 and 1 give 1 and 2 shares a step
-    assert [site.inspect("node", number)["State"]["ExitCode"] for number in (1, 2)] == [0, 0]
-    assert [site.inspect("node", number)["RestartCount"] for number in (1, 2)] == [0, 1]
-    begun = [line.split("starts at step ")[1] for line in said.splitlines() if "starts at step" in line]
-    assert begun[:2] == ["0", "0"]
-    assert int(begun[-1]) >= 3
-    assert docker("ps", "--all", "--filter", f"name={site.name}-train", "--quiet").stdout == ""
+
+@pytest.fixture
+def cluster(site: Site) -> Site:
+    site.env.update(OMP_NUM_THREADS="1", TRAIN_OPTIONS=NODES)
+    return site
+
+
+def losses(site: Site, run: str) -> list[float]:
+    found: list[float] = json.loads((site.folder / "runs" / run / "metrics.json").read_text())["losses"]
+    return found
+
+
+def nodes(site: Site, *path: str) -> list[Any]:
+    """What the engine says of the two nodes."""
+    found = [site.inspect("node", number) for number in (1, 2)]
+    for name in path:
+        found = [one[name] for one in found]
+    return found
+
+
+def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
+    """`up`, when there is a checkpoint; the job is then in its first half."""
+    process = site.start("--profile", "cluster", "up", RUN=run)
+    wait_until((site.folder / "runs" / run / "checkpoint-4").exists, "the nodes do not find each other")
+    return process
+
+
+def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -> None:
+    cluster.env["TRAIN_OPTIONS"] += " --dropout 0"
+    code, said = cluster.run("up", "--exit-code-from", "train", "train", RUN="alone")
+    assert code == 0, said
+    process = start_nodes(cluster, "latest")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=RUN_SECONDS)
+    assert process.returncode == 130, said
+    assert nodes(cluster, "State", "ExitCode") == [1, 1]  # torchrun's, of a job that did not end by itself
+    kept = cluster.run("--profile", "cluster", "logs", "node")[1]
+    saved = re.search(r"saved after batch (\d+): go on with `--resume`", kept)
+    assert saved, kept
+    code, said = cluster.run("--profile", "cluster", "up")
+    assert f"going on after batch {saved[1]} of 40" in said, said
+    assert nodes(cluster, "State", "ExitCode") == [0, 0]
+    assert nodes(cluster, "RestartCount") == [0, 0]
+    pairs = list(zip(losses(cluster, "latest"), losses(cluster, "alone"), strict=True))
+    assert max(abs(one - other) for one, other in pairs) <= NEAR
+    assert len(set(pairs)) > 30
+
+
+def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
+    (site.folder / "mine.py").write_text("import os, sys; print('rank', os.environ['RANK'], *sys.argv[1:])\n")
+    code, said = site.run("--profile", "cluster", "up", TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more")
+    assert code == 0, said
+    ours = [line.split("rank ")[1] for line in said.splitlines() if "rank " in line]
+    assert sorted(ours) == [f"{rank} --output runs/latest --resume --more" for rank in (0, 1)]
+
+
+def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(cluster: Site) -> None:
+    """The second one, then the first, which keeps the rendezvous."""
+    code, said = cluster.run("--profile", "cluster", "up", RUN="whole")
+    assert code == 0, said
+    for number, restarts in {2: [0, 1], 1: [1, 1]}.items():
+        process = start_nodes(cluster, f"lost-{number}")
+        os.kill(cluster.inspect("node", number)["State"]["Pid"], signal.SIGKILL)
+        said, _ = process.communicate(timeout=RUN_SECONDS)
+        assert nodes(cluster, "State", "ExitCode") == [0, 0], said
+        assert nodes(cluster, "RestartCount") == restarts
+        assert "error: another process of this run has gone" in said
+        assert "going on after batch" in said
+        assert 'File "/opt/envbuilder' not in said  # torchrun has tracebacks of its own
+        assert losses(cluster, f"lost-{number}") == losses(cluster, "whole")  # to the last digit, dropout included
+    code, said = cluster.run("--profile", "cluster", "up", RUN="whole")
+    assert "going on after batch 40 of 40" in said
+    assert nodes(cluster, "State", "ExitCode") == [0, 0]
 
 
 # --- GPUs ------------------------------------------------------------------------------------------------------------
