@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets schema bench bench-train lock-tools lock-notebook setup engine browser clean
+.PHONY: help image train test fast lint mutants presets schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ bench: setup engine ## measure our build against what people do by hand; writes 
 
 bench-train: setup engine ## measure our training job against the guide's loop; writes bench/train.md
 	$(BIN)/python bench/train.py
+
+bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/scale.md
+	$(BIN)/python bench/scale.py
 
 lock-tools: setup ## pin the project's own environment again
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -90,7 +90,7 @@ class Cluster:
         lines = docker("logs", pod).stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def wait(self, *pods: str, seconds: float = 120) -> list[int]:
+    def wait(self, *pods: str, seconds: float = 240) -> list[int]:
         """The exit codes of pods, when all of them have ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ class Cluster:
         raise AssertionError(f"still running after {seconds:.0f} s:\n{said}")
 
     def wait_for_checkpoint(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if docker("exec", self.pods[0], "test", "-e", f"/runs/{NAME}/checkpoint-4", check=False).returncode == 0:
                 return

@@ -119,8 +119,8 @@ def site(tmp_path: Path, built: str) -> Iterator[Site]:
     assert code == 0, said
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
@@ -362,7 +362,7 @@ def nodes(site: Site, *path: str) -> list[Any]:
 def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
     """`up`, when there is a checkpoint; the job is then in its first half."""
     process = site.start("--profile", "cluster", "up", RUN=run)
-    wait_until((site.folder / "runs" / run / "checkpoint-4").exists, "the nodes do not find each other")
+    wait_until((site.folder / "runs" / run / "checkpoint-4").exists, "the nodes do not find each other", RUN_SECONDS)
     return process
 
 
