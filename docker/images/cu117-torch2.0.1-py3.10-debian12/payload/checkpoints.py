@@ -15,6 +15,7 @@ from errors import JobError
 KEEP = 2
 _WORK = ".checkpoint-"
 _NAME = re.compile(r"checkpoint-(\d+)$")
+_METRICS = ("metrics.json", "metrics.jsonl", "tensorboard")
 
 
 class CheckpointError(JobError):
@@ -82,9 +83,27 @@ def numbers(folder):
     return sorted(int(match.group(1)) for match in map(_NAME.match, names) if match)
 
 
-def load(folder, same):
-    """(model, optimizer, random, state) of the last checkpoint, as `save` got them; `same` must not have changed."""
-    last = os.path.join(folder, "checkpoint-%d" % numbers(folder)[-1])
+def forget(folder):
+    """Remove the checkpoints and metrics of an earlier run, and return their names.
+
+    A run that begins anew would lose its own checkpoints to older ones with higher numbers, and its curves would mix.
+    """
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = sorted(name for name in names if _NAME.match(name) or name in _METRICS)
+    for path in (os.path.join(folder, name) for name in found):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+    return found
+
+
+def load(folder, step, same):
+    """(model, optimizer, random, state) of a step's checkpoint, as `save` got them; `same` must not have changed."""
+    last = os.path.join(folder, "checkpoint-%d" % step)
+    if not os.path.isdir(last):
+        hint = "--output must be one folder that every node sees"
+        raise CheckpointError("%s is not there, though another process sees it" % last, hint)
     try:
         with open(os.path.join(last, "state.json"), encoding="utf-8") as stream:
             state = json.load(stream)

@@ -125,9 +125,17 @@ def add_where_and_what_to_leave(parser):
         "--compile", action="store_true", help="train through torch.compile, which takes its time at first"
     )
     after = parser.add_argument_group("what to leave")
-    after.add_argument("--output", metavar="DIR", help="where to leave model, tokenizer, metrics, picture and report")
+    after.add_argument(
+        "--output",
+        metavar="DIR",
+        help="where to leave model, tokenizer, metrics, picture and report; one folder that all nodes see",
+    )
     after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")
-    after.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output, if any")
+    after.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in --output, if any [begin anew, and remove those that are there]",
+    )
     after.add_argument("--quantize", action="store_true", help="also measure the model with 8-bit weights")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from itertools import chain
 
 import torch
 
@@ -42,18 +43,27 @@ class Recorded(Run):
         self.team, self.optimizer, self.schedule, self.order, self.steps = team, optimizer, schedule, order, steps
         self.order_state, losses, folder = order.get_state(), [], self.settings.output
         self.started = time.monotonic()
-        if team.tell(self.settings.resume and bool(checkpoints.numbers(folder))):
-            losses = self.go_on()
+        step = self.last_step() if self.settings.resume else 0
+        if step:
+            losses = self.go_on(step)
             self.saved = len(losses)
             self.say("going on after batch %d of %d" % (len(losses), steps))
         if folder and team.leads:
+            removed = [] if step else checkpoints.forget(folder)
+            if removed:
+                self.say("removed of an earlier run in %s: %s" % (folder, ", ".join(removed)))
             self.metrics = Metrics(folder, going_on=bool(losses))
         STOP["may_wait"] = bool(folder)
         return losses
 
-    def go_on(self):
-        """Everything as it was at the last checkpoint; returns the losses until then."""
-        model, optimizer, random, state = checkpoints.load(self.settings.output, self.same())
+    def last_step(self):
+        """Of the last checkpoint that any process sees, 0 without one; told to all, so that all go on from the same."""
+        seen = self.team.collect(checkpoints.numbers(self.settings.output))
+        return self.team.tell(max((0, *chain(*seen))) if self.team.leads else None)
+
+    def go_on(self, step):
+        """Everything as it was at this step's checkpoint; returns the losses until then."""
+        model, optimizer, random, state = checkpoints.load(self.settings.output, step, self.same())
         self.team.load(model, self.optimizer, optimizer)
         self.schedule.load_state_dict(state["schedule"])
         for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
