@@ -109,12 +109,12 @@ def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
             raise UsageError(
                 f"the catalog of {facts.date} knows no GPU {said.gpu!r}", hint="give its compute capability, as 8.6"
             )
-        named["gpus"] = (Gpu(name=said.gpu, capability=row.capability),)
+        named["gpus"] = (Gpu(name="GPU" if said.gpu[0].isdigit() else said.gpu, capability=row.capability),)
     return named
 
 
 def _name(target: str | None, options: dict[str, Any]) -> str:
-    named = " with ".join(
+    named = " and ".join(
         f"{word} {options[name]}" for name, word in (("gpu", "GPU"), ("driver", "driver")) if options.get(name)
     )
     if target:

@@ -53,7 +53,9 @@ def _show(finding: Finding, console: Console) -> None:
     console.print(f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]{told}")
     indent = " " * (_NAME + 2)
     for line in rest:
-        console.print(f"{indent}{'[bold]' if _is_loud(finding) else ''}{escape(line)}{'[/]' if _is_loud(finding) else ''}")
+        console.print(
+            f"{indent}{'[bold]' if _is_loud(finding) else ''}{escape(line)}{'[/]' if _is_loud(finding) else ''}"
+        )
     for line in textwrap.wrap(finding.why, width, break_long_words=False, break_on_hyphens=False):
         console.print(f"{indent}[dim]{escape(line)}[/]")
     if finding.remedy:  # never wrapped by us: it is to be pasted

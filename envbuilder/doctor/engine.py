@@ -90,7 +90,7 @@ def compose_is_v2(case: Case) -> Finding | None:
     if host.compose == "":
         return note("compose", "Docker Compose is not there", "`docker compose up train` needs it", remedy)
     if _is_before(host.compose, "2"):
-        why = "it reads neither `compose.yaml` as we write it nor a request for GPUs, and has been unmaintained since 2023"
+        why = "it does not read `compose.yaml` as we write it, and nobody has maintained it since 2023"
         return warning("compose", f"Docker Compose is {host.compose}: the old one", why, remedy)
     return fine("compose", f"Compose {host.compose}")
 

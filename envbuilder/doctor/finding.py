@@ -66,9 +66,7 @@ def fine(name: str, message: str) -> Finding:
 
 
 def _finding(name: str, severity: Severity, message: str, why: str, remedy: Remedy) -> Finding:
-    return Finding(
-        id=name, severity=severity, message=message, why=why, remedy=remedy.command, source=remedy.source
-    )
+    return Finding(id=name, severity=severity, message=message, why=why, remedy=remedy.command, source=remedy.source)
 
 
 def ours(command: str) -> Remedy:

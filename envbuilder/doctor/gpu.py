@@ -7,10 +7,10 @@ from packaging.version import InvalidVersion, Version
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.gpu import RUNTIME, GpuAccess, GpuPlan, Offers, plan_gpu
-from envbuilder.host import Host
+from envbuilder.host import Engine, Host
 
 SAFE_TOOLKIT = Version("1.17.8")
-"""CVE-2025-23266: before it, an image's own environment runs code as root on the host (NVIDIA's bulletin of July 2025)."""
+"""CVE-2025-23266: before it, an image's own environment runs code as root on the host (NVIDIA, July 2025)."""
 _SERVER_JETSON = "Thor"  # the first Jetson that runs the wheels of arm64 servers: sm_110 is in their arch list
 _CONSUMER = ("geforce", "titan")
 _SMI_SAYS = "nvidia-smi says: "
@@ -23,7 +23,7 @@ def jetson_is_no_server(case: Case) -> Finding | None:
     return error(
         "jetson",
         f"this is a {model}",
-        "the wheels of the index are for servers and have no kernels for its GPU; NVIDIA makes wheels and images for it",
+        "the wheels of the index have no kernels for its GPU; NVIDIA makes wheels and images for it",
         remedies.JETSON,
     )
 
@@ -38,17 +38,19 @@ def driver_works(case: Case) -> Finding | None:
         return error(
             "driver",
             f"the kernel runs NVIDIA driver {host.driver or '?'}, and the libraries on disk are of another one",
-            f"an upgrade has not been loaded yet: no program can use the GPU, in a container or outside; "
+            "an upgrade has not been loaded yet: no program can use the GPU, in a container or outside; "
             f"{_SMI_SAYS}{host.smi_said}",
             remedies.REBOOT,
         )
     if host.gpus:
-        if not host.driver:
-            return unknown("gpu", f"{describe(host)}; its driver is unknown")
-        return fine("gpu", f"{describe(host)}, driver {host.driver}")
-    if host.driver:
-        return _driver_without_gpus(host)
-    return _no_driver(host)
+        return _driver_with_gpus(host)
+    return _driver_without_gpus(host) if host.driver else _no_driver(host)
+
+
+def _driver_with_gpus(host: Host) -> Finding:
+    if not host.driver:
+        return unknown("gpu", f"{describe(host)}; its driver is unknown", "`--driver` names it")
+    return fine("gpu", f"{describe(host)}, driver {host.driver}")
 
 
 def _driver_without_gpus(host: Host) -> Finding:
@@ -67,7 +69,9 @@ def _no_driver(host: Host) -> Finding:
     cards = f"{host.cards} NVIDIA GPU{'s' if host.cards != 1 else ''}"
     if host.cards and host.nouveau:
         remedy = remedies.by_distribution(host, remedies.NO_NOUVEAU, remedies.NO_NOUVEAU_DNF)
-        return error("driver", f"nouveau holds {cards}", "CUDA needs NVIDIA's driver, which cannot load beside it", remedy)
+        return error(
+            "driver", f"nouveau holds {cards}", "CUDA needs NVIDIA's driver, which cannot load beside it", remedy
+        )
     if host.cards:
         why = f"CUDA needs it{'; ' + _SMI_SAYS + host.smi_said if host.smi_said else ''}"
         return error("driver", f"{cards} and no NVIDIA driver loaded", why, remedies.driver(host))
@@ -79,7 +83,7 @@ def cuda_starts(case: Case) -> Finding | None:
     if _libraries_differ(host) or not (host.gpus or host.cuda_init in _CUDA_SAYS) or is_elsewhere(host):
         return None
     if host.cuda_init is None:
-        return unknown("cuda", "whether CUDA starts is unknown", "libcuda.so.1 could not be asked")
+        return unknown("cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be asked")
     if host.cuda_init == 0:
         return fine("cuda", f"CUDA starts; the driver knows it up to {host.cuda_newest}")
     if host.hidden_by or any(gpu.mig for gpu in host.gpus or ()):
@@ -154,25 +158,32 @@ def containers_get_gpus(case: Case) -> Finding | None:
     if not host.gpus or is_elsewhere(host) or _libraries_differ(host):
         return None
     if engine is None:
-        return unknown("gpu-access", "whether containers get the GPUs is unknown: no engine answers")
-    if engine.program != "docker":
-        return None
+        return unknown("gpu-access", "whether containers get the GPUs is unknown")
+    return _access(host, engine) if engine.program == "docker" else None
+
+
+def _access(host: Host, engine: Engine) -> Finding:
     plan = _plan(host)
     if plan.access is GpuAccess.CDI and host.cdi_driver and host.driver and host.cdi_driver != host.driver:
         message = f"the CDI specification is for driver {host.cdi_driver}, and {host.driver} runs"
         why = "it names files that are gone: containers with a GPU do not start"
         return error("gpu-access", message, why, remedies.CDI_AGAIN)
-    if plan.access in (GpuAccess.CDI, GpuAccess.RUNTIME) or _is_desktop(host):
-        return fine("gpu-access", plan.reason if plan.access is not GpuAccess.NONE else "Docker Desktop passes GPUs on")
+    if plan.access in (GpuAccess.CDI, GpuAccess.RUNTIME):
+        return fine("gpu-access", plan.reason)
+    return fine("gpu-access", "Docker Desktop passes GPUs on") if _is_desktop(host) else _no_access(host, engine)
+
+
+def _no_access(host: Host, engine: Engine) -> Finding:
     if host.cdi_files and not engine.cdi:
         message = f"a CDI specification is here ({host.cdi_files[0]}), and the engine does not read it"
-        return error("gpu-access", message, f"CDI is off in Docker {engine.version}: containers see no GPU", remedies.CDI_ON)
+        why = f"CDI is off in Docker {engine.version}: containers see no GPU"
+        return error("gpu-access", message, why, remedies.CDI_ON)
+    if host.toolkit is None:
+        return unknown("gpu-access", "whether containers get the GPUs is unknown")
     if host.toolkit == "":
         remedy = remedies.by_distribution(host, remedies.INSTALL_TOOLKIT, remedies.INSTALL_TOOLKIT_DNF)
         why = '`docker run --gpus all` ends in `could not select device driver "" with capabilities: [[gpu]]`'
         return error("gpu-access", "containers see no GPU: the NVIDIA Container Toolkit is not here", why, remedy)
-    if host.toolkit is None:
-        return unknown("gpu-access", "whether containers get the GPUs is unknown")
     why = "`--gpus all` works by a hook if the engine was started after the toolkit came; `--runtime nvidia` does not"
     return warning("gpu-access", "the engine has no NVIDIA runtime", why, remedies.CONFIGURE_RUNTIME)
 

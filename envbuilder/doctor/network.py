@@ -142,5 +142,7 @@ def bases_can_be_made(case: Case) -> Finding | None:
         return unknown("bootstrap", "whether mmdebstrap is here is unknown")
     if not case.host.mmdebstrap:
         why = "it makes a base from Debian's packages where no registry answers"
-        return note("bootstrap", "mmdebstrap is not here: bases come from a registry only", why, remedies.BOOTSTRAP_TOOLS)
+        return note(
+            "bootstrap", "mmdebstrap is not here: bases come from a registry only", why, remedies.BOOTSTRAP_TOOLS
+        )
     return fine("bootstrap", "bases can be made from Debian's packages")

@@ -6,12 +6,14 @@ from envbuilder.host import Host
 
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 _CDI = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html"
-_DOCKER_CDI = "https://docs.docker.com/build/building/cdi/"
 _DRIVER = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
 _DEBIAN_DRIVER = "https://wiki.debian.org/NvidiaGraphicsDrivers"
 _UBUNTU_DRIVER = "https://documentation.ubuntu.com/server/how-to/graphics/install-nvidia-drivers/"
 _PROXY = "https://docs.docker.com/engine/daemon/proxy/"
-_APT, _DNF = ("debian", "ubuntu", "linuxmint", "pop", "raspbian"), ("fedora", "rhel", "centos", "rocky", "almalinux", "amzn")
+_APT, _DNF = (
+    ("debian", "ubuntu", "linuxmint", "pop", "raspbian"),
+    ("fedora", "rhel", "centos", "rocky", "almalinux", "amzn"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,9 @@ NONE = Remedy(command="", source="")
 ENGINE_UP = Remedy(command="tools/engine up", source="tools/engine, in a checkout of envbuilder")
 BOOTSTRAP_TOOLS = Remedy(command="tools/engine bootstrap-tools", source=ENGINE_UP.source)
 START_DOCKER = Remedy(command="sudo systemctl start docker", source="https://docs.docker.com/engine/daemon/start/")
-START_DESKTOP = Remedy(command="docker desktop start", source="https://docs.docker.com/reference/cli/docker/desktop/start/")
+START_DESKTOP = Remedy(
+    command="docker desktop start", source="https://docs.docker.com/reference/cli/docker/desktop/start/"
+)
 JOIN_DOCKER = Remedy(
     command="sudo usermod -aG docker $USER && newgrp docker",
     source="https://docs.docker.com/engine/install/linux-postinstall/",
@@ -41,7 +45,9 @@ DOCKER_PLUGINS = Remedy(
     command="sudo dnf install docker-buildx-plugin docker-compose-plugin",
     source="https://docs.docker.com/engine/install/fedora/",
 )
-DOCKER_CONTEXTS = Remedy(command="docker context ls", source="https://docs.docker.com/engine/manage-resources/contexts/")
+DOCKER_CONTEXTS = Remedy(
+    command="docker context ls", source="https://docs.docker.com/engine/manage-resources/contexts/"
+)
 FORGET_HOST = Remedy(
     command="unset DOCKER_HOST", source="https://docs.docker.com/reference/cli/docker/#environment-variables"
 )
@@ -51,11 +57,13 @@ NO_PODMAN_APT = Remedy(
     source="https://docs.docker.com/engine/install/debian/#uninstall-old-versions",
 )
 NO_PODMAN_DNF = Remedy(
-    command="sudo dnf remove podman-docker && sudo dnf install docker-ce docker-ce-cli containerd.io docker-buildx-plugin",
+    command="sudo dnf remove podman-docker && "
+    "sudo dnf install docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin",
     source="https://docs.docker.com/engine/install/fedora/",
 )
 PRUNE = Remedy(
-    command="docker system df && docker builder prune", source="https://docs.docker.com/engine/manage-resources/pruning/"
+    command="docker system df && docker builder prune",
+    source="https://docs.docker.com/engine/manage-resources/pruning/",
 )
 MORE_SHM = Remedy(
     command="docker run --shm-size=1g IMAGE train", source="https://docs.docker.com/reference/cli/docker/container/run/"
@@ -66,7 +74,8 @@ SET_CLOCK = Remedy(
 )
 SET_WSL_CLOCK = Remedy(command="sudo hwclock -s", source="https://github.com/microsoft/WSL/issues/10006")
 ENGINE_PROXY = Remedy(
-    command="sudo systemctl edit docker  # Environment=HTTPS_PROXY=…, then: sudo systemctl restart docker", source=_PROXY
+    command="sudo systemctl edit docker && sudo systemctl restart docker  # [Service] Environment=HTTPS_PROXY=…",
+    source=_PROXY,
 )
 ENGINE_CA = Remedy(
     command="sudo update-ca-certificates && sudo systemctl restart docker",
@@ -94,8 +103,13 @@ UPGRADE_TOOLKIT_DNF = Remedy(command="sudo dnf upgrade nvidia-container-toolkit"
 CONFIGURE_RUNTIME = Remedy(
     command="sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker", source=_TOOLKIT
 )
-ROOTLESS_GPU = Remedy(command="sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place", source=_TOOLKIT)
-CDI_ON = Remedy(command="sudo nvidia-ctk runtime configure --runtime=docker --cdi.enabled && sudo systemctl restart docker", source=_CDI)
+ROOTLESS_GPU = Remedy(
+    command="sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place", source=_TOOLKIT
+)
+CDI_ON = Remedy(
+    command="sudo nvidia-ctk runtime configure --runtime=docker --cdi.enabled && sudo systemctl restart docker",
+    source="https://docs.docker.com/build/building/cdi/",
+)
 CDI_AGAIN = Remedy(command="sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", source=_CDI)
 ASK_FOR_GPU = Remedy(
     command="docker run --gpus all IMAGE train", source="https://docs.docker.com/engine/containers/gpu/"
@@ -114,9 +128,7 @@ NO_NOUVEAU = Remedy(
     "sudo reboot",
     source=_DRIVER,
 )
-NO_NOUVEAU_DNF = Remedy(
-    command=NO_NOUVEAU.command.replace("update-initramfs -u", "dracut --force"), source=_DRIVER
-)
+NO_NOUVEAU_DNF = Remedy(command=NO_NOUVEAU.command.replace("update-initramfs -u", "dracut --force"), source=_DRIVER)
 DEBIAN_DRIVER = Remedy(command="sudo apt-get install nvidia-driver firmware-misc-nonfree", source=_DEBIAN_DRIVER)
 UBUNTU_DRIVER = Remedy(command="sudo ubuntu-drivers install --gpgpu", source=_UBUNTU_DRIVER)
 DNF_DRIVER = Remedy(command="sudo dnf install nvidia-open", source=_DRIVER)
@@ -124,7 +136,8 @@ WSL_DRIVER = Remedy(
     command="wsl.exe --update && wsl.exe --shutdown", source="https://docs.nvidia.com/cuda/wsl-user-guide/index.html"
 )
 NO_COMPAT = Remedy(
-    command="unset LD_LIBRARY_PATH", source="https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html"
+    command="unset LD_LIBRARY_PATH",
+    source="https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
 )
 SHOW_GPUS = Remedy(
     command="unset NVIDIA_VISIBLE_DEVICES CUDA_VISIBLE_DEVICES",

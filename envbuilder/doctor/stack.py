@@ -3,7 +3,6 @@
 Rests on the resolver: the host's GPUs, driver and platform become options of a request.
 """
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -121,15 +120,15 @@ def _driver_is_new_enough(stack: Stack, case: Case) -> Finding | None:
     if driver is None or driver >= Version(stack.driver_floor):
         return None
     why = (
-        "torch says that the driver is too old (error 35), and in an image of nvidia/cuda CUDA answers error 803 or the "
-        "container does not start: `unsatisfied condition: cuda>=`"
+        "torch says that the driver is too old (error 35); in an image of nvidia/cuda CUDA answers error 803, "
+        "or the container does not start: `unsatisfied condition: cuda>=`"
     )
     message = f"{_name(stack)} needs driver {stack.driver_floor} or newer; this one is {case.host.driver}"
     return error("stack", message, why, _instead(case))
 
 
 def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
-    """An image of nvidia/cuda puts its own libcuda first where it is newer than the driver's; consumer GPUs refuse it."""
+    """An image of nvidia/cuda puts its libcuda first where it is newer than the driver's; consumer GPUs refuse it."""
     host = case.host
     consumer = next((gpu.name for gpu in host.gpus or () if is_consumer(gpu.name)), None)
     if consumer is None or _COMPAT_IMAGES not in stack.base.reference or host.cuda_newest is None:
@@ -148,7 +147,7 @@ def _instead(case: Case) -> Remedy:
     """What would run here and is nearest to what was asked: the request without one option, or with none."""
     request = case.request or Request()
     names = [name for name, _ in resolver.given(request)]
-    loosened = [replace(request, **{name: getattr(Request(), name)}) for name in names]  # type: ignore[arg-type]
+    loosened = [replace(request, **{name: getattr(Request(), name)}) for name in names]
     for wanted in (request, *loosened, Request(packages=request.packages)):
         found = best_for(wanted, case.host, case.catalog)
         if found and not _compat_is_allowed(found[1], case):
@@ -163,8 +162,3 @@ def _name(stack: Stack) -> str:
 def _machine(host: Host) -> str:
     parts = [describe(host), f"driver {host.driver}" if host.driver else ""]
     return " with ".join(part for part in parts if part) or "this machine"
-
-
-def shown(request: Request) -> str:
-    """The options of a request, as they would be typed."""
-    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in resolver.given(request))

@@ -1,6 +1,6 @@
 """The noun `Host`: what a machine is, as its own answers tell.
 
-`host.ask` fills it by asking; `host.json`, a file that `envbuilder doctor --json` writes, carries it to another machine.
+`host.ask` fills it by asking; the document that `envbuilder doctor --json` writes carries it to another machine.
 In every field None is what could not be found out; `""`, `()` and False are what was looked for and is not there.
 """
 
@@ -110,7 +110,6 @@ class Host:
     # the network
     route: bool | None = None  # there is a default route
     proxies: tuple[str, ...] | None = None  # names of the proxy variables that are set
-    proxy_is_local: bool | None = None  # the proxy listens on this machine's loopback
     ca: str | None = None  # the CA bundle that builds get
     own_cas: tuple[str, ...] | None = None  # CAs that somebody added to this machine
     index: Reach | None = None

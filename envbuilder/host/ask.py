@@ -22,6 +22,7 @@ _OLD_QUERY = "--query-gpu=name,driver_version"  # drivers before R510 know no co
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 _OWN_CAS = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors")
+_HIDING = {"NVIDIA_VISIBLE_DEVICES": ("void", "none", ""), "CUDA_VISIBLE_DEVICES": ("-1", "none", "")}
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 _DEFAULT_SHM = 64 * 2**20  # Docker's, without default-shm-size
@@ -170,8 +171,8 @@ def _is_nvidia_display(probe: Probe, name: str) -> bool:
 
 
 def _hidden_by(environ: Mapping[str, str]) -> str:
-    for name, hiding in (("NVIDIA_VISIBLE_DEVICES", ("void", "none", "")), ("CUDA_VISIBLE_DEVICES", ("-1", "", "none"))):
-        if name in environ and environ[name].lower() in hiding:
+    for name, hiding in _HIDING.items():
+        if environ.get(name, "all").lower() in hiding:
             return f"{name}={environ[name]}"
     return ""
 
@@ -224,13 +225,11 @@ def _cdi_specs(probe: Probe) -> dict[str, str]:
 
 def _network(probe: Probe) -> dict[str, Any]:
     environ = probe.environ
-    proxies = {name: environ.get(name) or environ.get(name.lower()) for name in _PROXIES}
     table = probe.read("/proc/net/route")
     index, registry = probe.run(INDEX), probe.run(REGISTRY)
     return {
         "route": None if table is None else answers.has_default_route(table),
-        "proxies": tuple(name for name, value in proxies.items() if value),
-        "proxy_is_local": any(word in (value or "") for value in proxies.values() for word in ("localhost", "127.0.0.")),
+        "proxies": tuple(name for name in _PROXIES if environ.get(name) or environ.get(name.lower())),
         "own_cas": tuple(f"{folder}/{name}" for folder in _OWN_CAS for name in probe.names(folder)),
         "index": answers.reach(index.returncode, index.stderr),
         "registry": answers.reach(registry.returncode, registry.stderr),
