@@ -76,8 +76,7 @@ def ask_here(options: dict[str, Any], facts: "Catalog") -> "Host":
     from envbuilder.cli.probe import new_probe
     from envbuilder.host.ask import ask
 
-    network = network_from(options)
-    return replace(ask(new_probe(network, facts)), ca=str(network.ca) if network.ca else "")
+    return ask(new_probe(network_from(options), facts))
 
 
 def read_host(name: str) -> "Host":

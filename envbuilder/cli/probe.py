@@ -37,6 +37,7 @@ def new_probe(network: Network, catalog: Catalog) -> Probe:
         read=_read,
         names=_names,
         environ=os.environ,
+        ca=str(network.ca) if network.ca else "",
     )
 
 

@@ -4,6 +4,8 @@ The rules stand in the order in which one thing needs another: no build without 
 driver. Findings are sorted by severity and keep that order within, so the first one is what to mend first.
 """
 
+from dataclasses import replace
+
 from envbuilder.doctor import engine, gpu, machine, network, stack
 from envbuilder.doctor.finding import Case, Finding, Rule, Severity
 
@@ -12,6 +14,7 @@ __all__ = ["RULES", "Case", "Finding", "Severity", "diagnose"]
 RULES: tuple[Rule, ...] = (
     engine.engine_answers,
     engine.engine_is_docker,
+    engine.engine_is_here,
     network.clock_is_right,
     network.network_is_there,
     engine.buildx_is_there,
@@ -44,5 +47,6 @@ _ORDER = list(Severity)
 
 def diagnose(case: Case) -> list[Finding]:
     """What every rule has to say, what blocks first in front."""
+    case = replace(case, host=stack.with_capabilities(case.host, case.catalog))
     said = (rule(case) for rule in RULES)
     return sorted((finding for finding in said if finding), key=lambda finding: _ORDER.index(finding.severity))

@@ -13,8 +13,7 @@ _NEEDED = "nothing can be built or run without one"
 def engine_answers(case: Case) -> Finding | None:
     host = case.host
     if host.engine:
-        place = "" if host.engine.local else ", on another machine or in a virtual one"
-        return fine("engine", f"{host.engine.program.title()} {host.engine.version} answers{place}")
+        return fine("engine", f"{host.engine.program.title()} {host.engine.version} answers")
     if host.engine_trouble is None:
         return unknown("engine", "whether a container engine answers is unknown")
     message, remedy = _trouble(host)
@@ -41,6 +40,13 @@ def _start(host: Host) -> Remedy:
     if host.wsl:
         return remedies.START_DESKTOP
     return remedies.ENGINE_UP if host.distribution == "debian" else remedies.START_DOCKER
+
+
+def engine_is_here(case: Case) -> Finding | None:
+    if not case.host.engine_is_elsewhere:
+        return None
+    why = "what this machine has does not count; `envbuilder doctor --json` there, and `--target` here"
+    return unknown("elsewhere", "the engine runs on another machine: its disk, driver and GPUs are unknown", why)
 
 
 def engine_is_docker(case: Case) -> Finding | None:

@@ -7,7 +7,7 @@ from packaging.version import InvalidVersion, Version
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.gpu import RUNTIME, GpuAccess, GpuPlan, Offers, plan_gpu
-from envbuilder.host import Engine, Host
+from envbuilder.host import DESKTOP, Engine, Host
 
 SAFE_TOOLKIT = Version("1.17.8")
 """CVE-2025-23266: before it, an image's own environment runs code as root on the host (NVIDIA, July 2025)."""
@@ -22,7 +22,7 @@ def jetson_is_no_server(case: Case) -> Finding | None:
         return None
     return error(
         "jetson",
-        f"this is a {model}",
+        f"this is a Jetson: {model}",
         "the wheels of the index have no kernels for its GPU; NVIDIA makes wheels and images for it",
         remedies.JETSON,
     )
@@ -30,9 +30,7 @@ def jetson_is_no_server(case: Case) -> Finding | None:
 
 def driver_works(case: Case) -> Finding | None:
     host = case.host
-    if is_elsewhere(host):
-        return unknown("gpu", "the engine runs on another machine: which GPUs it has is unknown", "ask there")
-    if _is_jetson(host) or (host.hidden_by and not host.gpus):
+    if host.engine_is_elsewhere or _is_jetson(host) or (host.hidden_by and not host.gpus):
         return None
     if _libraries_differ(host):
         return error(
@@ -80,7 +78,7 @@ def _no_driver(host: Host) -> Finding:
 
 def cuda_starts(case: Case) -> Finding | None:
     host = case.host
-    if _libraries_differ(host) or not (host.gpus or host.cuda_init in _CUDA_SAYS) or is_elsewhere(host):
+    if _libraries_differ(host) or not (host.gpus or host.cuda_init in _CUDA_SAYS) or host.engine_is_elsewhere:
         return None
     if host.cuda_init is None:
         return unknown("cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be asked")
@@ -155,7 +153,7 @@ def mig_has_instances(case: Case) -> Finding | None:
 
 def containers_get_gpus(case: Case) -> Finding | None:
     host, engine = case.host, case.host.engine
-    if not host.gpus or is_elsewhere(host) or _libraries_differ(host):
+    if not host.gpus or host.engine_is_elsewhere or _libraries_differ(host):
         return None
     if engine is None:
         return unknown("gpu-access", "whether containers get the GPUs is unknown")
@@ -170,7 +168,7 @@ def _access(host: Host, engine: Engine) -> Finding:
         return error("gpu-access", message, why, remedies.CDI_AGAIN)
     if plan.access in (GpuAccess.CDI, GpuAccess.RUNTIME):
         return fine("gpu-access", plan.reason)
-    return fine("gpu-access", "Docker Desktop passes GPUs on") if _is_desktop(host) else _no_access(host, engine)
+    return fine("gpu-access", "Docker Desktop passes GPUs on") if engine.system == DESKTOP else _no_access(host, engine)
 
 
 def _no_access(host: Host, engine: Engine) -> Finding:
@@ -249,15 +247,6 @@ def describe(host: Host) -> str:
 def is_consumer(name: str) -> bool:
     """Whether a GPU is of a family that has no forward compatibility."""
     return any(word in name.lower() for word in _CONSUMER)
-
-
-def is_elsewhere(host: Host) -> bool:
-    """Whether containers run on another machine than the one that was asked."""
-    return bool(host.engine and not host.engine.local and not _is_desktop(host))
-
-
-def _is_desktop(host: Host) -> bool:
-    return bool(host.engine and host.engine.system == "Docker Desktop")
 
 
 def _is_jetson(host: Host) -> bool:

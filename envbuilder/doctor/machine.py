@@ -10,6 +10,8 @@ _SHM_BYTES = 1_000_000_000  # what compose.yaml and the suite give a container
 
 def disk_has_room(case: Case) -> Finding | None:
     host = case.host
+    if host.engine_is_elsewhere:
+        return None
     if host.disk_free is None:
         return unknown("disk", "how much room the engine has for images is unknown")
     free = f"{host.disk_free / 1e9:.0f} GB are free where the engine keeps its images"
@@ -31,6 +33,8 @@ def shared_memory_is_enough(case: Case) -> Finding | None:
     if host.container and host.shm is not None and host.shm < _SHM_BYTES:
         message = f"this container has {host.shm / 2**20:.0f} MiB of shared memory"
         return warning("shm", message, why, remedies.MORE_SHM)
+    if host.engine_is_elsewhere:
+        return None
     if host.shm_default is None:
         return unknown("shm", "how much shared memory containers get is unknown")
     message = f"containers get {host.shm_default / 2**20:.0f} MiB of shared memory unless they ask for more"

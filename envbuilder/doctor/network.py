@@ -52,13 +52,14 @@ def proxy_reaches_the_engine(case: Case) -> Finding | None:
     if not host.proxies or host.engine is None:
         return None
     names = " and ".join(host.proxies)
+    set_here = f"{names} {'is' if len(host.proxies) == 1 else 'are'} set here"
     if host.engine.proxied:
         return fine("proxy", f"{names} here, and the engine has a proxy of its own")
     if host.registry and host.registry.trouble:
         why = f"it pulls without one, and fails: {host.registry.said}"
-        return error("proxy", f"{names} is set here, and the engine has no proxy", why, remedies.ENGINE_PROXY)
+        return error("proxy", f"{set_here}, and the engine has no proxy", why, remedies.ENGINE_PROXY)
     why = "the engine pulls by itself; a shell's proxy does not reach it"
-    return warning("proxy", f"{names} is set here, and the engine has no proxy", why, remedies.ENGINE_PROXY)
+    return warning("proxy", f"{set_here}, and the engine has no proxy", why, remedies.ENGINE_PROXY)
 
 
 def index_answers(case: Case) -> Finding | None:

@@ -21,6 +21,15 @@ from envbuilder.model import Request, Stack
 _COMPAT_IMAGES = "nvidia/cuda"
 
 
+def with_capabilities(host: Host, catalog: Catalog) -> Host:
+    """The host with what the catalog knows of GPUs whose driver is too old to name their compute capability."""
+    if host.gpus is None:
+        return host
+    rows = ((gpu, resolver.find_gpu(gpu.name, catalog)) for gpu in host.gpus)
+    gpus = tuple(replace(gpu, capability=gpu.capability or (row.capability if row else None)) for gpu, row in rows)
+    return replace(host, gpus=gpus)
+
+
 def for_host(request: Request, host: Host) -> Iterator[Request]:
     """The request with what a host adds to it, once for each kind of GPU; what the request says itself stands."""
     added: dict[str, object] = {}
@@ -80,7 +89,8 @@ def _what_runs_here(case: Case) -> Finding | None:
         return error("stack", f"no stack runs on {_machine(host)}", why, driver_remedy(host))
     request, stack = found
     finding = fine("stack", f"{_name(stack)} is the best for {_machine(host)}")
-    return replace(finding, remedy=resolver.command(request), source="envbuilder")
+    remedy = ours(_resolve(request, host))
+    return replace(finding, remedy=remedy.command, source=remedy.source)
 
 
 def _reasons(case: Case) -> Iterator[str]:
@@ -128,12 +138,9 @@ def _driver_is_new_enough(stack: Stack, case: Case) -> Finding | None:
 
 
 def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
-    """An image of nvidia/cuda puts its libcuda first where it is newer than the driver's; consumer GPUs refuse it."""
     host = case.host
-    consumer = next((gpu.name for gpu in host.gpus or () if is_consumer(gpu.name)), None)
-    if consumer is None or _COMPAT_IMAGES not in stack.base.reference or host.cuda_newest is None:
-        return None
-    if Version(stack.cuda_line) <= host.cuda_newest:
+    consumer = _refuses_compat(stack, host)
+    if consumer is None:
         return None
     why = (
         f"driver {host.driver} knows CUDA up to {host.cuda_newest}; the image's cuda-compat steps in and {consumer} "
@@ -143,6 +150,15 @@ def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
+def _refuses_compat(stack: Stack, host: Host) -> str | None:
+    """The GPU that refuses the libcuda of a stack's base: nvidia/cuda puts its own first where it is newer."""
+    if _COMPAT_IMAGES not in stack.base.reference or host.cuda_newest is None:
+        return None
+    if Version(stack.cuda_line) <= host.cuda_newest:
+        return None
+    return next((gpu.name for gpu in host.gpus or () if is_consumer(gpu.name)), None)
+
+
 def _instead(case: Case) -> Remedy:
     """What would run here and is nearest to what was asked: the request without one option, or with none."""
     request = case.request or Request()
@@ -150,9 +166,15 @@ def _instead(case: Case) -> Remedy:
     loosened = [replace(request, **{name: getattr(Request(), name)}) for name in names]
     for wanted in (request, *loosened, Request(packages=request.packages)):
         found = best_for(wanted, case.host, case.catalog)
-        if found and not _compat_is_allowed(found[1], case):
-            return ours(resolver.command(found[0]).removeprefix("envbuilder "))
+        if found and not _refuses_compat(found[1], case.host):
+            return ours(_resolve(found[0], case.host))
     return driver_remedy(case.host)
+
+
+def _resolve(request: Request, host: Host) -> str:
+    """The request as options of `envbuilder`, with the driver as NVIDIA writes it: 535.104.05."""
+    words = resolver.command(request).removeprefix("envbuilder ")
+    return words.replace(f"--driver {host.driver_version}", f"--driver {host.driver}")
 
 
 def _name(stack: Stack) -> str:

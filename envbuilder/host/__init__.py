@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from packaging.version import InvalidVersion, Version
 
+DESKTOP = "Docker Desktop"
+"""What it calls the operating system of its virtual machine, which gets this machine's GPUs."""
+
 
 class EngineTrouble(StrEnum):
     """Why no container engine answers."""
@@ -128,6 +131,11 @@ class Host:
             return Version(self.driver) if self.driver else None
         except InvalidVersion:
             return None
+
+    @property
+    def engine_is_elsewhere(self) -> bool:
+        """Whether containers run on another machine than the one that was asked; Docker Desktop's runs for this one."""
+        return bool(self.engine and not self.engine.local and self.engine.system != DESKTOP)
 
     @property
     def platform(self) -> str | None:

@@ -36,6 +36,7 @@ class Probe:
     read: Callable[[str], str | None]  # None: there is none, or it may not be read
     names: Callable[[str], Sequence[str]]  # () if there is none
     environ: Mapping[str, str]
+    ca: str | None  # the CA bundle that builds get; "" for none
 
 
 def ask(probe: Probe) -> Host:
@@ -230,6 +231,7 @@ def _network(probe: Probe) -> dict[str, Any]:
     return {
         "route": None if table is None else answers.has_default_route(table),
         "proxies": tuple(name for name in _PROXIES if environ.get(name) or environ.get(name.lower())),
+        "ca": probe.ca,
         "own_cas": tuple(f"{folder}/{name}" for folder in _OWN_CAS for name in probe.names(folder)),
         "index": answers.reach(index.returncode, index.stderr),
         "registry": answers.reach(registry.returncode, registry.stderr),
