@@ -77,4 +77,4 @@ def _sum_up(findings: Sequence[Finding]) -> str:
     said = ", ".join(f"{count[severity]} {word}" for severity, word in words.items() if count[severity])
     if count[Severity.ERROR]:
         return f"[bold red]{said}[/]; mend {escape(findings[0].id)} first, then ask again"
-    return said
+    return said if count[Severity.WARNING] else f"{said}; nothing to mend"

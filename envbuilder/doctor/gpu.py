@@ -12,14 +12,15 @@ from envbuilder.host import DESKTOP, Engine, Host
 SAFE_TOOLKIT = Version("1.17.8")
 """CVE-2025-23266: before it, an image's own environment runs code as root on the host (NVIDIA, July 2025)."""
 _SERVER_JETSON = "Thor"  # the first Jetson that runs the wheels of arm64 servers: sm_110 is in their arch list
+_JETSONS = ("5.3", "6.2", "7.2", "8.7")  # capabilities that no other GPU has: https://developer.nvidia.com/cuda-gpus
 _CONSUMER = ("geforce", "titan")
 _SMI_SAYS = "nvidia-smi says: "
 
 
 def jetson_is_no_server(case: Case) -> Finding | None:
-    model = case.host.jetson
-    if not model or _SERVER_JETSON in model:
+    if not is_jetson(case.host):
         return None
+    model = case.host.jetson or describe(case.host)
     return error(
         "jetson",
         f"this is a Jetson: {model}",
@@ -30,7 +31,7 @@ def jetson_is_no_server(case: Case) -> Finding | None:
 
 def driver_works(case: Case) -> Finding | None:
     host = case.host
-    if host.engine_is_elsewhere or _is_jetson(host) or (host.hidden_by and not host.gpus):
+    if host.engine_is_elsewhere or is_jetson(host) or (host.hidden_by and not host.gpus):
         return None
     if _libraries_differ(host):
         return error(
@@ -249,8 +250,11 @@ def is_consumer(name: str) -> bool:
     return any(word in name.lower() for word in _CONSUMER)
 
 
-def _is_jetson(host: Host) -> bool:
-    return bool(host.jetson) and _SERVER_JETSON not in (host.jetson or "")
+def is_jetson(host: Host) -> bool:
+    """Whether it is a Jetson that servers' wheels do not run on; a GPU that is only named tells by its capability."""
+    if host.jetson:
+        return _SERVER_JETSON not in host.jetson
+    return any(str(capability) in _JETSONS for capability in host.capabilities)
 
 
 def _libraries_differ(host: Host) -> bool:

@@ -11,7 +11,7 @@ from packaging.version import Version
 from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.finding import Case, Finding, error, fine, ours, unknown, warning
-from envbuilder.doctor.gpu import describe, is_consumer
+from envbuilder.doctor.gpu import describe, is_consumer, is_jetson
 from envbuilder.doctor.remedies import NONE, Remedy
 from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
@@ -57,6 +57,8 @@ def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, S
 
 
 def stack_runs_here(case: Case) -> Finding | None:
+    if is_jetson(case.host):
+        return None  # none does, and another rule has said so
     if case.request is None:
         return _what_runs_here(case)
     try:
@@ -65,12 +67,13 @@ def stack_runs_here(case: Case) -> Finding | None:
         suggestions = refusal.suggestions
         remedy = Remedy(command=suggestions[0], source="envbuilder") if suggestions else NONE
         return error("stack", refusal.message, "; ".join(refusal.reasons), remedy)
-    host = case.host
-    for rule in (_platform_fits, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed):
-        finding = rule(stack, case)
-        if finding:
-            return finding
-    if host.gpus == () and not host.jetson:
+    objections = (rule(stack, case) for rule in _OBJECTIONS)
+    return next((finding for finding in objections if finding), None) or _runs(stack, case.host)
+
+
+def _runs(stack: Stack, host: Host) -> Finding:
+    """Nothing speaks against it; whether that is known is another matter."""
+    if host.gpus == ():
         return warning("stack", f"{_name(stack)} would train on the CPU", "no NVIDIA GPU is to be seen")
     missing = [name for name, value in (("GPU", host.capabilities), ("driver", host.driver)) if not value]
     if missing:
@@ -148,6 +151,9 @@ def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     )
     message = f"{stack.base.reference} brings a libcuda that does not run on {consumer}"
     return error("stack", message, why, _instead(case))
+
+
+_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed)
 
 
 def _refuses_compat(stack: Stack, host: Host) -> str | None:

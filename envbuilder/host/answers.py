@@ -21,6 +21,7 @@ _ENGINE_TROUBLES = (
 )
 _TROUBLES = (
     ("not yet valid", Trouble.CLOCK),
+    ("not valid yet", Trouble.CLOCK),
     ("has expired", Trouble.CLOCK),
     ("notvalidyet", Trouble.CLOCK),
     ("certificate expired", Trouble.CLOCK),

@@ -44,6 +44,11 @@ def ask(probe: Probe) -> Host:
     return Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe))
 
 
+def ask_gpus(probe: Probe) -> Host:
+    """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and the like; no network."""
+    return Host(**_machine(probe), **_gpus(probe))
+
+
 def _said(done: Completed) -> str:
     return answers.last_line(done.stderr) or answers.last_line(done.stdout)
 
