@@ -52,8 +52,12 @@ def _run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Completed
 def _ask_index(network: Network) -> Completed:
     import uv
 
+    try:
+        program = uv.find_uv_bin()
+    except OSError as error:
+        return Completed(returncode=NOT_FOUND, stdout="", stderr=str(error))
     env = {**uv_environment(os.environ, network), "UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
-    argv = [uv.find_uv_bin(), "pip", "install", "--dry-run", "--no-deps", "--no-config", "--no-cache", "--no-progress"]
+    argv = [program, "pip", "install", "--dry-run", "--no-deps", "--no-config", "--no-cache", "--no-progress"]
     where = ["--default-index", network.index_url] if network.index_url else []
     with tempfile.TemporaryDirectory() as empty:  # so that nothing is there already
         return _run([*argv, *where, "--python", sys.executable, "--target", empty, _WANTED], env)

@@ -27,7 +27,7 @@ def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None
     """Print it to stdout; `of` says which machine it is."""
     console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
     described = ", ".join(part for part in (host.os, host.machine, "WSL2" if host.wsl else None) if part)
-    console.print(f"[bold]{escape(of)}[/]{': ' + escape(described) if described else ''}\n")
+    console.print(f"[bold]{escape(of)}[/]{': ' + escape(_clean(described)) if described else ''}\n")
     quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
     folded = quiet if len(quiet) > _FOLDED else []
     last = None
@@ -39,6 +39,11 @@ def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None
     console.print(f"\n{_sum_up(findings)}")
 
 
+def _clean(text: str) -> str:
+    """Without control characters: what other programs and other machines say could move the cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _fold(findings: Sequence[Finding]) -> Finding:
     """Many things that are unknown, in one line."""
     names = ", ".join(dict.fromkeys(finding.id for finding in findings))
@@ -48,7 +53,7 @@ def _fold(findings: Sequence[Finding]) -> Finding:
 def _show(finding: Finding, console: Console) -> None:
     mark, style = _STYLES[finding.severity]
     width = min(console.width, _WIDEST) - _NAME - 2
-    first, *rest = textwrap.wrap(finding.message, width, break_long_words=False, break_on_hyphens=False)
+    first, *rest = textwrap.wrap(_clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
     told = f"[bold]{escape(first)}[/]" if _is_loud(finding) else escape(first)
     console.print(f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]{told}")
     indent = " " * (_NAME + 2)
@@ -56,10 +61,10 @@ def _show(finding: Finding, console: Console) -> None:
         console.print(
             f"{indent}{'[bold]' if _is_loud(finding) else ''}{escape(line)}{'[/]' if _is_loud(finding) else ''}"
         )
-    for line in textwrap.wrap(finding.why, width, break_long_words=False, break_on_hyphens=False):
+    for line in textwrap.wrap(_clean(finding.why), width, break_long_words=False, break_on_hyphens=False):
         console.print(f"{indent}[dim]{escape(line)}[/]")
     if finding.remedy:  # never wrapped by us: it is to be pasted
-        console.print(f"{indent}[cyan]$ {escape(finding.remedy)}[/]")
+        console.print(f"{indent}[cyan]$ {escape(_clean(finding.remedy))}[/]")
 
 
 def _is_loud(finding: Finding) -> bool:

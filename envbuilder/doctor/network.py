@@ -7,7 +7,7 @@ from envbuilder.doctor.finding import Case, Finding, error, fine, note, ours, un
 from envbuilder.doctor.remedies import Remedy
 from envbuilder.host import Host, Reach, Trouble
 
-_TOLERANCE = 60  # seconds between two clocks
+_TOLERANCE = 120  # seconds between two clocks that are asked one after the other
 _EARLIER = timedelta(days=1)  # the catalog's date is a day, in some time zone
 
 
@@ -132,10 +132,12 @@ def containers_trust_the_ca(case: Case) -> Finding | None:
 
 def builds_trust_the_ca(case: Case) -> Finding | None:
     if case.host.ca is None:
-        return unknown("ca", "which CAs a build would trust is unknown")
+        return unknown("build-ca", "which CAs a build would trust is unknown")
     if case.host.ca == "":
-        return note("ca", "no CA bundle is here: builds trust the public CAs only", "", ours("doctor --ca-bundle FILE"))
-    return fine("ca", f"builds get {case.host.ca} as a secret")
+        return note(
+            "build-ca", "no CA bundle is here: builds trust the public CAs only", "", ours("doctor --ca-bundle FILE")
+        )
+    return fine("build-ca", f"builds get {case.host.ca} as a secret")
 
 
 def bases_can_be_made(case: Case) -> Finding | None:

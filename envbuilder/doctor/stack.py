@@ -180,7 +180,7 @@ def _instead(case: Case) -> Remedy:
 def _resolve(request: Request, host: Host) -> str:
     """The request as options of `envbuilder`, with the driver as NVIDIA writes it: 535.104.05."""
     words = resolver.command(request).removeprefix("envbuilder ")
-    return words.replace(f"--driver {host.driver_version}", f"--driver {host.driver}")
+    return words.replace(f"--driver {host.driver_version}", f"--driver {(host.driver or '').strip()}")
 
 
 def _name(stack: Stack) -> str:

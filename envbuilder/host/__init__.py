@@ -140,4 +140,4 @@ class Host:
     @property
     def platform(self) -> str | None:
         """As images name it: `linux/amd64`."""
-        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}.get(self.machine or "")
+        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}.get(self.machine or "")

@@ -167,6 +167,8 @@ def _gpus(probe: Probe) -> dict[str, Any]:
     }
     facts |= _smi(probe) | _toolkit(probe)
     facts["driver"] = module or facts.get("driver", "")
+    if module and not facts["gpus"] and not facts.get("smi_said"):
+        facts["gpus"] = None  # a driver, and no nvidia-smi to say of what
     facts["cuda_init"], facts["cuda_newest"] = answers.cuda(probe.run(CUDA).stdout)
     return facts
 

@@ -60,7 +60,7 @@ This machine: Debian GNU/Linux 12 (bookworm), x86_64
 ✓ buildx      buildx 0.13.1
 ✓ index       the package index answers
 ✓ compose     Compose 2.26.1
-✓ ca          builds get /etc/ssl/certs/ca-certificates.crt as a secret
+✓ build-ca    builds get /etc/ssl/certs/ca-certificates.crt as a secret
 ✓ bootstrap   bases can be made from Debian's packages
 
 1 error, 1 warning, 5 unknown, 6 fine; mend engine first, then ask again
@@ -129,6 +129,15 @@ def test_the_settings_are_what_is_asked_for(run: Run, on: Any, tmp_path: Path) -
     on("gpu-too-new-cuda-11.7")
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
     assert "has no kernels for" in run("doctor").out
+
+
+def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
+    host = {"os": "\x1b[2Jx", "engine_trouble": "other", "engine_said": "\x1b]0;title\x07", "driver": "535.1\n"}
+    (tmp_path / "host.json").write_text(json.dumps({"host": host}))
+    answer = run("doctor", "--target", "host.json")
+    assert answer.code == 8
+    assert "\x1b" not in answer.out
+    assert "\x07" not in answer.out
 
 
 @pytest.mark.parametrize(

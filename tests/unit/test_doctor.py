@@ -133,7 +133,7 @@ def test_unknown_is_not_fine(facts: Catalog) -> None:
     assert {finding.severity for finding in findings} == {Severity.UNKNOWN}
     assert [finding.id for finding in findings] == [
         "engine", "clock", "buildx", "disk", "index", "registry", "gpu", "compose", "ca", "user", "cgroups", "shm",
-        "ca", "bootstrap",
+        "build-ca", "bootstrap",
     ]  # fmt: skip
 
 
@@ -186,6 +186,11 @@ def test_the_gpus_alone_are_had_without_a_network() -> None:
     quick = ask_gpus(replace(probe, run=lambda argv: asked.append(argv[0]) or probe.run(argv)))
     assert (quick.gpus, quick.driver, quick.platform) == (whole.gpus, whole.driver, whole.platform)
     assert set(asked) == {"uname", "id", "date", "df", "nvidia-smi", "nvidia-ctk", "cuda"}
+
+
+def test_a_stack_on_unknown_gpus_is_unknown() -> None:
+    stack = next(finding for finding in findings_of("driver-without-smi") if finding.id == "stack")
+    assert stack.message == "whether torch 2.0.1 for CUDA 11.7 runs there is unknown: GPU unknown"
 
 
 def test_a_jetson_that_is_only_named(facts: Catalog) -> None:
