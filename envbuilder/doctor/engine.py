@@ -119,6 +119,9 @@ def files_belong_to_the_user(case: Case) -> Finding | None:
             "root in a container is you on the host; any other user in it is a subordinate id, and files it writes are "
             "not yours: train with `--user 0`",
         )
+    if host.engine.remaps_users:
+        why = "files that containers write to a folder of yours are owned by a subordinate id"
+        return note("user", "the engine maps users to others (userns-remap)", why)
     if host.uid == 0:
         return fine("user", "you are root; files of `--user $(id -u)` are root's")
     return fine("user", f"you are {host.uid}; files of `--user $(id -u)` are yours")

@@ -88,7 +88,7 @@ def _index_trouble(reach: Reach) -> tuple[str, Remedy]:
 
 def registry_answers(case: Case) -> Finding | None:
     host = case.host
-    if host.registry is None:
+    if host.registry is None or host.engine is None:
         return unknown("registry", "whether a registry answers the engine is unknown")
     if host.registry.trouble is None:
         return fine("registry", "the registry answers the engine")

@@ -62,6 +62,7 @@ class Engine:
     system: str = ""  # the operating system it runs on: "Docker Desktop"
     root: str = ""  # where it keeps its images
     rootless: bool = False
+    remaps_users: bool = False  # userns-remap: root in a container is another user on the host
     cgroups: int | None = None  # version of the control groups: 1 or 2
     runtimes: tuple[str, ...] = ()
     default_runtime: str = ""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from envbuilder.gpu import CDI_ALL
-from envbuilder.host import Engine, Host, answers
+from envbuilder.host import Engine, EngineTrouble, Host, answers
 from envbuilder.host.answers import NOT_FOUND
 from envbuilder.process import Completed
 
@@ -85,9 +85,13 @@ def _engine(probe: Probe) -> dict[str, Any]:
         trouble = answers.engine_trouble(version.returncode, version.stderr)
         return facts | {"engine_trouble": trouble, "engine_said": _said(version)}
     info = answers.read_json(probe.run(["docker", "info", "--format", "{{json .}}"]).stdout)
-    engine = _podman(info) if "host" in info else _docker(info, probe)
+    try:
+        engine = _podman(info) if "host" in info else _docker(info, probe)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        engine = None  # an engine that we do not know
     if engine is None:
-        return facts | {"engine_trouble": answers.engine_trouble(1, ""), "engine_said": "`docker info` has no answer"}
+        said = "`docker info` has no answer that can be understood"
+        return facts | {"engine_trouble": EngineTrouble.OTHER, "engine_said": said}
     facts |= {"engine": engine, "shm_default": _shm_default(probe) if engine.local else None}
     if engine.local and engine.root:
         facts["disk_free"] = answers.free_bytes(probe.run(["df", "-PB1", engine.root]).stdout)
@@ -115,6 +119,7 @@ def _docker(info: Mapping[str, Any], probe: Probe) -> Engine | None:
         system=info.get("OperatingSystem") or "",
         root=info.get("DockerRootDir") or "",
         rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
+        remaps_users=any("userns" in option for option in info.get("SecurityOptions") or ()),
         cgroups=int(info["CgroupVersion"]) if str(info.get("CgroupVersion")).isdigit() else None,
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
         default_runtime=info.get("DefaultRuntime") or "",

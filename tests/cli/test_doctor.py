@@ -1,6 +1,7 @@
 """`envbuilder doctor` as a person and a program meet it."""
 
 import json
+import shlex
 import time
 from dataclasses import replace
 from datetime import date
@@ -129,6 +130,17 @@ def test_the_settings_are_what_is_asked_for(run: Run, on: Any, tmp_path: Path) -
     on("gpu-too-new-cuda-11.7")
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
     assert "has no kernels for" in run("doctor").out
+
+
+def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on("toolkit-missing")
+    monkeypatch.setenv("COLUMNS", "110")
+    said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
+    blocks = (root / "docs" / "doctor.md").read_text().split("```")[1::2]
+    lines = [line for block in blocks for line in block.splitlines()[1:] if line and "…" not in line]
+    shown = [line for line in lines if not line.split()[0].endswith("$") or line.startswith(" ")]
+    assert len(shown) > 8
+    assert [line for line in shown if line not in said.splitlines()] == []
 
 
 def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:

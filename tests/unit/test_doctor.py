@@ -199,6 +199,23 @@ def test_a_jetson_that_is_only_named(facts: Catalog) -> None:
     assert (first.id, first.message) == ("jetson", "this is a Jetson: Jetson AGX Orin (8.7)")
 
 
+GARBAGE = (
+    "", "{", "[]", "null", "1 2 3", "a, b, c, d", "-1", "9" * 400, '{"host": 1}',
+    '{"ServerVersion": 1, "Runtimes": [{}]}'
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["workstation", "podman", "mig", "cdi-only"])
+def test_answers_that_make_no_sense_are_unknown(name: str) -> None:
+    """Whatever a program or a file says, asking ends in a host."""
+    recording = hosts.read(name)
+    for part in ("commands", "files"):
+        for key in recording[part]:
+            for nonsense in GARBAGE:
+                answer = [0, nonsense, nonsense] if part == "commands" else nonsense
+                ask(hosts.play({**recording, part: {**recording[part], key: answer}}))
+
+
 def test_no_secret_of_a_proxy_is_kept() -> None:
     recording = hosts.read("proxy-refuses")
     recording["environ"] = {"HTTPS_PROXY": "http://anna:hunter2@proxy.example:3128"}
