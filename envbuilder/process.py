@@ -29,8 +29,9 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
     """Run to the end with nothing on stdin. Raises `EngineError` if the program is missing or takes too long."""
     try:
         done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout, text=True
-        )
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout, text=True,
+            errors="replace",
+        )  # fmt: skip
     except OSError as error:
         raise _missing(argv, error) from error
     except subprocess.TimeoutExpired as error:

@@ -1,68 +1,121 @@
-"""`envbuilder doctor`: what this machine has, and what to mend before building."""
+"""`envbuilder doctor`: what a machine has, and what to mend before building."""
 
-import os
-import shutil
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.options import json_option, network_from, network_options, print_json
-from envbuilder.doctor import Finding, Host, Severity
+from envbuilder.cli.options import (
+    json_option,
+    network_from,
+    network_options,
+    print_json,
+    request_from,
+    request_options,
+    settings,
+)
+from envbuilder.errors import UsageError
 
-_MARKS = {"ok": "✓", "note": "·", "warning": "!", "error": "✗", "unknown": "?"}
+if TYPE_CHECKING:
+    from envbuilder.catalog.rows import Catalog
+    from envbuilder.host import Host
+    from envbuilder.model import Request
+
 DOCTOR_FOUND_AN_ERROR = 8
+_STACK_OPTIONS = ("cuda", "cudnn", "python", "torch", "base", "platform")
 
 
 @click.command(name="doctor")
+@request_options
+@click.option("--target", metavar="FILE", help="Judge the machine on which `envbuilder doctor --json > FILE` ran.")
 @network_options
 @json_option
-def command(as_json: bool, **options: Any) -> int:
-    """What this machine has, and what to mend before building."""
-    from envbuilder import wire
-    from envbuilder.doctor import diagnose
+def command(target: str | None, as_json: bool, **options: Any) -> int:
+    """What this machine has, and what to mend before building.
 
-    findings = diagnose(ask(options))
+    With --cuda, --torch and the like: would that stack run here? --gpu and --driver judge a machine that has them
+    instead of this one.
+    """
+    from envbuilder import catalog, wire
+    from envbuilder.doctor import Case, Severity, diagnose
+
+    facts = catalog.load()
+    host = _host(target, options, facts)
+    findings = diagnose(Case(host=host, catalog=facts, request=_request(options)))
     worst = any(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
-        print_json({"ok": not worst, "findings": [wire.plain(finding) for finding in findings]})
+        print_json({"ok": not worst, "findings": wire.plain(findings), "host": wire.plain(host)})
     else:
-        click.echo("\n".join(line for finding in findings for line in _lines(finding)))
+        from envbuilder.cli.show_doctor import show
+
+        show(host, findings, _name(target, options))
     return DOCTOR_FOUND_AN_ERROR if worst else 0
 
 
-def _lines(finding: Finding) -> list[str]:
-    lines = [f"{_MARKS[finding.severity]} {finding.id}: {finding.message}"]
-    return [*lines, f"  remedy: {finding.remedy}"] if finding.remedy else lines
+def _request(options: dict[str, Any]) -> "Request | None":
+    """The stack that was asked for; --gpu and --driver name the machine, not the stack."""
+    stack = {name: value for name, value in options.items() if name not in ("gpu", "driver")}
+    defaults = settings()
+    said = any(stack.get(name) or defaults.get(name) for name in _STACK_OPTIONS) or stack["packages"]
+    return request_from(stack) if said or "package" in defaults else None
 
 
-def ask(options: dict[str, Any]) -> Host:
-    """Ask this machine; what does not answer stays None."""
-    from envbuilder import process
-    from envbuilder.cli.options import new_engine
-    from envbuilder.errors import EngineError
+def _host(target: str | None, options: dict[str, Any], facts: "Catalog") -> "Host":
+    from envbuilder.host import Host
 
-    network = network_from(options)
-    known: dict[str, Any] = {
-        "ca": str(network.ca) if network.ca else None,
-        "mmdebstrap": shutil.which("mmdebstrap") is not None,
-        "driver": _driver(),
-    }
+    named = _named(options, facts)
+    if target:
+        return replace(read_host(target), **named)
+    return Host(**named) if named else ask_here(options, facts)
+
+
+def ask_here(options: dict[str, Any], facts: "Catalog") -> "Host":
+    """This machine."""
+    from envbuilder.cli.probe import new_probe
+    from envbuilder.host.ask import ask
+
+    return ask(new_probe(network_from(options), facts))
+
+
+def read_host(name: str) -> "Host":
+    """The host in a document of `doctor --json`. Raises `UsageError` if it is none."""
+    import msgspec
+
+    from envbuilder import wire
+    from envbuilder.host import Host
+
     try:
-        done = process.run(["docker", "buildx", "version"], env=os.environ, timeout=20)
-        known["buildx"] = done.stdout.split()[1] if done.returncode == 0 else None
-        with new_engine() as engine:
-            known |= {"engine": engine.host()["engine"], "offers": engine.offers()}
-            root = engine.root_folder()
-        known["free_bytes"] = shutil.disk_usage(root).free if root else None
-    except EngineError as error:
-        known["engine_problem"] = error.message
-    return Host(**known)
+        text = Path(name).read_text()
+        return msgspec.convert(json.loads(text)["host"], Host, dec_hook=wire.from_plain)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "write it on that machine: `envbuilder doctor --json > host.json`"
+        raise UsageError(f"{name} describes no host: {error}", hint=hint) from error
 
 
-def _driver() -> str | None:
-    """The NVIDIA kernel module's version, as /proc gives it."""
-    try:
-        return Path("/sys/module/nvidia/version").read_text().strip()
-    except OSError:
-        return None
+def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
+    """The GPU and the driver that the options name."""
+    from envbuilder.host import Gpu
+    from envbuilder.request import parse_request
+    from envbuilder.resolver import find_gpu
+
+    said = parse_request({name: options.get(name) for name in ("gpu", "driver")})
+    named: dict[str, Any] = {"driver": options["driver"]} if said.driver else {}
+    if said.gpu:
+        row = find_gpu(said.gpu, facts)
+        if row is None:
+            raise UsageError(
+                f"the catalog of {facts.date} knows no GPU {said.gpu!r}", hint="give its compute capability, as 8.6"
+            )
+        named["gpus"] = (Gpu(name="GPU" if said.gpu[0].isdigit() else said.gpu, capability=row.capability),)
+    return named
+
+
+def _name(target: str | None, options: dict[str, Any]) -> str:
+    named = " and ".join(
+        f"{word} {options[name]}" for name, word in (("gpu", "GPU"), ("driver", "driver")) if options.get(name)
+    )
+    if target:
+        return f"{target} with {named}" if named else target
+    return f"A machine with {named}" if named else "This machine"

@@ -91,10 +91,10 @@ def _short(error: BaseException) -> str:
 class Engine:
     """A connection to a container engine, made on first use from the usual `DOCKER_*` variables."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, *, timeout: int = 120) -> None:
         self.run_id = run_id
         with _explained("cannot reach the container engine"):
-            self._client = docker.from_env(timeout=120)
+            self._client = docker.from_env(timeout=timeout)
             try:
                 self._client.ping()
             except BaseException:
@@ -145,6 +145,16 @@ class Engine:
         try:
             self._client.images.pull(reference, platform=platform)
         except (APIError, ImageNotFound) as error:
+            return str(error.explanation or error)
+        except (DockerException, requests.exceptions.RequestException) as error:
+            return _short(error)
+        return None
+
+    def registry_trouble(self, reference: str) -> str | None:
+        """Have the engine look an image up in its registry, without pulling; returns None, or why it cannot."""
+        try:
+            self._client.images.get_registry_data(reference)
+        except APIError as error:
             return str(error.explanation or error)
         except (DockerException, requests.exceptions.RequestException) as error:
             return _short(error)

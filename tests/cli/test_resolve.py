@@ -100,14 +100,6 @@ def test_no_engine_is_exit_6(run: Run) -> None:
     assert "tools/engine up" in answer.err
 
 
-def test_doctor_finds_that_there_is_no_engine(run: Run) -> None:
-    answer = run("doctor", "--json")
-    findings = {finding["id"]: finding["severity"] for finding in json.loads(answer.out)["findings"]}
-    assert answer.code == 8
-    assert findings["engine"] == "error"
-    assert findings["gpu"] == "unknown"
-
-
 def test_dry_run_asks_nobody(run: Run) -> None:
     answer = run("build", "--cuda", "11.7", "--dry-run")
     assert answer.code == 0

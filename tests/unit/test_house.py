@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
     {"errors"},
     {"model", "wire"},
-    {"process", "resources", "console", "network", "config", "request", "gpu"},
+    {"process", "resources", "console", "network", "config", "request", "gpu", "host"},
     {"catalog"},
     {"resolver", "lock", "render", "doctor"},
     {"targets"},

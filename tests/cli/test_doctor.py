@@ -1,0 +1,186 @@
+"""`envbuilder doctor` as a person and a program meet it."""
+
+import json
+import shlex
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import hosts
+import pytest
+
+from envbuilder import catalog
+from envbuilder.cli import probe
+from envbuilder.network import Network
+
+from .conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def on_the_day_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = replace(catalog.load(), date=date(2026, 11, 23))
+    monkeypatch.setattr(catalog, "load", lambda: facts)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Be on a recorded host."""
+
+    def be(name: str) -> None:
+        monkeypatch.setattr(probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
+
+    return be
+
+
+def nobody(*_: object) -> None:
+    raise AssertionError("this machine was asked")
+
+
+THIS_MACHINE = """\
+This machine: Debian GNU/Linux 12 (bookworm), x86_64
+
+✗ engine      no container engine answers where DOCKER_HOST points
+              nothing can be built or run without one; it says: Cannot connect to the Docker daemon at
+              unix:///nonexistent. Is the docker daemon running?
+              $ unset DOCKER_HOST
+
+! ca          this machine trusts a CA of its own, and containers do not:
+              /usr/local/share/ca-certificates/corporate-1.crt,
+              /usr/local/share/ca-certificates/corporate-2.crt
+              builds get it as a secret; a run that downloads fails with `certificate verify failed`
+              $ docker run --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro IMAGE train
+
+? unknown     nothing is known about disk, registry, user, cgroups, shm
+
+· gpu         no NVIDIA GPU is here
+              training runs on the CPU
+
+✓ clock       2026-11-24 21:55 UTC
+✓ buildx      buildx 0.13.1
+✓ index       the package index answers
+✓ compose     Compose 2.26.1
+✓ build-ca    builds get /etc/ssl/certs/ca-certificates.crt as a secret
+✓ bootstrap   bases can be made from Debian's packages
+
+1 error, 1 warning, 5 unknown, 6 fine; mend engine first, then ask again
+"""
+
+
+def test_the_answer_for_a_person(run: Run, on: Any) -> None:
+    on("engine-elsewhere")
+    answer = run("doctor")
+    assert (answer.code, answer.out, answer.err) == (8, THIS_MACHINE, "")
+
+
+def test_without_an_error_the_exit_code_is_0(run: Run, on: Any) -> None:
+    on("workstation")
+    assert run("doctor").code == 0
+
+
+def test_the_contract_of_doctor_json(run: Run, on: Any) -> None:
+    on("toolkit-missing")
+    answer = run("doctor", "--json")
+    document = json.loads(answer.out)
+    assert (answer.code, document["schema"], document["ok"]) == (8, 1, False)
+    assert document["findings"][0] == {
+        "id": "gpu-access",
+        "severity": "error",
+        "message": "containers see no GPU: the NVIDIA Container Toolkit is not here",
+        "why": '`docker run --gpus all` ends in `could not select device driver "" with capabilities: [[gpu]]`',
+        "remedy": "sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure "
+        "--runtime=docker && sudo systemctl restart docker",
+        "source": "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html",
+    }
+    assert document["host"]["gpus"] == [{"name": "NVIDIA GeForce RTX 3090", "capability": "8.6", "mig": False}]
+    assert document["host"]["driver"] == "550.54.15"
+
+
+def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on("gpu-too-new")
+    (tmp_path / "host.json").write_text(run("doctor", "--json").out)
+    monkeypatch.setattr(probe, "new_probe", nobody)
+    answer = run("doctor", "--target", "host.json", "--cuda", "11.7")
+    assert answer.code == 8
+    lines = answer.out.splitlines()
+    assert lines[0] == "host.json: Ubuntu 22.04.5 LTS, x86_64"
+    assert lines[2] == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for NVIDIA GeForce RTX 5090 (12.0)"
+
+
+def test_another_machine_by_its_gpu_and_driver(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "new_probe", nobody)
+    answer = run("doctor", "--gpu", "H100", "--driver", "535.104.05", "--cuda", "11.7")
+    assert answer.code == 8
+    lines = answer.out.splitlines()
+    assert lines[0] == "A machine with GPU H100 and driver 535.104.05"
+    assert lines[2] == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for H100 (9.0)"
+    assert run("doctor", "--gpu", "A100", "--driver", "535.104.05", "--cuda", "11.7").code == 0
+    assert run("doctor", "--gpu", "A100", "--driver", "440.33", "--cuda", "11.7").code == 8
+
+
+def test_what_is_said_wins_over_the_document(run: Run, on: Any, tmp_path: Path) -> None:
+    on("workstation")
+    (tmp_path / "host.json").write_text(run("doctor", "--json").out)
+    assert run("doctor", "--target", "host.json", "--cuda", "11.7").code == 0
+    assert run("doctor", "--target", "host.json", "--cuda", "11.7", "--gpu", "H100").code == 8
+
+
+def test_the_settings_are_what_is_asked_for(run: Run, on: Any, tmp_path: Path) -> None:
+    on("gpu-too-new-cuda-11.7")
+    (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
+    assert "has no kernels for" in run("doctor").out
+
+
+def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on("toolkit-missing")
+    monkeypatch.setenv("COLUMNS", "110")
+    said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
+    blocks = (root / "docs" / "doctor.md").read_text().split("```")[1::2]
+    lines = [line for block in blocks for line in block.splitlines()[1:] if line and "…" not in line]
+    shown = [line for line in lines if not line.split()[0].endswith("$") or line.startswith(" ")]
+    assert len(shown) > 8
+    assert [line for line in shown if line not in said.splitlines()] == []
+
+
+def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
+    host = {"os": "\x1b[2Jx", "engine_trouble": "other", "engine_said": "\x1b]0;title\x07", "driver": "535.1\n"}
+    (tmp_path / "host.json").write_text(json.dumps({"host": host}))
+    answer = run("doctor", "--target", "host.json")
+    assert answer.code == 8
+    assert "\x1b" not in answer.out
+    assert "\x07" not in answer.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--target", "nowhere.json"),
+        ("--target", "other.json"),
+        ("--gpu", "Voodoo 2"),
+        ("--driver", "new"),
+        ("--cuda", "x"),
+    ],
+)
+def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "other.json").write_text('{"host": {"gpus": "many"}}')
+    answer = run("doctor", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: ")
+    assert "hint: " in answer.err
+
+
+def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = probe.new_probe(Network(), facts)
+    assert here.run(["no-such-program-at-all"]).returncode == 127
+    monkeypatch.setattr(probe, "_PATIENCE", 0.2)
+    began = time.monotonic()
+    assert here.run(["sleep", "30"]).returncode == 124
+    assert time.monotonic() - began < 10
+    (tmp_path / "file").write_text("text")
+    assert (here.read(str(tmp_path / "file")), here.read(str(tmp_path / "other"))) == ("text", None)
+    assert (here.names(str(tmp_path)), here.names(str(tmp_path / "other"))) == (["file"], ())
+
+
+def test_without_an_engine_no_registry_is_asked(run: Run, facts: Any) -> None:
+    assert probe.new_probe(Network(), facts).run(["registry"]).returncode == 127
