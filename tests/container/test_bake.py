@@ -189,6 +189,20 @@ def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(remote: Site, far
     assert done_of(remote.bake("--push", OLD_TARGET, **given)) == "DONE"
 
 
+def test_a_candidate_gets_its_final_name_without_becoming_another_image(site: Site) -> None:
+    """As docs/matrix-builds.md has it, but for the acceptance."""
+    (site.folder / "docker/images" / OLD / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    with registry() as there:
+        final = f"{there.host}/train:{OLD}"
+        site.bake("--push", OLD_TARGET, REPOSITORY=f"{there.host}/train")
+        docker("image", "rm", f"{final}-candidate")
+        docker("pull", f"{final}-candidate")
+        docker("tag", f"{final}-candidate", final)
+        docker("push", final)
+        docker("image", "rm", final, f"{final}-candidate")
+        assert there.link("train", OLD) == there.link("train", f"{OLD}-candidate")
+
+
 def test_the_plain_way_needs_neither_a_registry_nor_a_secret(remote: Site, far: Far) -> None:
     said = remote.bake("--load", OLD_TARGET)
     assert re.search(r"^#\d+ [0-9.]+ without$", said, re.MULTILINE), said
