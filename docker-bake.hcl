@@ -3,8 +3,8 @@
 # Rendered by envbuilder; change the requests and render again rather than this file. It needs no envbuilder:
 #
 #   docker buildx bake --print                      what would be built, and with what
-#   docker buildx bake --load                       all of it, into the engine's store
-#   docker buildx bake --push cu117-torch2_0_1-py3_10-debian12
+#   docker buildx bake --load cu117-torch2_0_1-py3_10-debian12
+#   REPOSITORY=registry.example/team/envbuilder docker buildx bake --push     all of it
 #   BUILDX_BUILDER=NAME docker buildx bake --push   by a builder that `docker buildx create` has made known
 #   DOCKER_CONTEXT=NAME docker buildx bake --push   by another engine, one that `docker context create` has made known
 #
