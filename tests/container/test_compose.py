@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from envbuilder.targets import Project
 
 from .engine import Image, docker
 from .private_engine import PrivateEngine, import_shell, private_engine
+from .registry import free_port
 
 ROOT = Path(__file__).parents[2]
 PRESET = "cu117-torch2.0.1-py3.9-debian11"
@@ -238,13 +238,6 @@ def test_the_health_check_passes_and_can_fail(site: Site) -> None:
 
 
 # --- the others ------------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def status(port: int, path: str, token: str = "") -> int:
