@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser clean
+.PHONY: help image train test fast lint mutants presets schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,7 +23,7 @@ train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
 	@grep -qs '^GPU_ACCESS=' .env || export GPU_ACCESS=$${GPU_ACCESS:-$$(tools/gpu-access)}; \
 		docker compose up --exit-code-from train train
 
-test: setup engine browser ## every test; needs an engine and Chromium, or Debian and root to set them up
+test: setup engine browser registry ## every test; needs an engine and Chromium, or Debian and root to set them up
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -77,6 +77,9 @@ engine:
 
 browser:
 	@tools/browser
+
+registry: setup
+	@tools/registry
 
 clean: ## remove what was built here; images stay (docker image rm)
 	rm -rf build receipts .venv .mypy_cache .ruff_cache .pytest_cache

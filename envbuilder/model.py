@@ -113,8 +113,9 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`."""
-        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}"
+        """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`, on arm64 with `-arm64`."""
+        machine = "" if self.platform == Request().platform else f"-{self.platform.split('/')[1]}"
+        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{machine}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

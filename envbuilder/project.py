@@ -30,12 +30,30 @@ class Files:
     others: Context  # of the targets
 
 
-def describe(lock: Lock, *, tag: str | None = None, settings: Mapping[str, str] | None = None) -> Project:
+def describe(
+    lock: Lock,
+    *,
+    tag: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    images: Mapping[str, Lock] | None = None,
+) -> Project:
     """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives."""
     name = lock.stack.name
     return Project(
-        lock=lock, image=tag or f"{REPOSITORY}:{name}", context=f"{IMAGES}/{name}", settings=dict(settings or {})
+        lock=lock,
+        image=tag or f"{REPOSITORY}:{name}",
+        context=f"{IMAGES}/{name}",
+        settings=dict(settings or {}),
+        images=dict(images or {}),
     )
+
+
+def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
+    """The locks under docker/images/, all or those of one stack: the folder of each, relative → the lock."""
+    return {
+        path.parent.relative_to(folder).as_posix(): locks.parse_lock(path.read_text(), source=str(path))
+        for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}"))
+    }
 
 
 def render_files(project: Project, names: Sequence[str]) -> Files:
@@ -48,11 +66,8 @@ def render_files(project: Project, names: Sequence[str]) -> Files:
 
 def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
     """The lock under docker/images/ that answers the request. Raises `UsageError` if several do."""
-    found = []
-    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
-        lock = locks.parse_lock(path.read_text(), source=str(path))
-        if not resolver.objections(request, lock.stack, catalog):
-            found.append(lock)
+    there = read_locks(folder, stack).values()
+    found = [lock for lock in there if not resolver.objections(request, lock.stack, catalog)]
     if len(found) > 1:
         names = [lock.stack.name for lock in found]
         raise UsageError(

@@ -102,9 +102,19 @@ def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
     """The base image of a stack in the engine's store; fetched or made if need be."""
     base = stack.base
     found = engine.image(base.reference)
-    if found and (base.source is BaseSource.REGISTRY or found.labels.get(bootstrap.LABEL) == bootstrap.contents(base)):
+    if (
+        found
+        and found.platform.startswith(stack.platform)  # one name is one image: it may be there for another machine
+        and (base.source is BaseSource.REGISTRY or found.labels.get(bootstrap.LABEL) == bootstrap.contents(base))
+    ):
         return found
     if base.source is BaseSource.BOOTSTRAP:
+        if engine.platform() != stack.platform:
+            raise EngineError(
+                f"{base.reference} for {stack.platform} can be made only where an engine runs on {stack.platform}",
+                problems=[f"this engine runs on {engine.platform()}"],
+                hint="run the same command there, or name a base that is on a registry: `--base IMAGE --python X.Y`",
+            )
         make_base(base, engine, site)
     else:
         refusal = engine.pull(base.reference, stack.platform)
@@ -177,8 +187,17 @@ def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcom
         cached=built.cached,
         steps=built.steps,
         receipt=receipt,
-        digest=engine.push(tag) if wishes.push else "",
+        digest=push(tag, engine, site) if wishes.push else "",
     )
+
+
+def push(tag: str, engine: Engine, site: Site) -> str:
+    """Push a tag that has been earned; returns the digest by which it can be pulled, whatever becomes of the tag."""
+    site.console.say(f"pushing {tag}")
+    started = time.monotonic()
+    digest = engine.push(tag)
+    site.console.say(f"pushed {tag.rpartition(':')[0]}@{digest} in {time.monotonic() - started:.0f} s")
+    return digest
 
 
 def build_context(folder: Path, name: str, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:

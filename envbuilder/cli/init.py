@@ -37,7 +37,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     lock = read_lock(options["lock_file"]) if options["lock_file"] else workflow.make_lock(request_from(options), site)
     names = names or tuple(name for name in project.STANDARD if name in targets.TARGETS)
     settings = {"envbuilder": source} if source else {}
-    what = project.describe(lock, tag=setting(options, "tag"), settings=settings)
+    what = project.describe(lock, tag=setting(options, "tag"), settings=settings, images=project.read_locks(Path()))
     files = project.render_files(what, names)
     more = {config.FILE: project.settings_text(lock, names, settings)}
     strange = project.in_the_way(files, Path(), more)

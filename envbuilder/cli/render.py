@@ -45,13 +45,13 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
 
     Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
     """
-    from envbuilder import render, workflow
+    from envbuilder import render
 
     site = site_from(options)
     asked = [options["lock_file"], options["targets"], output, options["packages"], *map(options.get, REQUEST_OPTIONS)]
     if "render" in settings() and not any(asked):
         return _project(options, settings()["render"], check=check, force=force, as_json=as_json, site=site)
-    lock = read_lock(options["lock_file"]) if options["lock_file"] else workflow.make_lock(request_from(options), site)
+    lock = _lock(options, Path(output or "."), site)
     if options["targets"]:
         changes = _changes(options["changes"])
         return _targets(
@@ -68,6 +68,17 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     if as_json:
         print_json({"ok": not differing, "folder": str(folder), "files": sorted(context.files), "differing": differing})
     return 1 if differing else 0
+
+
+def _lock(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock":
+    """The lock that was named; one of the repository's, if nothing was asked for and any will do; or a new one."""
+    from envbuilder import project, targets, workflow
+
+    if options["lock_file"]:
+        return read_lock(options["lock_file"])
+    names, asked = options["targets"], [options["packages"], *map(options.get, REQUEST_OPTIONS)]
+    there = project.read_locks(folder) if names and targets.are_whole(*names) and not any(asked) else {}
+    return next(iter(there.values()), None) or workflow.make_lock(request_from(options), site)
 
 
 def _changes(said: Sequence[str]) -> dict[str, str]:
@@ -92,8 +103,10 @@ def _targets(
     from envbuilder import project, targets, workflow
 
     found = settings()
-    wanted = {**found.get("render", {}).get("settings", {}), **changes}
-    described = project.describe(lock, tag=found.get("tag"), settings=wanted)
+    own = found.get("render", {}).get("settings", {})  # of all targets of the repository, of which these are some
+    wanted = {name: value for name, value in own.items() if not targets.unknown_settings({name: value}, *names)}
+    wanted |= changes
+    described = project.describe(lock, tag=found.get("tag"), settings=wanted, images=project.read_locks(folder))
     context = targets.render(described, *names)
     if check:
         differing = targets.stale(context, folder)
@@ -122,7 +135,9 @@ def _project(
     if lock is None and check:
         return _tell(site, as_json, [f"missing: a lock in {project.IMAGES}/ that answers {config.FILE}"])
     lock = lock or workflow.make_lock(request, site)
-    described = project.describe(lock, tag=setting(options, "tag"), settings=table.get("settings"))
+    described = project.describe(
+        lock, tag=setting(options, "tag"), settings=table.get("settings"), images=project.read_locks(folder)
+    )
     files = project.render_files(described, table.get("targets", ()))
     if check:
         return _tell(site, as_json, project.differences(files, folder))

@@ -26,6 +26,7 @@ def inspection_document(found: Inspection) -> dict[str, Any]:
     return {
         "image": image.id,
         "reference": found.reference,
+        "digest": image.digest,
         "created": image.created or None,
         "platform": image.platform,
         "config": {
@@ -83,6 +84,7 @@ def inspection_text(found: Inspection) -> str:
         "created": one_line(image.created) or "unknown",
         "platform": one_line(image.platform),
         "size": size_text(image.size),
+        **({"digest": f"{image.digest}, a registry's"} if image.digest else {}),
     }
     sections = [
         [one_line(found.reference), *_indented(table(facts))],

@@ -217,6 +217,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "check the network and the proxy (`HTTPS_PROXY`), then run the same command: finished layers are kept",
     ),
     (
+        r"exec format error",
+        "the engine's machine cannot run programs of the image's platform",
+        "build on a machine of that platform (`--builder NAME`), or install QEMU's emulation (`qemu-user-static`)",
+    ),
+    (
         r"hash mismatch|DO NOT MATCH THE HASHES",
         "a download is not the locked wheel",
         "try again; if it stays so, the index serves other files than those that were locked",

@@ -20,6 +20,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound, NullResource
 
 import docker
+from envbuilder.engine.registry import refusal_hint
 from envbuilder.errors import EngineError
 from envbuilder.gpu import CDI_ALL, GpuPlan, Offers, find_gpu_failure, run_options
 
@@ -28,6 +29,7 @@ SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
 _LARGEST = 16_000_000  # bytes of a file that is read out of an image
 _MOST = 100_000  # bytes of a file that are given to whoever looks into layers
 _NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
 
 
@@ -179,7 +181,9 @@ class Engine:
         with _explained(f"cannot push {reference}"):
             for line in self._client.api.push(name, tag=tag, stream=True, decode=True):
                 if "error" in line:
-                    raise EngineError(f"cannot push {reference}: {line['error']}", hint="`docker login`, then again")
+                    raise EngineError(
+                        f"cannot push {reference}: {line['error']}", hint=refusal_hint(line["error"], name)
+                    )
                 digest = (line.get("aux") or {}).get("Digest", digest)
         return digest
 
@@ -207,6 +211,12 @@ class Engine:
             "cpus": info.get("NCPU"),
             "memory": info.get("MemTotal"),
         }
+
+    def platform(self) -> str:
+        """What the engine's machine runs without emulation: `linux/amd64`."""
+        info = self._info()
+        machine = info.get("Architecture", "")
+        return f"{info.get('OSType', 'linux')}/{_MACHINES.get(machine, machine)}"
 
     def maps_users(self) -> bool:
         """Whether a user of a container is another one on the host: rootless, or with `userns-remap`."""

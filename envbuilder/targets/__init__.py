@@ -1,9 +1,9 @@
-"""Lock → the files of the tools that run an image: compose, devcontainer, Kubernetes, Slurm, CI.
+"""Lock → the files of the tools that build or run an image: compose, devcontainer, Kubernetes, Slurm, CI, bake.
 
 A target is a module of this package with `files(project)`: relative path → text, pure, the same bytes for the same
-project; `SETTINGS` names what `--set` may change, `EXECUTABLE` the files that get the run bit. Its templates are in
-templates/<target>/. Every file says that envbuilder rendered it (`MARK`): what carries the mark may be replaced, what
-does not is somebody's own.
+project; `SETTINGS` names what `--set` may change, `EXECUTABLE` the files that get the run bit, `WHOLE` that they are
+the same whichever of the repository's locks is the project's own. Its templates are in templates/<target>/. Every file
+says that envbuilder rendered it (`MARK`): what carries the mark may be replaced, what does not is somebody's own.
 """
 
 import importlib
@@ -22,6 +22,7 @@ TARGETS: Mapping[str, str] = {
     "slurm": "a batch script with Apptainer",
     "devcontainer": "VS Code and PyCharm work in the image",
     "workflow": "GitHub checks the files, builds the image and reports",
+    "bake": "every image of the repository by `docker buildx bake`",
 }
 """Name of a target, as `--target` takes it → what it is for. The module has the same name."""
 
@@ -34,6 +35,7 @@ class Project:
     image: str  # the tag that `envbuilder build` gives: "envbuilder:cu117-…"
     context: str  # folder of the Dockerfile, relative to the project: "docker/images/cu117-…"
     settings: Mapping[str, str] = field(default_factory=dict)  # what a target lets people change, by its own names
+    images: Mapping[str, Lock] = field(default_factory=dict)  # every build context of the repository, as `context` is
 
 
 def render(project: Project, *targets: str) -> Context:
@@ -53,6 +55,11 @@ def unknown_settings(settings: Mapping[str, str], *targets: str) -> list[str]:
     """The settings that none of these targets has; a module lists its own in `SETTINGS`."""
     known = {name for target in targets for name in getattr(_module(target), "SETTINGS", ())}
     return [f"unknown setting {name!r}; settings: {', '.join(sorted(known))}" for name in settings if name not in known]
+
+
+def are_whole(*targets: str) -> bool:
+    """Whether the files of these targets need no choice among the locks of the repository."""
+    return all(getattr(_module(target), "WHOLE", False) for target in targets)
 
 
 def _module(target: str) -> ModuleType:

@@ -23,6 +23,7 @@ def files(project: Project) -> Mapping[str, str]:
         "name": _plain("name", stack.name),
         "image": _plain("image", project.image),
         "context": _plain("context", project.context),
+        "platform": stack.platform,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
     }

@@ -70,10 +70,11 @@ class PrivateEngine:
 
 @contextmanager
 def private_engine(
-    *, nvidia: bool = False, hook_says: str = "", cdi: str = "", disk: str = ""
+    *, nvidia: bool = False, hook_says: str = "", cdi: str = "", disk: str = "", containerd: bool = False
 ) -> Iterator[PrivateEngine]:
     """Start one and end it. `nvidia`: with stand-ins for its hook and runtime; `hook_says`: the hook fails with these
-    words; `cdi`: the feature is on and this is its one specification; `disk`: the images are on a tmpfs of that size.
+    words; `cdi`: the feature is on and this is its one specification; `disk`: the images are on a tmpfs of that size;
+    `containerd`: its images are in containerd's store.
     """
     folder = Path(tempfile.mkdtemp(prefix="engine-"))  # short: the path of a socket has at most 107 bytes
     try:
@@ -81,7 +82,7 @@ def private_engine(
         words += ["--host", f"unix://{folder}/docker.sock", "--cgroup-parent", f"/{folder.name}"]
         words += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         words += [*_nvidia(folder, hook_says)] if nvidia else []
-        words += ["--config-file", str(_config(folder, cdi))]
+        words += ["--config-file", str(_config(folder, cdi, containerd))]
         (folder / "data").mkdir()
         env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "DISK": disk, "DATA": f"{folder}/data"}
         with (folder / "log").open("wb") as log:
@@ -108,13 +109,14 @@ def _nvidia(folder: Path, hook_says: str) -> Sequence[str]:
     return ["--add-runtime", f"nvidia={folder}/bin/nvidia-container-runtime"]
 
 
-def _config(folder: Path, cdi: str) -> Path:
+def _config(folder: Path, cdi: str, containerd: bool) -> Path:
     """A daemon.json of its own, so that this machine's does not apply."""
     (folder / "cdi").mkdir()
     if cdi:
         (folder / "cdi" / "nvidia.yaml").write_text(cdi)
     path = folder / "daemon.json"
-    path.write_text(json.dumps({"features": {"cdi": True}, "cdi-spec-dirs": [f"{folder}/cdi"]} if cdi else {}))
+    config: dict[str, object] = {"features": {"cdi": bool(cdi), "containerd-snapshotter": containerd}}
+    path.write_text(json.dumps({**config, "cdi-spec-dirs": [f"{folder}/cdi"]} if cdi else config))
     return path
 
 

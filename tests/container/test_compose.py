@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from envbuilder.targets import Project
 
 from .engine import Image, docker
 from .private_engine import PrivateEngine, import_shell, private_engine
+from .registry import free_port
 
 ROOT = Path(__file__).parents[2]
 PRESET = "cu117-torch2.0.1-py3.9-debian11"
@@ -239,13 +239,6 @@ def test_the_health_check_passes_and_can_fail(site: Site) -> None:
 
 
 # --- the others ------------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def status(port: int, path: str, token: str = "") -> int:

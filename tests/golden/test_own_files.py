@@ -19,7 +19,8 @@ def test_the_repositorys_own_files_are_what_would_be_rendered() -> None:
 
 
 def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path) -> None:
-    for name in ("envbuilder.toml", ".devcontainer", ".github", "compose.yaml", ".env.example", "docker"):
+    names = ("envbuilder.toml", ".devcontainer", ".github", "compose.yaml", ".env.example", "docker", "docker-bake.hcl")
+    for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, path)

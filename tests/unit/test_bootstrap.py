@@ -10,6 +10,7 @@ from envbuilder import resolver, workflow
 from envbuilder.catalog.rows import Catalog
 from envbuilder.engine import bootstrap
 from envbuilder.engine.client import ImageFacts
+from envbuilder.errors import EngineError
 from envbuilder.model import BASE_BOOTSTRAP, Request, Stack
 
 
@@ -20,7 +21,12 @@ def stack(facts: Catalog) -> Stack:
 
 def made_by(contents: str) -> ImageFacts:
     return ImageFacts(
-        id="sha256:1", labels={bootstrap.LABEL: contents} if contents else {}, env=(), size=1, digest=None
+        id="sha256:1",
+        labels={bootstrap.LABEL: contents} if contents else {},
+        env=(),
+        size=1,
+        digest=None,
+        platform="linux/amd64",
     )
 
 
@@ -31,9 +37,30 @@ def test_a_base_that_lacks_something_is_made_again(
     bases: list[str] = []
     monkeypatch.setattr(workflow, "make_base", lambda base, engine, site: bases.append(base.reference))
     found = made_by(bootstrap.contents(stack.base) if contents is None else contents)
-    engine = cast("Any", SimpleNamespace(image=lambda reference: found))
+    engine = cast("Any", SimpleNamespace(image=lambda reference: found, platform=lambda: "linux/amd64"))
     assert workflow.have_base(stack, engine, cast("Any", None)) is found
     assert bases == [stack.base.reference] * made
+
+
+def test_a_base_for_another_machine_is_not_made_here(stack: Stack) -> None:
+    engine = cast("Any", SimpleNamespace(image=made_by, platform=lambda: "linux/amd64"))
+    with pytest.raises(EngineError) as caught:
+        workflow.have_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
+    assert caught.value.problems == ("this engine runs on linux/amd64",)
+
+
+def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Catalog) -> None:
+    pulled = []
+
+    def pull(reference: str, platform: str) -> str:
+        pulled.append((reference, platform))
+        return "no registry here"
+
+    stack = resolver.resolve(Request(platform="linux/arm64"), facts)
+    engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
+    with pytest.raises(EngineError, match="neither in the engine's store nor on a registry"):
+        workflow.have_base(stack, engine, cast("Any", None))
+    assert pulled == [(stack.base.reference, "linux/arm64")]
 
 
 def test_the_label_says_what_a_base_holds(stack: Stack) -> None:

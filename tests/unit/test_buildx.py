@@ -122,6 +122,7 @@ def test_what_is_no_progress_is_kept() -> None:
         ("Temporary failure in name resolution", "the network was cut"),
         ("invalid peer certificate: UnknownIssuer", "TLS certificate"),
         ("failed to resolve source metadata for docker.io/library/python:3.10", "the base image cannot be had"),
+        ("0.355 exec /bin/sh: exec format error", "cannot run programs of the image's platform"),
         ("Hash mismatch for `numpy`", "not the locked wheel"),
     ],
 )

@@ -83,6 +83,15 @@ def test_a_base_that_is_on_no_registry_is_told_of() -> None:
     assert told == {"cu117-torch2.0.1-py3.10-debian12": False, "cu117-torch2.0.1-py3.9-debian11": True}
 
 
+def test_a_lock_for_another_platform_is_built_and_run_for_it() -> None:
+    one = project()
+    arm = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, platform="linux/arm64")))
+    document = yaml.safe_load(compose.files(arm)["compose.yaml"])
+    assert [error.message for error in validator().iter_errors(document)] == []
+    jobs = {name: job for name, job in document["services"].items() if not name.startswith("gpu-")}
+    assert {job["platform"] for job in jobs.values()} == {"linux/arm64"}
+
+
 # --- variables -------------------------------------------------------------------------------------------------------
 
 

@@ -313,6 +313,12 @@ def test_the_text_of_a_foreign_image() -> None:
     ]
 
 
+def test_an_image_that_a_registry_has_shows_its_digest_there() -> None:
+    pushed = replace(ours(), image=replace(IMAGE, digest="sha256:4567"))
+    assert section(inspection_text(pushed), "envbuilder:x")[-1] == "  digest    sha256:4567, a registry's"
+    assert inspection_document(pushed)["digest"] == "sha256:4567"
+
+
 def test_odd_labels_break_no_line() -> None:
     text = inspection_text(foreign(**{"a\nb": "c\x1b[31m\r\nstack\u202e" + "x" * 500}))
     assert "  a b             c [31m stack x" in text
@@ -330,7 +336,7 @@ def test_an_unreadable_lock_is_told() -> None:
 def test_the_document_has_its_keys_whatever_the_image() -> None:
     full, bare = inspection_document(ours()), inspection_document(foreign(a="b\n"))
     assert full.keys() == bare.keys()
-    assert [key for key in bare if bare[key] is None] == ["stack", "lock", "packages", "receipt"]
+    assert [key for key in bare if bare[key] is None] == ["digest", "stack", "lock", "packages", "receipt"]
     assert (full["stack"]["torch"], full["lock"]["wheels"], full["lock"]["agrees"]) == ("2.0.1", 80, True)
     assert sum(layer["size"] for layer in full["layers"]) == IMAGE.size
     assert len(full["packages"]["distributions"]) == 20

@@ -1,0 +1,31 @@
+"""`--platform linux/arm64`: a line without CUDA wheels for it is refused, and what is said instead works."""
+
+import re
+import shlex
+
+import pytest
+
+from envbuilder.catalog.rows import Catalog
+
+from .conftest import Run
+
+
+def test_a_line_without_wheels_for_it_is_refused_with_commands_that_work(run: Run, facts: Catalog) -> None:
+    having = {build.torch for build in facts.torch if "linux/arm64" in build.platforms}
+    without = {build.torch for build in facts.torch} - having
+    assert "2.0.1" in map(str, without)
+    for torch in sorted(without):
+        refused = run("lock", "--torch", str(torch), "--platform", "linux/arm64")
+        assert (refused.code, refused.out) == (4, "")
+        assert refused.err.startswith(f"error: no stack has torch {torch} and platform linux/arm64\n")
+        commands = re.findall(r"`(envbuilder [^`]+)`", refused.err)
+        assert commands
+        for command in commands:
+            assert run(*shlex.split(command)[1:]).code == 0, command
+
+
+@pytest.mark.parametrize("cuda", ["13.0", "13.2"])
+def test_a_line_with_wheels_for_it_resolves(run: Run, cuda: str) -> None:
+    answer = run("resolve", "--cuda", cuda, "--platform", "linux/arm64")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[0].endswith("-arm64")

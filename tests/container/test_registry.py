@@ -1,0 +1,177 @@
+"""An image goes to a real registry and comes back the same; what has not been accepted does not go."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from envbuilder import lock as locks
+from envbuilder import workflow
+from envbuilder.engine.client import Engine, new_run_id
+from envbuilder.errors import AcceptanceError, EngineError
+from envbuilder.model import Context, Lock
+from envbuilder.network import Network
+from envbuilder.workflow import Site, Wishes
+
+from .engine import docker, envbuilder
+from .registry import USERS, Registry, registry
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / locks.FILE
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Registry]:
+    with registry() as one:
+        yield one
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine(new_run_id()) as client:
+        yield client
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[str]:
+    """The id of an image of one file that no other has."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile told /\nLABEL a=b\n")
+    (folder / "told").write_text(uuid4().hex)
+    image = docker("buildx", "build", "--load", "--quiet", str(folder)).stdout.strip()
+    yield image
+    docker("image", "rm", "--force", image, check=False)
+
+
+# --- there and back --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: Engine, tiny: str, tmp_path: Path) -> None:
+    tag = f"{there.host}/team/tiny:1"
+    engine.tag(tiny, tag)
+    digest = engine.push(tag)
+    assert there.link("team/tiny", "1") == digest
+    assert there.ask("team/tiny/manifests/1")["config"]["digest"] == tiny
+
+    docker("image", "rm", "--force", tiny)
+    assert engine.image(tag) is None
+    assert engine.pull(tag, "linux/amd64") is None
+    found = engine.image(tag)
+    assert found is not None
+    assert (found.id, found.digest, found.labels) == (tiny, digest, {"a": "b"})
+
+    seen = envbuilder("inspect", f"{there.host}/team/tiny@{digest}", "--json", cwd=tmp_path)
+    assert (seen.code, seen.json()["image"], seen.json()["digest"]) == (0, tiny, digest), seen.err
+
+
+# --- only what has been accepted -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Where a build works; it says what it does into `said`."""
+    console = SimpleNamespace(said=[], rows=_rows)
+    console.say = console.said.append
+    return Site(
+        catalog=cast("Any", None), network=Network(), environ=os.environ, uv=cast("Any", None),
+        console=cast("Any", console),
+        contexts=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
+    )  # fmt: skip
+
+
+class _rows:  # noqa: N801 - stands in for a method
+    def __enter__(self) -> Any:
+        return lambda rows: None
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Lock:
+    """A lock whose context is a tiny one."""
+    text = f"FROM scratch\nCOPY Dockerfile /\nLABEL unique={uuid4().hex}\n"
+    monkeypatch.setattr("envbuilder.render.render", lambda lock: Context(files={"Dockerfile": text, locks.FILE: ""}))
+    return locks.parse_lock(LOCK.read_text(), source=LOCK.name)
+
+
+def test_a_build_pushes_the_tag_once_it_is_earned(
+    there: Registry, engine: Engine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = f"{there.host}/team/train:accepted"
+    before_it_was_earned: list[object] = []
+
+    def earn(image: str, *_: object) -> Any:
+        before_it_was_earned.append(engine.image(tag))
+        return SimpleNamespace()
+
+    monkeypatch.setattr(workflow, "earn", earn)
+    outcome = workflow.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
+    try:
+        assert before_it_was_earned == [None]
+        assert there.link("team/train", "accepted") == outcome.digest
+        assert there.ask("team/train/manifests/accepted")["config"]["digest"] == outcome.image
+        said = cast("Any", site.console).said
+        assert said[-2] == f"pushing {tag}"
+        assert said[-1].startswith(f"pushed {there.host}/team/train@{outcome.digest} in ")
+    finally:
+        docker("image", "rm", tag)
+
+
+def test_an_image_that_fails_is_not_pushed(
+    there: Registry, engine: Engine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def earn(image: str, *_: object) -> Any:
+        refused.append(image)
+        raise AcceptanceError("it does not train")
+
+    monkeypatch.setattr(workflow, "earn", earn)
+    tag = f"{there.host}/team/refused:1"
+    with pytest.raises(AcceptanceError):
+        workflow.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
+    docker("image", "rm", refused[0])
+    assert engine.image(tag) is None
+    assert "team/refused" not in there.ask("_catalog")["repositories"]
+
+
+def test_push_needs_a_name_before_any_engine_is_asked(tmp_path: Path) -> None:
+    answer = envbuilder("build", "--cuda", "11.7", "--push", cwd=tmp_path, DOCKER_HOST="unix:///nonexistent")
+    assert answer.code == 2
+    assert answer.err.startswith("error: --push needs --tag\n")
+
+
+# --- registries that refuse ------------------------------------------------------------------------------------------
+
+
+def test_a_registry_that_does_not_answer_is_named(engine: Engine, tiny: str) -> None:
+    engine.tag(tiny, "127.0.0.1:1/team/tiny:1")
+    with pytest.raises(EngineError) as caught:
+        engine.push("127.0.0.1:1/team/tiny:1")
+    assert "cannot push 127.0.0.1:1/team/tiny:1: " in caught.value.message
+    assert caught.value.hint.startswith("see that 127.0.0.1:1 is its name and port")
+
+
+def test_a_registry_that_wants_a_login_gets_the_one_of_docker_login(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with registry(users=USERS) as there:
+        tag = f"{there.host}/team/tiny:1"
+        with Engine(new_run_id()) as stranger:
+            stranger.tag(tiny, tag)
+            with pytest.raises(EngineError) as caught:
+                stranger.push(tag)
+        assert caught.value.hint.startswith(f"log in: `docker login {there.host}`")
+        login = base64.b64encode(b"test:sesame").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {there.host: {"auth": login}}}))
+        with Engine(new_run_id()) as user:
+            assert user.push(tag) == there.link("team/tiny", "1")

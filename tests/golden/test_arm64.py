@@ -1,0 +1,31 @@
+"""What is rendered for linux/arm64. After a change that is meant:
+
+envbuilder lock --platform linux/arm64 --output tests/golden/arm64/envbuilder.lock
+envbuilder render --lock tests/golden/arm64/envbuilder.lock --output build/arm64
+cp build/arm64/Dockerfile tests/golden/arm64/
+"""
+
+from pathlib import Path
+
+from envbuilder import lock as locks
+from envbuilder import render
+from envbuilder.model import Layer
+
+HERE = Path(__file__).parent / "arm64"
+LOCK = locks.parse_lock((HERE / locks.FILE).read_text(), source=str(HERE))
+
+
+def test_the_dockerfile_is_this_one() -> None:
+    assert render.render(LOCK).files["Dockerfile"] == (HERE / "Dockerfile").read_text()
+
+
+def test_every_wheel_is_for_it() -> None:
+    machines = {wheel.file.removesuffix(".whl").rpartition("-")[2].rpartition("_")[2] for wheel in LOCK.wheels}
+    assert machines == {"any", "aarch64"}
+    nvidia = {wheel.name for wheel in LOCK.wheels if wheel.layer is Layer.NVIDIA and "aarch64" in wheel.file}
+    assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= nvidia
+
+
+def test_its_name_is_not_that_of_the_same_versions_on_amd64() -> None:
+    assert LOCK.stack.name.endswith("-debian12-arm64")
+    assert LOCK.stack.platform == "linux/arm64"

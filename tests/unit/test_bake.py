@@ -1,0 +1,94 @@
+"""docker-bake.hcl: one target for each image of the repository, in groups; tests/container/test_bake.py runs it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from envbuilder import lock as locks
+from envbuilder.errors import UsageError
+from envbuilder.model import Lock
+from envbuilder.targets import MARK, Project, bake, render
+
+ROOT = Path(__file__).parents[2]
+OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"
+
+
+def lock_of(name: str) -> Lock:
+    path = ROOT / "docker" / "images" / name / locks.FILE
+    return locks.parse_lock(path.read_text(), source=name)
+
+
+LOCK = lock_of(NEW)
+ARM = replace(LOCK, stack=replace(LOCK.stack, platform="linux/arm64", cuda=Version("13.0.2")))
+IMAGES = {f"docker/images/{lock.stack.name}": lock for lock in (LOCK, lock_of(OLD), ARM)}
+PROJECT = Project(lock=LOCK, image=f"envbuilder:{NEW}", context=f"docker/images/{NEW}", images=IMAGES)
+BLOCK = re.compile(r'^(group|target) "([^"]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
+
+
+def text_of(project: Project) -> str:
+    return bake.files(project)["docker-bake.hcl"]
+
+
+def blocks(project: Project, kind: str) -> dict[str, list[str]]:
+    """Name of each group or target → the words in quotes in it."""
+    return {name: re.findall(r'"([^"]+)"', body) for k, name, body in BLOCK.findall(text_of(project)) if k == kind}
+
+
+def test_the_groups_are_everything_each_cuda_and_each_platform() -> None:
+    new, old, arm = (
+        "cu117-torch2_0_1-py3_10-debian12", "cu117-torch2_0_1-py3_9-debian11", "cu130-torch2_0_1-py3_10-debian12-arm64",
+    )  # fmt: skip
+    assert blocks(PROJECT, "group") == {
+        "default": [new, old, arm], "cu117": [new, old], "cu130": [arm], "amd64": [new, old], "arm64": [arm],
+    }  # fmt: skip
+    assert list(blocks(PROJECT, "target")) == ["_image", new, old, arm]
+
+
+def test_one_platform_is_no_group() -> None:
+    assert list(blocks(replace(PROJECT, images={}), "group")) == ["default", "cu117"]
+
+
+def test_it_is_the_same_whichever_lock_is_the_projects_own() -> None:
+    own = replace(PROJECT, lock=ARM, context=f"docker/images/{ARM.stack.name}")
+    assert text_of(own) == text_of(PROJECT) == text_of(replace(PROJECT, images=dict(reversed(IMAGES.items()))))
+
+
+def test_a_platform_is_its_locks() -> None:
+    arm = blocks(PROJECT, "target")["cu130-torch2_0_1-py3_10-debian12-arm64"]
+    assert arm[:3] == ["_image", "docker/images/cu130-torch2.0.1-py3.10-debian12-arm64", "linux/arm64"]
+
+
+def test_a_base_of_ones_own_making_can_come_from_elsewhere_and_others_do_anyway() -> None:
+    assert 'BASES != "" ? "${BASES}/envbuilder-base:debian11" : null' in text_of(PROJECT)
+    assert "BASES" not in text_of(replace(PROJECT, images={}))
+
+
+def test_the_repository_is_that_of_the_tag() -> None:
+    assert 'variable "REPOSITORY" { default = "reg.example:5000/team/train" }' in text_of(
+        replace(PROJECT, image="reg.example:5000/team/train:1")
+    )
+
+
+@pytest.mark.parametrize("bad", ['a"', "a\nb", "${HOME}", "%{x}", "a b", ""])
+def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a bake file"):
+        bake.files(replace(PROJECT, image=f"{bad}:1"))
+    with pytest.raises(UsageError, match="cannot stand in a bake file"):
+        bake.files(replace(PROJECT, context=bad))
+
+
+def test_two_contexts_of_one_stack_are_refused() -> None:
+    with pytest.raises(UsageError, match="one tag") as caught:
+        bake.files(replace(PROJECT, images={**IMAGES, "docker/images/copy": LOCK}))
+    assert caught.value.problems == (f"{NEW}: docker/images/{NEW}", f"{NEW}: docker/images/copy")
+
+
+def test_it_says_whose_it_is_and_names_no_address() -> None:
+    files = render(PROJECT, "bake").files
+    assert list(files) == ["docker-bake.hcl"]
+    assert MARK in files["docker-bake.hcl"]
+    assert "://" not in files["docker-bake.hcl"]
+    assert max(map(len, files["docker-bake.hcl"].split("# --- targets")[0].splitlines())) <= 120
