@@ -5,17 +5,17 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
+from envbuilder import cli, workflow
 from envbuilder import lock as locks
-from envbuilder import workflow
+from envbuilder.console import Console
 from envbuilder.engine.client import Engine, new_run_id
 from envbuilder.errors import AcceptanceError, EngineError
-from envbuilder.model import Context, Lock
+from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network
 from envbuilder.workflow import Site, Wishes
 
@@ -76,53 +76,45 @@ def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: Engine, tiny
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """Where a build works; it says what it does into `said`."""
-    console = SimpleNamespace(said=[], rows=_rows)
-    console.say = console.said.append
     return Site(
         catalog=cast("Any", None), network=Network(), environ=os.environ, uv=cast("Any", None),
-        console=cast("Any", console),
+        console=Console(quiet=True),
         contexts=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
     )  # fmt: skip
 
 
-class _rows:  # noqa: N801 - stands in for a method
-    def __enter__(self) -> Any:
-        return lambda rows: None
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def lock(monkeypatch: pytest.MonkeyPatch) -> Lock:
-    """A lock whose context is a tiny one."""
+def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
+    """A lock whose context is a tiny one; what is written here goes into a folder of the test's."""
+    monkeypatch.chdir(tmp_path)
     text = f"FROM scratch\nCOPY Dockerfile /\nLABEL unique={uuid4().hex}\n"
     monkeypatch.setattr("envbuilder.render.render", lambda lock: Context(files={"Dockerfile": text, locks.FILE: ""}))
     return locks.parse_lock(LOCK.read_text(), source=LOCK.name)
 
 
-def test_a_build_pushes_the_tag_once_it_is_earned(
-    there: Registry, engine: Engine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
+def test_build_pushes_the_tag_once_it_is_earned(
+    there: Registry, engine: Engine, lock: Lock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command, but for a suite that this image could not pass."""
     tag = f"{there.host}/team/train:accepted"
     before_it_was_earned: list[object] = []
 
-    def earn(image: str, *_: object) -> Any:
+    def earn(image: str, *_: object) -> Receipt:
         before_it_was_earned.append(engine.image(tag))
-        return SimpleNamespace()
+        return Receipt(schema=SCHEMA, image=image, suite={}, host={}, verdict=Verdict.PASSED, checks=())
 
+    monkeypatch.setattr(workflow, "have_base", lambda *_: None)
     monkeypatch.setattr(workflow, "earn", earn)
-    outcome = workflow.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
     try:
-        assert before_it_was_earned == [None]
-        assert there.link("team/train", "accepted") == outcome.digest
-        assert there.ask("team/train/manifests/accepted")["config"]["digest"] == outcome.image
-        said = cast("Any", site.console).said
-        assert said[-2] == f"pushing {tag}"
-        assert said[-1].startswith(f"pushed {there.host}/team/train@{outcome.digest} in ")
+        code = cli.run(["build", "--lock", str(LOCK), "--tag", tag, "--push", "--json"])
     finally:
-        docker("image", "rm", tag)
+        docker("image", "rm", tag, check=False)
+    said = capsys.readouterr()
+    outcome = json.loads(said.out)
+    assert (code, before_it_was_earned, outcome["tag"]) == (0, [None], tag)
+    assert there.link("team/train", "accepted") == outcome["digest"]
+    assert there.ask("team/train/manifests/accepted")["config"]["digest"] == outcome["image"]
+    assert f"pushing {tag}\npushed {there.host}/team/train@{outcome['digest']} in " in said.err
 
 
 def test_an_image_that_fails_is_not_pushed(
