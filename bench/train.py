@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", default=IMAGE)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=160)
-    parser.add_argument("--held-out", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--held-out", type=int, default=120)
     parser.add_argument("--run-option", action="append", default=[], help="one more of `docker run`, as --volume=A:B")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="envbuilder-bench-") as name:
