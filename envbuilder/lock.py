@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuilder import wire
+from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
@@ -70,6 +71,8 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = N
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
+    if stack.index != PYPI and uv.index_url is None:
+        raise _unnamed_index(stack)
     answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
     if isinstance(answer, str):
         raise _refusal(uv, stack, answer)
@@ -84,6 +87,16 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = N
     if problems:
         raise LockError("the resolved wheels do not make the stack that was asked for", problems=problems)
     return lock
+
+
+def _unnamed_index(stack: Stack) -> LockError:
+    """The wheels are not where uv would look, and the same version there is of another CUDA."""
+    return LockError(
+        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
+        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
+        hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
+    )
 
 
 def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, Any] | str:
@@ -246,6 +259,9 @@ def find_problems(lock: Lock) -> Iterator[str]:
             yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
         if not wheel.file.endswith(".whl") or "/" in wheel.file:
             yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
+    torch = by_name.get("torch")
+    if torch and lock.stack.index != PYPI and torch.version.local not in (None, lock.stack.cuda_tag):
+        yield f"torch {torch.version} is locked; the stack is for {lock.stack.cuda_tag}"
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         wanted = Requirement(line)
         found = by_name.get(canonicalize_name(wanted.name))

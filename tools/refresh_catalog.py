@@ -31,17 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("survey", type=Path)
     parser.add_argument("--write", action="store_true", help="write the facts after showing what changes")
     options = parser.parse_args(argv)
-    return publish(convert(json.loads(options.survey.read_text())), FACTS, write=options.write)
+    files = convert(json.loads(options.survey.read_text()))
+    if (FACTS / "torch.json").exists():
+        files["torch.json"] = with_others_fields((FACTS / "torch.json").read_text(), files["torch.json"])
+    return publish(files, FACTS, write=options.write)
 
 
 def publish(files: Mapping[str, str], folder: Path, *, write: bool) -> int:
     """Show how the files differ from those in `folder`; 1 if they do and are not written."""
     changed = False
-    for name, text in files.items():
+    for name, new in files.items():
         path = folder / name
         old = path.read_text() if path.exists() else ""
-        refuse_shrunken(name, old, text)
-        new = with_others_fields(old, text) if name == "torch.json" and old else text
+        refuse_shrunken(name, old, new)
         sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, name, n=1))
         changed = changed or old != new
         if write:

@@ -34,6 +34,7 @@ ARM = "linux/arm64"
 NEWEST_PYTHON = 15  # what a wheel for every Python 3 is taken to cover
 LEGACY_TAGS = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 KEPT = re.compile(r"nvidia-.+|cuda-.+|triton|setuptools|torch|numpy")
+CUDA = re.compile(r"^cuda(?:: [^=]+)? = '([0-9.]+)'", re.M)  # in torch/version.py; None in a build for a CPU
 Read = Callable[[str, str, str], Mapping[str, str]]
 """(package, version, platform) → the texts in the wheel: METADATA, version.py, eval_frame.py; {} without a wheel."""
 
@@ -153,7 +154,7 @@ def holds(wanted: Requirement, machine: str, minor: int) -> bool:
 def torch_facts(texts: Mapping[str, str]) -> Row:
     """What a wheel of torch says of itself."""
     pins = requires(texts["METADATA"])
-    cuda = re.search(r"^cuda(?:: [^=]+)? = '([0-9.]+)'", texts["version.py"], re.M)
+    cuda = CUDA.search(texts["version.py"])
     gate = re.search(r"version_info >= \(3, ([0-9]+)\):\s+raise RuntimeError", texts.get("eval_frame.py", ""))
     return {
         "cuda": pin(pins, "nvidia-cuda-runtime", "cuda-toolkit") or (cuda[1] if cuda else None),
@@ -212,8 +213,7 @@ def torch_rows(old: Sequence[Row], wheels: Sequence[Row], read: Read, architectu
 def placed(name: str, wheel: Row, read: Read) -> Row:
     """The platforms whose wheel is a CUDA build; on arm64 most are for a CPU."""
     arm = read("torch", name, ARM) if ARM in wheel["pythons"] else {}
-    on_arm = bool(arm) and torch_facts(arm)["cuda"] is not None and "+cpu" not in arm["version.py"]
-    return {"platforms": ["linux/amd64", *([ARM] if on_arm else [])]}
+    return {"platforms": ["linux/amd64", *([ARM] if arm and CUDA.search(arm["version.py"]) else [])]}
 
 
 def proven(before: Row, facts: Row, wheel: Row, wheels: Mapping[tuple[str, str], Row], architectures: Callable[[str, str], list[str]]) -> Row:

@@ -5,7 +5,6 @@ overrides keys. What the resolver does not need is read only by the function tha
 """
 
 import difflib
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,11 +107,11 @@ def _key(table: Table[Any], row: Mapping[str, Any]) -> tuple[str, ...]:
 def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str, Any]], date]:
     path = _path(table, folder)
     try:
-        document = json.loads(path.read_bytes())
+        document = msgspec.json.decode(path.read_bytes())
         found, day = document["rows"], date.fromisoformat(document["date"])
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
             raise ValueError("rows must be a list of objects")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
     return found, day
 
