@@ -28,6 +28,7 @@ from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
+_LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
@@ -112,7 +113,7 @@ def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, 
 def _refusal(uv: Uv, stack: Stack, stderr: str) -> EngineError | LockError | NoStackError:
     """What uv's failure means for the person who asked."""
     told = _causes(stderr)
-    if _is_network_failure(stderr):
+    if is_network_failure(stderr):
         return EngineError(
             "the package index cannot be reached",
             problems=told,
@@ -155,7 +156,8 @@ def _bare(line: str) -> str:
     return wanted.name + (f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else "")
 
 
-def _is_network_failure(stderr: str) -> bool:
+def is_network_failure(stderr: str) -> bool:
+    """Whether uv speaks of the way to the index, not of what is on it."""
     return any(sign in stderr for sign in _NETWORK_SIGNS)
 
 
@@ -260,8 +262,8 @@ def find_problems(lock: Lock) -> Iterator[str]:
         if not wheel.file.endswith(".whl") or "/" in wheel.file:
             yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
     torch = by_name.get("torch")
-    if torch and lock.stack.index != PYPI and torch.version.local not in (None, lock.stack.cuda_tag):
-        yield f"torch {torch.version} is locked; the stack is for {lock.stack.cuda_tag}"
+    if torch and lock.stack.index.startswith(_LOCAL_INDEXES) and torch.version.local != lock.stack.cuda_tag:
+        yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {torch.version.public}+{lock.stack.cuda_tag}"
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         wanted = Requirement(line)
         found = by_name.get(canonicalize_name(wanted.name))

@@ -85,7 +85,15 @@ def refuse_shrunken(name: str, old: str, new: str) -> None:
         )
 
 
-FROM_THE_INDEX = ("family", "requires_python", "glibc_tag", "setuptools", "setuptools_source", "platforms", "arch_list_arm64")
+FROM_THE_INDEX = (
+    "family",
+    "requires_python",
+    "glibc_tag",
+    "setuptools",
+    "setuptools_source",
+    "platforms",
+    "arch_list_arm64",
+)
 
 
 def with_others_fields(old: str, text: str) -> str:
@@ -114,7 +122,7 @@ def weakest(text: str, row: object = None) -> str:
     named = [word for word in STATUSES if word in text]
     if not named:
         sys.exit(f"error: {row or text} has no status that is one of {', '.join(STATUSES)}")
-    return named[-1] if text.split()[0] != "verified" else "verified"
+    return named[-1] if text.split(maxsplit=1)[0] != "verified" else "verified"
 
 
 def source(text: str) -> str:
@@ -207,7 +215,9 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "glibc": more.get("glibc", row["glibc_symbols_needed"]),
         "driver_floor": FLOORS[variant[2:4]],
         "status": "inferred",
-        "source": "; ".join(filter(None, [source(found["source"]), source(found["sm_source"] or ""), more.get("source")])),
+        "source": "; ".join(
+            filter(None, [source(found["source"]), source(found["sm_source"] or ""), more.get("source")])
+        ),
         "field_status": statuses,
         **({} if nccl else {"unknown": ["nccl"]}),
     }
@@ -327,7 +337,9 @@ def toolkit_row(row: Mapping[str, Any]) -> Row:
     found = re.match(r"([0-9]+\.[0-9]+)(?: (GA|Update ([0-9])))?", row["cuda"])
     assert found, row
     line, update = found[1], found[3] or "0"
-    drivers = {name: version((row[name] or "").lstrip(">=")) for name in ("toolkit_driver_linux", "toolkit_driver_windows")}
+    drivers = {
+        name: version((row[name] or "").lstrip(">=")) for name in ("toolkit_driver_linux", "toolkit_driver_windows")
+    }
     floor = re.search(r"[0-9]+\.[0-9]+(\.[0-9]+)*", row["min_driver_linux_minor_compat"])
     before_minors = row["min_driver_linux_minor_compat"].startswith("=")  # its own driver, or a newer one
     return {

@@ -15,8 +15,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import requests
 from packaging.metadata import parse_email
@@ -49,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         pages = {package: index.get_project_page(package) for package in OLDEST}
         wheels = Index(pages, session)
         rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels.read)]
-        torch = torch_rows(json.loads((FACTS / "torch.json").read_text())["rows"], rows, wheels.read, wheels.architectures)
-    return publish(
-        {"wheels.json": dumps(today, rows), "torch.json": dumps(today, torch)}, FACTS, write=options.write
-    )
+        old = json.loads((FACTS / "torch.json").read_text())
+        torch = torch_rows(old["rows"], rows, wheels.read, wheels.architectures)
+    # The date of torch.json is what stacks are resolved as of: it moves only when a release comes in.
+    date = today if len(torch) > len(old["rows"]) else old["date"]
+    return publish({"wheels.json": dumps(today, rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write)
 
 
 # --- what is on a page: pure ---------------------------------------------------------------------------------------
@@ -138,7 +137,9 @@ def requires(metadata: str, platform: str = "linux/amd64") -> dict[str, str]:
     found: dict[str, str] = {}
     for line in parse_email(metadata)[0].get("requires_dist", []):
         wanted = Requirement(line)
-        if KEPT.fullmatch(canonicalize_name(wanted.name)) and any(holds(wanted, machine, python) for python in range(7, 16)):
+        if KEPT.fullmatch(canonicalize_name(wanted.name)) and any(
+            holds(wanted, machine, python) for python in range(7, 16)
+        ):
             found[canonicalize_name(wanted.name)] = str(wanted.specifier)
     return found
 
@@ -196,7 +197,9 @@ def family_of(row: Row, wheels: Mapping[tuple[str, str], Row]) -> dict[str, list
 # --- rows of torch.json --------------------------------------------------------------------------------------------
 
 
-def torch_rows(old: Sequence[Row], wheels: Sequence[Row], read: Read, architectures: Callable[[str, str], list[str]]) -> list[Row]:
+def torch_rows(
+    old: Sequence[Row], wheels: Sequence[Row], read: Read, architectures: Callable[[str, str], list[str]]
+) -> list[Row]:
     """The rows with what the wheels say; a release that was not there comes in, one that is not on the index stays."""
     by_name = {(row["package"], row["version"]): row for row in wheels}
     known = {(row["torch"], row["index"]): row for row in old}
@@ -206,7 +209,9 @@ def torch_rows(old: Sequence[Row], wheels: Sequence[Row], read: Read, architectu
             facts = {**torch_facts(read("torch", name, "linux/amd64")), **placed(name, wheel, read)}
             before = known.get((name, "pypi")) or new_row(name, wheels, facts, old, architectures)
             found[name] = proven(before, facts, wheel, by_name, architectures)
-    rows = [found[row["torch"]] if row["index"] == "pypi" else like_sister(row, found.get(row["torch"], row)) for row in old]
+    rows = [
+        found[row["torch"]] if row["index"] == "pypi" else like_sister(row, found.get(row["torch"], row)) for row in old
+    ]
     return rows + [row for name, row in found.items() if (name, "pypi") not in known]
 
 
@@ -216,7 +221,13 @@ def placed(name: str, wheel: Row, read: Read) -> Row:
     return {"platforms": ["linux/amd64", *([ARM] if arm and CUDA.search(arm["version.py"]) else [])]}
 
 
-def proven(before: Row, facts: Row, wheel: Row, wheels: Mapping[tuple[str, str], Row], architectures: Callable[[str, str], list[str]]) -> Row:
+def proven(
+    before: Row,
+    facts: Row,
+    wheel: Row,
+    wheels: Mapping[tuple[str, str], Row],
+    architectures: Callable[[str, str], list[str]],
+) -> Row:
     """A row with everything that its wheel proves."""
     row = {
         **before,
@@ -231,7 +242,9 @@ def proven(before: Row, facts: Row, wheel: Row, wheels: Mapping[tuple[str, str],
     return {**row, "family": family_of(row, wheels)}
 
 
-def new_row(name: str, wheels: Sequence[Row], facts: Row, old: Sequence[Row], architectures: Callable[[str, str], list[str]]) -> Row:
+def new_row(
+    name: str, wheels: Sequence[Row], facts: Row, old: Sequence[Row], architectures: Callable[[str, str], list[str]]
+) -> Row:
     """A release that the catalog does not have: its family by their pins, the rest as in the newest row there is."""
     newest = max((row for row in old if row["index"] == "pypi"), key=lambda row: Version(row["torch"]))
     wheel = next(row for row in wheels if (row["package"], row["version"]) == ("torch", name))
@@ -286,7 +299,9 @@ class Index:
     def _file(self, package: str, version: str, platform: str) -> DistributionPackage | None:
         """The wheel for the newest Python: pins are the same in all but for their markers."""
         files = [file for file in self._files[package][version] if platform in places(file.filename)]
-        return max(files, key=lambda file: (max(pythons(file.filename), default=Version("0")), file.filename), default=None)
+        return max(
+            files, key=lambda file: (max(pythons(file.filename), default=Version("0")), file.filename), default=None
+        )
 
     def _open(self, package: str, version: str, platform: str) -> Mapping[str, str]:
         file = self._file(package, version, platform)
@@ -295,7 +310,9 @@ class Index:
         with RemoteZip(file.url, session=self._session) as wheel:
             wanted = {"METADATA": r"[^/]+\.dist-info/METADATA", "version.py": "torch/version.py"}
             wanted |= {"eval_frame.py": "torch/_dynamo/eval_frame.py"}
-            names = {short: next((n for n in wheel.namelist() if re.fullmatch(p, n)), None) for short, p in wanted.items()}
+            names = {
+                short: next((n for n in wheel.namelist() if re.fullmatch(p, n)), None) for short, p in wanted.items()
+            }
             return {short: wheel.read(name).decode() for short, name in names.items() if name}
 
     def architectures(self, version: str, platform: str) -> list[str]:

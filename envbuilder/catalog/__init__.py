@@ -83,6 +83,11 @@ def read(table: Table[T], folder: Path = FOLDER, own: Path | None = None) -> tup
     return _converted(table, _lines(table, folder, own))
 
 
+def written(table: Table[Any], folder: Path = FOLDER, own: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of one table as they stand in the files."""
+    return [line.row for line in _lines(table, folder, own)]
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 

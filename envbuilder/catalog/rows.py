@@ -9,7 +9,6 @@ from typing import Any
 
 from packaging.version import Version
 
-
 PYPI = "pypi"
 """The index that is asked unless another is named."""
 
