@@ -263,7 +263,8 @@ def find_problems(lock: Lock) -> Iterator[str]:
             yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
     torch = by_name.get("torch")
     if torch and lock.stack.index.startswith(_LOCAL_INDEXES) and torch.version.local != lock.stack.cuda_tag:
-        yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {torch.version.public}+{lock.stack.cuda_tag}"
+        on_index = f"{torch.version.public}+{lock.stack.cuda_tag}"
+        yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {on_index}"
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         wanted = Requirement(line)
         found = by_name.get(canonicalize_name(wanted.name))

@@ -13,8 +13,9 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 import requests
 from packaging.metadata import parse_email
@@ -32,9 +33,18 @@ ARM = "linux/arm64"
 NEWEST_PYTHON = 15  # what a wheel for every Python 3 is taken to cover
 LEGACY_TAGS = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 KEPT = re.compile(r"nvidia-.+|cuda-.+|triton|setuptools|torch|numpy")
+INSIDE = re.compile(r"[^/]+\.dist-info/METADATA|torch/version\.py|torch/_dynamo/eval_frame\.py")
 CUDA = re.compile(r"^cuda(?:: [^=]+)? = '([0-9.]+)'", re.M)  # in torch/version.py; None in a build for a CPU
-Read = Callable[[str, str, str], Mapping[str, str]]
-"""(package, version, platform) → the texts in the wheel: METADATA, version.py, eval_frame.py; {} without a wheel."""
+
+
+class Wheels(Protocol):
+    """What is in the wheels on an index."""
+
+    def read(self, package: str, version: str, platform: str) -> Mapping[str, str]:
+        """METADATA, version.py and eval_frame.py of the wheel; {} without a wheel."""
+
+    def architectures(self, version: str, platform: str) -> list[str]:
+        """The GPU binaries in a wheel of torch, as `torch.cuda.get_arch_list` has them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with requests.Session() as session, PyPISimple(options.index_url, session=session) as index:
         pages = {package: index.get_project_page(package) for package in OLDEST}
         wheels = Index(pages, session)
-        rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels.read)]
+        rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels)]
         old = json.loads((FACTS / "torch.json").read_text())
-        torch = torch_rows(old["rows"], rows, wheels.read, wheels.architectures)
+        torch = torch_rows(old["rows"], rows, wheels)
     # The date of torch.json is what stacks are resolved as of: it moves only when a release comes in.
     date = today if len(torch) > len(old["rows"]) else old["date"]
     return publish({"wheels.json": dumps(today, rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write)
@@ -77,12 +87,11 @@ def places(filename: str) -> dict[str, Version]:
         return {}
     found: dict[str, Version] = {}
     for tag in tags:
-        name, _, machine = tag.platform.partition("_" + next((m for m in MACHINES if tag.platform.endswith(m)), "?"))
-        modern = re.fullmatch(r"manylinux_([0-9]+)_([0-9]+)", name)
-        glibc = f"{modern[1]}.{modern[2]}" if modern else LEGACY_TAGS.get(name)
-        platform = next((place for m, place in MACHINES.items() if tag.platform.endswith(m)), None)
-        if glibc and platform:
-            found[platform] = min(Version(glibc), found.get(platform, Version(glibc)))
+        tagged = re.fullmatch(r"(manylinux[0-9]+|manylinux_([0-9]+_[0-9]+))_(x86_64|aarch64)", tag.platform)
+        if tagged:
+            glibc = Version(tagged[2].replace("_", ".") if tagged[2] else LEGACY_TAGS[tagged[1]])
+            platform = MACHINES[tagged[3]]
+            found[platform] = min(glibc, found.get(platform, glibc))
     return found
 
 
@@ -100,7 +109,7 @@ def pythons(filename: str) -> set[Version]:
     return found
 
 
-def wheel_rows(package: str, page: ProjectPage, read: Read) -> Iterator[Row]:
+def wheel_rows(package: str, page: ProjectPage, wheels: Wheels) -> Iterator[Row]:
     """One row for each release of a package."""
     for name, files in releases(package, page).items():
         covered: dict[str, set[Version]] = {}
@@ -110,7 +119,7 @@ def wheel_rows(package: str, page: ProjectPage, read: Read) -> Iterator[Row]:
             for platform, promised in places(file.filename).items():
                 covered.setdefault(platform, set()).update(p for p in pythons(file.filename) if allows(required, p))
                 glibc[platform] = min(promised, glibc.get(platform, promised))
-        texts = read(package, name, "linux/amd64") if package != "numpy" else {}
+        texts = wheels.read(package, name, "linux/amd64") if package != "numpy" else {}
         yield {
             "package": package,
             "version": name,
@@ -137,10 +146,9 @@ def requires(metadata: str, platform: str = "linux/amd64") -> dict[str, str]:
     found: dict[str, str] = {}
     for line in parse_email(metadata)[0].get("requires_dist", []):
         wanted = Requirement(line)
-        if KEPT.fullmatch(canonicalize_name(wanted.name)) and any(
-            holds(wanted, machine, python) for python in range(7, 16)
-        ):
-            found[canonicalize_name(wanted.name)] = str(wanted.specifier)
+        name = canonicalize_name(wanted.name)
+        if KEPT.fullmatch(name) and any(holds(wanted, machine, python) for python in range(7, NEWEST_PYTHON + 1)):
+            found[name] = str(wanted.specifier)
     return found
 
 
@@ -184,12 +192,12 @@ def setuptools_bound(release: str, pins: Mapping[str, str]) -> Row:
     return {"setuptools": pins.get("setuptools", ""), "setuptools_source": "the wheel's METADATA"}
 
 
-def family_of(row: Row, wheels: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
+def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
     """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
     names = [(package, row[package]) for package in ("torch", "torchvision", "torchaudio") if row[package]]
     found = {}
     for platform in row["platforms"]:
-        sets = [set(wheels[name]["pythons"].get(platform, ())) for name in names]
+        sets = [set(by_name[name]["pythons"].get(platform, ())) for name in names]
         found[platform] = sorted(set.intersection(*sets), key=Version)
     return found
 
@@ -197,76 +205,74 @@ def family_of(row: Row, wheels: Mapping[tuple[str, str], Row]) -> dict[str, list
 # --- rows of torch.json --------------------------------------------------------------------------------------------
 
 
-def torch_rows(
-    old: Sequence[Row], wheels: Sequence[Row], read: Read, architectures: Callable[[str, str], list[str]]
-) -> list[Row]:
+def torch_rows(old: Sequence[Row], rows: Sequence[Row], wheels: Wheels) -> list[Row]:
     """The rows with what the wheels say; a release that was not there comes in, one that is not on the index stays."""
-    by_name = {(row["package"], row["version"]): row for row in wheels}
+    by_name = {(row["package"], row["version"]): row for row in rows}
     known = {(row["torch"], row["index"]): row for row in old}
     found: dict[str, Row] = {}
     for (package, name), wheel in by_name.items():
         if package == "torch":
-            facts = {**torch_facts(read("torch", name, "linux/amd64")), **placed(name, wheel, read)}
-            before = known.get((name, "pypi")) or new_row(name, wheels, facts, old, architectures)
-            found[name] = proven(before, facts, wheel, by_name, architectures)
-    rows = [
-        found[row["torch"]] if row["index"] == "pypi" else like_sister(row, found.get(row["torch"], row)) for row in old
-    ]
-    return rows + [row for name, row in found.items() if (name, "pypi") not in known]
+            facts = {**torch_facts(wheels.read("torch", name, "linux/amd64")), **placed(wheel, wheels)}
+            before = known.get((name, "pypi")) or new_row(facts, wheel, rows, old, wheels)
+            found[name] = proven({**before, **facts}, wheel, by_name, wheels)
+    after = []
+    for row in old:
+        proved = found.get(row["torch"], row)
+        after.append(proved if row["index"] == "pypi" else like_sister(row, proved))
+    return after + [row for name, row in found.items() if (name, "pypi") not in known]
 
 
-def placed(name: str, wheel: Row, read: Read) -> Row:
+def placed(wheel: Row, wheels: Wheels) -> Row:
     """The platforms whose wheel is a CUDA build; on arm64 most are for a CPU."""
-    arm = read("torch", name, ARM) if ARM in wheel["pythons"] else {}
+    arm = wheels.read("torch", wheel["version"], ARM) if ARM in wheel["pythons"] else {}
     return {"platforms": ["linux/amd64", *([ARM] if arm and CUDA.search(arm["version.py"]) else [])]}
 
 
-def proven(
-    before: Row,
-    facts: Row,
-    wheel: Row,
-    wheels: Mapping[tuple[str, str], Row],
-    architectures: Callable[[str, str], list[str]],
-) -> Row:
+def proven(before: Row, wheel: Row, by_name: Mapping[tuple[str, str], Row], wheels: Wheels) -> Row:
     """A row with everything that its wheel proves."""
     row = {
         **before,
-        **facts,
         "released": wheel["released"],
         "pythons": wheel["pythons"]["linux/amd64"],
         "glibc_tag": wheel["glibc"]["linux/amd64"],
         **setuptools_bound(wheel["version"], wheel["requires"]),
     }
     if ARM in row["platforms"] and not row.get("arch_list_arm64"):
-        row["arch_list_arm64"] = architectures(wheel["version"], ARM)
-    return {**row, "family": family_of(row, wheels)}
+        row["arch_list_arm64"] = wheels.architectures(wheel["version"], ARM)
+    return {**row, "family": family_of(row, by_name)}
 
 
-def new_row(
-    name: str, wheels: Sequence[Row], facts: Row, old: Sequence[Row], architectures: Callable[[str, str], list[str]]
-) -> Row:
+def new_row(facts: Row, wheel: Row, rows: Sequence[Row], old: Sequence[Row], wheels: Wheels) -> Row:
     """A release that the catalog does not have: its family by their pins, the rest as in the newest row there is."""
+    name = wheel["version"]
     newest = max((row for row in old if row["index"] == "pypi"), key=lambda row: Version(row["torch"]))
-    wheel = next(row for row in wheels if (row["package"], row["version"]) == ("torch", name))
-    beside = {package: companion(package, name, wheels) for package in ("torchvision", "torchaudio")}
     return {
-        "torch": name, "released": wheel["released"], "index": "pypi", **facts, **beside,
-        "pythons": wheel["pythons"]["linux/amd64"], "arch_list": architectures(name, "linux/amd64"),
-        "glibc": wheel["glibc"]["linux/amd64"], "numpy2": newest["numpy2"],
-        "driver_floor": FLOORS[facts["cuda"].split(".")[0]], "status": "verified",
+        "torch": name,
+        "released": wheel["released"],
+        "index": "pypi",
+        **{field: facts[field] for field in ("cuda", "cudnn", "nccl", "triton")},
+        **{package: companion(package, name, rows) for package in ("torchvision", "torchaudio")},
+        "pythons": wheel["pythons"]["linux/amd64"],
+        "platforms": facts["platforms"],
+        "arch_list": wheels.architectures(name, "linux/amd64"),
+        "glibc": wheel["glibc"]["linux/amd64"],
+        "numpy2": newest["numpy2"],
+        "driver_floor": FLOORS[facts["cuda"].split(".")[0]],
+        "status": "verified",
         "source": f"PyPI: torch {name}, its wheel read with HTTP range requests",
-        "compile_source": "torch/_dynamo/eval_frame.py inside the wheel", "numpy2_source": f"as torch {newest['torch']}",
+        "compile_source": "torch/_dynamo/eval_frame.py inside the wheel",
+        "numpy2_source": f"as torch {newest['torch']}",
         "field_status": {"numpy2": "inferred", "glibc": "documented"},
-    }  # fmt: skip
+    }
 
 
-def companion(package: str, torch: str, wheels: Sequence[Row]) -> str | None:
+def companion(package: str, torch: str, rows: Sequence[Row]) -> str | None:
     """The newest release of a package that asks for this torch."""
-    fitting = [
-        row["version"] for row in wheels
-        if row["package"] == package and row["requires"].get("torch")
-        and SpecifierSet(row["requires"]["torch"]).contains(torch)
-    ]  # fmt: skip
+    fitting = []
+    for row in rows:
+        bound = row["requires"].get("torch") if row["package"] == package else None
+        if bound and SpecifierSet(bound).contains(torch):
+            fitting.append(row["version"])
     return max(fitting, key=Version, default=None)
 
 
@@ -308,12 +314,8 @@ class Index:
         if file is None:
             return {}
         with RemoteZip(file.url, session=self._session) as wheel:
-            wanted = {"METADATA": r"[^/]+\.dist-info/METADATA", "version.py": "torch/version.py"}
-            wanted |= {"eval_frame.py": "torch/_dynamo/eval_frame.py"}
-            names = {
-                short: next((n for n in wheel.namelist() if re.fullmatch(p, n)), None) for short, p in wanted.items()
-            }
-            return {short: wheel.read(name).decode() for short, name in names.items() if name}
+            found = {path.rsplit("/", 1)[-1]: path for path in wheel.namelist() if INSIDE.fullmatch(path)}
+            return {short: wheel.read(path).decode() for short, path in found.items()}
 
     def architectures(self, version: str, platform: str) -> list[str]:
         """The GPU binaries in a wheel of torch, as `torch.cuda.get_arch_list` has them."""

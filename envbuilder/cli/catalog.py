@@ -33,17 +33,17 @@ def command() -> None:
 @click.option("--online", is_flag=True, help="Ask the index about every release of torch, too; some minutes.")
 @network_options
 @json_option
-def verify(online: bool, as_json: bool, **options: Any) -> None:
+def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     """Derive again what can be derived, and fail if a fact says something else.
 
     Each line names file, row and field. Nothing is downloaded without --online.
     """
     from envbuilder import resolver
-    from envbuilder.catalog import verify as checks
+    from envbuilder.catalog import checks, verify
     from envbuilder.errors import CatalogError
 
-    facts = checks.gather(list(resolver.PREFERENCES), own=own_catalog(options))
-    found = checks.find_problems(facts)
+    facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
+    found = verify.find_problems(facts, checks.ALL)
     if online:
         found += ask_index(site_from(options))
     if found:
@@ -97,7 +97,7 @@ def _asked(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> d
 @catalog_option
 @click.argument("cuda", required=False)
 @json_option
-def images(cuda: str | None, as_json: bool, **options: Any) -> None:
+def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
     from packaging.version import Version
 
