@@ -105,9 +105,7 @@ def families_are_derived(facts: Facts) -> Iterator[Problem]:
 def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
     for build in facts.catalog.torch:
         floor = facts.floors.get(str(build.cuda.major), "no floor")
-        yield from differing(
-            TORCH, build, {"driver_floor": floor}, f"compatibility.json has for CUDA {build.cuda.major}"
-        )
+        yield from differing(TORCH, build, {"driver_floor": floor}, f"for CUDA {build.cuda.major} it is")
 
 
 def cuda_is_a_toolkit(facts: Facts) -> Iterator[Problem]:

@@ -48,7 +48,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
         found += ask_index(site_from(options))
     if found:
         raise CatalogError(
-            f"{len(found)} facts of the catalog do not hold",
+            f"facts of the catalog that do not hold: {len(found)}",
             problems=[str(problem) for problem in found],
             hint="run `tools/refresh_torch.py` in a checkout and look at its difference; mend rows of your own by hand",
         )

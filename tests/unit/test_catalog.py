@@ -81,7 +81,9 @@ def test_the_refresher_makes_the_committed_rows(refresh: ModuleType) -> None:
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
         assert rows
-        assert all(any(row.items() <= other.items() for other in map(survey_part(refresh), committed)) for row in rows), name
+        assert all(
+            any(row.items() <= other.items() for other in map(survey_part(refresh), committed)) for row in rows
+        ), name
     assert [row["torch"] for row in made["torch.json"] if row["index"] == "pypi"] == ["1.13.1", "2.0.1", "2.11.0"]
     assert [(row["torch"], row["index"]) for row in made["torch.json"] if row["index"] != "pypi"] == [
         ("1.13.1", "pytorch-cu116"), ("2.0.1", "pytorch-cu118"),
@@ -93,7 +95,9 @@ def survey_part(refresh: ModuleType) -> Callable[[dict[str, Any]], dict[str, Any
     """A row without what the other refresher says of it."""
 
     def part(row: dict[str, Any]) -> dict[str, Any]:
-        status = {name: word for name, word in row.get("field_status", {}).items() if name not in refresh.FROM_THE_INDEX}
+        status = {
+            name: word for name, word in row.get("field_status", {}).items() if name not in refresh.FROM_THE_INDEX
+        }
         return {**row, "field_status": status}
 
     return part
