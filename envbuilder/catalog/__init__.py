@@ -1,4 +1,4 @@
-"""Facts (JSON, written by `tools/refresh_*.py`) and policy (TOML, written by people), parsed once.
+"""Facts (JSON, written by `tools/refresh_*.py`) and policy (policy.toml and rulings.toml, written by people), parsed once.
 
 A folder of one's own can lie over them: `facts/*.json` there replaces rows by their key or adds some, `policy.toml`
 overrides keys. What the resolver does not need is read only by the function that gives it.
@@ -76,6 +76,15 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
 def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[rows.CudaImage, ...]:
     """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
     return read(IMAGES, folder, own)
+
+
+def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:
+    """What people decided where sources contradict each other."""
+    path = folder / "rulings.toml"
+    try:
+        return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=wire.from_plain)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise CatalogError(f"{path.name}: {error}", hint=_HINT) from error
 
 
 def read(table: Table[T], folder: Path = FOLDER, own: Path | None = None) -> tuple[T, ...]:

@@ -298,7 +298,7 @@ class EndOfLife:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """Sources contradict each other: what the catalog holds, and why."""
+    """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
 
     about: str
     sources: tuple[str, ...]
@@ -319,7 +319,6 @@ class Policy:
     bootstrap: BootstrapBases
     end_of_life: Mapping[str, EndOfLife]
     indexes: Mapping[str, str] = field(default_factory=dict)  # name → what people call it
-    rulings: tuple[Ruling, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

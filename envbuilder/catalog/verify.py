@@ -41,6 +41,7 @@ class Facts:
     catalog: Catalog
     tables: Mapping[str, tuple[Any, ...]]  # file → its rows
     lines: Mapping[str, list[dict[str, Any]]]  # file → its rows as they are written
+    rulings: tuple[rows.Ruling, ...]
     preferences: Collection[str]  # the words that the resolver knows
 
     @cached_property
@@ -79,6 +80,7 @@ def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Pat
         catalog=catalog.load(folder, own),
         tables={table.file: catalog.read(table, folder, own) for table in catalog.TABLES},
         lines={table.file: catalog.written(table, folder, own) for table in catalog.TABLES},
+        rulings=catalog.load_rulings(folder),
         preferences=preferences,
     )
 
@@ -185,19 +187,19 @@ def ends_of_life_are_facts(facts: Facts) -> Iterator[Problem]:
 
 def rulings_hold(facts: Facts) -> Iterator[Problem]:
     by_name = {name_of(table, row): row for table in catalog.TABLES for row in facts.rows(table)}
-    for ruling in facts.catalog.policy.rulings:
+    for ruling in facts.rulings:
         if not (ruling.why and ruling.held and len(ruling.sources) > 1):
-            yield policy("rulings", f"{ruling.about}: needs two sources, what is held, and why")
+            yield Problem(row="rulings.toml", field=ruling.about, says="needs two sources, what is held, and why")
         if not ruling.row:
             continue
         row = by_name.get(ruling.row)
         found = msgspec.json.decode(wire.dumps(getattr(row, ruling.field, None))) if row else None
         wanted = [] if ruling.value is None else ruling.value
         if row is None:
-            yield policy("rulings", f"{ruling.about}: there is no row {ruling.row}")
+            yield Problem(row="rulings.toml", field=ruling.about, says=f"there is no row {ruling.row}")
         elif found != wanted:
             yield Problem(
-                row=ruling.row, field=ruling.field, says=f"is {found}; policy.toml rules {wanted} ({ruling.about})"
+                row=ruling.row, field=ruling.field, says=f"is {found}; rulings.toml has {wanted} ({ruling.about})"
             )
 
 

@@ -118,7 +118,7 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
      put(state="recent"), "state"),
 ]  # fmt: skip
 
-# check, text of policy.toml, what it becomes, what is said
+# check, text of policy.toml or rulings.toml, what it becomes, what is said
 SLIPS: list[tuple[str, str, str, str]] = [
     ("preferences_are_known", '"features"', '"fetures"', "preference: 'fetures' is none of"),
     ("policy_names_are_known", 'release = "bookworm"', 'release = "sid"', "registry.release"),
@@ -136,6 +136,7 @@ SLIPS: list[tuple[str, str, str, str]] = [
 def copy(tmp_path: Path) -> Path:
     shutil.copytree(catalog.FOLDER / "facts", tmp_path / "facts")
     shutil.copy(catalog.FOLDER / "policy.toml", tmp_path)
+    shutil.copy(catalog.FOLDER / "rulings.toml", tmp_path)
     return tmp_path
 
 
@@ -174,11 +175,9 @@ def test_a_planted_fault_is_found(
 
 @pytest.mark.parametrize(("check", "text", "slip", "said"), SLIPS, ids=[slip[3][:30] for slip in SLIPS])
 def test_a_slip_in_policy_is_found(copy: Path, check: str, text: str, slip: str, said: str) -> None:
-    policy = (copy / "policy.toml").read_text()
-    assert text in policy
-    (copy / "policy.toml").write_text(policy.replace(text, slip, 1))
-    loaded = catalog.load(copy)
-    facts = Facts(catalog=loaded, tables=SOUND.tables, lines=SOUND.lines, preferences=SOUND.preferences)
+    path = next(path for path in copy.glob("*.toml") if text in path.read_text())
+    path.write_text(path.read_text().replace(text, slip, 1))
+    facts = replace(SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy))
     assert said in "\n".join(map(str, BY_NAME[check](facts)))
 
 
