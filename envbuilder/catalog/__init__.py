@@ -1,4 +1,4 @@
-"""Facts (JSON, written by `tools/refresh_*.py`) and policy (policy.toml and rulings.toml, written by people), parsed once.
+"""Facts (JSON, written by `tools/refresh_*.py`) and policy (TOML, written by people), parsed once.
 
 A folder of one's own can lie over them: `facts/*.json` there replaces rows by their key or adds some, `policy.toml`
 overrides keys. What the resolver does not need is read only by the function that gives it.

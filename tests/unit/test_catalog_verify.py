@@ -150,7 +150,7 @@ def with_fault(file: str, key: Row, edit: Callable[[Row, list[Row]], object]) ->
     tables = {**SOUND.tables, file: made}
     field = file.removesuffix(".json")
     loaded = replace(SOUND.catalog, **{field: made}) if hasattr(SOUND.catalog, field) else SOUND.catalog
-    return Facts(catalog=loaded, tables=tables, lines={**SOUND.lines, file: lines}, preferences=SOUND.preferences), row
+    return replace(SOUND, catalog=loaded, tables=tables, lines={**SOUND.lines, file: lines}), row
 
 
 def test_the_catalog_is_sound() -> None:
@@ -160,7 +160,7 @@ def test_the_catalog_is_sound() -> None:
 @pytest.mark.parametrize(
     ("check", "file", "key", "edit", "field"),
     FAULTS,
-    ids=[f"{fault[0]}-{fault[4]}-{n}" for n, fault in enumerate(FAULTS)],
+    ids=[f"{n} {fault[0]}" for n, fault in enumerate(FAULTS)],
 )
 def test_a_planted_fault_is_found(
     check: str, file: str, key: Row, edit: Callable[[Row, list[Row]], object], field: str
