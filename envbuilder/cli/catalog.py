@@ -99,14 +99,20 @@ def _asked(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> d
 @json_option
 def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
-    from packaging.version import Version
-
     from envbuilder import catalog, resolver, wire
-    from envbuilder.request import parse_cuda
+    from envbuilder.errors import UsageError
+    from envbuilder.request import parse_cuda, shown
 
-    wanted: Version | None = parse_cuda(cuda) if cuda else None
+    try:
+        wanted = parse_cuda(cuda) if cuda else None
+    except ValueError as error:
+        raise UsageError(f"{shown(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
     rows = catalog.load_images(own=own_catalog(options))
     found = [row for row in rows if wanted is None or resolver.covers(wanted, row.cuda)]
+    if not found:
+        raise UsageError(
+            f"the catalog knows no tag of nvidia/cuda for CUDA {wanted}", hint="`envbuilder catalog images` lists all"
+        )
     if as_json:
         print_json({"ok": True, "images": [wire.plain(row) | {"tags": list(row.tags)} for row in found]})
     else:

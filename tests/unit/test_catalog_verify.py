@@ -203,6 +203,20 @@ def test_the_command_says_what_agrees() -> None:
     assert (done.exit_code, done.output) == (0, f"{sum(map(len, SOUND.tables.values()))} facts of 2026-11-23 agree\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["12.4.1"], 0, "supported    12.4.1-*-ubuntu22.04: base, cudnn-devel, cudnn-runtime, devel, runtime\n"),
+        (["12.7"], 2, "the catalog knows no tag of nvidia/cuda for CUDA 12.7"),
+        (["newest"], 2, "'newest': a version is digits and dots"),
+    ],
+)
+def test_tags_of_images_are_listed(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["catalog", "images", *words]) == code
+    told = capsys.readouterr()
+    assert said in told.out + told.err
+
+
 # --- online: what uv answered, as it answered ----------------------------------------------------------------------
 
 WHEELS = tomllib.loads("""
