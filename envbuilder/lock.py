@@ -21,12 +21,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuilder import wire
+from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
+_LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
@@ -70,6 +72,8 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = N
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
+    if stack.index != PYPI and uv.index_url is None:
+        raise _unnamed_index(stack)
     answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
     if isinstance(answer, str):
         raise _refusal(uv, stack, answer)
@@ -86,6 +90,16 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = N
     return lock
 
 
+def _unnamed_index(stack: Stack) -> LockError:
+    """The wheels are not where uv would look, and the same version there is of another CUDA."""
+    return LockError(
+        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
+        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
+        hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
+    )
+
+
 def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, Any] | str:
     """uv's answer: the parsed pylock document, or what it said on stderr when it found none."""
     with tempfile.TemporaryDirectory(prefix="envbuilder-lock-") as name:
@@ -99,7 +113,7 @@ def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, 
 def _refusal(uv: Uv, stack: Stack, stderr: str) -> EngineError | LockError | NoStackError:
     """What uv's failure means for the person who asked."""
     told = _causes(stderr)
-    if _is_network_failure(stderr):
+    if is_network_failure(stderr):
         return EngineError(
             "the package index cannot be reached",
             problems=told,
@@ -142,7 +156,8 @@ def _bare(line: str) -> str:
     return wanted.name + (f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else "")
 
 
-def _is_network_failure(stderr: str) -> bool:
+def is_network_failure(stderr: str) -> bool:
+    """Whether uv speaks of the way to the index, not of what is on it."""
     return any(sign in stderr for sign in _NETWORK_SIGNS)
 
 
@@ -246,6 +261,10 @@ def find_problems(lock: Lock) -> Iterator[str]:
             yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
         if not wheel.file.endswith(".whl") or "/" in wheel.file:
             yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
+    torch = by_name.get("torch")
+    if torch and lock.stack.index.startswith(_LOCAL_INDEXES) and torch.version.local != lock.stack.cuda_tag:
+        on_index = f"{torch.version.public}+{lock.stack.cuda_tag}"
+        yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {on_index}"
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         wanted = Requirement(line)
         found = by_name.get(canonicalize_name(wanted.name))

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog, Distribution, Evidence, Gpu, TorchBuild, TransformersCeiling
+from envbuilder.catalog.rows import PYPI, Catalog, Distribution, Evidence, Gpu, TorchBuild, TransformersCeiling
 from envbuilder.errors import NoStackError
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Feature, Request, Stack
 
@@ -160,6 +160,7 @@ def _is_of(stack: Stack, candidate: Candidate) -> bool:
 
 
 PREFERENCES: dict[str, Callable[[Candidate], object]] = {
+    "index": lambda c: c.build.index == PYPI,
     "features": lambda c: sum(feature.available for feature in features(c)),
     "torch": lambda c: c.build.torch,
     "cuda": lambda c: c.build.cuda,

@@ -1,5 +1,6 @@
 """JSON at the edge: nouns to text and back, strict, with the row that fails in the message."""
 
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -15,11 +16,17 @@ def _to_plain(value: object) -> object:
     raise NotImplementedError(type(value))
 
 
+@cache
+def _version(text: str) -> Version:
+    """A catalog says the same few hundred versions over and over."""
+    return Version(text)
+
+
 def from_plain(wanted: type[Any], value: object) -> object:
     """msgspec's `dec_hook`: the types it does not know by itself."""
     if wanted is Version and isinstance(value, str):
         try:
-            return Version(value)
+            return _version(value)
         except InvalidVersion as error:
             raise ValueError(f"{value!r} is not a version") from error
     raise NotImplementedError(wanted)

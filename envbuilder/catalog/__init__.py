@@ -1,54 +1,222 @@
-"""Facts (JSON, written by `tools/refresh_catalog.py`) and policy (TOML, written by people), parsed once."""
+"""Facts (JSON, written by `tools/refresh_*.py`) and policy (TOML, written by people), parsed once.
 
-import json
+A folder of one's own can lie over them: `facts/*.json` there replaces rows by their key or adds some, `policy.toml`
+overrides keys. What the resolver does not need is read only by the function that gives it.
+"""
+
+import difflib
+import re
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from envbuilder import wire
-from envbuilder.catalog.rows import Catalog, Distribution, Gpu, Policy, TorchBuild, TransformersCeiling
+from envbuilder.catalog import rows
+from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
 
 FOLDER = Path(__file__).parent
 _HINT = "reinstall envbuilder, or run `tools/refresh_catalog.py` in its checkout"
+_OWN_HINT = "mend it; docs/catalog.md shows what a catalog of one's own looks like"
 T = TypeVar("T")
 
 
-def load(folder: Path = FOLDER) -> Catalog:
-    """The catalog in `folder`. Raises `CatalogError` naming file, row and field."""
-    torch, day = _rows(folder / "facts" / "torch.json", TorchBuild)
+@dataclass(frozen=True, slots=True)
+class Table(Generic[T]):
+    """A file of facts: its rows and what tells them apart."""
+
+    file: str
+    row: type[T]
+    key: tuple[str, ...]
+
+
+TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
+TRANSFORMERS = Table("transformers.json", rows.TransformersCeiling, ("torch", "python"))
+DISTRIBUTIONS = Table("distributions.json", rows.Distribution, ("os",))
+GPUS = Table("gpus.json", rows.Gpu, ("capability",))
+SYSTEMS = Table("systems.json", rows.System, ("os",))
+TOOLKITS = Table("toolkits.json", rows.Toolkit, ("cuda",))
+COMPATIBILITY = Table("compatibility.json", rows.Compatibility, ("kind", "subject"))
+ADVISORIES = Table("advisories.json", rows.Advisory, ("id",))
+IMAGES = Table("nvidia_images.json", rows.CudaImage, ("cuda", "os"))
+WHEELS = Table("wheels.json", rows.Wheels, ("package", "version"))
+RUNS = Table("transformers_runs.json", rows.Run, ("torch", "python", "transformers"))
+ARCHITECTURES = Table("architectures.json", rows.ArchChange, ("cuda",))
+STATEMENTS = Table("statements.json", rows.Statement, ("topic", "says"))
+TABLES: tuple[Table[Any], ...] = (
+    TORCH, TRANSFORMERS, DISTRIBUTIONS, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
+    IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
+)  # fmt: skip
+
+
+def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
+    """The catalog in `folder`, under the rows and keys of `own`. Raises `CatalogError` naming file, row and field."""
+    if own is not None:
+        _check_own(own)
+    torch = _lines(TORCH, folder, own)
     return Catalog(
-        date=day,
-        torch=torch,
-        transformers=_rows(folder / "facts" / "transformers.json", TransformersCeiling)[0],
-        distributions=_rows(folder / "facts" / "distributions.json", Distribution)[0],
-        gpus=_rows(folder / "facts" / "gpus.json", Gpu)[0],
-        policy=_policy(folder / "policy.toml"),
+        date=max((line.day for line in torch), default=date.min),  # what stacks without a bound are resolved as of
+        torch=_converted(TORCH, torch),
+        transformers=read(TRANSFORMERS, folder, own),
+        distributions=read(DISTRIBUTIONS, folder, own),
+        gpus=read(GPUS, folder, own),
+        policy=_policy(folder, own),
+        systems=read(SYSTEMS, folder, own),
+        toolkits=read(TOOLKITS, folder, own),
+        compatibility=read(COMPATIBILITY, folder, own),
+        advisories=read(ADVISORIES, folder, own),
     )
 
 
-def _rows(path: Path, wanted: type[T]) -> tuple[tuple[T, ...], date]:
+def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[rows.CudaImage, ...]:
+    """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
+    return read(IMAGES, folder, own)
+
+
+def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:
+    """What people decided where sources contradict each other."""
+    path = folder / "rulings.toml"
     try:
-        document = json.loads(path.read_bytes())
-        day, rows = date.fromisoformat(document["date"]), document["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"{path} cannot be read: {error}", hint=_HINT) from error
-    return tuple(_convert(row, wanted, f"{path.name}, row {n} of {len(rows)}") for n, row in enumerate(rows, 1)), day
+        return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=wire.from_plain)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise CatalogError(f"{path.name}: {error}", hint=_HINT) from error
 
 
-def _policy(path: Path) -> Policy:
+def read(table: Table[T], folder: Path = FOLDER, own: Path | None = None) -> tuple[T, ...]:
+    """The rows of one table; those of `own` replace rows with the same key, or come after them."""
+    return _converted(table, _lines(table, folder, own))
+
+
+def written(table: Table[Any], folder: Path = FOLDER, own: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of one table as they stand in the files."""
+    return [line.row for line in _lines(table, folder, own)]
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row as it stands in its file, and where."""
+
+    row: dict[str, Any]
+    day: date
+    where: str
+    hint: str
+
+
+def _path(table: Table[Any], folder: Path) -> Path:
+    return folder / "facts" / table.file
+
+
+def _key(table: Table[Any], row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(name)) for name in table.key)
+
+
+def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str, Any]], date]:
+    path = _path(table, folder)
     try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"{path} cannot be read: {error}", hint=_HINT) from error
-    return _convert(document, Policy, path.name)
+        document = msgspec.json.decode(path.read_bytes())
+        found, day = document["rows"], date.fromisoformat(document["date"])
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise ValueError("rows must be a list of objects")
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
+    return found, day
 
 
-def _convert(value: Any, wanted: type[T], where: str) -> T:
+def _lines(table: Table[Any], folder: Path, own: Path | None) -> list[_Line]:
+    lines = list(_read_lines(table, folder, _HINT))
+    if own is None or not _path(table, own).exists():
+        return lines
+    found = {_key(table, line.row): line for line in lines}
+    found |= {_key(table, line.row): line for line in _read_lines(table, own, _OWN_HINT)}
+    return list(found.values())
+
+
+def _read_lines(table: Table[Any], folder: Path, hint: str) -> Iterator[_Line]:
+    found, day = _document(table, folder, hint)
+    name = table.file if folder == FOLDER else str(_path(table, folder))
+    for number, row in enumerate(found, 1):
+        yield _Line({"checked": day, **row}, day, f"{name}, row {number} of {len(found)}", hint)
+
+
+def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
+    wanted = tuple[table.row, ...]  # type: ignore[name-defined]
     try:
-        return msgspec.convert(value, wanted, dec_hook=wire.from_plain)
+        return msgspec.convert([line.row for line in lines], wanted, dec_hook=wire.from_plain)
     except msgspec.ValidationError as error:
-        raise CatalogError(f"{where}: {error}", hint=_HINT) from error
+        message = str(error)
+        number = re.search(r"\$\[([0-9]+)\]", message)
+        line = lines[int(number[1])] if number else lines[0]
+        told = message.replace(number[0], "$") if number else message
+        raise CatalogError(f"{line.where}: {told}", hint=line.hint) from error
+
+
+# --- a catalog of one's own ----------------------------------------------------------------------------------------
+
+
+def _check_own(own: Path) -> None:
+    """Everything there means something: msgspec passes over a field that is misspelt."""
+    if not own.is_dir():
+        raise CatalogError(f"the catalog {own} is not a folder", hint=_OWN_HINT)
+    tables = {table.file: table for table in TABLES}
+    problems = []
+    for path in sorted((own / "facts").glob("*")):
+        if path.name not in tables:
+            problems.append(f"{path} is no file of facts{_near(path.name, tables)}")
+            continue
+        for line in _read_lines(tables[path.name], own, _OWN_HINT):
+            problems += unknown_fields(tables[path.name], line.row, line.where)
+            problems += [f"{line.where}: no {name}" for name in tables[path.name].key if name not in line.row]
+    if problems:
+        raise CatalogError(f"the catalog {own} has what means nothing", problems=problems, hint=_OWN_HINT)
+
+
+def unknown_fields(table: Table[Any], row: Mapping[str, Any], where: str) -> list[str]:
+    """One line for each field of a row that its table does not have."""
+    known = [field.name for field in fields(table.row)]
+    return [f"{where}: unknown field {name!r}{_near(name, known)}" for name in row if name not in known]
+
+
+def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def _policy(folder: Path, own: Path | None) -> Policy:
+    path, hint = folder / "policy.toml", _HINT
+    document = _toml(path, hint)
+    if own is not None and (own / path.name).exists():
+        path, hint = own / path.name, _OWN_HINT
+        document = _merged(document, _toml(path, hint))
+        unknown = [name for name in document if name not in (field.name for field in fields(Policy))]
+        if unknown:
+            known = [field.name for field in fields(Policy)]
+            raise CatalogError(f"{path}: unknown key {unknown[0]!r}{_near(unknown[0], known)}", hint=hint)
+    try:
+        return msgspec.convert(document, Policy, dec_hook=wire.from_plain)
+    except msgspec.ValidationError as error:
+        raise CatalogError(f"{path.name if own is None else path}: {error}", hint=hint) from error
+
+
+def _toml(path: Path, hint: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else is replaced."""
+    both = {name: _merged(below[name], value) for name, value in above.items() if _are_tables(below.get(name), value)}
+    return {**below, **above, **both}
+
+
+def _are_tables(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)

@@ -1,11 +1,16 @@
-"""The rows of the catalog, frozen. A fact carries its status and its source; policy carries people's choices."""
+"""The rows of the catalog, frozen. A fact carries its status, its source and the day somebody looked (`checked`, the
+file's date unless the row has its own); policy carries people's choices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 from packaging.version import Version
+
+PYPI = "pypi"
+"""The index that is asked unless another is named."""
 
 
 class Evidence(StrEnum):
@@ -22,10 +27,10 @@ class TorchBuild:
 
     torch: Version
     released: date
-    index: str  # name of the index that carries the wheels
-    cuda: Version
+    index: str  # name of the index that carries the wheels: "pypi", or one of PyTorch's own, such as "pytorch-cu118"
+    cuda: Version  # of the runtime: 11.7.99; X.Y where no source gives the rest
     cudnn: Version
-    nccl: Version | None  # None: linked into torch
+    nccl: Version | None  # None: linked into torch, or in `unknown`
     triton: Version | None
     torchvision: Version
     torchaudio: Version | None
@@ -41,6 +46,17 @@ class TorchBuild:
     source: str
     compile_source: str
     numpy2_source: str
+    checked: date
+    family: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
+    """Platform → Pythons with a wheel of torch, torchvision and torchaudio alike; `pythons` has torch's own."""
+    arch_list_arm64: tuple[str, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
+    ptx: tuple[str, ...] = ()  # ("compute_120",): a newer GPU can compile these at load
+    requires_python: str = ""  # as the wheel declares it, which is not which wheels there are
+    glibc_tag: Version | None = None  # what the wheel's tag promises
+    setuptools: str = ""  # the bound under which torch.compile and extensions work, PEP 440
+    setuptools_source: str = ""
+    unknown: tuple[str, ...] = ()  # fields that no source gives: None or () there means nothing
+    field_status: Mapping[str, Evidence] = field(default_factory=dict)  # where a field is known less well than the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +70,8 @@ class TransformersCeiling:
     next_released: date | None  # the release after it, the first that may not work
     status: Evidence
     source: str
+    checked: date
+    broken: tuple[Version, ...] = ()  # older ones that were run and failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +84,33 @@ class Distribution:
     python: Version
     status: Evidence
     source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A release of an operating system as it is, whether or not bases are made of it; None is not known."""
+
+    os: str  # "ubuntu 24.04"
+    release: str  # code name, "" if it has none
+    glibc: Version | None
+    python: Version | None
+    released: date | None
+    end_of_life: date | None  # of the free updates that everybody gets
+    long_term: date | None  # of those that somebody gives longer: Debian's LTS, Ubuntu's ESM
+    status: Evidence
+    source: str
+    checked: date
+    more_pythons: str = ""
+
+
+class Family(StrEnum):
+    """Who a GPU is sold to, which decides what its driver allows."""
+
+    DATA_CENTRE = "data centre"
+    WORKSTATION = "workstation"
+    GEFORCE = "geforce"
+    JETSON = "jetson"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +122,141 @@ class Gpu:
     names: tuple[str, ...]
     status: Evidence
     source: str
+    checked: date
+    families: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)  # the same names by family
+    first_cuda: Version | None = None  # the oldest toolkit that compiles for it
+    last_cuda: Version | None = None  # the newest one, None if all do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolkit:
+    """A release of the CUDA toolkit and the drivers that run it."""
+
+    cuda: Version  # 13.2.2
+    name: str  # "13.2 Update 2"
+    driver: str | None  # the Linux driver it came with
+    driver_windows: str | None
+    driver_floor: str  # the oldest Linux driver by minor-version compatibility
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compatibility:
+    """What NVIDIA promises between a driver and a CUDA that is newer than it."""
+
+    kind: str  # "minor-version", "forward", "driver branch", …
+    subject: str  # what it is about: a CUDA major, a driver branch
+    says: str
+    status: Evidence
+    source: str
+    checked: date
+    driver_floor: str | None = None
+    families: tuple[Family, ...] = ()  # the GPUs it holds for; () is all
+    end_of_life: date | None = None  # of a driver branch; the last day of the month that is documented
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """A known vulnerability that changes what one should do."""
+
+    id: str
+    package: str  # as its ecosystem calls it: "torch", "nvidia-container-toolkit"
+    fixed: Version
+    says: str
+    advice: str
+    status: Evidence
+    source: str
+    checked: date
+
+
+# --- loaded on demand: `catalog.load_images` and its like ------------------------------------------------------------
+
+
+class ImageState(StrEnum):
+    """What is known of the tags of nvidia/cuda for one CUDA on one system."""
+
+    SUPPORTED = "supported"  # on NVIDIA's list of supported tags, and not on the other
+    END_OF_LIFE = "end of life"  # on the list of unsupported tags
+    DISPUTED = "disputed"  # on both
+    RECENT = "recent"  # newer than the lists, seen in use
+    DROPPED = "dropped"  # on neither list any more: deleted, or never listed again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaImage:
+    """The tags `nvidia/cuda:{cuda}-{flavour}-{os}` of one CUDA on one system."""
+
+    cuda: Version
+    os: str  # as the tag has it: "ubuntu22.04"; "*" where only the CUDA is known
+    flavours: tuple[str, ...]
+    state: ImageState
+    listed: date | None  # last seen on one of NVIDIA's lists
+    pulled: tuple[str, ...]  # the tags seen on the registry after that
+    cudnn: Version | None  # in the image
+    nccl: Version | None
+    status: Evidence
+    source: str
+    checked: date
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag, as `docker pull nvidia/cuda:TAG` takes it."""
+        return tuple(f"{self.cuda}-{flavour}-{self.os}" for flavour in self.flavours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheels:
+    """One release of a package on PyPI: for which Pythons and platforms it has wheels. Yanked files do not count."""
+
+    package: str
+    version: Version
+    released: date
+    requires_python: str
+    pythons: Mapping[str, tuple[Version, ...]]  # platform → X.Y, free-threaded builds left out
+    glibc: Mapping[str, Version]  # platform → what the tag promises
+    requires: Mapping[str, str]  # torch's pins: package → PEP 440, without those for another system
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One transformers that was run on one torch: import, BERT, GPT-2, Llama, Trainer."""
+
+    torch: Version
+    python: Version
+    transformers: Version
+    ok: bool
+    failed: tuple[str, ...]
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchChange:
+    """What a CUDA toolkit began to compile for, and what it stopped to."""
+
+    cuda: Version
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """Something that is known and fits into no table."""
+
+    topic: str
+    says: str
+    status: Evidence
+    source: str
+    checked: date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +297,19 @@ class EndOfLife:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
+
+    about: str
+    sources: tuple[str, ...]
+    held: str
+    why: str
+    row: str = ""  # "torch.json 2.14.1 pypi": the row that shows it, by its key
+    field: str = ""
+    value: Any = None  # what stands there, as in the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
@@ -125,6 +318,7 @@ class Policy:
     registry: RegistryBases
     bootstrap: BootstrapBases
     end_of_life: Mapping[str, EndOfLife]
+    indexes: Mapping[str, str] = field(default_factory=dict)  # name → what people call it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +331,7 @@ class Catalog:
     distributions: tuple[Distribution, ...]
     gpus: tuple[Gpu, ...]
     policy: Policy
+    systems: tuple[System, ...] = ()
+    toolkits: tuple[Toolkit, ...] = ()
+    compatibility: tuple[Compatibility, ...] = ()
+    advisories: tuple[Advisory, ...] = ()

@@ -10,6 +10,7 @@ import click
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
+    from envbuilder.catalog.rows import Catalog
     from envbuilder.engine.client import Engine
     from envbuilder.model import Lock, Request
     from envbuilder.network import Network
@@ -28,6 +29,9 @@ def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+catalog_option = click.option(
+    "--catalog", "own_catalog", metavar="DIR", envvar="ENVBUILDER_CATALOG", help="A folder with rows of your own."
+)
 request_options = _stack(
     click.option("--cuda", metavar="X.Y", help="CUDA, as 11.7 or cu117."),
     click.option("--cudnn", metavar="VERSION", help="cuDNN, as 8.5."),
@@ -38,6 +42,7 @@ request_options = _stack(
     click.option("--base", metavar="IMAGE", help="auto (default), bootstrap, or an image of your own (with --python)."),
     click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
     click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64."),
+    catalog_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 check_option = click.option(
@@ -73,6 +78,32 @@ def setting(options: Mapping[str, Any], name: str) -> Any:
     return value if value not in (None, ()) else settings().get(name, value)
 
 
+def own_catalog(options: Mapping[str, Any]) -> Path | None:
+    """The user's own catalog: from the command line or the environment, else from the settings, beside the file."""
+    if options.get("own_catalog"):
+        return Path(options["own_catalog"])
+    from envbuilder import config
+
+    found = config.find(Path.cwd())
+    return found[0].parent / found[1]["catalog"] if found and "catalog" in found[1] else None
+
+
+def load_catalog(options: Mapping[str, Any]) -> "Catalog":
+    """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
+    from envbuilder import catalog, resolver
+    from envbuilder.errors import CatalogError
+
+    own = own_catalog(options)
+    loaded = catalog.load(own=own)
+    unknown = [word for word in loaded.policy.preference if word not in resolver.PREFERENCES]
+    if unknown:
+        raise CatalogError(
+            f"policy.toml: preference has {unknown[0]!r}, which is no preference",
+            hint=f"the words are {', '.join(resolver.PREFERENCES)}",
+        )
+    return loaded
+
+
 def network_from(options: Mapping[str, Any]) -> "Network":
     from envbuilder.network import find_network
 
@@ -88,7 +119,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
     """Everything a command works with, from the options, the settings and the environment."""
     import uv
 
-    from envbuilder import catalog, process
+    from envbuilder import process
     from envbuilder.console import Console
     from envbuilder.lock import Uv
     from envbuilder.network import uv_environment
@@ -97,7 +128,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
     network = network_from(options)
     env = uv_environment(os.environ, network)
     return Site(
-        catalog=catalog.load(),
+        catalog=load_catalog(options),
         network=network,
         environ=dict(os.environ),
         uv=Uv(

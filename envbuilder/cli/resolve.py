@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from envbuilder.cli.options import json_option, print_json, request_from, request_options
+from envbuilder.cli.options import json_option, load_catalog, print_json, request_from, request_options
 
 
 @click.command(name="resolve")
@@ -15,10 +15,10 @@ def command(as_json: bool, **options: Any) -> None:
 
     Nothing is downloaded and no engine is asked.
     """
-    from envbuilder import catalog, resolver
+    from envbuilder import resolver
     from envbuilder.cli.show import stack_document, stack_text
 
-    stack = resolver.resolve(request_from(options), catalog.load())
+    stack = resolver.resolve(request_from(options), load_catalog(options))
     if as_json:
         print_json({"ok": True, "stack": stack_document(stack)})
     else:

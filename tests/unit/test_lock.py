@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from envbuilder import catalog, resolver, wire
 from envbuilder import lock as locks
@@ -56,6 +57,28 @@ def test_everything_that_decides_stands_in_the_command() -> None:
 def test_a_network_that_is_cut_is_the_engine_rooms_error() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
         locks.make_lock(stack(), uv=failing("error: Request failed after 3 retries\n  cause: dns error"), catalog="x")
+
+
+def elsewhere() -> Stack:
+    return resolver.resolve(parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}), catalog.load())
+
+
+def test_wheels_on_another_index_want_that_index_named() -> None:
+    with pytest.raises(LockError) as caught:
+        locks.make_lock(elsewhere(), uv=clashing(), catalog="x")
+    assert caught.value.message == (
+        "torch 2.5.1 for CUDA 11.8 is not on PyPI: its wheels are on the index pytorch-cu118"
+    )
+    assert "--cuda 11.8 --torch 2.5.1 --python 3.11 --index-url URL" in caught.value.hint
+
+
+def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
+    wheels = [replace(wheel, version=Version("2.5.1")) for wheel in lock().wheels if wheel.name == "torch"]
+    stack = replace(elsewhere(), requirements=("torch==2.5.1",))
+    wrong = replace(lock(), stack=stack, wheels=tuple(wheels))
+    assert list(locks.find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
+    right = replace(wrong, wheels=(replace(wheels[0], version=Version("2.5.1+cu118")),))
+    assert list(locks.find_problems(right)) == []
 
 
 def test_a_stack_without_wheels_is_a_lock_error() -> None:

@@ -41,6 +41,13 @@ def test_cuda_11_7_is_the_stack_of_the_guide(facts: Catalog) -> None:
     assert stack.as_of.isoformat() == "2025-03-20"
 
 
+def test_a_build_that_pypi_has_comes_before_newer_ones_elsewhere(facts: Catalog) -> None:
+    stack = resolver.resolve(request(cuda="12.6"), facts)
+    assert (str(stack.torch), stack.index) == ("2.7.1", "pypi")
+    alone = resolver.resolve(request(cuda="11.8"), facts)
+    assert (str(alone.torch), alone.index, alone.evidence) == ("2.7.1", "pytorch-cu118", "inferred")
+
+
 def test_bootstrap_takes_the_debian_whose_python_can_do_all(facts: Catalog) -> None:
     stack = resolver.resolve(request(cuda="11.7", base="bootstrap"), facts)
     assert (str(stack.python), stack.base.os, stack.base.source) == ("3.9", "debian 11", BaseSource.BOOTSTRAP)

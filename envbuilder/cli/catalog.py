@@ -1,0 +1,120 @@
+"""`envbuilder catalog`: what the facts are, and whether they still hold."""
+
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envbuilder.cli.options import (
+    catalog_option,
+    json_option,
+    network_options,
+    own_catalog,
+    print_json,
+    site_from,
+)
+
+if TYPE_CHECKING:
+    from envbuilder.catalog.verify import Problem
+    from envbuilder.workflow import Site
+
+
+@click.group(name="catalog")
+def command() -> None:
+    """What is known of torch, CUDA, drivers, GPUs and images, and whether it still holds."""
+
+
+@command.command(name="verify")
+@catalog_option
+@click.option("--online", is_flag=True, help="Ask the index about every release of torch, too; some minutes.")
+@network_options
+@json_option
+def verify_command(online: bool, as_json: bool, **options: Any) -> None:
+    """Derive again what can be derived, and fail if a fact says something else.
+
+    Each line names file, row and field. Nothing is downloaded without --online.
+    """
+    from envbuilder import resolver
+    from envbuilder.catalog import checks, verify
+    from envbuilder.errors import CatalogError
+
+    facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
+    found = verify.find_problems(facts, checks.ALL)
+    if online:
+        found += ask_index(site_from(options))
+    if found:
+        raise CatalogError(
+            f"facts of the catalog that do not hold: {len(found)}",
+            problems=[str(problem) for problem in found],
+            hint="run `tools/refresh_torch.py` in a checkout and look at its difference; mend rows of your own by hand",
+        )
+    rows = sum(len(found) for found in facts.tables.values())
+    if as_json:
+        print_json({"ok": True, "rows": rows, "date": facts.catalog.date.isoformat(), "online": online})
+    else:
+        click.echo(f"{rows} facts of {facts.catalog.date} agree" + (" with each other and the index" if online else ""))
+
+
+def ask_index(site: "Site") -> Iterator["Problem"]:
+    """What the index says otherwise, release after release."""
+    from envbuilder.catalog import online
+
+    for build in online.builds(site.catalog):
+        site.console.say(f"torch {build.torch}")
+        wheels = _asked(site, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
+        pins = _asked(site, online.family(build), partial(online.pins_argv, build))
+        if isinstance(wheels, str) or isinstance(pins, str):
+            yield online.unreadable(build, wheels if isinstance(wheels, str) else str(pins))
+        else:
+            yield from online.compare(build, wheels, pins)
+
+
+def _asked(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> dict[str, Any] | str:
+    """uv's answer, or what it said when it had none."""
+    from envbuilder.errors import EngineError
+    from envbuilder.lock import is_network_failure
+
+    with tempfile.TemporaryDirectory(prefix="envbuilder-verify-") as name:
+        folder = Path(name)
+        (folder / "requirements.in").write_text(requirements)
+        done = site.uv.run(argv(site.uv.program, folder, site.uv.index_url))
+        if done.returncode == 0:
+            return tomllib.loads((folder / "pylock.toml").read_text())
+    if is_network_failure(done.stderr):
+        raise EngineError(
+            "the package index cannot be reached",
+            problems=done.stderr.strip().splitlines()[:3],
+            hint="check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)",
+        )
+    return done.stderr
+
+
+@command.command(name="images")
+@catalog_option
+@click.argument("cuda", required=False)
+@json_option
+def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
+    """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
+    from envbuilder import catalog, resolver, wire
+    from envbuilder.errors import UsageError
+    from envbuilder.request import parse_cuda, shown
+
+    try:
+        wanted = parse_cuda(cuda) if cuda else None
+    except ValueError as error:
+        raise UsageError(f"{shown(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
+    rows = catalog.load_images(own=own_catalog(options))
+    found = [row for row in rows if wanted is None or resolver.covers(wanted, row.cuda)]
+    if not found:
+        raise UsageError(
+            f"the catalog knows no tag of nvidia/cuda for CUDA {wanted}", hint="`envbuilder catalog images` lists all"
+        )
+    if as_json:
+        print_json({"ok": True, "images": [wire.plain(row) | {"tags": list(row.tags)} for row in found]})
+    else:
+        for row in found:
+            click.echo(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
