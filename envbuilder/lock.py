@@ -22,10 +22,11 @@ from packaging.utils import canonicalize_name
 
 from envbuilder import wire
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
-from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
+from envbuilder.model import SCHEMA, Flavour, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
+PYPI = "pypi"  # as the catalog calls the index that is asked if none is named
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
@@ -64,12 +65,28 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
     return argv + (["--default-index", uv.index_url] if uv.index_url else [])
 
 
+def refuse(stack: Stack, *, index_url: str | None = None) -> None:
+    """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
+    if stack.flavour is not Flavour.RUNTIME:
+        also = "; the runtime image trains on a CPU too" if stack.flavour is Flavour.CPU else ""
+        raise LockError(
+            f"a stack of flavour {stack.flavour} can be resolved, and not locked, rendered or built yet",
+            hint=f"leave `--flavour {stack.flavour}` out{also}",
+        )
+    if stack.index != PYPI and index_url is None:
+        raise LockError(
+            f"torch {stack.torch} for CUDA {stack.cuda_line} is on the index {stack.index}, not on {PYPI}",
+            hint="name an index that has them and everything else: `--index-url URL`",
+        )
+
+
 def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = None) -> Lock:
     """Resolve and pin the whole stack.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
+    refuse(stack, index_url=uv.index_url)
     answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
     if isinstance(answer, str):
         raise _refusal(uv, stack, answer)

@@ -15,6 +15,9 @@ from packaging.version import Version
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
 
+UNSAID: Mapping[str, bool] = {"unsaid": True}
+"""Of a field that came later: its default is not written, so that the locks that are there keep their bytes."""
+
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
 
@@ -24,6 +27,14 @@ class BaseSource(StrEnum):
 
     REGISTRY = "registry"  # an image that a registry or the engine's own store has
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
+
+
+class Flavour(StrEnum):
+    """What an image is for."""
+
+    RUNTIME = "runtime"  # trains on a GPU, and on a CPU where there is none
+    DEVEL = "devel"  # runtime, and nvcc with CUDA's headers
+    CPU = "cpu"  # torch without CUDA
 
 
 class Layer(StrEnum):
@@ -43,9 +54,13 @@ class Request:
     cudnn: Version | None = None
     python: Version | None = None
     torch: Version | None = None
+    torchvision: Version | None = None
+    transformers: Version | None = None
     gpu: str | None = None  # a GPU's name, or its compute capability as "8.6"
-    driver: Version | None = None
+    driver: Version | None = None  # "535" is a branch: some driver of it
     base: str = BASE_AUTO  # "auto", "bootstrap" or an image reference
+    os: str | None = None  # "debian 12" or its code name
+    flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
     platform: str = "linux/amd64"
 
@@ -81,8 +96,8 @@ class Stack:
     torch: Version
     torchvision: Version
     torchaudio: Version | None
-    cuda: Version  # of the CUDA runtime that torch is built against: 11.7.99
-    cudnn: Version
+    cuda: Version | None  # of the CUDA runtime that torch is built against: 11.7.99; None: torch without CUDA
+    cudnn: Version | None
     nccl: Version | None  # None: linked into torch
     triton: Version | None
     index: str  # name of the wheel index, not its address
@@ -100,21 +115,23 @@ class Stack:
     features: tuple[Feature, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: str = "verified"  # weakest status of the facts it rests on
+    flavour: Flavour = field(default=Flavour.RUNTIME, metadata=UNSAID)
 
     @property
     def cuda_line(self) -> str:
-        """`11.7`, as people and `torch.version.cuda` write it."""
-        return f"{self.cuda.major}.{self.cuda.minor}"
+        """`11.7`, as people and `torch.version.cuda` write it; "" without CUDA."""
+        return f"{self.cuda.major}.{self.cuda.minor}" if self.cuda else ""
 
     @property
     def cuda_tag(self) -> str:
-        """`cu117`, as PyTorch's wheels write it."""
-        return f"cu{self.cuda.major}{self.cuda.minor}"
+        """`cu117` or `cpu`, as PyTorch's wheels write it."""
+        return f"cu{self.cuda.major}{self.cuda.minor}" if self.cuda else "cpu"
 
     @property
     def name(self) -> str:
         """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`."""
-        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}"
+        devel = "-devel" if self.flavour is Flavour.DEVEL else ""
+        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{devel}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,16 @@ class TorchBuild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Toolkit:
+    """A release of the CUDA toolkit, and the number of its runtime, which is what torch's wheels are pinned to."""
+
+    release: Version  # X.Y.Z
+    runtime: Version | None  # 11.7.99 is the runtime of 11.7.1; None: not known
+    status: Evidence
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformersCeiling:
     """The newest transformers that was run on a torch line and worked."""
 
@@ -117,17 +127,28 @@ class EndOfLife:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CpuWheels:
+    """Where torch without CUDA comes from."""
+
+    index: str
+    status: Evidence
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
+    indexes: tuple[str, ...] = ("pypi",)  # those that `lock` asks
+    cpu: CpuWheels | None = None
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
     end_of_life: Mapping[str, EndOfLife]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashed by identity: candidates are kept per catalog
 class Catalog:
     """Everything that is known and chosen, as of `date`."""
 
@@ -137,3 +158,4 @@ class Catalog:
     distributions: tuple[Distribution, ...]
     gpus: tuple[Gpu, ...]
     policy: Policy
+    toolkits: tuple[Toolkit, ...] = ()

@@ -1,0 +1,156 @@
+"""Every combination that could become a stack: a torch build on a Python on a base, best first.
+
+They do not depend on what is asked: `catalog_candidates` makes them once per catalog. A base that the user names stands
+among them as a base without a reference.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from packaging.version import Version
+
+from envbuilder.catalog.rows import Catalog, Distribution, TorchBuild
+from envbuilder.model import Base, BaseSource, Feature
+
+CUSTOM_OS = "custom"
+_CUSTOM_GLIBC = Version("2.28")  # what we assume of a base we know nothing about: manylinux_2_28
+_BOOTSTRAPPED = "debian"  # the distribution that mmdebstrap makes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One complete combination, before anybody asked whether it fits."""
+
+    build: TorchBuild
+    python: Version
+    base: Base
+    cpu: bool = False  # the same torch, without CUDA
+
+    @property
+    def custom(self) -> bool:
+        """On the base that the request names."""
+        return not self.base.reference
+
+
+def covers(wanted: Version, version: Version) -> bool:
+    """`wanted` is a prefix of `version`: 11.7 covers 11.7.99; 11.70 and 11.7.1 do not."""
+    return version.release[: len(wanted.release)] == wanted.release and wanted.pre == version.pre
+
+
+def features(candidate: Candidate) -> tuple[Feature, ...]:
+    """What the candidate can and cannot do; acceptance expects exactly this."""
+    build, name = candidate.build, "torch.compile"
+    if not build.compile:
+        reason = f"torch {build.torch} has no torch.compile"
+    elif build.compile_until is not None and candidate.python >= build.compile_until:
+        reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
+    else:
+        return (Feature(name=name, available=True, source=build.compile_source),)
+    return (Feature(name=name, available=False, reason=reason, source=build.compile_source),)
+
+
+# --- preference ----------------------------------------------------------------------------------------------------
+
+Preference = Callable[[Candidate, Catalog], int | Version]
+
+PREFERENCES: dict[str, Preference] = {
+    "features": lambda c, _: sum(feature.available for feature in features(c)),
+    "index": lambda c, catalog: -_place(index_of(c, catalog), catalog.policy.indexes),
+    "torch": lambda c, _: c.build.torch,
+    "cuda": lambda c, _: c.build.cuda,
+    "registry": lambda c, _: int(c.base.source is BaseSource.REGISTRY),
+    "python": lambda c, _: c.python,
+}
+"""What `preference` in policy.toml can name; more is better."""
+
+
+def index_of(candidate: Candidate, catalog: Catalog) -> str:
+    """Name of the index that has the candidate's wheels."""
+    cpu = catalog.policy.cpu
+    return cpu.index if candidate.cpu and cpu else candidate.build.index
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _tie(candidate: Candidate) -> tuple[object, ...]:
+    """What decides when policy does not: the same whatever order the rows have."""
+    build, base = candidate.build, candidate.base
+    wheels = (build.torch, build.cuda, str(build.cudnn), build.index, build.source)
+    return (*wheels, candidate.python, base.os, base.reference)
+
+
+@lru_cache(maxsize=4)
+def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
+    """All candidates, the one that policy prefers first."""
+    # Versions compare slowly; their places in a sorted list do not.
+    found = list(_candidates(catalog))
+    columns = [[PREFERENCES[word](c, catalog) for c in found] for word in catalog.policy.preference]
+    columns += [list(column) for column in zip(*map(_tie, found), strict=True)]
+    ranked = [_ranks(column) for column in columns]
+    order = sorted(range(len(found)), key=lambda n: [column[n] for column in ranked], reverse=True)
+    return tuple(found[n] for n in order)
+
+
+def _ranks(column: Sequence[object]) -> list[int]:
+    rank = {value: number for number, value in enumerate(sorted(set(column)))}  # type: ignore[type-var]
+    return [rank[value] for value in column]
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
+
+
+def _candidates(catalog: Catalog) -> Iterator[Candidate]:
+    pythons = {python for build in catalog.torch for python in build.pythons}
+    bases = {python: tuple(_bases(python, catalog)) for python in pythons}
+    for build in catalog.torch:
+        for python in build.pythons:
+            for base in bases[python]:
+                yield Candidate(build=build, python=python, base=base)
+    for build in _one_per_release(catalog) if catalog.policy.cpu else ():
+        for python in build.pythons:
+            for base in bases[python]:
+                yield Candidate(build=build, python=python, base=base, cpu=True)
+
+
+def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
+    """What a release is without CUDA does not depend on which of its CUDA builds one looks at."""
+    places = catalog.policy.indexes
+    rows = sorted(catalog.torch, key=lambda row: (_place(row.index, places), row.cuda, row.source))
+    yield from {row.torch: row for row in reversed(rows)}.values()
+
+
+def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
+    """The bases that can have this Python; one that the user names is taken at its word."""
+    registry, bootstrap = catalog.policy.registry, catalog.policy.bootstrap
+    yield Base(
+        reference="",
+        source=BaseSource.REGISTRY,
+        os=CUSTOM_OS,
+        release="",
+        glibc=_CUSTOM_GLIBC,
+        system_packages=registry.system_packages,
+    )
+    for row in catalog.distributions:
+        if row.release == registry.release and python in registry.pythons:
+            reference = registry.reference.format(python=python, release=row.release)
+            yield _base(row, BaseSource.REGISTRY, reference, registry.system_packages, catalog)
+        if covers(python, row.python) and row.os.split()[0] == _BOOTSTRAPPED:
+            reference = bootstrap.reference.format(number=row.os.split()[1])
+            packages = sorted({*bootstrap.system_packages, *bootstrap.more_packages.get(row.os, ())})
+            yield _base(row, BaseSource.BOOTSTRAP, reference, packages, catalog)
+
+
+def _base(row: Distribution, source: BaseSource, reference: str, packages: Sequence[str], catalog: Catalog) -> Base:
+    end = catalog.policy.end_of_life.get(row.os)
+    return Base(
+        reference=reference,
+        source=source,
+        os=row.os,
+        release=row.release,
+        glibc=row.glibc,
+        end_of_life=end.date if end else None,
+        system_packages=tuple(packages),
+    )

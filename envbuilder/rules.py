@@ -1,0 +1,232 @@
+"""What a request asks of a candidate: each rule gives its reason against the candidate, or None.
+
+A rule looks at one option of the request and at one side of the candidate (`Subject`), so that `choice` asks it once
+for each value and side, and not for every candidate.
+"""
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+
+from packaging.version import Version
+
+from envbuilder.candidates import Candidate, covers
+from envbuilder.catalog.rows import Catalog, TransformersCeiling
+from envbuilder.hardware import driver_reaches, driver_text, find_gpu, has_kernels
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
+
+Rule = Callable[[Request, Candidate, Catalog], str | None]
+Subject = Callable[[Candidate], Hashable]
+
+
+def _build(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu
+
+
+def _place(c: Candidate) -> Hashable:
+    return c.python, c.base.reference, c.base.os
+
+
+def _python(c: Candidate) -> Hashable:
+    return c.python
+
+
+def _build_and_python(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu, c.python
+
+
+def _build_and_place(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu, c.python, c.base.reference, c.base.os
+
+
+def named(candidate: Candidate) -> str:
+    """`torch 2.0.1 for CUDA 11.7.99`."""
+    build = candidate.build
+    return f"torch {build.torch} without CUDA" if candidate.cpu else f"torch {build.torch} for CUDA {build.cuda}"
+
+
+# --- the torch build -----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def cuda_meant(wanted: Version, catalog: Catalog) -> frozenset[Version]:
+    """The CUDA versions of torch builds that answer `wanted`, as policy.toml says what a CUDA version means."""
+    made = {build.cuda for build in catalog.torch}
+    exact = {version for version in made if covers(wanted, version)}
+    rows = [row for row in catalog.toolkits if wanted == row.runtime or covers(wanted, row.release)]
+    exact = exact or made & {number for row in rows for number in (row.release, row.runtime)}
+    if exact or not rows or len(wanted.release) < 3:
+        return frozenset(exact)
+    return frozenset(version for version in made if version.release[:2] == wanted.release[:2])
+
+
+def cuda_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if request.cuda is None:
+        return None
+    if candidate.cpu:
+        return f"flavour {Flavour.CPU} has no CUDA"
+    build = candidate.build
+    if build.cuda in cuda_meant(request.cuda, catalog):
+        return None
+    return f"torch {build.torch} is built for CUDA {build.cuda} ({build.source})"
+
+
+def cudnn_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if request.cudnn is None:
+        return None
+    if candidate.cpu:
+        return f"flavour {Flavour.CPU} has no cuDNN"
+    build = candidate.build
+    if covers(request.cudnn, build.cudnn):
+        return None
+    return f"{named(candidate)} is built for cuDNN {build.cudnn} ({build.source})"
+
+
+def torch_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    build = candidate.build
+    if request.torch is None or covers(request.torch, build.torch):
+        return None
+    return f"CUDA {build.cuda} comes with torch {build.torch} ({build.source})"
+
+
+def torchvision_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    build = candidate.build
+    if request.torchvision is None or covers(request.torchvision, build.torchvision):
+        return None
+    return f"torch {build.torch} comes with torchvision {build.torchvision} ({build.source})"
+
+
+def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    build = candidate.build
+    if candidate.cpu or request.platform in build.platforms:
+        return None
+    return f"{named(candidate)} has wheels for {', '.join(build.platforms)} ({build.source})"
+
+
+def flavour_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if candidate.cpu == (request.flavour is Flavour.CPU):
+        return None
+    return f"{named(candidate)} is not of flavour {request.flavour}"
+
+
+def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if request.gpu is None:
+        return None
+    if candidate.cpu:
+        return f"flavour {Flavour.CPU} uses no GPU"
+    gpu, build = find_gpu(request.gpu, catalog), candidate.build
+    if gpu is None:
+        return f"gpu {request.gpu} is unknown"
+    if has_kernels(build.arch_list, gpu.capability):
+        return None
+    archs = " ".join(build.arch_list)
+    is_capability = request.gpu == str(gpu.capability)
+    has = "" if is_capability else f"; {request.gpu} has compute capability {gpu.capability} ({gpu.source})"
+    return f"{named(candidate)} has kernels for {archs} ({build.source}){has}"
+
+
+def driver_is_new_enough(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    build = candidate.build
+    if request.driver is None or candidate.cpu or driver_reaches(request.driver, build.driver_floor):
+        return None
+    return f"CUDA {build.cuda} needs driver {build.driver_floor} or newer, not {driver_text(request.driver)}"
+
+
+def ceiling_of(candidate: Candidate, catalog: Catalog) -> TransformersCeiling | None:
+    """What was measured on this torch line, on this Python if possible, else on the nearest one."""
+    line = candidate.build.torch.release[:2]
+    rows = [row for row in catalog.transformers if row.torch.release[:2] == line]
+    return min(rows, key=lambda row: (abs(row.python.minor - candidate.python.minor), row.newest), default=None)
+
+
+def newest_transformers(catalog: Catalog) -> Version:
+    """The newest that was run on any torch and worked: a newer one is unknown."""
+    return max((row.newest for row in catalog.transformers), default=Version("0"))
+
+
+def transformers_works(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    wanted = request.transformers
+    if wanted is None:
+        return None
+    row = ceiling_of(candidate, catalog)
+    newest = row.newest if row else newest_transformers(catalog)
+    if wanted.release <= newest.release[: len(wanted.release)]:
+        return None
+    if row is None:
+        return f"transformers {wanted} is newer than any that was run, {newest}"
+    return (
+        f"the newest transformers that was run on torch {row.torch} with Python {row.python} and worked "
+        f"is {row.newest} ({row.source})"
+    )
+
+
+# --- Python and base -----------------------------------------------------------------------------------------------
+
+
+def python_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    wanted, build, base = request.python, candidate.build, candidate.base
+    if wanted is None or covers(wanted, candidate.python):
+        return None
+    if not any(covers(wanted, python) for python in build.pythons):
+        return f"torch {build.torch} has wheels for Python {', '.join(map(str, build.pythons))} ({build.source})"
+    if base.source is BaseSource.BOOTSTRAP:
+        return f"{base.os} has Python {candidate.python}"
+    registry = catalog.policy.registry
+    return f"the official Python images are there for {', '.join(map(str, registry.pythons))} ({registry.source})"
+
+
+def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if candidate.custom:
+        return None if request.base not in (BASE_AUTO, BASE_BOOTSTRAP) else "no image of your own is named"
+    if request.base == BASE_AUTO:
+        return None
+    if request.base != BASE_BOOTSTRAP:
+        return f"the base is to be {request.base}"
+    if candidate.base.source is BaseSource.BOOTSTRAP:
+        return None
+    pythons = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in catalog.distributions)
+    return f"Python {candidate.python} is not among those a bootstrapped base can have: {pythons}"
+
+
+def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    if request.os is None:
+        return None
+    base, build = candidate.base, candidate.build
+    if not candidate.custom:
+        return None if request.os in (base.os, base.release) else f"{base.reference} is {base.os}"
+    row = next((row for row in catalog.distributions if request.os in (row.os, row.release)), None)
+    if row is None:
+        return f"os {request.os} is unknown"
+    return None if row.glibc >= build.glibc else _glibc(candidate, row.os, row.glibc)
+
+
+def glibc_is_new_enough(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    base = candidate.base
+    return None if base.glibc >= candidate.build.glibc else _glibc(candidate, base.os, base.glibc)
+
+
+def _glibc(candidate: Candidate, os: str, glibc: Version) -> str:
+    build = candidate.build
+    return f"torch {build.torch} needs glibc {build.glibc} ({build.source}); {os} has {glibc}"
+
+
+RULES: tuple[tuple[str, Rule, Subject], ...] = (
+    ("cuda", cuda_matches, _build),
+    ("cudnn", cudnn_matches, _build),
+    ("torch", torch_matches, _build),
+    ("torchvision", torchvision_matches, _build),
+    ("transformers", transformers_works, _build_and_python),
+    ("python", python_matches, _python),
+    ("gpu", gpu_has_kernels, _build),
+    ("driver", driver_is_new_enough, _build),
+    ("base", base_matches, _place),
+    ("os", os_matches, _build_and_place),
+    ("flavour", flavour_matches, _build),
+    ("platform", platform_has_wheels, _build),
+    ("", glibc_is_new_enough, _build_and_place),  # asked by no option: it always holds
+)
+"""Each with the option it looks at and the side of the candidate it looks at."""
+
+
+def objections_to(request: Request, candidate: Candidate, catalog: Catalog) -> list[str]:
+    """Every reason against a candidate; none if it fits."""
+    return [reason for _, rule, _ in RULES if (reason := rule(request, candidate, catalog))]
