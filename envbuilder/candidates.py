@@ -15,7 +15,7 @@ from envbuilder.model import Base, BaseSource, Feature
 
 CUSTOM_OS = "custom"
 _CUSTOM_GLIBC = Version("2.28")  # what we assume of a base we know nothing about: manylinux_2_28
-_BOOTSTRAPPED = "debian"  # the distribution that mmdebstrap makes
+_BOOTSTRAPPED = "debian"  # what mmdebstrap makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,31 +38,35 @@ def covers(wanted: Version, version: Version) -> bool:
     return version.release[: len(wanted.release)] == wanted.release and wanted.pre == version.pre
 
 
+def compiles(candidate: Candidate) -> bool:
+    """torch.compile works."""
+    build = candidate.build
+    return build.compile and (build.compile_until is None or candidate.python < build.compile_until)
+
+
 def features(candidate: Candidate) -> tuple[Feature, ...]:
     """What the candidate can and cannot do; acceptance expects exactly this."""
-    build, name = candidate.build, "torch.compile"
+    build, reason = candidate.build, ""
     if not build.compile:
         reason = f"torch {build.torch} has no torch.compile"
-    elif build.compile_until is not None and candidate.python >= build.compile_until:
+    elif not compiles(candidate):
         reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
-    else:
-        return (Feature(name=name, available=True, source=build.compile_source),)
-    return (Feature(name=name, available=False, reason=reason, source=build.compile_source),)
+    return (Feature(name="torch.compile", available=not reason, reason=reason, source=build.compile_source),)
 
 
 # --- preference ----------------------------------------------------------------------------------------------------
 
-Preference = Callable[[Candidate, Catalog], int | Version]
+Preference = Callable[[Candidate, Catalog], object]
 
 PREFERENCES: dict[str, Preference] = {
-    "features": lambda c, _: sum(feature.available for feature in features(c)),
+    "features": lambda c, _: compiles(c),
     "index": lambda c, catalog: -_place(index_of(c, catalog), catalog.policy.indexes),
-    "torch": lambda c, _: c.build.torch,
-    "cuda": lambda c, _: c.build.cuda,
+    "torch": lambda c, _: c.build.torch.release,
+    "cuda": lambda c, _: c.build.cuda.release,
     "registry": lambda c, _: int(c.base.source is BaseSource.REGISTRY),
-    "python": lambda c, _: c.python,
+    "python": lambda c, _: c.python.release,
 }
-"""What `preference` in policy.toml can name; more is better."""
+"""What `preference` in policy.toml can name; more is better. Releases are tuples: they compare faster than versions."""
 
 
 def index_of(candidate: Candidate, catalog: Catalog) -> str:
@@ -78,25 +82,19 @@ def _place(name: str, names: Sequence[str]) -> int:
 def _tie(candidate: Candidate) -> tuple[object, ...]:
     """What decides when policy does not: the same whatever order the rows have."""
     build, base = candidate.build, candidate.base
-    wheels = (build.torch, build.cuda, str(build.cudnn), build.index, build.source)
-    return (*wheels, candidate.python, base.os, base.reference)
+    wheels = (build.torch.release, build.cuda.release, build.cudnn.release, build.index, build.source)
+    return (*wheels, candidate.python.release, base.os, base.reference)
 
 
 @lru_cache(maxsize=4)
 def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
     """All candidates, the one that policy prefers first."""
-    # Versions compare slowly; their places in a sorted list do not.
-    found = list(_candidates(catalog))
-    columns = [[PREFERENCES[word](c, catalog) for c in found] for word in catalog.policy.preference]
-    columns += [list(column) for column in zip(*map(_tie, found), strict=True)]
-    ranked = [_ranks(column) for column in columns]
-    order = sorted(range(len(found)), key=lambda n: [column[n] for column in ranked], reverse=True)
-    return tuple(found[n] for n in order)
+    prefer = [PREFERENCES[word] for word in catalog.policy.preference]
 
+    def rank(candidate: Candidate) -> list[object]:
+        return [*(worth(candidate, catalog) for worth in prefer), *_tie(candidate)]
 
-def _ranks(column: Sequence[object]) -> list[int]:
-    rank = {value: number for number, value in enumerate(sorted(set(column)))}  # type: ignore[type-var]
-    return [rank[value] for value in column]
+    return tuple(sorted(_candidates(catalog), key=rank, reverse=True))
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------
@@ -122,6 +120,11 @@ def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
     yield from {row.torch: row for row in reversed(rows)}.values()
 
 
+def bootstrapped(catalog: Catalog) -> tuple[Distribution, ...]:
+    """The distributions that a base can be made of here."""
+    return tuple(row for row in catalog.distributions if row.os.split()[0] == _BOOTSTRAPPED)
+
+
 def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
     """The bases that can have this Python; one that the user names is taken at its word."""
     registry, bootstrap = catalog.policy.registry, catalog.policy.bootstrap
@@ -137,7 +140,7 @@ def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
         if row.release == registry.release and python in registry.pythons:
             reference = registry.reference.format(python=python, release=row.release)
             yield _base(row, BaseSource.REGISTRY, reference, registry.system_packages, catalog)
-        if covers(python, row.python) and row.os.split()[0] == _BOOTSTRAPPED:
+        if covers(python, row.python) and row in bootstrapped(catalog):
             reference = bootstrap.reference.format(number=row.os.split()[1])
             packages = sorted({*bootstrap.system_packages, *bootstrap.more_packages.get(row.os, ())})
             yield _base(row, BaseSource.BOOTSTRAP, reference, packages, catalog)

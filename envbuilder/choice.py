@@ -31,16 +31,18 @@ class Choice:
         self.candidates = catalog_candidates(catalog)
         self._rules = {option: (rule, subject) for option, rule, subject in RULES}
         self._sides: dict[Subject, list[tuple[Candidate, int]]] = {}
-        self._masks: dict[tuple[str, object], int] = {}
+        self._masks: dict[tuple[str, str], int] = {}
         self.sound = self._ask(*self._rules[""], _ANY)  # what no option decides
 
     def left(self, option: str, value: object) -> int:
-        """The candidates that `value` leaves."""
-        found = self._masks.get((option, value))
-        if found is None:
+        """The candidates that `value` leaves; None asks for nothing."""
+        if value is None:
+            return -1
+        said = (option, str(value))  # as text: 2.0 and 2.0.0 are equal versions, and ask for different things
+        if said not in self._masks:
             request = replace(_ANY, **{option: value})  # type: ignore[arg-type]
-            found = self._masks[option, value] = self._ask(*self._rules[option], request)
-        return found
+            self._masks[said] = self._ask(*self._rules[option], request)
+        return self._masks[said]
 
     def fitting(self, request: Request, options: Collection[str] = OPTIONS) -> int:
         """The candidates that a request leaves, as if it had only these options."""

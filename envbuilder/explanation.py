@@ -11,9 +11,11 @@ from envbuilder.choice import DEFAULTS, OPTIONS, Choice, first
 from envbuilder.errors import NoStackError
 from envbuilder.hardware import driver_text
 from envbuilder.knowledge import impossible, unknown
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
 from envbuilder.rules import glibc_is_new_enough, objections_to
 from envbuilder.suggestion import values_to_try
+
+_ANY = Request()
 
 
 def given(request: Request) -> tuple[tuple[str, str], ...]:
@@ -26,9 +28,14 @@ def _text(name: str, value: object) -> str:
     return driver_text(value) if name == "driver" and isinstance(value, Version) else str(value)
 
 
-def command(request: Request, verb: str = "resolve") -> str:
-    """The request as a command that can be pasted."""
+def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY) -> str:
+    """The request as a command that can be pasted.
+
+    What `instead_of` has and the request does not is said too, for it may stand in `envbuilder.toml`.
+    """
+    dropped = {name for name, _ in given(instead_of)} - {name for name, _ in given(request)}
     words = [f"--{name} {shlex.quote(value)}" for name, value in given(request)]
+    words += [f"--{name} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
     words += [f"--package {shlex.quote(line)}" for line in request.packages]
     return " ".join(["envbuilder", verb, *words])
 
@@ -100,7 +107,8 @@ def _suggestions(request: Request, conflict: Sequence[str], choice: Choice) -> l
     found: dict[str, None] = {}
     for name in conflict:
         loosened = _loosened(request, name, choice)
-        found[command(_complete(_changed(loosened, name, request, choice), choice))] = None
+        changed = _complete(_changed(loosened, name, request, choice), choice)
+        found[command(changed, instead_of=request)] = None
     return list(found)
 
 

@@ -13,6 +13,7 @@ _MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "gene
 _SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
 
 
+@lru_cache(maxsize=1024)
 def find_gpus(said: str, catalog: Catalog) -> tuple[Gpu, ...]:
     """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
     wanted = _words(said)

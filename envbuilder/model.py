@@ -18,6 +18,9 @@ SCHEMA = 1
 UNSAID: Mapping[str, bool] = {"unsaid": True}
 """Of a field that came later: its default is not written, so that the locks that are there keep their bytes."""
 
+ANY = "any"
+"""What an option takes for "I do not mind", against a default in `envbuilder.toml`."""
+
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
 

@@ -7,7 +7,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from envbuilder.errors import UsageError
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
+from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
 _CUDA = re.compile(r"(?i:cuda|cu)[ -]?(.*)")
@@ -138,11 +138,11 @@ def parse_option(name: str, text: str) -> object:
 
 
 def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = ()) -> Request:
-    """The request that options describe; raises one `UsageError` with every problem in it."""
+    """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values: dict[str, object] = {}
     problems = []
     for name, text in [*options.items(), *(("package", line) for line in packages)]:
-        if text is None:
+        if text is None or (text == ANY and name != "package"):
             continue
         try:
             if name == "package":

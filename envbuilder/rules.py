@@ -9,9 +9,9 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.candidates import Candidate, covers
+from envbuilder.candidates import Candidate, bootstrapped, covers
 from envbuilder.catalog.rows import Catalog, TransformersCeiling
-from envbuilder.hardware import driver_reaches, driver_text, find_gpu, has_kernels
+from envbuilder.hardware import driver_reaches, find_gpu, has_kernels
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
 
 Rule = Callable[[Request, Candidate, Catalog], str | None]
@@ -22,20 +22,20 @@ def _build(c: Candidate) -> Hashable:
     return id(c.build), c.cpu
 
 
-def _place(c: Candidate) -> Hashable:
-    return c.python, c.base.reference, c.base.os
+def _base(c: Candidate) -> Hashable:
+    return id(c.base)  # one object for each base and Python
 
 
 def _python(c: Candidate) -> Hashable:
-    return c.python
+    return c.python.release
 
 
 def _build_and_python(c: Candidate) -> Hashable:
-    return id(c.build), c.cpu, c.python
+    return id(c.build), c.python.release
 
 
-def _build_and_place(c: Candidate) -> Hashable:
-    return id(c.build), c.cpu, c.python, c.base.reference, c.base.os
+def _glibcs(c: Candidate) -> Hashable:
+    return c.build.glibc.release, id(c.base)
 
 
 def named(candidate: Candidate) -> str:
@@ -47,9 +47,14 @@ def named(candidate: Candidate) -> str:
 # --- the torch build -----------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
 def cuda_meant(wanted: Version, catalog: Catalog) -> frozenset[Version]:
     """The CUDA versions of torch builds that answer `wanted`, as policy.toml says what a CUDA version means."""
+    return _cuda_meant(str(wanted), catalog)
+
+
+@lru_cache(maxsize=1024)
+def _cuda_meant(said: str, catalog: Catalog) -> frozenset[Version]:
+    wanted = Version(said)  # 12 and 12.0 are equal versions, and mean different lines
     made = {build.cuda for build in catalog.torch}
     exact = {version for version in made if covers(wanted, version)}
     rows = [row for row in catalog.toolkits if wanted == row.runtime or covers(wanted, row.release)]
@@ -128,7 +133,7 @@ def driver_is_new_enough(request: Request, candidate: Candidate, catalog: Catalo
     build = candidate.build
     if request.driver is None or candidate.cpu or driver_reaches(request.driver, build.driver_floor):
         return None
-    return f"CUDA {build.cuda} needs driver {build.driver_floor} or newer, not {driver_text(request.driver)}"
+    return f"CUDA {build.cuda} needs driver {build.driver_floor} or newer ({build.source})"
 
 
 def ceiling_of(candidate: Candidate, catalog: Catalog) -> TransformersCeiling | None:
@@ -166,10 +171,11 @@ def python_matches(request: Request, candidate: Candidate, catalog: Catalog) -> 
     wanted, build, base = request.python, candidate.build, candidate.base
     if wanted is None or covers(wanted, candidate.python):
         return None
+    if base.source is BaseSource.BOOTSTRAP:
+        sources = ", ".join(row.source for row in catalog.distributions if row.os == base.os)
+        return f"{base.os} has Python {candidate.python} ({sources})"
     if not any(covers(wanted, python) for python in build.pythons):
         return f"torch {build.torch} has wheels for Python {', '.join(map(str, build.pythons))} ({build.source})"
-    if base.source is BaseSource.BOOTSTRAP:
-        return f"{base.os} has Python {candidate.python}"
     registry = catalog.policy.registry
     return f"the official Python images are there for {', '.join(map(str, registry.pythons))} ({registry.source})"
 
@@ -183,7 +189,7 @@ def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> st
         return f"the base is to be {request.base}"
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
-    pythons = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in catalog.distributions)
+    pythons = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in bootstrapped(catalog))
     return f"Python {candidate.python} is not among those a bootstrapped base can have: {pythons}"
 
 
@@ -218,11 +224,11 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
     ("python", python_matches, _python),
     ("gpu", gpu_has_kernels, _build),
     ("driver", driver_is_new_enough, _build),
-    ("base", base_matches, _place),
-    ("os", os_matches, _build_and_place),
+    ("base", base_matches, _base),
+    ("os", os_matches, _glibcs),
     ("flavour", flavour_matches, _build),
     ("platform", platform_has_wheels, _build),
-    ("", glibc_is_new_enough, _build_and_place),  # asked by no option: it always holds
+    ("", glibc_is_new_enough, _glibcs),  # asked by no option: it always holds
 )
 """Each with the option it looks at and the side of the candidate it looks at."""
 

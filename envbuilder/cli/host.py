@@ -1,14 +1,16 @@
-"""The driver and the GPUs of this host, as the doctor sees them: what a stack is chosen by when nothing is asked for."""
+"""The driver and the GPUs of this host: what a stack is chosen by when nothing is asked for."""
 
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
 from envbuilder import process
+from envbuilder.errors import EngineError
 
 _QUERY = ("nvidia-smi", "--query-gpu=driver_version,compute_cap", "--format=csv,noheader")
 
@@ -24,10 +26,11 @@ class Gpus:
 def ask() -> Gpus:
     """Ask the driver's own tool, else the kernel module's version."""
     if shutil.which(_QUERY[0]):
-        done = process.run(_QUERY, env=os.environ, timeout=20)
-        found = parse(done.stdout) if done.returncode == 0 else Gpus()
-        if found.driver:
-            return found
+        with suppress(EngineError):  # a driver that hangs is the doctor's to tell
+            done = process.run(_QUERY, env=os.environ, timeout=20)
+            found = parse(done.stdout) if done.returncode == 0 else Gpus()
+            if found.driver:
+                return found
     try:
         return Gpus(driver=Path("/sys/module/nvidia/version").read_text().strip())
     except OSError:
