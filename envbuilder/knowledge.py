@@ -98,8 +98,10 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
     elif option == "gpu":
         gpu = find_gpus(value, catalog)[0]
         archs = dict.fromkeys(arch for build in builds for arch in build.arch_list)
-        yield f"{value} is {gpu.architecture}, compute capability {gpu.capability} ({gpu.source})"
-        yield f"no torch in this catalog has kernels for it; there are some for {' '.join(archs)}"
+        yield (
+            f"{value} is {gpu.architecture}, compute capability {gpu.capability} ({gpu.source}): "
+            f"no torch in this catalog has kernels for it; there are some for {' '.join(archs)}"
+        )
     elif option == "driver":
         oldest = min(builds, key=lambda build: Version(build.driver_floor))
         yield (
@@ -107,8 +109,11 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
             f"CUDA {oldest.cuda} needs the oldest, {oldest.driver_floor} ({oldest.source})"
         )
     elif option == "os":
-        yield f"there is no base of {value} here: {catalog.policy.registry.source} and Debian's packages have none"
-        yield f"an image of your own may do: `--base IMAGE --python X.Y --os '{value}'`"
+        registry = catalog.policy.registry
+        yield (
+            f"no base of {value} is known: the official images taken here are of {registry.release} "
+            f"({registry.source}); an image of your own may do, by --base and --python"
+        )
 
 
 def _impossible_python(value: Version, catalog: Catalog) -> Iterator[str]:
@@ -124,5 +129,5 @@ def _impossible_python(value: Version, catalog: Catalog) -> Iterator[str]:
     yield f"torch {build.torch} has wheels for Python {value} ({build.source})"
     yield (
         f"no base here has it: the official images are there for {', '.join(map(str, registry.pythons))} "
-        f"({registry.source}); one of your own may do: `--base IMAGE --python {value}`"
+        f"({registry.source}); one of your own may do, by --base and --python"
     )

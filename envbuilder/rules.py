@@ -172,8 +172,7 @@ def python_matches(request: Request, candidate: Candidate, catalog: Catalog) -> 
     if wanted is None or covers(wanted, candidate.python):
         return None
     if base.source is BaseSource.BOOTSTRAP:
-        sources = ", ".join(row.source for row in catalog.distributions if row.os == base.os)
-        return f"{base.os} has Python {candidate.python} ({sources})"
+        return f"{base.os} has Python {candidate.python} ({_source(base.os, catalog)})"
     if not any(covers(wanted, python) for python in build.pythons):
         return f"torch {build.torch} has wheels for Python {', '.join(map(str, build.pythons))} ({build.source})"
     registry = catalog.policy.registry
@@ -189,8 +188,13 @@ def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> st
         return f"the base is to be {request.base}"
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
-    pythons = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in bootstrapped(catalog))
+    rows = bootstrapped(catalog)
+    pythons = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os}; {row.source})" for row in rows)
     return f"Python {candidate.python} is not among those a bootstrapped base can have: {pythons}"
+
+
+def _source(os: str, catalog: Catalog) -> str:
+    return ", ".join(dict.fromkeys(row.source for row in catalog.distributions if row.os == os))
 
 
 def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -198,7 +202,9 @@ def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str 
         return None
     base, build = candidate.base, candidate.build
     if not candidate.custom:
-        return None if request.os in (base.os, base.release) else f"{base.reference} is {base.os}"
+        if request.os in (base.os, base.release):
+            return None
+        return f"{base.reference} is {base.os} ({_source(base.os, catalog)})"
     row = next((row for row in catalog.distributions if request.os in (row.os, row.release)), None)
     if row is None:
         return f"os {request.os} is unknown"
