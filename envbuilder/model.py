@@ -80,6 +80,11 @@ class Base:
     end_of_life: date | None = None
     system_packages: tuple[str, ...] = ()  # what its Python needs from the distribution; () where Python is built in
 
+    @property
+    def own(self) -> bool:
+        """An image that the user named, not one that policy knows."""
+        return not self.release
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:

@@ -104,7 +104,7 @@ def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog
     build = candidate.build
     if candidate.cpu or request.platform in build.platforms:
         return None
-    return f"{named(candidate)} has wheels for {', '.join(build.platforms)} ({build.source})"
+    return f"torch {build.torch} has CUDA wheels for {', '.join(build.platforms)} ({build.source})"
 
 
 def flavour_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -185,7 +185,7 @@ def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> st
     if request.base == BASE_AUTO:
         return None
     if request.base != BASE_BOOTSTRAP:
-        return f"the base is to be {request.base}"
+        return f"its base is {candidate.base.reference}, not {request.base}"
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
     rows = bootstrapped(catalog)

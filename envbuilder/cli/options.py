@@ -65,13 +65,13 @@ def settings() -> Mapping[str, Any]:
     return found[1] if found else {}
 
 
-def request_from(options: Mapping[str, Any]) -> "Request":
-    """The request on the command line, on top of the settings."""
+def request_from(options: Mapping[str, Any], *, host: bool = True) -> "Request":
+    """The request on the command line, on top of the settings; where both are silent, what this host asks for."""
     from envbuilder.request import parse_request
 
     defaults = settings()
     said = {name: options[name] if options.get(name) is not None else defaults.get(name) for name in REQUEST_OPTIONS}
-    if not any(value is not None for value in said.values()):
+    if host and not any(value is not None for value in said.values()):
         said |= _host()
     return parse_request(said, options.get("packages") or defaults.get("package", ()))
 
