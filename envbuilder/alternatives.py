@@ -9,6 +9,7 @@ from envbuilder.candidates import PREFERENCES, Candidate, features, index_of
 from envbuilder.catalog.rows import Catalog
 from envbuilder.choice import Choice
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
+from envbuilder.request import PLATFORMS
 from envbuilder.rules import named, objections_to
 
 
@@ -57,7 +58,13 @@ def explain(request: Request, choice: Choice) -> Explanation:
 def _in_question(request: Request, choice: Choice) -> Iterator[Candidate]:
     custom = request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
     cpu = request.flavour is Flavour.CPU
-    return (c for c in choice.candidates if c.custom == custom and c.cpu == cpu)
+    alike = (c for c in choice.candidates if c.custom == custom and c.cpu == cpu)
+    return (c for c in alike if c.platform == request.platform or request.platform not in _platforms(c))
+
+
+def _platforms(candidate: Candidate) -> tuple[str, ...]:
+    """The platforms that the same build is a candidate for: one that has the wanted one is weighed there."""
+    return PLATFORMS if candidate.cpu else candidate.build.platforms
 
 
 def _alternative(

@@ -10,11 +10,13 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog, Distribution, TorchBuild
+from envbuilder.catalog.rows import PYPI, Catalog, Distribution, TorchBuild
 from envbuilder.model import Base, BaseSource, Feature
+from envbuilder.request import PLATFORMS
 
 CUSTOM_OS = "custom"
 _CUSTOM_GLIBC = Version("2.28")  # what we assume of a base we know nothing about: manylinux_2_28
+_ARM64 = "linux/arm64"
 _BOOTSTRAPPED = "debian"  # what mmdebstrap makes
 
 
@@ -25,12 +27,19 @@ class Candidate:
     build: TorchBuild
     python: Version
     base: Base
+    platform: str
     cpu: bool = False  # the same torch, without CUDA
 
     @property
     def custom(self) -> bool:
         """On the base that the request names."""
         return not self.base.reference
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The GPU binaries in the wheel for the candidate's platform."""
+        arm64 = self.build.arch_list_arm64 if self.platform == _ARM64 else ()
+        return arm64 or self.build.arch_list
 
 
 def covers(wanted: Version, version: Version) -> bool:
@@ -60,7 +69,7 @@ Preference = Callable[[Candidate, Catalog], object]
 
 PREFERENCES: dict[str, Preference] = {
     "features": lambda c, _: compiles(c),
-    "index": lambda c, catalog: -_place(index_of(c, catalog), catalog.policy.indexes),
+    "index": lambda c, catalog: index_of(c, catalog) == PYPI,
     "torch": lambda c, _: c.build.torch.release,
     "cuda": lambda c, _: c.build.cuda.release,
     "registry": lambda c, _: int(c.base.source is BaseSource.REGISTRY),
@@ -75,15 +84,11 @@ def index_of(candidate: Candidate, catalog: Catalog) -> str:
     return cpu.index if candidate.cpu and cpu else candidate.build.index
 
 
-def _place(name: str, names: Sequence[str]) -> int:
-    return names.index(name) if name in names else len(names)
-
-
 def _tie(candidate: Candidate) -> tuple[object, ...]:
     """What decides when policy does not: the same whatever order the rows have."""
     build, base = candidate.build, candidate.base
     wheels = (build.torch.release, build.cuda.release, build.cudnn.release, build.index, build.source)
-    return (*wheels, candidate.python.release, base.os, base.reference)
+    return (*wheels, candidate.python.release, base.os, base.reference, candidate.platform)
 
 
 @lru_cache(maxsize=4)
@@ -100,23 +105,26 @@ def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
 # --- all of them ---------------------------------------------------------------------------------------------------
 
 
+def pythons_of(build: TorchBuild, platform: str) -> tuple[Version, ...]:
+    """The Pythons that all of the torch family has wheels for; torch's own where no more is known."""
+    return build.family.get(platform, build.pythons)
+
+
 def _candidates(catalog: Catalog) -> Iterator[Candidate]:
-    pythons = {python for build in catalog.torch for python in build.pythons}
+    builds = [(build, platform, False) for build in catalog.torch for platform in build.platforms]
+    if catalog.policy.cpu:
+        builds += [(build, platform, True) for build in _one_per_release(catalog) for platform in PLATFORMS]
+    pythons = {python for build, platform, _ in builds for python in pythons_of(build, platform)}
     bases = {python: tuple(_bases(python, catalog)) for python in pythons}
-    for build in catalog.torch:
-        for python in build.pythons:
+    for build, platform, cpu in builds:
+        for python in pythons_of(build, platform):
             for base in bases[python]:
-                yield Candidate(build=build, python=python, base=base)
-    for build in _one_per_release(catalog) if catalog.policy.cpu else ():
-        for python in build.pythons:
-            for base in bases[python]:
-                yield Candidate(build=build, python=python, base=base, cpu=True)
+                yield Candidate(build=build, python=python, base=base, platform=platform, cpu=cpu)
 
 
 def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
     """What a release is without CUDA does not depend on which of its CUDA builds one looks at."""
-    places = catalog.policy.indexes
-    rows = sorted(catalog.torch, key=lambda row: (_place(row.index, places), row.cuda, row.source))
+    rows = sorted(catalog.torch, key=lambda row: (row.index != PYPI, row.cuda, row.source))
     yield from {row.torch: row for row in reversed(rows)}.values()
 
 

@@ -33,8 +33,8 @@ def known_versions(option: str, catalog: Catalog) -> list[Version]:
     else:
         found = {getattr(build, option) for build in catalog.torch}
     if option == "cuda":
-        found |= {row.release for row in catalog.toolkits}
-        found |= {row.runtime for row in catalog.toolkits if row.runtime}
+        found |= {row.release for row in catalog.runtimes}
+        found |= {row.runtime for row in catalog.runtimes if row.runtime}
     return sorted(found)
 
 
@@ -89,7 +89,7 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
     """Why an option that the catalog knows cannot be had with anything; nothing if that is not its own fault."""
     value, builds = getattr(request, option), catalog.torch
     if option == "cuda" and not cuda_meant(value, catalog):
-        row = next((row for row in catalog.toolkits if covers(value, row.release) or value == row.runtime), None)
+        row = next((row for row in catalog.runtimes if covers(value, row.release) or value == row.runtime), None)
         made = ", ".join(f"{line[0]}.{line[1]}" for line in sorted({build.cuda.release[:2] for build in builds}))
         if row:
             yield f"CUDA {value} exists ({row.source}); torch in this catalog is built for {made} only"
@@ -97,7 +97,8 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
         yield from _impossible_python(value, catalog)
     elif option == "gpu":
         gpu = find_gpus(value, catalog)[0]
-        archs = dict.fromkeys(arch for build in builds for arch in build.arch_list)
+        lists = [(*build.arch_list, *build.arch_list_arm64, *build.ptx) for build in builds]
+        archs = dict.fromkeys(arch for archs in lists for arch in archs)
         yield (
             f"{value} is {gpu.architecture}, compute capability {gpu.capability} ({gpu.source}): "
             f"no torch in this catalog has kernels for it; there are some for {' '.join(archs)}"

@@ -21,12 +21,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuilder import wire
+from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import SCHEMA, Flavour, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
-PYPI = "pypi"  # as the catalog calls the index that is asked if none is named
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
@@ -74,10 +74,17 @@ def refuse(stack: Stack, *, index_url: str | None = None) -> None:
             hint=f"leave `--flavour {stack.flavour}` out{also}",
         )
     if stack.index != PYPI and index_url is None:
-        raise LockError(
-            f"torch {stack.torch} for CUDA {stack.cuda_line} is on the index {stack.index}, not on {PYPI}",
-            hint="name an index that has them and everything else: `--index-url URL`",
-        )
+        raise _unnamed_index(stack)
+
+
+def _unnamed_index(stack: Stack) -> LockError:
+    """The wheels are not where uv would look, and the same version there is of another CUDA."""
+    return LockError(
+        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
+        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
+        hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
+    )
 
 
 def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = None) -> Lock:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from packaging.version import Version
 
 from envbuilder.candidates import CUSTOM_OS, Candidate, covers, features, index_of
-from envbuilder.catalog.rows import Catalog, Evidence, TransformersCeiling
+from envbuilder.catalog.rows import PYPI, Catalog, Evidence, TransformersCeiling
 from envbuilder.choice import choice
 from envbuilder.explanation import command, given, refusal
 from envbuilder.hardware import driver_text, find_gpu, is_capability, runs_on
@@ -58,8 +58,8 @@ def _is_of(stack: Stack, request: Request, candidate: Candidate) -> bool:
     build = candidate.build
     reference = request.base if candidate.custom else candidate.base.reference
     cuda = None if candidate.cpu else build.cuda
-    return (build.torch, cuda, candidate.python, reference) == (
-        stack.torch, stack.cuda, stack.python, stack.base.reference,
+    return (build.torch, cuda, candidate.python, reference, candidate.platform) == (
+        stack.torch, stack.cuda, stack.python, stack.base.reference, stack.platform,
     )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         nccl=None if cpu else build.nccl,
         triton=None if cpu else build.triton,
         index=index_of(candidate, catalog),
-        arch_list=() if cpu else build.arch_list,
+        arch_list=() if cpu else (*candidate.archs, *build.ptx),
         driver_floor="" if cpu else build.driver_floor,
         base=base,
         as_of=as_of,
@@ -121,7 +121,7 @@ def _evidence(
     if gpu:
         yield gpu.status
     if request.cuda and not candidate.cpu and not covers(request.cuda, candidate.build.cuda):
-        rows = [row for row in catalog.toolkits if covers(request.cuda, row.release) or row.runtime == request.cuda]
+        rows = [row for row in catalog.runtimes if covers(request.cuda, row.release) or row.runtime == request.cuda]
         yield rows[0].status if rows else Evidence.INFERRED
 
 
@@ -134,7 +134,7 @@ def _requirements(
     request: Request, candidate: Candidate, ceiling: TransformersCeiling | None, catalog: Catalog
 ) -> tuple[str, ...]:
     build = candidate.build
-    local = "" if index_of(candidate, catalog) in catalog.policy.indexes else f"+{_tag(candidate)}"
+    local = "" if index_of(candidate, catalog) == PYPI else f"+{_tag(candidate)}"
     family = [f"torch=={build.torch}{local}", f"torchvision=={build.torchvision}{local}"]
     if build.torchaudio:
         family.append(f"torchaudio=={build.torchaudio}{local}")
@@ -164,10 +164,9 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
         yield from _cuda_note(request, candidate, catalog)
     if request.driver and not candidate.cpu and request.driver < Version(build.driver_floor):
         yield f"driver {driver_text(request.driver)} has to be {build.driver_floor} or newer"
-    if index_of(candidate, catalog) not in catalog.policy.indexes:
-        asked = " or ".join(catalog.policy.indexes)
+    if index_of(candidate, catalog) != PYPI:
         yield (
-            f"its wheels are on the index {index_of(candidate, catalog)}, not on {asked}: "
+            f"its wheels are on the index {index_of(candidate, catalog)}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
     if request.flavour is not Flavour.RUNTIME:
@@ -184,7 +183,7 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
 def _cuda_note(request: Request, candidate: Candidate, catalog: Catalog) -> Iterator[str]:
     """How a patch release that was asked for and the number of the runtime hang together."""
     wanted, made = request.cuda, candidate.build.cuda
-    rows = [row for row in catalog.toolkits if made in (row.runtime, row.release)]
+    rows = [row for row in catalog.runtimes if made in (row.runtime, row.release)]
     releases = " and ".join(str(row.release) for row in rows)
     if wanted is None or not rows:
         return

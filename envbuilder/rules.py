@@ -4,12 +4,12 @@ A rule looks at one option of the request and at one side of the candidate (`Sub
 for each value and side, and not for every candidate.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.candidates import Candidate, bootstrapped, covers
+from envbuilder.candidates import Candidate, bootstrapped, covers, pythons_of
 from envbuilder.catalog.rows import Catalog, TransformersCeiling
 from envbuilder.hardware import driver_reaches, find_gpu, has_kernels
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
@@ -19,7 +19,7 @@ Subject = Callable[[Candidate], Hashable]
 
 
 def _build(c: Candidate) -> Hashable:
-    return id(c.build), c.cpu
+    return id(c.build), c.cpu, c.platform
 
 
 def _base(c: Candidate) -> Hashable:
@@ -31,7 +31,7 @@ def _python(c: Candidate) -> Hashable:
 
 
 def _build_and_python(c: Candidate) -> Hashable:
-    return id(c.build), c.python.release
+    return id(c.build), c.cpu, c.python.release
 
 
 def _glibcs(c: Candidate) -> Hashable:
@@ -57,7 +57,7 @@ def _cuda_meant(said: str, catalog: Catalog) -> frozenset[Version]:
     wanted = Version(said)  # 12 and 12.0 are equal versions, and mean different lines
     made = {build.cuda for build in catalog.torch}
     exact = {version for version in made if covers(wanted, version)}
-    rows = [row for row in catalog.toolkits if wanted == row.runtime or covers(wanted, row.release)]
+    rows = [row for row in catalog.runtimes if wanted == row.runtime or covers(wanted, row.release)]
     exact = exact or made & {number for row in rows for number in (row.release, row.runtime)}
     if exact or not rows or len(wanted.release) < 3:
         return frozenset(exact)
@@ -102,8 +102,10 @@ def torchvision_matches(request: Request, candidate: Candidate, catalog: Catalog
 
 def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
     build = candidate.build
-    if candidate.cpu or request.platform in build.platforms:
+    if candidate.platform == request.platform:
         return None
+    if candidate.cpu or request.platform in build.platforms:
+        return f"it is for {candidate.platform}, not {request.platform}"
     return f"torch {build.torch} has CUDA wheels for {', '.join(build.platforms)} ({build.source})"
 
 
@@ -121,9 +123,9 @@ def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) ->
     gpu, build = find_gpu(request.gpu, catalog), candidate.build
     if gpu is None:
         return f"gpu {request.gpu} is unknown"
-    if has_kernels(build.arch_list, gpu.capability):
+    if has_kernels((*candidate.archs, *build.ptx), gpu.capability):
         return None
-    archs = " ".join(build.arch_list)
+    archs = " ".join((*candidate.archs, *build.ptx)) or "no GPU that is known"
     is_capability = request.gpu == str(gpu.capability)
     has = "" if is_capability else f"; {request.gpu} has compute capability {gpu.capability} ({gpu.source})"
     return f"{named(candidate)} has kernels for {archs} ({build.source}){has}"
@@ -154,6 +156,8 @@ def transformers_works(request: Request, candidate: Candidate, catalog: Catalog)
         return None
     row = ceiling_of(candidate, catalog)
     newest = row.newest if row else newest_transformers(catalog)
+    if row and wanted in row.broken:
+        return f"transformers {wanted} was run on torch {row.torch} and failed ({row.source})"
     if wanted.release <= newest.release[: len(wanted.release)]:
         return None
     if row is None:
@@ -173,10 +177,15 @@ def python_matches(request: Request, candidate: Candidate, catalog: Catalog) -> 
         return None
     if base.source is BaseSource.BOOTSTRAP:
         return f"{base.os} has Python {candidate.python} ({_source(base.os, catalog)})"
-    if not any(covers(wanted, python) for python in build.pythons):
-        return f"torch {build.torch} has wheels for Python {', '.join(map(str, build.pythons))} ({build.source})"
+    pythons = pythons_of(build, candidate.platform)
+    if not any(covers(wanted, python) for python in pythons):
+        return f"torch {build.torch} and its family have wheels for Python {_listed(pythons)} ({build.source})"
     registry = catalog.policy.registry
-    return f"the official Python images are there for {', '.join(map(str, registry.pythons))} ({registry.source})"
+    return f"the official Python images are there for {_listed(registry.pythons)} ({registry.source})"
+
+
+def _listed(versions: Iterable[Version]) -> str:
+    return ", ".join(map(str, versions))
 
 
 def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:

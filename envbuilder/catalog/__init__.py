@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from envbuilder import wire
-from envbuilder.catalog.rows import Catalog, Distribution, Gpu, Policy, Toolkit, TorchBuild, TransformersCeiling
+from envbuilder.catalog.rows import Catalog, CudaRuntime, Distribution, Gpu, Policy, TorchBuild, TransformersCeiling
 from envbuilder.errors import CatalogError
 
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ def load(folder: Path = FOLDER) -> Catalog:
         distributions=_rows(folder / "facts" / "distributions.json", Distribution)[0],
         gpus=_rows(folder / "facts" / "gpus.json", Gpu)[0],
         policy=_policy(folder / "policy.toml"),
-        toolkits=_rows(folder / "facts" / "toolkits.json", Toolkit)[0],
+        runtimes=_rows(folder / "facts" / "runtimes.json", CudaRuntime)[0],
     )
 
 

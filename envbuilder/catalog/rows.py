@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from packaging.version import Version
 
+PYPI = "pypi"
+"""The index that is asked unless another is named."""
+
 
 class Evidence(StrEnum):
     """How well a fact is known, strongest first."""
@@ -41,10 +44,14 @@ class TorchBuild:
     source: str
     compile_source: str
     numpy2_source: str
+    family: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
+    """Platform → Pythons with a wheel of torch, torchvision and torchaudio alike; `pythons` has torch's own."""
+    arch_list_arm64: tuple[str, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
+    ptx: tuple[str, ...] = ()  # ("compute_120",): a newer GPU can compile these at load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Toolkit:
+class CudaRuntime:
     """A release of the CUDA toolkit, and the number of its runtime, which is what torch's wheels are pinned to."""
 
     release: Version  # X.Y.Z
@@ -64,6 +71,7 @@ class TransformersCeiling:
     next_released: date | None  # the release after it, the first that may not work
     status: Evidence
     source: str
+    broken: tuple[Version, ...] = ()  # older ones that were run and failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +148,6 @@ class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
-    indexes: tuple[str, ...] = ("pypi",)  # those that `lock` asks
     cpu: CpuWheels | None = None
     packages: Packages
     registry: RegistryBases
@@ -158,4 +165,4 @@ class Catalog:
     distributions: tuple[Distribution, ...]
     gpus: tuple[Gpu, ...]
     policy: Policy
-    toolkits: tuple[Toolkit, ...] = ()
+    runtimes: tuple[CudaRuntime, ...] = ()

@@ -59,7 +59,13 @@ class Combination:
     row: Row
     python: str
     place: Place
+    platform: str
     cpu: bool
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        arm = self.row.get("arch_list_arm64", ()) if self.platform == "linux/arm64" else ()
+        return (*(arm or self.row["arch_list"]), *self.row.get("ptx", ()))
 
     @property
     def answer(self) -> tuple[str, str, str, str]:
@@ -74,7 +80,7 @@ class Oracle:
             return found
 
         self.torch, self.distributions = rows("torch"), rows("distributions")
-        self.gpus, self.toolkits, self.transformers = rows("gpus"), rows("toolkits"), rows("transformers")
+        self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
@@ -96,21 +102,20 @@ class Oracle:
     def combinations(self) -> Iterator[Combination]:
         seen = set()
         for row in self.torch:
-            for python in row["pythons"]:
-                for place in self.places(python):
-                    yield Combination(row, python, place, cpu=False)
-        for row in sorted(self.torch, key=lambda row: (self.far(row["index"]), number(row["cuda"]), row["source"])):
+            for platform in row["platforms"]:
+                yield from self.on_platform(row, platform, cpu=False)
+        for row in sorted(self.torch, key=lambda row: (row["index"] != "pypi", number(row["cuda"]), row["source"])):
             if "cpu" in self.policy and row["torch"] not in seen:
                 seen.add(row["torch"])
-                for python in row["pythons"]:
-                    for place in self.places(python):
-                        yield Combination(row, python, place, cpu=True)
+                for platform in ("linux/amd64", "linux/arm64"):
+                    yield from self.on_platform(row, platform, cpu=True)
+
+    def on_platform(self, row: Row, platform: str, *, cpu: bool) -> Iterator[Combination]:
+        for python in row.get("family", {}).get(platform, row["pythons"]):
+            for place in self.places(python):
+                yield Combination(row, python, place, platform, cpu)
 
     # --- which one is better ---
-
-    def far(self, index: str) -> int:
-        known = self.policy.get("indexes", ["pypi"])
-        return known.index(index) if index in known else len(known)
 
     def compiles(self, some: Combination) -> bool:
         until = some.row["compile_until"]
@@ -120,14 +125,14 @@ class Oracle:
         row = some.row
         worth = {
             "features": int(self.compiles(some)),
-            "index": -self.far(self.policy["cpu"]["index"] if some.cpu else row["index"]),
+            "index": int((self.policy["cpu"]["index"] if some.cpu else row["index"]) == "pypi"),
             "torch": number(row["torch"]),
             "cuda": number(row["cuda"]),
             "registry": int(some.place.kind != "bootstrap"),
             "python": number(some.python),
         }
         wheels = (number(row["torch"]), number(row["cuda"]), number(row["cudnn"]), row["index"], row["source"])
-        tie = (*wheels, number(some.python), some.place.os or "custom", some.place.reference)
+        tie = (*wheels, number(some.python), some.place.os or "custom", some.place.reference, some.platform)
         return [*(worth[word] for word in self.policy["preference"]), *tie]
 
     # --- what is asked ---
@@ -140,7 +145,7 @@ class Oracle:
             return exact
         meant = [
             row
-            for row in self.toolkits
+            for row in self.runtimes
             if begins(wanted, number(row["release"])) or (row["runtime"] and number(row["runtime"]) == wanted)
         ]
         by_number = {cuda for cuda in made for row in meant if cuda in (row["release"], row["runtime"])}
@@ -154,19 +159,20 @@ class Oracle:
         found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
         return number(found.pop()) if len(found) == 1 else None
 
-    def runs(self, row: Row, capability: Number) -> bool:
-        return runs(tuple(row["arch_list"]), capability)
+    def runs(self, some: Combination, capability: Number) -> bool:
+        return runs(some.archs, capability)
 
-    def ceiling(self, some: Combination) -> Number:
+    def ceiling(self, some: Combination) -> tuple[Number, Sequence[str]]:
         line = number(some.row["torch"])[:2]
         rows = [row for row in self.transformers if number(row["torch"])[:2] == line]
         if not rows:
-            return max(number(row["newest"]) for row in self.transformers)
+            return max(number(row["newest"]) for row in self.transformers), ()
 
         def distance(row: Row) -> tuple[int, Number]:
             return abs(number(row["python"])[1] - number(some.python)[1]), number(row["newest"])
 
-        return number(min(rows, key=distance)["newest"])
+        nearest = min(rows, key=distance)
+        return number(nearest["newest"]), nearest.get("broken", ())
 
     def fits(self, some: Combination, asked: Mapping[str, str]) -> bool:  # noqa: PLR0911
         row, place = some.row, some.place
@@ -174,7 +180,7 @@ class Oracle:
         kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(base, ("own",))
         if some.cpu != (asked.get("flavour") == "cpu") or place.kind not in kinds or place.glibc < number(row["glibc"]):
             return False
-        if not some.cpu and platform not in row["platforms"]:
+        if some.platform != platform:
             return False
         if some.cpu and {"cuda", "cudnn", "gpu"} & asked.keys():
             return False
@@ -192,11 +198,11 @@ class Oracle:
                 return False
         if "gpu" in asked:
             capability = self.capability(asked["gpu"])
-            if capability is None or not self.runs(row, capability):
+            if capability is None or not self.runs(some, capability):
                 return False
         if "transformers" in asked:
-            wanted = number(asked["transformers"])
-            if wanted > self.ceiling(some)[: len(wanted)]:
+            wanted, (newest, broken) = number(asked["transformers"]), self.ceiling(some)
+            if wanted > newest[: len(wanted)] or asked["transformers"] in broken:
                 return False
         return "os" not in asked or self.has_os(some, asked["os"])
 

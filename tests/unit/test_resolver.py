@@ -260,7 +260,7 @@ def test_wheels_on_another_index_come_after_those_that_can_be_locked(facts: Cata
     assert resolver.resolve(Request(), more).torch == newest.torch
     stack = resolver.resolve(request(torch="2.99"), more)
     assert stack.requirements[0] == "torch==2.99.0+cu132"
-    assert any("its wheels are on the index elsewhere, not on pypi" in note for note in stack.notes)
+    assert any("its wheels are on the index elsewhere, not on PyPI" in note for note in stack.notes)
 
 
 def test_the_weakest_fact_is_the_stacks(facts: Catalog) -> None:

@@ -28,8 +28,8 @@ Said = Sequence[str | None]
 AXES: dict[str, Said] = {
     "cuda": [
         None, "99.9", "11.7.2", "11", "12", "13",
-        *sorted({f"{number(row['release'])[0]}.{number(row['release'])[1]}" for row in ORACLE.toolkits}),
-        *sorted({row["release"] for row in ORACLE.toolkits} | {row["cuda"] for row in ORACLE.torch}),
+        *sorted({f"{number(row['release'])[0]}.{number(row['release'])[1]}" for row in ORACLE.runtimes}),
+        *sorted({row["release"] for row in ORACLE.runtimes} | {row["cuda"] for row in ORACLE.torch}),
     ],
     "torch": [None, "1.12", "2.0", "2.5.2", *sorted({row["torch"] for row in ORACLE.torch})],
     "python": [None, *(f"3.{minor}" for minor in range(8, 16))],
@@ -52,13 +52,13 @@ def key(chosen: Choice, found: int) -> tuple[str, ...] | None:
 def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None]:
     """The oracle's answers to one block of the grid: fewer combinations are left with every axis."""
     said = {name: text for name, text in (("cuda", cuda), ("torch", torch)) if text is not None}
-    left = [some for some in ORACLE.all if ORACLE.fits(some, said)]
+    left = [some for some in ORACLE.all if ORACLE.fits(some, said)]  # on linux/amd64
     drivers = [number(driver) if driver else (9999,) for driver in AXES["driver"]]
     for python in AXES["python"]:
         on_python = [some for some in left if python in (None, some.python)]
         for gpu in AXES["gpu"]:
             capability = ORACLE.capability(gpu) if gpu else None
-            running = [some for some in on_python if gpu is None or (capability and ORACLE.runs(some.row, capability))]
+            running = [some for some in on_python if gpu is None or (capability and ORACLE.runs(some, capability))]
             floors = [number(some.row["driver_floor"]) for some in running]
             for have in drivers:
                 fitting = (some for some, floor in zip(running, floors, strict=True) if have >= floor[: len(have)])
