@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from packaging.version import Version
 
-from envbuilder.candidates import CUSTOM_OS, Candidate, covers, features, index_of
+from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, index_of
 from envbuilder.catalog.rows import PYPI, Catalog, Evidence, TransformersCeiling
 from envbuilder.choice import choice
 from envbuilder.explanation import command, given, refusal
@@ -17,7 +17,18 @@ from envbuilder.hardware import driver_text, find_gpu, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
 from envbuilder.rules import ceiling_of, objections_to
 
-__all__ = ["CUSTOM_OS", "command", "covers", "given", "objections", "resolve", "runs_on", "winner"]
+__all__ = [
+    "CUSTOM_OS",
+    "PREFERENCES",
+    "command",
+    "covers",
+    "find_gpu",
+    "given",
+    "objections",
+    "resolve",
+    "runs_on",
+    "winner",
+]
 
 
 def resolve(request: Request, catalog: Catalog) -> Stack:
