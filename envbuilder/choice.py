@@ -7,7 +7,7 @@ requests by one AND a cell.
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from math import prod
 
@@ -16,7 +16,8 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.rules import RULES, Rule, Subject
 
-OPTIONS = tuple(option for option, _, _ in RULES if option)
+_RULED = {option for option, _, _ in RULES}
+OPTIONS = tuple(field.name for field in fields(Request) if field.name in _RULED)
 """Every field of a request that narrows the choice."""
 _ANY = Request()
 DEFAULTS: Mapping[str, object] = {option: getattr(_ANY, option) for option in OPTIONS}
