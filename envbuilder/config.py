@@ -25,8 +25,9 @@ FILE = "envbuilder.toml"
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 KEYS = frozenset(
     {
-        "cuda", "cudnn", "python", "torch", "gpu", "driver", "base", "package", "platform", "index-url", "ca-bundle",
-        "builder", "cache-to", "cache-from", "tag", "gpu-access", "catalog",
+        "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
+        "package", "platform", "index-url", "ca-bundle", "builder", "cache-to", "cache-from", "tag", "gpu-access",
+        "catalog",
     }
 )  # fmt: skip
 

@@ -4,7 +4,8 @@
 that work when pasted. Only `envbuilder.cli` turns them into output and an exit code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class EnvbuilderError(Exception):
@@ -49,6 +50,7 @@ class NoStackError(EnvbuilderError):
         self.conflict = tuple(conflict)
         self.reasons = tuple(reasons)
         self.suggestions = tuple(suggestions)
+        self.explanation: Mapping[str, Any] | None = None  # for `resolve --explain --json`
 
 
 class LockError(EnvbuilderError):

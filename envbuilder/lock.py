@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from envbuilder import wire
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
-from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
+from envbuilder.model import SCHEMA, Flavour, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
@@ -66,14 +66,35 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
     return argv + (["--default-index", uv.index_url] if uv.index_url else [])
 
 
+def refuse(stack: Stack, *, index_url: str | None = None) -> None:
+    """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
+    if stack.flavour is not Flavour.RUNTIME:
+        also = "; the runtime image trains on a CPU too" if stack.flavour is Flavour.CPU else ""
+        raise LockError(
+            f"a stack of flavour {stack.flavour} can be resolved, and not locked, rendered or built yet",
+            hint=f"leave `--flavour {stack.flavour}` out{also}",
+        )
+    if stack.index != PYPI and index_url is None:
+        raise _unnamed_index(stack)
+
+
+def _unnamed_index(stack: Stack) -> LockError:
+    """The wheels are not where uv would look, and the same version there is of another CUDA."""
+    return LockError(
+        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
+        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
+        hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
+    )
+
+
 def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = None) -> Lock:
     """Resolve and pin the whole stack.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
-    if stack.index != PYPI and uv.index_url is None:
-        raise _unnamed_index(stack)
+    refuse(stack, index_url=uv.index_url)
     answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
     if isinstance(answer, str):
         raise _refusal(uv, stack, answer)
@@ -88,16 +109,6 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = N
     if problems:
         raise LockError("the resolved wheels do not make the stack that was asked for", problems=problems)
     return lock
-
-
-def _unnamed_index(stack: Stack) -> LockError:
-    """The wheels are not where uv would look, and the same version there is of another CUDA."""
-    return LockError(
-        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
-        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
-        hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
-        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
-    )
 
 
 def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, Any] | str:

@@ -15,6 +15,12 @@ from packaging.version import Version
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
 
+UNSAID: Mapping[str, bool] = {"unsaid": True}
+"""Of a field that came later: its default is not written, so that the locks that are there keep their bytes."""
+
+ANY = "any"
+"""What an option takes for "I do not mind", against a default in `envbuilder.toml`."""
+
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
 
@@ -24,6 +30,14 @@ class BaseSource(StrEnum):
 
     REGISTRY = "registry"  # an image that a registry or the engine's own store has
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
+
+
+class Flavour(StrEnum):
+    """What an image is for."""
+
+    RUNTIME = "runtime"  # trains on a GPU, and on a CPU where there is none
+    DEVEL = "devel"  # runtime, and nvcc with CUDA's headers
+    CPU = "cpu"  # torch without CUDA
 
 
 class Layer(StrEnum):
@@ -43,9 +57,13 @@ class Request:
     cudnn: Version | None = None
     python: Version | None = None
     torch: Version | None = None
+    torchvision: Version | None = None
+    transformers: Version | None = None
     gpu: str | None = None  # a GPU's name, or its compute capability as "8.6"
-    driver: Version | None = None
+    driver: Version | None = None  # "535" is a branch: some driver of it
     base: str = BASE_AUTO  # "auto", "bootstrap" or an image reference
+    os: str | None = None  # "debian 12" or its code name
+    flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
     platform: str = "linux/amd64"
 
@@ -61,6 +79,11 @@ class Base:
     glibc: Version
     end_of_life: date | None = None
     system_packages: tuple[str, ...] = ()  # what its Python needs from the distribution; () where Python is built in
+
+    @property
+    def own(self) -> bool:
+        """An image that the user named, not one that policy knows."""
+        return not self.release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +104,8 @@ class Stack:
     torch: Version
     torchvision: Version
     torchaudio: Version | None
-    cuda: Version  # of the CUDA runtime that torch is built against: 11.7.99
-    cudnn: Version
+    cuda: Version | None  # of the CUDA runtime that torch is built against: 11.7.99; None: torch without CUDA
+    cudnn: Version | None
     nccl: Version | None  # None: linked into torch
     triton: Version | None
     index: str  # name of the wheel index, not its address
@@ -100,22 +123,24 @@ class Stack:
     features: tuple[Feature, ...] = ()
     notes: tuple[str, ...] = ()
     evidence: str = "verified"  # weakest status of the facts it rests on
+    flavour: Flavour = field(default=Flavour.RUNTIME, metadata=UNSAID)
 
     @property
     def cuda_line(self) -> str:
-        """`11.7`, as people and `torch.version.cuda` write it."""
-        return f"{self.cuda.major}.{self.cuda.minor}"
+        """`11.7`, as people and `torch.version.cuda` write it; "" without CUDA."""
+        return f"{self.cuda.major}.{self.cuda.minor}" if self.cuda else ""
 
     @property
     def cuda_tag(self) -> str:
-        """`cu117`, as PyTorch's wheels write it."""
-        return f"cu{self.cuda.major}{self.cuda.minor}"
+        """`cu117` or `cpu`, as PyTorch's wheels write it."""
+        return f"cu{self.cuda.major}{self.cuda.minor}" if self.cuda else "cpu"
 
     @property
     def name(self) -> str:
         """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`, on arm64 with `-arm64`."""
+        devel = "-devel" if self.flavour is Flavour.DEVEL else ""
         machine = "" if self.platform == Request().platform else f"-{self.platform.split('/')[1]}"
-        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{machine}"
+        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{devel}{machine}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

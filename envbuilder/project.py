@@ -117,8 +117,9 @@ def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str])
     """`envbuilder.toml` for a repository that uses this lock."""
     stack = lock.stack
     request = {"cuda": stack.cuda_line, "torch": str(stack.torch), "python": str(stack.python)}
-    if stack.base.os == resolver.CUSTOM_OS:
+    if stack.base.own:
         request["base"] = stack.base.reference
+        request |= {"os": stack.base.os} if stack.base.os != resolver.CUSTOM_OS else {}
     elif stack.base.source is BaseSource.BOOTSTRAP:
         request["base"] = BASE_BOOTSTRAP
     if stack.platform != Request().platform:

@@ -48,6 +48,7 @@ class LayerView:
 
 def render(lock: Lock) -> Context:
     """The build context of a lock: Dockerfile, .dockerignore, lock, requirements, installer and payload."""
+    locks.refuse(lock.stack, index_url="")  # a lock is there: where its wheels are is the builder's business
     lock_text = wire.dumps(lock)
     files = {
         "Dockerfile": _dockerfile(lock, lock_text),

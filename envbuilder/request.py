@@ -7,11 +7,15 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from envbuilder.errors import UsageError
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
-_CUDA_TAG = re.compile(r"cu([0-9]{2})([0-9])")
-_GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+-]{0,63}")
+_CUDA = re.compile(r"(?i:cuda|cu)[ -]?(.*)")
+_CUDA_DIGITS = re.compile(r"([0-9]{2})([0-9]?)")
+_CUDNN = re.compile(r"(?i:cudnn)[ -]?(.*)")
+_GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}")
+_ARCH = re.compile(r"(?:sm|compute)_?([0-9]{1,2})([0-9])")
+_OS = re.compile(r"([a-z]+)[ :-]?([0-9]{1,2}(?:\.[0-9]{2})?)|[a-z]{3,20}")
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = rf"{_HOST}{_PATH}(?:/{_PATH})*"
@@ -20,6 +24,10 @@ _REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?")
 _TAGGED = re.compile(rf"{_NAME}:{_TAG}")
 _LONGEST = 255
 PLATFORMS = ("linux/amd64", "linux/arm64")
+_PLATFORM_NAMES = {  # NVIDIA calls arm64 servers SBSA
+    "linux/amd64": ("amd64", "x86_64", "x86-64", "x64"),
+    "linux/arm64": ("arm64", "aarch64", "sbsa", "arm64/v8", "arm64-sbsa", "arm64/sbsa"),
+}
 
 
 def shown(value: str) -> str:
@@ -35,15 +43,43 @@ def parse_version(text: str) -> Version:
 
 
 def parse_cuda(text: str) -> Version:
-    """`11.7`, `11.7.99`, `11` or, as in the names of wheels, `cu117`."""
-    tag = _CUDA_TAG.fullmatch(text) if len(text) <= _LONGEST else None
-    return Version(f"{tag[1]}.{tag[2]}") if tag else parse_version(text)
+    """`11.7`, `11.7.1`, `11` or, as in the names of wheels and images, `cu117`, `cu12`, `cuda11.7`."""
+    named = _CUDA.fullmatch(text) if len(text) <= _LONGEST else None
+    if not named:
+        return parse_version(text)
+    digits = _CUDA_DIGITS.fullmatch(named[1])
+    return parse_version(".".join(part for part in digits.groups() if part) if digits else named[1])
+
+
+def parse_cudnn(text: str) -> Version:
+    """`8.5`, or `cudnn8` as in the names of images."""
+    named = _CUDNN.fullmatch(text) if len(text) <= _LONGEST else None
+    return parse_version(named[1] if named else text)
 
 
 def parse_gpu(text: str) -> str:
+    """A GPU's name; `8.6`, `sm_86` and `compute_86` are its compute capability."""
+    arch = _ARCH.fullmatch(text) if len(text) <= _LONGEST else None
+    if arch:
+        return f"{arch[1]}.{arch[2]}"
     if not _GPU.fullmatch(text):
         raise ValueError("a GPU is a name such as H100, or a compute capability such as 8.6")
     return text
+
+
+def parse_os(text: str) -> str:
+    """`debian 12`, also as `debian12` and `debian:12`; or a code name as `bookworm`."""
+    found = _OS.fullmatch(text.lower()) if len(text) <= _LONGEST and text.isascii() else None
+    if not found:
+        raise ValueError("an operating system is a name such as debian12 or bookworm")
+    return f"{found[1]} {found[2]}" if found[1] else found[0]
+
+
+def parse_flavour(text: str) -> Flavour:
+    try:
+        return Flavour(text)
+    except ValueError:
+        raise ValueError(f"a flavour is one of {', '.join(Flavour)}") from None
 
 
 def parse_base(text: str) -> str:
@@ -72,35 +108,47 @@ def parse_package(text: str) -> str:
 
 
 def parse_platform(text: str) -> str:
-    if text not in PLATFORMS:
-        raise ValueError(f"a platform is one of {', '.join(PLATFORMS)}")
-    return text
+    """`linux/arm64`, however people call it: arm64, aarch64, sbsa."""
+    name = text.lower().removeprefix("linux/").removeprefix("linux-")
+    for platform, names in _PLATFORM_NAMES.items():
+        if name in names:
+            return platform
+    raise ValueError(f"a platform is one of {', '.join(PLATFORMS)}")
 
 
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "cuda": parse_cuda,
-    "cudnn": parse_version,
+    "cudnn": parse_cudnn,
     "python": parse_version,
     "torch": parse_version,
+    "torchvision": parse_version,
+    "transformers": parse_version,
     "gpu": parse_gpu,
     "driver": parse_version,
     "base": parse_base,
+    "os": parse_os,
+    "flavour": parse_flavour,
     "platform": parse_platform,
 }
 
 
+def parse_option(name: str, text: str) -> object:
+    """The value of one option of a request; raises `ValueError` that says what it takes."""
+    return _PARSERS[name](text)
+
+
 def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = ()) -> Request:
-    """The request that options describe; raises one `UsageError` with every problem in it."""
+    """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values: dict[str, object] = {}
     problems = []
     for name, text in [*options.items(), *(("package", line) for line in packages)]:
-        if text is None:
+        if text is None or (text == ANY and name != "package"):
             continue
         try:
             if name == "package":
                 values["packages"] = (*values.get("packages", ()), parse_package(text))  # type: ignore[misc]
             else:
-                values[name] = _PARSERS[name](text)
+                values[name] = parse_option(name, text)
         except ValueError as error:
             problems.append(f"--{name} {shown(text)}: {error}")
     request = Request(**values) if not problems else None  # type: ignore[arg-type]

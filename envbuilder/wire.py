@@ -1,5 +1,6 @@
 """JSON at the edge: nouns to text and back, strict, with the row that fails in the message."""
 
+import dataclasses
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -34,13 +35,25 @@ def from_plain(wanted: type[Any], value: object) -> object:
 
 def dumps(value: object) -> str:
     """Readable JSON, the same bytes for the same value, ending with a newline."""
-    packed = msgspec.json.encode(value, enc_hook=_to_plain)
-    return msgspec.json.format(packed, indent=1).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(plain(value)), indent=1).decode() + "\n"
 
 
 def plain(value: object) -> Any:
     """`value` as dicts, lists and strings, for a JSON document that wraps it."""
-    return msgspec.to_builtins(value, enc_hook=_to_plain)
+    return _trimmed(value, msgspec.to_builtins(value, enc_hook=_to_plain))
+
+
+def _trimmed(value: object, document: Any) -> Any:
+    """`document` without the fields whose default is not written (`model.UNSAID`)."""
+    if not dataclasses.is_dataclass(value):
+        return document
+    for field in dataclasses.fields(value):
+        said = getattr(value, field.name)
+        if field.metadata.get("unsaid") and said == field.default:
+            del document[field.name]
+        elif dataclasses.is_dataclass(said):
+            _trimmed(said, document[field.name])
+    return document
 
 
 def loads(text: str | bytes, wanted: type[T]) -> T:

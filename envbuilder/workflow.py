@@ -68,9 +68,16 @@ class Outcome:
     digest: str = ""  # the registry's, if it was pushed
 
 
+def decide(request: Request, site: Site) -> Stack:
+    """Request → a stack that can be locked and built; raises before anything is asked."""
+    stack = resolver.resolve(request, site.catalog)
+    locks.refuse(stack, index_url=site.uv.index_url)
+    return stack
+
+
 def make_lock(request: Request, site: Site) -> Lock:
     """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(resolver.resolve(request, site.catalog), site)
+    return lock_stack(decide(request, site), site)
 
 
 def lock_stack(stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
@@ -158,7 +165,7 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
 
     Raises `AcceptanceError`, and tags nothing, if it does not train.
     """
-    stack = request.stack if isinstance(request, Lock) else resolver.resolve(request, site.catalog)
+    stack = request.stack if isinstance(request, Lock) else decide(request, site)
     with connect() as engine:
         engine.sweep()
         if isinstance(request, Lock):

@@ -42,6 +42,7 @@ GPUS = Table("gpus.json", rows.Gpu, ("capability",))
 SYSTEMS = Table("systems.json", rows.System, ("os",))
 TOOLKITS = Table("toolkits.json", rows.Toolkit, ("cuda",))
 COMPATIBILITY = Table("compatibility.json", rows.Compatibility, ("kind", "subject"))
+RUNTIMES = Table("runtimes.json", rows.CudaRuntime, ("release",))
 ADVISORIES = Table("advisories.json", rows.Advisory, ("id",))
 IMAGES = Table("nvidia_images.json", rows.CudaImage, ("cuda", "os"))
 WHEELS = Table("wheels.json", rows.Wheels, ("package", "version"))
@@ -49,7 +50,7 @@ RUNS = Table("transformers_runs.json", rows.Run, ("torch", "python", "transforme
 ARCHITECTURES = Table("architectures.json", rows.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", rows.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
-    TORCH, TRANSFORMERS, DISTRIBUTIONS, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
+    TORCH, TRANSFORMERS, DISTRIBUTIONS, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
     IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
 )  # fmt: skip
 
@@ -70,6 +71,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         toolkits=read(TOOLKITS, folder, own),
         compatibility=read(COMPATIBILITY, folder, own),
         advisories=read(ADVISORIES, folder, own),
+        runtimes=read(RUNTIMES, folder, own),
     )
 
 

@@ -60,6 +60,17 @@ class TorchBuild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CudaRuntime:
+    """A release of the CUDA toolkit, and the number of its runtime, which is what torch's wheels are pinned to."""
+
+    release: Version  # X.Y.Z
+    runtime: Version | None  # 11.7.99 is the runtime of 11.7.1; None: not known
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformersCeiling:
     """The newest transformers that was run on a torch line and worked."""
 
@@ -309,11 +320,20 @@ class Ruling:
     value: Any = None  # what stands there, as in the file
 
 
+class CpuWheels:
+    """Where torch without CUDA comes from."""
+
+    index: str
+    status: Evidence
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
+    cpu: CpuWheels | None = None
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
@@ -321,7 +341,7 @@ class Policy:
     indexes: Mapping[str, str] = field(default_factory=dict)  # name → what people call it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashed by identity: candidates are kept per catalog
 class Catalog:
     """Everything that is known and chosen, as of `date`."""
 
@@ -335,3 +355,4 @@ class Catalog:
     toolkits: tuple[Toolkit, ...] = ()
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
+    runtimes: tuple[CudaRuntime, ...] = ()

@@ -97,6 +97,7 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
                 "conflict": [{"option": name, "value": value} for name, value in error.conflict],
                 "reasons": list(error.reasons),
                 "suggestions": [{"command": command} for command in error.suggestions],
+                **({"explanation": error.explanation} if error.explanation else {}),
             }
         print_json(document)
     return error.exit_code

@@ -24,7 +24,7 @@ from envbuilder.cli.options import (
 @json_option
 def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     """Have the base image of a stack at hand: from the engine's store, a registry, or Debian's packages."""
-    from envbuilder import resolver, workflow
+    from envbuilder import workflow
 
     site = site_from(options)
     if lock_file:
@@ -33,7 +33,7 @@ def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
             found = workflow.have_base(stack, engine, site)
     else:
         request = request_from(options)
-        stack = resolver.resolve(request, site.catalog)
+        stack = workflow.decide(request, site)
         with new_engine() as engine:
             stack, found = workflow.choose_stack(request, stack, engine, site)
     if as_json:

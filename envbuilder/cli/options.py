@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from envbuilder.workflow import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
-REQUEST_OPTIONS = ("cuda", "cudnn", "python", "torch", "gpu", "driver", "base", "platform")
+REQUEST_OPTIONS = (
+    "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
+    "platform",
+)  # fmt: skip
 
 
 def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -33,15 +36,19 @@ catalog_option = click.option(
     "--catalog", "own_catalog", metavar="DIR", envvar="ENVBUILDER_CATALOG", help="A folder with rows of your own."
 )
 request_options = _stack(
-    click.option("--cuda", metavar="X.Y", help="CUDA, as 11.7 or cu117."),
+    click.option("--cuda", metavar="X.Y", help="CUDA, as 11.7, 11.7.1, 12 or cu117."),
     click.option("--cudnn", metavar="VERSION", help="cuDNN, as 8.5."),
     click.option("--python", metavar="X.Y", help="Python, as 3.10."),
     click.option("--torch", metavar="VERSION", help="PyTorch, as 2.0 or 2.0.1."),
+    click.option("--torchvision", metavar="VERSION", help="torchvision, as 0.15."),
+    click.option("--transformers", metavar="VERSION", help="transformers, as 4.40."),
     click.option("--gpu", metavar="NAME", help="A GPU it must run on, as 'RTX 3090', or a compute capability, as 8.6."),
-    click.option("--driver", metavar="VERSION", help="The NVIDIA driver it must run on."),
+    click.option("--driver", metavar="VERSION", help="The NVIDIA driver it must run on, or its branch, as 535."),
     click.option("--base", metavar="IMAGE", help="auto (default), bootstrap, or an image of your own (with --python)."),
+    click.option("--os", metavar="NAME", help="The operating system of the base, as debian12 or bookworm."),
+    click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc) or cpu (without CUDA)."),
     click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
-    click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64."),
+    click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64; also arm64, sbsa."),
     catalog_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -63,13 +70,24 @@ def settings() -> Mapping[str, Any]:
     return found[1] if found else {}
 
 
-def request_from(options: Mapping[str, Any]) -> "Request":
-    """The request on the command line, on top of the settings."""
+def request_from(options: Mapping[str, Any], *, host: bool = True) -> "Request":
+    """The request on the command line, on top of the settings; where both are silent, what this host asks for."""
     from envbuilder.request import parse_request
 
     defaults = settings()
     said = {name: options[name] if options.get(name) is not None else defaults.get(name) for name in REQUEST_OPTIONS}
+    if host and not any(value is not None for value in said.values()):
+        said |= _host()
     return parse_request(said, options.get("packages") or defaults.get("package", ()))
+
+
+def _host() -> dict[str, str]:
+    """What this host asks of a stack, where nobody asks for anything; says so."""
+    from envbuilder.cli.host import ask, request_options_for
+
+    found, told = request_options_for(ask())
+    click.echo(told, err=True)
+    return found
 
 
 def setting(options: Mapping[str, Any], name: str) -> Any:

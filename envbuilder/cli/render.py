@@ -130,7 +130,7 @@ def _project(
 
     found = config.find(Path.cwd())
     folder = found[0].parent if found else Path()
-    request = request_from(options)
+    request = request_from(options, host=False)  # the files of a repository are the same everywhere
     lock = project.find_lock(folder, request, table.get("stack"), site.catalog)
     if lock is None and check:
         return _tell(site, as_json, [f"missing: a lock in {project.IMAGES}/ that answers {config.FILE}"])

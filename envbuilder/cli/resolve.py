@@ -1,25 +1,55 @@
 """`envbuilder resolve`: Request → Stack."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from envbuilder.cli.options import json_option, load_catalog, print_json, request_from, request_options
+from envbuilder.errors import NoStackError
+
+if TYPE_CHECKING:
+    from envbuilder.alternatives import Explanation
+
+_FEW = 2  # bases that are named; `--json` names all
 
 
 @click.command(name="resolve")
 @request_options
+@click.option("--explain", is_flag=True, help="Show every combination that did not win, with its reason.")
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(explain: bool, as_json: bool, **options: Any) -> None:
     """Every version that fits together for a request, and why.
 
     Nothing is downloaded and no engine is asked.
     """
-    from envbuilder import resolver
+    from envbuilder import resolver, wire
+    from envbuilder.alternatives import explain as weigh
+    from envbuilder.choice import choice
     from envbuilder.cli.show import stack_document, stack_text
 
-    stack = resolver.resolve(request_from(options), load_catalog(options))
+    request, facts = request_from(options), load_catalog(options)
+    weighed = weigh(request, choice(facts)) if explain else None
+    try:
+        stack = resolver.resolve(request, facts)
+    except NoStackError as error:
+        if weighed and as_json:
+            error.explanation = wire.plain(weighed)
+        elif weighed:
+            click.echo(explanation_text(weighed))
+        raise
     if as_json:
-        print_json({"ok": True, "stack": stack_document(stack)})
+        more = {"explanation": wire.plain(weighed)} if weighed else {}
+        print_json({"ok": True, "stack": stack_document(stack), **more})
     else:
-        click.echo(stack_text(stack))
+        click.echo("\n".join([stack_text(stack), *([explanation_text(weighed)] if weighed else [])]))
+
+
+def explanation_text(weighed: "Explanation") -> str:
+    """The winner, why it won, and everything else with what speaks against it."""
+    lines = [f"winner: {weighed.winner}", f"because: {weighed.because}"] if weighed.winner else []
+    for other in weighed.alternatives:
+        pythons = ", ".join(map(str, other.pythons))
+        bases = ", ".join(other.bases) if len(other.bases) <= _FEW else f"{len(other.bases)} bases"
+        lines.append(f"{'behind' if other.fits else 'rejected'}: {other.build} on Python {pythons} ({bases})")
+        lines += [f"  {reason}" for reason in other.reasons]
+    return "\n".join(lines)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from envbuilder import resolver, wire
+from envbuilder import wire
 from envbuilder.console import table
 from envbuilder.engine.buildx import build_argv
 from envbuilder.model import Lock, Receipt, Request, Stack
-from envbuilder.workflow import REPOSITORY, Outcome, Site, Wishes
+from envbuilder.workflow import REPOSITORY, Outcome, Site, Wishes, decide
 
 
 def stack_document(stack: Stack) -> dict[str, Any]:
@@ -29,23 +29,27 @@ def stack_document(stack: Stack) -> dict[str, Any]:
         "packages": [*plain["requirements"], *plain["extras"]],
     }
     rest = ("triton", "platform", "excluded", "features", "notes", "evidence")
-    return {"name": stack.name, **contract, "base_source": plain["base"]["source"], **{key: plain[key] for key in rest}}
+    more = {"base_source": plain["base"]["source"], "flavour": stack.flavour.value}
+    return {"name": stack.name, **contract, **more, **{key: plain[key] for key in rest}}
 
 
 def stack_text(stack: Stack) -> str:
     """A stack in two columns, with its notes below."""
-    pairs = {
+    cuda = {
         "CUDA": f"{stack.cuda}",
         "cuDNN": f"{stack.cudnn}",
         "NCCL": str(stack.nccl or "inside torch"),
+        "GPU code": " ".join(stack.arch_list),
+        "driver": f"{stack.driver_floor} or newer",
+    }
+    pairs = {
+        **(cuda if stack.cuda else {"CUDA": "none: it trains on the CPU"}),
         "Python": f"{stack.python}",
         "torch": f"{stack.torch}",
         "torchvision": f"{stack.torchvision}",
         "torchaudio": str(stack.torchaudio or "none for this torch"),
-        "GPU code": " ".join(stack.arch_list),
-        "driver": f"{stack.driver_floor} or newer",
         "base": f"{stack.base.reference} ({stack.base.os}, {stack.base.source})",
-        "packages": f"as of {stack.as_of}: {', '.join([*stack.requirements, *stack.extras][3:])}",
+        "packages": f"as of {stack.as_of}: {', '.join(_besides(stack))}",
         **{
             feature.name: "works" if feature.available else f"not available: {feature.reason}"
             for feature in stack.features
@@ -53,6 +57,12 @@ def stack_text(stack: Stack) -> str:
         "evidence": stack.evidence,
     }
     return "\n".join([stack.name, table(pairs), *(f"note: {note}" for note in stack.notes)])
+
+
+def _besides(stack: Stack) -> list[str]:
+    """What stands in the stack beside the torch family, which has lines of its own."""
+    family = ("torch==", "torchvision==", "torchaudio==")
+    return [line for line in (*stack.requirements, *stack.extras) if not line.startswith(family)]
 
 
 def receipt_text(receipt: Receipt) -> str:
@@ -107,7 +117,7 @@ def outcome_text(outcome: Outcome) -> str:
 
 def plan_text(request: Request | Lock, site: Site, wishes: Wishes) -> str:
     """What `build` would do, from the request alone."""
-    stack = request.stack if isinstance(request, Lock) else resolver.resolve(request, site.catalog)
+    stack = request.stack if isinstance(request, Lock) else decide(request, site)
     folder = site.contexts / stack.name
     argv = build_argv(
         folder, iidfile=Path("IIDFILE"), metadata=Path("METADATA"), options=wishes.options, network=site.network

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuilder.cli import host
+from envbuilder.cli.host import Gpus
+
 from .conftest import Run
 
 
@@ -78,6 +81,99 @@ def test_bad_options_exit_2(run: Run, words: tuple[str, ...]) -> None:
     answer = run(*words)
     assert answer.code == 2
     assert answer.err.startswith("error: ")
+
+
+def test_every_option_can_be_said_at_once(run: Run) -> None:
+    answer = run(
+        *("resolve", "--cuda", "cu117", "--cudnn", "cudnn8", "--python", "3.9", "--torch", "2.0", "--gpu", "sm_86"),
+        *("--torchvision", "0.15", "--transformers", "4.40", "--driver", "535", "--base", "bootstrap"),
+        *("--os", "bullseye", "--flavour", "devel", "--platform", "x86_64", "--package", "peft<0.12", "--json"),
+    )
+    assert answer.code == 0, answer.err
+    stack = json.loads(answer.out)["stack"]
+    assert (stack["name"], stack["flavour"]) == ("cu117-torch2.0.1-py3.9-debian11-devel", "devel")
+    assert {"transformers==4.40.*,<=4.49.0", "peft<0.12"} <= set(stack["packages"])
+
+
+def test_settings_take_every_option(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "envbuilder.toml").write_text(
+        'torch = "2.0"\nos = "debian 11"\nflavour = "cpu"\ntransformers = "4.40"\n'
+    )
+    assert json.loads(run("resolve", "--json").out)["stack"]["name"] == "cpu-torch2.0.1-py3.9-debian11"
+    assert json.loads(run("resolve", "--flavour", "any", "--json").out)["stack"]["cuda"] == "11.7.99"
+
+
+@pytest.mark.parametrize(
+    ("seen", "told", "cuda"),
+    [
+        (Gpus(), "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy", "13.2.2"),
+        (Gpus(driver="535.104.05"), "the best stack for this host, by --driver 535.104.05", "12.8.90"),
+        (
+            Gpus(driver="470.57.02", capabilities=("8.6",)),
+            "the best stack for this host, by --driver 470.57.02 and --gpu 8.6",
+            "11.7.99",
+        ),
+        (Gpus(driver="580.65.06", capabilities=("7.0", "9.0")), "7.0, 9.0): this is for the oldest", "12.8.90"),
+    ],
+    ids=["no driver", "driver", "old GPU", "two GPUs"],
+)
+def test_without_options_it_is_the_best_for_this_host(
+    run: Run, monkeypatch: pytest.MonkeyPatch, seen: Gpus, told: str, cuda: str
+) -> None:
+    monkeypatch.setattr(host, "ask", lambda: seen)
+    answer = run("resolve", "--json")
+    assert json.loads(answer.out)["stack"]["cuda"] == cuda
+    assert told in answer.err
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("535.104.05, 8.9\n", Gpus(driver="535.104.05", capabilities=("8.9",))),
+        ("580.65.06, 9.0\n580.65.06, 12.0\n580.65.06, 9.0\n", Gpus(driver="580.65.06", capabilities=("9.0", "12.0"))),
+        ("470.57.02, [N/A]\n", Gpus(driver="470.57.02")),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", Gpus()),
+        ("", Gpus()),
+    ],
+)
+def test_what_nvidia_smi_says(said: str, found: Gpus) -> None:
+    assert host.parse(said) == found
+
+
+def test_why_the_winner_won_and_everything_else_did_not(run: Run) -> None:
+    lines = run("resolve", "--cuda", "11.7", "--explain").out.splitlines()
+    assert "winner: torch 2.0.1 for CUDA 11.7.99 on Python 3.10, python:3.10-slim-bookworm" in lines
+    assert any(line.startswith("because: ") and line.endswith("loses: an older Python") for line in lines)
+    behind = lines.index(
+        "behind: torch 2.0.1 for CUDA 11.7.99 on Python 3.11 (envbuilder-base:debian12, python:3.11-slim-bookworm)"
+    )
+    assert lines[behind + 1] == "  no torch.compile: torch 2.0.1 raises on Python 3.11 and later"
+    rejected = [line for line in lines if line.startswith("rejected: torch 2.1.0 for CUDA 12.1.105 on Python ")]
+    assert len(rejected) == 1
+    assert lines[lines.index(rejected[0]) + 1].startswith("  torch 2.1.0 is built for CUDA 12.1.105 (PyPI: torch")
+
+
+def test_an_explanation_in_json(run: Run) -> None:
+    won = json.loads(run("resolve", "--cuda", "11.7", "--explain", "--json").out)
+    assert won["explanation"]["winner"].startswith("torch 2.0.1 for CUDA 11.7.99")
+    other = won["explanation"]["alternatives"][0]
+    assert other.keys() == {"build", "index", "pythons", "bases", "fits", "reasons"}
+    lost = run("resolve", "--cuda", "11.7", "--gpu", "H100", "--explain", "--json")
+    document = json.loads(lost.out)
+    assert (lost.code, document["ok"], document["explanation"]["winner"]) == (4, False, None)
+    assert all(other["reasons"] and not other["fits"] for other in document["explanation"]["alternatives"])
+
+
+@pytest.mark.parametrize("words", [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)])
+@pytest.mark.parametrize("flavour", ["devel", "cpu"])
+def test_a_flavour_that_cannot_be_built_is_refused_before_anything_is_asked(
+    run: Run, tmp_path: Path, words: tuple[str, ...], flavour: str
+) -> None:
+    answer = run(*words, "--torch", "2.0", "--flavour", flavour)
+    assert (answer.code, answer.out) == (5, "")
+    assert f"a stack of flavour {flavour} can be resolved, and not locked, rendered or built yet" in answer.err
+    assert f"hint: leave `--flavour {flavour}` out" in answer.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_misspelt_setting_names_the_right_one(run: Run, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ FLOORS = [  # each may import from those before it, and from its own
     {"model", "wire"},
     {"process", "resources", "console", "network", "config", "request", "gpu", "host"},
     {"catalog"},
+    {"candidates", "hardware"},
+    {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
     {"resolver", "lock", "render", "doctor"},
     {"targets"},
     {"engine"},

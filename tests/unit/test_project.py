@@ -35,7 +35,7 @@ def lock_of(name: str) -> Lock:
         (Request(gpu="H100"), ["has kernels for"]),
         (Request(packages=("peft<0.12",)), ["its packages are none, not peft<0.12"]),
         (Request(platform="linux/arm64"), ["it is for linux/amd64", "has CUDA wheels for"]),
-        (Request(base="mine:1", python=Version("3.9")), ["the catalog has no torch"]),
+        (Request(base="mine:1", python=Version("3.9")), ["its base is envbuilder-base:debian11, not mine:1"]),
     ],
 )
 def test_a_lock_answers_a_request_or_says_why_not(request_: Request, said: list[str], facts: Catalog) -> None:
@@ -112,3 +112,10 @@ def test_a_tag_of_ones_own_is_the_image() -> None:
 def test_a_lock_is_written_as_it_was_read() -> None:
     path = ROOT / project.IMAGES / OLD / locks.FILE
     assert wire.dumps(lock_of(OLD)) == path.read_text()
+
+
+def test_a_base_of_ones_own_is_named_in_the_settings(facts: Catalog) -> None:
+    wanted = Request(base="mine:1", python=Version("3.9"), torch=Version("2.0"), os="debian 11")
+    lock = replace(lock_of(OLD), stack=resolver.resolve(wanted, facts))
+    settings = tomllib.loads(project.settings_text(lock, [], {}))
+    assert (settings["base"], settings["os"], settings["python"]) == ("mine:1", "debian 11", "3.9")

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envbuilder.cli.options import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
-from envbuilder.request import parse_base, parse_cuda, parse_package, parse_request, parse_tag, shown
+from envbuilder.model import Flavour, Request
+from envbuilder.request import parse_base, parse_option, parse_package, parse_request, parse_tag, shown
 
 BAD = [
     "",
@@ -32,9 +34,64 @@ def test_a_bad_version_is_refused_in_one_short_message(text: str) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("said", "meant"), [("11.7", "11.7"), ("cu117", "11.7"), ("cu128", "12.8"), ("12", "12")])
+CUDA = "11.7=11.7 11.7.1=11.7.1 cu117=11.7 cu128=12.8 CU130=13.0 12=12 cu12=12 cuda11.7=11.7 cuda12=12 cuda-12.4=12.4"
+OS = {"debian12": "debian 12", "Debian 12": "debian 12", "debian:12": "debian 12", "debian-12": "debian 12"}
+OS |= {"bookworm": "bookworm", "ubuntu22.04": "ubuntu 22.04", "ubuntu:24.04": "ubuntu 24.04"}
+ARM = ("linux/arm64", "arm64", "aarch64", "sbsa", "SBSA", "linux-sbsa", "arm64-sbsa", "linux/arm64/v8", "linux/aarch64")
+
+
+@pytest.mark.parametrize(("said", "meant"), [pair.split("=") for pair in CUDA.split()])
 def test_cuda_as_people_write_it(said: str, meant: str) -> None:
-    assert str(parse_cuda(said)) == meant
+    assert str(parse_option("cuda", said)) == meant
+
+
+@pytest.mark.parametrize(("said", "meant"), [("8", "8"), ("8.5", "8.5"), ("cudnn8", "8"), ("cudnn9.1", "9.1")])
+def test_cudnn_as_people_write_it(said: str, meant: str) -> None:
+    assert str(parse_option("cudnn", said)) == meant
+
+
+@pytest.mark.parametrize(("said", "meant"), OS.items())
+def test_an_operating_system_as_people_write_it(said: str, meant: str) -> None:
+    assert parse_option("os", said) == meant
+
+
+@pytest.mark.parametrize("text", ["", "debian 12\nRUN x", "12", "debian/12", "débian12", "a" * 300, "debian12;x"])
+def test_an_operating_system_is_a_name(text: str) -> None:
+    with pytest.raises(ValueError, match="an operating system is"):
+        parse_option("os", text)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("8.6", "8.6"), ("sm_86", "8.6"), ("sm120", "12.0"), ("compute_90", "9.0"), ("H100", "H100")]
+)
+def test_a_gpu_as_people_write_it(said: str, meant: str) -> None:
+    assert parse_option("gpu", said) == meant
+
+
+@pytest.mark.parametrize("said", ARM)
+def test_arm64_as_people_write_it(said: str) -> None:
+    assert parse_option("platform", said) == "linux/arm64"
+
+
+@pytest.mark.parametrize("said", ["linux/amd64", "amd64", "x86_64", "x86-64"])
+def test_amd64_as_people_write_it(said: str) -> None:
+    assert parse_option("platform", said) == "linux/amd64"
+
+
+@pytest.mark.parametrize("name", ["windows/amd64", "arm", "linux/linux/arm64", "", "riscv64"])
+def test_there_are_two_platforms(name: str) -> None:
+    with pytest.raises(ValueError, match="a platform is one of linux/amd64, linux/arm64"):
+        parse_option("platform", name)
+
+
+def test_a_flavour_is_one_of_three() -> None:
+    assert parse_request({"flavour": "devel"}).flavour is Flavour.DEVEL
+    with pytest.raises(UsageError, match="a flavour is one of runtime, devel, cpu"):
+        parse_request({"flavour": "gpu"})
+
+
+def test_any_leaves_an_option_open() -> None:
+    assert parse_request(dict.fromkeys(REQUEST_OPTIONS, "any")) == Request()
 
 
 @pytest.mark.parametrize("text", ["python:3.10\nRUN x", "UPPER:1", "a b", "", "x" * 300, "-rf", "a:b:c", 'a"b'])

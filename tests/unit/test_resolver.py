@@ -1,18 +1,16 @@
 """Every request becomes a complete stack or a minimal refusal whose suggestions work."""
 
-import shlex
 from dataclasses import replace
+from datetime import date
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from packaging.version import Version
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog, hardware, resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
-from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Request, Stack
-from envbuilder.request import parse_request
+from envbuilder.model import BaseSource, Flavour, Request
+from envbuilder.request import parse_option, parse_request
 
 CATALOG = catalog.load()
 
@@ -97,55 +95,184 @@ def test_a_near_miss_is_suggested() -> None:
     assert refused(request(cuda="11.70")).suggestions == ("envbuilder resolve --cuda 11.7",)
 
 
-def parsed(command: str) -> Request:
-    words = shlex.split(command)[2:]
-    return parse_request({name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)})
-
-
-OPTIONS = {
-    "cuda": ["11.7", "12.1", "12.8", "13.0", "11.2", "99.9"],
-    "python": ["3.8", "3.9", "3.10", "3.11", "3.13", "3.15", "4.0"],
-    "torch": ["1.13", "2.0", "2.0.1", "2.6", "2.15", "3.0"],
-    "gpu": ["3.7", "T4", "A100", "RTX 4090", "H100", "RTX 5090"],
-    "driver": ["400.10", "470.57", "535.104", "580.65.06"],
-    "base": ["bootstrap"],
-    "platform": ["linux/arm64"],
-}
-
-
-def answer(wanted: Request) -> Stack | NoStackError:
-    try:
-        return resolver.resolve(wanted, CATALOG)
-    except NoStackError as error:
-        return error
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()}))
-def test_every_request_is_a_stack_or_a_minimal_refusal(options: dict[str, str]) -> None:
-    wanted = request(**options)
-    found = answer(wanted)
-    if isinstance(found, Stack):
-        assert wanted.base != BASE_BOOTSTRAP or found.base.source is BaseSource.BOOTSTRAP
-        return
-    core = request(**dict(found.conflict))
-    assert isinstance(answer(core), NoStackError)
-    fewer = [replace(core, **{name: getattr(Request(), name)}) for name, _ in found.conflict]
-    assert all(isinstance(answer(one), Stack) for one in fewer)
-    assert found.suggestions
-    assert all(isinstance(answer(parsed(command)), Stack) for command in found.suggestions)
-
-
-def test_resolving_is_fast(facts: Catalog) -> None:
-    import time
-
-    wanted = request(cuda="11.7")
-    started = time.perf_counter()
-    resolver.resolve(wanted, facts)
-    assert time.perf_counter() - started < 0.05
-
-
 def test_a_version_covers_by_its_parts() -> None:
     assert resolver.covers(Version("11.7"), Version("11.7.99"))
     assert not resolver.covers(Version("11.70"), Version("11.7.99"))
     assert not resolver.covers(Version("2.1"), Version("2.10.0"))
+
+
+@pytest.mark.parametrize("said", ["11.7", "11.7.1", "11.7.0", "11.7.99", "cu117", "cuda11.7", "11"])
+def test_ways_of_saying_cuda_11_7(said: str, facts: Catalog) -> None:
+    assert str(resolver.resolve(request(cuda=said), facts).cuda) == "11.7.99"
+
+
+def test_a_toolkit_release_means_the_builds_made_of_it(facts: Catalog) -> None:
+    assert str(resolver.resolve(request(cuda="13.0.2"), facts).cuda) == "13.0.2"
+    exact = resolver.resolve(request(cuda="11.7.1"), facts)
+    assert any("11.7.99 is the number of CUDA's runtime in toolkit 11.7.1" in note for note in exact.notes)
+    other = resolver.resolve(request(cuda="11.7.0"), facts)
+    assert any("no torch is built with CUDA 11.7.0; it is with 11.7.1" in note for note in other.notes)
+
+
+def test_equal_versions_that_ask_for_different_things_are_kept_apart(facts: Catalog) -> None:
+    assert str(resolver.resolve(request(torch="2.0"), facts).torch) == "2.0.1"
+    assert str(resolver.resolve(request(torch="2.0.0"), facts).torch) == "2.0.0"
+    assert resolver.resolve(request(cuda="12"), facts).cuda_line == "12.8"
+    assert {name for name, _ in refused(request(cuda="12.0")).conflict} == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cuda": "11.7.2"}, "it knows 11.7.0, 11.7.1, 11.7.99"),
+        ({"python": "3.42"}, "it knows 3.7, 3.8"),
+        ({"gpu": "H900"}, "it knows H200, H100"),
+        ({"gpu": "9.9"}, "it knows 3.0, 3.5"),
+        ({"os": "plan 9"}, "it knows debian 11"),
+        ({"transformers": "9.9"}, "none newer than 5.23.0"),
+        ({"torch": "1.12"}, "it knows 1.13.0"),
+    ],
+)
+def test_an_unknown_value_says_the_catalogs_date_and_how_to_refresh(options: dict[str, str], said: str) -> None:
+    error = refused(request(**options))
+    assert error.message.endswith("is unknown")
+    assert f"unknown to the catalog of {CATALOG.date}" in error.reasons[0]
+    assert said in error.reasons[0]
+    assert "tools/refresh_catalog.py" in error.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cuda": "12.5"}, "CUDA 12.5 exists"),
+        ({"python": "3.15"}, "no base here has it"),
+        ({"gpu": "3.0"}, "no torch in this catalog has kernels for it"),
+        ({"driver": "390"}, "too old for any torch in this catalog"),
+    ],
+)
+def test_what_exists_and_cannot_be_is_not_called_unknown(options: dict[str, str], said: str) -> None:
+    error = refused(request(**options))
+    told = " ".join([error.message, *error.reasons])
+    assert said in told
+    assert "unknown" not in told
+
+
+def test_every_unknown_value_is_told_at_once() -> None:
+    error = refused(request(cuda="99.9", python="3.42"))
+    assert [reason.split(" is ")[0] for reason in error.reasons] == ["cuda 99.9", "python 3.42"]
+    assert error.suggestions == ("envbuilder resolve --cuda 13.2 --python any",)
+
+
+def test_a_patch_release_of_python_is_the_bases() -> None:
+    error = refused(request(python="3.10.4"))
+    assert error.reasons == ("python 3.10.4 names a patch release, which the base decides: ask for 3.10",)
+    assert error.suggestions == ("envbuilder resolve --python 3.10",)
+
+
+def test_an_ambiguous_gpu_is_not_guessed(facts: Catalog) -> None:
+    twice = replace(facts.gpus[5], names=("X1",)), replace(facts.gpus[9], names=("NVIDIA X1",))
+    with pytest.raises(NoStackError) as caught:
+        resolver.resolve(request(gpu="X1"), replace(facts, gpus=(*facts.gpus, *twice)))
+    assert caught.value.reasons == (
+        "gpu X1 can mean Hopper (9.0) or Ampere (8.0): say which by its compute capability",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "capability"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "8.0"), ("NVIDIA H100 80GB HBM3", "9.0"), ("Tesla V100-PCIE-16GB", "7.0"),
+        ("geforce rtx 3090", "8.6"), ("A40", "8.6"), ("sm_86", "8.6"), ("8.9", "8.9"),
+    ],
+)  # fmt: skip
+def test_a_gpu_as_its_driver_calls_it(said: str, capability: str, facts: Catalog) -> None:
+    found = hardware.find_gpu(str(parse_option("gpu", said)), facts)
+    assert found is not None
+    assert str(found.capability) == capability
+
+
+@pytest.mark.parametrize(
+    ("arch", "runs", "not_on"),
+    [
+        ("sm_86", ["8.6", "8.9"], ["8.0", "9.0", "7.5"]),
+        ("sm_120", ["12.0", "12.1"], ["10.0", "13.0"]),
+        ("sm_90a", ["9.0"], ["9.1", "10.0"]),
+        ("compute_120", ["12.0", "12.1", "13.0"], ["10.0", "11.0"]),
+        ("gfx90a", [], ["9.0"]),
+    ],
+)
+def test_what_a_binary_runs_on(arch: str, runs: list[str], not_on: list[str]) -> None:
+    assert [resolver.runs_on(arch, Version(text)) for text in [*runs, *not_on]] == [True] * len(runs) + [False] * len(
+        not_on
+    )
+
+
+def test_a_driver_branch_is_some_driver_of_it(facts: Catalog) -> None:
+    stack = resolver.resolve(request(driver="580"), facts)
+    assert stack.driver_floor == "580.65.06"
+    assert "driver 580 has to be 580.65.06 or newer" in stack.notes
+    assert resolver.resolve(request(driver="580.65.05"), facts).driver_floor == "525.60.13"
+
+
+def test_a_refused_driver_says_which_one_would_do() -> None:
+    error = refused(request(cuda="12.1", driver="470.57.02"))
+    assert ("driver", "470.57.02") in error.conflict
+    assert "envbuilder resolve --cuda 12.1 --driver 525.60.13" in error.suggestions
+
+
+def test_the_cpu_flavour_has_no_cuda(facts: Catalog) -> None:
+    stack = resolver.resolve(request(flavour="cpu", torch="2.0"), facts)
+    assert (stack.flavour, stack.cuda, stack.cudnn, stack.arch_list) == (Flavour.CPU, None, None, ())
+    assert stack.name == "cpu-torch2.0.1-py3.10-debian12"
+    assert stack.requirements[:2] == ("torch==2.0.1+cpu", "torchvision==0.15.2+cpu")
+    assert stack.evidence == "inferred"
+    for other in ({"cuda": "11.7"}, {"gpu": "A100"}, {"cudnn": "8"}):
+        assert {name for name, _ in refused(request(flavour="cpu", **other)).conflict} == {"flavour", *other}
+
+
+def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> None:
+    for said in ("debian13", "Debian 13", "trixie"):
+        stack = resolver.resolve(request(os=said), facts)
+        assert (stack.base.os, str(stack.python)) == ("debian 13", "3.13")
+    own = resolver.resolve(request(os="debian11", base="registry.example/base:1", python="3.9"), facts)
+    assert (own.base.reference, own.base.os, str(own.base.glibc)) == ("registry.example/base:1", "debian 11", "2.31")
+
+
+def test_an_old_glibc_is_the_reason_that_is_told(facts: Catalog) -> None:
+    old = replace(
+        facts.distributions[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9")
+    )
+    catalog_with_old = replace(facts, distributions=(*facts.distributions, old))
+    assert str(resolver.resolve(request(os="debian9"), catalog_with_old).torch) == "2.6.0"
+    with pytest.raises(NoStackError) as caught:
+        resolver.resolve(request(os="debian9", torch="2.8"), catalog_with_old)
+    assert any("torch 2.8.0 needs glibc 2.28" in reason for reason in caught.value.reasons)
+
+
+def test_transformers_is_bounded_by_what_was_run(facts: Catalog) -> None:
+    assert (
+        "transformers==4.30.*,<=4.49.0"
+        in resolver.resolve(request(torch="2.0", transformers="4.30"), facts).requirements
+    )
+    assert "transformers==4.30.2" in resolver.resolve(request(torch="2.0", transformers="4.30.2"), facts).requirements
+    error = refused(request(torch="2.0", transformers="4.50"))
+    assert {name for name, _ in error.conflict} == {"torch", "transformers"}
+    assert any("4.49.0 (emp_results" in reason for reason in error.reasons)
+
+
+def test_wheels_on_another_index_come_after_those_that_can_be_locked(facts: Catalog) -> None:
+    newest = facts.torch[-1]
+    elsewhere = replace(newest, torch=Version("2.99.0"), released=date(2026, 11, 1), index="elsewhere")
+    more = replace(facts, torch=(*facts.torch, elsewhere))
+    assert resolver.resolve(Request(), more).torch == newest.torch
+    stack = resolver.resolve(request(torch="2.99"), more)
+    assert stack.requirements[0] == "torch==2.99.0+cu132"
+    assert any("its wheels are on the index elsewhere, not on PyPI" in note for note in stack.notes)
+
+
+def test_the_weakest_fact_is_the_stacks(facts: Catalog) -> None:
+    assert resolver.resolve(request(cuda="11.7"), facts).evidence == "verified"
+    by_name, by_number = request(cuda="11.7", gpu="A100"), request(cuda="11.7", gpu="8.0")
+    assert resolver.resolve(by_name, facts).evidence == hardware.find_gpus("A100", facts)[0].status
+    assert resolver.resolve(by_number, facts).evidence == "verified"
+    assert resolver.resolve(request(cuda="11.7.1"), facts).evidence == "documented"

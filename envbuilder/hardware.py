@@ -1,0 +1,72 @@
+"""What GPUs and drivers are called, and which of a wheel's binaries run on them."""
+
+import re
+from functools import lru_cache
+
+from packaging.version import Version
+
+from envbuilder.catalog.rows import Catalog, Gpu
+
+_ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])(a?)[a-z]*")
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
+_MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"})
+_SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
+
+
+@lru_cache(maxsize=1024)
+def find_gpus(said: str, catalog: Catalog) -> tuple[Gpu, ...]:
+    """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
+    wanted = _words(said)
+    rows = [row for row in catalog.gpus if said == str(row.capability)]
+    rows = rows or [row for row in catalog.gpus if any(_words(name) == wanted for name in row.names)]
+    return tuple({row.capability: row for row in rows}.values())
+
+
+def find_gpu(said: str, catalog: Catalog) -> Gpu | None:
+    """The one row of a GPU's name or capability; None for an unknown or ambiguous name."""
+    rows = find_gpus(said, catalog)
+    return rows[0] if len(rows) == 1 else None
+
+
+def is_capability(said: str) -> bool:
+    """`8.6`, and not a name."""
+    return bool(_CAPABILITY.fullmatch(said))
+
+
+@lru_cache(maxsize=4096)
+def _words(name: str) -> frozenset[str]:
+    """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
+    words = re.split(r"[\s()\[\],-]+", name.lower())
+    return frozenset(word for word in words if word and not _SHAPES.fullmatch(word)) - _MAKERS
+
+
+@lru_cache(maxsize=4096)
+def has_kernels(archs: tuple[str, ...], capability: Version) -> bool:
+    """Some binary of a wheel runs on a GPU of this compute capability."""
+    return any(runs_on(arch, capability) for arch in archs)
+
+
+def runs_on(arch: str, capability: Version) -> bool:
+    """sm_XY runs on X.Z with Z ≥ Y; compute_XY, which the driver compiles, on X.Y and all after it; sm_90a on 9.0 only.
+
+    CUDA C++ Programming Guide, "Binary compatibility" and "PTX compatibility".
+    """
+    found = _ARCH.fullmatch(arch)
+    if not found:
+        return False
+    kind, built = found[1], (int(found[2]), int(found[3]))
+    here = (capability.major, capability.minor)
+    if found[4]:
+        return here == built
+    return here >= built if kind == "compute" else here[0] == built[0] and here[1] >= built[1]
+
+
+def driver_text(driver: Version) -> str:
+    """As NVIDIA writes it: 580.65.06."""
+    return ".".join([str(number) if place < 2 else f"{number:02d}" for place, number in enumerate(driver.release)])
+
+
+def driver_reaches(driver: Version, floor: str) -> bool:
+    """The driver is `floor` or newer; of a branch such as 580 some driver is."""
+    parts = driver.release
+    return parts >= Version(floor).release[: len(parts)]
