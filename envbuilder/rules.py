@@ -58,7 +58,8 @@ def _cuda_meant(said: str, catalog: Catalog) -> frozenset[Version]:
     made = {build.cuda for build in catalog.torch}
     exact = {version for version in made if covers(wanted, version)}
     rows = [row for row in catalog.runtimes if wanted == row.runtime or covers(wanted, row.release)]
-    exact = exact or made & {number for row in rows for number in (row.release, row.runtime)}
+    numbers = {number.release for row in rows for number in (row.release, row.runtime) if number}
+    exact = exact or {version for version in made if version.release in numbers}  # 12.1 is a line, equal to 12.1.0
     if exact or not rows or len(wanted.release) < 3:
         return frozenset(exact)
     return frozenset(version for version in made if version.release[:2] == wanted.release[:2])

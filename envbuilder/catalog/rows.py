@@ -320,6 +320,7 @@ class Ruling:
     value: Any = None  # what stands there, as in the file
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CpuWheels:
     """Where torch without CUDA comes from."""
 

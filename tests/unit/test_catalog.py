@@ -77,7 +77,7 @@ def test_a_misspelt_policy_is_named(copy: Path) -> None:
 
 def test_the_refresher_makes_the_committed_rows(refresh: ModuleType) -> None:
     made = {name: json.loads(text)["rows"] for name, text in refresh.convert(SURVEY).items()}
-    assert set(made) == {table.file for table in catalog.TABLES} - {"wheels.json"}
+    assert set(made) == {table.file for table in catalog.TABLES} - {"wheels.json", "runtimes.json"}
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
         assert rows
@@ -108,7 +108,7 @@ def test_what_is_loaded_on_demand_is_not_loaded_before(monkeypatch: pytest.Monke
     catalog.load()
     assert sorted(read) == sorted(
         ["torch.json", "transformers.json", "distributions.json", "gpus.json", "systems.json", "toolkits.json",
-         "compatibility.json", "advisories.json"]
+         "compatibility.json", "advisories.json", "runtimes.json"]
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, hardware, resolver
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import PYPI, Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import BaseSource, Flavour, Request
 from envbuilder.request import parse_option, parse_request
@@ -261,7 +261,7 @@ def test_transformers_is_bounded_by_what_was_run(facts: Catalog) -> None:
 
 
 def test_wheels_on_another_index_come_after_those_that_can_be_locked(facts: Catalog) -> None:
-    newest = facts.torch[-1]
+    newest = max((build for build in facts.torch if build.index == PYPI), key=lambda build: build.torch)
     elsewhere = replace(newest, torch=Version("2.99.0"), released=date(2026, 11, 1), index="elsewhere")
     more = replace(facts, torch=(*facts.torch, elsewhere))
     assert resolver.resolve(Request(), more).torch == newest.torch
