@@ -20,6 +20,7 @@ COMMANDS = {
     "accept": "Run the acceptance suite in an image",
     "inspect": "Show what is in an image: stack, lock, sizes, the last receipt",
     "init": "Give a repository its lock, build context, compose, dev container and CI",
+    "catalog": "What envbuilder knows, as a page to pick a stack from",
     "doctor": "What this machine has, and what to mend before building",
 }
 
