@@ -23,11 +23,12 @@ def command(output: str, receipts: str | None, locks: str | None, as_json: bool)
     """Write one HTML page to pick a stack from: self-contained, with every answer of the resolver in it."""
     from envbuilder import catalog, workflow
     from envbuilder.console import Console, size_text
-    from envbuilder.page import document, proof
+    from envbuilder.page import document, grid, proof
 
-    found = Path(receipts or "receipts")
+    facts, found = catalog.load(), Path(receipts or "receipts")
     page = document.html(
-        catalog.load(),
+        facts,
+        grid.compute(facts),
         locks=_locks(Path(locks or "docker/images"), named=locks is not None),
         proofs=proof.read(found) if receipts or found.is_dir() else {},
     )

@@ -55,14 +55,18 @@ def axes_of(catalog: Catalog) -> tuple[Axis, ...]:
     cuda = sorted({line(build.cuda) for build in catalog.torch}, reverse=True)
     torch = sorted({line(build.torch) for build in catalog.torch}, reverse=True)
     python = sorted({python for build in catalog.torch for python in build.pythons}, reverse=True)
-    pythons = ", ".join(f"{row.os.title()}: {row.python}" for row in catalog.distributions)
+    debian = Choice(
+        value=BASE_BOOTSTRAP,
+        label="made from Debian’s packages",
+        note=f"Python {', '.join(str(line(row.python)) for row in catalog.distributions)}",
+    )
     return (
         _axis("cuda", "CUDA", "The line of the CUDA libraries in the wheels.", map(_plain, cuda)),
         _axis("gpu", "GPU", "By its compute capability; the names are NVIDIA's.", map(_gpu, catalog.gpus)),
         _axis("driver", "Driver", "What nvidia-smi shows, or the nearest below it.", map(_driver, _drivers(catalog))),
         _axis("python", "Python", "", map(_plain, python)),
         _axis("torch", "PyTorch", "A line means its best release.", map(_plain, torch)),
-        _axis("base", "Base image", "", [Choice(value=BASE_BOOTSTRAP, label="made from Debian’s packages", note=pythons)]),
+        _axis("base", "Base image", "", [debian]),
     )  # fmt: skip
 
 

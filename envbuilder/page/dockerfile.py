@@ -1,7 +1,6 @@
 """A stack's Dockerfile: whole where a lock is at hand; else as far as the stack alone decides it."""
 
 import re
-from collections.abc import Mapping
 
 from envbuilder import render
 from envbuilder.model import SCHEMA, Lock, Stack
@@ -12,10 +11,9 @@ _COUNTS = re.compile(r"^(# --- .*: )0 wheels, 0 MB to download -*$", re.MULTILIN
 _LOCK = re.compile(r'(dev\.envbuilder\.lock=")sha256:[0-9a-f]{64}(")')
 
 
-def text_of(stack: Stack, locks: Mapping[str, Lock], day: str) -> str:
-    """The Dockerfile; without a lock, wheels are not counted, and the digests of lock and base are left open."""
-    lock = locks.get(stack.name)
-    if lock is not None and lock.stack == stack:
+def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
+    """The Dockerfile by the catalog of `day`; without a lock the wheels' number and the lock's digest are left open."""
+    if lock is not None:
         return render.render(lock).files["Dockerfile"]
     empty = Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
     text = render.render(empty).files["Dockerfile"]

@@ -1,4 +1,4 @@
-"""The page itself: the grid, what it says of each stack, and the Dockerfiles, as data beside the script that shows it."""
+"""The page itself: the grid and what it says of each stack, as data beside the script that shows it."""
 
 import base64
 import json
@@ -6,18 +6,21 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder import resolver, resources
 from envbuilder.catalog.rows import Catalog, Evidence
+from envbuilder.lock import TORCH_FAMILY
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.page import dockerfile
-from envbuilder.page.axes import Axis, Picked, axes_of, line, request_of
-from envbuilder.page.grid import Clash, Grid, compute
+from envbuilder.page.axes import Axis, Picked, line, request_of
+from envbuilder.page.grid import Clash, Grid
 from envbuilder.page.proof import UNPROVEN, Proof
 
 _EVIDENCE = {
@@ -27,10 +30,12 @@ _EVIDENCE = {
 }
 
 
-def html(catalog: Catalog, *, locks: Sequence[Lock] = (), proofs: Mapping[str, Proof] | None = None) -> str:
-    """The page for a catalog; Dockerfiles are whole for the stacks that `locks` are of."""
-    grid = compute(catalog, axes_of(catalog))
-    data = document(grid, catalog, {lock.stack.name: lock for lock in locks}, proofs or {})
+def html(catalog: Catalog, grid: Grid, *, locks: Sequence[Lock] = (), proofs: Mapping[str, Proof] | None = None) -> str:
+    """The page of a catalog's grid; Dockerfiles are whole for the stacks that `locks` are of."""
+    by_name = {lock.stack.name: lock for lock in locks}
+    gpus = _names(catalog)
+    data = document(Known(grid=grid, day=catalog.date.isoformat(), locks=by_name, proofs=proofs or {}))
+    data["gpus"] = {name.lower(): value for name, value in gpus.items()}
     folder = resources.folder("templates")
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -43,6 +48,7 @@ def html(catalog: Catalog, *, locks: Sequence[Lock] = (), proofs: Mapping[str, P
     script, style = ((folder / "catalog" / f"page.{suffix}").read_text() for suffix in ("js", "css"))
     return environment.get_template("catalog/page.html.j2").render(
         axes=grid.axes,
+        gpus=gpus,
         day=catalog.date,
         data=_embedded(data),
         script=Markup(script),  # noqa: S704 - our own files, not somebody's text
@@ -50,6 +56,12 @@ def html(catalog: Catalog, *, locks: Sequence[Lock] = (), proofs: Mapping[str, P
         style=Markup(style),  # noqa: S704
         style_hash=_hash(style),
     )
+
+
+def _names(catalog: Catalog) -> dict[str, str]:
+    """Name of a GPU → its capability, where the resolver finds it by that name."""
+    pairs = ((name, row) for row in catalog.gpus for name in row.names)
+    return {name: str(row.capability) for name, row in pairs if resolver.find_gpu(name, catalog) == row}
 
 
 def _embedded(data: Mapping[str, Any]) -> Markup:
@@ -77,9 +89,24 @@ class _Table:
         return self._numbers[text]
 
 
-def document(grid: Grid, catalog: Catalog, locks: Mapping[str, Lock], proofs: Mapping[str, Proof]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of the stacks beside what the resolver says."""
+
+    grid: Grid
+    day: str  # of the catalog
+    locks: Mapping[str, Lock]
+    proofs: Mapping[str, Proof]
+
+    def lock_of(self, stack: Stack) -> Lock | None:
+        """The lock of exactly this stack."""
+        lock = self.locks.get(stack.name)
+        return lock if lock is not None and lock.stack == stack else None
+
+
+def document(known: Known) -> dict[str, Any]:
     """Everything that the page's script reads."""
-    table = _Table()
+    grid, table = known.grid, _Table()
     return {
         "axes": [
             {
@@ -91,16 +118,16 @@ def document(grid: Grid, catalog: Catalog, locks: Mapping[str, Lock], proofs: Ma
             }
             for axis in grid.axes
         ],
-        "order": resolver_order(grid.axes),
+        "order": _order(grid.axes),
         "root": grid.root,
         "nodes": grid.nodes,
-        "stacks": [_stack(stack, grid, catalog, locks, proofs, table) for stack in grid.stacks],
+        "stacks": [_stack(stack, known, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
         "texts": table.texts,
     }
 
 
-def resolver_order(axes: Sequence[Axis]) -> list[str]:
+def _order(axes: Sequence[Axis]) -> list[str]:
     """The axes as `resolver.command` orders its options."""
     everything = {axis.name: axis.choices[1].value for axis in axes}
     words = shlex.split(resolver.command(request_of(everything)))
@@ -111,17 +138,15 @@ def _clash(clash: Clash, axes: Sequence[Axis], table: _Table) -> dict[str, Any]:
     return {
         "picked": clash.picked,
         "reasons": [table.number(reason) for reason in clash.reasons],
-        "suggestions": [
-            {"command": command, "picked": picked_of(command, axes)} for command in clash.suggestions
-        ],
-    }  # fmt: skip
+        "suggestions": [{"command": text, "picked": picked_of(text, axes)} for text in clash.suggestions],
+    }
 
 
 def picked_of(command: str, axes: Sequence[Axis]) -> Picked | None:
     """The choices that a suggested command amounts to; None if the page does not offer them."""
     words = shlex.split(command)[2:]
     picked = {}
-    for option, value in zip(words[::2], words[1::2], strict=True):
+    for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
         axis = next((axis for axis in axes if f"--{axis.name}" == option), None)
         choice = _choice(axis, value) if axis else None
         if axis is None or choice is None:
@@ -142,28 +167,21 @@ def _choice(axis: Axis, value: str) -> str | None:
 # --- stacks --------------------------------------------------------------------------------------------------------
 
 
-def _stack(
-    stack: Stack,
-    grid: Grid,
-    catalog: Catalog,
-    locks: Mapping[str, Lock],
-    proofs: Mapping[str, Proof],
-    table: _Table,
-) -> dict[str, Any]:
-    proof = proofs.get(stack.name)
-    text = dockerfile.text_of(stack, locks, catalog.date.isoformat())
+def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
+    proof, lock = known.proofs.get(stack.name), known.lock_of(stack)
+    accepted = proof is not None and proof.accepted
     return {
         "name": stack.name,
         "pairs": [[label, table.number(value)] for label, value in _pairs(stack)],
         "notes": [table.number(note) for note in stack.notes],
         "proof": {
-            "state": "accepted" if proof and proof.accepted else "refused" if proof else "unproven",
+            "state": "accepted" if accepted else "refused" if proof else "unproven",
             "title": proof.title if proof else UNPROVEN,
             "pairs": proof.pairs if proof else (),
         },
-        "neighbours": [] if proof and proof.accepted else list(_neighbours(stack, grid, proofs)),
-        "locked": stack.name in locks and locks[stack.name].stack == stack,
-        "dockerfile": [table.number(row) for row in text.split("\n")],
+        "neighbours": [] if accepted else list(_neighbours(stack, known)),
+        "locked": lock is not None,
+        "dockerfile": [table.number(row) for row in dockerfile.text_of(stack, lock, known.day).split("\n")],
     }
 
 
@@ -179,18 +197,19 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "GPU code", " ".join(stack.arch_list)
     yield "driver", f"{stack.driver_floor} or newer"
     yield "base", f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
-    yield "packages", f"as of {stack.as_of}: {', '.join([*stack.requirements, *stack.extras][3:])}"
+    packages = [text for text in stack.requirements if Requirement(text).name not in TORCH_FAMILY]
+    yield "packages", f"as of {stack.as_of}: {', '.join(packages)}"
     for feature in stack.features:
         yield feature.name, "works" if feature.available else f"not available: {feature.reason}"
     yield "evidence", f"{stack.evidence}: {_EVIDENCE[Evidence(stack.evidence)]}"
 
 
-def _neighbours(stack: Stack, grid: Grid, proofs: Mapping[str, Proof]) -> Iterator[dict[str, Any]]:
+def _neighbours(stack: Stack, known: Known) -> Iterator[dict[str, Any]]:
     """Accepted stacks of the same torch and CUDA on another Python or base, and how to pick them."""
-    for other in grid.stacks:
-        proof = proofs.get(other.name)
+    for other in known.grid.stacks:
+        proof = known.proofs.get(other.name)
         if proof and proof.accepted and (other.torch, other.cuda) == (stack.torch, stack.cuda):
-            picked = _picks(other, grid)
+            picked = _picks(other, known.grid)
             if picked is not None:
                 yield {"name": other.name, "title": proof.title, "picked": picked}
 

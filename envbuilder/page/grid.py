@@ -12,7 +12,7 @@ from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request, Stack
-from envbuilder.page.axes import ANY, Axis, Picked, request_of
+from envbuilder.page.axes import ANY, Axis, Picked, axes_of, request_of
 
 NOTHING = -1
 
@@ -50,8 +50,9 @@ class Grid:
         return [clash for clash in self.clashes if clash.picked.items() <= picked.items()]
 
 
-def compute(catalog: Catalog, axes: tuple[Axis, ...]) -> Grid:
-    """The whole grid of the choices on `axes`."""
+def compute(catalog: Catalog) -> Grid:
+    """The whole grid of what the page offers to choose."""
+    axes = axes_of(catalog)
     sets = _Sets(catalog, axes)
     walk = _Walk(axes, sets, catalog)
     root = walk.node(0, sets.everything, {})

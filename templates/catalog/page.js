@@ -9,7 +9,7 @@ const axisOf = Object.fromEntries(data.axes.map((axis) => [axis.name, axis]));
 // --- looking up -----------------------------------------------------------------------------------------------------
 
 function picked() {
-  return Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
+  return Object.fromEntries([...new FormData(form)].filter(([name, value]) => axisOf[name] && value));
 }
 
 function stackFor(choices) {
@@ -38,13 +38,16 @@ function command(verb, choices) {
 
 // --- in words -------------------------------------------------------------------------------------------------------
 
-function choiceText(name, value) {
-  const axis = axisOf[name];
-  return `${axis.title} ${axis.labels[axis.values.indexOf(value)]}`;
+function labelOf(axis, value) {
+  return axis.labels[axis.values.indexOf(value)];
+}
+
+function choiceText(axis, value) {
+  return `${axis.title} ${labelOf(axis, value)}`;
 }
 
 function clashText(clash) {
-  const parts = data.axes.filter((axis) => clash.picked[axis.name]).map((axis) => choiceText(axis.name, clash.picked[axis.name]));
+  const parts = data.axes.filter((axis) => clash.picked[axis.name]).map((axis) => choiceText(axis, clash.picked[axis.name]));
   if (parts.length === 1) return `No stack has ${parts[0]}`;
   return `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)} do not go together`;
 }
@@ -72,9 +75,10 @@ function facts(pairs) {
   return make("dl", { class: "facts" }, ...pairs.flatMap(([label, text]) => [make("dt", {}, label), make("dd", {}, text)]));
 }
 
-function copyable(text) {
-  const code = make("code", {}, text);
-  return make("div", { class: "command" }, make("pre", {}, code),
+function copyable(text, ...buttons) {
+  const words = text.split(/ (?=--)/).flatMap((word, place) => [place ? " " : "", make("span", {}, word)]);
+  const code = make("code", {}, ...words);
+  return make("div", { class: "command" }, make("pre", {}, code), ...buttons,
     button("Copy", () => copy(text, code), { "aria-label": `Copy: ${text}` }));
 }
 
@@ -89,7 +93,7 @@ async function copy(text, element) {
 }
 
 function say(text) {
-  document.getElementById("said-text").textContent = text;
+  document.getElementById("said").textContent = text;
 }
 
 // --- the answer -----------------------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ function showDockerfile(stack, choices) {
   return [
     make("p", { class: "quiet" }, about, ...(stack.locked ? [] : [" ", make("code", {}, command("render", choices)), "."])),
     make("details", {}, make("summary", {}, "Show the Dockerfile"),
-      make("pre", { class: "file", tabindex: "0", role: "region", "aria-label": "Dockerfile" }, make("code", {}, text))),
+      make("pre", { class: "file", tabindex: "0", role: "region", "aria-label": "Dockerfile" }, text)),
   ];
 }
 
@@ -143,10 +147,9 @@ function showClash(clash) {
   ];
   if (clash.suggestions.length) parts.push(make("p", {}, "What works instead:"));
   for (const suggestion of clash.suggestions) {
-    parts.push(copyable(suggestion.command));
-    if (suggestion.picked) {
-      parts.push(button("Choose this", () => choose(suggestion.picked), { "aria-label": `Choose this: ${suggestion.command}` }));
-    }
+    const name = { "aria-label": `Choose this: ${suggestion.command}` };
+    const buttons = suggestion.picked ? [button("Choose this", () => choose(suggestion.picked), name)] : [];
+    parts.push(copyable(suggestion.command, ...buttons));
   }
   return make("div", { class: "card clash" }, ...parts);
 }
@@ -158,29 +161,26 @@ function showWays(clashes, choices) {
   if (!ways.length) return [make("p", {}, "No single change mends all of this.")];
   return [make("h3", {}, "Change one choice and keep the others"), ...ways.map(([axis, values]) =>
     make("div", { class: "ways", role: "group", "aria-label": axis.title }, make("span", {}, axis.title),
-      ...values.map((value) => button(axis.labels[axis.values.indexOf(value)], () => choose(changed(choices, axis.name, value)),
-        { "aria-label": choiceText(axis.name, value) }))))];
+      ...values.map((value) => button(labelOf(axis, value), () => choose(changed(choices, axis.name, value)),
+        { "aria-label": choiceText(axis, value) }))))];
 }
 
 // --- what is greyed -------------------------------------------------------------------------------------------------
 
+// Greyed is a choice that clashes with the others; one that changes nothing about a clash elsewhere is not.
 function mark(axis, choices) {
   const why = form.querySelector(`#${axis.name} .why`);
   const list = make("ul");
   for (const input of form.elements[axis.name]) {
-    const wanted = changed(choices, axis.name, input.value);
-    if (stackFor(wanted)) {
+    const own = clashesIn(changed(choices, axis.name, input.value)).filter((clash) => clash.picked[axis.name]);
+    if (!own.length) {
       input.removeAttribute("aria-disabled");
       input.removeAttribute("aria-describedby");
       continue;
     }
-    const clashes = clashesIn(wanted);
-    const own = clashes.filter((clash) => input.value && clash.picked[axis.name] === input.value);
-    const text = own.length
-      ? own.map((clash) => `${clashText(clash)}: ${reasonText(clash)}.`).join(" ")
-      : clashes.map((clash) => `${clashText(clash)}, whatever is chosen here.`).join(" ");
-    const id = `why-${axis.name}-${input.value || "any"}`;
-    list.append(make("li", { id }, make("strong", {}, axis.labels[axis.values.indexOf(input.value)]), ` ${text}`));
+    const id = `why-${axis.name}-${input.value}`;
+    const text = own.map((clash) => `${clashText(clash)}: ${reasonText(clash)}.`).join(" ");
+    list.append(make("li", { id }, make("strong", {}, labelOf(axis, input.value)), ` ${text}`));
     input.setAttribute("aria-disabled", "true");
     input.setAttribute("aria-describedby", id);
   }
@@ -204,9 +204,14 @@ function update() {
   say(stack ? `It fits: ${stack.name}; ${stack.proof.title}.` : `${clashes.map(clashText).join(". ")}.`);
 }
 
+function pick(choices) {
+  for (const axis of data.axes) {
+    for (const input of form.elements[axis.name]) input.checked = input.value === (choices[axis.name] ?? "");
+  }
+}
+
 function choose(choices) {
-  for (const axis of data.axes) form.elements[axis.name].value = choices[axis.name] ?? "";
-  document.getElementById("unknown").hidden = true;
+  pick(choices);
   remember();
   update();
   document.getElementById("answer-title").focus({ preventScroll: true });
@@ -215,23 +220,38 @@ function choose(choices) {
 // The address keeps the choices, so that a link to them can be shared.
 function remember() {
   history.replaceState(null, "", `#${new URLSearchParams(picked())}`);
+  document.getElementById("unknown").hidden = true;
 }
 
 function recall() {
-  if (location.hash === "#answer-title") return;
   const asked = [...new URLSearchParams(location.hash.slice(1))];
-  const strange = asked.filter(([name, value]) => !axisOf[name]?.values.includes(value));
-  form.reset();
-  for (const [name, value] of asked) if (axisOf[name]?.values.includes(value)) form.elements[name].value = value;
+  const known = asked.filter(([name, value]) => axisOf[name]?.values.includes(value));
+  const strange = asked.filter((pair) => !known.includes(pair)).map((pair) => pair.join(" "));
+  pick(Object.fromEntries(known));
   const note = document.getElementById("unknown");
   note.hidden = !strange.length;
-  note.textContent = `The address asks for what this page does not know: ${strange.map((pair) => pair.join(" ")).join(", ")}.`;
+  note.textContent = `The address asks for what this page does not know: ${strange.join(", ")}.`;
   update();
 }
 
+// A name from the list is chosen at once; what is not on it is told when it has been typed.
+function findGpu(event) {
+  event.stopPropagation();
+  const name = event.target.value.trim();
+  const value = data.gpus[name.toLowerCase()];
+  if (value) {
+    pick({ ...picked(), gpu: value });
+    remember();
+    update();
+  } else if (name && event.type === "change") {
+    say(`The catalog knows no GPU called ${name}: choose by its compute capability.`);
+  }
+}
+
+for (const type of ["input", "change"]) document.getElementById("gpu-name").addEventListener(type, findGpu);
 form.addEventListener("change", () => { remember(); update(); });
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(() => choose({})));
+document.getElementById("reset").addEventListener("click", () => choose({}));
 document.getElementById("jump").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("answer-title").scrollIntoView();
