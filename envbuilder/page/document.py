@@ -17,12 +17,13 @@ from packaging.version import Version
 from envbuilder import resolver, resources
 from envbuilder.catalog.rows import Catalog, Evidence
 from envbuilder.lock import TORCH_FAMILY
-from envbuilder.model import BASE_BOOTSTRAP, Lock, Stack
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.page import dockerfile
 from envbuilder.page.axes import Axis, Picked, line, request_of
 from envbuilder.page.grid import Clash, Grid
 from envbuilder.page.proof import UNPROVEN, Proof
 
+_UNASKED = ("any", BASE_AUTO)  # what an option is set to that is dropped
 _EVIDENCE = {
     Evidence.VERIFIED: "every fact it rests on was read from the wheels or executed",
     Evidence.DOCUMENTED: "the weakest fact it rests on is a page’s word",
@@ -59,9 +60,8 @@ def html(catalog: Catalog, grid: Grid, *, locks: Sequence[Lock] = (), proofs: Ma
 
 
 def _names(catalog: Catalog) -> dict[str, str]:
-    """Name of a GPU → its capability, where the resolver finds it by that name."""
-    pairs = ((name, row) for row in catalog.gpus for name in row.names)
-    return {name: str(row.capability) for name, row in pairs if resolver.find_gpu(name, catalog) == row}
+    """Name of a GPU → its capability."""
+    return {name: str(row.capability) for row in catalog.gpus for name in row.names}
 
 
 def _embedded(data: Mapping[str, Any]) -> Markup:
@@ -147,6 +147,8 @@ def picked_of(command: str, axes: Sequence[Axis]) -> Picked | None:
     words = shlex.split(command)[2:]
     picked = {}
     for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+        if value in _UNASKED:
+            continue
         axis = next((axis for axis in axes if f"--{axis.name}" == option), None)
         choice = _choice(axis, value) if axis else None
         if axis is None or choice is None:
@@ -196,6 +198,7 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "torchaudio", str(stack.torchaudio or "none for this torch")
     yield "GPU code", " ".join(stack.arch_list)
     yield "driver", f"{stack.driver_floor} or newer"
+    yield "index", stack.index
     yield "base", f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
     packages = [text for text in stack.requirements if Requirement(text).name not in TORCH_FAMILY]
     yield "packages", f"as of {stack.as_of}: {', '.join(packages)}"
