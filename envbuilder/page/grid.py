@@ -5,11 +5,12 @@ set, and those that a request leaves are the sets' intersection. The intersectio
 their ends is always `resolver.resolve`'s own answer, and `tests/unit/test_page.py` compares cells with it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 from envbuilder import resolver
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import Catalog, TorchBuild
 from envbuilder.errors import NoStackError
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request, Stack
 from envbuilder.page.axes import ANY, Axis, Picked, axes_of, request_of
@@ -64,13 +65,21 @@ class _Sets:
     """Choice → the stacks that it leaves, as bits of a number."""
 
     def __init__(self, catalog: Catalog, axes: Sequence[Axis]) -> None:
-        stacks = list(dict.fromkeys(_everything(catalog)))
-        self.everything = (1 << len(stacks)) - 1
-        self.of: Mapping[tuple[str, str], int] = {
-            (axis.name, choice.value): _left(request_of({axis.name: choice.value}), stacks, catalog)
+        requests = {
+            (axis.name, choice.value): request_of({axis.name: choice.value})
             for axis in axes
             for choice in axis.choices[1:]
-        } | {(axis.name, ANY): self.everything for axis in axes}
+        }
+        self.of = dict.fromkeys(requests, 0)
+        self.everything, bit = 0, 1
+        for build in catalog.torch:  # one at a time: to look a stack up among a few is quick
+            alone = replace(catalog, torch=(build,))
+            for stack in dict.fromkeys(_stacks(alone, build)):
+                for pair, request in requests.items():
+                    self.of[pair] |= 0 if resolver.objections(request, stack, alone) else bit
+                self.everything |= bit
+                bit <<= 1
+        self.of |= {(axis.name, ANY): self.everything for axis in axes}
 
     def left(self, picked: Picked) -> int:
         """The stacks that all of these choices leave."""
@@ -80,21 +89,13 @@ class _Sets:
         return found
 
 
-def _everything(catalog: Catalog) -> Iterator[Stack]:
-    """Every stack that there is: each torch build on each Python, on each kind of base."""
-    for build in catalog.torch:
-        for python in build.pythons:
-            for base in (BASE_AUTO, BASE_BOOTSTRAP):
-                try:
-                    yield resolver.resolve(
-                        Request(torch=build.torch, cuda=build.cuda, python=python, base=base), catalog
-                    )
-                except NoStackError:
-                    continue
-
-
-def _left(request: Request, stacks: Sequence[Stack], catalog: Catalog) -> int:
-    return sum(1 << bit for bit, stack in enumerate(stacks) if not resolver.objections(request, stack, catalog))
+def _stacks(catalog: Catalog, build: TorchBuild) -> Iterator[Stack]:
+    """Every stack of a build: on each Python, on each kind of base."""
+    for python, base in product(build.pythons, (BASE_AUTO, BASE_BOOTSTRAP)):
+        try:
+            yield resolver.resolve(Request(torch=build.torch, cuda=build.cuda, python=python, base=base), catalog)
+        except NoStackError:
+            continue
 
 
 class _Walk:
@@ -104,7 +105,7 @@ class _Walk:
         self._axes, self._sets, self._catalog = axes, sets, catalog
         self._known: dict[tuple[int, int], int] = {}
         self.nodes: list[tuple[int, ...]] = []
-        self.stacks: list[Stack] = []
+        self.stacks: dict[Stack, int] = {}  # and its number
 
     def node(self, depth: int, left: int, picked: Picked) -> int:
         if not left:
@@ -129,10 +130,7 @@ class _Walk:
         return len(self.nodes) - 1
 
     def _end(self, picked: Picked) -> int:
-        stack = resolver.resolve(request_of(picked), self._catalog)
-        if stack not in self.stacks:
-            self.stacks.append(stack)
-        return self.stacks.index(stack)
+        return self.stacks.setdefault(resolver.resolve(request_of(picked), self._catalog), len(self.stacks))
 
 
 def _minimal(axes: Sequence[Axis], sets: _Sets) -> Iterator[Picked]:
