@@ -8,6 +8,7 @@ from container.engine import CUDA, Image, docker, envbuilder
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
+from envbuilder.page import grid as grids
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,6 +21,12 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def facts() -> Catalog:
     return catalog.load()
+
+
+@pytest.fixture(scope="session")
+def grid(facts: Catalog) -> grids.Grid:
+    """Every answer of the page to pick from; made once, because it asks the resolver a thousand times."""
+    return grids.compute(facts)
 
 
 @pytest.fixture(autouse=True)

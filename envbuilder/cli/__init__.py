@@ -20,7 +20,7 @@ COMMANDS = {
     "accept": "Run the acceptance suite in an image",
     "inspect": "Show what is in an image: stack, lock, sizes, the last receipt",
     "init": "Give a repository its lock, build context, compose, dev container and CI",
-    "catalog": "What is known, and whether it still holds",
+    "catalog": "What is known, whether it still holds, and a page to pick from",
     "doctor": "What this machine has, and what to mend before building",
 }
 

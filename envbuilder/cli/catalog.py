@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.catalog_page import command as page
 from envbuilder.cli.options import (
     catalog_option,
     json_option,
@@ -118,3 +119,6 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     else:
         for row in found:
             click.echo(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
+
+
+command.add_command(page)

@@ -18,7 +18,7 @@ FLOORS = [  # each may import from those before it, and from its own
     {"targets"},
     {"engine"},
     {"acceptance"},
-    {"workflow", "inspection"},
+    {"workflow", "inspection", "page"},
     {"project"},
     {"cli", "__main__"},
 ]

@@ -1,0 +1,69 @@
+"""What receipts say of a stack: built and accepted when, how large, how well it trained."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from envbuilder import wire
+from envbuilder.acceptance import receipts, summary
+from envbuilder.console import size_text
+from envbuilder.errors import UsageError
+from envbuilder.model import Receipt
+
+UNPROVEN = "resolves, not built"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The last receipt of a stack's images, told."""
+
+    accepted: bool
+    title: str  # "built, accepted on 2026-11-24"
+    pairs: tuple[tuple[str, str], ...]
+
+
+def read(folder: Path) -> Mapping[str, Proof]:
+    """Name of a stack → what the newest receipt in `folder` says; one that has passed comes before one that has not."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder of receipts", hint="`envbuilder build` writes them to receipts/")
+    best: dict[str, Receipt] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            receipt = summary.legible(wire.loads(path.read_bytes(), Receipt))
+        except (OSError, msgspec.DecodeError):
+            continue  # as everywhere where receipts are looked for
+        if receipt.stack:
+            best[receipt.stack] = max(best.get(receipt.stack, receipt), receipt, key=_weight)
+    return {name: _told(receipt) for name, receipt in best.items()}
+
+
+def _weight(receipt: Receipt) -> tuple[bool, str]:
+    return receipts.has_passed(receipt), receipt.started
+
+
+def _told(receipt: Receipt) -> Proof:
+    accepted = receipts.has_passed(receipt)
+    day = receipt.started.partition("T")[0] or "an unknown day"
+    return Proof(
+        accepted=accepted,
+        title=f"built, accepted on {day}" if accepted else f"built, not accepted (last tried on {day})",
+        pairs=tuple(_pairs(receipt)),
+    )
+
+
+def _pairs(receipt: Receipt) -> Iterator[tuple[str, str]]:
+    yield "checks", summary.tally(receipt.checks).partition(": ")[2] or "none"
+    yield from _size(receipt)
+    yield from ((figure.label, figure.value) for figure in summary.figures(receipt.training))
+    yield "image", receipt.image[:19]
+
+
+def _size(receipt: Receipt) -> Iterator[tuple[str, str]]:
+    """The image's size, from its wheels' and the ratio that acceptance found."""
+    wheels = summary.number(receipt.facts.get("wheel_bytes"))
+    check = next((check for check in receipt.checks if check.id == "contract.size"), None)
+    ratio = summary.number(check.value) if check else None
+    if wheels and ratio:
+        yield "image size", f"{size_text(round(wheels * ratio))}, {ratio:.2f} times its wheels"

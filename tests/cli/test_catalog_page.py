@@ -1,0 +1,58 @@
+"""`envbuilder catalog page` at the command line; tests/unit/test_page.py and tests/browser look into the page."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import samples
+
+from envbuilder import catalog, wire
+
+from .conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def few_facts(monkeypatch: pytest.MonkeyPatch, facts: catalog.Catalog) -> None:
+    """Two releases of torch and three GPUs: the whole grid takes half a minute on a busy machine."""
+    few = replace(facts, torch=facts.torch[2:4], gpus=facts.gpus[5:8])
+    monkeypatch.setattr(catalog, "load", lambda: few)
+
+
+def test_it_writes_one_page_and_says_so(run: Run) -> None:
+    answer = run("catalog", "page")
+    page = Path("envbuilder.html")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == f"wrote envbuilder.html: {page.stat().st_size / 1e3:.0f} kB\n"
+    assert page.read_text().startswith("<!doctype html>\n")
+
+
+def test_its_json(run: Run) -> None:
+    answer = run("catalog", "page", "--output", "a/b.html", "--json")
+    size = Path("a/b.html").stat().st_size
+    assert json.loads(answer.out) == {"schema": 1, "ok": True, "file": "a/b.html", "bytes": size}
+
+
+def test_receipts_and_locks_lie_where_they_are_named_or_usual(run: Run, root: Path) -> None:
+    receipt = samples.passed()
+    for folder in ("receipts", "elsewhere"):
+        Path(folder).mkdir()
+        Path(folder, "one.json").write_text(wire.dumps(receipt))
+    day = receipt.started[:10]
+    run("catalog", "page")
+    usual = Path("envbuilder.html").read_text()
+    assert f"built, accepted on {day}" in usual
+    assert '"locked":true' not in usual
+    run("catalog", "page", "--receipts", "elsewhere", "--locks", str(root / "docker" / "images"))
+    named = Path("envbuilder.html").read_text()
+    assert f"built, accepted on {day}" in named
+    assert '"locked":true' in named
+
+
+@pytest.mark.parametrize("option", ["--receipts", "--locks"])
+def test_a_folder_that_is_not_there(run: Run, option: str) -> None:
+    answer = run("catalog", "page", option, "nowhere")
+    assert answer.code == 2
+    assert answer.err.startswith("error: nowhere ")
+    assert "\nhint: " in answer.err
+    assert not Path("envbuilder.html").exists()

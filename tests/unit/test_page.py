@@ -1,0 +1,250 @@
+"""The page to pick from: what it looks up is what the resolver says, cell by cell."""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+import samples
+
+from envbuilder import lock as locks
+from envbuilder import resolver, wire
+from envbuilder.catalog.rows import Catalog
+from envbuilder.errors import NoStackError, UsageError
+from envbuilder.model import Lock, Stack
+from envbuilder.page import dockerfile, document, proof
+from envbuilder.page.axes import Axis, Picked, line, request_of
+from envbuilder.page.grid import Grid, compute
+from envbuilder.request import parse_request
+
+PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock"))
+LARGEST = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def few(facts: Catalog) -> Catalog:
+    """What was built for CUDA 11.7, and three GPUs: enough where the whole grid would only take longer."""
+    builds = tuple(build for build in facts.torch if line(build.cuda) == line(facts.torch[0].cuda))
+    return replace(facts, torch=builds, gpus=facts.gpus[5:8])
+
+
+@pytest.fixture(scope="module")
+def small(few: Catalog) -> Grid:
+    return compute(few)
+
+
+def lock_of(path: Path) -> Lock:
+    return locks.parse_lock(path.read_text(), source=str(path))
+
+
+def said(picked: Picked, facts: Catalog) -> Stack | NoStackError:
+    try:
+        return resolver.resolve(request_of(picked), facts)
+    except NoStackError as error:
+        return error
+
+
+def words_of(picked: Picked, grid: Grid) -> list[str]:
+    """The options that these choices are on the command line."""
+    return [axis.choices[axis.place(picked[axis.name])].words for axis in grid.axes if axis.name in picked]
+
+
+def compare(picked: Picked, grid: Grid, facts: Catalog) -> None:
+    """The page's answer to some choices with the resolver's, whole."""
+    answer, clashes = said(picked, facts), grid.clashes_in(picked)
+    if isinstance(answer, Stack):
+        assert grid.answer(picked) == answer
+        assert clashes == []
+        return
+    assert grid.answer(picked) is None
+    conflict = [f"--{name} {value}" for name, value in answer.conflict]
+    [clash] = [one for one in clashes if sorted(words_of(one.picked, grid)) == sorted(conflict)]
+    assert clash.reasons == answer.reasons
+    if clash.picked == picked:
+        assert clash.suggestions == answer.suggestions
+
+
+def pairs_of(axes: tuple[Axis, ...]) -> Iterator[Picked]:
+    for one, two in combinations(axes, 2):
+        for a, b in product(one.choices, two.choices):
+            yield {axis.name: choice.value for axis, choice in ((one, a), (two, b)) if choice.value}
+
+
+def test_every_choice_and_every_pair_is_the_resolvers(grid: Grid, facts: Catalog) -> None:
+    cells = {tuple(picked.items()): picked for picked in pairs_of(grid.axes)}
+    assert len(cells) > 1500
+    for picked in cells.values():
+        compare(picked, grid, facts)
+
+
+def test_cells_at_random_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
+    chance = random.Random(8)
+    for _ in range(500):
+        some = chance.sample(grid.axes, chance.randint(3, len(grid.axes)))
+        compare({axis.name: chance.choice(axis.choices[1:]).value for axis in some}, grid, facts)
+
+
+def test_cells_that_fit_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
+    """Choices at random mostly clash; these walk where the page offers a way."""
+    chance = random.Random(11)
+    for _ in range(200):
+        picked: dict[str, str] = {}
+        for axis in chance.sample(grid.axes, len(grid.axes)):
+            more = {**picked, axis.name: chance.choice(axis.choices[1:]).value}
+            picked = more if grid.answer(more) else picked
+        compare(picked, grid, facts)
+
+
+def test_a_clash_is_minimal(grid: Grid) -> None:
+    for clash in grid.clashes:
+        assert grid.answer(clash.picked) is None
+        for name in clash.picked:
+            assert grid.answer({other: value for other, value in clash.picked.items() if other != name})
+
+
+def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Catalog) -> None:
+    """But for torch: the page chooses its line, and a line means its best release."""
+    commands = {command for clash in grid.clashes for command in clash.suggestions}
+    assert len(commands) > 50
+    for command in commands:
+        picked = document.picked_of(command, grid.axes)
+        assert picked is not None, command
+        words = command.split()[2:]
+        pairs = {name: value for name, value in zip(words[::2], words[1::2], strict=True) if value != "any"}
+        wanted = parse_request({name.removeprefix("--"): value for name, value in pairs.items()})
+        chosen, resolved = grid.answer(picked), resolver.resolve(wanted, facts)
+        assert chosen is not None, command
+        assert (line(chosen.torch), chosen.cuda, chosen.python) == (
+            line(resolved.torch),
+            resolved.cuda,
+            resolved.python,
+        )
+        assert chosen == resolved or chosen.torch > resolved.torch
+
+
+def test_a_command_of_things_the_page_does_not_offer_is_not_chosen(grid: Grid) -> None:
+    for command in (
+        "envbuilder resolve --platform linux/arm64",
+        "envbuilder resolve --cuda 99.9",
+        "envbuilder resolve --x",
+    ):
+        assert document.picked_of(command, grid.axes) is None
+
+
+# --- Dockerfiles ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.parent.name)
+def test_a_dockerfile_with_its_lock_is_the_committed_one(path: Path) -> None:
+    lock = lock_of(path)
+    assert dockerfile.text_of(lock.stack, lock, lock.catalog) == (path.parent / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.parent.name)
+def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> None:
+    lock = lock_of(path)
+    whole = (path.parent / "Dockerfile").read_text()
+    whole = re.sub(r"[0-9]+ wheels, [0-9]+ MB to download -*", "N", whole)
+    whole = re.sub(r'lock="sha256:[0-9a-f]{64}"|@sha256:[0-9a-f]{64}', "H", whole)
+    whole = re.sub(r' *org.opencontainers.image.base.digest="sha256:[0-9a-f]{64}" \\\n', "", whole)
+    bare = dockerfile.text_of(lock.stack, None, lock.catalog)
+    assert bare.count(dockerfile.UNCOUNTED) == 4
+    bare = re.sub(rf"{dockerfile.UNCOUNTED} -*", "N", bare)
+    assert bare.replace(f'lock="{dockerfile.UNLOCKED}"', "H") == whole.replace("slim-bookwormH", "slim-bookworm")
+
+
+def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
+    day = facts.date.isoformat()
+    by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}
+    data = document.document(document.Known(grid=grid, day=day, locks=by_name, proofs={}))
+    for stack, shown in zip(grid.stacks, data["stacks"], strict=True):
+        lock = by_name.get(stack.name)
+        text = "\n".join(data["texts"][number] for number in shown["dockerfile"])
+        assert text == dockerfile.text_of(stack, lock, day)
+        assert shown["locked"] == (lock is not None)
+
+
+# --- receipts ------------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, **receipts: object) -> Path:
+    for name, receipt in receipts.items():
+        (folder / f"{name}.json").write_text(wire.dumps(receipt))
+    return folder
+
+
+def test_a_receipt_is_told(tmp_path: Path) -> None:
+    passed = samples.passed()
+    failed = replace(samples.failed(), stack="another", started="2026-11-25T00:00:00+00:00")
+    (tmp_path / "torn.json").write_text("{")
+    told = proof.read(write(tmp_path, a=passed, b=failed))
+    assert set(told) == {passed.stack, "another"}
+    assert told[passed.stack].accepted
+    assert told[passed.stack].title == f"built, accepted on {passed.started[:10]}"
+    assert dict(told[passed.stack].pairs)["held-out accuracy"] == "100 %"
+    assert (told["another"].accepted, told["another"].title) == (
+        False,
+        "built, not accepted (last tried on 2026-11-25)",
+    )
+
+
+def test_a_later_failure_does_not_take_an_acceptance_away(tmp_path: Path) -> None:
+    passed = samples.passed()
+    later = replace(samples.failed(), stack=passed.stack, started="2030-01-01T00:00:00+00:00")
+    assert proof.read(write(tmp_path, a=later, b=passed))[passed.stack].accepted
+
+
+def test_the_size_is_the_images(tmp_path: Path) -> None:
+    receipt = samples.passed()
+    checks = [replace(c, value=1.5) if c.id == "contract.size" else c for c in receipt.checks]
+    assert "contract.size" in {check.id for check in checks}
+    sized = replace(receipt, checks=tuple(checks), facts={"wheel_bytes": 2_000_000_000})
+    told = proof.read(write(tmp_path, a=sized))
+    assert dict(told[receipt.stack].pairs)["image size"] == "3.00 GB, 1.50 times its wheels"
+
+
+def test_no_folder_of_receipts() -> None:
+    with pytest.raises(UsageError, match="is not a folder"):
+        proof.read(Path("nowhere"))
+
+
+def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) -> None:
+    grid = small
+    proven = proof.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
+    name = next(stack.name for stack in grid.stacks if stack == grid.answer({"cuda": "11.7", "base": "bootstrap"}))
+    known = document.Known(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
+    shown = {stack["name"]: stack for stack in document.document(known)["stacks"]}
+    assert shown[name]["proof"] == {"state": "accepted", "title": proven.title, "pairs": ()}
+    best = grid.answer({"cuda": "11.7"})
+    assert best is not None
+    assert shown[best.name]["proof"]["title"] == "resolves, not built"
+    [neighbour] = shown[best.name]["neighbours"]
+    assert neighbour["name"] == name
+    found = grid.answer(neighbour["picked"])
+    assert found is not None
+    assert found.name == name
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_one_small_file(grid: Grid, facts: Catalog) -> None:
+    page = document.html(facts, grid, locks=list(map(lock_of, PRESETS)))
+    assert len(page.encode()) < LARGEST
+    assert not re.findall(r"<(?:link|img|script|iframe)[^>]* (?:src|href)=\"(?!data:)", page)
+
+
+def test_the_page_is_the_same_each_time(small: Grid, few: Catalog) -> None:
+    assert document.html(few, small) == document.html(few, compute(few))
+
+
+def test_a_receipt_cannot_end_the_data(small: Grid, few: Catalog) -> None:
+    attack = "</script><script>alert(1)</script>"
+    hostile = proof.Proof(accepted=True, title=attack, pairs=((attack, attack),))
+    page = document.html(few, small, proofs={stack.name: hostile for stack in small.stacks})
+    assert "\\u003cscript>alert(1)" in page
+    assert attack not in page
+    assert page.count("</script>") == document.html(few, small).count("</script>") == 2
