@@ -195,7 +195,7 @@ class _Scheduled(torch.nn.Module):
 
         shape = (filled // self.parts, tokens)
         device = next(self.stage.parameters()).device
-        hidden = torch.empty(*shape, self.width, device="meta")
+        hidden = torch.empty(*shape, self.width, device="meta", requires_grad=True)
         numbers = torch.empty(shape, dtype=torch.long, device="meta")
         logits = torch.empty(shape[0], self.labels, device="meta")
         stage = PipelineStage(
