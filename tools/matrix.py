@@ -4,9 +4,9 @@
 
 What each came to is written to docs/receipts/<name>.json; a preset whose receipt is of today's suite, lock and files is
 not built again, so that it can be stopped and started at will. The layers are the engine's, the downloads stay in the
-build's cache mount. Where less than `--room` GB of disk are free before a build, what this program built is removed, if
-it has its receipt, then the build cache by age: images of others stay. docs/matrix.md and the README are written anew
-(tools/matrix_table.py). Exit code 7 if a preset was not accepted.
+build's cache mount. Where less than `--room` GB of disk are free before a build, images and layers that this program
+made are removed, if they have their receipt, then the downloads; what others built stays. docs/matrix.md and the README
+are written anew (tools/matrix_table.py). Exit code 7 if a preset was not accepted.
 """
 
 import argparse
@@ -34,8 +34,8 @@ ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "docker" / "images"
 RECEIPTS = ROOT / "docs" / "receipts"
 NOT_ACCEPTED = 7
-OLD_CACHE = ("12h", "1h", "0s")
-"""How old the build cache may be, tried in this order, where the disk is short."""
+OURS = ROOT / "build" / "matrix.json"
+"""Which records of the build cache each cell made: those of others are not ours to remove."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,19 +96,36 @@ def free_space() -> float:
     return shutil.disk_usage(place if place.exists() else "/").free / 1e9
 
 
+def cache_records() -> set[str]:
+    """The ids of everything in the build cache, but for the cache mounts."""
+    text = docker("buildx", "du", "--verbose")
+    blocks = [dict(line.split(":", 1) for line in block.splitlines() if ":" in line) for block in text.split("\n\n")]
+    return {block["ID"].strip() for block in blocks if "ID" in block and block.get("Type", "").strip() == "regular"}
+
+
 def make_room(wanted: float, done: list[Cell]) -> None:
-    """Remove images that have their receipt, oldest first, then old build cache, until `wanted` GB are free."""
+    """Remove what accepted cells left behind, oldest first, then the downloads, until `wanted` GB are free."""
+    ours = json.loads(OURS.read_text()) if OURS.exists() else {}
     for cell in done:
         if free_space() >= wanted:
             return
-        image = cell.receipt["image"] if cell.receipt else ""
-        if image and docker("image", "rm", f"envbuilder:{cell.name}", image):
-            say(f"{cell.name}: removed for the room it takes; its receipt stays")
-    for age in OLD_CACHE:
-        if free_space() >= wanted:
-            return
-        docker("builder", "prune", "--force", "--filter", f"until={age}")
-        say(f"build cache older than {age} removed: {free_space():.0f} GB free")
+        docker("image", "rm", f"envbuilder:{cell.name}")
+        for record in ours.pop(cell.name, []):
+            docker("builder", "prune", "--all", "--force", "--filter", f"id={record}")
+        OURS.write_text(json.dumps(ours))
+        say(f"{cell.name}: image and layers removed for the room they take; the receipt stays")
+    if free_space() < wanted:
+        docker("builder", "prune", "--all", "--force", "--filter", "type=exec.cachemount")
+        say(f"downloads removed: {free_space():.0f} GB free")
+
+
+def remember(cell: Cell, before: set[str]) -> None:
+    """Which build cache came with a cell, for the day when the disk is short."""
+    ours = json.loads(OURS.read_text()) if OURS.exists() else {}
+    known = {record for records in ours.values() for record in records}
+    ours[cell.name] = sorted({*ours.get(cell.name, []), *(cache_records() - before - known)})
+    OURS.parent.mkdir(exist_ok=True)
+    OURS.write_text(json.dumps(ours))
 
 
 # --- one cell after the other --------------------------------------------------------------------------------------
@@ -174,8 +191,9 @@ def run(todo: list[Cell], room: float) -> int:
             continue
         make_room(room, done)
         say(f"{cell.name}: {why}; {free_space():.0f} GB free")
-        started = time.monotonic()
+        started, before = time.monotonic(), cache_records()
         found, error = build(cell)
+        remember(cell, before)
         if found is None:
             refused += 1
             say(f"{cell.name}: not accepted after {time.monotonic() - started:.0f} s\n{error}")
@@ -193,7 +211,7 @@ def run(todo: list[Cell], room: float) -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Build and accept every preset; resumable.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="these presets alone, as cu126")
-    parser.add_argument("--room", type=float, default=25, metavar="GB", help="disk to have free for a build [25]")
+    parser.add_argument("--room", type=float, default=16, metavar="GB", help="disk to have free for a build [16]")
     parser.add_argument("--again", action="store_true", help="whatever receipts there are")
     parser.add_argument("--list", action="store_true", help="say what would be built, and why")
     return parser.parse_args()

@@ -108,9 +108,9 @@ def check_whole(inspection):
 
 
 def check_loads(inspection):
-    """Every NVIDIA library loads by the path that its wheel gives, without a driver; a plug-in may lack what it plugs in.
+    """Every NVIDIA library loads by the path that its wheel gives, without a driver.
 
-    Which may lack what stands in bounds.json, each with its reason. It must lack nothing else.
+    A plug-in may lack what it plugs in and nothing else: bounds.json says which, what and why.
     """
     paths = sorted(glob.glob(os.path.join(packages(), "nvidia", "*", "lib", "*.so*")))
     if not paths:
@@ -164,10 +164,10 @@ def check_single(inspection):
             providers.setdefault(name, []).append(path)
     findings = []
     for exception in inspection.exceptions["linkage.single"]:
-        for name in providers:
-            spare = [path for path in providers[name] if is_at(path, exception["library"])]
+        for paths in providers.values():
+            spare = [path for path in paths if is_at(path, exception["library"])]
             if len(spare) == 1:  # a copy of the copy is one too many again
-                providers[name].remove(spare[0])
+                paths.remove(spare[0])
                 findings.append("%s: %s" % (name_of(spare[0]), exception["reason"]))
     twice = {name: paths for name, paths in providers.items() if len(paths) > 1}
     detail = "; ".join("%s is in %s" % (name, " and ".join(paths)) for name, paths in sorted(twice.items()))
