@@ -12,12 +12,13 @@ are written anew (tools/matrix_table.py). Exit code 7 if a preset was not accept
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,12 @@ def free_space() -> float:
     return shutil.disk_usage(place if place.exists() else "/").free / 1e9
 
 
-def cache_records() -> set[str]:
-    """The ids of everything in the build cache, but for the cache mounts."""
+def cache_records() -> list[str]:
+    """The ids of everything in the build cache but its mounts, newest first: a layer before those it stands on."""
     text = docker("buildx", "du", "--verbose")
-    blocks = [dict(line.split(":", 1) for line in block.splitlines() if ":" in line) for block in text.split("\n\n")]
-    return {block["ID"].strip() for block in blocks if "ID" in block and block.get("Type", "").strip() == "regular"}
+    blocks = [dict(re.findall(r"^([A-Z][a-z A-Z]*):\s*(.*)$", block, re.MULTILINE)) for block in text.split("\n\n")]
+    records = [block for block in blocks if block.get("Type") == "regular"]
+    return [record["ID"] for record in sorted(records, key=lambda record: record["Created at"], reverse=True)]
 
 
 def make_room(wanted: float, done: list[Cell]) -> None:
@@ -111,19 +113,19 @@ def make_room(wanted: float, done: list[Cell]) -> None:
             return
         docker("image", "rm", f"envbuilder:{cell.name}")
         for record in ours.pop(cell.name, []):
-            docker("builder", "prune", "--all", "--force", "--filter", f"id={record}")
+            docker("buildx", "prune", "--all", "--force", "--filter", f"id={record}")
         OURS.write_text(json.dumps(ours))
         say(f"{cell.name}: image and layers removed for the room they take; the receipt stays")
     if free_space() < wanted:
-        docker("builder", "prune", "--all", "--force", "--filter", "type=exec.cachemount")
+        docker("buildx", "prune", "--all", "--force", "--filter", "type=exec.cachemount")
         say(f"downloads removed: {free_space():.0f} GB free")
 
 
-def remember(cell: Cell, before: set[str]) -> None:
+def remember(cell: Cell, before: Sequence[str]) -> None:
     """Which build cache came with a cell, for the day when the disk is short."""
     ours = json.loads(OURS.read_text()) if OURS.exists() else {}
-    known = {record for records in ours.values() for record in records}
-    ours[cell.name] = sorted({*ours.get(cell.name, []), *(cache_records() - before - known)})
+    known = {*before, *(record for records in ours.values() for record in records)}
+    ours[cell.name] = [record for record in cache_records() if record not in known] + ours.get(cell.name, [])
     OURS.parent.mkdir(exist_ok=True)
     OURS.write_text(json.dumps(ours))
 
