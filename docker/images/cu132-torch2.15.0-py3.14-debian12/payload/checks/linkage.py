@@ -108,9 +108,9 @@ def check_whole(inspection):
 
 
 def check_loads(inspection):
-    """Every NVIDIA library loads by the path that its wheel gives, without a driver; a plug-in may lack what it plugs in.
+    """Every NVIDIA library loads by the path that its wheel gives, without a driver.
 
-    Which may lack what stands in bounds.json, each with its reason. It must lack nothing else.
+    A plug-in may lack what it plugs in and nothing else: bounds.json says which, what and why.
     """
     paths = sorted(glob.glob(os.path.join(packages(), "nvidia", "*", "lib", "*.so*")))
     if not paths:
@@ -125,16 +125,23 @@ def check_loads(inspection):
     )
     if done.returncode != 0:
         raise Failure(value=len(paths), detail="Python died while loading: " + done.stderr.strip()[-200:])
-    failed, findings = json.loads(done.stdout), []
-    for exception in inspection.exceptions.get("linkage.loads", ()):
-        for path in [path for path in failed if is_at(path, exception["library"])]:
+    failed = json.loads(done.stdout)
+    findings = excused(failed, inspection.exceptions["linkage.loads"])
+    detail = "does not load: " + "; ".join(failed[path]["said"] for path in sorted(failed)[:3])
+    remedy = "a CUDA library is missing or broken: build it again"
+    return inspection.judge("linkage.loads", len(failed), detail, remedy, findings=findings)
+
+
+def excused(failed, exceptions):
+    """Take out of `failed` the plug-ins that lack nothing but what they may lack; returns a line on each."""
+    findings = []
+    for exception in exceptions:
+        for path in [path for path in sorted(failed) if is_at(path, exception["library"])]:
             lacks = failed[path]["lacks"]
             if lacks and set(lacks) <= set(exception["may_lack"]):
                 del failed[path]
                 findings.append("%s lacks %s: %s" % (name_of(path), " and ".join(lacks), exception["reason"]))
-    detail = "does not load: " + "; ".join(failed[path]["said"] for path in sorted(failed)[:3])
-    remedy = "a CUDA library is missing or broken: build it again"
-    return inspection.judge("linkage.loads", len(failed), detail, remedy, findings=findings)
+    return findings
 
 
 def name_of(path):
@@ -156,11 +163,11 @@ def check_single(inspection):
             name = os.path.basename(path) if private else (elf or {}).get("soname") or os.path.basename(path)
             providers.setdefault(name, []).append(path)
     findings = []
-    for exception in inspection.exceptions.get("linkage.single", ()):
-        for name in providers:
-            spare = [path for path in providers[name] if is_at(path, exception["library"])]
+    for exception in inspection.exceptions["linkage.single"]:
+        for paths in providers.values():
+            spare = [path for path in paths if is_at(path, exception["library"])]
             if len(spare) == 1:  # a copy of the copy is one too many again
-                providers[name].remove(spare[0])
+                paths.remove(spare[0])
                 findings.append("%s: %s" % (name_of(spare[0]), exception["reason"]))
     twice = {name: paths for name, paths in providers.items() if len(paths) > 1}
     detail = "; ".join("%s is in %s" % (name, " and ".join(paths)) for name, paths in sorted(twice.items()))
