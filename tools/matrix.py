@@ -34,7 +34,8 @@ from envbuilder.model import BaseSource, Lock
 ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "docker" / "images"
 RECEIPTS = ROOT / "docs" / "receipts"
-NOT_ACCEPTED = 7
+NOT_ACCEPTED, INTERRUPTED = 7, 130
+PATIENCE = 120  # seconds, for one question to the engine
 OURS = ROOT / "build" / "matrix.json"
 """Which records of the build cache each cell made: those of others are not ours to remove."""
 
@@ -86,8 +87,11 @@ def identity(lock: Lock) -> dict[str, str]:
 
 
 def docker(*words: str) -> str:
-    """What `docker …` says; "" if it fails."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    """What `docker …` says; "" if it fails, or hangs as `buildx du` does on a busy machine."""
+    try:
+        done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -228,8 +232,13 @@ def main() -> int:
         for cell in todo:
             print(f"{cell.name}: {cell.needs() or 'accepted'}")
         return 0
-    refused = run(todo, options.room)
-    matrix_table.write(ROOT)
+    try:
+        refused = run(todo, options.room)
+    except KeyboardInterrupt:
+        say("interrupted; what is accepted has its receipt, `make matrix` goes on from there")
+        return INTERRUPTED
+    finally:
+        matrix_table.write(ROOT)
     return NOT_ACCEPTED if refused else 0
 
 
