@@ -140,6 +140,7 @@ def remember(cell: Cell, before: Sequence[str]) -> None:
 def build(cell: Cell) -> tuple[dict[str, Any] | None, str]:
     """Build and accept a preset: what goes into its receipt, or None and what was said."""
     words = [sys.executable, "-m", "envbuilder", "build", "--lock", str(cell.folder / locks.FILE), "--json"]
+    context = identity(cell.lock)["context"]  # as it is now: files may change while it is built
     with tempfile.TemporaryFile("w+") as said:
         done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, check=False)
         said.seek(0)
@@ -147,10 +148,10 @@ def build(cell: Cell) -> tuple[dict[str, Any] | None, str]:
     if done.returncode != 0:
         error = talk.find("error:")
         return None, talk[error:].strip() if error >= 0 else talk.strip()[-2000:]
-    return reduced(json.loads(done.stdout), cell.lock), ""
+    return reduced(json.loads(done.stdout), cell.lock, context), ""
 
 
-def reduced(outcome: dict[str, Any], lock: Lock) -> dict[str, Any]:
+def reduced(outcome: dict[str, Any], lock: Lock, context: str) -> dict[str, Any]:
     """What the table and a reader need of a build's outcome: the receipt without its text, and what it holds for."""
     receipt = outcome["receipt"]
     checks = receipt["checks"]
@@ -159,7 +160,8 @@ def reduced(outcome: dict[str, Any], lock: Lock) -> dict[str, Any]:
         "schema": 1,
         "stack": lock.stack.name,
         "image": outcome["image"],
-        **identity(lock),
+        "suite": receipt["suite"]["hash"],
+        "context": context,
         "suite_version": receipt["suite"]["version"],
         "built": docker("image", "inspect", "--format", "{{.Created}}", outcome["image"])[:19],
         "accepted": receipt["started"][:19],
