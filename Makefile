@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test fast lint mutants presets matrix schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,9 @@ mutants: setup engine ## break the image in every way we know and see that each 
 presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
 		$(BIN)/envbuilder render --lock $$lock --output $$(dirname $$lock) || exit; done
+
+matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/matrix.md, README's table
+	$(BIN)/python tools/matrix.py
 
 schema: setup ## write docs/receipt.schema.json again from the code
 	$(BIN)/python tools/schema.py

@@ -57,12 +57,56 @@ group "default" {
   targets = [
     "cu117-torch2_0_1-py3_10-debian12",
     "cu117-torch2_0_1-py3_9-debian11",
+    "cu121-torch2_4_1-py3_11-debian12",
+    "cu121-torch2_4_1-py3_12-debian12",
+    "cu124-torch2_6_0-py3_13-debian13",
+    "cu126-torch2_7_1-py3_13-debian13",
+    "cu128-torch2_10_0-py3_13-debian13",
+    "cu128-torch2_10_0-py3_14-debian12",
+    "cu130-torch2_14_1-py3_13-debian13",
+    "cu130-torch2_14_1-py3_14-debian12",
+    "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
 group "cu117" {
   targets = [
     "cu117-torch2_0_1-py3_10-debian12",
     "cu117-torch2_0_1-py3_9-debian11",
+  ]
+}
+group "cu121" {
+  targets = [
+    "cu121-torch2_4_1-py3_11-debian12",
+    "cu121-torch2_4_1-py3_12-debian12",
+  ]
+}
+group "cu124" {
+  targets = [
+    "cu124-torch2_6_0-py3_13-debian13",
+  ]
+}
+group "cu126" {
+  targets = [
+    "cu126-torch2_7_1-py3_13-debian13",
+  ]
+}
+group "cu128" {
+  targets = [
+    "cu128-torch2_10_0-py3_13-debian13",
+    "cu128-torch2_10_0-py3_14-debian12",
+  ]
+}
+group "cu130" {
+  targets = [
+    "cu130-torch2_14_1-py3_13-debian13",
+    "cu130-torch2_14_1-py3_14-debian12",
+  ]
+}
+group "cu132" {
+  targets = [
+    "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
 
@@ -106,4 +150,100 @@ target "cu117-torch2_0_1-py3_9-debian11" {
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu117-torch2.0.1-py3.9-debian11"]
   cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu117-torch2.0.1-py3.9-debian11,mode=max"]
   args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian11" : null }
+}
+
+target "cu121-torch2_4_1-py3_11-debian12" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu121-torch2.4.1-py3.11-debian12"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu121-torch2.4.1-py3.11-debian12${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.11-debian12"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.11-debian12,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian12" : null }
+}
+
+target "cu121-torch2_4_1-py3_12-debian12" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu121-torch2.4.1-py3.12-debian12"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu121-torch2.4.1-py3.12-debian12${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.12-debian12"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.12-debian12,mode=max"]
+}
+
+target "cu124-torch2_6_0-py3_13-debian13" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu124-torch2.6.0-py3.13-debian13"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu124-torch2.6.0-py3.13-debian13${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu124-torch2.6.0-py3.13-debian13"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu124-torch2.6.0-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu126-torch2_7_1-py3_13-debian13" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu126-torch2.7.1-py3.13-debian13"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu126-torch2.7.1-py3.13-debian13${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu126-torch2.7.1-py3.13-debian13"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu126-torch2.7.1-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu128-torch2_10_0-py3_13-debian13" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu128-torch2.10.0-py3.13-debian13"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu128-torch2.10.0-py3.13-debian13${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.13-debian13"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu128-torch2_10_0-py3_14-debian12" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu128-torch2.10.0-py3.14-debian12"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu128-torch2.10.0-py3.14-debian12${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.14-debian12"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.14-debian12,mode=max"]
+}
+
+target "cu130-torch2_14_1-py3_13-debian13" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu130-torch2.14.1-py3.13-debian13"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu130-torch2.14.1-py3.13-debian13${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.13-debian13"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu130-torch2_14_1-py3_14-debian12" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu130-torch2.14.1-py3.14-debian12"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu130-torch2.14.1-py3.14-debian12${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.14-debian12"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.14-debian12,mode=max"]
+}
+
+target "cu132-torch2_15_0-py3_13-debian13" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu132-torch2.15.0-py3.13-debian13"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.13-debian13${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu132-torch2_15_0-py3_14-debian12" {
+  inherits   = ["_image"]
+  context    = "docker/images/cu132-torch2.15.0-py3.14-debian12"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.14-debian12${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.14-debian12"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.14-debian12,mode=max"]
 }

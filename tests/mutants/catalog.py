@@ -201,6 +201,18 @@ MUTANTS = (
         "torch/lib/libtorch_cpu.so",
         "RUN truncate -s 99M $S/torch/lib/libtorch_cpu.so",
     ),
+    Mutant(
+        "a plug-in lacks more than what it plugs in",
+        "linkage.loads",
+        "libgone",
+        "RUN mkdir -p $S/nvidia/cufile/lib && cd $S/nvidia/cufile/lib && gcc -shared -x c /dev/null -o libgone.so && gcc -shared -Wl,--no-as-needed ./libgone.so -o libcufile_rdma.so.1 && rm libgone.so",
+    ),
+    Mutant(
+        "triton's own CUPTI twice",
+        "linkage.single",
+        "libcupti.so.11.7 is in",
+        "RUN mkdir -p $S/triton/backends/nvidia/lib/cupti && for n in 1 2; do cp $S/nvidia/cuda_cupti/lib/libcupti.so.11.7 $S/triton/backends/nvidia/lib/cupti/libcupti.so.$n; done",
+    ),
     Mutant("cuBLAS is missing", "linkage.loads", "libcublasLt", "RUN rm $S/nvidia/cublas/lib/libcublasLt.so.11"),
     Mutant(
         "something is loaded before all",

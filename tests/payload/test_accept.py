@@ -139,7 +139,7 @@ def test_every_bounded_check_exists() -> None:
 
 
 def test_bounds_judge() -> None:
-    inspection = checks.Inspection(lock_file="/nowhere", bounds={"a": {"min": 1, "max": 2}})
+    inspection = checks.Inspection("/nowhere", {**BOUNDS, "bounds": {"a": {"min": 1, "max": 2}}})
     assert inspection.judge("a", 1.5) == {"value": 1.5, "bound": {"min": 1, "max": 2}}
     for value in (0.9, 2.1, float("nan")):
         with pytest.raises(checks.Failure):
@@ -149,7 +149,7 @@ def test_bounds_judge() -> None:
 
 
 def test_what_only_our_images_promise_is_observed_in_others() -> None:
-    inspection = checks.Inspection(lock_file="/nowhere", bounds={"a": {"max": 0}})
+    inspection = checks.Inspection("/nowhere", {**BOUNDS, "bounds": {"a": {"max": 0}}})
     with pytest.raises(checks.NotRun) as seen:
         inspection.hold("a", 3, "three too many")
     assert seen.value.fields == {"detail": "observed: three too many", "value": 3}

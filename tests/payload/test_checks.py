@@ -13,13 +13,13 @@ import pytest
 
 import accept
 import checks
-from checks import features, gpu, identity, imports, training
+from checks import features, gpu, identity, imports, linkage, training
 
 from .conftest import BOUNDS
 
 
 def inspect(lock: dict[str, Any] | None = None, *, require_gpu: bool = False) -> checks.Inspection:
-    inspection = checks.Inspection("/nonexistent", BOUNDS["bounds"], require_gpu)
+    inspection = checks.Inspection("/nonexistent", BOUNDS, require_gpu)
     inspection.lock = lock
     return inspection
 
@@ -96,6 +96,83 @@ def test_the_cuda_runtime_that_is_compared_is_torch_s_own(site: Path, monkeypatc
         identity.check_cuda(inspect(lock))
     install(site, "nvidia-cuda-runtime-cu11", "11.7.99")
     assert identity.check_cuda(inspect(lock)) == {"value": "11.7.99", "bound": "11.7.99"}
+
+
+def test_the_cuda_of_a_stack_since_13_is_the_release_and_not_its_runtime_s_number(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="13.0")))
+    install(site, "cuda-toolkit", "13.0.3.0")
+    install(site, "nvidia-cuda-runtime", "13.0.96")
+    assert identity.check_cuda(inspect({"stack": {"cuda": "13.0.3"}})) == {"value": "13.0.3", "bound": "13.0.3"}
+    with pytest.raises(checks.Failure, match=r"the lock says 13\.0\.2; in here is 13\.0\.3"):
+        identity.check_cuda(inspect({"stack": {"cuda": "13.0.2"}}))
+
+
+# --- linkage -------------------------------------------------------------------------------------------------------
+
+CUPTI = "triton/backends/nvidia/lib/cupti"
+
+
+@pytest.mark.parametrize(
+    ("places", "twice"),
+    [
+        ([f"{CUPTI}/libcupti.so.12"], 0),
+        ([f"{CUPTI}/libcupti.so.12", f"{CUPTI}/libcupti.so"], 2),  # a copy of the copy
+        (["torch/lib/libcupti.so.12"], 1),
+        ([f"{CUPTI}/libcupti.so.12", "torch/lib/libcupti.so.12"], 1),
+    ],
+)
+def test_triton_may_bring_one_cupti_of_its_own(
+    site: Path, monkeypatch: pytest.MonkeyPatch, places: list[str], twice: int
+) -> None:
+    monkeypatch.setattr(linkage, "PLACES", (str(site),))
+    monkeypatch.setattr(linkage, "read_elf", lambda path: {"soname": "libcupti.so.12", "needed": [], "whole": True})
+    for number, place in enumerate(["nvidia/cuda_cupti/lib/libcupti.so.12", *places]):
+        (site / place).parent.mkdir(parents=True, exist_ok=True)
+        (site / place).write_text(str(number))
+    if twice:
+        with pytest.raises(checks.Failure, match=r"libcupti\.so\.12 is in"):
+            linkage.check_single(inspect(locked()))
+    else:
+        (finding,) = linkage.check_single(inspect(locked()))["findings"]
+        assert finding.startswith(f"{CUPTI}/libcupti.so.12: Proton")
+
+
+@pytest.mark.parametrize(
+    ("library", "lacks", "excused"),
+    [
+        ("nvidia/cufile/lib/libcufile_rdma.so.1", ["libmlx5.so.1", "librdmacm.so.1"], True),
+        ("nvidia/cu13/lib/libcufile_rdma.so.1", ["libmlx5.so.1"], True),
+        ("nvidia/cu13/lib/libcufile_rdma.so.1", ["libmlx5.so.1", "libcufile.so.0"], False),
+        ("nvidia/cu13/lib/libcufile_rdma.so.1", [], False),  # it is broken in itself
+        ("nvidia/cufile/lib/libcufile.so.0", ["libmlx5.so.1"], False),
+        ("nvidia/nvshmem/lib/nvshmem_transport_ibrc.so.3", ["libmlx5.so.1"], True),
+        ("nvidia/nvshmem/lib/nvshmem_transport_ibrc.so.3", ["libmpi.so.40"], False),
+        ("nvidia/nvshmem/lib/libnvshmem_host.so.3", ["libmlx5.so.1"], False),
+    ],
+)
+def test_a_plug_in_may_lack_what_it_plugs_in_and_nothing_else(
+    site: Path, library: str, lacks: list[str], excused: bool
+) -> None:
+    failed = {str(site / library): {"said": "cannot open", "lacks": lacks}}
+    findings = linkage.excused(failed, BOUNDS["exceptions"]["linkage.loads"])
+    assert (failed == {}) is excused
+    assert [line.split(":")[0] for line in findings] == [f"{library} lacks {' and '.join(lacks)}"] * excused
+
+
+def test_what_a_library_needs_is_read_from_it() -> None:
+    found = linkage.read_elf(resource_library())
+    assert found is not None
+    assert found["whole"]
+    assert "libc.so.6" in found["needed"]
+
+
+def resource_library() -> str:
+    """A shared library that every Python on Linux has loaded or brings: its own, or a module's."""
+    with Path("/proc/self/maps").open() as stream:
+        paths = {line.split(None, 5)[5].strip() for line in stream if len(line.split(None, 5)) == 6}
+    return next(path for path in sorted(paths) if path.endswith(".so") and "lib-dynload" in path)
 
 
 # --- imports -------------------------------------------------------------------------------------------------------

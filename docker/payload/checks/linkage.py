@@ -1,5 +1,6 @@
 """Do libraries load, is there one of each, and does nothing from outside come first?"""
 
+import fnmatch
 import glob
 import json
 import os
@@ -15,9 +16,11 @@ CUDA_NAME = re.compile(r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cu
 PLACES = ("/opt", "/usr", "/lib", "/lib64", "/home", "/root", "/srv")
 LOADER_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
 DRIVER_PLACES = ("/usr/local/nvidia/lib", "/usr/local/nvidia/lib64")  # where NVIDIA's runtime may mount the driver
+# Load by path until nothing more loads; then tell, by library, which of the names that it needs cannot be had.
 _LOADER = """
 import ctypes, json, sys
-left, failed = json.load(sys.stdin), {}
+needed = json.load(sys.stdin)
+left, failed = sorted(needed), {}
 while left:
     failed = {}
     for path in left:
@@ -28,9 +31,15 @@ while left:
     if len(failed) == len(left):
         break
     left = list(failed)
-print(json.dumps(failed if left else {}))
+def lacks(name):
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return True
+answer = {path: {"said": failed[path], "lacks": [name for name in needed[path] if lacks(name)]} for path in left}
+print(json.dumps(answer))
 """
-PT_LOAD, PT_DYNAMIC, DT_STRTAB, DT_SONAME = 1, 2, 5, 14
+PT_LOAD, PT_DYNAMIC, DT_NEEDED, DT_STRTAB, DT_SONAME = 1, 2, 1, 5, 14
 
 
 def packages():
@@ -38,7 +47,7 @@ def packages():
 
 
 def read_elf(path):
-    """What the loader would make of a 64-bit ELF file: {"soname", "whole"}; None if it is none (elf(5))."""
+    """What the loader would make of a 64-bit ELF file: {"soname", "needed", "whole"}; None if it is none (elf(5))."""
     with open(path, "rb") as stream:
         header = stream.read(64)
         if len(header) < 64 or header[:5] != b"\x7fELF\x02":
@@ -48,27 +57,33 @@ def read_elf(path):
         size, count = struct.unpack_from("<HH", header, 54)
         stream.seek(start)
         table = stream.read(size * count)
+        broken = {"soname": None, "needed": [], "whole": False}
         if len(table) < size * count:
-            return {"soname": None, "whole": False}
+            return broken
         rows = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
         loads = [row for row in rows if row[0] == PT_LOAD]
         whole = all(row[2] + row[5] <= length and (row[3] - row[2]) % max(row[7], 1) == 0 for row in loads)
-        return {"soname": read_soname(stream, rows, loads) if whole else None, "whole": whole}
+        if not whole:
+            return broken
+        names = dynamic_names(stream, rows, loads)
+        return {"soname": (names[DT_SONAME] or [None])[0], "needed": names[DT_NEEDED], "whole": True}
 
 
-def read_soname(stream, rows, loads):
-    """The name in a library's dynamic section, or None."""
+def dynamic_names(stream, rows, loads):
+    """The names in a library's dynamic section: its own (DT_SONAME) and those of the libraries it needs."""
+    found = {DT_SONAME: [], DT_NEEDED: []}
     dynamic = next((row for row in rows if row[0] == PT_DYNAMIC), None)
     if dynamic is None:
-        return None
+        return found
     stream.seek(dynamic[2])
-    entries = dict(struct.iter_unpack("<qQ", stream.read(dynamic[5] // 16 * 16)))
-    if DT_SONAME not in entries or DT_STRTAB not in entries:
-        return None
-    address = entries[DT_STRTAB] + entries[DT_SONAME]
-    home = next(row for row in loads if row[3] <= address < row[3] + row[5])
-    stream.seek(home[2] + address - home[3])
-    return stream.read(256).split(b"\0", 1)[0].decode(errors="replace")
+    entries = list(struct.iter_unpack("<qQ", stream.read(dynamic[5] // 16 * 16)))
+    strings = next((value for tag, value in entries if tag == DT_STRTAB), None)
+    for tag, value in entries if strings else ():
+        if tag in found:
+            home = next(row for row in loads if row[3] <= strings + value < row[3] + row[5])
+            stream.seek(home[2] + strings + value - home[3])
+            found[tag].append(stream.read(256).split(b"\0", 1)[0].decode(errors="replace"))
+    return found
 
 
 def libraries(places):
@@ -93,13 +108,16 @@ def check_whole(inspection):
 
 
 def check_loads(inspection):
-    """Every NVIDIA library loads by the path that its wheel gives, without a driver."""
+    """Every NVIDIA library loads by the path that its wheel gives, without a driver.
+
+    A plug-in may lack what it plugs in and nothing else: bounds.json says which, what and why.
+    """
     paths = sorted(glob.glob(os.path.join(packages(), "nvidia", "*", "lib", "*.so*")))
     if not paths:
         raise NotRun("CUDA is not in wheels here")
     done = subprocess.run(
         [sys.executable, "-c", _LOADER],
-        input=json.dumps(paths),
+        input=json.dumps({path: (read_elf(path) or {"needed": []})["needed"] for path in paths}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -108,12 +126,35 @@ def check_loads(inspection):
     if done.returncode != 0:
         raise Failure(value=len(paths), detail="Python died while loading: " + done.stderr.strip()[-200:])
     failed = json.loads(done.stdout)
-    detail = "does not load: " + "; ".join(failed[path] for path in sorted(failed)[:3])
-    return inspection.judge("linkage.loads", len(failed), detail, "a CUDA library is missing or broken: build it again")
+    findings = excused(failed, inspection.exceptions["linkage.loads"])
+    detail = "does not load: " + "; ".join(failed[path]["said"] for path in sorted(failed)[:3])
+    remedy = "a CUDA library is missing or broken: build it again"
+    return inspection.judge("linkage.loads", len(failed), detail, remedy, findings=findings)
+
+
+def excused(failed, exceptions):
+    """Take out of `failed` the plug-ins that lack nothing but what they may lack; returns a line on each."""
+    findings = []
+    for exception in exceptions:
+        for path in [path for path in sorted(failed) if is_at(path, exception["library"])]:
+            lacks = failed[path]["lacks"]
+            if lacks and set(lacks) <= set(exception["may_lack"]):
+                del failed[path]
+                findings.append("%s lacks %s: %s" % (name_of(path), " and ".join(lacks), exception["reason"]))
+    return findings
+
+
+def name_of(path):
+    return os.path.relpath(path, packages())
+
+
+def is_at(path, pattern):
+    """Whether a library lies where an exception says, below site-packages."""
+    return fnmatch.fnmatchcase(name_of(path), pattern)
 
 
 def check_single(inspection):
-    """One provider of each CUDA library in the whole image, by the name inside the file."""
+    """One provider of each CUDA library in the whole image, by the name inside the file; exceptions have a reason."""
     providers = {}
     for path in libraries(PLACES):
         if CUDA_NAME.match(os.path.basename(path)):
@@ -121,9 +162,17 @@ def check_single(inspection):
             private = os.path.dirname(path).endswith(".libs")  # auditwheel's copies are asked for by file name
             name = os.path.basename(path) if private else (elf or {}).get("soname") or os.path.basename(path)
             providers.setdefault(name, []).append(path)
+    findings = []
+    for exception in inspection.exceptions["linkage.single"]:
+        for paths in providers.values():
+            spare = [path for path in paths if is_at(path, exception["library"])]
+            if len(spare) == 1:  # a copy of the copy is one too many again
+                paths.remove(spare[0])
+                findings.append("%s: %s" % (name_of(spare[0]), exception["reason"]))
     twice = {name: paths for name, paths in providers.items() if len(paths) > 1}
     detail = "; ".join("%s is in %s" % (name, " and ".join(paths)) for name, paths in sorted(twice.items()))
-    return inspection.hold("linkage.single", len(twice), detail, "take out the copy that torch's wheel did not bring")
+    remedy = "take out the copy that torch's wheel did not bring"
+    return inspection.hold("linkage.single", len(twice), detail, remedy, findings=findings)
 
 
 def check_loader_path(inspection):

@@ -334,7 +334,7 @@ def main():
         bounds = json.load(stream)
     try:
         if options.worker:
-            inspection = Inspection(options.lock, bounds["bounds"], options.require_gpu)
+            inspection = Inspection(options.lock, bounds, options.require_gpu)
             work(options.checks, inspection, bounds["deadlines"], tell)
             return PASSED
         return accept(options, bounds, tell)

@@ -57,12 +57,22 @@ def check_version(package):
 def check_cuda(inspection):
     import torch
 
-    found = [version for name, version in installed().items() if name.startswith("nvidia-cuda-runtime")]
+    found = cuda_wheels(installed())
     fitting = [version for version in found if version.startswith("%s." % torch.version.cuda)]
     if found and not fitting:
         detail = "torch is built for CUDA %s, the CUDA runtime in here is %s" % (torch.version.cuda, " ".join(found))
         raise Failure(value=found[0], bound=torch.version.cuda, detail=detail, remedy="build the image again")
     return compare(inspection, "cuda", fitting[0] if fitting else torch.version.cuda)
+
+
+def cuda_wheels(packages):
+    """The versions of CUDA by its wheels, the best name first.
+
+    Up to CUDA 12 it is the runtime's, 12.6.77. Since 13 a wheel that pins all others names the release: 13.0.3.0 is
+    what NVIDIA calls 13.0.3, with the runtime 13.0.96.
+    """
+    release = [".".join(packages[name].split(".")[:3]) for name in ("cuda-toolkit",) if name in packages]
+    return release + [version for name, version in packages.items() if name.startswith("nvidia-cuda-runtime")]
 
 
 def check_cudnn(inspection):

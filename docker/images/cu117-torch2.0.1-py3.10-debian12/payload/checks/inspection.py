@@ -34,10 +34,11 @@ def silence(*told, **fields):
 
 
 class Inspection:
-    """What the checks share: the lock, the bounds, and what has been observed so far."""
+    """What the checks share: the lock, bounds.json, and what has been observed so far."""
 
-    def __init__(self, lock_file, bounds, require_gpu=False):
-        self.bounds = bounds
+    def __init__(self, lock_file, document, require_gpu=False):
+        self.bounds = document["bounds"]
+        self.exceptions = document["exceptions"]
         self.require_gpu = require_gpu
         self.facts = {"site_packages": sysconfig.get_paths()["purelib"]}
         self.training = {}
