@@ -26,7 +26,10 @@ Document = dict[str, Any]
 Place = tuple[str | int, ...]
 
 
-def project(preset: Path = PRESETS[-1], **settings: str) -> Project:
+CU117 = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
+
+
+def project(preset: Path = CU117, **settings: str) -> Project:
     lock = locks.parse_lock((preset / locks.FILE).read_text(), source=str(preset))
     image = f"envbuilder:{lock.stack.name}"
     return Project(
