@@ -19,7 +19,7 @@ def known(option: str, catalog: Catalog) -> list[str]:
     if option == "gpu":
         return [name for row in reversed(catalog.gpus) for name in (str(row.capability), *row.names)]
     if option == "os":
-        return [name for row in catalog.distributions for name in (row.os, row.release)]
+        return [name for row in catalog.systems for name in (row.os, row.release) if name]
     return [str(version) for version in known_versions(option, catalog)]
 
 

@@ -57,7 +57,6 @@ def convert(survey: Mapping[str, Any]) -> dict[str, str]:
     tables: dict[str, list[Row]] = {
         "torch.json": [torch_row(row) for row in covered] + list(variant_rows(covered, survey)),
         "transformers.json": transformers_rows(survey),
-        "distributions.json": [distribution_row(r) for r in survey["table5_os_python"] if r["os"] in DEBIAN],
         "systems.json": [system_row(row) for row in survey["table5_os_python"] if row["os"] != UNKNOWN_SYSTEM],
         "gpus.json": [gpu_row(row) for row in survey["table6_gpu_compute_capability"]],
         "toolkits.json": [toolkit_row(row) for row in survey["table2_cuda_drivers"]],
@@ -108,7 +107,6 @@ def with_own(row: Row, before: Row) -> Row:
     return {**row, **{name: before[name] for name in FROM_THE_INDEX if name in before}}
 
 
-DEBIAN = ("debian 11 bullseye", "debian 12 bookworm", "debian 13 trixie")
 UNKNOWN_SYSTEM = "ubi10 / rockylinux10"  # not looked up, says the survey
 STATUSES = ("verified", "documented", "inferred")
 
@@ -299,17 +297,6 @@ def _key(name: str) -> tuple[int, ...]:
 
 
 # --- systems, drivers, GPUs ----------------------------------------------------------------------------------------
-
-
-def distribution_row(row: Mapping[str, Any]) -> Row:
-    family, number, release = row["os"].split()
-    return {
-        "os": f"{family} {number}",
-        "release": release,
-        "glibc": row["glibc"],
-        "python": version(row["default_python"]),
-        **evidence(row),
-    }
 
 
 def system_row(row: Mapping[str, Any]) -> Row:

@@ -239,10 +239,10 @@ def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> Non
 
 
 def test_an_old_glibc_is_the_reason_that_is_told(facts: Catalog) -> None:
-    old = replace(
-        facts.distributions[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9")
-    )
-    catalog_with_old = replace(facts, distributions=(*facts.distributions, old))
+    old = replace(facts.systems[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9"))
+    bootstrap = replace(facts.policy.bootstrap, systems=(*facts.policy.bootstrap.systems, old.os))
+    policy = replace(facts.policy, bootstrap=bootstrap)
+    catalog_with_old = replace(facts, systems=(*facts.systems, old), policy=policy)
     assert str(resolver.resolve(request(os="debian9"), catalog_with_old).torch) == "2.6.0"
     with pytest.raises(NoStackError) as caught:
         resolver.resolve(request(os="debian9", torch="2.8"), catalog_with_old)
