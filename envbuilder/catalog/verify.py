@@ -16,7 +16,7 @@ import msgspec
 from packaging.version import Version
 
 from envbuilder import catalog, wire
-from envbuilder.catalog import Table, rows
+from envbuilder.catalog import Table, observations, rows
 from envbuilder.catalog.rows import Catalog
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -45,7 +45,7 @@ class Facts:
     preferences: Collection[str]  # the words that the resolver knows
 
     @cached_property
-    def wheels(self) -> Mapping[tuple[str, Version], rows.Wheels]:
+    def wheels(self) -> Mapping[tuple[str, Version], observations.Wheels]:
         return {(row.package, row.version): row for row in self.rows(catalog.WHEELS)}
 
     @cached_property

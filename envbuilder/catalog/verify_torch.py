@@ -8,7 +8,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from envbuilder.catalog import RUNS, TORCH, TRANSFORMERS, WHEELS
-from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild, Wheels
+from envbuilder.catalog.observations import Wheels
+from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
 from envbuilder.catalog.verify import PLATFORMS, Check, Facts, Problem, differing, problem, shown
 
 AMD64, ARM64 = PLATFORMS

@@ -7,7 +7,7 @@ from itertools import pairwise
 from packaging.version import Version
 
 from envbuilder.catalog import DISTRIBUTIONS, GPUS, IMAGES, SYSTEMS, TOOLKITS
-from envbuilder.catalog.rows import ImageState
+from envbuilder.catalog.observations import ImageState
 from envbuilder.catalog.verify import Check, Facts, Problem, differing, problem, shown
 
 FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
