@@ -18,7 +18,8 @@ from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
-from envbuilder.engine.client import Engine, ImageFacts
+from envbuilder.engine.client import Engine
+from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
 from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Status, Verdict

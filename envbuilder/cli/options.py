@@ -170,7 +170,8 @@ def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
 
 def new_engine() -> "Engine":
     """A connection to the container engine."""
-    from envbuilder.engine.client import Engine, new_run_id
+    from envbuilder.engine.client import Engine
+    from envbuilder.engine.run_id import new_run_id
 
     return Engine(new_run_id())
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,25 @@ def test_imports_point_one_way(path: Path) -> None:
     assert room in FLOOR, f"{room} has no floor in FLOORS"
     above = {other for other in imported_rooms(path) if FLOOR[other] > FLOOR[room]}
     assert not above
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & known
+
+
+def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
+    known = {dotted(path) for path in MODULES}
+    order = TopologicalSorter({dotted(path): imported_modules(path, known) for path in MODULES})
+    assert set(order.static_order()) == known
 
 
 def importers(module: str) -> set[str]:
