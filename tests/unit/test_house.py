@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
     {"errors"},
     {"model", "wire"},
-    {"process", "resources", "console", "network", "config", "request", "gpu", "host"},
+    {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "template"},
     {"catalog"},
     {"candidates", "hardware"},
     {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
