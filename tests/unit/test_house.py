@@ -81,9 +81,17 @@ def importers(module: str) -> set[str]:
     return found
 
 
-def test_one_module_starts_processes_and_one_imports_docker() -> None:
+def test_one_module_starts_processes_one_imports_docker_and_one_jinja() -> None:
     assert importers("subprocess") == {"process.py"}
     assert importers("docker") == {"engine/client.py"}
+    assert importers("jinja2") == {"template.py"}
+
+
+def test_the_package_needs_no_tool_of_the_checkout() -> None:
+    """The tests find tools/ on their path; an installed envbuilder does not."""
+    tools = {path.stem for path in (PACKAGE.parent / "tools").glob("[!_]*") if path.is_dir() or path.suffix == ".py"}
+    assert {"facts", "index", "survey"} <= tools
+    assert {tool: importers(tool) for tool in tools if importers(tool)} == {}
 
 
 def test_only_the_command_line_reads_the_environment() -> None:
