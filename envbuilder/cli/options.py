@@ -123,6 +123,7 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
 
 
 def network_from(options: Mapping[str, Any]) -> "Network":
+    """The network of the options and of the surroundings; raises `UsageError` if the CA bundle is no file."""
     from envbuilder.network import find_network
 
     bundle = setting(options, "ca_bundle")

@@ -32,6 +32,7 @@ def toolkit_row(row: Mapping[str, Any]) -> Row:
 
 
 def compatibility_row(row: Mapping[str, Any], survey: Mapping[str, Any]) -> Row:
+    """A statement of the survey beside what `supplement.toml` makes of it for programs."""
     found = next((fact for fact in survey["table2b_driver_facts"] if fact["fact"].startswith(row["from"])), None)
     if found is None:
         sys.exit(f"error: no statement of the survey begins with {row['from']!r}")

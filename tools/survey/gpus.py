@@ -10,6 +10,7 @@ from survey.cells import source, version, weakest
 
 
 def gpu_row(row: Mapping[str, Any]) -> Row:
+    """A compute capability and the GPUs that have it."""
     names = gpu_names(row["gpus"])
     families: dict[str, list[str]] = {}
     for name in names:
@@ -45,6 +46,7 @@ def gpu_names(short: Sequence[str]) -> list[str]:
 
 
 def whole(prefix: str) -> str:
+    """`GTX` alone is of the GeForce family."""
     return "GeForce GTX " if prefix == "GTX " else prefix
 
 

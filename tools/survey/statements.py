@@ -14,6 +14,7 @@ TOPICS = {
 
 
 def statement_rows(survey: Mapping[str, Any]) -> Iterator[Row]:
+    """Statements by topic, and the remarks on the builds of a release of torch."""
     for topic, table in TOPICS.items():
         for row in survey[table]:
             yield {"topic": topic, "says": row["fact"], **evidence(row)}

@@ -12,6 +12,7 @@ UNKNOWN = "ubi10 / rockylinux10"  # not looked up, says the survey
 
 
 def distribution_row(row: Mapping[str, Any]) -> Row:
+    """A release of Debian that bases are made of."""
     family, number, release = row["os"].split()
     return {
         "os": f"{family} {number}",
@@ -42,6 +43,7 @@ def system_row(row: Mapping[str, Any]) -> Row:
 
 
 def image_row(row: Mapping[str, Any]) -> Row:
+    """The tags of nvidia/cuda for one CUDA on one system."""
     return {
         "cuda": row["cuda"],
         "os": row["os"],
@@ -56,6 +58,7 @@ def image_row(row: Mapping[str, Any]) -> Row:
 
 
 def image_state(row: Mapping[str, Any]) -> str:
+    """`ImageState`, by which of NVIDIA's two lists the tags are on."""
     lists = (row["on_supported_list"], row["on_unsupported_list"])
     if lists == (False, False):
         return "recent" if row["status_note"].startswith("newer") else "dropped"
