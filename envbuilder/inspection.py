@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from envbuilder import lock as locks
 from envbuilder import render, resources, wire
 from envbuilder.acceptance import receipts, suite
-from envbuilder.engine.client import Engine, ImageFacts
+from envbuilder.engine.client import Engine
+from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
 from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.model import Layer, Lock, Receipt

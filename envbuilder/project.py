@@ -12,9 +12,10 @@ from envbuilder import config, render, resolver, targets
 from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
+from envbuilder.files import write_file
 from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Lock, Request
 from envbuilder.targets import Project
-from envbuilder.workflow import REPOSITORY, write_file
+from envbuilder.workflow import REPOSITORY
 
 IMAGES = "docker/images"
 STANDARD = ("compose", "devcontainer", "workflow")

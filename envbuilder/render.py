@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from envbuilder import lock as locks
 from envbuilder import resources, wire
 from envbuilder.errors import EnvbuilderError, UsageError
 from envbuilder.model import BaseSource, Context, Layer, Lock
+from envbuilder.template import fill
 
 LABEL_PREFIX = "dev.envbuilder."
 _TITLES = {
@@ -109,19 +108,6 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "labels": _inert(labels(lock, lock_text)),
     }
     return fill("debian/Dockerfile.j2", values)  # `_inert` refuses what could become an instruction
-
-
-def fill(template: str, values: Mapping[str, object]) -> str:
-    """A template of templates/ with its values; nothing is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(resources.folder("templates")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - none of these is HTML
-    )
-    return environment.get_template(template).render(values)
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:

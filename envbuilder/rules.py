@@ -220,9 +220,17 @@ def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str 
     row = find_system(request.os, catalog)
     if row is None:
         return f"os {request.os} is unknown"
-    if row.os.split()[0] not in _WITH_APT:
-        return f"{row.os} has no apt, and a Dockerfile here installs with apt"
+    if not has_apt(row):
+        return no_apt(row)
     return None if row.glibc is None or row.glibc >= build.glibc else _glibc(candidate, row.os, row.glibc)
+
+
+def has_apt(system: System) -> bool:
+    return system.os.split()[0] in _WITH_APT
+
+
+def no_apt(system: System) -> str:
+    return f"{system.os} has no apt, which the Dockerfile installs with"
 
 
 def find_system(said: str | None, catalog: Catalog) -> System | None:

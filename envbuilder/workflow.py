@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,16 +11,17 @@ from typing import Any
 from envbuilder import lock as locks
 from envbuilder import process, render, resolver, wire
 from envbuilder.acceptance import receipts, suite
-from envbuilder.acceptance.watch import number_text
 from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
-from envbuilder.engine.client import Engine, ImageFacts
-from envbuilder.errors import AcceptanceError, EngineError, EnvbuilderError, NoStackError
+from envbuilder.engine.client import Engine
+from envbuilder.engine.image import ImageFacts
+from envbuilder.errors import EngineError, NoStackError
+from envbuilder.files import write_file
 from envbuilder.gpu import GpuAccess, plan_gpu
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Status, Verdict
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
 from envbuilder.network import Network
 
 REPOSITORY = "envbuilder"
@@ -250,7 +250,7 @@ def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
     trial = make_trial(engine, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
     receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
     if receipt.verdict is not Verdict.PASSED:
-        raise refusal(receipt)
+        raise receipts.refusal(receipt)
     return receipt
 
 
@@ -278,44 +278,3 @@ def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh:
     write_file(path, wire.dumps(receipt))
     site.console.say(f"receipt: {path}")
     return receipt
-
-
-def refusal(receipt: Receipt) -> AcceptanceError:
-    """Which checks did not pass, each with its number and its bound."""
-    failed = receipts.failures(receipt)
-    alike = Counter(check.detail for check in failed if check.status is Status.ERROR)
-    lines = []
-    for check in failed:
-        if check.status is Status.ERROR and alike[check.detail] > 1:
-            continue
-        told = " · ".join(part for part in (number_text(check), check.detail) if part)
-        lines.append(f"{check.id}: {check.title}: {told}")
-        lines += [f"  remedy: {check.remedy}"] if check.remedy else []
-    for detail, number in alike.items():
-        names = ", ".join(check.id for check in failed if check.status is Status.ERROR and check.detail == detail)
-        lines += [f"{number} checks: {detail}", f"  {names}"] if number > 1 else []
-    return AcceptanceError(
-        f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
-        problems=lines,
-        hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
-    )
-
-
-def write_file(path: Path, text: str, *, executable: bool = False) -> None:
-    """Replace a file whole, or leave it alone."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as stream:
-            temporary = Path(stream.name)
-            try:
-                stream.write(text)
-                stream.flush()
-                temporary.chmod(0o755 if executable else 0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise EnvbuilderError(
-            f"cannot write {path}: {error.strerror}", hint="is there space, and may you write there?"
-        ) from error

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import matrix_table
-
 from envbuilder import lock as locks
 from envbuilder import render
 from envbuilder.acceptance import suite

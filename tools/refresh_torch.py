@@ -11,43 +11,26 @@ from elsewhere stays as it is. A release that the catalog does not have becomes 
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 import requests
-from packaging.metadata import parse_email
-from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, ProjectPage, PyPISimple
-from refresh_catalog import FACTS, FLOORS, SUPPLEMENT, Row, dumps, publish
-from remotezip import RemoteZip  # type: ignore[import-untyped]
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, ProjectPage, PyPISimple
 
-OLDEST = {"torch": "1.13", "torchvision": "0.14", "torchaudio": "0.13", "triton": "2.0", "numpy": "1.21"}
-MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+from facts import FACTS, Row, dumps, publish
+from index.pages import OLDEST, places, pythons, releases
+from index.texts import CUDA, requires, torch_facts
+from index.wheels import Index, Wheels
+from supplement import FLOORS, SUPPLEMENT
+
 ARM = "linux/arm64"
-NEWEST_PYTHON = 15  # what a wheel for every Python 3 is taken to cover
-LEGACY_TAGS = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
-KEPT = re.compile(r"nvidia-.+|cuda-.+|triton|setuptools|torch|numpy")
-INSIDE = re.compile(r"[^/]+\.dist-info/METADATA|torch/version\.py|torch/_dynamo/eval_frame\.py")
-CUDA = re.compile(r"^cuda(?:: [^=]+)? = '([0-9.]+)'", re.M)  # in torch/version.py; None in a build for a CPU
-
-
-class Wheels(Protocol):
-    """What is in the wheels on an index."""
-
-    def read(self, package: str, version: str, platform: str) -> Mapping[str, str]:
-        """METADATA, version.py and eval_frame.py of the wheel; {} without a wheel."""
-
-    def architectures(self, version: str, platform: str) -> list[str]:
-        """The GPU binaries in a wheel of torch, as `torch.cuda.get_arch_list` has them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 1 if the facts differ and were not written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index-url", default=PYPI_SIMPLE_ENDPOINT, help="an index that serves range requests")
     parser.add_argument("--write", action="store_true", help="write the facts after showing what changes")
@@ -64,49 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return publish({"wheels.json": dumps(today, rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write)
 
 
-# --- what is on a page: pure ---------------------------------------------------------------------------------------
-
-
-def releases(package: str, page: ProjectPage) -> dict[str, list[DistributionPackage]]:
-    """Version → its wheels for Linux that are not yanked, of the releases that matter, oldest first."""
-    found: dict[str, list[DistributionPackage]] = {}
-    for file in page.packages:
-        if file.package_type == "wheel" and not file.is_yanked and file.version and places(file.filename):
-            found.setdefault(file.version, []).append(file)
-    kept = [name for name in found if Version(name) >= Version(OLDEST[package]) and not Version(name).is_prerelease]
-    if package == "numpy":  # the newest patch of each minor
-        kept = list({Version(name).release[:2]: name for name in sorted(kept, key=Version)}.values())
-    return {name: found[name] for name in sorted(kept, key=Version)}
-
-
-def places(filename: str) -> dict[str, Version]:
-    """Platform → the glibc that the wheel's tag promises; {} for another system."""
-    try:
-        tags = parse_wheel_filename(filename)[3]
-    except InvalidWheelFilename:
-        return {}
-    found: dict[str, Version] = {}
-    for tag in tags:
-        tagged = re.fullmatch(r"(manylinux[0-9]+|manylinux_([0-9]+_[0-9]+))_(x86_64|aarch64)", tag.platform)
-        if tagged:
-            glibc = Version(tagged[2].replace("_", ".") if tagged[2] else LEGACY_TAGS[tagged[1]])
-            platform = MACHINES[tagged[3]]
-            found[platform] = min(glibc, found.get(platform, glibc))
-    return found
-
-
-def pythons(filename: str) -> set[Version]:
-    """The Pythons X.Y that a wheel is for; free-threaded builds are another interpreter."""
-    found: set[Version] = set()
-    for tag in parse_wheel_filename(filename)[3]:
-        exact = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
-        if tag.interpreter == "py3":
-            found |= {Version(f"3.{minor}") for minor in range(7, NEWEST_PYTHON + 1)}
-        elif exact and tag.abi == "abi3":
-            found |= {Version(f"3.{minor}") for minor in range(int(exact[1]), NEWEST_PYTHON + 1)}
-        elif exact and not tag.abi.endswith("t"):
-            found.add(Version(f"3.{exact[1]}"))
-    return found
+# --- rows of wheels.json -------------------------------------------------------------------------------------------
 
 
 def wheel_rows(package: str, page: ProjectPage, wheels: Wheels) -> Iterator[Row]:
@@ -134,72 +75,8 @@ def wheel_rows(package: str, page: ProjectPage, wheels: Wheels) -> Iterator[Row]
 
 
 def allows(required: SpecifierSet, python: Version) -> bool:
+    """Whether `requires_python` takes the newest patch of a Python X.Y: `>=3.10.1` does not shut out 3.10."""
     return required.contains(f"{python}.99", prereleases=True)
-
-
-# --- what is in a wheel: pure --------------------------------------------------------------------------------------
-
-
-def requires(metadata: str, platform: str = "linux/amd64") -> dict[str, str]:
-    """What a wheel pins of CUDA and of its family on Linux, as package → PEP 440."""
-    machine = next(m for m, place in MACHINES.items() if place == platform)
-    found: dict[str, str] = {}
-    for line in parse_email(metadata)[0].get("requires_dist", []):
-        wanted = Requirement(line)
-        name = canonicalize_name(wanted.name)
-        if KEPT.fullmatch(name) and any(holds(wanted, machine, python) for python in range(7, NEWEST_PYTHON + 1)):
-            found[name] = str(wanted.specifier)
-    return found
-
-
-def holds(wanted: Requirement, machine: str, minor: int) -> bool:
-    here = {
-        "platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "platform_machine": machine,
-        "python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0", "extra": "",
-    }  # fmt: skip
-    return wanted.marker is None or wanted.marker.evaluate(here)
-
-
-def torch_facts(texts: Mapping[str, str]) -> Row:
-    """What a wheel of torch says of itself."""
-    pins = requires(texts["METADATA"])
-    cuda = CUDA.search(texts["version.py"])
-    gate = re.search(r"version_info >= \(3, ([0-9]+)\):\s+raise RuntimeError", texts.get("eval_frame.py", ""))
-    return {
-        "cuda": pin(pins, "nvidia-cuda-runtime", "cuda-toolkit") or (cuda[1] if cuda else None),
-        "cudnn": pin(pins, "nvidia-cudnn"),
-        "nccl": pin(pins, "nvidia-nccl"),
-        "triton": pin(pins, "triton"),
-        "compile": gate is not None,
-        "compile_until": f"3.{gate[1]}" if gate else None,
-        "requires_python": parse_email(texts["METADATA"])[0].get("requires_python", ""),
-    }
-
-
-def pin(pins: Mapping[str, str], *names: str) -> str | None:
-    """The version that one of the packages is pinned to, whatever its suffix (`-cu11`)."""
-    for name in names:
-        for package, bound in pins.items():
-            if re.fullmatch(rf"{name}(-cu[0-9]+)?", package) and (found := re.match(r"[=~]=([0-9.]+)", bound)):
-                return found[1]
-    return None
-
-
-def setuptools_bound(release: str, pins: Mapping[str, str]) -> Row:
-    known = SUPPLEMENT["setuptools"]
-    if Version(release) < Version(known["until"]):
-        return {"setuptools": known["bound"], "setuptools_source": known["source"]}
-    return {"setuptools": pins.get("setuptools", ""), "setuptools_source": "the wheel's METADATA"}
-
-
-def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
-    """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
-    names = [(package, row[package]) for package in ("torch", "torchvision", "torchaudio") if row[package]]
-    found = {}
-    for platform in row["platforms"]:
-        sets = [set(by_name[name]["pythons"].get(platform, ())) for name in names]
-        found[platform] = sorted(set.intersection(*sets), key=Version)
-    return found
 
 
 # --- rows of torch.json --------------------------------------------------------------------------------------------
@@ -240,6 +117,24 @@ def proven(before: Row, wheel: Row, by_name: Mapping[tuple[str, str], Row], whee
     if ARM in row["platforms"] and not row.get("arch_list_arm64"):
         row["arch_list_arm64"] = wheels.architectures(wheel["version"], ARM)
     return {**row, "family": family_of(row, by_name)}
+
+
+def setuptools_bound(release: str, pins: Mapping[str, str]) -> Row:
+    """The setuptools that a release works with: what its wheel asks for, or for an old one what the supplement says."""
+    known = SUPPLEMENT["setuptools"]
+    if Version(release) < Version(known["until"]):
+        return {"setuptools": known["bound"], "setuptools_source": known["source"]}
+    return {"setuptools": pins.get("setuptools", ""), "setuptools_source": "the wheel's METADATA"}
+
+
+def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
+    """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
+    names = [(package, row[package]) for package in ("torch", "torchvision", "torchaudio") if row[package]]
+    found = {}
+    for platform in row["platforms"]:
+        sets = [set(by_name[name]["pythons"].get(platform, ())) for name in names]
+        found[platform] = sorted(set.intersection(*sets), key=Version)
+    return found
 
 
 def new_row(facts: Row, wheel: Row, rows: Sequence[Row], old: Sequence[Row], wheels: Wheels) -> Row:
@@ -283,52 +178,6 @@ def like_sister(row: Row, sister: Row) -> Row:
     more = {name: sister[name] for name in names if name in sister}
     status = {**row.get("field_status", {}), **dict.fromkeys(("family", "glibc_tag", "requires_python"), "inferred")}
     return {**row, **more, "family": family, "field_status": status}
-
-
-# --- the index -----------------------------------------------------------------------------------------------------
-
-
-class Index:
-    """The wheels on the index; each is opened once."""
-
-    def __init__(self, pages: Mapping[str, ProjectPage], session: requests.Session) -> None:
-        self._files = {package: releases(package, page) for package, page in pages.items()}
-        self._session = session
-        self._read: dict[tuple[str, str, str], Mapping[str, str]] = {}
-
-    def read(self, package: str, version: str, platform: str) -> Mapping[str, str]:
-        key = (package, version, platform)
-        if key not in self._read:
-            self._read[key] = self._open(*key)
-        return self._read[key]
-
-    def _file(self, package: str, version: str, platform: str) -> DistributionPackage | None:
-        """The wheel for the newest Python: pins are the same in all but for their markers."""
-        files = [file for file in self._files[package][version] if platform in places(file.filename)]
-        return max(
-            files, key=lambda file: (max(pythons(file.filename), default=Version("0")), file.filename), default=None
-        )
-
-    def _open(self, package: str, version: str, platform: str) -> Mapping[str, str]:
-        file = self._file(package, version, platform)
-        if file is None:
-            return {}
-        with RemoteZip(file.url, session=self._session) as wheel:
-            found = {path.rsplit("/", 1)[-1]: path for path in wheel.namelist() if INSIDE.fullmatch(path)}
-            return {short: wheel.read(path).decode() for short, path in found.items()}
-
-    def architectures(self, version: str, platform: str) -> list[str]:
-        """The GPU binaries in a wheel of torch, as `torch.cuda.get_arch_list` has them."""
-        file = self._file("torch", version, platform)
-        assert file is not None
-        with RemoteZip(file.url, session=self._session) as wheel:
-            return find_architectures(wheel.read("torch/lib/libtorch_python.so"))
-
-
-def find_architectures(library: bytes) -> list[str]:
-    """CUDA_ARCH_FLAGS, which libtorch_python.so holds as one string."""
-    found = re.search(rb"\0((?:sm_[0-9]+a? ?)+)\0", library)
-    return found[1].decode().split() if found else []
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Receipts on disk: one JSON file per image, suite and host; an acceptance replaces the one before it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,8 @@ import msgspec
 
 from envbuilder import wire
 from envbuilder.acceptance.judge import verdict
+from envbuilder.acceptance.watch import number_text
+from envbuilder.errors import AcceptanceError
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
 
@@ -55,3 +58,24 @@ def failures(receipt: Receipt) -> list[Check]:
     """The checks that speak against the image, or do not speak: evidence first."""
     found = [check for check in receipt.checks if check.status in (Status.FAILED, Status.ERROR)]
     return sorted(found, key=lambda check: check.status is not Status.FAILED)
+
+
+def refusal(receipt: Receipt) -> AcceptanceError:
+    """The error for an image that is not accepted: which checks did not pass, each with its number and its bound."""
+    failed = failures(receipt)
+    alike = Counter(check.detail for check in failed if check.status is Status.ERROR)
+    lines = []
+    for check in failed:
+        if check.status is Status.ERROR and alike[check.detail] > 1:
+            continue
+        told = " · ".join(part for part in (number_text(check), check.detail) if part)
+        lines.append(f"{check.id}: {check.title}: {told}")
+        lines += [f"  remedy: {check.remedy}"] if check.remedy else []
+    for detail, number in alike.items():
+        names = ", ".join(check.id for check in failed if check.status is Status.ERROR and check.detail == detail)
+        lines += [f"{number} checks: {detail}", f"  {names}"] if number > 1 else []
+    return AcceptanceError(
+        f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
+        problems=lines,
+        hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
+    )

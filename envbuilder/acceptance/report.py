@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from envbuilder import resources, wire
+from envbuilder import wire
 from envbuilder.acceptance import summary
 from envbuilder.acceptance.curve import curve
 from envbuilder.acceptance.receipts import failures, has_passed
 from envbuilder.errors import UsageError
 from envbuilder.model import Check, Receipt, Status, Verdict
+from envbuilder.template import fill
 
 if TYPE_CHECKING:
     from junitparser import TestCase
@@ -152,15 +151,7 @@ def _folded(title: str, body: str) -> str:
 def html(receipt: Receipt) -> str:
     """One page that needs nothing else: no script, no font, no picture, no network."""
     receipt = summary.legible(receipt)
-    environment = Environment(
-        loader=FileSystemLoader(resources.folder("templates")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    return environment.get_template("report.html.j2").render(_page(receipt))
+    return fill("report.html.j2", _page(receipt), html=True)
 
 
 def _page(receipt: Receipt) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from envbuilder import wire
-from envbuilder.catalog import rows
+from envbuilder.catalog import observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
 
@@ -43,11 +43,11 @@ TOOLKITS = Table("toolkits.json", rows.Toolkit, ("cuda",))
 COMPATIBILITY = Table("compatibility.json", rows.Compatibility, ("kind", "subject"))
 RUNTIMES = Table("runtimes.json", rows.CudaRuntime, ("release",))
 ADVISORIES = Table("advisories.json", rows.Advisory, ("id",))
-IMAGES = Table("nvidia_images.json", rows.CudaImage, ("cuda", "os"))
-WHEELS = Table("wheels.json", rows.Wheels, ("package", "version"))
-RUNS = Table("transformers_runs.json", rows.Run, ("torch", "python", "transformers"))
-ARCHITECTURES = Table("architectures.json", rows.ArchChange, ("cuda",))
-STATEMENTS = Table("statements.json", rows.Statement, ("topic", "says"))
+IMAGES = Table("nvidia_images.json", observations.CudaImage, ("cuda", "os"))
+WHEELS = Table("wheels.json", observations.Wheels, ("package", "version"))
+RUNS = Table("transformers_runs.json", observations.Run, ("torch", "python", "transformers"))
+ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
+STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
     TORCH, TRANSFORMERS, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
     IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
@@ -73,7 +73,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
     )
 
 
-def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[rows.CudaImage, ...]:
+def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[observations.CudaImage, ...]:
     """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
     return read(IMAGES, folder, own)
 

@@ -1,5 +1,5 @@
-"""The rows of the catalog, frozen. A fact carries its status, its source and the day somebody looked (`checked`, the
-file's date unless the row has its own); policy carries people's choices."""
+"""The rows of the catalog, frozen: what a `Catalog` holds. A fact carries its status, its source and the day somebody
+looked (`checked`, the file's date unless the row has its own); policy carries people's choices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -169,94 +169,6 @@ class Advisory:
     fixed: Version
     says: str
     advice: str
-    status: Evidence
-    source: str
-    checked: date
-
-
-# --- loaded on demand: `catalog.load_images` and its like ------------------------------------------------------------
-
-
-class ImageState(StrEnum):
-    """What is known of the tags of nvidia/cuda for one CUDA on one system."""
-
-    SUPPORTED = "supported"  # on NVIDIA's list of supported tags, and not on the other
-    END_OF_LIFE = "end of life"  # on the list of unsupported tags
-    DISPUTED = "disputed"  # on both
-    RECENT = "recent"  # newer than the lists, seen in use
-    DROPPED = "dropped"  # on neither list any more: deleted, or never listed again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CudaImage:
-    """The tags `nvidia/cuda:{cuda}-{flavour}-{os}` of one CUDA on one system."""
-
-    cuda: Version
-    os: str  # as the tag has it: "ubuntu22.04"; "*" where only the CUDA is known
-    flavours: tuple[str, ...]
-    state: ImageState
-    listed: date | None  # last seen on one of NVIDIA's lists
-    pulled: tuple[str, ...]  # the tags seen on the registry after that
-    cudnn: Version | None  # in the image
-    nccl: Version | None
-    status: Evidence
-    source: str
-    checked: date
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Every tag, as `docker pull nvidia/cuda:TAG` takes it."""
-        return tuple(f"{self.cuda}-{flavour}-{self.os}" for flavour in self.flavours)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wheels:
-    """One release of a package on PyPI: for which Pythons and platforms it has wheels. Yanked files do not count."""
-
-    package: str
-    version: Version
-    released: date
-    requires_python: str
-    pythons: Mapping[str, tuple[Version, ...]]  # platform → X.Y, free-threaded builds left out
-    glibc: Mapping[str, Version]  # platform → what the tag promises
-    requires: Mapping[str, str]  # torch's pins: package → PEP 440, without those for another system
-    status: Evidence
-    source: str
-    checked: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One transformers that was run on one torch: import, BERT, GPT-2, Llama, Trainer."""
-
-    torch: Version
-    python: Version
-    transformers: Version
-    ok: bool
-    failed: tuple[str, ...]
-    status: Evidence
-    source: str
-    checked: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchChange:
-    """What a CUDA toolkit began to compile for, and what it stopped to."""
-
-    cuda: Version
-    added: tuple[str, ...]
-    dropped: tuple[str, ...]
-    status: Evidence
-    source: str
-    checked: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """Something that is known and fits into no table."""
-
-    topic: str
-    says: str
     status: Evidence
     source: str
     checked: date

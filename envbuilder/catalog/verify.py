@@ -16,7 +16,7 @@ import msgspec
 from packaging.version import Version
 
 from envbuilder import catalog, wire
-from envbuilder.catalog import Table, rows
+from envbuilder.catalog import Table, observations, rows
 from envbuilder.catalog.rows import Catalog
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -45,7 +45,8 @@ class Facts:
     preferences: Collection[str]  # the words that the resolver knows
 
     @cached_property
-    def wheels(self) -> Mapping[tuple[str, Version], rows.Wheels]:
+    def wheels(self) -> Mapping[tuple[str, Version], observations.Wheels]:
+        """(package, version) → what PyPI has of it."""
         return {(row.package, row.version): row for row in self.rows(catalog.WHEELS)}
 
     @cached_property
@@ -56,6 +57,7 @@ class Facts:
 
     @cached_property
     def lines_of_cuda(self) -> set[tuple[int, ...]]:
+        """(major, minor) of every toolkit."""
         return {toolkit.cuda.release[:2] for toolkit in self.catalog.toolkits}
 
     @cached_property
@@ -68,6 +70,7 @@ class Facts:
         return found
 
     def rows(self, table: Table[Any]) -> tuple[Any, ...]:
+        """The rows of one table."""
         return self.tables[table.file]
 
 
@@ -96,6 +99,7 @@ def name_of(table: Table[Any], row: object) -> str:
 
 
 def problem(table: Table[Any], row: object, field: str, says: str) -> Problem:
+    """What is wrong with a field of a row."""
     return Problem(row=name_of(table, row), field=field, says=says)
 
 
@@ -108,6 +112,7 @@ def differing(table: Table[Any], row: object, wanted: Mapping[str, object], sour
 
 
 def shown(value: object) -> str:
+    """A value in a message: mappings and lists in words, `empty` where there is nothing."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name}: {shown(item)}" for name, item in value.items()) or "empty"
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -119,6 +124,7 @@ def shown(value: object) -> str:
 
 
 def fields_are_known(facts: Facts) -> Iterator[Problem]:
+    """msgspec passes over a field that is misspelt; its value would be lost in silence."""
     for table in catalog.TABLES:
         for line in facts.lines[table.file]:
             where = " ".join([table.file, *(str(line.get(key)) for key in table.key)])
@@ -127,6 +133,7 @@ def fields_are_known(facts: Facts) -> Iterator[Problem]:
 
 
 def rows_are_unique(facts: Facts) -> Iterator[Problem]:
+    """By their key, which is how an own catalog replaces one."""
     for table in catalog.TABLES:
         for name, count in Counter(name_of(table, row) for row in facts.rows(table)).items():
             if count > 1:
@@ -134,6 +141,7 @@ def rows_are_unique(facts: Facts) -> Iterator[Problem]:
 
 
 def sources_are_named(facts: Facts) -> Iterator[Problem]:
+    """A fact without a source cannot be looked up again."""
     for table in catalog.TABLES:
         for row in facts.rows(table):
             if not row.source.strip():
@@ -141,6 +149,7 @@ def sources_are_named(facts: Facts) -> Iterator[Problem]:
 
 
 def nothing_is_newer_than_the_look_at_it(facts: Facts) -> Iterator[Problem]:
+    """No release, and no listing, is of a day after `checked`."""
     for table in catalog.TABLES:
         for row in facts.rows(table):
             for field in ("released", "listed", "next_released"):
@@ -153,16 +162,19 @@ def nothing_is_newer_than_the_look_at_it(facts: Facts) -> Iterator[Problem]:
 
 
 def policy(key: str, says: str) -> Problem:
+    """What is wrong with a key of policy.toml."""
     return Problem(row="policy.toml", field=key, says=says)
 
 
 def preferences_are_known(facts: Facts) -> Iterator[Problem]:
+    """The resolver has an order for each of the words."""
     for word in facts.catalog.policy.preference:
         if word not in facts.preferences:
             yield policy("preference", f"{word!r} is none of {shown(facts.preferences)}")
 
 
 def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
+    """Systems, indexes and Pythons that policy speaks of are in the facts."""
     chosen, known = facts.catalog.policy, {row.os for row in facts.catalog.systems}
     if chosen.registry.release not in {row.release for row in facts.catalog.systems}:
         yield policy("registry.release", f"{chosen.registry.release!r} is no system's")
@@ -179,6 +191,7 @@ def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
 
 
 def rulings_hold(facts: Facts) -> Iterator[Problem]:
+    """Each has two sources and a reason, and the row that it names still says what was held."""
     by_name = {name_of(table, row): row for table in catalog.TABLES for row in facts.rows(table)}
     for ruling in facts.rulings:
         if not (ruling.why and ruling.held and len(ruling.sources) > 1):

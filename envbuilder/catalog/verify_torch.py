@@ -8,7 +8,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from envbuilder.catalog import RUNS, TORCH, TRANSFORMERS, WHEELS
-from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild, Wheels
+from envbuilder.catalog.observations import Wheels
+from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
 from envbuilder.catalog.verify import PLATFORMS, Check, Facts, Problem, differing, problem, shown
 
 AMD64, ARM64 = PLATFORMS
@@ -16,10 +17,12 @@ COMPANIONS = ("torchvision", "torchaudio", "triton")
 
 
 def on_pypi(facts: Facts) -> list[TorchBuild]:
+    """The builds that PyPI carries: one for each release."""
     return [build for build in facts.catalog.torch if build.index == PYPI]
 
 
 def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
+    """What PyPI has of torch is in torch.json."""
     known = {build.torch for build in on_pypi(facts)}
     for package, version in facts.wheels:
         if package == "torch" and version not in known:
@@ -29,6 +32,7 @@ def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
 
 
 def releases_are_in_order(facts: Facts) -> Iterator[Problem]:
+    """A higher version is not of an earlier day."""
     builds = sorted(on_pypi(facts), key=lambda build: build.torch)
     for older, newer in pairwise(builds):
         if newer.released < older.released:
@@ -103,12 +107,14 @@ def families_are_derived(facts: Facts) -> Iterator[Problem]:
 
 
 def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
+    """NVIDIA promises one for each CUDA major: compatibility.json."""
     for build in facts.catalog.torch:
         floor = facts.floors.get(str(build.cuda.major), "no floor")
         yield from differing(TORCH, build, {"driver_floor": floor}, f"for CUDA {build.cuda.major} it is")
 
 
 def cuda_is_a_toolkit(facts: Facts) -> Iterator[Problem]:
+    """By major and minor; the patch is the number of the runtime."""
     for build in facts.catalog.torch:
         if build.cuda.release[:2] not in facts.lines_of_cuda:
             yield problem(TORCH, build, "cuda", f"{build.cuda} is of no toolkit in toolkits.json")
@@ -132,6 +138,7 @@ def architectures_are_known(facts: Facts) -> Iterator[Problem]:
 
 
 def platforms_are_known(facts: Facts) -> Iterator[Problem]:
+    """And there are architectures for arm64 exactly where there is a CUDA wheel for it."""
     for build in facts.catalog.torch:
         for platform in set(build.platforms) - set(PLATFORMS):
             yield problem(TORCH, build, "platforms", f"{platform} is none of {shown(PLATFORMS)}")
@@ -145,6 +152,7 @@ def platforms_are_known(facts: Facts) -> Iterator[Problem]:
 
 
 def glibc_is_at_least_what_the_tag_says(facts: Facts) -> Iterator[Problem]:
+    """The tag of a wheel never asks for a newer glibc than its symbols do."""
     for build in facts.catalog.torch:
         if build.glibc_tag and build.index == PYPI and build.glibc < build.glibc_tag:
             yield problem(TORCH, build, "glibc", f"is {build.glibc}, and the tag promises {build.glibc_tag}")
@@ -170,6 +178,7 @@ def builds_elsewhere_have_a_sister(facts: Facts) -> Iterator[Problem]:
 
 
 def evidence_is_the_weakest(facts: Facts) -> Iterator[Problem]:
+    """`field_status` and `unknown` name fields; a build off PyPI is known no better than its worst field."""
     order = list(Evidence)
     for build in facts.catalog.torch:
         for name in {*build.field_status, *build.unknown}:
@@ -188,6 +197,7 @@ def evidence_is_the_weakest(facts: Facts) -> Iterator[Problem]:
 
 
 def gates_make_sense(facts: Facts) -> Iterator[Problem]:
+    """Only where there is torch.compile can it end at a Python."""
     for build in facts.catalog.torch:
         if build.compile_until and not build.compile:
             yield problem(TORCH, build, "compile_until", "is set, and there is no torch.compile")
@@ -212,6 +222,7 @@ def ceilings_are_derived(facts: Facts) -> Iterator[Problem]:
 
 
 def wheels_are_for_pythons_they_allow(facts: Facts) -> Iterator[Problem]:
+    """The tags of the files and `requires_python` do not contradict each other."""
     for row in facts.rows(WHEELS):
         allowed = SpecifierSet(row.requires_python)
         for platform, pythons in row.pythons.items():

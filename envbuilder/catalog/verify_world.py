@@ -7,13 +7,14 @@ from itertools import pairwise
 from packaging.version import Version
 
 from envbuilder.catalog import GPUS, IMAGES, SYSTEMS, TOOLKITS
-from envbuilder.catalog.rows import ImageState
+from envbuilder.catalog.observations import ImageState
 from envbuilder.catalog.verify import Check, Facts, Problem, differing, problem, shown
 
 FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
 
 
 def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
+    """Released, then the end of the free updates, then of those that are given longer."""
     for row in facts.catalog.systems:
         names = [name for name in ("released", "end_of_life", "long_term") if getattr(row, name)]
         for earlier, later in pairwise(names):
@@ -22,12 +23,14 @@ def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
 
 
 def toolkits_have_the_floor_of_their_major(facts: Facts) -> Iterator[Problem]:
+    """Minor-version compatibility is per CUDA major; before CUDA 11 a toolkit asks for its own driver."""
     for row in facts.catalog.toolkits:
         floor = facts.floors.get(str(row.cuda.major), row.driver)  # before there were minors: its own driver
         yield from differing(TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {row.cuda.major} it is")
 
 
 def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
+    """A newer toolkit does not come with an older driver."""
     known = sorted((row for row in facts.catalog.toolkits if row.driver), key=lambda row: row.cuda)
     for older, newer in pairwise(known):
         if Version(str(newer.driver)) < Version(str(older.driver)):
@@ -35,6 +38,7 @@ def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
 
 
 def gpu_names_are_unique_and_have_a_family(facts: Facts) -> Iterator[Problem]:
+    """A name means one compute capability, and `families` holds the same names as `names`."""
     seen: dict[str, Version] = {}
     for row in facts.catalog.gpus:
         in_families = {name for names in row.families.values() for name in names}
@@ -47,6 +51,7 @@ def gpu_names_are_unique_and_have_a_family(facts: Facts) -> Iterator[Problem]:
 
 
 def gpus_have_the_toolkits_of_their_architecture(facts: Facts) -> Iterator[Problem]:
+    """The first and the last CUDA that compiles for a GPU are those of architectures.json."""
     for row in facts.catalog.gpus:
         arch = f"sm_{row.capability.major}{row.capability.minor}"
         if arch not in facts.architectures:
@@ -61,6 +66,7 @@ def gpus_have_the_toolkits_of_their_architecture(facts: Facts) -> Iterator[Probl
 
 
 def images_have_tags_of_their_own(facts: Facts) -> Iterator[Problem]:
+    """Flavours are such as NVIDIA has, and what was pulled is one of the tags."""
     for row in facts.rows(IMAGES):
         for flavour in row.flavours:
             if not FLAVOUR.fullmatch(flavour):
@@ -71,6 +77,7 @@ def images_have_tags_of_their_own(facts: Facts) -> Iterator[Problem]:
 
 
 def images_are_in_a_state_that_can_be(facts: Facts) -> Iterator[Problem]:
+    """Recent is what was never on a list, and nothing else."""
     for row in facts.rows(IMAGES):
         if (row.listed is None) != (row.state is ImageState.RECENT):
             yield problem(IMAGES, row, "state", f"is {row.state}, and it was last listed {row.listed or 'never'}")

@@ -34,8 +34,10 @@ from envbuilder.gpu import GpuAccess
 def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any) -> int:
     """Run the acceptance suite on IMAGE, a name or an id; ours or anybody's."""
     from envbuilder import wire, workflow
+    from envbuilder.acceptance import receipts
     from envbuilder.acceptance import report as reports
     from envbuilder.cli.show import receipt_text
+    from envbuilder.files import write_file
     from envbuilder.model import Verdict
 
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
@@ -54,13 +56,13 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
         )
         receipt = workflow.accept(image, engine, site, trial, fresh=fresh)
     for path, form in forms:
-        workflow.write_file(path, form(receipt))
+        write_file(path, form(receipt))
     if as_json:
         print_json(wire.plain(receipt))
     else:
         click.echo(receipt_text(receipt))
     if receipt.verdict is Verdict.PASSED:
         return 0
-    error = workflow.refusal(receipt)
+    error = receipts.refusal(receipt)
     site.console.error(error)
     return error.exit_code

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @json_option
 def command(output: str, receipts: str | None, locks: str | None, as_json: bool) -> None:
     """Write one HTML page to pick a stack from: self-contained, with every answer of the resolver in it."""
-    from envbuilder import catalog, workflow
+    from envbuilder import catalog
     from envbuilder.console import Console, size_text
+    from envbuilder.files import write_file
     from envbuilder.page import document, grid, proof
 
     facts, found = catalog.load(), Path(receipts or "receipts")
@@ -32,7 +33,7 @@ def command(output: str, receipts: str | None, locks: str | None, as_json: bool)
         locks=_locks(Path(locks or "docker/images"), named=locks is not None),
         proofs=proof.read(found) if receipts or found.is_dir() else {},
     )
-    workflow.write_file(Path(output), page)
+    write_file(Path(output), page)
     Console().say(f"wrote {output}: {size_text(len(page.encode()))}")
     if as_json:
         print_json({"ok": True, "file": output, "bytes": len(page.encode())})

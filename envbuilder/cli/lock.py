@@ -18,6 +18,7 @@ def command(output: str, form: str, as_json: bool, **options: Any) -> None:
     """Pin every wheel of a stack by hash, as the index stood on the day that fits its torch."""
     from envbuilder import lock as locks
     from envbuilder import wire, workflow
+    from envbuilder.files import write_file
 
     site = site_from(options)
     lock = workflow.make_lock(request_from(options), site)
@@ -25,7 +26,7 @@ def command(output: str, form: str, as_json: bool, **options: Any) -> None:
     if output == "-":
         click.echo(text, nl=False)
         return
-    workflow.write_file(Path(output), text)
+    write_file(Path(output), text)
     size = sum(wheel.size for wheel in lock.wheels)
     site.console.say(f"{output}: {len(lock.wheels)} wheels, {size / 1e9:.2f} GB to download, as of {lock.stack.as_of}")
     if as_json:

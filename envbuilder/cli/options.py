@@ -123,6 +123,7 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
 
 
 def network_from(options: Mapping[str, Any]) -> "Network":
+    """The network of the options and of the surroundings; raises `UsageError` if the CA bundle is no file."""
     from envbuilder.network import find_network
 
     bundle = setting(options, "ca_bundle")
@@ -170,7 +171,8 @@ def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
 
 def new_engine() -> "Engine":
     """A connection to the container engine."""
-    from envbuilder.engine.client import Engine, new_run_id
+    from envbuilder.engine.client import Engine
+    from envbuilder.engine.run_id import new_run_id
 
     return Engine(new_run_id())
 

@@ -22,7 +22,6 @@ import ctypes
 cuda, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
 print(cuda.cuInit(0), (cuda.cuDriverGetVersion(ctypes.byref(version)), version.value)[1])
 """
-Runner = Callable[[Sequence[str]], Completed]
 
 
 def new_probe(network: Network, catalog: Catalog) -> Probe:
@@ -64,7 +63,8 @@ def _ask_index(network: Network) -> Completed:
 
 
 def _ask_registry(catalog: Catalog) -> Completed:
-    from envbuilder.engine.client import Engine, new_run_id
+    from envbuilder.engine.client import Engine
+    from envbuilder.engine.run_id import new_run_id
 
     policy = catalog.policy.registry
     reference = policy.reference.format(python=policy.pythons[-1], release=policy.release)

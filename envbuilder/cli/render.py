@@ -100,7 +100,8 @@ def _targets(
     site: "Site",
 ) -> int:
     """Write the files of targets into a project, or say which are stale."""
-    from envbuilder import project, targets, workflow
+    from envbuilder import project, targets
+    from envbuilder.files import write_file
 
     found = settings()
     own = found.get("render", {}).get("settings", {})  # of all targets of the repository, of which these are some
@@ -117,7 +118,7 @@ def _targets(
     if strange:
         raise _strangers(strange)
     for name, text in context.files.items():
-        workflow.write_file(folder / name, text, executable=name in context.executable)
+        write_file(folder / name, text, executable=name in context.executable)
         site.console.say(f"wrote {folder / name}")
     return 0
 

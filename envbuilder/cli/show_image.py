@@ -9,7 +9,7 @@ from envbuilder.acceptance import receipts
 from envbuilder.acceptance.watch import number_text
 from envbuilder.cli.show import stack_document, stack_text
 from envbuilder.console import size_text, table
-from envbuilder.engine.client import ImageFacts
+from envbuilder.engine.image import ImageFacts
 from envbuilder.inspection import Inspection, Installed, LockInside, Step, one_line
 from envbuilder.model import Receipt, Verdict
 

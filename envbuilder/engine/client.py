@@ -4,15 +4,10 @@ Every container it makes carries a label with this run's id and is removed by th
 after Ctrl-C; `sweep` removes what a killed run left behind.
 """
 
-import io
-import os
-import platform as host_platform
-import re
-import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,48 +15,16 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound, NullResource
 
 import docker
+from envbuilder.engine import archive, machine
+from envbuilder.engine.image import ImageFacts, facts_of
+from envbuilder.engine.job import RUN_LABEL, Job, create_options
 from envbuilder.engine.registry import refusal_hint
+from envbuilder.engine.run_id import is_alive
 from envbuilder.errors import EngineError
-from envbuilder.gpu import CDI_ALL, GpuPlan, Offers, find_gpu_failure, run_options
+from envbuilder.gpu import Offers, find_gpu_failure
 
-RUN_LABEL = "dev.envbuilder.run"
-SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
-_LARGEST = 16_000_000  # bytes of a file that is read out of an image
-_MOST = 100_000  # bytes of a file that are given to whoever looks into layers
 _NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFacts:
-    """What the engine says about an image. `size` in bytes; `digest` is the registry's, if it came from one."""
-
-    id: str
-    labels: Mapping[str, str]
-    env: tuple[str, ...]  # NAME=value
-    created: str = ""  # ISO 8601
-    platform: str = ""  # linux/amd64
-    user: str = ""
-    entrypoint: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    size: int
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What runs in a container, and how. No network unless it asks for one."""
-
-    command: tuple[str, ...]
-    entrypoint: tuple[str, ...] | None = None  # None: the image's own
-    gpu: GpuPlan | None = None
-    user: str | None = None
-    memory: str | None = None  # as `docker run --memory` takes it
-    files: Mapping[str, bytes] = field(default_factory=dict)  # absolute path → content, put there before it starts
-    folder: tuple[Path, str] | None = None  # (on the host, in the container), writable
-    read_only: bool = False  # its root file system, but for /tmp and /dev/shm
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -118,20 +81,7 @@ class Engine:
                 attrs = self._client.images.get(reference).attrs
             except (ImageNotFound, NullResource):
                 return None
-        config = attrs.get("Config") or {}
-        digests = [item.split("@")[1] for item in attrs.get("RepoDigests") or ()]
-        return ImageFacts(
-            id=attrs["Id"],
-            labels=config.get("Labels") or {},
-            env=tuple(config.get("Env") or ()),
-            created=attrs.get("Created") or "",
-            platform="/".join(attrs[key] for key in ("Os", "Architecture", "Variant") if attrs.get(key)),
-            user=config.get("User") or "",
-            entrypoint=tuple(config.get("Entrypoint") or ()),
-            command=tuple(config.get("Cmd") or ()),
-            size=attrs["Size"],
-            digest=digests[0] if digests else None,
-        )
+        return facts_of(attrs)
 
     def steps(self, image: str) -> list[tuple[int, str]]:
         """The bytes that each step added to the image and what it was, the first step first."""
@@ -187,46 +137,23 @@ class Engine:
                 digest = (line.get("aux") or {}).get("Digest", digest)
         return digest
 
-    # --- what the host is ---
+    # --- the engine's machine ---
 
     def offers(self) -> Offers:
-        """What there is for GPUs, by the engine's own account and, if it runs here, by this host's device nodes."""
-        info = self._info()
-        discovered = info.get("DiscoveredDevices") or ()
-        cdi = [item["ID"] for item in discovered if item.get("Source") == "cdi"]
-        return Offers(
-            runtimes=tuple(sorted(info.get("Runtimes") or ())),
-            cdi_devices=tuple(cdi or _cdi_files(info.get("CDISpecDirs") or ())),
-            device_nodes=info.get("Name") == host_platform.node() and Path("/dev/nvidiactl").exists(),
-        )
+        """What there is for GPUs."""
+        return machine.offers(self._info())
 
     def host(self) -> dict[str, Any]:
         """Facts about the engine's machine for a receipt; no names, no addresses."""
-        info = self._info()
-        return {
-            "engine": info.get("ServerVersion"),
-            "kernel": info.get("KernelVersion"),
-            "os": info.get("OperatingSystem"),
-            "architecture": info.get("Architecture"),
-            "cpus": info.get("NCPU"),
-            "memory": info.get("MemTotal"),
-        }
+        return machine.facts(self._info())
 
     def platform(self) -> str:
         """What the engine's machine runs without emulation: `linux/amd64`."""
-        info = self._info()
-        machine = info.get("Architecture", "")
-        return f"{info.get('OSType', 'linux')}/{_MACHINES.get(machine, machine)}"
+        return machine.platform(self._info())
 
     def maps_users(self) -> bool:
         """Whether a user of a container is another one on the host: rootless, or with `userns-remap`."""
-        options = self._info().get("SecurityOptions") or ()
-        return any(word in option for option in options for word in ("rootless", "userns"))
-
-    def root_folder(self) -> str | None:
-        """Where the engine keeps its images, if that is on this machine."""
-        root = self._info().get("DockerRootDir")
-        return root if root and Path(root).is_dir() else None
+        return machine.maps_users(self._info())
 
     def _info(self) -> dict[str, Any]:
         with _explained("cannot ask the engine about itself"):
@@ -238,46 +165,23 @@ class Engine:
     def container(self, image: str, job: Job) -> Iterator["Container"]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
         with _explained(f"cannot make a container of {image[:19]}"):
-            made = self._client.containers.create(image, list(job.command), **self._options(job))
+            made = self._client.containers.create(image, list(job.command), **create_options(job, self.run_id))
         try:
             if job.files:
                 with _explained("cannot put the suite into the container"):
-                    made.put_archive("/", _tar(job.files))
+                    made.put_archive("/", archive.pack(job.files))
             yield Container(made)
         finally:
             with suppress(DockerException, requests.exceptions.RequestException):
                 made.remove(force=True, v=True)
-
-    def _options(self, job: Job) -> dict[str, Any]:
-        options: dict[str, Any] = dict(run_options(job.gpu)) if job.gpu else {}
-        options["environment"] = {**options.get("environment", {}), **job.environment}
-        if job.entrypoint:
-            options["entrypoint"] = list(job.entrypoint)
-        if job.memory:
-            options |= {"mem_limit": job.memory, "memswap_limit": job.memory}
-        if job.folder:
-            options["volumes"] = [f"{job.folder[0]}:{job.folder[1]}"]
-        if job.read_only:
-            options |= {"read_only": True, "tmpfs": {"/tmp": "mode=1777"}}  # noqa: S108 - the container's
-        labels = {RUN_LABEL: self.run_id}
-        return options | {
-            "labels": labels, "network_mode": "none", "shm_size": SHM_SIZE, "user": job.user, "init": False
-        }  # fmt: skip
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         """(path, size, its first 100 kB) of every wanted file in every layer, whether a later layer hides it or not.
 
         The engine writes the whole image out for this: as many bytes of its disk, for half a minute.
         """
-        with (
-            _explained("cannot read the layers"),
-            _Stream(self._client.api.get_image(image)) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as whole,
-        ):
-            for member in whole:
-                content = whole.extractfile(member) if member.isfile() else None
-                if content is not None:
-                    yield from _files_of_layer(content, wanted)
+        with _explained("cannot read the layers"):
+            yield from archive.files_of_layers(self._client.api.get_image(image), wanted)
 
     def read_file(self, image: str, path: str) -> bytes | None:
         """A file of an image, read without starting it; None if it has no plain file there, or a huge one."""
@@ -307,60 +211,6 @@ class Engine:
                         found.remove(force=True)
                         removed += 1
         return removed
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    """Files as a tar that anybody in the container can read."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path, content in sorted(files.items()):
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file that is read once; closing it ends the download."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts, have = [self._left], len(self._left)
-        while size < 0 or have < size:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                break
-            parts.append(chunk)
-            have += len(chunk)
-        whole = b"".join(parts)
-        self._left = whole[size:] if size >= 0 else b""
-        return whole[:size] if size >= 0 else whole
-
-    def close(self) -> None:
-        close = getattr(self._chunks, "close", None)
-        if close and not self.closed:
-            close()
-        super().close()
-
-
-def _files_of_layer(content: Any, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
-    """The wanted files of one member of a saved image, if it is a layer: the others are JSON."""
-    try:
-        layer = tarfile.open(fileobj=content, mode="r|*")  # noqa: SIM115 - not every member is a tar
-    except tarfile.ReadError:
-        return
-    with layer:
-        for member in layer:
-            path = "/" + member.name.removeprefix("./").lstrip("/")
-            if member.isfile() and wanted(path):
-                file = layer.extractfile(member)
-                yield path, member.size, file.read(_MOST) if file else b""
 
 
 @dataclass(slots=True)
@@ -427,10 +277,7 @@ class Container:
                 chunks, _ = self._container.get_archive(path)
             except NotFound:
                 return None
-            with _Stream(chunks) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-                member = archive.next()
-                file = archive.extractfile(member) if member and member.isfile() else None
-                return file.read() if file and member and member.size <= _LARGEST else None
+            return archive.first_file(chunks)
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""
@@ -444,38 +291,3 @@ class Container:
         with _explained("cannot read the container's log"):
             text = self._container.logs(stdout=False, stderr=True, tail=most).decode(errors="replace")
         return [line for line in text.splitlines() if line.strip()]
-
-
-def _cdi_files(folders: Sequence[str]) -> list[str]:
-    """What this host's CDI specifications call all GPUs, for engines that read them and do not list them."""
-    for path in (path for name in folders for path in Path(name).glob("*")):
-        with suppress(OSError):
-            text = path.read_text(errors="replace")
-            if "nvidia.com/gpu" in text and re.search(r"name\W{1,4}all\b", text):
-                return [CDI_ALL]
-    return []
-
-
-# --- whose container is it -----------------------------------------------------------------------------------------
-
-
-def new_run_id() -> str:
-    """This process as `host:pid:start`: enough to tell later whether it still lives."""
-    return f"{host_platform.node()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def is_alive(run_id: str) -> bool:
-    """Whether the process that a run id names may still live; true where that cannot be told."""
-    try:
-        host, pid, started = run_id.rsplit(":", 2)
-    except ValueError:
-        return True
-    return host != host_platform.node() or _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """The kernel's start time of a process (proc(5), stat field 22), or "" if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -9,7 +9,6 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -22,6 +21,7 @@ from envbuilder.page import dockerfile
 from envbuilder.page.axes import Axis, Picked, line, request_of
 from envbuilder.page.grid import Clash, Grid
 from envbuilder.page.proof import UNPROVEN, Proof
+from envbuilder.template import fill
 
 _UNASKED = ("any", BASE_AUTO)  # what an option is set to that is dropped
 _EVIDENCE = {
@@ -37,26 +37,19 @@ def html(catalog: Catalog, grid: Grid, *, locks: Sequence[Lock] = (), proofs: Ma
     gpus = _names(catalog)
     data = document(Known(grid=grid, day=catalog.date.isoformat(), locks=by_name, proofs=proofs or {}))
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
-    folder = resources.folder("templates")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    script, style = ((folder / "catalog" / f"page.{suffix}").read_text() for suffix in ("js", "css"))
-    return environment.get_template("catalog/page.html.j2").render(
-        axes=grid.axes,
-        gpus=gpus,
-        day=catalog.date,
-        data=_embedded(data),
-        script=Markup(script),  # noqa: S704 - our own files, not somebody's text
-        script_hash=_hash(script),
-        style=Markup(style),  # noqa: S704
-        style_hash=_hash(style),
-    )
+    folder = resources.folder("templates") / "catalog"
+    script, style = ((folder / f"page.{suffix}").read_text() for suffix in ("js", "css"))
+    values = {
+        "axes": grid.axes,
+        "gpus": gpus,
+        "day": catalog.date,
+        "data": _embedded(data),
+        "script": Markup(script),  # noqa: S704 - our own files, not somebody's text
+        "script_hash": _hash(script),
+        "style": Markup(style),  # noqa: S704
+        "style_hash": _hash(style),
+    }
+    return fill("catalog/page.html.j2", values, html=True)
 
 
 def _names(catalog: Catalog) -> dict[str, str]:

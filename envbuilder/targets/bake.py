@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Lock
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
+from envbuilder.template import fill
 
 WHOLE = True
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")  # nothing that HCL or a shell reads as more than itself

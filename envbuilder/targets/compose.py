@@ -10,8 +10,8 @@ from envbuilder import lock as locks
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Stack
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
+from envbuilder.template import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
 

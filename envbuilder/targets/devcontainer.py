@@ -7,8 +7,8 @@ Dockerfile on top is there because editors start processes past the entrypoint, 
 import re
 
 from envbuilder.errors import UsageError
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
+from envbuilder.template import fill
 
 SETTINGS = {"shm-size": "shared memory of the dev container, as 2g"}
 EXECUTABLE = (".devcontainer/check",)

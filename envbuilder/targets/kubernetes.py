@@ -1,9 +1,9 @@
 """Lock → kubernetes/: an Indexed Job with its headless Service, the same as a Kubeflow TrainJob, and their storage."""
 
 from envbuilder import catalog, resolver
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
 from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, Job, job_of
+from envbuilder.template import fill
 
 __all__ = ("SETTINGS", "files", "unfit_majors")
 

@@ -1,8 +1,8 @@
 """Lock → slurm/train.sbatch: the training job for Slurm, in an Apptainer image."""
 
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
 from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, job_of
+from envbuilder.template import fill
 
 __all__ = ("EXECUTABLE", "SETTINGS", "files")
 EXECUTABLE = ("slurm/train.sbatch",)

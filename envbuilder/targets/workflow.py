@@ -7,8 +7,8 @@ import json
 import re
 
 from envbuilder.errors import UsageError
-from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
+from envbuilder.template import fill
 
 SETTINGS = {
     "make": "make targets, each a job of its own, as 'lint test'",

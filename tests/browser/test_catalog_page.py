@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from browser.opened import SIZES, Opened, faint, open_page
 from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
@@ -20,24 +21,14 @@ from envbuilder.page.axes import Picked, request_of
 from envbuilder.page.grid import Grid
 from envbuilder.page.proof import Proof
 
-MEASURE = (Path(__file__).parent / "measure.js").read_text()
-SIZES = {"phone": (360, 740), "desk": (1280, 800)}
-LEGIBLE = 4.5  # WCAG 2.2, 1.4.3: contrast (minimum), level AA
 CLICKS = 60
 STATES = {"nothing": "", "fits": "#cuda=11.7&base=bootstrap", "clash": "#cuda=11.7&gpu=9.0&torch=2.5"}
 PROVEN = Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=(("image size", "4.48 GB"),))
 
 
-@dataclass
-class View:
-    page: Page
+@dataclass(kw_only=True)
+class View(Opened):
     url: str
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def measure(self) -> dict[str, Any]:
-        self.page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
-        return dict(self.page.evaluate(MEASURE))
 
     def pick(self, name: str, value: str) -> None:
         """By a click, also where a choice is greyed."""
@@ -67,14 +58,8 @@ def file(grid: Grid, facts: Catalog, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def look(browser: Browser, file: Path, fragment: str = "", size: str = "desk", scheme: Any = "light") -> View:
-    width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    view = View(page=page, url=file.as_uri() + fragment)
-    page.on("request", lambda request: view.requests.append(request.url))
-    page.on("console", lambda message: view.complaints.append(message.text))
-    page.on("pageerror", lambda error: view.complaints.append(str(error)))
-    page.goto(view.url, wait_until="load")
-    return view
+    url = file.as_uri() + fragment
+    return open_page(browser, url, lambda page: View(page=page, url=url), size=size, scheme=scheme)
 
 
 @pytest.fixture(scope="module", params=product(STATES, SIZES, ("light", "dark")), ids="-".join)
@@ -236,7 +221,7 @@ def test_nothing_sticks_out_and_all_text_can_be_read(seen: View) -> None:
     measured = seen.measure()
     assert measured["overflow"] == 0
     assert measured["outside"] == []
-    assert [(round(ratio, 2), text) for ratio, text in measured["contrasts"] if ratio < LEGIBLE] == []
+    assert faint(measured) == []
     assert len(measured["contrasts"]) > 100
     assert measured["smallest"] >= 12
     assert all(after <= before + 1 for before, after in zip(measured["levels"], measured["levels"][1:], strict=False))

@@ -1,56 +1,45 @@
 """The page of a receipt, in a real browser: on a phone and on a desk, in light and dark."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import samples
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
+from browser.opened import SIZES, Opened, faint, open_page
 from envbuilder.acceptance import report
 from envbuilder.model import Receipt, Status
 
-MEASURE = (Path(__file__).parent / "measure.js").read_text()
 RECEIPTS = {
     "passed": samples.passed(),
     "failed": samples.failed(),
     "hostile": samples.hostile(),
     "bare": samples.bare(),
 }
-SIZES = {"phone": (360, 740), "desk": (1280, 800)}
-LEGIBLE = 4.5  # WCAG 2.2, 1.4.3: contrast (minimum), level AA
 STATUSES = {"✓ passed", "✗ failed", "! error", "– not run"}
 
 
-@dataclass
-class View:
+@dataclass(kw_only=True)
+class View(Opened):
     name: str
     size: str
     scheme: str
     receipt: Receipt
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def measure(self) -> dict[str, Any]:
-        self.page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
-        return dict(self.page.evaluate(MEASURE))
 
 
-def look(browser: Browser, folder: Path, name: str, size: str, scheme: Any) -> View:
-    width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    view = View(name=name, size=size, scheme=scheme, receipt=RECEIPTS[name], page=page)
-    page.on("request", lambda request: view.requests.append(request.url))
-    page.on("console", lambda message: view.complaints.append(message.text))
-    page.on("pageerror", lambda error: view.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: view.complaints.append(dialog.message))
-    (folder / "report.html").write_text(report.html(view.receipt))
-    page.goto((folder / "report.html").as_uri(), wait_until="load")
-    return view
+def look(browser: Browser, folder: Path, name: str, size: str, scheme: str) -> View:
+    receipt, path = RECEIPTS[name], folder / "report.html"
+    path.write_text(report.html(receipt))
+    return open_page(
+        browser,
+        path.as_uri(),
+        lambda page: View(page=page, name=name, size=size, scheme=scheme, receipt=receipt),
+        size=size,
+        scheme=scheme,
+    )
 
 
 @pytest.fixture(scope="module", params=product(RECEIPTS, SIZES, ("light", "dark")), ids="-".join)
@@ -80,8 +69,7 @@ def test_nothing_sticks_out(view: View) -> None:
 
 def test_all_text_can_be_read(view: View) -> None:
     measured = view.measure()
-    faint = [(round(ratio, 2), text) for ratio, text in measured["contrasts"] if ratio < LEGIBLE]
-    assert faint == []
+    assert faint(measured) == []
     assert len(measured["contrasts"]) >= 4
     assert measured["smallest"] >= 11
     assert (measured["background"] < 0.05) if view.scheme == "dark" else (measured["background"] > 0.9)

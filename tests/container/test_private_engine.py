@@ -8,7 +8,9 @@ import pytest
 
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress
-from envbuilder.engine.client import Engine, Job, new_run_id
+from envbuilder.engine.client import Engine
+from envbuilder.engine.job import Job
+from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
 from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.network import Network

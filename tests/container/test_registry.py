@@ -13,7 +13,8 @@ import pytest
 from envbuilder import cli, workflow
 from envbuilder import lock as locks
 from envbuilder.console import Console
-from envbuilder.engine.client import Engine, new_run_id
+from envbuilder.engine.client import Engine
+from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import AcceptanceError, EngineError
 from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network

@@ -1,16 +1,15 @@
 """docs/matrix.md and the README's support table say what the receipts say, and no more."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import matrix
+from matrix_table import Line, page, read, replaced, short_table
+
 ROOT = Path(__file__).parents[2]
-TABLE = runpy.run_path(str(ROOT / "tools" / "matrix_table.py"))
-Line, page, read, replaced, short_table = (TABLE[name] for name in ("Line", "page", "read", "replaced", "short_table"))
 README = (ROOT / "README.md").read_text()
 RECEIPTS = sorted((ROOT / "docs" / "receipts").glob("*.json"))
 LINES = read(ROOT)
@@ -81,15 +80,12 @@ def test_a_cell_says_what_its_receipt_says_or_that_it_has_none(receipt: dict[str
     ]
 
 
-def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    matrix = runpy.run_path(str(ROOT / "tools" / "matrix.py"))
-    sys.modules.pop("matrix_table", None)
+def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
     lock = LINES[0].lock
-    now = matrix["identity"](lock)
+    now = matrix.identity(lock)
 
     def needs(receipt: dict[str, str] | None) -> str:
-        return str(matrix["Cell"](folder=ROOT, lock=lock, receipt=receipt).needs())
+        return str(matrix.Cell(folder=ROOT, lock=lock, receipt=receipt).needs())
 
     assert needs(now) == ""
     assert needs(None) == "no receipt"

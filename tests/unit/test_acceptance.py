@@ -11,7 +11,6 @@ from envbuilder.acceptance import receipts
 from envbuilder.acceptance.judge import check_answered, check_labels, verdict
 from envbuilder.acceptance.watch import Watch, ending_text, number_text, with_unit
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
-from envbuilder.workflow import refusal
 
 PLAN = {
     "event": "plan",
@@ -150,7 +149,7 @@ def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> No
 
 
 def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
-    error = refusal(receipt("failed"))
+    error = receipts.refusal(receipt("failed"))
     assert error.exit_code == 7
     assert error.problems == ("training.accuracy: it learns: 0.55 (at least 0.95)", "  remedy: do this")
     assert "sha256:abcdef" in error.hint

@@ -9,7 +9,7 @@ import pytest
 from envbuilder import resolver, workflow
 from envbuilder.catalog.rows import Catalog
 from envbuilder.engine import bootstrap
-from envbuilder.engine.client import ImageFacts
+from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError
 from envbuilder.model import BASE_BOOTSTRAP, Request, Stack
 

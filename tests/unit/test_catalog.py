@@ -1,16 +1,15 @@
 """Facts load with the row at fault in the message, and the refresher adds facts and never takes any."""
 
-import importlib.util
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import refresh_catalog
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import CatalogError
@@ -24,16 +23,6 @@ def copy(tmp_path: Path) -> Path:
     shutil.copytree(catalog.FOLDER / "facts", tmp_path / "facts")
     shutil.copy(catalog.FOLDER / "policy.toml", tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def refresh() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("refresh_catalog", ROOT / "tools" / "refresh_catalog.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_every_fact_has_a_source_and_a_date() -> None:
@@ -75,13 +64,13 @@ def test_a_misspelt_policy_is_named(copy: Path) -> None:
         catalog.load(copy)
 
 
-def test_the_refresher_makes_the_committed_rows(refresh: ModuleType) -> None:
-    made = {name: json.loads(text)["rows"] for name, text in refresh.convert(SURVEY).items()}
+def test_the_refresher_makes_the_committed_rows() -> None:
+    made = {name: json.loads(text)["rows"] for name, text in refresh_catalog.convert(SURVEY).items()}
     assert set(made) == {table.file for table in catalog.TABLES} - {"wheels.json", "runtimes.json"}
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
         assert rows
-        known = [survey_part(row, refresh) for row in committed]
+        known = [survey_part(row) for row in committed]
         assert all(any(row.items() <= other.items() for other in known) for row in rows), name
     assert [row["torch"] for row in made["torch.json"] if row["index"] == "pypi"] == ["1.13.1", "2.0.1", "2.11.0"]
     assert [(row["torch"], row["index"]) for row in made["torch.json"] if row["index"] != "pypi"] == [
@@ -90,13 +79,16 @@ def test_the_refresher_makes_the_committed_rows(refresh: ModuleType) -> None:
     ]  # fmt: skip
 
 
-def survey_part(row: dict[str, Any], refresh: ModuleType) -> dict[str, Any]:
+def survey_part(row: dict[str, Any]) -> dict[str, Any]:
     """A row without what the other refresher says of it."""
     statuses = row.get("field_status", {}).items()
-    return {**row, "field_status": {name: word for name, word in statuses if name not in refresh.FROM_THE_INDEX}}
+    return {
+        **row,
+        "field_status": {name: word for name, word in statuses if name not in refresh_catalog.FROM_THE_INDEX},
+    }
 
 
-def test_no_fact_names_the_address_of_an_index(refresh: ModuleType) -> None:
+def test_no_fact_names_the_address_of_an_index() -> None:
     for path in (catalog.FOLDER / "facts").iterdir():
         assert not re.search(r"download\.|packages\.[a-z]+\.com|/simple/", path.read_text()), path.name
 
@@ -127,23 +119,23 @@ def test_tags_of_images_are_read_on_demand() -> None:
     assert found["ubuntu22.04"].state == "supported"
 
 
-def test_a_shrunken_answer_is_refused(refresh: ModuleType, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shrunken_answer_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     survey = copy / "survey.json"
     survey.write_text(json.dumps(SURVEY))
-    monkeypatch.setattr(refresh, "FACTS", copy / "facts")
+    monkeypatch.setattr(refresh_catalog, "FACTS", copy / "facts")
     before = (copy / "facts" / "torch.json").read_text()
     with pytest.raises(SystemExit) as caught:
-        refresh.main([str(survey), "--write"])
+        refresh_catalog.main([str(survey), "--write"])
     assert "would shrink from 76 rows to" in str(caught.value)
     assert (copy / "facts" / "torch.json").read_text() == before
 
 
-def test_nothing_is_written_unless_told(refresh: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     survey = tmp_path / "survey.json"
     survey.write_text(json.dumps(SURVEY))
     (tmp_path / "facts").mkdir()
-    monkeypatch.setattr(refresh, "FACTS", tmp_path / "facts")
-    assert refresh.main([str(survey)]) == 1
+    monkeypatch.setattr(refresh_catalog, "FACTS", tmp_path / "facts")
+    assert refresh_catalog.main([str(survey)]) == 1
     assert list((tmp_path / "facts").iterdir()) == []
-    assert refresh.main([str(survey), "--write"]) == 0
-    assert refresh.main([str(survey)]) == 0
+    assert refresh_catalog.main([str(survey), "--write"]) == 0
+    assert refresh_catalog.main([str(survey)]) == 0

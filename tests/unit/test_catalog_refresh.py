@@ -1,18 +1,19 @@
 """tools/refresh_torch.py on saved pages and on texts from real wheels: what it reads, and what it makes of it."""
 
-import importlib
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from packaging.version import Version
 from pypi_simple import ProjectPage
 
+import facts
+import refresh_catalog
+import refresh_torch
 from envbuilder import catalog
+from index import pages, texts
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -43,26 +44,17 @@ class Saved:
         return ["sm_80", "sm_90"]
 
 
-@pytest.fixture(scope="module")
-def refresh() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        return importlib.import_module("refresh_torch")
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-
-
-def test_a_page_becomes_the_committed_rows(refresh: ModuleType) -> None:
-    made = {row["version"]: row for row in refresh.wheel_rows("torch", PAGES["torch"], Saved())}
+def test_a_page_becomes_the_committed_rows() -> None:
+    made = {row["version"]: row for row in refresh_torch.wheel_rows("torch", PAGES["torch"], Saved())}
     assert list(made) == ["2.0.1", "2.5.1", "2.6.0", "2.11.0"]
     for version in ("2.0.1", "2.5.1", "2.11.0"):
         assert made[version] == ROWS["torch", version]
     assert made["2.6.0"] | {"requires": {}} == ROWS["torch", "2.6.0"] | {"requires": {}}
 
 
-def test_a_yanked_release_does_not_count(refresh: ModuleType) -> None:
+def test_a_yanked_release_does_not_count() -> None:
     assert any(file.version == "0.15.0" and file.is_yanked for file in PAGES["torchvision"].packages)
-    assert list(refresh.releases("torchvision", PAGES["torchvision"])) == [
+    assert list(pages.releases("torchvision", PAGES["torchvision"])) == [
         "0.15.2",
         "0.20.1",
         "0.21.0",
@@ -83,44 +75,42 @@ def test_a_yanked_release_does_not_count(refresh: ModuleType) -> None:
         ("not a wheel.whl", {}, None),
     ],
 )  # fmt: skip
-def test_a_file_name_says_where_it_runs(
-    refresh: ModuleType, file: str, platforms: dict[str, str], pythons: list[str] | None
-) -> None:
-    assert refresh.places(file) == {platform: Version(glibc) for platform, glibc in platforms.items()}
+def test_a_file_name_says_where_it_runs(file: str, platforms: dict[str, str], pythons: list[str] | None) -> None:
+    assert pages.places(file) == {platform: Version(glibc) for platform, glibc in platforms.items()}
     if pythons is not None:
-        assert [str(python) for python in sorted(refresh.pythons(file))] == pythons
+        assert [str(python) for python in sorted(pages.pythons(file))] == pythons
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.5.1", "2.11.0"])
-def test_a_wheel_says_what_the_catalog_has(refresh: ModuleType, version: str) -> None:
-    facts = refresh.torch_facts(TEXTS[f"torch {version} linux/amd64"])
-    assert facts.items() <= TORCH[version, "pypi"].items()
+def test_a_wheel_says_what_the_catalog_has(version: str) -> None:
+    found = texts.torch_facts(TEXTS[f"torch {version} linux/amd64"])
+    assert found.items() <= TORCH[version, "pypi"].items()
 
 
-def test_a_wheel_for_a_cpu_is_told_from_one_for_cuda(refresh: ModuleType) -> None:
+def test_a_wheel_for_a_cpu_is_told_from_one_for_cuda() -> None:
     both = {"pythons": {"linux/arm64": ["3.12"]}}
-    assert refresh.placed({**both, "version": "2.6.0"}, Saved()) == {"platforms": ["linux/amd64"]}
-    assert refresh.placed({**both, "version": "2.11.0"}, Saved()) == {"platforms": ["linux/amd64", "linux/arm64"]}
+    assert refresh_torch.placed({**both, "version": "2.6.0"}, Saved()) == {"platforms": ["linux/amd64"]}
+    assert refresh_torch.placed({**both, "version": "2.11.0"}, Saved()) == {"platforms": ["linux/amd64", "linux/arm64"]}
 
 
-def test_architectures_are_read_out_of_the_library(refresh: ModuleType) -> None:
-    assert refresh.find_architectures(b"\x7fELF\0sm_x\0sm_75 sm_80 sm_120\0more") == ["sm_75", "sm_80", "sm_120"]
-    assert refresh.find_architectures(b"\x7fELF\0nothing\0") == []
+def test_architectures_are_read_out_of_the_library() -> None:
+    assert texts.find_architectures(b"\x7fELF\0sm_x\0sm_75 sm_80 sm_120\0more") == ["sm_75", "sm_80", "sm_120"]
+    assert texts.find_architectures(b"\x7fELF\0nothing\0") == []
 
 
-def wheels(refresh: ModuleType) -> list[dict[str, Any]]:
-    return [row for name, page in PAGES.items() for row in refresh.wheel_rows(name, page, Saved())]
+def wheels() -> list[dict[str, Any]]:
+    return [row for name, page in PAGES.items() for row in refresh_torch.wheel_rows(name, page, Saved())]
 
 
-def test_the_family_has_only_the_pythons_of_all_three(refresh: ModuleType) -> None:
-    made = {(row["package"], row["version"]): row for row in wheels(refresh)}
-    assert refresh.family_of(TORCH["2.5.1", "pypi"], made) == {"linux/amd64": ["3.9", "3.10", "3.11", "3.12"]}
+def test_the_family_has_only_the_pythons_of_all_three() -> None:
+    made = {(row["package"], row["version"]): row for row in wheels()}
+    assert refresh_torch.family_of(TORCH["2.5.1", "pypi"], made) == {"linux/amd64": ["3.9", "3.10", "3.11", "3.12"]}
     assert TORCH["2.5.1", "pypi"]["pythons"][-1] == "3.13"
 
 
-def test_a_release_that_is_new_gets_a_row(refresh: ModuleType) -> None:
+def test_a_release_that_is_new_gets_a_row() -> None:
     old = [row for key, row in TORCH.items() if key[0] in ("2.0.1", "2.5.1", "2.6.0")]
-    after = refresh.torch_rows(old, wheels(refresh), Saved())
+    after = refresh_torch.torch_rows(old, wheels(), Saved())
     assert [(row["torch"], row["index"]) for row in after[len(old) :]] == [("2.11.0", "pypi")]
     made, known = after[-1], TORCH["2.11.0", "pypi"]
     same = ("released", "cuda", "cudnn", "nccl", "triton", "pythons", "platforms", "glibc", "compile", "compile_until",
@@ -131,27 +121,37 @@ def test_a_release_that_is_new_gets_a_row(refresh: ModuleType) -> None:
     assert catalog.unknown_fields(catalog.TORCH, made, "new") == []
 
 
-def test_a_release_that_is_gone_from_the_index_stays(refresh: ModuleType) -> None:
+def test_a_release_that_is_gone_from_the_index_stays() -> None:
     old = [TORCH["1.13.1", "pypi"], TORCH["2.0.1", "pypi"]]
-    rows = [row for row in wheels(refresh) if row["version"] in ("2.0.1", "0.15.2", "2.0.2")]
-    assert refresh.torch_rows(old, rows, Saved()) == old
+    rows = [row for row in wheels() if row["version"] in ("2.0.1", "0.15.2", "2.0.2")]
+    assert refresh_torch.torch_rows(old, rows, Saved()) == old
 
 
-def test_an_answer_that_shrank_is_refused(refresh: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "wheels.json").write_text(refresh.dumps("2026-11-24", list(ROWS.values())))
+def test_an_answer_that_shrank_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "wheels.json").write_text(facts.dumps("2026-11-24", list(ROWS.values())))
     with pytest.raises(SystemExit, match=r"wheels\.json would shrink from 114 rows to 1"):
-        refresh.publish({"wheels.json": refresh.dumps("2026-11-25", [{}])}, tmp_path, write=True)
+        facts.publish({"wheels.json": facts.dumps("2026-11-25", [{}])}, tmp_path, write=True)
     assert len(json.loads((tmp_path / "wheels.json").read_text())["rows"]) == 114
 
 
-def test_a_difference_is_shown_and_written_only_when_told(
-    refresh: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "x.json").write_text(refresh.dumps("2026-11-24", [{"a": 1}]))
-    new = {"x.json": refresh.dumps("2026-11-24", [{"a": 2}])}
-    assert refresh.publish(new, tmp_path, write=False) == 1
+def test_a_difference_is_shown_and_written_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.json").write_text(facts.dumps("2026-11-24", [{"a": 1}]))
+    new = {"x.json": facts.dumps("2026-11-24", [{"a": 2}])}
+    assert facts.publish(new, tmp_path, write=False) == 1
     assert '-  {"a": 1}\n+  {"a": 2}\n' in capsys.readouterr().out
     assert '"a": 1' in (tmp_path / "x.json").read_text()
-    assert refresh.publish(new, tmp_path, write=True) == 0
-    assert refresh.publish(new, tmp_path, write=False) == 0
+    assert facts.publish(new, tmp_path, write=True) == 0
+    assert facts.publish(new, tmp_path, write=False) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_the_other_refresher_wrote_stays_where_it_was() -> None:
+    before = {"torch": "2.9.0", "family": {"linux/amd64": ["3.12"]}, "glibc": "2.27",
+              "field_status": {"glibc": "inferred", "family": "inferred"}, "old": 1}  # fmt: skip
+    row = refresh_catalog.with_own({"glibc": "2.28", "torch": "2.9.0", "field_status": {"glibc": "documented"}}, before)
+    assert list(row.items()) == [
+        ("torch", "2.9.0"),
+        ("family", {"linux/amd64": ["3.12"]}),
+        ("glibc", "2.28"),
+        ("field_status", {"glibc": "documented", "family": "inferred"}),
+    ]

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
     {"errors"},
     {"model", "wire"},
-    {"process", "resources", "console", "network", "config", "request", "gpu", "host"},
+    {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "template"},
     {"catalog"},
     {"candidates", "hardware"},
     {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
@@ -50,6 +51,25 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not above
 
 
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & known
+
+
+def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
+    known = {dotted(path) for path in MODULES}
+    order = TopologicalSorter({dotted(path): imported_modules(path, known) for path in MODULES})
+    assert set(order.static_order()) == known
+
+
 def importers(module: str) -> set[str]:
     found = set()
     for path in MODULES:
@@ -61,9 +81,17 @@ def importers(module: str) -> set[str]:
     return found
 
 
-def test_one_module_starts_processes_and_one_imports_docker() -> None:
+def test_one_module_starts_processes_one_imports_docker_and_one_jinja() -> None:
     assert importers("subprocess") == {"process.py"}
     assert importers("docker") == {"engine/client.py"}
+    assert importers("jinja2") == {"template.py"}
+
+
+def test_the_package_needs_no_tool_of_the_checkout() -> None:
+    """The tests find tools/ on their path; an installed envbuilder does not."""
+    tools = {path.stem for path in (PACKAGE.parent / "tools").glob("[!_]*") if path.is_dir() or path.suffix == ".py"}
+    assert {"facts", "index", "survey"} <= tools
+    assert {tool: importers(tool) for tool in tools if importers(tool)} == {}
 
 
 def test_only_the_command_line_reads_the_environment() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from envbuilder import render, wire
 from envbuilder.cli.show_image import inspection_document, inspection_text
-from envbuilder.engine.client import ImageFacts
+from envbuilder.engine.image import ImageFacts
 from envbuilder.inspection import (
     Distribution,
     Inspection,

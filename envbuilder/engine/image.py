@@ -1,0 +1,39 @@
+"""What the engine says about an image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """An image in the engine's store. `size` in bytes; `digest` is the registry's, if it came from one."""
+
+    id: str
+    labels: Mapping[str, str]
+    env: tuple[str, ...]  # NAME=value
+    created: str = ""  # ISO 8601
+    platform: str = ""  # linux/amd64
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    size: int
+    digest: str | None
+
+
+def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
+    """The facts in an image's answer to `docker image inspect`."""
+    config = attrs.get("Config") or {}
+    digests = [item.split("@")[1] for item in attrs.get("RepoDigests") or ()]
+    return ImageFacts(
+        id=attrs["Id"],
+        labels=config.get("Labels") or {},
+        env=tuple(config.get("Env") or ()),
+        created=attrs.get("Created") or "",
+        platform="/".join(attrs[key] for key in ("Os", "Architecture", "Variant") if attrs.get(key)),
+        user=config.get("User") or "",
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        size=attrs["Size"],
+        digest=digests[0] if digests else None,
+    )

@@ -1,0 +1,27 @@
+"""Whose container is it: a run is known by its process, so that what a killed run left behind can be swept."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def new_run_id() -> str:
+    """This process as `host:pid:start`: enough to tell later whether it still lives."""
+    return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_alive(run_id: str) -> bool:
+    """Whether the process that a run id names may still live; true where that cannot be told."""
+    try:
+        host, pid, started = run_id.rsplit(":", 2)
+    except ValueError:
+        return True
+    return host != platform.node() or _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """The kernel's start time of a process (proc(5), stat field 22), or "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,20 @@
+"""Templates of `templates/` become text; a name that a template misspells is an error."""
+
+from collections.abc import Mapping
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from envbuilder import resources
+
+
+def fill(template: str, values: Mapping[str, object], *, html: bool = False) -> str:
+    """A template of `templates/` with its values, which are escaped if it is a page of HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(resources.folder("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=html,  # noqa: S701 - most of what we write is not HTML
+    )
+    return environment.get_template(template).render(values)
