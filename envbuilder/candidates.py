@@ -10,14 +10,13 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import PYPI, Catalog, Distribution, TorchBuild
+from envbuilder.catalog.rows import PYPI, Catalog, System, TorchBuild
 from envbuilder.model import Base, BaseSource, Feature
 from envbuilder.request import PLATFORMS
 
 CUSTOM_OS = "custom"
-_CUSTOM_GLIBC = Version("2.28")  # what we assume of a base we know nothing about: manylinux_2_28
+_CUSTOM_GLIBC = Version("2.28")  # what we assume of a base that we know no better: manylinux_2_28
 _ARM64 = "linux/arm64"
-_BOOTSTRAPPED = "debian"  # what mmdebstrap makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +127,9 @@ def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
     yield from {row.torch: row for row in reversed(rows)}.values()
 
 
-def bootstrapped(catalog: Catalog) -> tuple[Distribution, ...]:
-    """The distributions that a base can be made of here."""
-    return tuple(row for row in catalog.distributions if row.os.split()[0] == _BOOTSTRAPPED)
+def bootstrapped(catalog: Catalog) -> tuple[System, ...]:
+    """The systems that a base can be made of here."""
+    return tuple(row for row in catalog.systems if row.os in catalog.policy.bootstrap.systems)
 
 
 def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
@@ -144,24 +143,23 @@ def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
         glibc=_CUSTOM_GLIBC,
         system_packages=registry.system_packages,
     )
-    for row in catalog.distributions:
+    for row in catalog.systems:
         if row.release == registry.release and python in registry.pythons:
             reference = registry.reference.format(python=python, release=row.release)
-            yield _base(row, BaseSource.REGISTRY, reference, registry.system_packages, catalog)
-        if covers(python, row.python) and row in bootstrapped(catalog):
+            yield _base(row, BaseSource.REGISTRY, reference, registry.system_packages)
+        if row in bootstrapped(catalog) and covers(python, row.python):
             reference = bootstrap.reference.format(number=row.os.split()[1])
             packages = sorted({*bootstrap.system_packages, *bootstrap.more_packages.get(row.os, ())})
-            yield _base(row, BaseSource.BOOTSTRAP, reference, packages, catalog)
+            yield _base(row, BaseSource.BOOTSTRAP, reference, packages)
 
 
-def _base(row: Distribution, source: BaseSource, reference: str, packages: Sequence[str], catalog: Catalog) -> Base:
-    end = catalog.policy.end_of_life.get(row.os)
+def _base(row: System, source: BaseSource, reference: str, packages: Sequence[str]) -> Base:
     return Base(
         reference=reference,
         source=source,
         os=row.os,
         release=row.release,
-        glibc=row.glibc,
-        end_of_life=end.date if end else None,
+        glibc=row.glibc or _CUSTOM_GLIBC,
+        end_of_life=row.last_day,
         system_packages=tuple(packages),
     )

@@ -9,7 +9,7 @@ from envbuilder.candidates import covers
 from envbuilder.catalog.rows import Catalog
 from envbuilder.hardware import driver_text, find_gpus, is_capability
 from envbuilder.model import Request
-from envbuilder.rules import cuda_meant, newest_transformers
+from envbuilder.rules import cuda_meant, find_system, has_apt, newest_transformers, no_apt
 
 _REFRESH = "a newer envbuilder may know more, or `tools/refresh_catalog.py --help` in its checkout"
 
@@ -19,7 +19,7 @@ def known(option: str, catalog: Catalog) -> list[str]:
     if option == "gpu":
         return [name for row in reversed(catalog.gpus) for name in (str(row.capability), *row.names)]
     if option == "os":
-        return [name for row in catalog.distributions for name in (row.os, row.release)]
+        return [name for row in catalog.systems for name in (row.os, row.release) if name]
     return [str(version) for version in known_versions(option, catalog)]
 
 
@@ -110,9 +110,11 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
             f"CUDA {oldest.cuda} needs the oldest, {oldest.driver_floor} ({oldest.source})"
         )
     elif option == "os":
-        registry = catalog.policy.registry
+        registry, system = catalog.policy.registry, find_system(value, catalog)
         yield (
-            f"no base of {value} is known: the official images taken here are of {registry.release} "
+            no_apt(system)
+            if system and not has_apt(system)
+            else f"no base of {value} is known: the official images taken here are of {registry.release} "
             f"({registry.source}); an image of your own may do, by --base and --python"
         )
 

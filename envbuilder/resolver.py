@@ -15,7 +15,7 @@ from envbuilder.choice import choice
 from envbuilder.explanation import command, given, refusal
 from envbuilder.hardware import driver_text, find_gpu, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
-from envbuilder.rules import ceiling_of, objections_to
+from envbuilder.rules import ceiling_of, find_system, objections_to
 
 __all__ = [
     "CUSTOM_OS",
@@ -115,9 +115,8 @@ def _base(request: Request, candidate: Candidate, catalog: Catalog) -> Base:
     base = candidate.base
     if not candidate.custom:
         return base
-    row = next((row for row in catalog.distributions if request.os in (row.os, row.release)), None)
-    base = replace(base, reference=request.base)
-    return replace(base, os=row.os, glibc=row.glibc) if row else base
+    row, base = find_system(request.os, catalog), replace(base, reference=request.base)
+    return replace(base, os=row.os, glibc=row.glibc or base.glibc, end_of_life=row.last_day) if row else base
 
 
 def _evidence(
@@ -127,7 +126,7 @@ def _evidence(
     cpu = catalog.policy.cpu
     yield cpu.status if candidate.cpu and cpu else candidate.build.status
     yield ceiling.status if ceiling else Evidence.INFERRED
-    yield from (row.status for row in catalog.distributions if row.os == candidate.base.os)
+    yield from (row.status for row in catalog.systems if row.os == candidate.base.os)
     gpu = find_gpu(request.gpu, catalog) if request.gpu and not is_capability(request.gpu) else None
     if gpu:
         yield gpu.status

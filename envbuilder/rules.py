@@ -10,12 +10,14 @@ from functools import lru_cache
 from packaging.version import Version
 
 from envbuilder.candidates import Candidate, bootstrapped, covers, pythons_of
-from envbuilder.catalog.rows import Catalog, TransformersCeiling
+from envbuilder.catalog.rows import Catalog, System, TransformersCeiling
 from envbuilder.hardware import driver_reaches, find_gpu, has_kernels
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
 
 Rule = Callable[[Request, Candidate, Catalog], str | None]
 Subject = Callable[[Candidate], Hashable]
+
+_WITH_APT = ("debian", "ubuntu")  # the families that templates/debian is for
 
 
 def _build(c: Candidate) -> Hashable:
@@ -204,7 +206,7 @@ def base_matches(request: Request, candidate: Candidate, catalog: Catalog) -> st
 
 
 def _source(os: str, catalog: Catalog) -> str:
-    return ", ".join(dict.fromkeys(row.source for row in catalog.distributions if row.os == os))
+    return ", ".join(dict.fromkeys(row.source for row in catalog.systems if row.os == os))
 
 
 def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -215,10 +217,25 @@ def os_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str 
         if request.os in (base.os, base.release):
             return None
         return f"{base.reference} is {base.os} ({_source(base.os, catalog)})"
-    row = next((row for row in catalog.distributions if request.os in (row.os, row.release)), None)
+    row = find_system(request.os, catalog)
     if row is None:
         return f"os {request.os} is unknown"
-    return None if row.glibc >= build.glibc else _glibc(candidate, row.os, row.glibc)
+    if not has_apt(row):
+        return no_apt(row)
+    return None if row.glibc is None or row.glibc >= build.glibc else _glibc(candidate, row.os, row.glibc)
+
+
+def has_apt(system: System) -> bool:
+    return system.os.split()[0] in _WITH_APT
+
+
+def no_apt(system: System) -> str:
+    return f"{system.os} has no apt, which the Dockerfile installs with"
+
+
+def find_system(said: str | None, catalog: Catalog) -> System | None:
+    """The row of `debian 12` or `bookworm`."""
+    return next((row for row in catalog.systems if said and said in (row.os, row.release)), None)
 
 
 def glibc_is_new_enough(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:

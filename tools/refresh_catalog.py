@@ -40,7 +40,6 @@ def convert(survey: Mapping[str, Any]) -> dict[str, str]:
     tables: dict[str, list[Row]] = {
         "torch.json": [torch.torch_row(row) for row in covered] + list(torch.variant_rows(covered, survey)),
         "transformers.json": transformers.transformers_rows(survey),
-        "distributions.json": [systems.distribution_row(row) for row in known_systems if row["os"] in systems.DEBIAN],
         "systems.json": [systems.system_row(row) for row in known_systems],
         "gpus.json": [gpus.gpu_row(row) for row in survey["table6_gpu_compute_capability"]],
         "toolkits.json": [cuda.toolkit_row(row) for row in survey["table2_cuda_drivers"]],
@@ -74,8 +73,12 @@ def with_others_fields(old: str, text: str) -> str:
 
 
 def with_own(row: Row, before: Row) -> Row:
-    """A row with what the other refresher had said of it."""
-    return {**row, **{name: before[name] for name in FROM_THE_INDEX if name in before}}
+    """A row with what the other refresher had said of it, in the order that it had: a diff shows what changed."""
+    kept = {name: before[name] for name in FROM_THE_INDEX if name in before}
+    said = {name: how for name, how in before.get("field_status", {}).items() if name in FROM_THE_INDEX}
+    statuses = {"field_status": {**row.get("field_status", {}), **said}} if said else {}
+    merged = {**row, **kept, **statuses}
+    return {name: merged[name] for name in dict.fromkeys([*before, *merged]) if name in merged}
 
 
 if __name__ == "__main__":

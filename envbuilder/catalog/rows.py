@@ -86,26 +86,13 @@ class TransformersCeiling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """A release of an operating system that bases are made of."""
-
-    os: str
-    release: str
-    glibc: Version
-    python: Version
-    status: Evidence
-    source: str
-    checked: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """A release of an operating system as it is, whether or not bases are made of it; None is not known."""
+    """A release of an operating system, whether or not bases are made of it; None is not known."""
 
     os: str  # "ubuntu 24.04"
     release: str  # code name, "" if it has none
     glibc: Version | None
-    python: Version | None
+    python: Version
     released: date | None
     end_of_life: date | None  # of the free updates that everybody gets
     long_term: date | None  # of those that somebody gives longer: Debian's LTS, Ubuntu's ESM
@@ -113,6 +100,11 @@ class System:
     source: str
     checked: date
     more_pythons: str = ""
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day on which somebody mends security holes for everybody: long-term support included."""
+        return self.long_term or self.end_of_life
 
 
 class Family(StrEnum):
@@ -207,16 +199,9 @@ class BootstrapBases:
     """Images made here from a distribution's packages."""
 
     reference: str
+    systems: tuple[str, ...]
     system_packages: tuple[str, ...]
     more_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndOfLife:
-    """The last day of security updates."""
-
-    date: date
-    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +235,6 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
-    end_of_life: Mapping[str, EndOfLife]
     indexes: Mapping[str, str] = field(default_factory=dict)  # name → what people call it
 
 
@@ -261,10 +245,9 @@ class Catalog:
     date: date
     torch: tuple[TorchBuild, ...]
     transformers: tuple[TransformersCeiling, ...]
-    distributions: tuple[Distribution, ...]
+    systems: tuple[System, ...]
     gpus: tuple[Gpu, ...]
     policy: Policy
-    systems: tuple[System, ...] = ()
     toolkits: tuple[Toolkit, ...] = ()
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()

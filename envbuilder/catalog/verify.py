@@ -174,27 +174,20 @@ def preferences_are_known(facts: Facts) -> Iterator[Problem]:
 
 
 def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
-    """Distributions, indexes and Pythons that policy speaks of are in the facts."""
-    chosen, known = facts.catalog.policy, {row.os for row in facts.catalog.distributions}
-    if chosen.registry.release not in {row.release for row in facts.catalog.distributions}:
-        yield policy("registry.release", f"{chosen.registry.release!r} is no distribution's")
-    for name in {*chosen.end_of_life, *chosen.bootstrap.more_packages} - known:
-        yield policy("end_of_life" if name in chosen.end_of_life else "bootstrap.more_packages", f"{name!r} is unknown")
+    """Systems, indexes and Pythons that policy speaks of are in the facts."""
+    chosen, known = facts.catalog.policy, {row.os for row in facts.catalog.systems}
+    if chosen.registry.release not in {row.release for row in facts.catalog.systems}:
+        yield policy("registry.release", f"{chosen.registry.release!r} is no system's")
+    for name in set(chosen.bootstrap.systems) - known:
+        yield policy("bootstrap.systems", f"{name!r} is unknown")
+    for name in set(chosen.bootstrap.more_packages) - set(chosen.bootstrap.systems):
+        yield policy("bootstrap.more_packages", f"{name!r} is none of the systems that bases are made of")
     wanted = {row.index for row in facts.catalog.torch}
     for name in wanted - set(chosen.indexes):
         yield policy("indexes", f"has no name for {name!r}, which rows of torch.json are on")
     pythons = {python for row in facts.catalog.torch for python in row.pythons}
     for python in set(chosen.registry.pythons) - pythons:
         yield policy("registry.pythons", f"no torch has a wheel for Python {python}")
-
-
-def ends_of_life_are_facts(facts: Facts) -> Iterator[Problem]:
-    """The last day that policy holds against a distribution is one of the dates that are known of it."""
-    systems = {row.os: row for row in facts.catalog.systems}
-    for name, end in facts.catalog.policy.end_of_life.items():
-        row = systems.get(name)
-        if row and end.date not in (row.long_term, row.end_of_life):
-            yield policy("end_of_life", f"{name} is {end.date}; systems.json has {row.end_of_life} and {row.long_term}")
 
 
 def rulings_hold(facts: Facts) -> Iterator[Problem]:
@@ -223,6 +216,5 @@ CHECKS: tuple[Check, ...] = (
     nothing_is_newer_than_the_look_at_it,
     preferences_are_known,
     policy_names_are_known,
-    ends_of_life_are_facts,
     rulings_hold,
 )

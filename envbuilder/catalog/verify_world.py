@@ -6,23 +6,11 @@ from itertools import pairwise
 
 from packaging.version import Version
 
-from envbuilder.catalog import DISTRIBUTIONS, GPUS, IMAGES, SYSTEMS, TOOLKITS
+from envbuilder.catalog import GPUS, IMAGES, SYSTEMS, TOOLKITS
 from envbuilder.catalog.observations import ImageState
 from envbuilder.catalog.verify import Check, Facts, Problem, differing, problem, shown
 
 FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
-
-
-def distributions_are_systems(facts: Facts) -> Iterator[Problem]:
-    """What bases are made of is in systems.json too, with the same glibc and Python."""
-    systems = {row.os: row for row in facts.catalog.systems}
-    for row in facts.catalog.distributions:
-        system = systems.get(row.os)
-        if system is None:
-            yield problem(DISTRIBUTIONS, row, "os", "systems.json does not have it")
-            continue
-        wanted = {"release": system.release, "glibc": system.glibc, "python": system.python}
-        yield from differing(DISTRIBUTIONS, row, wanted, "systems.json has")
 
 
 def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
@@ -96,7 +84,6 @@ def images_are_in_a_state_that_can_be(facts: Facts) -> Iterator[Problem]:
 
 
 CHECKS: tuple[Check, ...] = (
-    distributions_are_systems,
     dates_of_systems_are_in_order,
     toolkits_have_the_floor_of_their_major,
     drivers_never_go_back,

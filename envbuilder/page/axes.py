@@ -9,6 +9,7 @@ from packaging.version import Version
 
 from envbuilder import catalog as catalogs
 from envbuilder import resolver
+from envbuilder.candidates import bootstrapped
 from envbuilder.catalog.rows import Catalog, Gpu
 from envbuilder.model import BASE_BOOTSTRAP, Request
 from envbuilder.request import parse_request
@@ -58,7 +59,7 @@ def axes_of(catalog: Catalog) -> tuple[Axis, ...]:
     debian = Choice(
         value=BASE_BOOTSTRAP,
         label="made from Debian’s packages",
-        note=f"Python {', '.join(str(line(row.python)) for row in catalog.distributions)}",
+        note=f"Python {', '.join(str(line(row.python)) for row in bootstrapped(catalog))}",
     )
     return (
         _axis("cuda", "CUDA", "The line of the CUDA libraries in the wheels.", map(_plain, cuda)),

@@ -79,7 +79,7 @@ class Oracle:
             found: list[Row] = json.loads((folder / "facts" / f"{name}.json").read_text())["rows"]
             return found
 
-        self.torch, self.distributions = rows("torch"), rows("distributions")
+        self.torch, self.systems = rows("torch"), rows("systems")
         self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
@@ -90,12 +90,12 @@ class Oracle:
     def places(self, python: str) -> Iterator[Place]:
         yield Place(kind="own", os="", release="", reference="own", glibc=(2, 28))
         registry = self.policy["registry"]
-        for row in self.distributions:
-            glibc = number(row["glibc"])
+        for row in self.systems:
+            glibc = number(row["glibc"] or "2.28")
             if row["release"] == registry["release"] and python in registry["pythons"]:
                 name = registry["reference"].format(python=python, release=row["release"])
                 yield Place("registry", row["os"], row["release"], name, glibc)
-            if row["os"].startswith("debian ") and begins(number(python), number(row["python"])):
+            if row["os"] in self.policy["bootstrap"]["systems"] and begins(number(python), number(row["python"])):
                 name = self.policy["bootstrap"]["reference"].format(number=row["os"].split()[1])
                 yield Place("bootstrap", row["os"], row["release"], name, glibc)
 
@@ -210,8 +210,10 @@ class Oracle:
         if some.place.kind != "own":
             return said in (some.place.os, some.place.release)
         return any(
-            said in (row["os"], row["release"]) and number(row["glibc"]) >= number(some.row["glibc"])
-            for row in self.distributions
+            said in (row["os"], row["release"])
+            and row["os"].startswith(("debian", "ubuntu"))
+            and (not row["glibc"] or number(row["glibc"]) >= number(some.row["glibc"]))
+            for row in self.systems
         )
 
     def best(self, asked: Mapping[str, str]) -> Combination | None:

@@ -99,7 +99,7 @@ def test_what_is_loaded_on_demand_is_not_loaded_before(monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.name), real(path))[1])
     catalog.load()
     assert sorted(read) == sorted(
-        ["torch.json", "transformers.json", "distributions.json", "gpus.json", "systems.json", "toolkits.json",
+        ["torch.json", "transformers.json", "gpus.json", "systems.json", "toolkits.json",
          "compatibility.json", "advisories.json", "runtimes.json"]
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from packaging.version import Version
 from pypi_simple import ProjectPage
 
 import facts
+import refresh_catalog
 import refresh_torch
 from envbuilder import catalog
 from index import pages, texts
@@ -142,3 +143,15 @@ def test_a_difference_is_shown_and_written_only_when_told(tmp_path: Path, capsys
     assert facts.publish(new, tmp_path, write=True) == 0
     assert facts.publish(new, tmp_path, write=False) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_the_other_refresher_wrote_stays_where_it_was() -> None:
+    before = {"torch": "2.9.0", "family": {"linux/amd64": ["3.12"]}, "glibc": "2.27",
+              "field_status": {"glibc": "inferred", "family": "inferred"}, "old": 1}  # fmt: skip
+    row = refresh_catalog.with_own({"glibc": "2.28", "torch": "2.9.0", "field_status": {"glibc": "documented"}}, before)
+    assert list(row.items()) == [
+        ("torch", "2.9.0"),
+        ("family", {"linux/amd64": ["3.12"]}),
+        ("glibc", "2.28"),
+        ("field_status", {"glibc": "documented", "family": "inferred"}),
+    ]

@@ -238,11 +238,29 @@ def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> Non
     assert (own.base.reference, own.base.os, str(own.base.glibc)) == ("registry.example/base:1", "debian 11", "2.31")
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"os": "ubuntu22.04"}, "no base of ubuntu 22.04 is known"),
+        ({"os": "ubi9"}, "ubi 9 has no apt, which the Dockerfile installs with"),
+        ({"os": "ubi9", "base": "mine", "python": "3.12"}, "ubi 9 has no apt, which the Dockerfile installs with"),
+        ({"os": "ubuntu18.04", "base": "mine", "python": "3.12", "torch": "2.15"}, "ubuntu 18.04 has 2.27"),
+        ({"os": "ubuntu99.04"}, "os ubuntu 99.04 is unknown"),
+    ],
+)
+def test_a_system_without_a_base_is_told_from_one_that_is_unknown(
+    facts: Catalog, options: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(NoStackError) as caught:
+        resolver.resolve(request(**options), facts)
+    assert any(reason in line for line in caught.value.reasons)
+
+
 def test_an_old_glibc_is_the_reason_that_is_told(facts: Catalog) -> None:
-    old = replace(
-        facts.distributions[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9")
-    )
-    catalog_with_old = replace(facts, distributions=(*facts.distributions, old))
+    old = replace(facts.systems[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9"))
+    bootstrap = replace(facts.policy.bootstrap, systems=(*facts.policy.bootstrap.systems, old.os))
+    policy = replace(facts.policy, bootstrap=bootstrap)
+    catalog_with_old = replace(facts, systems=(*facts.systems, old), policy=policy)
     assert str(resolver.resolve(request(os="debian9"), catalog_with_old).torch) == "2.6.0"
     with pytest.raises(NoStackError) as caught:
         resolver.resolve(request(os="debian9", torch="2.8"), catalog_with_old)

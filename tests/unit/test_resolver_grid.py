@@ -112,7 +112,7 @@ MORE: dict[str, Sequence[str]] = {
     "torchvision": ["0.15", "0.29.2", "0.9", *sorted({row["torchvision"] for row in ORACLE.torch})],
     "transformers": ["4", "4.30", "4.40.1", "4.49.0", "4.50", "5", "5.23.0", "9.9"],
     "base": ["auto", "bootstrap", "registry.example/team/base:1"],
-    "os": ["debian 11", "bookworm", "debian 13", "debian 9", *(row["os"] for row in ORACLE.distributions)],
+    "os": ["debian 11", "bookworm", "debian 13", "debian 9", *(row["os"] for row in ORACLE.systems)],
     "flavour": ["runtime", "devel", "cpu"],
     "platform": ["linux/amd64", "linux/arm64"],
 }
@@ -137,7 +137,7 @@ def test_any_subset_of_the_options_is_answered_as_the_facts_say(asked: dict[str,
 def test_the_order_of_the_rows_does_not_matter(facts: Catalog) -> None:
     from dataclasses import replace
 
-    turned = replace(facts, torch=facts.torch[::-1], distributions=facts.distributions[::-1], gpus=facts.gpus[::-1])
+    turned = replace(facts, torch=facts.torch[::-1], systems=facts.systems[::-1], gpus=facts.gpus[::-1])
     assert choice(turned).candidates == choice(facts).candidates
 
 

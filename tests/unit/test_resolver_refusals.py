@@ -81,7 +81,7 @@ def impossible(number: int) -> Iterator[Request]:
 
 
 def sources() -> set[str]:
-    rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.distributions)
+    rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.systems)
     return {row.source for row in (*rows, *CATALOG.transformers)} | {CATALOG.policy.registry.source}
 
 

@@ -1,5 +1,6 @@
 """Operating systems, and NVIDIA's images of them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,25 +8,12 @@ from facts import Row
 from supplement import SUPPLEMENT
 from survey.cells import evidence, source, version, weakest
 
-DEBIAN = ("debian 11 bullseye", "debian 12 bookworm", "debian 13 trixie")
 UNKNOWN = "ubi10 / rockylinux10"  # not looked up, says the survey
 
 
-def distribution_row(row: Mapping[str, Any]) -> Row:
-    """A release of Debian that bases are made of."""
-    family, number, release = row["os"].split()
-    return {
-        "os": f"{family} {number}",
-        "release": release,
-        "glibc": row["glibc"],
-        "python": version(row["default_python"]),
-        **evidence(row),
-    }
-
-
 def system_row(row: Mapping[str, Any]) -> Row:
-    """`ubuntu 24.04`; `ubi8 / rockylinux8 / RHEL 8` is called by its first name."""
-    words = row["os"].split(" / ")[0].split()
+    """`ubuntu 24.04`; `ubi8 / rockylinux8 / RHEL 8` is called by its first name, `ubi 8`."""
+    words = re.sub(r"([a-z])([0-9])", r"\1 \2", row["os"].split(" / ")[0]).split()
     name = " ".join(words[:2])
     known = SUPPLEMENT["distro_info"]["systems"].get(name, {})
     dates = {field: known.get(field) for field in ("released", "end_of_life", "long_term")}
