@@ -244,7 +244,6 @@ def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> Non
         ({"os": "ubuntu22.04"}, "no base of ubuntu 22.04 is known"),
         ({"os": "ubi9"}, "ubi 9 has no apt, which the Dockerfile installs with"),
         ({"os": "ubi9", "base": "mine", "python": "3.12"}, "ubi 9 has no apt, which the Dockerfile installs with"),
-        ({"os": "ubuntu18.04", "base": "mine", "python": "3.12", "torch": "2.15"}, "ubuntu 18.04 has 2.27"),
         ({"os": "ubuntu99.04"}, "os ubuntu 99.04 is unknown"),
     ],
 )
