@@ -159,16 +159,12 @@ def test_what_the_other_refresher_wrote_stays_where_it_was() -> None:
 
 
 def page(name: str, *files: str, yanked: str = "") -> ProjectPage:
-    return ProjectPage.from_json_data(
-        {
-            "meta": {"api-version": "1.0"},
-            "name": name,
-            "files": [
-                {"filename": file, "url": file, "hashes": {}, "yanked": file == yanked, "upload-time": "2023-06-13T00:00:00Z"}
-                for file in files
-            ],
-        }
-    )  # fmt: skip
+    """A page of an index with these files on it."""
+    day = "2023-06-13T00:00:00Z"
+    rows = [
+        {"filename": file, "url": file, "hashes": {}, "yanked": file == yanked, "upload-time": day} for file in files
+    ]
+    return ProjectPage.from_json_data({"meta": {"api-version": "1.0"}, "name": name, "files": rows})
 
 
 def test_tokenizers_wheels_decide_where_transformers_can_be_installed() -> None:
