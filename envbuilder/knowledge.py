@@ -9,7 +9,15 @@ from envbuilder.candidates import covers
 from envbuilder.catalog.rows import Catalog
 from envbuilder.hardware import driver_text, find_gpus, is_capability
 from envbuilder.model import Request
-from envbuilder.rules import cuda_meant, find_system, has_apt, newest_transformers, no_apt
+from envbuilder.rules import (
+    cuda_meant,
+    find_system,
+    has_apt,
+    newest_transformers,
+    no_apt,
+    oldest_transformers,
+    releases_meant,
+)
 
 _REFRESH = "a newer envbuilder may know more, or `tools/refresh_catalog.py --help` in its checkout"
 
@@ -54,9 +62,9 @@ def unknown(option: str, request: Request, catalog: Catalog) -> str | None:
 def _unknown_version(option: str, value: Version, catalog: Catalog) -> str | None:
     versions, line = known_versions(option, catalog), value.release[:2]
     if option == "transformers":
-        newest = newest_transformers(catalog)
-        is_known = value.release <= newest.release[: len(value.release)]
-        return None if is_known else _text(option, value, [f"none newer than {newest}"], catalog)
+        oldest, newest = oldest_transformers(catalog), newest_transformers(catalog)
+        is_known = value.release <= newest.release[: len(value.release)] and releases_meant(value, catalog)
+        return None if is_known else _text(option, value, [f"{oldest} to {newest}"], catalog)
     if any(covers(value, version) for version in versions):
         return None
     if option == "python" and any(version.release == line for version in versions):

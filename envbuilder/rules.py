@@ -10,7 +10,7 @@ from functools import lru_cache
 from packaging.version import Version
 
 from envbuilder.candidates import Candidate, bootstrapped, covers, pythons_of
-from envbuilder.catalog.rows import Catalog, System, TransformersCeiling
+from envbuilder.catalog.rows import Catalog, System, TransformersCeiling, TransformersRelease
 from envbuilder.hardware import driver_reaches, find_gpu, has_kernels
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
 
@@ -32,8 +32,8 @@ def _python(c: Candidate) -> Hashable:
     return c.python.release
 
 
-def _build_and_python(c: Candidate) -> Hashable:
-    return id(c.build), c.cpu, c.python.release
+def _wheels(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu, c.platform, c.python.release
 
 
 def _glibcs(c: Candidate) -> Hashable:
@@ -162,13 +162,38 @@ def transformers_works(request: Request, candidate: Candidate, catalog: Catalog)
     if row and wanted in row.broken:
         return f"transformers {wanted} was run on torch {row.torch} and failed ({row.source})"
     if wanted.release <= newest.release[: len(wanted.release)]:
-        return None
+        return _not_installable(wanted, newest, candidate, catalog)
     if row is None:
         return f"transformers {wanted} is newer than any that was run, {newest}"
     return (
         f"the newest transformers that was run on torch {row.torch} with Python {row.python} and worked "
         f"is {row.newest} ({row.source})"
     )
+
+
+def _not_installable(wanted: Version, newest: Version, candidate: Candidate, catalog: Catalog) -> str | None:
+    """Why no transformers that `wanted` can mean has wheels for the candidate's Python."""
+    meant = [row for row in releases_meant(wanted, catalog) if row.transformers <= newest]
+    if any(candidate.python in row.pythons.get(candidate.platform, ()) for row in meant):
+        return None
+    row = max(meant, key=lambda row: row.transformers, default=None)
+    if row is None:
+        return f"transformers {wanted} is older than any that is known, {oldest_transformers(catalog)}"
+    pythons = _listed(row.pythons.get(candidate.platform, ()))
+    return (
+        f"transformers {row.transformers} and the tokenizers that it asks for, {row.tokenizers}, "
+        f"have wheels for Python {pythons} ({row.source})"
+    )
+
+
+def releases_meant(wanted: Version, catalog: Catalog) -> list[TransformersRelease]:
+    """The minor releases that 4, 4.30 or 4.30.2 can mean."""
+    parts = min(len(wanted.release), 2)
+    return [row for row in catalog.transformers_releases if row.transformers.release[:parts] == wanted.release[:parts]]
+
+
+def oldest_transformers(catalog: Catalog) -> Version:
+    return min((row.transformers for row in catalog.transformers_releases), default=Version("0"))
 
 
 # --- Python and base -----------------------------------------------------------------------------------------------
@@ -253,7 +278,7 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
     ("cudnn", cudnn_matches, _build),
     ("torch", torch_matches, _build),
     ("torchvision", torchvision_matches, _build),
-    ("transformers", transformers_works, _build_and_python),
+    ("transformers", transformers_works, _wheels),
     ("python", python_matches, _python),
     ("gpu", gpu_has_kernels, _build),
     ("driver", driver_is_new_enough, _build),

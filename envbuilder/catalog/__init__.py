@@ -38,6 +38,7 @@ class Table(Generic[T]):
 TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
 TRANSFORMERS = Table("transformers.json", rows.TransformersCeiling, ("torch", "python"))
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
+RELEASES = Table("transformers_releases.json", rows.TransformersRelease, ("transformers",))
 SYSTEMS = Table("systems.json", rows.System, ("os",))
 TOOLKITS = Table("toolkits.json", rows.Toolkit, ("cuda",))
 COMPATIBILITY = Table("compatibility.json", rows.Compatibility, ("kind", "subject"))
@@ -49,7 +50,7 @@ RUNS = Table("transformers_runs.json", observations.Run, ("torch", "python", "tr
 ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
-    TORCH, TRANSFORMERS, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
+    TORCH, TRANSFORMERS, RELEASES, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
     IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
 )  # fmt: skip
 
@@ -63,6 +64,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         date=max((line.day for line in torch), default=date.min),  # what stacks without a bound are resolved as of
         torch=_converted(TORCH, torch),
         transformers=read(TRANSFORMERS, folder, own),
+        transformers_releases=read(RELEASES, folder, own),
         gpus=read(GPUS, folder, own),
         policy=_policy(folder, own),
         systems=read(SYSTEMS, folder, own),

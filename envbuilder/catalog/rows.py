@@ -86,6 +86,19 @@ class TransformersCeiling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersRelease:
+    """A minor release of transformers, and where its newest patch can be installed from wheels alone."""
+
+    transformers: Version
+    released: date
+    tokenizers: str  # what it asks for: tokenizers is compiled, and so decides on the Pythons
+    pythons: Mapping[str, tuple[Version, ...]]  # by platform
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """A release of an operating system, whether or not bases are made of it; None is not known."""
 
@@ -245,6 +258,7 @@ class Catalog:
     date: date
     torch: tuple[TorchBuild, ...]
     transformers: tuple[TransformersCeiling, ...]
+    transformers_releases: tuple[TransformersRelease, ...]
     systems: tuple[System, ...]
     gpus: tuple[Gpu, ...]
     policy: Policy

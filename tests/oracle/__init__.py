@@ -81,6 +81,7 @@ class Oracle:
 
         self.torch, self.systems = rows("torch"), rows("systems")
         self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
+        self.minors = rows("transformers_releases")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
@@ -200,11 +201,17 @@ class Oracle:
             capability = self.capability(asked["gpu"])
             if capability is None or not self.runs(some, capability):
                 return False
-        if "transformers" in asked:
-            wanted, (newest, broken) = number(asked["transformers"]), self.ceiling(some)
-            if wanted > newest[: len(wanted)] or asked["transformers"] in broken:
-                return False
+        if "transformers" in asked and not self.has_transformers(some, asked["transformers"]):
+            return False
         return "os" not in asked or self.has_os(some, asked["os"])
+
+    def has_transformers(self, some: Combination, said: str) -> bool:
+        wanted, (newest, broken) = number(said), self.ceiling(some)
+        if wanted > newest[: len(wanted)] or said in broken:
+            return False
+        meant = [row for row in self.minors if begins(wanted[:2], number(row["transformers"]))]
+        here = [row for row in meant if number(row["transformers"]) <= newest]
+        return any(some.python in row["pythons"][some.platform] for row in here)
 
     def has_os(self, some: Combination, said: str) -> bool:
         if some.place.kind != "own":

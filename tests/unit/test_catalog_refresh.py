@@ -12,6 +12,7 @@ from pypi_simple import ProjectPage
 import facts
 import refresh_catalog
 import refresh_torch
+import refresh_transformers
 from envbuilder import catalog
 from index import pages, texts
 
@@ -154,4 +155,43 @@ def test_what_the_other_refresher_wrote_stays_where_it_was() -> None:
         ("family", {"linux/amd64": ["3.12"]}),
         ("glibc", "2.28"),
         ("field_status", {"glibc": "documented", "family": "inferred"}),
+    ]
+
+
+def page(name: str, *files: str, yanked: str = "") -> ProjectPage:
+    """A page of an index with these files on it."""
+    day = "2023-06-13T00:00:00Z"
+    rows = [
+        {"filename": file, "url": file, "hashes": {}, "yanked": file == yanked, "upload-time": day} for file in files
+    ]
+    return ProjectPage.from_json_data({"meta": {"api-version": "1.0"}, "name": name, "files": rows})
+
+
+def test_tokenizers_wheels_decide_where_transformers_can_be_installed() -> None:
+    yanked = "transformers-4.30.3-py3-none-any.whl"
+    transformers = page("transformers", "transformers-4.30.1-py3-none-any.whl", "transformers-4.30.2-py3-none-any.whl",
+                        yanked, "transformers-4.0.0-py3-none-any.whl", yanked=yanked)  # fmt: skip
+    tokenizers = page(
+        "tokenizers",
+        "tokenizers-0.13.3-cp36-cp36m-manylinux_2_17_x86_64.whl",
+        "tokenizers-0.13.3-cp310-cp310-manylinux_2_17_x86_64.whl",
+        "tokenizers-0.13.3-cp310-cp310-manylinux_2_17_aarch64.whl",
+        "tokenizers-0.13.2-cp311-cp311-manylinux_2_17_x86_64.whl",
+        "tokenizers-0.14.0-cp312-cp312-manylinux_2_17_x86_64.whl",
+        "tokenizers-0.13.3.tar.gz",
+    )
+    metadata = (
+        "Metadata-Version: 2.1\nName: transformers\nVersion: 4.30.2\nRequires-Python: >=3.7.0\n"
+        'Requires-Dist: tokenizers (!=0.11.3,<0.14,>=0.11.1)\nRequires-Dist: tokenizers<0.1; extra == "old"\n'
+    )
+    made = list(refresh_transformers.release_rows(transformers, tokenizers, lambda wheel: metadata))
+    assert made == [
+        {
+            "transformers": "4.30.2",
+            "released": "2023-06-13",
+            "tokenizers": "!=0.11.3,<0.14,>=0.11.1",
+            "pythons": {"linux/amd64": ["3.10", "3.11"], "linux/arm64": ["3.10"]},
+            "status": "verified",
+            "source": "PyPI: transformers, METADATA read with HTTP range requests; tokenizers, its page",
+        }
     ]

@@ -129,7 +129,7 @@ def test_equal_versions_that_ask_for_different_things_are_kept_apart(facts: Cata
         ({"gpu": "H900"}, "it knows H200, H100"),
         ({"gpu": "9.9"}, "it knows 3.0, 3.5"),
         ({"os": "plan 9"}, "it knows debian 11"),
-        ({"transformers": "9.9"}, "none newer than 5.23.0"),
+        ({"transformers": "9.9"}, "it knows 4.18.0 to 5.23.0"),
         ({"torch": "1.12"}, "it knows 1.13.0"),
     ],
 )
@@ -264,6 +264,14 @@ def test_an_old_glibc_is_the_reason_that_is_told(facts: Catalog) -> None:
     with pytest.raises(NoStackError) as caught:
         resolver.resolve(request(os="debian9", torch="2.8"), catalog_with_old)
     assert any("torch 2.8.0 needs glibc 2.28" in reason for reason in caught.value.reasons)
+
+
+def test_an_old_transformers_takes_a_python_that_has_its_wheels(facts: Catalog) -> None:
+    assert str(resolver.resolve(request(transformers="4.30"), facts).python) == "3.11"
+    error = refused(request(transformers="4.30", python="3.13"))
+    assert {name for name, _ in error.conflict} == {"python", "transformers"}
+    assert any("transformers 4.30.2 and the tokenizers" in reason for reason in error.reasons)
+    assert str(resolver.resolve(request(transformers="4", torch="2.0"), facts).python) == "3.10"
 
 
 def test_transformers_is_bounded_by_what_was_run(facts: Catalog) -> None:

@@ -110,7 +110,7 @@ MORE: dict[str, Sequence[str]] = {
     "gpu": [*NAMES, *(row["capability"] for row in ORACLE.gpus)],
     "cudnn": ["8", "8.5", "9", "9.10.2.21", "7", *sorted({row["cudnn"] for row in ORACLE.torch})],
     "torchvision": ["0.15", "0.29.2", "0.9", *sorted({row["torchvision"] for row in ORACLE.torch})],
-    "transformers": ["4", "4.30", "4.40.1", "4.49.0", "4.50", "5", "5.23.0", "9.9"],
+    "transformers": ["3", "4", "4.10", "4.30", "4.42", "4.40.1", "4.49.0", "4.50", "5", "5.23.0", "9.9"],
     "base": ["auto", "bootstrap", "registry.example/team/base:1"],
     "os": ["debian 11", "bookworm", "debian 13", "debian 9", *(row["os"] for row in ORACLE.systems)],
     "flavour": ["runtime", "devel", "cpu"],

@@ -82,7 +82,9 @@ def impossible(number: int) -> Iterator[Request]:
 
 def sources() -> set[str]:
     rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.systems)
-    return {row.source for row in (*rows, *CATALOG.transformers)} | {CATALOG.policy.registry.source}
+    return {row.source for row in (*rows, *CATALOG.transformers, *CATALOG.transformers_releases)} | {
+        CATALOG.policy.registry.source
+    }
 
 
 def check(request: Request) -> None:
