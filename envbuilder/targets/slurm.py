@@ -2,7 +2,7 @@
 
 from envbuilder.render import fill
 from envbuilder.targets import MARK, Project
-from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, job_of
+from envbuilder.targets.job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, job_of
 
 __all__ = ("EXECUTABLE", "SETTINGS", "files")
 EXECUTABLE = ("slurm/train.sbatch",)

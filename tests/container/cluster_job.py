@@ -17,6 +17,7 @@ facts = {
     "threads": torch.get_num_threads(),
     "shm": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
     "user": os.getuid(),
+    "allocator": os.path.basename(os.environ.get("LD_PRELOAD", "")),
     "words": sys.argv[1:],
 }
 sys.stdout.write(json.dumps(facts) + "\n")

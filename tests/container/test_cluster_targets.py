@@ -186,6 +186,7 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
         "threads": 1,
         "shm": 2**30,
         "user": 1000,
+        "allocator": "libjemalloc.so.2",
         "words": ["--output", f"/runs/{NAME}", "--resume"],
     }
 

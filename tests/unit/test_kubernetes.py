@@ -212,6 +212,24 @@ def train_job_script(made: dict[str, Document]) -> str:
     return str(made["TrainJob"]["spec"]["trainer"]["args"][-1])
 
 
+LAUNCH = """\
+# The node with index 0 holds the rendezvous. It is told so: torchrun's own guess fails while DNS is late.
+if [ "$INDEX" = 0 ]; then first=true; else first=false; fi
+exec /opt/envbuilder/payload/entrypoint torchrun \\
+  --nnodes=2 --nproc_per_node=1 --max_restarts=3 \\
+  --rdzv_backend=c10d --rdzv_endpoint=envbuilder-train-{first}.envbuilder-train:29400 --rdzv_id=envbuilder-train \\
+  --rdzv_conf="is_host=$first,read_timeout=900,join_timeout=900" \\
+  --local_addr="$HOSTNAME.envbuilder-train" \\
+  /opt/envbuilder/payload/train.py --output /runs/envbuilder-train --resume
+"""
+
+
+def test_what_a_pod_starts() -> None:
+    """Whole, as it is: the entrypoint starts torchrun, as it chooses the allocator."""
+    assert job_script(CPU) == LAUNCH.replace("INDEX", "JOB_COMPLETION_INDEX").replace("{first}", "0")
+    assert train_job_script(CPU) == LAUNCH.replace("INDEX", "PET_NODE_RANK").replace("{first}", "node-0-0")
+
+
 # --- settings ------------------------------------------------------------------------------------------------------
 
 

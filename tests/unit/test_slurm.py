@@ -16,10 +16,12 @@ import pytest
 from envbuilder import lock as locks
 from envbuilder.targets import Project, render
 
-PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").iterdir())
+DOCKER = Path(__file__).parents[2] / "docker"
+PRESETS = sorted((DOCKER / "images").iterdir())
+PAYLOAD = DOCKER / "payload"
 
-# Each stand-in notes its words. srun starts the task of each node; apptainer the command behind the image and its
-# entrypoint; torchrun notes its environment too, and ends at once or when it is told to.
+# Each stand-in notes its words. srun starts the task of each node; apptainer the command behind the image, where this
+# checkout's payload is that of the image; torchrun notes its environment too, and ends at once or when it is told to.
 STAND_INS = {
     "scontrol": """
         note "$@"
@@ -40,7 +42,7 @@ STAND_INS = {
     "apptainer": """
         note "$@"
         while [ "$1" != "$SIF" ]; do shift; done
-        shift 2
+        shift
         exec "$@"
     """,
     "torchrun": """
@@ -74,7 +76,7 @@ class Site:
         for name, body in STAND_INS.items():
             (commands / name).write_text(NOTE + body)
             (commands / name).chmod(0o755)
-        (folder / "train.sbatch").write_text(text)
+        (folder / "train.sbatch").write_text(text.replace("/opt/envbuilder/payload", str(PAYLOAD)))
         self.sif = self.folder / "envbuilder-train.sif"
         self.sif.touch()
         self.runs = self.folder / "runs"
@@ -175,7 +177,7 @@ def test_each_node_joins_the_first_one(site: Site) -> None:
             "--rdzv_id=1234567",
             f"--rdzv_conf=is_host={'false' if node else 'true'},read_timeout=900,join_timeout=900",
             f"--local_addr={name}",
-            "/opt/envbuilder/payload/train.py",
+            f"{PAYLOAD}/train.py",
             "--output",
             "/runs/envbuilder-train-1234567",
             "--resume",
@@ -201,12 +203,16 @@ def test_what_reaches_the_image(site: Site, tmp_path: Path) -> None:
         f"{site.runs}:/runs",
         str(site.sif),
     ]
-    assert site.started("apptainer")[0][10] == "/opt/envbuilder/payload/entrypoint"
+    assert site.started("apptainer")[0][10] == "bash"
     assert home.is_dir()
     assert site.runs.is_dir()
     assert site.env(0)["OMP_NUM_THREADS"] == "12"
     assert site.env(0)["PYTHONNOUSERSITE"] == "1"
     assert "PYTHONPATH" not in site.env(0)
+
+
+def test_the_entrypoint_starts_torchrun_as_it_chooses_the_allocator() -> None:
+    assert "exec /opt/envbuilder/payload/entrypoint torchrun \\\n" in script()
 
 
 def test_with_gpus(site: Site) -> None:
