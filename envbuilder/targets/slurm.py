@@ -11,5 +11,6 @@ EXECUTABLE = ("slurm/train.sbatch",)
 def files(project: Project) -> dict[str, str]:
     """The batch script."""
     job = job_of(project)
-    values = {"mark": MARK, "job": job, "stack": job.lock.stack, "entrypoint": ENTRYPOINT, "train": TRAIN}
+    paths = {"entrypoint": ENTRYPOINT, "options": OPTIONS, "train": TRAIN}
+    values = {"mark": MARK, "job": job, "stack": job.lock.stack, **paths}
     return {"slurm/train.sbatch": fill("slurm/train.sbatch.j2", values)}

@@ -154,6 +154,7 @@ def test_a_job_is_all_or_none(made: dict[str, Document]) -> None:
         assert pod["restartPolicy"] == "Never"  # podFailurePolicy wants it
         ignore, fail = spec["podFailurePolicy"]["rules"]
         assert (ignore["action"], fail["action"]) == ("Ignore", "FailJob")  # the first that matches counts
+        assert fail["onExitCodes"]["values"] == [2, 126, 127]  # 2: argparse's, of train and of torchrun
         assert fail["onExitCodes"]["containerName"] == pod["containers"][0]["name"] == "node"
 
 
@@ -213,6 +214,9 @@ def train_job_script(made: dict[str, Document]) -> str:
 
 
 LAUNCH = """\
+# A wrong option ends it here, with 2. Of torchrun's 1 nobody could tell that another try is no better.
+set -- --output /runs/envbuilder-train --resume
+python /opt/envbuilder/payload/options.py "$@"
 # The node with index 0 holds the rendezvous. It is told so: torchrun's own guess fails while DNS is late.
 if [ "$INDEX" = 0 ]; then first=true; else first=false; fi
 exec /opt/envbuilder/payload/entrypoint torchrun \\
@@ -220,7 +224,7 @@ exec /opt/envbuilder/payload/entrypoint torchrun \\
   --rdzv_backend=c10d --rdzv_endpoint=envbuilder-train-{first}.envbuilder-train:29400 --rdzv_id=envbuilder-train \\
   --rdzv_conf="is_host=$first,read_timeout=900,join_timeout=900" \\
   --local_addr="$HOSTNAME.envbuilder-train" \\
-  /opt/envbuilder/payload/train.py --output /runs/envbuilder-train --resume
+  /opt/envbuilder/payload/train.py "$@"
 """
 
 
@@ -256,7 +260,7 @@ def test_a_cpu_job_says_nothing_of_gpus() -> None:
 
 
 def test_arguments_stay_words() -> None:
-    assert job_script(GPU).rstrip().endswith("--resume --epochs 3 --model 'a model'")
+    assert "\nset -- --output /runs/envbuilder-train --resume --epochs 3 --model 'a model'\n" in job_script(GPU)
     assert "'$(touch /tmp/x)'" in job_script(documents(arguments="--data '$(touch /tmp/x)'"))
 
 

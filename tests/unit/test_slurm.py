@@ -165,7 +165,7 @@ def test_no_path_of_any_machine_is_in_it() -> None:
 
 
 def test_each_node_joins_the_first_one(site: Site) -> None:
-    done = site.run("--epochs", "3", "--data", "a b")
+    done = site.run("--epochs", "3", "--model", "m", "--data", "a b")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for node, name in enumerate(("node-a", "node-b")):
         assert site.started("torchrun")[node] == [
@@ -183,6 +183,8 @@ def test_each_node_joins_the_first_one(site: Site) -> None:
             "--resume",
             "--epochs",
             "3",
+            "--model",
+            "m",
             "--data",
             "a b",
         ]
@@ -252,6 +254,12 @@ def test_a_job_that_fails_fails(site: Site) -> None:
     assert site.run().returncode == 3
 
 
+def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) -> None:
+    done = site.run("--epochs", "none")
+    assert (done.returncode, site.started("torchrun")) == (2, [])
+    assert "train: error: argument --epochs: invalid count value: 'none'\n" in done.stderr
+
+
 def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:
     code, said = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20")
     assert code == 1
@@ -273,9 +281,9 @@ def test_it_does_not_come_back_for_ever(site: Site) -> None:
 
 
 def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> None:
-    site = Site(tmp_path, script(arguments="--epochs 3 --data '$(touch x)'"))
+    site = Site(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
     site.run("--epochs", "4")
-    assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--data", "$(touch x)", "--epochs", "4"]
+    assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
 
 
 def test_the_stand_ins_are_heard(site: Site) -> None:
