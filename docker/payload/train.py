@@ -8,6 +8,7 @@ parallel.py (several processes or devices), compiling.py, record.py (scores, che
     torchrun --nproc-per-node 2 train.py …                              in two processes
 """
 
+import atexit
 import copy
 import io
 import json
@@ -321,6 +322,7 @@ def fine_tune(settings, say=str, on_step=None):
     run = Recorded(settings, score_together, say, on_step)
     losses = train(model, train_data, settings, device, tokenizer=tokenizer, run=run, team=team)
     seconds = run.seconds()
+    run.close()
     STOP["may_wait"] = False
     model = team.gather()
     team.leave()
@@ -408,6 +410,8 @@ def main(settings):
             save(settings.output, measured, model, tokenizer)
             draw(settings.output)
             write_page(settings.output, measured, vars(settings))
+    except SystemExit as interrupted:  # and saved
+        return interrupted.code
     except Exception as error:
         message, hint = explain(error)
         if not message:
@@ -422,5 +426,15 @@ def main(settings):
     return 0
 
 
+def end(code):
+    """The end of this process; one of several is not taken apart by Python, which would end its groups (GROUPS)."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        sys.exit(code)
+    atexit._run_exitfuncs()  # temporary folders go
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(SETTINGS))
+    end(main(SETTINGS))
