@@ -378,6 +378,11 @@ def save(folder, measured, model, tokenizer):
 
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError", "communicator was aborted")
+LOST_HINT = (
+    "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
+    "for memory: halve --batch (--accumulate 2 keeps the size of a step), or give the container more (--memory, "
+    "--shm-size). With --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
+)
 
 
 def explain(error):
@@ -387,10 +392,7 @@ def explain(error):
         hint = "halve --batch, or shorten --max-length; on a GPU, see who else uses it: `nvidia-smi`"
         return "out of memory: %s" % text.split("\n", maxsplit=1)[0][:200], hint
     if any(sign in text for sign in LOST):
-        hint = (
-            "see what it said; with --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
-        )
-        return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
+        return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], LOST_HINT
     if failed_to_compile(error):
         return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
     if "No space left on device" in text:  # OSError's words, and in safetensors' own error

@@ -222,6 +222,19 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names
 
 
+def test_a_process_that_was_killed_is_explained_by_the_others(train: Any) -> None:
+    lost = RuntimeError(
+        "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
+    )
+    assert train.explain(lost) == (
+        "another process of this run has gone: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+        "[127.0.0.1]:27385",
+        "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
+        "for memory: halve --batch (--accumulate 2 keeps the size of a step), or give the container more (--memory, "
+        "--shm-size). With --save-every and --resume a run goes on, and torchrun --max-restarts does so itself",
+    )
+
+
 # --- the end of one of several processes ---------------------------------------------------------------------------
 
 
