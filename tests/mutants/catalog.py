@@ -480,7 +480,7 @@ MUTANTS = (
         "a slow clock",
         "training.seconds",
         "trains too slowly",
-        edit(f"{PAYLOAD}/train.py", "seconds = run.seconds()", "seconds = run.seconds() + 99"),
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),

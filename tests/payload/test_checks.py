@@ -233,7 +233,7 @@ def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytes
     torch_whose_compile_does(monkeypatch, lambda _: time.sleep(30))
     check = checks.Check("features.compile", "", features.check_compile)
     for available in (True, False):
-        answer = accept.outcome(check, inspect(promise(available)), 1)
+        answer = accept.outcome(check, inspect(promise(available)), accept.Deadline(1, 1))
         assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 1 s")
 
 
@@ -258,8 +258,12 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "train", job)
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
-    first = accept.outcome(checks.Check("training.accuracy", "", training.check_accuracy), inspection, 1)
-    second = accept.outcome(checks.Check("training.negated", "", training.check_negated), inspection, 1)
+    first = accept.outcome(
+        checks.Check("training.accuracy", "", training.check_accuracy), inspection, accept.Deadline(1, 1)
+    )
+    second = accept.outcome(
+        checks.Check("training.negated", "", training.check_negated), inspection, accept.Deadline(1, 1)
+    )
     assert first["detail"] == "it took longer than 1 s"
     assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1

@@ -43,6 +43,7 @@ class Inspection:
         self.facts = {"site_packages": sysconfig.get_paths()["purelib"]}
         self.training = {}
         self.training_error = None
+        self.training_processor_seconds = 0.0
         self.on_progress = silence
         self.on_result = silence
         self.lock = None
