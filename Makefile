@@ -41,9 +41,9 @@ lint: setup ## ruff, mypy, and whether a rendered file is stale
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants
 
-presets: setup ## write docker/images/ again from its locks
+presets: setup ## write docker/images/ again from its locks; docker/payload and docker/install are what they share
 	for lock in docker/images/*/envbuilder.lock; do \
-		$(BIN)/envbuilder render --lock $$lock --output $$(dirname $$lock) || exit; done
+		$(BIN)/envbuilder render --lock $$lock --output docker || exit; done
 
 matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/matrix.md, README's table
 	$(BIN)/python tools/matrix.py
