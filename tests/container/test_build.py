@@ -81,6 +81,25 @@ def test_the_committed_preset_builds_without_envbuilder(image: Image) -> None:
     assert done.stdout.strip() == image.id
 
 
+def test_nothing_goes_to_the_builder_but_what_one_dockerfile_names(tmp_path: Path) -> None:
+    """By the builder's word: `Dockerfile.dockerignore` counts, and all that it lets through is copied out again."""
+    locks = sorted((ROOT / "docker" / "images").glob("*/envbuilder.lock"))[:2]
+    for lock in locks:
+        assert envbuilder("render", "--lock", str(lock), "--output", "docker", cwd=tmp_path).code == 0
+    docker_folder, place = tmp_path / "docker", f"images/{locks[0].parent.name}"
+    wanted = {path.relative_to(docker_folder) for path in docker_folder.rglob("*") if path.is_file()}
+    wanted = {path for path in wanted if not str(path).startswith(f"images/{locks[1].parent.name}")}
+    for name in ("notes.txt", "notebook/Dockerfile", "payload/__pycache__/a.pyc", "payload/checks/__pycache__/a.pyc"):
+        (docker_folder / name).parent.mkdir(exist_ok=True)
+        (docker_folder / name).write_text("not for the builder\n")
+    (docker_folder / place / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    out = tmp_path / "out"
+    docker(
+        "buildx", "build", "--output", str(out), "--file", str(docker_folder / place / "Dockerfile"), str(docker_folder)
+    )
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
+
+
 @pytest.fixture
 def strict(tmp_path: Path) -> Path:
     """A copy of this checkout whose suite nothing can pass."""

@@ -46,6 +46,12 @@ def test_a_value_cannot_leave_its_label(bad: str) -> None:
         render.render(lock_with(driver_floor=bad))
 
 
+@pytest.mark.parametrize("bad", ["a,readonly", "a/../../../b", "a b,c"])
+def test_a_value_cannot_leave_its_folder(bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
+        render.render(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
+
+
 def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     lock = lock_of(PRESETS[0])
     wheels = [

@@ -3,10 +3,13 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from envbuilder import render
 
 ROOT = Path(__file__).parents[2]
 TABLE = runpy.run_path(str(ROOT / "tools" / "matrix_table.py"))
@@ -81,10 +84,15 @@ def test_a_cell_says_what_its_receipt_says_or_that_it_has_none(receipt: dict[str
     ]
 
 
-def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def matrix_tool(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    matrix = runpy.run_path(str(ROOT / "tools" / "matrix.py"))
+    found = runpy.run_path(str(ROOT / "tools" / "matrix.py"))
     sys.modules.pop("matrix_table", None)
+    return found
+
+
+def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = matrix_tool(monkeypatch)
     lock = LINES[0].lock
     now = matrix["identity"](lock)
 
@@ -95,3 +103,18 @@ def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others(monkeypatc
     assert needs(None) == "no receipt"
     assert needs({**now, "suite": "sha256:0"}) == "another suite since its receipt"
     assert needs({"suite": "0", "context": "0"}) == "another suite, context since its receipt"
+
+
+@pytest.mark.parametrize(
+    "name", ["payload/train.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
+)
+def test_every_file_that_is_built_counts_also_those_that_presets_share(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    matrix, lock = matrix_tool(monkeypatch), LINES[0].lock
+    before, context = matrix["identity"](lock), render.render(lock)
+    name = name.format(lock.stack.name)
+    other = replace(context, files={**context.files, name: context.files[name] + "\n"})
+    monkeypatch.setattr(render, "render", lambda lock: other)
+    after = matrix["identity"](lock)
+    assert (after["suite"], after["context"] == before["context"]) == (before["suite"], False)
