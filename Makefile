@@ -41,7 +41,7 @@ lint: setup ## ruff, mypy, and whether a rendered file is stale
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants
 
-presets: setup ## write docker/images/ again from its locks; docker/payload and docker/install are what they share
+presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
 		$(BIN)/envbuilder render --lock $$lock --output docker || exit; done
 

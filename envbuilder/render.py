@@ -172,7 +172,7 @@ def stale(context: Context, folder: Path) -> Iterator[str]:
         path = folder / name
         if not path.is_file():
             yield f"missing: {name}"
-        elif path.read_bytes() != _bytes(context, name):
+        elif _read(path) != _bytes(context, name):
             yield f"stale: {name}"
         elif name in context.executable and not path.stat().st_mode & 0o100:
             yield f"not executable: {name}"
@@ -225,8 +225,15 @@ def _there(context: Context, folder: Path) -> list[str]:
 def _is_ours(context: Context, folder: Path, place: str) -> bool:
     """Whether a folder may be replaced: nothing is in it, or the file that tells, or one that we would write."""
     there = resources.files_in(folder / place)
-    same = (path for name, path in there.items() if path.read_bytes() == _bytes(context, f"{place}/{name}"))
+    same = (path for name, path in there.items() if _read(path) == _bytes(context, f"{place}/{name}"))
     return not there or any(name in there for name in _KNOWN_BY) or any(same)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvbuilderError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _bytes(context: Context, name: str) -> bytes | None:
