@@ -32,6 +32,10 @@ def folder(name: str) -> Path:
 
 def files(name: str) -> dict[str, Path]:
     """Relative path → file of everything in a folder, sorted."""
-    root = folder(name)
-    found = (path for path in root.rglob("*") if path.is_file() and not _IGNORED_DIRS & set(path.parts))
-    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
+    return files_in(folder(name))
+
+
+def files_in(root: Path) -> dict[str, Path]:
+    """Relative path → file of everything beneath `root`, if it is there, but what Python left behind; sorted."""
+    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
+    return {name.as_posix(): path for name, path in found.items() if not _IGNORED_DIRS & set(name.parts)}

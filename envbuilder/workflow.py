@@ -36,7 +36,7 @@ class Site:
     environ: Mapping[str, str]
     uv: locks.Uv
     console: Console
-    contexts: Path = Path("build")
+    context: Path = Path("build")
     logs: Path = Path("build/logs")
     receipts: Path = Path("receipts")
 
@@ -179,9 +179,8 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
 
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
     """Lock → Context → Image → Receipt → tag."""
-    folder = site.contexts / lock.stack.name
-    render.write(render.render(lock), folder)
-    built, seconds = build_context(folder, lock.stack.name, site, wishes.options)
+    render.write(render.render(lock), site.context)
+    built, seconds = build_context(lock.stack, site, wishes.options)
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
@@ -207,9 +206,9 @@ def push(tag: str, engine: Engine, site: Site) -> str:
     return digest
 
 
-def build_context(folder: Path, name: str, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
-    """Build a rendered context with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+def build_context(stack: Stack, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+    """Build a rendered stack with a display of its steps; returns the image and the seconds it took."""
+    log = builds.log_path(site.logs, stack.name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
     started = time.monotonic()
     with site.console.rows() as show:
 
@@ -217,7 +216,13 @@ def build_context(folder: Path, name: str, site: Site, options: BuildOptions) ->
             show([step_row(step) for step in progress.steps.values() if step.title])
 
         built = builds.build(
-            folder, log=log, options=options, network=site.network, environ=dict(site.environ), on_change=on_change
+            site.context,
+            dockerfile=f"{render.place_of(stack)}/Dockerfile",
+            log=log,
+            options=options,
+            network=site.network,
+            environ=dict(site.environ),
+            on_change=on_change,
         )
     return built, time.monotonic() - started
 

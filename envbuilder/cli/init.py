@@ -1,4 +1,4 @@
-"""`envbuilder init`: a repository gets its lock, build context and the files of its tools."""
+"""`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     written = project.write(files, Path(), more)
     for name, verb in written.items():
         site.console.say(f"{verb} {name}")
-    commands = [f"envbuilder build --lock {what.context}/envbuilder.lock", "envbuilder render --check"]
+    commands = [f"envbuilder build --lock {what.lock_file}", "envbuilder render --check"]
     if "compose" in names:
         commands[1] = "docker compose up train"
     site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))

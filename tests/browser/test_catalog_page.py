@@ -181,6 +181,8 @@ def test_the_dockerfile_and_the_receipt_are_shown(view: View, grid: Grid) -> Non
     view.page.get_by_text("Show the Dockerfile").click()
     assert file.is_visible()
     assert file.inner_text().startswith("# cu117-torch2.0.1-py3.9-debian11\n")
+    assert "\nCOPY --link images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock images/" in file.inner_text()
+    assert "{name}" not in file.inner_text()
     assert '\nENTRYPOINT ["/opt/envbuilder/payload/entrypoint"]\n' in file.inner_text()
 
 

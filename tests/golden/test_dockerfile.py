@@ -27,7 +27,7 @@ def test_hadolint_has_nothing_to_say(preset: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_layers_go_from_slow_to_fast_and_the_user_is_not_root(preset: Path) -> None:
     text = (preset / "Dockerfile").read_text()
-    order = [text.index(f"layers/{name}.txt") for name in ("nvidia", "torch", "stack")]
+    order = [text.index(f"source=images/{preset.name}/layers/{name}.txt") for name in ("nvidia", "torch", "stack")]
     order += [text.index("COPY --link payload"), text.index("USER 1000"), text.index("LABEL ")]
     assert order == sorted(order)
     assert not text.startswith("# syntax")
@@ -46,6 +46,12 @@ def test_a_value_cannot_leave_its_label(bad: str) -> None:
         render.render(lock_with(driver_floor=bad))
 
 
+@pytest.mark.parametrize("bad", ["a,readonly", "a/../../../b", "a b,c"])
+def test_a_value_cannot_leave_its_folder(bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
+        render.render(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
+
+
 def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     lock = lock_of(PRESETS[0])
     wheels = [
@@ -53,9 +59,10 @@ def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     ]
     changed = render.render(replace(lock, wheels=tuple(wheels))).files
     same = render.render(lock).files
+    place = f"images/{lock.stack.name}"
     assert {name for name in same if same[name] != changed[name]} == {
-        "Dockerfile", "layers/stack.txt", "requirements.txt", locks.FILE,
-    }  # fmt: skip
+        f"{place}/{name}" for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", locks.FILE)
+    }
 
 
 def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
@@ -64,9 +71,41 @@ def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
     render.write(context, tmp_path / "new")
     assert list(render.differences(context, tmp_path / "new")) == []
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="not envbuilder's"):
-        render.write(context, tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").exists()
     assert (tmp_path / "new" / "payload" / "entrypoint").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("place", ["payload", "install", f"images/{PRESETS[0].name}"])
+def test_a_folder_that_is_somebody_elses_stops_it_before_anything_is_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "thesis.txt").write_text("years of work")
+    (tmp_path / "thesis.txt").write_text("beside it, and in nobody's way")
+    with pytest.raises(UsageError, match="not envbuilder's"):
+        render.write(render.render(lock_of(PRESETS[0])), tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["thesis.txt"] * 2
+
+
+def test_a_place_where_a_file_lies_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "payload").write_text("mine")
+    with pytest.raises(UsageError, match="payload is a file"):
+        render.write(render.render(lock_of(PRESETS[0])), tmp_path)
+
+
+def test_a_lost_run_bit_is_a_difference_and_is_mended_and_what_python_leaves_is_none(tmp_path: Path) -> None:
+    context = render.render(lock_of(PRESETS[0]))
+    render.write(context, tmp_path)
+    (tmp_path / "payload" / "__pycache__").mkdir()
+    (tmp_path / "payload" / "__pycache__" / "data.pyc").touch()
+    assert list(render.differences(context, tmp_path)) == []
+    (tmp_path / "payload" / "entrypoint").chmod(0o644)
+    assert list(render.differences(context, tmp_path)) == ["not executable: payload/entrypoint"]
+    render.write(context, tmp_path)
+    assert list(render.differences(context, tmp_path)) == []
+
+
+def test_a_payload_that_lost_its_best_known_file_is_still_ours(tmp_path: Path) -> None:
+    context = render.render(lock_of(PRESETS[0]))
+    render.write(context, tmp_path)
+    (tmp_path / "payload" / "entrypoint").unlink()
+    assert render.strangers(context, tmp_path) == []
+    render.write(context, tmp_path)
+    assert list(render.differences(context, tmp_path)) == []
