@@ -1,11 +1,13 @@
-"""What GPUs and drivers are called, and which of a wheel's binaries run on them."""
+"""What GPUs and drivers are called, which drivers know a GPU, and which of a wheel's binaries run on it."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog, Gpu
+from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
 
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])(a?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
@@ -59,6 +61,75 @@ def runs_on(arch: str, capability: Version) -> bool:
     if found[4]:
         return here == built
     return here >= built if kind == "compute" else here[0] == built[0] and here[1] >= built[1]
+
+
+# --- drivers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branches:
+    """The driver branches that know a GPU; None where no fact sets an end."""
+
+    first: Toolkit | None  # the first CUDA that compiles for the GPU: it came with a driver of the first branch
+    last: Compatibility | None
+
+    @property
+    def oldest(self) -> int:
+        return Version(self.first.driver).major if self.first and self.first.driver else 0
+
+    def has(self, branch: int) -> bool:
+        return self.oldest <= branch and (self.last is None or branch <= int(self.last.subject))
+
+
+@lru_cache(maxsize=4)
+def branches(catalog: Catalog) -> Mapping[Version, Branches]:
+    """Compute capability → the driver branches that know it."""
+    return {
+        gpu.capability: Branches(
+            first=min(_came_with(gpu, catalog), key=lambda row: row.cuda, default=None),
+            last=next((row for row in _last_branches(catalog) if gpu.architecture in row.architectures), None),
+        )
+        for gpu in catalog.gpus
+    }
+
+
+def _came_with(gpu: Gpu, catalog: Catalog) -> list[Toolkit]:
+    line = gpu.first_cuda.release[:2] if gpu.first_cuda else ()
+    return [row for row in catalog.toolkits if row.driver and row.cuda.release[:2] == line]
+
+
+def _last_branches(catalog: Catalog) -> list[Compatibility]:
+    return [row for row in catalog.compatibility if row.kind == "last driver branch"]
+
+
+@lru_cache(maxsize=4)
+def first_drivers(catalog: Catalog) -> Mapping[int, Version]:
+    """Driver branch → its first driver that came with a CUDA toolkit."""
+    drivers = sorted((Version(row.driver) for row in catalog.toolkits if row.driver), reverse=True)
+    return {driver.major: driver for driver in drivers}
+
+
+@lru_cache(maxsize=4)
+def eras(catalog: Catalog) -> tuple[int, ...]:
+    """The driver branches at which drivers begin or cease to know some GPU, oldest first."""
+    known = branches(catalog).values()
+    return tuple(sorted({0, *(row.oldest for row in known), *(int(row.last.subject) + 1 for row in known if row.last)}))
+
+
+def is_jetson(gpu: Gpu) -> bool:
+    """Only Jetsons have this compute capability."""
+    return set(gpu.families) == {Family.JETSON}
+
+
+def server_wheels(catalog: Catalog) -> Compatibility | None:
+    """Since which CUDA a Jetson runs what is built for arm64 servers, if it is one that does."""
+    return next((row for row in catalog.compatibility if row.kind == "server wheels"), None)
+
+
+def runs_server_wheels(gpu: Gpu, catalog: Catalog) -> bool:
+    """Not a Jetson, or one of those that came with the CUDA that all of arm64 shares."""
+    since = server_wheels(catalog)
+    return not is_jetson(gpu) or bool(since and gpu.first_cuda and gpu.first_cuda >= Version(since.subject))
 
 
 def driver_text(driver: Version) -> str:

@@ -9,7 +9,7 @@ from envbuilder.candidates import covers
 from envbuilder.catalog.rows import Catalog
 from envbuilder.hardware import driver_text, find_gpus, is_capability
 from envbuilder.model import Request
-from envbuilder.rules import cuda_meant, newest_transformers
+from envbuilder.rules import cuda_meant, jetson_objects, newest_transformers
 
 _REFRESH = "a newer envbuilder may know more, or `tools/refresh_catalog.py --help` in its checkout"
 
@@ -97,6 +97,9 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
         yield from _impossible_python(value, catalog)
     elif option == "gpu":
         gpu = find_gpus(value, catalog)[0]
+        if jetson := jetson_objects(value, gpu, request.platform, catalog):
+            yield jetson
+            return
         lists = [(*build.arch_list, *build.arch_list_arm64, *build.ptx) for build in builds]
         archs = dict.fromkeys(arch for archs in lists for arch in archs)
         yield (

@@ -354,6 +354,8 @@ def toolkit_row(row: Mapping[str, Any]) -> Row:
 
 
 def compatibility_row(row: Mapping[str, Any], survey: Mapping[str, Any]) -> Row:
+    if "from" not in row:
+        return {**row, "checked": SUPPLEMENT["checked"]}
     found = next((fact for fact in survey["table2b_driver_facts"] if fact["fact"].startswith(row["from"])), None)
     if found is None:
         sys.exit(f"error: no statement of the survey begins with {row['from']!r}")

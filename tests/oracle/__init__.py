@@ -81,6 +81,7 @@ class Oracle:
 
         self.torch, self.distributions = rows("torch"), rows("distributions")
         self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
+        self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
@@ -159,8 +160,29 @@ class Oracle:
         found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
         return number(found.pop()) if len(found) == 1 else None
 
+    def gpu(self, capability: Number) -> Row:
+        return next(row for row in self.gpus if number(row["capability"]) == capability)
+
     def runs(self, some: Combination, capability: Number) -> bool:
+        gpu = self.gpu(capability)
+        if list(gpu["families"]) == ["jetson"]:
+            [since] = [row["subject"] for row in self.compatibility if row["kind"] == "server wheels"]
+            if number(gpu["first_cuda"]) < number(since) or some.platform != "linux/arm64":
+                return False
         return runs(some.archs, capability)
+
+    def drives(self, driver: Number, capability: Number) -> bool:
+        """A driver of this branch knows the GPU."""
+        gpu = self.gpu(capability)
+        drivers = [
+            number(row["driver"])
+            for row in self.toolkits
+            if row["driver"] and number(row["cuda"])[:2] == number(gpu["first_cuda"])
+        ]
+        if drivers and driver[0] < min(drivers)[0]:
+            return False
+        ends = [row["subject"] for row in self.compatibility if gpu["architecture"] in row.get("architectures", ())]
+        return all(driver[0] <= int(end) for end in ends)
 
     def ceiling(self, some: Combination) -> tuple[Number, Sequence[str]]:
         line = number(some.row["torch"])[:2]
@@ -174,7 +196,7 @@ class Oracle:
         nearest = min(rows, key=distance)
         return number(nearest["newest"]), nearest.get("broken", ())
 
-    def fits(self, some: Combination, asked: Mapping[str, str]) -> bool:  # noqa: PLR0911
+    def fits(self, some: Combination, asked: Mapping[str, str]) -> bool:  # noqa: PLR0911, PLR0912
         row, place = some.row, some.place
         base, platform = asked.get("base", "auto"), asked.get("platform", "linux/amd64")
         kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(base, ("own",))
@@ -199,6 +221,8 @@ class Oracle:
         if "gpu" in asked:
             capability = self.capability(asked["gpu"])
             if capability is None or not self.runs(some, capability):
+                return False
+            if "driver" in asked and not self.drives(number(asked["driver"]), capability):
                 return False
         if "transformers" in asked:
             wanted, (newest, broken) = number(asked["transformers"]), self.ceiling(some)
