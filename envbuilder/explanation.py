@@ -7,6 +7,7 @@ from itertools import combinations
 
 from packaging.version import Version
 
+from envbuilder.catalog.rows import Catalog
 from envbuilder.choice import DEFAULTS, OPTIONS, Choice
 from envbuilder.errors import NoStackError
 from envbuilder.hardware import driver_text
@@ -29,8 +30,13 @@ def _text(name: str, value: object) -> str:
     return driver_text(value) if name == "driver" and isinstance(value, Version) else str(value)
 
 
-def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY) -> str:
-    """The request as a command that can be pasted.
+def beside(catalog: Catalog) -> tuple[str, ...]:
+    """What a command needs beside the request, to be answered by this catalog."""
+    return (f"--catalog {shlex.quote(catalog.own)}",) if catalog.own else ()
+
+
+def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY, beside: Sequence[str] = ()) -> str:
+    """The request as a command that can be pasted, with the words that stand beside it.
 
     What `instead_of` has and the request does not is said too, for it may stand in `envbuilder.toml`.
     """
@@ -38,7 +44,7 @@ def command(request: Request, verb: str = "resolve", *, instead_of: Request = _A
     words = [f"--{name} {shlex.quote(value)}" for name, value in given(request)]
     words += [f"--{name} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
     words += [f"--package {shlex.quote(line)}" for line in request.packages]
-    return " ".join(["envbuilder", verb, *words])
+    return " ".join(["envbuilder", verb, *words, *beside])
 
 
 def refusal(request: Request, choice: Choice) -> NoStackError:
@@ -116,13 +122,14 @@ def _of_glibc(core: Request, choice: Choice) -> Iterator[str]:
 def _suggestions(request: Request, conflict: Sequence[str], choice: Choice) -> list[str]:
     """Each a request that resolves, with one clashing option changed or dropped and as much kept as can be."""
     found: dict[str, None] = {}
+    words = beside(choice.catalog)
     elsewhere = [replace(request, platform=platform) for platform in PLATFORMS if "platform" in conflict]
     for other in filter(choice.fitting, elsewhere):
-        found[command(_complete(other, choice), instead_of=request)] = None
+        found[command(_complete(other, choice), instead_of=request, beside=words)] = None
     for name in [name for name in conflict if name != "platform" or not found]:
         loosened = _loosened(request, name, choice)
         changed = _complete(_changed(loosened, name, request, choice), choice)
-        found[command(changed, instead_of=request)] = None
+        found[command(changed, instead_of=request, beside=words)] = None
     return list(found)
 
 

@@ -12,7 +12,7 @@ from packaging.version import Version
 from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, index_of
 from envbuilder.catalog.rows import PYPI, Catalog, Evidence, TorchBuild, TransformersCeiling
 from envbuilder.choice import choice
-from envbuilder.explanation import command, given, refusal
+from envbuilder.explanation import beside, command, given, refusal
 from envbuilder.hardware import branches, driver_text, find_gpu, find_gpus, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
 from envbuilder.rules import ceiling_of, objections_to
@@ -20,6 +20,7 @@ from envbuilder.rules import ceiling_of, objections_to
 __all__ = [
     "CUSTOM_OS",
     "PREFERENCES",
+    "beside",
     "command",
     "covers",
     "find_gpu",

@@ -358,3 +358,4 @@ class Catalog:
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     runtimes: tuple[CudaRuntime, ...] = ()
+    own: str = ""  # the folder that lies over it, as somebody named it

@@ -1,6 +1,7 @@
 """Options that several commands share, and the few things every command reads from its surroundings."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -155,7 +156,15 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
             index_url=network.index_url,
         ),
         console=Console(quiet=quiet),
+        said=said_beside(options),
     )
+
+
+def said_beside(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the command line said beside the request and a command to try must say again; no password."""
+    names = (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle"))
+    values = [(word, str(options[name])) for word, name in names if options.get(name)]
+    return tuple(f"--{word} {'URL' if '@' in value else shlex.quote(value)}" for word, value in values)
 
 
 def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:

@@ -92,7 +92,7 @@ def _what_runs_here(case: Case) -> Finding | None:
         return error("stack", f"no stack runs on {_machine(host)}", why, driver_remedy(host))
     request, stack = found
     finding = fine("stack", f"{_name(stack)} is the best for {_machine(host)}")
-    remedy = ours(_resolve(request, host))
+    remedy = ours(_resolve(request, case))
     return replace(finding, remedy=remedy.command, source=remedy.source)
 
 
@@ -173,14 +173,13 @@ def _instead(case: Case) -> Remedy:
     for wanted in (request, *loosened, Request(packages=request.packages)):
         found = best_for(wanted, case.host, case.catalog)
         if found and not _refuses_compat(found[1], case.host):
-            return ours(_resolve(found[0], case.host))
+            return ours(_resolve(found[0], case))
     return driver_remedy(case.host)
 
 
-def _resolve(request: Request, host: Host) -> str:
-    """The request as options of `envbuilder`, with the driver as NVIDIA writes it: 535.104.05."""
-    words = resolver.command(request).removeprefix("envbuilder ")
-    return words.replace(f"--driver {host.driver_version}", f"--driver {(host.driver or '').strip()}")
+def _resolve(request: Request, case: Case) -> str:
+    """The request as options of `envbuilder`."""
+    return resolver.command(request, beside=resolver.beside(case.catalog)).removeprefix("envbuilder ")
 
 
 def _name(stack: Stack) -> str:

@@ -35,6 +35,22 @@ def test_a_refusal_in_json(run: Run) -> None:
         assert run(*shlex.split(suggestion["command"])[1:]).code == 0
 
 
+def test_a_suggestion_names_the_catalog_that_it_is_true_of(run: Run, tmp_path: Path) -> None:
+    """A GPU that only the user's own catalog knows: without `--catalog` the command that is tried would not resolve."""
+    own = tmp_path / "our own"
+    (own / "facts").mkdir(parents=True)
+    row = {
+        "capability": "8.8", "architecture": "Ours", "names": ["X1"], "families": {"data centre": ["X1"]},
+        "first_cuda": "12.8", "status": "documented", "source": "our data sheet",
+    }  # fmt: skip
+    (own / "facts" / "gpus.json").write_text(json.dumps({"date": "2026-11-24", "rows": [row]}))
+    answer = run("resolve", "--gpu", "X1", "--driver", "535", "--catalog", str(own), "--json")
+    commands = [suggestion["command"] for suggestion in json.loads(answer.out)["suggestions"]]
+    assert commands[1] == f"envbuilder resolve --gpu X1 --driver 580.65.06 --catalog '{own}'"
+    for command in commands:
+        assert run(*shlex.split(command)[1:]).code == 0
+
+
 def test_the_answer_for_a_person(run: Run) -> None:
     answer = run("resolve", "--cuda", "11.7", "--base", "bootstrap")
     assert answer.code == 0
