@@ -78,15 +78,16 @@ def request_from(options: Mapping[str, Any], *, host: bool = True) -> "Request":
     defaults = settings()
     said = {name: options[name] if options.get(name) is not None else defaults.get(name) for name in REQUEST_OPTIONS}
     if host and not any(value is not None for value in said.values()):
-        said |= _host()
+        said |= _host(options)
     return parse_request(said, options.get("packages") or defaults.get("package", ()))
 
 
-def _host() -> dict[str, str]:
+def _host(options: Mapping[str, Any]) -> dict[str, str]:
     """What this host asks of a stack, where nobody asks for anything; says so."""
-    from envbuilder.cli.host import ask, request_options_for
+    from envbuilder.cli import host
 
-    found, told = request_options_for(ask())
+    facts = load_catalog(options)
+    found, told = host.request_options_for(host.ask(facts), facts)
     click.echo(told, err=True)
     return found
 

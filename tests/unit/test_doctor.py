@@ -185,7 +185,7 @@ def test_the_gpus_alone_are_had_without_a_network() -> None:
     whole = ask(probe)
     quick = ask_gpus(replace(probe, run=lambda argv: asked.append(argv[0]) or probe.run(argv)))
     assert (quick.gpus, quick.driver, quick.platform) == (whole.gpus, whole.driver, whole.platform)
-    assert set(asked) == {"uname", "id", "date", "df", "nvidia-smi", "nvidia-ctk", "cuda"}
+    assert set(asked) == {"uname", "nvidia-smi"}
 
 
 def test_a_stack_on_unknown_gpus_is_unknown() -> None:

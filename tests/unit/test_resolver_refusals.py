@@ -19,6 +19,7 @@ from envbuilder.cli import host
 from envbuilder.cli.options import request_from
 from envbuilder.cli.resolve import command as resolve_command
 from envbuilder.errors import NoStackError
+from envbuilder.host import Host
 from envbuilder.model import Request, Stack
 from envbuilder.request import PLATFORMS, parse_request
 
@@ -57,7 +58,7 @@ PACKAGES: list[tuple[str, ...]] = [(), (), ("peft<0.12",), ("peft", "lion-pytorc
 @pytest.fixture(autouse=True)
 def no_settings_and_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(host, "ask", host.Gpus)
+    monkeypatch.setattr(host, "ask", lambda _: Host())
 
 
 def resolved(request: Request) -> Stack | NoStackError:
