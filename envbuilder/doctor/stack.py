@@ -57,7 +57,7 @@ def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, S
 
 
 def stack_runs_here(case: Case) -> Finding | None:
-    if is_jetson(case.host):
+    if is_jetson(case.host, case.catalog):
         return None  # none does, and another rule has said so
     if case.request is None:
         return _what_runs_here(case)

@@ -226,3 +226,19 @@ def test_recordings_name_no_server() -> None:
     text = "".join(path.read_text() for path in Path(hosts.FOLDER).glob("*.json"))
     assert "server.example" in text
     assert not [word for word in ("pypi" + ".org", "pythonhosted", "registry-1", "index.docker") if word in text]
+
+
+def test_what_is_safe_and_what_is_a_jetson_comes_from_the_catalog(facts: Catalog) -> None:
+    host = replace(host_of("workstation"), toolkit="1.17.8")
+
+    def said(catalog: Catalog, name: str) -> list[str]:
+        return [finding.message for finding in diagnose(Case(host=host, catalog=catalog)) if finding.id == name]
+
+    assert said(facts, "toolkit") == ["NVIDIA Container Toolkit 1.17.8"]
+    row = next(row for row in facts.advisories if row.package == "nvidia-container-toolkit")
+    newer = replace(facts, advisories=(*facts.advisories, replace(row, id="CVE-X", fixed=Version("1.18.1"))))
+    assert said(newer, "toolkit") == [f"NVIDIA Container Toolkit 1.17.8: {row.says} (CVE-X)"]
+    for model, server in (("NVIDIA Jetson AGX Orin Developer Kit", False), ("NVIDIA Jetson AGX Thor Kit", True)):
+        host = Host(jetson=model)
+        assert bool(said(facts, "jetson")) is not server
+    assert said(replace(facts, compatibility=()), "jetson")
