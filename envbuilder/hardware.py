@@ -1,5 +1,6 @@
 """What GPUs and drivers are called, which drivers know a GPU, and which of a wheel's binaries run on it."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +13,29 @@ from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])(a?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"})
+_FEW = 3  # names that are told
 _SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
 
 
 @lru_cache(maxsize=1024)
 def find_gpus(said: str, catalog: Catalog) -> tuple[Gpu, ...]:
     """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
-    wanted = _words(said)
+    whole, wanted = _whole(said), _words(said)
+    meant = (wanted, wanted | {"ada"})  # an RTX 6000 is Turing, and Ada
     rows = [row for row in catalog.gpus if said == str(row.capability)]
-    rows = rows or [row for row in catalog.gpus if any(_words(name) == wanted for name in row.names)]
+    rows = rows or [row for row in catalog.gpus if any(_whole(name) == whole for name in row.names)]
+    rows = rows or [row for row in catalog.gpus if any(_words(name) in meant for name in row.names)]
     return tuple({row.capability: row for row in rows}.values())
+
+
+def alike_gpus(said: str, catalog: Catalog) -> list[str]:
+    """Names that may be meant by one that nothing is called: of the same words and more, or of nearly the same ones."""
+    names = [name for row in catalog.gpus for name in row.names]
+    wanted, text = _words(said), " ".join(_ordered(said))
+    same = [name for name in names if wanted and (wanted <= _words(name) or wanted >= _words(name) > frozenset())]
+    plain = {" ".join(_ordered(name)): name for name in reversed(names)}
+    near = difflib.get_close_matches(text, plain, cutoff=0.5) if text else []
+    return list(dict.fromkeys([*same[:_FEW], *(plain[name] for name in near)]))[:_FEW]
 
 
 def find_gpu(said: str, catalog: Catalog) -> Gpu | None:
@@ -35,11 +49,21 @@ def is_capability(said: str) -> bool:
     return bool(_CAPABILITY.fullmatch(said))
 
 
+def _whole(name: str) -> str:
+    return name.lower().removeprefix("nvidia ")
+
+
 @lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
-    words = re.split(r"[\s()\[\],-]+", name.lower())
-    return frozenset(word for word in words if word and not _SHAPES.fullmatch(word)) - _MAKERS
+    words = frozenset(_ordered(name))
+    return words - {"blackwell"} if "pro" in words else words  # all of RTX PRO are
+
+
+def _ordered(name: str) -> list[str]:
+    apart = re.sub(r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower())  # rtx3090ti
+    words = re.split(r"[\s()\[\],-]+", apart)
+    return [word for word in words if word and not _SHAPES.fullmatch(word) and word not in _MAKERS]
 
 
 @lru_cache(maxsize=4096)

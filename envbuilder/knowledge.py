@@ -1,13 +1,12 @@
 """What the catalog knows of each option's values: an unknown version is told from one that cannot be."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 
 from packaging.version import Version
 
 from envbuilder.candidates import covers
 from envbuilder.catalog.rows import Catalog
-from envbuilder.hardware import driver_text, find_gpus, is_capability
+from envbuilder.hardware import alike_gpus, driver_text, find_gpus, is_capability
 from envbuilder.model import Request
 from envbuilder.rules import cuda_meant, jetson_objects, newest_transformers
 
@@ -81,8 +80,7 @@ def _unknown_gpu(said: str, catalog: Catalog) -> str | None:
         return f"gpu {said} can mean {meant}: say which by its compute capability"
     if is_capability(said):
         return _text("gpu", said, reversed([row.capability for row in catalog.gpus]), catalog)
-    near = difflib.get_close_matches(said, known("gpu", catalog), cutoff=0.5)
-    return _text("gpu", said, near or ["many others; a compute capability says it too"], catalog)
+    return _text("gpu", said, alike_gpus(said, catalog) or ["many others; a compute capability says it too"], catalog)
 
 
 def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]:

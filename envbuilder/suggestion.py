@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from envbuilder.candidates import Candidate
 from envbuilder.catalog.rows import Catalog, TorchBuild
-from envbuilder.hardware import branches, find_gpu, first_drivers
+from envbuilder.hardware import alike_gpus, branches, find_gpu, find_gpus, first_drivers, is_capability
 from envbuilder.knowledge import known, unknown
 from envbuilder.model import Request
 from envbuilder.request import parse_option
@@ -47,6 +47,10 @@ def _drivers(request: Request, build: TorchBuild, catalog: Catalog) -> Iterator[
 
 
 def _alike(option: str, said: object, catalog: Catalog) -> Iterator[object]:
+    if option == "gpu" and not is_capability(str(said)):
+        ambiguous = [str(row.capability) for row in find_gpus(str(said), catalog)]
+        yield from ambiguous or alike_gpus(str(said), catalog)
+        return
     text, names = str(said), known(option, catalog)
     if isinstance(said, Version):
         parts = len(said.release)

@@ -17,6 +17,7 @@ from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
 from envbuilder.host import Host
 from envbuilder.model import Request, Stack
+from envbuilder.rules import strangers
 
 _COMPAT_IMAGES = "nvidia/cuda"
 
@@ -140,6 +141,17 @@ def _driver_is_new_enough(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
+def _driver_knows_the_gpus(stack: Stack, case: Case) -> Finding | None:
+    host = case.host
+    if host.cuda_init == 0:  # it has started: whatever facts say, the driver knows them
+        return None
+    asked = (Request(gpu=str(capability), driver=host.driver_version) for capability in host.capabilities)
+    why = "; ".join(reason for request in asked if (reason := strangers(request, case.catalog)))
+    if not why:
+        return None
+    return error("stack", f"driver {host.driver} does not know {describe(host)}", why, _instead(case))
+
+
 def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     host = case.host
     consumer = _refuses_compat(stack, host)
@@ -153,7 +165,7 @@ def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
-_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed)
+_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _driver_knows_the_gpus, _compat_is_allowed)
 
 
 def _refuses_compat(stack: Stack, host: Host) -> str | None:

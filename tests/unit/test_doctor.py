@@ -242,3 +242,13 @@ def test_what_is_safe_and_what_is_a_jetson_comes_from_the_catalog(facts: Catalog
         host = Host(jetson=model)
         assert bool(said(facts, "jetson")) is not server
     assert said(replace(facts, compatibility=()), "jetson")
+
+
+def test_a_driver_that_does_not_know_the_gpu(facts: Catalog) -> None:
+    host = Host(driver="535.104.05", gpus=(Gpu(name="RTX 5090", capability=Version("12.0")),))
+    for request in (None, parse_request({"cuda": "12.8"})):
+        [finding] = [one for one in diagnose(Case(host=host, catalog=facts, request=request)) if one.id == "stack"]
+        assert finding.severity is Severity.ERROR
+        assert "CUDA 12.8, the first that knows it, came with driver 570.26" in finding.why
+    started = diagnose(Case(host=replace(host, cuda_init=0), catalog=facts, request=parse_request({"cuda": "12.8"})))
+    assert [one.severity for one in started if one.id == "stack"] == [Severity.OK]

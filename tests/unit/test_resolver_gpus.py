@@ -1,5 +1,6 @@
 """A GPU, its driver and its wheels judged together."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from packaging.version import Version
 from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
-from envbuilder.hardware import branches, eras
+from envbuilder.hardware import branches, eras, find_gpus
 from envbuilder.request import parse_request
 
 CMAKE = "Kitware/CMake:Modules/Internal/CMakeCUDAArchitecturesAll.cmake"
@@ -123,3 +124,47 @@ def test_thor_runs_those_of_arm64_servers(facts: Catalog) -> None:
     assert "sm_110" in stack.arch_list
     assert stack.cuda
     assert stack.cuda.major >= 13
+
+
+@pytest.mark.parametrize(
+    ("said", "capability"),
+    [
+        *((said, "12.0") for said in ("RTX 5090", "rtx5090", "5090", "NVIDIA GeForce RTX 5090", "RTX PRO 6000")),
+        *((said, "8.9") for said in ("4090", "RTX4090", "NVIDIA RTX 6000 Ada Generation", "NVIDIA L40S")),
+        *((said, "9.0") for said in ("H100 PCIe", "NVIDIA H100 80GB HBM3", "NVIDIA H200 NVL", "NVIDIA GH200 480GB")),
+        *((said, "8.0") for said in ("NVIDIA A100-SXM4-80GB", "A100-PCIE-40GB", "NVIDIA A100 80GB PCIe", "A100 40GB")),
+        *((said, "8.6") for said in ("3090ti", "RTX 3090Ti", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA RTX A6000")),
+        *((said, "7.5") for said in ("NVIDIA TITAN RTX", "Tesla T4", "T4", "Quadro RTX 6000")),
+        *((said, "7.0") for said in ("Tesla V100-SXM2-16GB", "V100", "TITAN V")),
+    ],
+)
+def test_a_gpu_as_nvidia_smi_prints_it_and_as_people_type_it(said: str, capability: str, facts: Catalog) -> None:
+    assert [str(row.capability) for row in find_gpus(said, facts)] == [capability]
+
+
+def test_a_name_that_two_generations_have_is_not_guessed(facts: Catalog) -> None:
+    error = refused(facts, gpu="RTX 6000")
+    assert error.reasons == ("gpu RTX 6000 can mean Ada (8.9) or Turing (7.5): say which by its compute capability",)
+    assert error.suggestions == ("envbuilder resolve --gpu 8.9",)
+
+
+@pytest.mark.parametrize(
+    ("said", "near"),
+    [
+        ("RTX 509", "GeForce RTX 5090"),
+        ("rtx5909", "GeForce RTX 5090"),
+        ("NVIDIA GeForce RTX 4080 SUPER", "GeForce RTX 4080"),
+        ("GeForce RTX 4090 Laptop GPU", "GeForce RTX 4090"),
+        ("H1OO", "H100"),
+        ("A10G", "A10"),
+    ],
+)
+def test_a_near_miss_of_a_gpu_is_suggested(said: str, near: str, facts: Catalog) -> None:
+    """What NVIDIA's page does not list is unknown, and not taken for what it looks like."""
+    error = refused(facts, gpu=said)
+    assert f"it knows {near}" in error.reasons[0]
+    assert [shlex.split(command)[-1] for command in error.suggestions] == [near]
+
+
+def test_a_jetson_is_named_where_its_family_is_said(facts: Catalog) -> None:
+    assert "it knows Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano" in refused(facts, gpu="Orin").reasons[0]
