@@ -10,7 +10,7 @@ from datetime import timedelta
 from packaging.version import Version
 
 from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, index_of
-from envbuilder.catalog.rows import PYPI, Catalog, Evidence, TorchBuild, TransformersCeiling
+from envbuilder.catalog.rows import PYPI, Advisory, Catalog, Evidence, TorchBuild, TransformersCeiling
 from envbuilder.choice import choice
 from envbuilder.explanation import beside, command, given, refusal
 from envbuilder.hardware import branches, driver_text, find_gpu, find_gpus, is_capability, runs_on
@@ -20,6 +20,7 @@ from envbuilder.rules import ceiling_of, objections_to
 __all__ = [
     "CUSTOM_OS",
     "PREFERENCES",
+    "advisories",
     "beside",
     "command",
     "covers",
@@ -43,6 +44,11 @@ def winner(request: Request, catalog: Catalog) -> Candidate:
     if best is None:
         raise refusal(request, choice(catalog))
     return best
+
+
+def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
+    """The vulnerabilities that are known of a stack's torch."""
+    return [row for row in catalog.advisories if row.package == "torch" and stack.torch < row.fixed]
 
 
 def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
@@ -108,6 +114,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         notes=tuple(_notes(request, candidate, base, catalog)),
         evidence=_weakest(_evidence(request, candidate, ceiling, catalog)),
         flavour=request.flavour,
+        unknown=() if cpu else build.unknown,
     )
 
 
@@ -155,7 +162,9 @@ def _requirements(
         family.append(f"torchaudio=={build.torchaudio}{local}")
     bounds = {} if build.numpy2 else {"numpy": "<2"}
     bounds["transformers"] = ",".join(_transformers(request, ceiling))
-    return (*family, *(name + bounds.get(name, "") for name in catalog.policy.packages.requirements))
+    # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
+    held = [f"setuptools{build.setuptools}"] if build.setuptools and request.packages else []
+    return (*family, *(name + bounds.get(name, "") for name in catalog.policy.packages.requirements), *held)
 
 
 def _transformers(request: Request, ceiling: TransformersCeiling | None) -> Iterator[str]:
@@ -164,6 +173,8 @@ def _transformers(request: Request, ceiling: TransformersCeiling | None) -> Iter
         yield f"=={wanted}" if len(wanted.release) > 2 else f"=={wanted}.*"
     if ceiling and (wanted is None or len(wanted.release) <= 2):
         yield f"<={ceiling.newest}"
+    if ceiling and wanted is not None:
+        yield from (f"!={version}" for version in ceiling.broken if covers(wanted, version))
 
 
 def _tag(candidate: Candidate) -> str:

@@ -59,7 +59,27 @@ def test_the_answer_for_a_person(run: Run) -> None:
     lines = answer.out.splitlines()
     assert lines[0] == "cu117-torch2.0.1-py3.9-debian11"
     assert "torch.compile  works" in lines
-    assert lines[-1].startswith("note: Debian 11 is past its end of life")
+    assert lines[-3].startswith("note: Debian 11 is past its end of life")
+    assert lines[-2] == (
+        "advice: torch 2.0.1 has CVE-2025-32434: torch.load runs code that a file brings, even with weights_only=True; "
+        "load safetensors only, or take torch 2.6 or newer (https://github.com/advisories/GHSA-53q9-r3pm-6pq6)"
+    )
+    assert lines[-1].startswith("advice: torch 2.0.1 has CVE-2026-24747: ")
+
+
+def test_advisories_are_told_until_they_are_mended(run: Run) -> None:
+    def told(torch: str) -> list[str]:
+        return [row["id"] for row in json.loads(run("resolve", "--torch", torch, "--json").out)["advisories"]]
+
+    assert told("2.5.1") == ["CVE-2025-32434", "CVE-2026-24747"]
+    assert told("2.6.0") == ["CVE-2026-24747"]
+    assert told("2.10.0") == []
+
+
+def test_a_version_that_no_source_gives_is_not_said_to_be_inside_torch(run: Run) -> None:
+    unknown = run("resolve", "--cuda", "12.6", "--torch", "2.8.0").out.splitlines()
+    assert "NCCL           not known" in unknown
+    assert "NCCL           2.14.3" in run("resolve", "--cuda", "11.7", "--torch", "2.0.1").out.splitlines()
 
 
 @pytest.mark.parametrize(
