@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from envbuilder.candidates import Candidate
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import Catalog, TorchBuild
+from envbuilder.hardware import alike_gpus, branches, find_gpu, find_gpus, first_drivers, is_capability
 from envbuilder.knowledge import known, unknown
 from envbuilder.model import Request
 from envbuilder.request import parse_option
@@ -27,14 +28,29 @@ def values_to_try(option: str, request: Request, best: Candidate, catalog: Catal
     elif option in ("torch", "torchvision", "cudnn"):
         yield getattr(build, option)
     elif option == "driver":
-        yield Version(build.driver_floor)
+        yield from _drivers(request, build, catalog)
     elif option == "transformers":
         row = ceiling_of(best, catalog)
         if row:
             yield row.newest
 
 
+def _drivers(request: Request, build: TorchBuild, catalog: Catalog) -> Iterator[Version]:
+    """The last branch that knows the GPU, if the driver is past it; what CUDA needs; the first that knows the GPU."""
+    gpu = find_gpu(request.gpu, catalog) if request.gpu else None
+    known = branches(catalog)[gpu.capability] if gpu else None
+    if known and known.last and request.driver and request.driver.major > int(known.last.subject):
+        yield first_drivers(catalog).get(int(known.last.subject), Version(known.last.subject))
+    yield Version(build.driver_floor)
+    if known and known.first and known.first.driver:
+        yield Version(known.first.driver)
+
+
 def _alike(option: str, said: object, catalog: Catalog) -> Iterator[object]:
+    if option == "gpu" and not is_capability(str(said)):
+        ambiguous = [str(row.capability) for row in find_gpus(str(said), catalog)]
+        yield from ambiguous or alike_gpus(str(said), catalog)
+        return
     text, names = str(said), known(option, catalog)
     if isinstance(said, Version):
         parts = len(said.release)

@@ -39,6 +39,7 @@ class Site:
     context: Path = Path("build")
     logs: Path = Path("build/logs")
     receipts: Path = Path("receipts")
+    said: tuple[str, ...] = ()  # what the command line said beside the request, for commands to try: "--catalog own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +72,28 @@ class Outcome:
 def decide(request: Request, site: Site) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is asked."""
     stack = resolver.resolve(request, site.catalog)
-    locks.refuse(stack, index_url=site.uv.index_url)
+    locks.refuse(stack, index_url=site.uv.index_url, again=_again(request, site))
     return stack
 
 
 def make_lock(request: Request, site: Site) -> Lock:
     """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(decide(request, site), site)
+    return lock_stack(request, decide(request, site), site)
 
 
-def lock_stack(stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
-    """Stack → Lock."""
-    return locks.make_lock(stack, uv=site.uv, catalog=site.catalog.date.isoformat(), base_digest=base_digest)
+def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
+    """Stack → Lock; the request is what to ask again with other packages, if these clash."""
+    return locks.make_lock(
+        stack,
+        uv=site.uv,
+        catalog=site.catalog.date.isoformat(),
+        again=_again(request, site),
+        base_digest=base_digest,
+    )
+
+
+def _again(request: Request, site: Site) -> locks.Again:
+    return lambda packages: resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
 
 
 # --- the base at hand ----------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
             return build_lock(request, engine, site, wishes)
         stack, base = choose_stack(request, stack, engine, site)
         site.console.say(f"locking {stack.name} as of {stack.as_of}")
-        lock = lock_stack(stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
+        lock = lock_stack(request, stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
         return build_lock(lock, engine, site, wishes)
 
 

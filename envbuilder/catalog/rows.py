@@ -162,14 +162,15 @@ class Toolkit:
 class Compatibility:
     """What NVIDIA promises between a driver and a CUDA that is newer than it."""
 
-    kind: str  # "minor-version", "forward", "driver branch", …
-    subject: str  # what it is about: a CUDA major, a driver branch
+    kind: str  # "minor-version", "forward", "driver branch", "last driver branch", "server wheels"
+    subject: str  # what it is about: a CUDA, a driver branch
     says: str
     status: Evidence
     source: str
     checked: date
     driver_floor: str | None = None
     families: tuple[Family, ...] = ()  # the GPUs it holds for; () is all
+    architectures: tuple[str, ...] = ()  # of the GPUs whose last branch this is
     end_of_life: date | None = None  # of a driver branch; the last day of the month that is documented
 
 
@@ -266,3 +267,4 @@ class Catalog:
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     runtimes: tuple[CudaRuntime, ...] = ()
+    own: str = ""  # the folder that lies over it, as somebody named it

@@ -39,7 +39,7 @@ def stack_text(stack: Stack) -> str:
     cuda = {
         "CUDA": f"{stack.cuda}",
         "cuDNN": f"{stack.cudnn}",
-        "NCCL": str(stack.nccl or "inside torch"),
+        "NCCL": stack.nccl_text,
         "GPU code": " ".join(stack.arch_list),
         "driver": f"{stack.driver_floor} or newer",
     }

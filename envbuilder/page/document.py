@@ -189,7 +189,7 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     """A stack in the words of `envbuilder resolve`."""
     yield "CUDA", str(stack.cuda)
     yield "cuDNN", str(stack.cudnn)
-    yield "NCCL", str(stack.nccl or "inside torch")
+    yield "NCCL", stack.nccl_text
     yield "Python", str(stack.python)
     yield "torch", str(stack.torch)
     yield "torchvision", str(stack.torchvision)

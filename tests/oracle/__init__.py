@@ -82,6 +82,7 @@ class Oracle:
         self.torch, self.systems = rows("torch"), rows("systems")
         self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
         self.minors = rows("transformers_releases")
+        self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
@@ -160,8 +161,29 @@ class Oracle:
         found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
         return number(found.pop()) if len(found) == 1 else None
 
+    def gpu(self, capability: Number) -> Row:
+        return next(row for row in self.gpus if number(row["capability"]) == capability)
+
     def runs(self, some: Combination, capability: Number) -> bool:
+        gpu = self.gpu(capability)
+        if list(gpu["families"]) == ["jetson"]:
+            [since] = [row["subject"] for row in self.compatibility if row["kind"] == "server wheels"]
+            if number(gpu["first_cuda"]) < number(since) or some.platform != "linux/arm64":
+                return False
         return runs(some.archs, capability)
+
+    def drives(self, driver: Number, capability: Number) -> bool:
+        """A driver of this branch knows the GPU."""
+        gpu = self.gpu(capability)
+        drivers = [
+            number(row["driver"])
+            for row in self.toolkits
+            if row["driver"] and number(row["cuda"])[:2] == number(gpu["first_cuda"])
+        ]
+        if drivers and driver[0] < min(drivers)[0]:
+            return False
+        ends = [row["subject"] for row in self.compatibility if gpu["architecture"] in row.get("architectures", ())]
+        return all(driver[0] <= int(end) for end in ends)
 
     def ceiling(self, some: Combination) -> tuple[Number, Sequence[str]]:
         line = number(some.row["torch"])[:2]
@@ -200,6 +222,8 @@ class Oracle:
         if "gpu" in asked:
             capability = self.capability(asked["gpu"])
             if capability is None or not self.runs(some, capability):
+                return False
+            if "driver" in asked and not self.drives(number(asked["driver"]), capability):
                 return False
         if "transformers" in asked and not self.has_transformers(some, asked["transformers"]):
             return False

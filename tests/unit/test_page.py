@@ -60,7 +60,7 @@ def compare(picked: Picked, grid: Grid, facts: Catalog) -> None:
         assert clashes == []
         return
     assert grid.answer(picked) is None
-    conflict = [f"--{name} {value}" for name, value in answer.conflict]
+    conflict = [f"--{name} {value}" for name, value in answer.conflict if name != "platform"]  # it is always amd64
     [clash] = [one for one in clashes if sorted(words_of(one.picked, grid)) == sorted(conflict)]
     assert clash.reasons == answer.reasons
     if clash.picked == picked:
@@ -111,6 +111,9 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
     assert len(commands) > 50
     for command in commands:
         picked = document.picked_of(command, grid.axes)
+        if "--platform linux/arm64" in command:  # for a Jetson; the page is about amd64, and only shows the command
+            assert picked is None
+            continue
         assert picked is not None, command
         words = command.split()[2:]
         pairs = {name: value for name, value in zip(words[::2], words[1::2], strict=True) if value != "any"}
