@@ -13,9 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from envbuilder import lock as locks
 from envbuilder import resources, wire
 from envbuilder.errors import EnvbuilderError, UsageError
-from envbuilder.model import BaseSource, Context, Layer, Lock
+from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock
 
 LABEL_PREFIX = "dev.envbuilder."
+TRIM = "trim.txt"
+_KEEP = "keep.txt"
+_COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
     Layer.NVIDIA: "NVIDIA libraries",
     Layer.TORCH: "PyTorch",
@@ -56,6 +59,8 @@ def render(lock: Lock) -> Context:
         "requirements.txt": locks.requirements_text(lock),
         **{_layer_file(layer): locks.requirements_text(lock, layer) for layer in Layer},
     }
+    if lock.stack.flavour is Flavour.DEVEL:
+        files[TRIM] = resources.files("devel")[_KEEP].read_text() + resources.files("install")[TRIM].read_text()
     executable = set()
     for folder in ("install", "payload"):
         for name, path in resources.files(folder).items():
@@ -104,6 +109,8 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
     values: dict[str, object] = {
         "stack": lock.stack,
         "base_digest": lock.base_digest,
+        "devel": lock.stack.flavour is Flavour.DEVEL,
+        "compiler": any(wheel.name == _COMPILER for wheel in lock.wheels),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in Layer],
         "labels": _inert(labels(lock, lock_text)),
