@@ -82,6 +82,8 @@ def impossible(number: int) -> Iterator[Request]:
 
 def sources() -> set[str]:
     rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.distributions)
+    devel = CATALOG.policy.devel
+    rows += tuple(devel.without.values()) if devel else ()
     return {row.source for row in (*rows, *CATALOG.transformers)} | {CATALOG.policy.registry.source}
 
 
