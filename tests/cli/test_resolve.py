@@ -102,8 +102,8 @@ def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
     assert document["conflict"] == [{"option": "cuda", "value": "12.4"}, {"option": "flavour", "value": "devel"}]
     assert document["reasons"][-1] == (
         "nothing here brings nvcc for CUDA 12.4: the wheel nvidia-cuda-nvcc-cu12 has ptxas and no nvcc (PyPI: the "
-        "files of 12.1.105, 12.4.131, 12.6.85, 12.8.93 and 12.9.86); a base of your own that has nvcc may do, by --base and "
-        "--python"
+        "files of 12.1.105, 12.4.131, 12.6.85, 12.8.93 and 12.9.86); a base of your own that has nvcc may do, by "
+        "--base and --python"
     )
     assert [suggestion["command"] for suggestion in document["suggestions"]] == [
         "envbuilder resolve --cuda 13.2 --flavour devel",
