@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from packaging.requirements import Requirement
 
 from envbuilder import lock as locks
 from envbuilder import resources, wire
@@ -110,7 +111,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "stack": lock.stack,
         "base_digest": lock.base_digest,
         "devel": lock.stack.flavour is Flavour.DEVEL,
-        "compiler": any(wheel.name == _COMPILER for wheel in lock.wheels),
+        "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in Layer],
         "labels": _inert(labels(lock, lock_text)),

@@ -57,8 +57,8 @@ def test_a_runtime_image_knows_nothing_of_that() -> None:
 
 def test_a_base_of_one_s_own_has_its_cuda_already() -> None:
     lock = of_flavour(Flavour.DEVEL)
-    bare = replace(lock, wheels=tuple(wheel for wheel in lock.wheels if wheel.name != "nvidia-cuda-nvcc"))
-    text = render.render(bare).files["Dockerfile"]
+    bare = tuple(line for line in lock.stack.requirements if not line.startswith("nvidia-cuda-nvcc"))
+    text = render.render(replace(lock, stack=replace(lock.stack, requirements=bare))).files["Dockerfile"]
     assert "ln -s" not in text
     assert "ENV CUDA_HOME=/usr/local/cuda" in text
 
