@@ -66,6 +66,7 @@ group "default" {
     "cu130-torch2_14_1-py3_13-debian13",
     "cu130-torch2_14_1-py3_14-debian12",
     "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_13-debian13-devel",
     "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
@@ -106,6 +107,7 @@ group "cu130" {
 group "cu132" {
   targets = [
     "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_13-debian13-devel",
     "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
@@ -237,6 +239,16 @@ target "cu132-torch2_15_0-py3_13-debian13" {
   tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13"]
   cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
+target "cu132-torch2_15_0-py3_13-debian13-devel" {
+  inherits   = ["_image"]
+  dockerfile = "images/cu132-torch2.15.0-py3.13-debian13-devel/Dockerfile"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.13-debian13-devel${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13-devel"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13-devel,mode=max"]
   args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
 }
 

@@ -70,11 +70,10 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
 
 def refuse(stack: Stack, *, index_url: str | None = None, again: Again | None = None) -> None:
     """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
-    if stack.flavour is not Flavour.RUNTIME:
-        also = "; the runtime image trains on a CPU too" if stack.flavour is Flavour.CPU else ""
+    if stack.flavour is Flavour.CPU:
         raise LockError(
             f"a stack of flavour {stack.flavour} can be resolved, and not locked, rendered or built yet",
-            hint=f"leave `--flavour {stack.flavour}` out{also}",
+            hint=f"leave `--flavour {stack.flavour}` out; the runtime image trains on a CPU too",
         )
     if stack.index != PYPI and index_url is None:
         raise _unnamed_index(stack, again(stack.extras) if again else "envbuilder lock")

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from envbuilder import lock as locks
 from envbuilder import resources, wire
 from envbuilder.errors import EnvbuilderError, UsageError
-from envbuilder.model import BaseSource, Context, Layer, Lock, Stack
+from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
 from envbuilder.template import fill
 
 LABEL_PREFIX = "dev.envbuilder."
+TRIM = "trim.txt"
+_KEEP = "keep.txt"
+_COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
     Layer.NVIDIA: "NVIDIA libraries",
     Layer.TORCH: "PyTorch",
@@ -72,6 +77,10 @@ def render(lock: Lock) -> Context:
         f"{place}/requirements.txt": locks.requirements_text(lock),
         **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in Layer},
     }
+    if lock.stack.flavour is Flavour.DEVEL:
+        files[f"{place}/{TRIM}"] = (
+            resources.files("devel")[_KEEP].read_text() + resources.files("install")[TRIM].read_text()
+        )
     executable = set()
     for folder in _SHARED:
         for name, path in resources.files(folder).items():
@@ -126,6 +135,8 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "stack": lock.stack,
         "place": place_of(lock.stack),
         "base_digest": lock.base_digest,
+        "devel": lock.stack.flavour is Flavour.DEVEL,
+        "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in Layer],
         "labels": _inert(labels(lock, lock_text)),

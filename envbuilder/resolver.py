@@ -15,7 +15,7 @@ from envbuilder.choice import choice
 from envbuilder.explanation import beside, command, given, refusal
 from envbuilder.hardware import branches, driver_text, find_gpu, find_gpus, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
-from envbuilder.rules import ceiling_of, find_system, objections_to
+from envbuilder.rules import ceiling_of, compiler_of, find_system, objections_to
 
 __all__ = [
     "CUSTOM_OS",
@@ -135,6 +135,9 @@ def _evidence(
     yield cpu.status if candidate.cpu and cpu else candidate.build.status
     yield ceiling.status if ceiling else Evidence.INFERRED
     yield from (row.status for row in catalog.systems if row.os == candidate.base.os)
+    compiler = compiler_of(candidate, catalog) if request.flavour is Flavour.DEVEL else None
+    if compiler:
+        yield compiler.status
     gpu = find_gpu(request.gpu, catalog) if request.gpu and not is_capability(request.gpu) else None
     if gpu:
         yield gpu.status
@@ -163,7 +166,16 @@ def _requirements(
     bounds["transformers"] = ",".join(_transformers(request, ceiling))
     # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
     held = [f"setuptools{build.setuptools}"] if build.setuptools and request.packages else []
-    return (*family, *(name + bounds.get(name, "") for name in catalog.policy.packages.requirements), *held)
+    packages = (name + bounds.get(name, "") for name in catalog.policy.packages.requirements)
+    return (*family, *packages, *_to_compile_with(request, candidate, catalog), *held)
+
+
+def _to_compile_with(request: Request, candidate: Candidate, catalog: Catalog) -> tuple[str, ...]:
+    """What flavour devel adds: build tools, and nvcc where wheels bring it."""
+    devel, compiler = catalog.policy.devel, compiler_of(candidate, catalog)
+    if request.flavour is not Flavour.DEVEL or devel is None:
+        return ()
+    return (*devel.packages, *(compiler.requirements if compiler else ()))
 
 
 def _transformers(request: Request, ceiling: TransformersCeiling | None) -> Iterator[str]:
@@ -196,8 +208,11 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
             f"its wheels are on the index {index_of(candidate, catalog)}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
-    if request.flavour is not Flavour.RUNTIME:
+    if request.flavour is Flavour.CPU:
         yield f"flavour {request.flavour} is resolved, not locked or built yet"
+    if request.flavour is Flavour.DEVEL and not compiler_of(candidate, catalog):
+        line = f"{build.cuda.major}.{build.cuda.minor}"
+        yield f"nvcc of CUDA {line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
     if candidate.custom:

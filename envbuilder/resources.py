@@ -11,6 +11,7 @@ from envbuilder.errors import EnvbuilderError
 _PACKAGE = Path(__file__).parent
 _PLACES = {
     "install": (_PACKAGE / "_data" / "install", _PACKAGE.parent / "docker" / "install"),
+    "devel": (_PACKAGE / "_data" / "devel", _PACKAGE.parent / "docker" / "devel"),
     "templates": (_PACKAGE / "_data" / "templates", _PACKAGE.parent / "templates"),
     "payload": (_PACKAGE / "_data" / "payload", _PACKAGE.parent / "docker" / "payload"),
     "probe": (_PACKAGE / "_data" / "probe", _PACKAGE.parent / "docker" / "probe"),
@@ -19,7 +20,7 @@ _IGNORED_DIRS = frozenset({"__pycache__"})
 
 
 def folder(name: str) -> Path:
-    """The folder called `name`: "templates", "install", "payload" or "probe"."""
+    """The folder called `name`: "templates", "install", "devel", "payload" or "probe"."""
     for place in _PLACES[name]:
         if place.is_dir():
             return place

@@ -11,7 +11,7 @@ from functools import lru_cache
 from packaging.version import Version
 
 from envbuilder.candidates import ARM64, Candidate, bootstrapped, covers, pythons_of
-from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersCeiling, TransformersRelease
+from envbuilder.catalog.rows import Catalog, Compiler, Gpu, System, TransformersCeiling, TransformersRelease
 from envbuilder.hardware import (
     branches,
     driver_reaches,
@@ -33,6 +33,10 @@ _WITH_APT = ("debian", "ubuntu")  # the families that templates/debian is for
 
 def _build(c: Candidate) -> Hashable:
     return id(c.build), c.cpu, c.platform
+
+
+def _build_and_own_base(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu, c.platform, c.custom
 
 
 def _base(c: Candidate) -> Hashable:
@@ -124,9 +128,25 @@ def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog
 
 
 def flavour_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
-    if candidate.cpu == (request.flavour is Flavour.CPU):
+    if candidate.cpu != (request.flavour is Flavour.CPU):
+        return f"{named(candidate)} is not of flavour {request.flavour}"
+    if request.flavour is not Flavour.DEVEL or candidate.custom or compiler_of(candidate, catalog):
         return None
-    return f"{named(candidate)} is not of flavour {request.flavour}"
+    return _no_compiler(candidate, catalog)
+
+
+def compiler_of(candidate: Candidate, catalog: Catalog) -> Compiler | None:
+    """The wheels with nvcc for the candidate's line of CUDA."""
+    devel, cuda = catalog.policy.devel, candidate.build.cuda
+    return devel.compilers.get(f"{cuda.major}.{cuda.minor}") if devel else None
+
+
+def _no_compiler(candidate: Candidate, catalog: Catalog) -> str:
+    devel, cuda = catalog.policy.devel, candidate.build.cuda
+    row = devel.without.get(str(cuda.major)) if devel else None
+    why = f": {row.says} ({row.source})" if row else ""
+    own = "a base of your own that has nvcc may do, by --base and --python"
+    return f"nothing here brings nvcc for CUDA {cuda.major}.{cuda.minor}{why}; {own}"
 
 
 def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -339,7 +359,7 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
     ("driver", driver_is_new_enough, _build),
     ("base", base_matches, _base),
     ("os", os_matches, _glibcs),
-    ("flavour", flavour_matches, _build),
+    ("flavour", flavour_matches, _build_and_own_base),
     ("platform", platform_has_wheels, _build),
     ("", glibc_is_new_enough, _glibcs),  # asked by no option: it always holds
 )

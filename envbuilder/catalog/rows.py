@@ -241,11 +241,41 @@ class CpuWheels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compiler:
+    """The wheels that bring nvcc for one line of CUDA, its headers and its libraries."""
+
+    requirements: tuple[str, ...]  # PEP 508
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoCompiler:
+    """Why no package brings nvcc for a major of CUDA."""
+
+    says: str
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devel:
+    """What flavour devel adds to a runtime stack."""
+
+    packages: tuple[str, ...]
+    compilers: Mapping[str, Compiler]  # by line, "13.2"
+    without: Mapping[str, NoCompiler] = field(default_factory=dict)  # by major, "12"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
     cpu: CpuWheels | None = None
+    devel: Devel | None = None
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases

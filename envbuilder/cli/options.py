@@ -47,7 +47,7 @@ request_options = _stack(
     click.option("--driver", metavar="VERSION", help="The NVIDIA driver it must run on, or its branch, as 535."),
     click.option("--base", metavar="IMAGE", help="auto (default), bootstrap, or an image of your own (with --python)."),
     click.option("--os", metavar="NAME", help="The operating system of the base, as debian12 or bookworm."),
-    click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc) or cpu (without CUDA)."),
+    click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc; CUDA 13), cpu (no CUDA)."),
     click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
     click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64; also arm64, sbsa."),
     catalog_option,

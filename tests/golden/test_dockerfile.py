@@ -11,7 +11,7 @@ from packaging.version import Version
 from envbuilder import lock as locks
 from envbuilder import render
 from envbuilder.errors import UsageError
-from envbuilder.model import Lock
+from envbuilder.model import Flavour, Layer, Lock
 
 from .test_presets import PRESETS, lock_of
 
@@ -31,6 +31,41 @@ def test_layers_go_from_slow_to_fast_and_the_user_is_not_root(preset: Path) -> N
     order += [text.index("COPY --link payload"), text.index("USER 1000"), text.index("LABEL ")]
     assert order == sorted(order)
     assert not text.startswith("# syntax")
+
+
+def of_flavour(flavour: Flavour) -> Lock:
+    return next(lock for lock in map(lock_of, PRESETS) if lock.stack.flavour is flavour)
+
+
+def test_a_devel_image_keeps_what_compiling_needs_and_puts_cuda_where_builds_look_for_it() -> None:
+    lock = of_flavour(Flavour.DEVEL)
+    files, place = render.render(lock).files, render.place_of(lock.stack)
+    lines = files[f"{place}/Dockerfile"].splitlines()
+    mount = f"    --mount=type=bind,source={place}/trim.txt,target=/install/trim.txt \\"
+    assert lines.count(mount) == len(Layer)
+    start = lines.index("RUN ln -s /opt/venv/lib/python3.13/site-packages/nvidia/cu13 /usr/local/cuda \\")
+    assert lines[start + 4 : start + 6] == ["ENV CUDA_HOME=/usr/local/cuda \\", "    PATH=$PATH:/usr/local/cuda/bin"]
+    rules = [
+        tuple(line.split()[:2]) for line in files[f"{place}/trim.txt"].splitlines() if line and not line.startswith("#")
+    ]
+    for rule, after in (("nvidia/*/include/*", "nvidia/*/include/*"), ("nvidia/*/lib/libcudart_static.a", "*.a")):
+        assert rules.index(("keep", rule)) < rules.index(("remove", after))
+
+
+def test_a_runtime_image_knows_nothing_of_that() -> None:
+    lock = of_flavour(Flavour.RUNTIME)
+    files, place = render.render(lock).files, render.place_of(lock.stack)
+    assert f"{place}/trim.txt" not in files
+    assert not [line for line in files[f"{place}/Dockerfile"].splitlines() if "cuda/" in line or "CUDA_HOME" in line]
+
+
+def test_a_base_of_one_s_own_has_its_cuda_already() -> None:
+    lock = of_flavour(Flavour.DEVEL)
+    bare = tuple(line for line in lock.stack.requirements if not line.startswith("nvidia-cuda-nvcc"))
+    files = render.render(replace(lock, stack=replace(lock.stack, requirements=bare))).files
+    text = files[f"{render.place_of(lock.stack)}/Dockerfile"]
+    assert "ln -s" not in text
+    assert "ENV CUDA_HOME=/usr/local/cuda" in text
 
 
 def lock_with(**changes: object) -> Lock:

@@ -47,7 +47,8 @@ def test_stacks_in_one_folder_share_payload_and_installer(tmp_path: Path) -> Non
 def test_a_preset_is_what_the_resolver_says(preset: Path) -> None:
     locked = lock_of(preset).stack
     base = BASE_BOOTSTRAP if locked.base.source is BaseSource.BOOTSTRAP else BASE_AUTO
-    assert resolver.resolve(Request(cuda=locked.cuda, torch=locked.torch, base=base), catalog.load()) == locked
+    request = Request(cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour)
+    assert resolver.resolve(request, catalog.load()) == locked
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)

@@ -203,7 +203,7 @@ class Oracle:
         kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(base, ("own",))
         if some.cpu != (asked.get("flavour") == "cpu") or place.kind not in kinds or place.glibc < number(row["glibc"]):
             return False
-        if some.platform != platform:
+        if some.platform != platform or (asked.get("flavour") == "devel" and not self.has_nvcc(some)):
             return False
         if some.cpu and {"cuda", "cudnn", "gpu"} & asked.keys():
             return False
@@ -236,6 +236,11 @@ class Oracle:
         meant = [row for row in self.minors if begins(wanted[:2], number(row["transformers"]))]
         here = [row for row in meant if number(row["transformers"]) <= newest]
         return any(some.python in row["pythons"][some.platform] for row in here)
+
+    def has_nvcc(self, some: Combination) -> bool:
+        """Wheels bring it, or whoever names a base has put it there."""
+        line = ".".join(some.row["cuda"].split(".")[:2])
+        return some.place.kind == "own" or line in self.policy["devel"]["compilers"]
 
     def has_os(self, some: Combination, said: str) -> bool:
         if some.place.kind != "own":

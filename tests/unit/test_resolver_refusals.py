@@ -98,6 +98,8 @@ def impossible(number: int) -> Iterator[Request]:
 def sources() -> set[str]:
     rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.systems)
     rows = (*rows, *CATALOG.toolkits, *CATALOG.compatibility, *CATALOG.transformers, *CATALOG.transformers_releases)
+    devel = CATALOG.policy.devel
+    rows += tuple(devel.without.values()) if devel else ()
     return {row.source for row in rows} | {CATALOG.policy.registry.source}
 
 

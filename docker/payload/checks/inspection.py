@@ -60,6 +60,11 @@ class Inspection:
             raise NotRun("there is no lock in here to compare with", seen)
         return self.lock["stack"][name]
 
+    @property
+    def flavour(self):
+        """What the image is for, as the lock says it: "runtime" or "devel"; None without a lock."""
+        return None if self.lock is None else self.lock["stack"].get("flavour", "runtime")
+
     def hold(self, check_id, value, detail="", remedy="", **fields):
         """As `judge`, for what only an image of ours promises; in another it is observed."""
         if self.lock is None:
