@@ -1,6 +1,7 @@
 """`envbuilder resolve`, and what every command shares: errors, hints, exit codes, JSON."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_the_answer_for_a_person(run: Run) -> None:
         "load safetensors only, or take torch 2.6 or newer (https://github.com/advisories/GHSA-53q9-r3pm-6pq6)"
     )
     assert lines[-1].startswith("advice: torch 2.0.1 has CVE-2026-24747: ")
+
+
+@pytest.mark.parametrize("torch", ["2.0.1", "2.12.1"])  # with torchaudio, and without one
+def test_every_package_beside_the_family_is_told(run: Run, torch: str) -> None:
+    [packages] = [line for line in run("resolve", "--torch", torch).out.splitlines() if line.startswith("packages ")]
+    told = [re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")]
+    assert told == [
+        "accelerate", "datasets", "evaluate", "matplotlib", "numpy", "safetensors", "tensorboard", "torchmetrics",
+        "transformers",
+    ]  # fmt: skip
 
 
 def test_advisories_are_told_until_they_are_mended(run: Run) -> None:
