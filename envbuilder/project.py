@@ -110,6 +110,21 @@ def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]
     return done
 
 
+IGNORE_FILE = ".gitignore"
+IGNORED = ("/runs/", "/build/", "/receipts/", "/.env")
+
+
+def ignore_text() -> str:
+    """`.gitignore` for a repository that has none: what envbuilder, Compose and the job make there."""
+    return "".join(f"{pattern}\n" for pattern in IGNORED)
+
+
+def unignored(folder: Path) -> list[str]:
+    """What the repository's own `.gitignore` does not name, in the ways that people write it."""
+    lines = {line.strip().strip("/") for line in (folder / IGNORE_FILE).read_text(errors="replace").splitlines()}
+    return [pattern for pattern in IGNORED if pattern.strip("/") not in lines]
+
+
 def _verb(path: Path) -> str:
     return "replaced" if path.exists() else "wrote"
 

@@ -51,15 +51,22 @@ def _alike(option: str, said: object, catalog: Catalog) -> Iterator[object]:
         ambiguous = [str(row.capability) for row in find_gpus(str(said), catalog)]
         yield from ambiguous or alike_gpus(str(said), catalog)
         return
-    text, names = str(said), known(option, catalog)
     if isinstance(said, Version):
-        parts = len(said.release)
-        if option == "python":
-            yield Version(".".join(map(str, said.release[:2])))
-        lines = {".".join(name.split(".")[:parts]) for name in names if name.count(".") >= parts - 1}
-        names = sorted(lines, key=Version)
-    for near in difflib.get_close_matches(text, names, cutoff=0.6):
+        yield from _alike_versions(option, said, catalog)
+        return
+    for near in difflib.get_close_matches(str(said), known(option, catalog), cutoff=0.6):
         try:
             yield parse_option(option, near)
         except ValueError:
             continue  # a name in the catalog that the command line does not take
+
+
+def _alike_versions(option: str, said: Version, catalog: Catalog) -> Iterator[Version]:
+    """A release of the same line, then what looks like it and as much of it: 11.7 for 11.70, and not 2.9 for 9.9."""
+    versions, parts = sorted(map(Version, known(option, catalog)), reverse=True), len(said.release)
+    yield from [version for version in versions if parts > 2 and version.release[:2] == said.release[:2]][:1]
+    if option == "python":
+        yield Version(".".join(map(str, said.release[:2])))
+    lines = dict.fromkeys(".".join(map(str, v.release[:parts])) for v in versions if len(v.release) >= parts)
+    near = difflib.get_close_matches(str(said), lines, cutoff=0.6)
+    yield from (version for text in near if (version := Version(text)).major == said.major)

@@ -23,8 +23,9 @@ def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_
     assert answer.out == ""
     assert {name for name in written(tmp_path) if not name.startswith("docker/")} == {
         ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
-        ".github/workflows/ci.yml", "envbuilder.toml",
+        ".github/workflows/ci.yml", ".gitignore", "envbuilder.toml",
     }  # fmt: skip
+    assert (tmp_path / ".gitignore").read_text() == "/runs/\n/build/\n/receipts/\n/.env\n"
     assert (tmp_path / f"docker/images/{NAME}/envbuilder.lock").read_text() == Path(LOCK).read_text()
     assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
     assert "wrote envbuilder.toml" in answer.err
@@ -32,6 +33,13 @@ def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_
         f"next: `envbuilder build --lock docker/images/{NAME}/envbuilder.lock`, then `envbuilder render --check`\n"
     )
     assert run("render", "--check").code == 0
+
+
+def test_one_s_own_gitignore_stays_and_what_it_lacks_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("build\n.env\n")
+    answer = run("init", "--lock", LOCK, *TARGETS)
+    assert (tmp_path / ".gitignore").read_text() == "build\n.env\n"
+    assert "your .gitignore may want: /runs/ /receipts/\n" in answer.err
 
 
 def test_a_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
