@@ -11,7 +11,7 @@ from checks.inspection import Failure, NotRun
 
 WORKS = "compiles, links and runs"
 REBUILD = "build the image again from its lock: flavour devel has nvcc, CUDA's headers and its static libraries"
-TOOLS = "g++, ninja and Python's headers must be in the image, and CUDA_HOME must be where nvcc is"
+TOOLS = "g++, ninja and the headers of Python and CUDA must be in the image: build it again from its lock"
 NO_GPU = (35, 100)  # cudaErrorInsufficientDriver, which no driver is too, and cudaErrorNoDevice: driver_types.h
 
 # It says "sum 3" where there is a GPU, and where there is none what CUDA says of that.
@@ -91,12 +91,12 @@ def check_nvcc(inspection):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise failure("missing", "there is no nvcc on PATH", REBUILD)
-    findings = ["nvcc %s" % version(nvcc, ".".join(inspection.stack("cuda").split(".")[:2]))]
+    seen = ["nvcc %s" % version(nvcc, ".".join(inspection.stack("cuda").split(".")[:2]))]
     capability = newest_capability(inspection)
     with tempfile.TemporaryDirectory() as folder:
-        findings.append(run_sample(nvcc, capability, folder))
-        findings.append(build_extension(capability, folder))
-    return {"value": WORKS, "bound": WORKS, "findings": findings}
+        seen.append(run_sample(nvcc, capability, folder))
+        seen.append(build_extension(capability, folder))
+    return {"value": WORKS, "bound": WORKS, "detail": "; ".join(seen)}
 
 
 def failure(value, detail, remedy):
@@ -139,7 +139,9 @@ def run_sample(nvcc, capability, folder):
     if words[:1] == ["error"] and int(words[1]) in NO_GPU and not has_gpu():
         return "a program compiles, links and starts for %s; without a GPU CUDA says: %s" % (arch, words[2])
     if said != "sum 3":
-        raise failure(said, "1 + 2 on the GPU: the program says %r" % said, "does the driver fit? see `envbuilder doctor`")
+        raise failure(
+            said, "1 + 2 on the GPU: the program says %r" % said, "does the driver fit? see `envbuilder doctor`"
+        )
     return "a program compiles, links and adds on the GPU (%s)" % arch
 
 
@@ -154,7 +156,9 @@ def build_extension(capability, folder):
     write(os.path.join(folder, "line.cpp"), CPP)
     write(os.path.join(folder, "line_on_gpu.cu"), CUDA)
     env = dict(os.environ, TORCH_CUDA_ARCH_LIST=capability)
-    said = run([sys.executable, "-W", "ignore", "-c", BUILD, folder], "an extension of torch does not build", TOOLS, env)
+    said = run(
+        [sys.executable, "-W", "ignore", "-c", BUILD, folder], "an extension of torch does not build", TOOLS, env
+    )
     return "an extension of C++ and CUDA compiles and links for %s; it %s" % (capability, said.strip().splitlines()[-1])
 
 
@@ -176,8 +180,8 @@ def run(words, problem, remedy, env=None):
     return done.stdout
 
 
-# What compilers and linkers write before the reason; ninja and Python tell the same again, in more words.
-REASONS = (r"(fatal )?error: .*", r"cannot find -l.*", r"undefined reference to .*", r"\w*Error: .*")
+# How the line with the reason looks. A linker's comes first: what called the linker says "error: ld returned 1" of it.
+REASONS = (r"cannot find -l.*", r"undefined reference to .*", r"error: .*", r"\w*Error: .*")
 
 
 def cause(text, code):
