@@ -381,12 +381,9 @@ def test_a_compiler_that_works(compiler: Any) -> None:
     assert nvcc.check_nvcc(inspect(DEVEL)) == {
         "value": "compiles, links and runs",
         "bound": "compiles, links and runs",
-        "findings": [
-            "nvcc 13.2.86",
-            "a program compiles, links and starts for sm_120; without a GPU CUDA says: "
-            "CUDA driver version is insufficient for CUDA runtime version",
-            "an extension of C++ and CUDA compiles and links for 12.0; it ran on 12.0",
-        ],
+        "detail": "nvcc 13.2.86; a program compiles, links and starts for sm_120; without a GPU CUDA says: "
+        "CUDA driver version is insufficient for CUDA runtime version; "
+        "an extension of C++ and CUDA compiles and links for 12.0; it ran on 12.0",
     }
 
 

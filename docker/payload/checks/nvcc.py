@@ -91,12 +91,12 @@ def check_nvcc(inspection):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise failure("missing", "there is no nvcc on PATH", REBUILD)
-    findings = ["nvcc %s" % version(nvcc, ".".join(inspection.stack("cuda").split(".")[:2]))]
+    seen = ["nvcc %s" % version(nvcc, ".".join(inspection.stack("cuda").split(".")[:2]))]
     capability = newest_capability(inspection)
     with tempfile.TemporaryDirectory() as folder:
-        findings.append(run_sample(nvcc, capability, folder))
-        findings.append(build_extension(capability, folder))
-    return {"value": WORKS, "bound": WORKS, "findings": findings}
+        seen.append(run_sample(nvcc, capability, folder))
+        seen.append(build_extension(capability, folder))
+    return {"value": WORKS, "bound": WORKS, "detail": "; ".join(seen)}
 
 
 def failure(value, detail, remedy):
