@@ -43,7 +43,7 @@ mutants: setup engine ## break the image in every way we know and see that each 
 
 presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
-		$(BIN)/envbuilder render --lock $$lock --output $$(dirname $$lock) || exit; done
+		$(BIN)/envbuilder render --lock $$lock --output docker || exit; done
 
 matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/matrix.md, README's table
 	$(BIN)/python tools/matrix.py

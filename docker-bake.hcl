@@ -66,6 +66,7 @@ group "default" {
     "cu130-torch2_14_1-py3_13-debian13",
     "cu130-torch2_14_1-py3_14-debian12",
     "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_13-debian13-devel",
     "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
@@ -106,6 +107,7 @@ group "cu130" {
 group "cu132" {
   targets = [
     "cu132-torch2_15_0-py3_13-debian13",
+    "cu132-torch2_15_0-py3_13-debian13-devel",
     "cu132-torch2_15_0-py3_14-debian12",
   ]
 }
@@ -114,6 +116,7 @@ group "cu132" {
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 target "_image" {
+  context = "docker"
   secret = concat(
     [for file in compact([CA_BUNDLE]) : "id=ca,src=${file}"],
     [for file in compact([NETRC]) : "id=netrc,src=${file}"],
@@ -135,7 +138,7 @@ target "_image" {
 
 target "cu117-torch2_0_1-py3_10-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu117-torch2.0.1-py3.10-debian12"
+  dockerfile = "images/cu117-torch2.0.1-py3.10-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu117-torch2.0.1-py3.10-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu117-torch2.0.1-py3.10-debian12"]
@@ -144,7 +147,7 @@ target "cu117-torch2_0_1-py3_10-debian12" {
 
 target "cu117-torch2_0_1-py3_9-debian11" {
   inherits   = ["_image"]
-  context    = "docker/images/cu117-torch2.0.1-py3.9-debian11"
+  dockerfile = "images/cu117-torch2.0.1-py3.9-debian11/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu117-torch2.0.1-py3.9-debian11${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu117-torch2.0.1-py3.9-debian11"]
@@ -154,7 +157,7 @@ target "cu117-torch2_0_1-py3_9-debian11" {
 
 target "cu121-torch2_4_1-py3_11-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu121-torch2.4.1-py3.11-debian12"
+  dockerfile = "images/cu121-torch2.4.1-py3.11-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu121-torch2.4.1-py3.11-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.11-debian12"]
@@ -164,7 +167,7 @@ target "cu121-torch2_4_1-py3_11-debian12" {
 
 target "cu121-torch2_4_1-py3_12-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu121-torch2.4.1-py3.12-debian12"
+  dockerfile = "images/cu121-torch2.4.1-py3.12-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu121-torch2.4.1-py3.12-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu121-torch2.4.1-py3.12-debian12"]
@@ -173,7 +176,7 @@ target "cu121-torch2_4_1-py3_12-debian12" {
 
 target "cu124-torch2_6_0-py3_13-debian13" {
   inherits   = ["_image"]
-  context    = "docker/images/cu124-torch2.6.0-py3.13-debian13"
+  dockerfile = "images/cu124-torch2.6.0-py3.13-debian13/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu124-torch2.6.0-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu124-torch2.6.0-py3.13-debian13"]
@@ -183,7 +186,7 @@ target "cu124-torch2_6_0-py3_13-debian13" {
 
 target "cu126-torch2_7_1-py3_13-debian13" {
   inherits   = ["_image"]
-  context    = "docker/images/cu126-torch2.7.1-py3.13-debian13"
+  dockerfile = "images/cu126-torch2.7.1-py3.13-debian13/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu126-torch2.7.1-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu126-torch2.7.1-py3.13-debian13"]
@@ -193,7 +196,7 @@ target "cu126-torch2_7_1-py3_13-debian13" {
 
 target "cu128-torch2_10_0-py3_13-debian13" {
   inherits   = ["_image"]
-  context    = "docker/images/cu128-torch2.10.0-py3.13-debian13"
+  dockerfile = "images/cu128-torch2.10.0-py3.13-debian13/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu128-torch2.10.0-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.13-debian13"]
@@ -203,7 +206,7 @@ target "cu128-torch2_10_0-py3_13-debian13" {
 
 target "cu128-torch2_10_0-py3_14-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu128-torch2.10.0-py3.14-debian12"
+  dockerfile = "images/cu128-torch2.10.0-py3.14-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu128-torch2.10.0-py3.14-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu128-torch2.10.0-py3.14-debian12"]
@@ -212,7 +215,7 @@ target "cu128-torch2_10_0-py3_14-debian12" {
 
 target "cu130-torch2_14_1-py3_13-debian13" {
   inherits   = ["_image"]
-  context    = "docker/images/cu130-torch2.14.1-py3.13-debian13"
+  dockerfile = "images/cu130-torch2.14.1-py3.13-debian13/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu130-torch2.14.1-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.13-debian13"]
@@ -222,7 +225,7 @@ target "cu130-torch2_14_1-py3_13-debian13" {
 
 target "cu130-torch2_14_1-py3_14-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu130-torch2.14.1-py3.14-debian12"
+  dockerfile = "images/cu130-torch2.14.1-py3.14-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu130-torch2.14.1-py3.14-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu130-torch2.14.1-py3.14-debian12"]
@@ -231,7 +234,7 @@ target "cu130-torch2_14_1-py3_14-debian12" {
 
 target "cu132-torch2_15_0-py3_13-debian13" {
   inherits   = ["_image"]
-  context    = "docker/images/cu132-torch2.15.0-py3.13-debian13"
+  dockerfile = "images/cu132-torch2.15.0-py3.13-debian13/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.13-debian13${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13"]
@@ -239,9 +242,19 @@ target "cu132-torch2_15_0-py3_13-debian13" {
   args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
 }
 
+target "cu132-torch2_15_0-py3_13-debian13-devel" {
+  inherits   = ["_image"]
+  dockerfile = "images/cu132-torch2.15.0-py3.13-debian13-devel/Dockerfile"
+  platforms  = ["linux/amd64"]
+  tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.13-debian13-devel${SUFFIX}"]
+  cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13-devel"]
+  cache-to   = [for cache in compact([CACHE_TO]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.13-debian13-devel,mode=max"]
+  args       = { BASE = BASES != "" ? "${BASES}/envbuilder-base:debian13" : null }
+}
+
 target "cu132-torch2_15_0-py3_14-debian12" {
   inherits   = ["_image"]
-  context    = "docker/images/cu132-torch2.15.0-py3.14-debian12"
+  dockerfile = "images/cu132-torch2.15.0-py3.14-debian12/Dockerfile"
   platforms  = ["linux/amd64"]
   tags       = ["${REPOSITORY}:cu132-torch2.15.0-py3.14-debian12${SUFFIX}"]
   cache-from = [for cache in compact([CACHE_FROM]) : "type=registry,ref=${cache}:cu132-torch2.15.0-py3.14-debian12"]

@@ -98,12 +98,16 @@ def contexts(folder: Path, request: Sequence[str]) -> tuple[Path, Path]:
 
 def our_side(ours: tuple[Path, Path], stamp: str) -> tuple[Path, Path]:
     """Cache mounts and layers of this round only, so that the first build of it is cold."""
-    for context in ours:
-        path = context / "Dockerfile"
+    for path in map(dockerfile, ours):
         text = re.sub(r"(target=/root/\.cache/uv,id=)\S+", rf"\1bench-uv-{stamp}", path.read_text())
         text = re.sub(r"^(FROM [^\n]*\n)(?:ENV ROUND=.*\n)?", rf"\1ENV ROUND={stamp}\n", text, flags=re.MULTILINE)
         path.write_text(text)
     return ours
+
+
+def dockerfile(context: Path) -> Path:
+    """The one of a folder that `envbuilder render` wrote, or that has it at its top."""
+    return next(context.glob("images/*/Dockerfile"), context / "Dockerfile")
 
 
 def naive_side(folder: Path, ours: tuple[Path, Path], stamp: str) -> tuple[Path, Path]:
@@ -112,7 +116,7 @@ def naive_side(folder: Path, ours: tuple[Path, Path], stamp: str) -> tuple[Path,
     for context in ours:
         target = folder / context.name
         target.mkdir(parents=True, exist_ok=True)
-        base = next(line for line in (context / "Dockerfile").read_text().splitlines() if line.startswith("ARG BASE="))
+        base = next(line for line in dockerfile(context).read_text().splitlines() if line.startswith("ARG BASE="))
         packages = " ".join(named_packages(context))
         text = NAIVE.format(base=base.removeprefix("ARG BASE="), round=stamp, packages=packages)
         (target / "Dockerfile").write_text(text)
@@ -124,7 +128,7 @@ def named_packages(context: Path) -> list[str]:
     """The packages a person would name, and pyarrow, without whose bound the rest does not import."""
     named = {"torch", "torchvision", "torchaudio", "accelerate", "datasets", "evaluate", "matplotlib", "numpy"}
     named |= {"safetensors", "transformers", "pyarrow"}
-    lines = (line.split(" ")[0] for line in (context / "requirements.txt").read_text().splitlines())
+    lines = (line.split(" ")[0] for line in dockerfile(context).with_name("requirements.txt").read_text().splitlines())
     return [line for line in lines if line.split("==")[0] in named]
 
 
@@ -148,7 +152,7 @@ def measure(first: Path, other: Path, iid: Path) -> dict[str, float]:
 def build(context: Path, iid: Path) -> None:
     bundle = os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
     argv = ["docker", "buildx", "build", "--quiet", "--load", "--secret", f"id=ca,src={bundle}", "--iidfile", str(iid)]
-    run([*argv, str(context)])
+    run([*argv, "--file", str(dockerfile(context)), str(context)])
 
 
 def patiently(action: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from envbuilder.request import PLATFORMS
 
 CUSTOM_OS = "custom"
 _CUSTOM_GLIBC = Version("2.28")  # what we assume of a base that we know no better: manylinux_2_28
-_ARM64 = "linux/arm64"
+ARM64 = "linux/arm64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Candidate:
     @property
     def archs(self) -> tuple[str, ...]:
         """The GPU binaries in the wheel for the candidate's platform."""
-        arm64 = self.build.arch_list_arm64 if self.platform == _ARM64 else ()
+        arm64 = self.build.arch_list_arm64 if self.platform == ARM64 else ()
         return arm64 or self.build.arch_list
 
 

@@ -7,12 +7,14 @@ from itertools import combinations
 
 from packaging.version import Version
 
-from envbuilder.choice import DEFAULTS, OPTIONS, Choice, first
+from envbuilder.catalog.rows import Catalog
+from envbuilder.choice import DEFAULTS, OPTIONS, Choice
 from envbuilder.errors import NoStackError
 from envbuilder.hardware import driver_text
 from envbuilder.knowledge import impossible, unknown
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.rules import glibc_is_new_enough, objections_to
+from envbuilder.request import PLATFORMS
+from envbuilder.rules import glibc_is_new_enough, objections_to, strangers
 from envbuilder.suggestion import values_to_try
 
 _ANY = Request()
@@ -28,8 +30,13 @@ def _text(name: str, value: object) -> str:
     return driver_text(value) if name == "driver" and isinstance(value, Version) else str(value)
 
 
-def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY) -> str:
-    """The request as a command that can be pasted.
+def beside(catalog: Catalog) -> tuple[str, ...]:
+    """What a command needs beside the request, to be answered by this catalog."""
+    return (f"--catalog {shlex.quote(catalog.own)}",) if catalog.own else ()
+
+
+def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY, beside: Sequence[str] = ()) -> str:
+    """The request as a command that can be pasted, with the words that stand beside it.
 
     What `instead_of` has and the request does not is said too, for it may stand in `envbuilder.toml`.
     """
@@ -37,15 +44,15 @@ def command(request: Request, verb: str = "resolve", *, instead_of: Request = _A
     words = [f"--{name} {shlex.quote(value)}" for name, value in given(request)]
     words += [f"--{name} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
     words += [f"--package {shlex.quote(line)}" for line in request.packages]
-    return " ".join(["envbuilder", verb, *words])
+    return " ".join(["envbuilder", verb, *words, *beside])
 
 
 def refusal(request: Request, choice: Choice) -> NoStackError:
     """The error for a request that no candidate fits."""
     names = smallest_conflict(request, choice)
-    core = _only(request, names)
+    core = _only(request, (*names, "platform"))  # the platform is what it is, in the conflict or not
     strange = {name: reason for name, _ in given(request) if (reason := unknown(name, request, choice.catalog))}
-    conflict = given(core)
+    conflict = tuple((name, _text(name, getattr(request, name))) for name in names)
     said = " and ".join(f"{name} {value}" for name, value in conflict) or "anything: the catalog has no candidate"
     is_unknown = len(names) == 1 and names[0] in strange
     reasons = [*([] if is_unknown else _reasons(core, names, choice)), *strange.values()]
@@ -58,13 +65,18 @@ def refusal(request: Request, choice: Choice) -> NoStackError:
 
 
 def smallest_conflict(request: Request, choice: Choice) -> tuple[str, ...]:
-    """The fewest options that no candidate fits together; what is unknown comes first among as few."""
-    names = [name for name, _ in given(request)]
+    """The fewest options that no candidate fits together; what is unknown comes first among as few.
+
+    The platform, said or not, is one of them if the others fit on another one.
+    """
+    names = [name for name, _ in given(request) if name != "platform"]
     names.sort(key=lambda name: not unknown(name, request, choice.catalog))
+    anywhere = replace(request, platform=None)  # type: ignore[arg-type]
     for number in range(len(names) + 1):
         for some in combinations(names, number):
-            if not choice.fitting(request, some):
-                return tuple(name for name in OPTIONS if name in some)
+            if not choice.fitting(request, (*some, "platform")):
+                elsewhere = choice.fitting(anywhere, (*some, "platform"))
+                return tuple(name for name in OPTIONS if name in some or (name == "platform" and elsewhere))
     raise AssertionError("a request that some candidate fits has no conflict")
 
 
@@ -79,12 +91,17 @@ def _without(request: Request, *names: str) -> Request:
 def _reasons(core: Request, names: Sequence[str], choice: Choice) -> list[str]:
     """For each clashing option, what speaks against the best stack that the others allow."""
     told: dict[str, None] = {}
+    apart = strangers(core, choice.catalog)
+    if apart:
+        return [apart]
     if len(names) == 1:
         told |= dict.fromkeys(impossible(names[0], core, choice.catalog))
     for name in [] if told else names:
-        best = choice.best(_without(core, name))
+        fewer = _without(core, name)
+        best = choice.best(fewer if "platform" in names else replace(fewer, platform=None))  # type: ignore[arg-type]
         if best is not None:
-            told |= dict.fromkeys(objections_to(core, best, choice.catalog))
+            here = core if "platform" in names else replace(core, platform=best.platform)
+            told |= dict.fromkeys(objections_to(here, best, choice.catalog))
     return [*told, *(reason for reason in _of_glibc(core, choice) if reason not in told)]
 
 
@@ -93,10 +110,10 @@ def _of_glibc(core: Request, choice: Choice) -> Iterator[str]:
     left = -1
     for option in OPTIONS:
         left &= choice.left(option, getattr(core, option))
-    if left:
-        reason = glibc_is_new_enough(core, choice.candidates[first(left)], choice.catalog)
-        if reason:
-            yield reason
+    best = choice.first(left)
+    reason = glibc_is_new_enough(core, best, choice.catalog) if best else None
+    if reason:
+        yield reason
 
 
 # --- what works instead --------------------------------------------------------------------------------------------
@@ -105,10 +122,14 @@ def _of_glibc(core: Request, choice: Choice) -> Iterator[str]:
 def _suggestions(request: Request, conflict: Sequence[str], choice: Choice) -> list[str]:
     """Each a request that resolves, with one clashing option changed or dropped and as much kept as can be."""
     found: dict[str, None] = {}
-    for name in conflict:
+    words = beside(choice.catalog)
+    elsewhere = [replace(request, platform=platform) for platform in PLATFORMS if "platform" in conflict]
+    for other in filter(choice.fitting, elsewhere):
+        found[command(_complete(other, choice), instead_of=request, beside=words)] = None
+    for name in [name for name in conflict if name != "platform" or not found]:
         loosened = _loosened(request, name, choice)
         changed = _complete(_changed(loosened, name, request, choice), choice)
-        found[command(changed, instead_of=request)] = None
+        found[command(changed, instead_of=request, beside=words)] = None
     return list(found)
 
 

@@ -1,18 +1,18 @@
 """What the catalog knows of each option's values: an unknown version is told from one that cannot be."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 
 from packaging.version import Version
 
 from envbuilder.candidates import covers
 from envbuilder.catalog.rows import Catalog
-from envbuilder.hardware import driver_text, find_gpus, is_capability
+from envbuilder.hardware import alike_gpus, driver_text, find_gpus, is_capability
 from envbuilder.model import Request
 from envbuilder.rules import (
     cuda_meant,
     find_system,
     has_apt,
+    jetson_objects,
     newest_transformers,
     no_apt,
     oldest_transformers,
@@ -89,8 +89,7 @@ def _unknown_gpu(said: str, catalog: Catalog) -> str | None:
         return f"gpu {said} can mean {meant}: say which by its compute capability"
     if is_capability(said):
         return _text("gpu", said, reversed([row.capability for row in catalog.gpus]), catalog)
-    near = difflib.get_close_matches(said, known("gpu", catalog), cutoff=0.5)
-    return _text("gpu", said, near or ["many others; a compute capability says it too"], catalog)
+    return _text("gpu", said, alike_gpus(said, catalog) or ["many others; a compute capability says it too"], catalog)
 
 
 def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]:
@@ -105,6 +104,9 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
         yield from _impossible_python(value, catalog)
     elif option == "gpu":
         gpu = find_gpus(value, catalog)[0]
+        if jetson := jetson_objects(value, gpu, request.platform, catalog):
+            yield jetson
+            return
         lists = [(*build.arch_list, *build.arch_list_arm64, *build.ptx) for build in builds]
         archs = dict.fromkeys(arch for archs in lists for arch in archs)
         yield (

@@ -39,6 +39,8 @@ _NETWORK_SIGNS = (
     "invalid peer certificate",
     "timed out",
 )
+Again = Callable[[Sequence[str]], str]
+"""The command that asks for the same stack with these packages."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -66,38 +68,37 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
     return argv + (["--default-index", uv.index_url] if uv.index_url else [])
 
 
-def refuse(stack: Stack, *, index_url: str | None = None) -> None:
+def refuse(stack: Stack, *, index_url: str | None = None, again: Again | None = None) -> None:
     """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
-    if stack.flavour is not Flavour.RUNTIME:
-        also = "; the runtime image trains on a CPU too" if stack.flavour is Flavour.CPU else ""
+    if stack.flavour is Flavour.CPU:
         raise LockError(
             f"a stack of flavour {stack.flavour} can be resolved, and not locked, rendered or built yet",
-            hint=f"leave `--flavour {stack.flavour}` out{also}",
+            hint=f"leave `--flavour {stack.flavour}` out; the runtime image trains on a CPU too",
         )
     if stack.index != PYPI and index_url is None:
-        raise _unnamed_index(stack)
+        raise _unnamed_index(stack, again(stack.extras) if again else "envbuilder lock")
 
 
-def _unnamed_index(stack: Stack) -> LockError:
+def _unnamed_index(stack: Stack, command: str) -> LockError:
     """The wheels are not where uv would look, and the same version there is of another CUDA."""
     return LockError(
         f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
         problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
         hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
-        f"`envbuilder lock --cuda {stack.cuda_line} --torch {stack.torch} --python {stack.python} --index-url URL`",
+        f"`{command} --index-url URL`",
     )
 
 
-def make_lock(stack: Stack, *, uv: Uv, catalog: str, base_digest: str | None = None) -> Lock:
+def make_lock(stack: Stack, *, uv: Uv, catalog: str, again: Again, base_digest: str | None = None) -> Lock:
     """Resolve and pin the whole stack.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
-    refuse(stack, index_url=uv.index_url)
+    refuse(stack, index_url=uv.index_url, again=again)
     answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
     if isinstance(answer, str):
-        raise _refusal(uv, stack, answer)
+        raise _refusal(uv, stack, answer, again)
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
@@ -121,7 +122,7 @@ def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, 
         return tomllib.loads((folder / "pylock.toml").read_text()) if done.returncode == 0 else done.stderr
 
 
-def _refusal(uv: Uv, stack: Stack, stderr: str) -> EngineError | LockError | NoStackError:
+def _refusal(uv: Uv, stack: Stack, stderr: str, again: Again) -> EngineError | LockError | NoStackError:
     """What uv's failure means for the person who asked."""
     told = _causes(stderr)
     if is_network_failure(stderr):
@@ -137,7 +138,7 @@ def _refusal(uv: Uv, stack: Stack, stderr: str) -> EngineError | LockError | NoS
         f"{' and '.join(culprits)} cannot be installed beside torch {stack.torch} for CUDA {stack.cuda_line}",
         conflict=[("package", line) for line in culprits],
         reasons=[*told, f"packages are resolved as of {stack.as_of}, and nothing moves the torch family"],
-        suggestions=_unpinned(uv, stack, culprits),
+        suggestions=[again(_unpinned(uv, stack, culprits))],
     )
 
 
@@ -152,13 +153,12 @@ def _culprits(uv: Uv, stack: Stack) -> list[str]:
 
 
 def _unpinned(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
-    """The command with the culprits' version bounds dropped, if that resolves."""
+    """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
     names = [_bare(line) for line in culprits]
     kept = [line for line in stack.extras if line not in culprits]
     if names == list(culprits) or isinstance(_compile(uv, stack, [*stack.requirements, *kept, *names]), str):
         names = []
-    packages = "".join(f" --package '{line}'" for line in [*kept, *names])
-    return [f"envbuilder lock --cuda {stack.cuda_line} --python {stack.python}{packages}"]
+    return [*kept, *names]
 
 
 def _bare(line: str) -> str:

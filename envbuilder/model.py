@@ -106,7 +106,7 @@ class Stack:
     torchaudio: Version | None
     cuda: Version | None  # of the CUDA runtime that torch is built against: 11.7.99; None: torch without CUDA
     cudnn: Version | None
-    nccl: Version | None  # None: linked into torch
+    nccl: Version | None  # None: linked into torch, or in `unknown`
     triton: Version | None
     index: str  # name of the wheel index, not its address
     arch_list: tuple[str, ...]  # ("sm_37", …): the GPU binaries in the wheel
@@ -124,6 +124,12 @@ class Stack:
     notes: tuple[str, ...] = ()
     evidence: str = "verified"  # weakest status of the facts it rests on
     flavour: Flavour = field(default=Flavour.RUNTIME, metadata=UNSAID)
+    unknown: tuple[str, ...] = field(default=(), metadata=UNSAID)  # versions that no source gives: "nccl"
+
+    @property
+    def nccl_text(self) -> str:
+        """Its version, or why there is none."""
+        return "not known" if "nccl" in self.unknown else str(self.nccl or "inside torch")
 
     @property
     def cuda_line(self) -> str:

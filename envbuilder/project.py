@@ -1,4 +1,4 @@
-"""A repository and the files that envbuilder keeps in it: one build context with its lock, and the files of targets.
+"""A repository and the files that envbuilder keeps in it: a build context with its locks, and the files of targets.
 
 All of them come from `envbuilder.toml` and the lock, so that each can be renewed, and one that is stale be named.
 """
@@ -17,7 +17,8 @@ from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Lock, Request
 from envbuilder.targets import Project
 from envbuilder.workflow import REPOSITORY
 
-IMAGES = "docker/images"
+CONTEXT = "docker"
+IMAGES = f"{CONTEXT}/{render.IMAGES}"
 STANDARD = ("compose", "devcontainer", "workflow")
 """What `init` gives a repository, as far as there is such a target."""
 
@@ -26,8 +27,7 @@ STANDARD = ("compose", "devcontainer", "workflow")
 class Files:
     """Everything that a repository holds of envbuilder's, but `envbuilder.toml`."""
 
-    place: str  # folder of the build context, relative to the repository
-    context: Context
+    context: Context  # of the build, in docker/
     others: Context  # of the targets
 
 
@@ -39,22 +39,27 @@ def describe(
     images: Mapping[str, Lock] | None = None,
 ) -> Project:
     """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives."""
-    name = lock.stack.name
     return Project(
         lock=lock,
-        image=tag or f"{REPOSITORY}:{name}",
-        context=f"{IMAGES}/{name}",
+        image=tag or f"{REPOSITORY}:{lock.stack.name}",
+        context=CONTEXT,
         settings=dict(settings or {}),
         images=dict(images or {}),
     )
 
 
 def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
-    """The locks under docker/images/, all or those of one stack: the folder of each, relative → the lock."""
-    return {
-        path.parent.relative_to(folder).as_posix(): locks.parse_lock(path.read_text(), source=str(path))
-        for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}"))
-    }
+    """The locks under docker/images/, all or that of one stack, by its name.
+
+    Raises `UsageError` for a folder of another name: the Dockerfile in it would not find its files.
+    """
+    found = {}
+    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
+        lock = locks.parse_lock(path.read_text(), source=str(path))
+        if lock.stack.name != path.parent.name:
+            raise UsageError(f"{path.parent} holds the lock of {lock.stack.name}", hint="give the folder that name")
+        found[lock.stack.name] = lock
+    return found
 
 
 def render_files(project: Project, names: Sequence[str]) -> Files:
@@ -62,7 +67,7 @@ def render_files(project: Project, names: Sequence[str]) -> Files:
     unknown = targets.unknown_settings(project.settings, *names)
     if unknown:
         raise UsageError("[render.settings] has settings that mean nothing", problems=unknown, hint="mend them")
-    return Files(place=project.context, context=render.render(project.lock), others=targets.render(project, *names))
+    return Files(context=render.render(project.lock), others=targets.render(project, *names))
 
 
 def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
@@ -81,33 +86,43 @@ def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalo
 
 def differences(files: Files, folder: Path) -> list[str]:
     """How the repository differs from what would be written, one line a file."""
-    found = []
-    for line in render.differences(files.context, folder / files.place):
-        kind, name = line.split(": ", 1)
-        found.append(f"{kind}: {files.place}/{name}")
-    return found + targets.stale(files.others, folder)
+    found = (line.split(": ", 1) for line in render.differences(files.context, folder / CONTEXT))
+    return [*(f"{kind}: {CONTEXT}/{name}" for kind, name in found), *render.stale(files.others, folder)]
 
 
 def in_the_way(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
     """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets."""
-    context = render.differences(files.context, folder / files.place)
-    mine = [f"{files.place}/{line.split(': ', 1)[1]}" for line in context if line.startswith("not ours: ")]
-    return mine + targets.strangers(Context(files={**more, **files.others.files}), folder)
+    context = [f"{CONTEXT}/{name}" for name in render.strangers(files.context, folder / CONTEXT)]
+    return context + targets.strangers(Context(files={**more, **files.others.files}), folder)
 
 
 def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Write what differs; returns what was written, relative to the repository, and `wrote` or `replaced` for each."""
     done = {}
-    found = list(render.differences(files.context, folder / files.place))
-    if found:
-        done[f"{files.place}/ ({len(files.context.files)} files)"] = _verb(folder / files.place)
-        render.write(files.context, folder / files.place)
-    for name, text in {**more, **files.others.files}.items():
-        path = folder / name
-        if not path.exists() or path.read_bytes() != text.encode():
-            done[name] = _verb(path)
-            write_file(path, text, executable=name in files.others.executable)
+    for place, names in render.differing(files.context, folder / CONTEXT).items():
+        done[f"{CONTEXT}/{place}/ ({len(names)} files)"] = _verb(folder / CONTEXT / place)
+    render.write(files.context, folder / CONTEXT)
+    others = Context(files={**more, **files.others.files}, executable=files.others.executable)
+    for line in list(render.stale(others, folder)):
+        name = line.split(": ", 1)[1]
+        done[name] = _verb(folder / name)
+        write_file(folder / name, others.files[name], executable=name in others.executable)
     return done
+
+
+IGNORE_FILE = ".gitignore"
+IGNORED = ("/runs/", "/build/", "/receipts/", "/.env")
+
+
+def ignore_text() -> str:
+    """`.gitignore` for a repository that has none: what envbuilder, Compose and the job make there."""
+    return "".join(f"{pattern}\n" for pattern in IGNORED)
+
+
+def unignored(folder: Path) -> list[str]:
+    """What the repository's own `.gitignore` does not name, in the ways that people write it."""
+    lines = {line.strip().strip("/") for line in (folder / IGNORE_FILE).read_text(errors="replace").splitlines()}
+    return [pattern for pattern in IGNORED if pattern.strip("/") not in lines]
 
 
 def _verb(path: Path) -> str:

@@ -1,20 +1,29 @@
 """Lock → Context: every file of a build context as text, the same bytes for the same lock; nothing is written here
-but by `write`, which replaces a folder whole or leaves it alone."""
+but by `write`, which replaces a folder whole or leaves it alone.
+
+A context has one layout, wherever it lies: `images/<stack>/` for what is one stack's, `install/` and `payload/` for
+what all stacks share. So several stacks lie side by side in one folder, and one Dockerfile fits everywhere.
+"""
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from envbuilder import lock as locks
 from envbuilder import resources, wire
 from envbuilder.errors import EnvbuilderError, UsageError
-from envbuilder.model import BaseSource, Context, Layer, Lock
+from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
 from envbuilder.template import fill
 
 LABEL_PREFIX = "dev.envbuilder."
+TRIM = "trim.txt"
+_KEEP = "keep.txt"
+_COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
     Layer.NVIDIA: "NVIDIA libraries",
     Layer.TORCH: "PyTorch",
@@ -30,7 +39,19 @@ _WARM = {
         *("torchmetrics", "torch.utils.tensorboard", "matplotlib.pyplot"),
     ),
 }
-_DOCKERIGNORE = "# Only what the Dockerfile names goes to the builder.\n*\n{}"
+IMAGES = "images"
+_SHARED = ("install", "payload")
+_KNOWN_BY = (locks.FILE, "wheels.py", "entrypoint")
+"""The files by which folders that are there are known to be envbuilder's."""
+# Beside the Dockerfile, not at the context's top: docker/ of a repository may have a .dockerignore of its own.
+_DOCKERIGNORE = """# Only what the Dockerfile names goes to the builder, and nothing that Python left there.
+*
+!{place}
+!install
+!payload
+**/__pycache__
+"""
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _INERT = re.compile(r"[^\x00-\x1f\"$\\\x7f]*")
 
 
@@ -46,24 +67,34 @@ class LayerView:
 
 
 def render(lock: Lock) -> Context:
-    """The build context of a lock: Dockerfile, .dockerignore, lock, requirements, installer and payload."""
+    """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
     locks.refuse(lock.stack, index_url="")  # a lock is there: where its wheels are is the builder's business
-    lock_text = wire.dumps(lock)
+    lock_text, place = wire.dumps(lock), place_of(lock.stack)
     files = {
-        "Dockerfile": _dockerfile(lock, lock_text),
-        locks.FILE: lock_text,
-        "requirements.txt": locks.requirements_text(lock),
-        **{_layer_file(layer): locks.requirements_text(lock, layer) for layer in Layer},
+        f"{place}/Dockerfile": _dockerfile(lock, lock_text),
+        f"{place}/Dockerfile.dockerignore": _DOCKERIGNORE.format(place=place),
+        f"{place}/{locks.FILE}": lock_text,
+        f"{place}/requirements.txt": locks.requirements_text(lock),
+        **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in Layer},
     }
+    if lock.stack.flavour is Flavour.DEVEL:
+        files[f"{place}/{TRIM}"] = (
+            resources.files("devel")[_KEEP].read_text() + resources.files("install")[TRIM].read_text()
+        )
     executable = set()
-    for folder in ("install", "payload"):
+    for folder in _SHARED:
         for name, path in resources.files(folder).items():
             files[f"{folder}/{name}"] = path.read_text()
             if path.stat().st_mode & 0o100:
                 executable.add(f"{folder}/{name}")
-    tops = sorted({name.split("/")[0] for name in files} - {"Dockerfile"})
-    files[".dockerignore"] = _DOCKERIGNORE.format("".join(f"!{top}\n" for top in tops))
     return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+
+
+def place_of(stack: Stack) -> str:
+    """The folder in a context that is the stack's own: "images/cu117-…". Raises `UsageError` for an odd name."""
+    if not _FOLDER.fullmatch(stack.name):
+        raise UsageError(f"the stack's name would be {stack.name!r}: that cannot stand in a Dockerfile")
+    return f"{IMAGES}/{stack.name}"
 
 
 def labels(lock: Lock, lock_text: str) -> dict[str, str]:
@@ -95,14 +126,17 @@ def labels(lock: Lock, lock_text: str) -> dict[str, str]:
     return oci | {LABEL_PREFIX + name: str(value) for name, value in facts.items()}
 
 
-def _layer_file(layer: Layer) -> str:
-    return f"layers/{layer}.txt"
+def _layer_file(place: str, layer: Layer) -> str:
+    return f"{place}/layers/{layer}.txt"
 
 
 def _dockerfile(lock: Lock, lock_text: str) -> str:
     values: dict[str, object] = {
         "stack": lock.stack,
+        "place": place_of(lock.stack),
         "base_digest": lock.base_digest,
+        "devel": lock.stack.flavour is Flavour.DEVEL,
+        "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in Layer],
         "labels": _inert(labels(lock, lock_text)),
@@ -122,49 +156,101 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
     wheels = [wheel for wheel in lock.wheels if wheel.layer is layer]
     return LayerView(
         title=_TITLES[layer],
-        file=_layer_file(layer),
+        file=_layer_file(place_of(lock.stack), layer),
         imports=" ".join(_WARM.get(layer, ())),
         count=len(wheels),
         megabytes=round(sum(wheel.size for wheel in wheels) / 1e6),
     )
 
 
-def differences(context: Context, folder: Path) -> Iterator[str]:
-    """How `folder` differs from what would be written: `missing`, `stale` and `not ours`, one line a file."""
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} if folder.is_dir() else set()
-    for name, text in context.files.items():
-        if name not in there:
+def stale(context: Context, folder: Path) -> Iterator[str]:
+    """How `folder` differs from what would be written: `missing`, `stale` and `not executable`, one line a file."""
+    for name in context.files:
+        path = folder / name
+        if not path.is_file():
             yield f"missing: {name}"
-        elif (folder / name).read_bytes() != text.encode():
+        elif _read(path) != _bytes(context, name):
             yield f"stale: {name}"
-    yield from (f"not ours: {name}" for name in sorted(there - context.files.keys()))
+        elif name in context.executable and not path.stat().st_mode & 0o100:
+            yield f"not executable: {name}"
+
+
+def differences(context: Context, folder: Path) -> Iterator[str]:
+    """`stale`, and what lies beside our files: `not ours`."""
+    yield from stale(context, folder)
+    yield from (f"not ours: {name}" for name in _there(context, folder) if name not in context.files)
+
+
+def differing(context: Context, folder: Path) -> dict[str, list[str]]:
+    """The places that are to be written → the files of each."""
+    found = _places(line.split(": ", 1)[1] for line in differences(context, folder))
+    return {place: [name for name in context.files if _places([name]) == [place]] for place in found}
+
+
+def strangers(context: Context, folder: Path) -> list[str]:
+    """The files that are not ours: what lies beside our own, and all of a folder that is somebody else's."""
+    theirs = {place for place in _places(context.files) if not _is_ours(context, folder, place)}
+    return [name for name in _there(context, folder) if name not in context.files or theirs & {*_places([name])}]
 
 
 def write(context: Context, folder: Path) -> None:
-    """Put a context where `folder` is, whole: a reader sees the old one or the new one, never half of one.
+    """Put the folders of a context into `folder`, each whole: a reader sees the old one or the new one.
 
-    Raises `UsageError` rather than replace a folder that holds something other than a context.
+    One that is right already is left alone. Raises `UsageError` rather than replace one that is somebody else's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; a build context is a folder", hint="choose another with `--output DIR`")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / locks.FILE).is_file():
-        raise UsageError(f"{folder} holds files that are not envbuilder's", hint="choose another with `--output DIR`")
+    found = differing(context, folder)
+    for path in (folder, *(folder / place for place in found)):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file, where a folder would be", hint="move it elsewhere")
+    for place in found:
+        if not _is_ours(context, folder, place):
+            raise UsageError(f"{folder / place} holds files that are not envbuilder's", hint="move them elsewhere")
+    for place, names in found.items():
+        _replace(folder / place, {name.removeprefix(f"{place}/"): name for name in names}, context)
+
+
+def _places(names: Iterable[str]) -> list[str]:
+    """The folders, each all ours, that files of a context lie in: "images/cu117-…", "install", "payload"."""
+    return sorted({"/".join(name.split("/")[: 2 if name.startswith(f"{IMAGES}/") else 1]) for name in names})
+
+
+def _there(context: Context, folder: Path) -> list[str]:
+    """The files in the folders that are ours."""
+    return [f"{place}/{name}" for place in _places(context.files) for name in resources.files_in(folder / place)]
+
+
+def _is_ours(context: Context, folder: Path, place: str) -> bool:
+    """Whether a folder may be replaced: nothing is in it, or the file that tells, or one that we would write."""
+    there = resources.files_in(folder / place)
+    same = (path for name, path in there.items() if _read(path) == _bytes(context, f"{place}/{name}"))
+    return not there or any(name in there for name in _KNOWN_BY) or any(same)
+
+
+def _read(path: Path) -> bytes:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
-            _fill(context, Path(name) / "new")
-            if folder.exists():
-                folder.rename(Path(name) / "old")
-            (Path(name) / "new").rename(folder)
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvbuilderError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _bytes(context: Context, name: str) -> bytes | None:
+    return context.files[name].encode() if name in context.files else None
+
+
+def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
+    """Put files, their path in `target` → in the context, where `target` is."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            new, old = Path(folder) / "new", Path(folder) / "old"
+            for path, name in names.items():
+                (new / path).parent.mkdir(parents=True, exist_ok=True)
+                (new / path).write_text(context.files[name])
+                (new / path).chmod(0o755 if name in context.executable else 0o644)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
     except OSError as error:
         raise EnvbuilderError(
-            f"cannot write {folder}: {error.strerror}", hint="is there space, and may you write there?"
+            f"cannot write {target}: {error.strerror}", hint="is there space, and may you write there?"
         ) from error
-
-
-def _fill(context: Context, folder: Path) -> None:
-    for name, text in context.files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if name in context.executable else 0o644)

@@ -10,16 +10,18 @@ from datetime import timedelta
 from packaging.version import Version
 
 from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, index_of
-from envbuilder.catalog.rows import PYPI, Catalog, Evidence, TransformersCeiling
+from envbuilder.catalog.rows import PYPI, Advisory, Catalog, Evidence, TorchBuild, TransformersCeiling
 from envbuilder.choice import choice
-from envbuilder.explanation import command, given, refusal
-from envbuilder.hardware import driver_text, find_gpu, is_capability, runs_on
+from envbuilder.explanation import beside, command, given, refusal
+from envbuilder.hardware import branches, driver_text, find_gpu, find_gpus, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
-from envbuilder.rules import ceiling_of, find_system, objections_to
+from envbuilder.rules import ceiling_of, compiler_of, find_system, objections_to
 
 __all__ = [
     "CUSTOM_OS",
     "PREFERENCES",
+    "advisories",
+    "beside",
     "command",
     "covers",
     "find_gpu",
@@ -42,6 +44,11 @@ def winner(request: Request, catalog: Catalog) -> Candidate:
     if best is None:
         raise refusal(request, choice(catalog))
     return best
+
+
+def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
+    """The vulnerabilities that are known of a stack's torch."""
+    return [row for row in catalog.advisories if row.package == "torch" and stack.torch < row.fixed]
 
 
 def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
@@ -107,6 +114,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         notes=tuple(_notes(request, candidate, base, catalog)),
         evidence=_weakest(_evidence(request, candidate, ceiling, catalog)),
         flavour=request.flavour,
+        unknown=() if cpu else build.unknown,
     )
 
 
@@ -127,9 +135,15 @@ def _evidence(
     yield cpu.status if candidate.cpu and cpu else candidate.build.status
     yield ceiling.status if ceiling else Evidence.INFERRED
     yield from (row.status for row in catalog.systems if row.os == candidate.base.os)
+    compiler = compiler_of(candidate, catalog) if request.flavour is Flavour.DEVEL else None
+    if compiler:
+        yield compiler.status
     gpu = find_gpu(request.gpu, catalog) if request.gpu and not is_capability(request.gpu) else None
     if gpu:
         yield gpu.status
+    if request.gpu and request.driver and not candidate.cpu:
+        known = branches(catalog)[find_gpus(request.gpu, catalog)[0].capability]
+        yield from (row.status for row in (known.first, known.last) if row)
     if request.cuda and not candidate.cpu and not covers(request.cuda, candidate.build.cuda):
         rows = [row for row in catalog.runtimes if covers(request.cuda, row.release) or row.runtime == request.cuda]
         yield rows[0].status if rows else Evidence.INFERRED
@@ -150,7 +164,18 @@ def _requirements(
         family.append(f"torchaudio=={build.torchaudio}{local}")
     bounds = {} if build.numpy2 else {"numpy": "<2"}
     bounds["transformers"] = ",".join(_transformers(request, ceiling))
-    return (*family, *(name + bounds.get(name, "") for name in catalog.policy.packages.requirements))
+    # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
+    held = [f"setuptools{build.setuptools}"] if build.setuptools and request.packages else []
+    packages = (name + bounds.get(name, "") for name in catalog.policy.packages.requirements)
+    return (*family, *packages, *_to_compile_with(request, candidate, catalog), *held)
+
+
+def _to_compile_with(request: Request, candidate: Candidate, catalog: Catalog) -> tuple[str, ...]:
+    """What flavour devel adds: build tools, and nvcc where wheels bring it."""
+    devel, compiler = catalog.policy.devel, compiler_of(candidate, catalog)
+    if request.flavour is not Flavour.DEVEL or devel is None:
+        return ()
+    return (*devel.packages, *(compiler.requirements if compiler else ()))
 
 
 def _transformers(request: Request, ceiling: TransformersCeiling | None) -> Iterator[str]:
@@ -159,6 +184,8 @@ def _transformers(request: Request, ceiling: TransformersCeiling | None) -> Iter
         yield f"=={wanted}" if len(wanted.release) > 2 else f"=={wanted}.*"
     if ceiling and (wanted is None or len(wanted.release) <= 2):
         yield f"<={ceiling.newest}"
+    if ceiling and wanted is not None:
+        yield from (f"!={version}" for version in ceiling.broken if covers(wanted, version))
 
 
 def _tag(candidate: Candidate) -> str:
@@ -170,6 +197,8 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
     for feature in features(candidate):
         if not feature.available:
             yield f"{feature.name} is not available: {feature.reason}"
+    if not candidate.cpu:
+        yield from _driver_notes(request, build, catalog)
     if request.cuda and not candidate.cpu and not covers(request.cuda, build.cuda):
         yield from _cuda_note(request, candidate, catalog)
     if request.driver and not candidate.cpu and request.driver < Version(build.driver_floor):
@@ -179,8 +208,11 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
             f"its wheels are on the index {index_of(candidate, catalog)}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
-    if request.flavour is not Flavour.RUNTIME:
+    if request.flavour is Flavour.CPU:
         yield f"flavour {request.flavour} is resolved, not locked or built yet"
+    if request.flavour is Flavour.DEVEL and not compiler_of(candidate, catalog):
+        line = f"{build.cuda.major}.{build.cuda.minor}"
+        yield f"nvcc of CUDA {line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
     if candidate.custom:
@@ -188,6 +220,18 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
             f"nothing is known about {base.reference}: it must be Debian-like, with Python {candidate.python} "
             f"and glibc {build.glibc if base.os != CUSTOM_OS else base.glibc} or newer"
         )
+
+
+def _driver_notes(request: Request, build: TorchBuild, catalog: Catalog) -> Iterator[str]:
+    """What a GPU asks of its driver beyond what CUDA asks."""
+    gpu = find_gpu(request.gpu, catalog) if request.gpu else None
+    if gpu is None or request.driver is not None:
+        return
+    known = branches(catalog)[gpu.capability]
+    if known.first and known.oldest > Version(build.driver_floor).major:
+        yield f"the GPU needs a driver of branch {known.oldest} or newer ({known.first.source})"
+    if known.last:
+        yield f"{known.last.says} ({known.last.source})"
 
 
 def _cuda_note(request: Request, candidate: Candidate, catalog: Catalog) -> Iterator[str]:

@@ -11,6 +11,7 @@ from envbuilder.errors import EnvbuilderError
 _PACKAGE = Path(__file__).parent
 _PLACES = {
     "install": (_PACKAGE / "_data" / "install", _PACKAGE.parent / "docker" / "install"),
+    "devel": (_PACKAGE / "_data" / "devel", _PACKAGE.parent / "docker" / "devel"),
     "templates": (_PACKAGE / "_data" / "templates", _PACKAGE.parent / "templates"),
     "payload": (_PACKAGE / "_data" / "payload", _PACKAGE.parent / "docker" / "payload"),
     "probe": (_PACKAGE / "_data" / "probe", _PACKAGE.parent / "docker" / "probe"),
@@ -19,7 +20,7 @@ _IGNORED_DIRS = frozenset({"__pycache__"})
 
 
 def folder(name: str) -> Path:
-    """The folder called `name`: "templates", "install", "payload" or "probe"."""
+    """The folder called `name`: "templates", "install", "devel", "payload" or "probe"."""
     for place in _PLACES[name]:
         if place.is_dir():
             return place
@@ -32,6 +33,10 @@ def folder(name: str) -> Path:
 
 def files(name: str) -> dict[str, Path]:
     """Relative path → file of everything in a folder, sorted."""
-    root = folder(name)
-    found = (path for path in root.rglob("*") if path.is_file() and not _IGNORED_DIRS & set(path.parts))
-    return {path.relative_to(root).as_posix(): path for path in sorted(found)}
+    return files_in(folder(name))
+
+
+def files_in(root: Path) -> dict[str, Path]:
+    """Relative path → file of everything beneath `root`, if it is there, but what Python left behind; sorted."""
+    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
+    return {name.as_posix(): path for name, path in found.items() if not _IGNORED_DIRS & set(name.parts)}

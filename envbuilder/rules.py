@@ -4,14 +4,25 @@ A rule looks at one option of the request and at one side of the candidate (`Sub
 for each value and side, and not for every candidate.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.candidates import Candidate, bootstrapped, covers, pythons_of
-from envbuilder.catalog.rows import Catalog, System, TransformersCeiling, TransformersRelease
-from envbuilder.hardware import driver_reaches, find_gpu, has_kernels
+from envbuilder.candidates import ARM64, Candidate, bootstrapped, covers, pythons_of
+from envbuilder.catalog.rows import Catalog, Compiler, Gpu, System, TransformersCeiling, TransformersRelease
+from envbuilder.hardware import (
+    branches,
+    driver_reaches,
+    driver_text,
+    eras,
+    find_gpu,
+    has_kernels,
+    is_jetson,
+    runs_server_wheels,
+    server_wheels,
+)
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour, Request
 
 Rule = Callable[[Request, Candidate, Catalog], str | None]
@@ -22,6 +33,10 @@ _WITH_APT = ("debian", "ubuntu")  # the families that templates/debian is for
 
 def _build(c: Candidate) -> Hashable:
     return id(c.build), c.cpu, c.platform
+
+
+def _build_and_own_base(c: Candidate) -> Hashable:
+    return id(c.build), c.cpu, c.platform, c.custom
 
 
 def _base(c: Candidate) -> Hashable:
@@ -108,14 +123,30 @@ def platform_has_wheels(request: Request, candidate: Candidate, catalog: Catalog
     if candidate.platform == request.platform:
         return None
     if candidate.cpu or request.platform in build.platforms:
-        return f"it is for {candidate.platform}, not {request.platform}"
+        return f"its wheel for {request.platform} is another one than that for {candidate.platform} ({build.source})"
     return f"torch {build.torch} has CUDA wheels for {', '.join(build.platforms)} ({build.source})"
 
 
 def flavour_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
-    if candidate.cpu == (request.flavour is Flavour.CPU):
+    if candidate.cpu != (request.flavour is Flavour.CPU):
+        return f"{named(candidate)} is not of flavour {request.flavour}"
+    if request.flavour is not Flavour.DEVEL or candidate.custom or compiler_of(candidate, catalog):
         return None
-    return f"{named(candidate)} is not of flavour {request.flavour}"
+    return _no_compiler(candidate, catalog)
+
+
+def compiler_of(candidate: Candidate, catalog: Catalog) -> Compiler | None:
+    """The wheels with nvcc for the candidate's line of CUDA."""
+    devel, cuda = catalog.policy.devel, candidate.build.cuda
+    return devel.compilers.get(f"{cuda.major}.{cuda.minor}") if devel else None
+
+
+def _no_compiler(candidate: Candidate, catalog: Catalog) -> str:
+    devel, cuda = catalog.policy.devel, candidate.build.cuda
+    row = devel.without.get(str(cuda.major)) if devel else None
+    why = f": {row.says} ({row.source})" if row else ""
+    own = "a base of your own that has nvcc may do, by --base and --python"
+    return f"nothing here brings nvcc for CUDA {cuda.major}.{cuda.minor}{why}; {own}"
 
 
 def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
@@ -126,6 +157,8 @@ def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) ->
     gpu, build = find_gpu(request.gpu, catalog), candidate.build
     if gpu is None:
         return f"gpu {request.gpu} is unknown"
+    if jetson := jetson_objects(request.gpu, gpu, candidate.platform, catalog):
+        return jetson
     if has_kernels((*candidate.archs, *build.ptx), gpu.capability):
         return None
     archs = " ".join((*candidate.archs, *build.ptx)) or "no GPU that is known"
@@ -134,11 +167,53 @@ def gpu_has_kernels(request: Request, candidate: Candidate, catalog: Catalog) ->
     return f"{named(candidate)} has kernels for {archs} ({build.source}){has}"
 
 
+def jetson_objects(said: str, gpu: Gpu, platform: str, catalog: Catalog) -> str | None:
+    """Why a Jetson runs nothing that is built for this platform's servers."""
+    since = server_wheels(catalog)
+    named = f"{said} is a Jetson, {gpu.architecture} ({gpu.source})"
+    if not runs_server_wheels(gpu, catalog):
+        source = f" ({since.source})" if since else ""
+        return f"{named}: no wheel here is built for it; NVIDIA has wheels and images of its own for it{source}"
+    if is_jetson(gpu) and platform != ARM64:
+        return f"{named}: its processor is arm64, so `--platform {ARM64}` is what runs on it"
+    return None
+
+
 def driver_is_new_enough(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
     build = candidate.build
     if request.driver is None or candidate.cpu or driver_reaches(request.driver, build.driver_floor):
         return None
     return f"CUDA {build.cuda} needs driver {build.driver_floor} or newer ({build.source})"
+
+
+def driver_knows_gpu(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    return None if candidate.cpu else strangers(request, catalog)
+
+
+def strangers(request: Request, catalog: Catalog) -> str | None:
+    """Why no driver of the wanted branch drives the wanted GPU, whatever runs on them."""
+    gpu = find_gpu(request.gpu, catalog) if request.gpu else None
+    if gpu is None or request.driver is None:
+        return None
+    known = branches(catalog)[gpu.capability]
+    if known.has(request.driver.major):
+        return None
+    named = f"{request.gpu} is {gpu.architecture}, compute capability {gpu.capability} ({gpu.source})"
+    if known.first is None or request.driver.major >= known.oldest:
+        return f"{named}; {known.last.says} ({known.last.source})" if known.last else None
+    first = known.first
+    came = f"CUDA {gpu.first_cuda}, the first that knows it, came with driver {first.driver} ({first.source})"
+    return f"{named}; {came}: driver {driver_text(request.driver)} is of an older branch"
+
+
+def eras_left(option: str, value: object, catalog: Catalog) -> Sequence[int]:
+    """The numbers of those eras of drivers (`hardware.eras`) that an option's value leaves."""
+    starts = eras(catalog)
+    if option == "driver" and isinstance(value, Version):
+        return [bisect_right(starts, value.major) - 1]
+    gpu = find_gpu(str(value), catalog) if option == "gpu" else None
+    known = branches(catalog)[gpu.capability] if gpu else None
+    return [number for number, start in enumerate(starts) if known is None or known.has(start)]
 
 
 def ceiling_of(candidate: Candidate, catalog: Catalog) -> TransformersCeiling | None:
@@ -284,7 +359,7 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
     ("driver", driver_is_new_enough, _build),
     ("base", base_matches, _base),
     ("os", os_matches, _glibcs),
-    ("flavour", flavour_matches, _build),
+    ("flavour", flavour_matches, _build_and_own_base),
     ("platform", platform_has_wheels, _build),
     ("", glibc_is_new_enough, _glibcs),  # asked by no option: it always holds
 )
@@ -293,4 +368,5 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
 
 def objections_to(request: Request, candidate: Candidate, catalog: Catalog) -> list[str]:
     """Every reason against a candidate; none if it fits."""
-    return [reason for _, rule, _ in RULES if (reason := rule(request, candidate, catalog))]
+    rules = (*(rule for _, rule, _ in RULES), driver_knows_gpu)
+    return [reason for rule in rules if (reason := rule(request, candidate, catalog))]

@@ -36,9 +36,10 @@ class Site:
     environ: Mapping[str, str]
     uv: locks.Uv
     console: Console
-    contexts: Path = Path("build")
+    context: Path = Path("build")
     logs: Path = Path("build/logs")
     receipts: Path = Path("receipts")
+    said: tuple[str, ...] = ()  # what the command line said beside the request, for commands to try: "--catalog own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +72,28 @@ class Outcome:
 def decide(request: Request, site: Site) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is asked."""
     stack = resolver.resolve(request, site.catalog)
-    locks.refuse(stack, index_url=site.uv.index_url)
+    locks.refuse(stack, index_url=site.uv.index_url, again=_again(request, site))
     return stack
 
 
 def make_lock(request: Request, site: Site) -> Lock:
     """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(decide(request, site), site)
+    return lock_stack(request, decide(request, site), site)
 
 
-def lock_stack(stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
-    """Stack → Lock."""
-    return locks.make_lock(stack, uv=site.uv, catalog=site.catalog.date.isoformat(), base_digest=base_digest)
+def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
+    """Stack → Lock; the request is what to ask again with other packages, if these clash."""
+    return locks.make_lock(
+        stack,
+        uv=site.uv,
+        catalog=site.catalog.date.isoformat(),
+        again=_again(request, site),
+        base_digest=base_digest,
+    )
+
+
+def _again(request: Request, site: Site) -> locks.Again:
+    return lambda packages: resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
 
 
 # --- the base at hand ----------------------------------------------------------------------------------------------
@@ -173,15 +184,14 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
             return build_lock(request, engine, site, wishes)
         stack, base = choose_stack(request, stack, engine, site)
         site.console.say(f"locking {stack.name} as of {stack.as_of}")
-        lock = lock_stack(stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
+        lock = lock_stack(request, stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
         return build_lock(lock, engine, site, wishes)
 
 
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
     """Lock → Context → Image → Receipt → tag."""
-    folder = site.contexts / lock.stack.name
-    render.write(render.render(lock), folder)
-    built, seconds = build_context(folder, lock.stack.name, site, wishes.options)
+    render.write(render.render(lock), site.context)
+    built, seconds = build_context(lock.stack, site, wishes.options)
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
@@ -207,9 +217,9 @@ def push(tag: str, engine: Engine, site: Site) -> str:
     return digest
 
 
-def build_context(folder: Path, name: str, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
-    """Build a rendered context with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+def build_context(stack: Stack, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+    """Build a rendered stack with a display of its steps; returns the image and the seconds it took."""
+    log = builds.log_path(site.logs, stack.name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
     started = time.monotonic()
     with site.console.rows() as show:
 
@@ -217,7 +227,13 @@ def build_context(folder: Path, name: str, site: Site, options: BuildOptions) ->
             show([step_row(step) for step in progress.steps.values() if step.title])
 
         built = builds.build(
-            folder, log=log, options=options, network=site.network, environ=dict(site.environ), on_change=on_change
+            site.context,
+            dockerfile=f"{render.place_of(stack)}/Dockerfile",
+            log=log,
+            options=options,
+            network=site.network,
+            environ=dict(site.environ),
+            on_change=on_change,
         )
     return built, time.monotonic() - started
 

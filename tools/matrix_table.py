@@ -57,7 +57,9 @@ def neighbour(line: Line, lines: Sequence[Line]) -> str:
         (
             other.stack.name
             for other in lines
-            if other.receipt and (other.stack.cuda, other.stack.torch) == (line.stack.cuda, line.stack.torch)
+            if other.receipt
+            and (other.stack.cuda, other.stack.torch, other.stack.flavour)
+            == (line.stack.cuda, line.stack.torch, line.stack.flavour)
         ),
         "",
     )

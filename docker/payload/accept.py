@@ -8,7 +8,7 @@ start, progress, result, facts, training, end); whatever a library prints goes t
 write an event. Exit code: 0 passed, 7 not passed, 130 interrupted.
 
 Two processes: a worker runs the checks one after the other, this one watches it. A check that hangs, or takes Python
-down with it, fails; a new worker goes on with the next.
+down with it, fails; a new worker goes on with the next. A busy machine is no hang: there a check has more time.
 """
 
 import argparse
@@ -83,8 +83,24 @@ class Late(BaseException):
     """A check took longer than its deadline. No `Exception`: torch and the checks catch those."""
 
 
-def on_alarm(number, frame):
-    raise Late
+class Deadline:
+    """How long a check may take: its seconds on an idle machine, up to `patience` times as long on a busy one."""
+
+    def __init__(self, seconds, patience):
+        self.seconds, self.patience, self.begun = seconds, patience, time.monotonic()
+
+    def left(self):
+        """Seconds that are left, as busy as the machine is: it has cores, and processes that want one (`uptime`)."""
+        wanted = max(os.getloadavg()[:2])  # over one minute, over five
+        times = min(self.patience, max(1.0, wanted / (os.cpu_count() or 1)))
+        return self.begun + self.seconds * times - time.monotonic()
+
+    def on_alarm(self, number, frame):
+        left = self.left()
+        if left <= 0:
+            raise Late
+        signal.setitimer(signal.ITIMER_REAL, left)
+        faulthandler.dump_traceback_later(left + GRACE // 2, file=sys.__stderr__)
 
 
 def blank(check):
@@ -92,17 +108,16 @@ def blank(check):
     return {"id": check.id, "title": check.title, "value": None, "bound": None, "detail": "", "remedy": ""}
 
 
-def late_fields(deadline):
-    return {"detail": "it took longer than %d s" % deadline, "remedy": "is the machine busy, or a device hung?"}
+def late_fields(seconds):
+    return {"detail": "it took longer than %d s" % seconds, "remedy": "is the machine busy, or a device hung?"}
 
 
 def outcome(check, inspection, deadline):
     """Run one check; whatever Python can catch becomes a result."""
-    started = time.monotonic()
     answer = blank(check)
-    signal.signal(signal.SIGALRM, on_alarm)
-    signal.alarm(deadline)
-    faulthandler.dump_traceback_later(deadline + GRACE // 2, file=sys.__stderr__)
+    signal.signal(signal.SIGALRM, deadline.on_alarm)
+    signal.alarm(deadline.seconds)
+    faulthandler.dump_traceback_later(deadline.seconds + GRACE // 2, file=sys.__stderr__)
     try:
         status = "passed"
         answer.update(check.run(inspection) or {})
@@ -114,7 +129,7 @@ def outcome(check, inspection, deadline):
         answer.update(failure.fields)
     except Late:
         status = "failed"
-        answer.update(late_fields(deadline))
+        answer.update(late_fields(deadline.seconds))
     except Exception as error:
         status = "error"
         answer.update(error_fields(error))
@@ -122,7 +137,7 @@ def outcome(check, inspection, deadline):
     finally:
         signal.alarm(0)
         faulthandler.cancel_dump_traceback_later()
-    answer.update(status=status, seconds=round(time.monotonic() - started, 2))
+    answer.update(status=status, seconds=round(time.monotonic() - deadline.begun, 2))
     return answer
 
 
@@ -138,7 +153,12 @@ def tell_progress(tell, check_id, done, total, text=""):
     tell("progress", id=check_id, done=done, total=total, text=text)
 
 
-def work(checks, inspection, deadlines, tell):
+def deadline_of(check_id, bounds):
+    """A deadline that begins now."""
+    return Deadline(bounds["deadlines"].get(check_id, DEADLINE), bounds["patience"])
+
+
+def work(checks, inspection, bounds, tell):
     """All checks in order; what is known so far is told after each, for this process may not live to its end."""
     tell("facts", **inspection.facts)
     for check in checks:
@@ -146,7 +166,7 @@ def work(checks, inspection, deadlines, tell):
         inspection.on_progress = partial(tell_progress, tell, check.id)
         inspection.on_result = partial(tell, "result")
         facts, training = dict(inspection.facts), dict(inspection.training)
-        result = outcome(check, inspection, deadlines.get(check.id, DEADLINE))
+        result = outcome(check, inspection, deadline_of(check.id, bounds))
         if inspection.facts != facts:
             tell("facts", **inspection.facts)
         if inspection.training != training:
@@ -180,7 +200,7 @@ class Run:
             self.tell(kind, **fields)
 
 
-def watch(checks, command, deadlines, run):
+def watch(checks, command, bounds, run):
     """Have workers run all the checks; one that dies is followed by another for what is left."""
     left = list(checks)
     while left:
@@ -188,12 +208,12 @@ def watch(checks, command, deadlines, run):
         if not left:
             break
         kills = memory_kills()
-        code, late, current = one_worker(left, command, deadlines, run)
+        code, late, current = one_worker(left, command, bounds, run)
         left = [check for check in left if check.id not in run.results]
         if left:  # it died; its check did it, or the first if it never got so far
             guilty = next((check for check in left if check.id == current), left[0])
-            deadline = deadlines.get(guilty.id, DEADLINE)
-            fields = late_fields(deadline) if late else death_fields(code, memory_kills() > kills)
+            seconds = deadline_of(guilty.id, bounds).seconds
+            fields = late_fields(seconds) if late else death_fields(code, memory_kills() > kills)
             run.result(**dict(blank(guilty), status="failed", seconds=0.0, **fields))
 
 
@@ -208,16 +228,10 @@ def skipped(check, run):
     return True
 
 
-def one_worker(checks, command, deadlines, run):
+def one_worker(checks, command, bounds, run):
     """Run one worker to its end: exit code, whether it was killed at a deadline, the id of the check it was in."""
-    current, late = None, threading.Event()
+    current, late, over = None, threading.Event(), threading.Event()
     with worker([*command, "--worker", "--only", ",".join(check.id for check in checks)]) as process:
-        timer = None
-
-        def kill():
-            late.set()
-            end(process)
-
         try:
             for line in process.stdout:
                 if not line.endswith("\n"):  # it died in the middle of a word
@@ -225,19 +239,26 @@ def one_worker(checks, command, deadlines, run):
                 event = json.loads(line)
                 if event["event"] == "start":
                     current = event["id"]
-                    timer = stop(timer)
-                    timer = threading.Timer(deadlines.get(current, DEADLINE) + GRACE, kill)
-                    timer.daemon = True
-                    timer.start()
+                    over.set()
+                    over = threading.Event()
+                    words = (process, deadline_of(current, bounds), over, late)
+                    threading.Thread(target=guard, args=words, daemon=True).start()
                 run.hear(event)
         finally:
-            stop(timer)
+            over.set()
         return process.wait(), late.is_set(), current
 
 
-def stop(timer):
-    if timer:
-        timer.cancel()
+def guard(process, deadline, over, late):
+    """Kill a worker whose check does not hear its own alarm, unless it is `over` before; `late`: it was killed."""
+    left = deadline.seconds
+    while left > 0:
+        if over.wait(left):
+            return
+        left = deadline.left()
+    if not over.wait(GRACE):
+        late.set()
+        end(process)
 
 
 @contextmanager
@@ -335,7 +356,7 @@ def main():
     try:
         if options.worker:
             inspection = Inspection(options.lock, bounds, options.require_gpu)
-            work(options.checks, inspection, bounds["deadlines"], tell)
+            work(options.checks, inspection, bounds, tell)
             return PASSED
         return accept(options, bounds, tell)
     except KeyboardInterrupt:
@@ -351,7 +372,7 @@ def accept(options, bounds, tell):
     command += ["--require-gpu"] if options.require_gpu else []
     command += [word for file in options.own for word in ("--own", file)]
     run = Run(tell)
-    watch(options.checks, command, bounds["deadlines"], run)
+    watch(options.checks, command, bounds, run)
     tell("facts", **run.facts)
     if run.training:
         tell("training", **run.training)

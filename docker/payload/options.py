@@ -1,4 +1,7 @@
-"""The knobs of `train`, from the command line. Nothing heavy is imported here: `train --help` answers at once."""
+"""The knobs of `train`, from the command line. Nothing heavy is imported here: `train --help` answers at once.
+
+python options.py OPTIONS    are these right? Ends with 2 if not, as `train` does, but before torchrun starts it
+"""
 
 import argparse
 
@@ -159,3 +162,7 @@ def find_pretraining_problem(settings):
     if settings.pretrain and settings.max_length is not None and settings.max_length < 8:
         return "--pretrain needs --max-length 8 or more: two halves of a text, and three tokens around them"
     return None
+
+
+if __name__ == "__main__":
+    parse_settings()

@@ -15,7 +15,7 @@ way round.
 
 import copy
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 
 import torch
@@ -23,6 +23,10 @@ import torch.distributed as dist
 
 from errors import JobError
 
+# Groups stay until the process ends. When the last reference to one goes, Python's lock is held, and gloo waits for a
+# thread of its own that may just want that lock, to let go of the last message: neither goes on (seen on torch 2.7.1).
+GROUPS = []
+PARTING = timedelta(minutes=2)  # how long a process waits for the others before it leaves
 TORCHRUN = "start it with torchrun, as in `torchrun --nproc-per-node 2 /opt/envbuilder/payload/train.py …`"
 
 
@@ -148,6 +152,7 @@ class Processes(Alone):
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         # The others wait while the leader evaluates; one that has gone is noticed by its connection, not by the clock.
         self.talk = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        GROUPS.extend((dist.group.WORLD, self.talk))
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def share(self, rows):
@@ -173,6 +178,9 @@ class Processes(Alone):
         return box
 
     def leave(self):
+        """All go together, so that nobody's last message is cut off; rank 0, which may hold the store, hears of all."""
+        with suppress(RuntimeError):  # one that has gone by now, or does not answer, has given what it had
+            dist.monitored_barrier(self.talk, PARTING)
         dist.destroy_process_group()
 
 

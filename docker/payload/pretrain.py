@@ -190,6 +190,7 @@ def pretrain(classifier, tokenizer, parts, settings, *, team, say, train):
         say(announcement(texts))
         model, data = make_model(classifier, tokenizer, own), tokenize(texts, tokenizer, own)
         losses = train(model, data, own, team.device, tokenizer=tokenizer, run=run, team=team)
+        run.close()
         measured = dict(run.epochs[-1], loss=sum(losses[-10:]) / len(losses[-10:]), steps=len(losses), texts=len(texts))
         measured.update(losses=[round(loss, 5) for loss in losses], seconds=round(run.seconds(), 2))
         encoder = getattr(team.gather(), "bert", None)

@@ -94,10 +94,14 @@ class Recorded(Run):
             self.save(losses)
         if stop:
             self.say("saved after batch %d: go on with `--resume`" % len(losses))
-            if self.metrics:
-                self.metrics.close()
+            self.close()
             self.team.leave()
             sys.exit(130)
+
+    def close(self):
+        """Nothing more is measured: what TensorBoard still holds is written."""
+        if self.metrics:
+            self.metrics.close()
 
     def end_epoch(self, number, losses):
         begun = time.monotonic()

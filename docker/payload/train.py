@@ -8,6 +8,7 @@ parallel.py (several processes or devices), compiling.py, record.py (scores, che
     torchrun --nproc-per-node 2 train.py …                              in two processes
 """
 
+import atexit
 import copy
 import io
 import json
@@ -321,6 +322,7 @@ def fine_tune(settings, say=str, on_step=None):
     run = Recorded(settings, score_together, say, on_step)
     losses = train(model, train_data, settings, device, tokenizer=tokenizer, run=run, team=team)
     seconds = run.seconds()
+    run.close()
     STOP["may_wait"] = False
     model = team.gather()
     team.leave()
@@ -376,6 +378,11 @@ def save(folder, measured, model, tokenizer):
 
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError", "communicator was aborted")
+LOST_HINT = (
+    "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
+    "for memory: halve --batch (--accumulate 2 keeps the size of a step), or give the container more (--memory, "
+    "--shm-size). With --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
+)
 
 
 def explain(error):
@@ -385,10 +392,7 @@ def explain(error):
         hint = "halve --batch, or shorten --max-length; on a GPU, see who else uses it: `nvidia-smi`"
         return "out of memory: %s" % text.split("\n", maxsplit=1)[0][:200], hint
     if any(sign in text for sign in LOST):
-        hint = (
-            "see what it said; with --save-every and --resume a run goes on, and torchrun --max-restarts does so itself"
-        )
-        return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], hint
+        return "another process of this run has gone: %s" % text.split("\n", maxsplit=1)[0][-200:], LOST_HINT
     if failed_to_compile(error):
         return "torch.compile failed: %s" % text.strip().split("\n", maxsplit=1)[0][:300], "leave out --compile"
     if "No space left on device" in text:  # OSError's words, and in safetensors' own error
@@ -408,6 +412,8 @@ def main(settings):
             save(settings.output, measured, model, tokenizer)
             draw(settings.output)
             write_page(settings.output, measured, vars(settings))
+    except SystemExit as interrupted:  # and saved
+        return interrupted.code
     except Exception as error:
         message, hint = explain(error)
         if not message:
@@ -422,5 +428,15 @@ def main(settings):
     return 0
 
 
+def end(code):
+    """The end of this process; one of several is not taken apart by Python, which would end its groups (GROUPS)."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        sys.exit(code)
+    atexit._run_exitfuncs()  # temporary folders go
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(SETTINGS))
+    end(main(SETTINGS))

@@ -20,7 +20,7 @@ FOREIGN = "this image is not ours and promises nothing here"
 _STRANGER = 12345  # a user id that no image knows
 _PLACE = "/mnt/work"
 _SMALL_JOB = ("train", "--rows", "64", "--held-out", "16", "--epochs", "1", "--output", f"{_PLACE}/run")
-_JOB_SECONDS = 120
+_JOB_SECONDS = 900  # against a hang: it takes some, on a busy machine many times as long
 _WAIT_SECONDS = 5  # less than Docker's ten, after which it kills
 
 

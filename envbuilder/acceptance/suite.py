@@ -29,7 +29,7 @@ from envbuilder.errors import EngineError, UsageError
 from envbuilder.gpu import GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status
 
-DEADLINE = 900  # seconds for the whole container
+DEADLINE = 3600  # seconds for the whole container: it takes one or two minutes, on a busy machine many times as long
 CHECK_DEADLINE, GRACE = (
     120,
     30,
@@ -199,7 +199,7 @@ class _Run:
         before = self.watch.running
         self.watch.feed(line)
         if self.watch.running != before:
-            deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE)
+            deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE) * bounds()["patience"]
             container.limit(deadline + GRACE if self.watch.running else None)
         if not self.trial.only and self.watch.titles:
             self.watch.expect({name: title for name, title in OUTSIDE.items() if self._wants(name)})

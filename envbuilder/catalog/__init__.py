@@ -72,6 +72,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         compatibility=read(COMPATIBILITY, folder, own),
         advisories=read(ADVISORIES, folder, own),
         runtimes=read(RUNTIMES, folder, own),
+        own=str(own or ""),
     )
 
 

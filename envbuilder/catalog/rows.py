@@ -162,14 +162,15 @@ class Toolkit:
 class Compatibility:
     """What NVIDIA promises between a driver and a CUDA that is newer than it."""
 
-    kind: str  # "minor-version", "forward", "driver branch", …
-    subject: str  # what it is about: a CUDA major, a driver branch
+    kind: str  # "minor-version", "forward", "driver branch", "last driver branch", "server wheels"
+    subject: str  # what it is about: a CUDA, a driver branch
     says: str
     status: Evidence
     source: str
     checked: date
     driver_floor: str | None = None
     families: tuple[Family, ...] = ()  # the GPUs it holds for; () is all
+    architectures: tuple[str, ...] = ()  # of the GPUs whose last branch this is
     end_of_life: date | None = None  # of a driver branch; the last day of the month that is documented
 
 
@@ -240,11 +241,41 @@ class CpuWheels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compiler:
+    """The wheels that bring nvcc for one line of CUDA, its headers and its libraries."""
+
+    requirements: tuple[str, ...]  # PEP 508
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoCompiler:
+    """Why no package brings nvcc for a major of CUDA."""
+
+    says: str
+    status: Evidence
+    source: str
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devel:
+    """What flavour devel adds to a runtime stack."""
+
+    packages: tuple[str, ...]
+    compilers: Mapping[str, Compiler]  # by line, "13.2"
+    without: Mapping[str, NoCompiler] = field(default_factory=dict)  # by major, "12"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
     cpu: CpuWheels | None = None
+    devel: Devel | None = None
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
@@ -266,3 +297,4 @@ class Catalog:
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     runtimes: tuple[CudaRuntime, ...] = ()
+    own: str = ""  # the folder that lies over it, as somebody named it

@@ -27,7 +27,7 @@ from envbuilder.gpu import GpuAccess
 @click.option("--only", metavar="ID[,ID]", help="Run these checks alone; never enough to pass.")
 @click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
 @click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
-@click.option("--deadline", type=click.FloatRange(min=1), default=900, show_default=True, help="Seconds it may take.")
+@click.option("--deadline", type=click.FloatRange(min=1), default=3600, show_default=True, help="Seconds it may take.")
 @click.option("--user", metavar="UID[:GID]", help="Run as this user.")
 @click.option("--memory", metavar="SIZE", help="Run with so much memory, as 2g.")
 @json_option

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", default="envbuilder.html", show_default=True, metavar="FILE", help="Where to.")
 @click.option("--receipts", metavar="DIR", help="Receipts to show; receipts/, if it is there and none is named.")
 @click.option(
-    "--locks", metavar="DIR", help="Build contexts whose locks make Dockerfiles whole; docker/images/ likewise."
+    "--locks", metavar="DIR", help="Folders of stacks whose locks make Dockerfiles whole; docker/images/ likewise."
 )
 @json_option
 def command(output: str, receipts: str | None, locks: str | None, as_json: bool) -> None:
@@ -40,8 +40,8 @@ def command(output: str, receipts: str | None, locks: str | None, as_json: bool)
 
 
 def _locks(folder: Path, *, named: bool) -> "list[Lock]":
-    """The locks of the build contexts in a folder."""
+    """The locks of the stacks in a folder."""
     found = [read_lock(str(path)) for path in sorted(folder.glob("*/envbuilder.lock"))]
     if named and not found:
-        raise UsageError(f"{folder} holds no build contexts", hint="write one: `envbuilder render`")
+        raise UsageError(f"{folder} holds no locks", hint="write one: `envbuilder render`")
     return found

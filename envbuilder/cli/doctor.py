@@ -9,6 +9,7 @@ import click
 
 from envbuilder.cli.options import (
     json_option,
+    load_catalog,
     network_from,
     network_options,
     print_json,
@@ -38,10 +39,10 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     With --cuda, --torch and the like: would that stack run here? --gpu and --driver judge a machine that has them
     instead of this one.
     """
-    from envbuilder import catalog, wire
+    from envbuilder import wire
     from envbuilder.doctor import Case, Severity, diagnose
 
-    facts = catalog.load()
+    facts = load_catalog(options)
     host = _host(target, options, facts)
     findings = diagnose(Case(host=host, catalog=facts, request=_request(options)))
     worst = any(finding.severity is Severity.ERROR for finding in findings)

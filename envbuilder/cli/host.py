@@ -1,71 +1,41 @@
-"""The driver and the GPUs of this host: what a stack is chosen by when nothing is asked for."""
+"""What this host asks of a stack where nobody asks for anything: its driver, its GPUs, its platform."""
 
-import os
-import shutil
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from packaging.version import Version
 
-from packaging.version import InvalidVersion, Version
-
-from envbuilder import process
-from envbuilder.errors import EngineError
-
-_QUERY = ("nvidia-smi", "--query-gpu=driver_version,compute_cap", "--format=csv,noheader")
+from envbuilder.catalog.rows import Catalog
+from envbuilder.doctor.stack import best_for, for_host, with_capabilities
+from envbuilder.explanation import given
+from envbuilder.host import Host
+from envbuilder.model import Request
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpus:
-    """What is known of this host's GPUs; nothing is known of those it does not show."""
+def ask(catalog: Catalog) -> Host:
+    """This host's GPUs as the doctor sees them; no network and no engine is asked."""
+    from envbuilder.cli.probe import new_probe
+    from envbuilder.host.ask import ask_gpus
+    from envbuilder.network import Network
 
-    driver: str | None = None
-    capabilities: tuple[str, ...] = ()  # oldest first
-
-
-def ask() -> Gpus:
-    """Ask the driver's own tool, else the kernel module's version."""
-    if shutil.which(_QUERY[0]):
-        with suppress(EngineError):  # a driver that hangs is the doctor's to tell
-            done = process.run(_QUERY, env=os.environ, timeout=20)
-            found = parse(done.stdout) if done.returncode == 0 else Gpus()
-            if found.driver:
-                return found
-    try:
-        return Gpus(driver=Path("/sys/module/nvidia/version").read_text().strip())
-    except OSError:
-        return Gpus()
+    return with_capabilities(ask_gpus(new_probe(Network(), catalog)), catalog)
 
 
-def parse(text: str) -> Gpus:
-    """`535.104.05, 8.9`, a line for each GPU."""
-    rows = [[part.strip() for part in line.split(",")] for line in text.splitlines() if line.count(",") == 1]
-    drivers = [driver for driver, _ in rows if _is_version(driver)]
-    capabilities = {Version(capability) for _, capability in rows if _is_version(capability)}
-    return Gpus(driver=drivers[0] if drivers else None, capabilities=tuple(map(str, sorted(capabilities))))
+def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], str]:
+    """The options of a request that this host makes, and the sentence that says so.
+
+    What runs on all of its GPUs, if anything does; else what runs on the oldest.
+    """
+    best = best_for(Request(), host, catalog)
+    request = best[0] if best else min(for_host(Request(), host), key=lambda wanted: Version(wanted.gpu or "0"))
+    found = dict(given(request))
+    told = " and ".join(f"--{name} {found[name]}" for name in ("driver", "gpu", "platform") if name in found)
+    if not {"driver", "gpu"} & found.keys():
+        seen = "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy"
+        return found, f"{seen}, by {told}" if told else seen
+    return found, f"nothing is asked for: the best stack for this host, by {told}{_others(host, all_run=bool(best))}"
 
 
-def _is_version(text: str) -> bool:
-    try:
-        return bool(Version(text))
-    except InvalidVersion:
-        return False
-
-
-def request_options_for(gpus: Gpus) -> tuple[dict[str, str], str]:
-    """The options of a request that this host makes, and the sentence that says so."""
-    found = {}
-    if gpus.driver:
-        found["driver"] = gpus.driver
-    if gpus.capabilities:
-        found["gpu"] = gpus.capabilities[0]
-    if not found:
-        return {}, "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy"
-    told = " and ".join([f"--{name} {value}" for name, value in found.items()])
-    return found, f"nothing is asked for: the best stack for this host, by {told}{_others(gpus.capabilities)}"
-
-
-def _others(capabilities: Sequence[str]) -> str:
-    if len(capabilities) <= 1:
+def _others(host: Host, *, all_run: bool) -> str:
+    """What a host with GPUs of several kinds has to know."""
+    if len(host.capabilities) <= 1:
         return ""
-    return f"; its GPUs differ ({', '.join(capabilities)}): this is for the oldest, `--gpu` chooses another"
+    for_whom = "all of them run this" if all_run else "this is for the oldest"
+    return f"; its GPUs differ ({', '.join(map(str, sorted(host.capabilities)))}): {for_whom}, `--gpu` chooses another"

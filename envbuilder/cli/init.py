@@ -1,4 +1,4 @@
-"""`envbuilder init`: a repository gets its lock, build context and the files of its tools."""
+"""`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,16 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
             problems=strange,
             hint="move them, choose others by `--target NAME`, or replace them by `--force`",
         )
+    ignores = Path(project.IGNORE_FILE)
+    missing = project.unignored(Path()) if ignores.exists() else []
+    if not ignores.exists():
+        more[project.IGNORE_FILE] = project.ignore_text()
     written = project.write(files, Path(), more)
     for name, verb in written.items():
         site.console.say(f"{verb} {name}")
-    commands = [f"envbuilder build --lock {what.context}/envbuilder.lock", "envbuilder render --check"]
+    if missing:
+        site.console.say(f"your {ignores} may want: {' '.join(missing)}")
+    commands = [f"envbuilder build --lock {what.lock_file}", "envbuilder render --check"]
     if "compose" in names:
         commands[1] = "docker compose up train"
     site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))

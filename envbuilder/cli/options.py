@@ -1,6 +1,7 @@
 """Options that several commands share, and the few things every command reads from its surroundings."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,7 +47,7 @@ request_options = _stack(
     click.option("--driver", metavar="VERSION", help="The NVIDIA driver it must run on, or its branch, as 535."),
     click.option("--base", metavar="IMAGE", help="auto (default), bootstrap, or an image of your own (with --python)."),
     click.option("--os", metavar="NAME", help="The operating system of the base, as debian12 or bookworm."),
-    click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc) or cpu (without CUDA)."),
+    click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc; CUDA 13), cpu (no CUDA)."),
     click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
     click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64; also arm64, sbsa."),
     catalog_option,
@@ -77,15 +78,16 @@ def request_from(options: Mapping[str, Any], *, host: bool = True) -> "Request":
     defaults = settings()
     said = {name: options[name] if options.get(name) is not None else defaults.get(name) for name in REQUEST_OPTIONS}
     if host and not any(value is not None for value in said.values()):
-        said |= _host()
+        said |= _host(options)
     return parse_request(said, options.get("packages") or defaults.get("package", ()))
 
 
-def _host() -> dict[str, str]:
+def _host(options: Mapping[str, Any]) -> dict[str, str]:
     """What this host asks of a stack, where nobody asks for anything; says so."""
-    from envbuilder.cli.host import ask, request_options_for
+    from envbuilder.cli import host
 
-    found, told = request_options_for(ask())
+    facts = load_catalog(options)
+    found, told = host.request_options_for(host.ask(facts), facts)
     click.echo(told, err=True)
     return found
 
@@ -156,7 +158,15 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
             index_url=network.index_url,
         ),
         console=Console(quiet=quiet),
+        said=said_beside(options),
     )
+
+
+def said_beside(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the command line said beside the request and a command to try must say again; no password."""
+    names = (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle"))
+    values = [(word, str(options[name])) for word, name in names if options.get(name)]
+    return tuple(f"--{word} {'URL' if '@' in value else shlex.quote(value)}" for word, value in values)
 
 
 def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @request_options
 @lock_option
 @network_options
-@click.option("--output", "-o", metavar="DIR", help="Where to; build/<name> if not given.")
+@click.option("--output", "-o", metavar="DIR", help="Where to; build/ if not given.")
 @click.option(
     "--target", "targets", multiple=True, metavar="NAME", help="Files for a tool, into DIR or here; repeatable."
 )
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the folder is not what would be written.")
 @json_option
 def command(output: str | None, check: bool, force: bool, as_json: bool, **options: Any) -> int:
-    """Write a build context: Dockerfile, lock, requirements, installer and payload; or the files of other targets.
+    """Write a build context: payload, installer and images/<stack>/ with its Dockerfile; or the files of other targets.
 
     Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
     """
@@ -58,15 +58,17 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
             lock, options["targets"], Path(output or "."), changes=changes, check=check, force=force, site=site
         )
     context = render.render(lock)
-    folder = Path(output) if output else Path("build") / lock.stack.name
+    folder, dockerfile = Path(output or "build"), f"{render.place_of(lock.stack)}/Dockerfile"
     differing = list(render.differences(context, folder)) if check else []
     if not check:
         render.write(context, folder)
-        site.console.say(f"{folder}: {len(context.files)} files; build it with `docker buildx build {folder}`")
+        words = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
+        site.console.say(f"{folder}: {len(context.files)} files; build it with `{words}`")
     for line in differing:
         site.console.say(f"{folder}: {line}")
     if as_json:
-        print_json({"ok": not differing, "folder": str(folder), "files": sorted(context.files), "differing": differing})
+        found = {"folder": str(folder), "dockerfile": dockerfile, "files": sorted(context.files)}
+        print_json({"ok": not differing, **found, "differing": differing})
     return 1 if differing else 0
 
 
@@ -100,7 +102,7 @@ def _targets(
     site: "Site",
 ) -> int:
     """Write the files of targets into a project, or say which are stale."""
-    from envbuilder import project, targets
+    from envbuilder import project, render, targets
     from envbuilder.files import write_file
 
     found = settings()
@@ -110,7 +112,7 @@ def _targets(
     described = project.describe(lock, tag=found.get("tag"), settings=wanted, images=project.read_locks(folder))
     context = targets.render(described, *names)
     if check:
-        differing = targets.stale(context, folder)
+        differing = list(render.stale(context, folder))
         for line in differing:
             site.console.say(line)
         return 1 if differing else 0

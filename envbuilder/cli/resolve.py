@@ -9,6 +9,8 @@ from envbuilder.errors import NoStackError
 
 if TYPE_CHECKING:
     from envbuilder.alternatives import Explanation
+    from envbuilder.catalog.rows import Advisory
+    from envbuilder.model import Stack
 
 _FEW = 2  # bases that are named; `--json` names all
 
@@ -39,9 +41,16 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         raise
     if as_json:
         more = {"explanation": wire.plain(weighed)} if weighed else {}
-        print_json({"ok": True, "stack": stack_document(stack), **more})
+        found = wire.plain(resolver.advisories(stack, facts))
+        print_json({"ok": True, "stack": stack_document(stack), "advisories": found, **more})
     else:
-        click.echo("\n".join([stack_text(stack), *([explanation_text(weighed)] if weighed else [])]))
+        told = [advisory_text(row, stack) for row in resolver.advisories(stack, facts)]
+        click.echo("\n".join([stack_text(stack), *told, *([explanation_text(weighed)] if weighed else [])]))
+
+
+def advisory_text(row: "Advisory", stack: "Stack") -> str:
+    """What is known against a stack's torch, and what to do about it."""
+    return f"advice: torch {stack.torch} has {row.id}: {row.says}; {row.advice} ({row.source})"
 
 
 def explanation_text(weighed: "Explanation") -> str:

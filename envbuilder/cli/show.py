@@ -10,6 +10,7 @@ from envbuilder import wire
 from envbuilder.console import table
 from envbuilder.engine.buildx import build_argv
 from envbuilder.model import Lock, Receipt, Request, Stack
+from envbuilder.render import place_of
 from envbuilder.workflow import REPOSITORY, Outcome, Site, Wishes, decide
 
 
@@ -38,7 +39,7 @@ def stack_text(stack: Stack) -> str:
     cuda = {
         "CUDA": f"{stack.cuda}",
         "cuDNN": f"{stack.cudnn}",
-        "NCCL": str(stack.nccl or "inside torch"),
+        "NCCL": stack.nccl_text,
         "GPU code": " ".join(stack.arch_list),
         "driver": f"{stack.driver_floor} or newer",
     }
@@ -118,15 +119,21 @@ def outcome_text(outcome: Outcome) -> str:
 def plan_text(request: Request | Lock, site: Site, wishes: Wishes) -> str:
     """What `build` would do, from the request alone."""
     stack = request.stack if isinstance(request, Lock) else decide(request, site)
-    folder = site.contexts / stack.name
+    dockerfile = f"{place_of(stack)}/Dockerfile"
     argv = build_argv(
-        folder, iidfile=Path("IIDFILE"), metadata=Path("METADATA"), options=wishes.options, network=site.network
+        site.context,
+        dockerfile=dockerfile,
+        iidfile=Path("IIDFILE"),
+        metadata=Path("METADATA"),
+        options=wishes.options,
+        network=site.network,
     )
     pairs = {
         "stack": stack.name,
         "base": f"{stack.base.reference} ({stack.base.source})",
         "packages": f"as of {stack.as_of}" if not isinstance(request, Lock) else f"{len(request.wheels)} locked wheels",
-        "context": str(folder),
+        "context": str(site.context),
+        "Dockerfile": str(site.context / dockerfile),
         "build": shlex.join(argv),
         "accept": "the suite of this envbuilder, before the tag",
         "tag": wishes.tag or f"{REPOSITORY}:{stack.name}",

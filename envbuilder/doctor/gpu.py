@@ -4,21 +4,22 @@ from collections import Counter
 
 from packaging.version import InvalidVersion, Version
 
+from envbuilder import hardware
+from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import Gpu as GpuRow
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.gpu import RUNTIME, GpuAccess, GpuPlan, Offers, plan_gpu
+from envbuilder.hardware import runs_server_wheels
 from envbuilder.host import DESKTOP, Engine, Host
 
-SAFE_TOOLKIT = Version("1.17.8")
-"""CVE-2025-23266: before it, an image's own environment runs code as root on the host (NVIDIA, July 2025)."""
-_SERVER_JETSON = "Thor"  # the first Jetson that runs the wheels of arm64 servers: sm_110 is in their arch list
-_JETSONS = ("5.3", "6.2", "7.2", "8.7")  # capabilities that no other GPU has: https://developer.nvidia.com/cuda-gpus
+_TOOLKIT = "nvidia-container-toolkit"  # as advisories call it
 _CONSUMER = ("geforce", "titan")
 _SMI_SAYS = "nvidia-smi says: "
 
 
 def jetson_is_no_server(case: Case) -> Finding | None:
-    if not is_jetson(case.host):
+    if not is_jetson(case.host, case.catalog):
         return None
     model = case.host.jetson or describe(case.host)
     return error(
@@ -31,7 +32,7 @@ def jetson_is_no_server(case: Case) -> Finding | None:
 
 def driver_works(case: Case) -> Finding | None:
     host = case.host
-    if host.engine_is_elsewhere or is_jetson(host) or (host.hidden_by and not host.gpus):
+    if host.engine_is_elsewhere or is_jetson(host, case.catalog) or (host.hidden_by and not host.gpus):
         return None
     if _libraries_differ(host):
         return error(
@@ -213,14 +214,16 @@ def toolkit_is_safe(case: Case) -> Finding | None:
     if not host.toolkit:
         return None
     try:
-        safe = Version(host.toolkit) >= SAFE_TOOLKIT
+        version = Version(host.toolkit)
     except InvalidVersion:
         return unknown("toolkit", f"whether NVIDIA Container Toolkit {host.toolkit} is safe is unknown")
-    if safe:
+    against = [row for row in case.catalog.advisories if row.package == _TOOLKIT and version < row.fixed]
+    if not against:
         return fine("toolkit", f"NVIDIA Container Toolkit {host.toolkit}")
-    message = f"NVIDIA Container Toolkit {host.toolkit} lets an image take over this machine (CVE-2025-23266)"
+    last = max(against, key=lambda row: row.fixed)  # what mends it mends the others
+    message = f"NVIDIA Container Toolkit {host.toolkit}: {last.says} ({', '.join(row.id for row in against)})"
     remedy = remedies.by_distribution(host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF)
-    return warning("toolkit", message, f"mended in {SAFE_TOOLKIT}; run no image of others until then", remedy)
+    return warning("toolkit", message, f"{last.advice}; run no image of others until then", remedy)
 
 
 def gpus_are_asked_for(case: Case) -> Finding | None:
@@ -250,11 +253,17 @@ def is_consumer(name: str) -> bool:
     return any(word in name.lower() for word in _CONSUMER)
 
 
-def is_jetson(host: Host) -> bool:
+def is_jetson(host: Host, catalog: Catalog) -> bool:
     """Whether it is a Jetson that servers' wheels do not run on; a GPU that is only named tells by its capability."""
     if host.jetson:
-        return _SERVER_JETSON not in host.jetson
-    return any(str(capability) in _JETSONS for capability in host.capabilities)
+        served = (row for row in catalog.gpus if hardware.is_jetson(row) and runs_server_wheels(row, catalog))
+        return not any(_code_name(row) in host.jetson for row in served)
+    return any(row.capability in host.capabilities for row in catalog.gpus if not runs_server_wheels(row, catalog))
+
+
+def _code_name(row: GpuRow) -> str:
+    """Thor of `Blackwell (Thor)`: a Jetson's model has it, as `NVIDIA Jetson AGX Thor Developer Kit`."""
+    return row.architecture.partition("(")[2].rstrip(")") or row.architecture
 
 
 def _libraries_differ(host: Host) -> bool:

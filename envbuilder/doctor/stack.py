@@ -17,6 +17,7 @@ from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
 from envbuilder.host import Host
 from envbuilder.model import Request, Stack
+from envbuilder.rules import strangers
 
 _COMPAT_IMAGES = "nvidia/cuda"
 
@@ -57,7 +58,7 @@ def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, S
 
 
 def stack_runs_here(case: Case) -> Finding | None:
-    if is_jetson(case.host):
+    if is_jetson(case.host, case.catalog):
         return None  # none does, and another rule has said so
     if case.request is None:
         return _what_runs_here(case)
@@ -92,7 +93,7 @@ def _what_runs_here(case: Case) -> Finding | None:
         return error("stack", f"no stack runs on {_machine(host)}", why, driver_remedy(host))
     request, stack = found
     finding = fine("stack", f"{_name(stack)} is the best for {_machine(host)}")
-    remedy = ours(_resolve(request, host))
+    remedy = ours(_resolve(request, case))
     return replace(finding, remedy=remedy.command, source=remedy.source)
 
 
@@ -140,6 +141,17 @@ def _driver_is_new_enough(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
+def _driver_knows_the_gpus(stack: Stack, case: Case) -> Finding | None:
+    host = case.host
+    if host.cuda_init == 0:  # it has started: whatever facts say, the driver knows them
+        return None
+    asked = (Request(gpu=str(capability), driver=host.driver_version) for capability in host.capabilities)
+    why = "; ".join(reason for request in asked if (reason := strangers(request, case.catalog)))
+    if not why:
+        return None
+    return error("stack", f"driver {host.driver} does not know {describe(host)}", why, _instead(case))
+
+
 def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     host = case.host
     consumer = _refuses_compat(stack, host)
@@ -153,7 +165,7 @@ def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
-_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed)
+_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _driver_knows_the_gpus, _compat_is_allowed)
 
 
 def _refuses_compat(stack: Stack, host: Host) -> str | None:
@@ -173,14 +185,13 @@ def _instead(case: Case) -> Remedy:
     for wanted in (request, *loosened, Request(packages=request.packages)):
         found = best_for(wanted, case.host, case.catalog)
         if found and not _refuses_compat(found[1], case.host):
-            return ours(_resolve(found[0], case.host))
+            return ours(_resolve(found[0], case))
     return driver_remedy(case.host)
 
 
-def _resolve(request: Request, host: Host) -> str:
-    """The request as options of `envbuilder`, with the driver as NVIDIA writes it: 535.104.05."""
-    words = resolver.command(request).removeprefix("envbuilder ")
-    return words.replace(f"--driver {host.driver_version}", f"--driver {(host.driver or '').strip()}")
+def _resolve(request: Request, case: Case) -> str:
+    """The request as options of `envbuilder`."""
+    return resolver.command(request, beside=resolver.beside(case.catalog)).removeprefix("envbuilder ")
 
 
 def _name(stack: Stack) -> str:

@@ -31,20 +31,23 @@ class Built:
 def build(
     context: Path,
     *,
+    dockerfile: str,
     log: Path,
     options: BuildOptions,
     network: Network,
     environ: dict[str, str],
     on_change: Callable[[Progress], None],
 ) -> Built:
-    """Build a context. Raises `EngineError` with the cause, the telling lines and the path of the full log."""
+    """Build a Dockerfile of a context. Raises `EngineError` with the cause, telling lines and the log's path."""
     progress = Progress()
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
     with tempfile.TemporaryDirectory(prefix="envbuilder-build-") as name:
         iidfile, metadata = Path(name) / "iid", Path(name) / "metadata.json"
-        argv = build_argv(context, iidfile=iidfile, metadata=metadata, options=options, network=network)
+        argv = build_argv(
+            context, dockerfile=dockerfile, iidfile=iidfile, metadata=metadata, options=options, network=network
+        )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         with log.open("w") as stream:

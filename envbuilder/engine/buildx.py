@@ -30,7 +30,9 @@ class BuildOptions:
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # carries the index address to buildx: no temporary file holds a credential
 
 
-def build_argv(context: Path, *, iidfile: Path, metadata: Path, options: BuildOptions, network: Network) -> list[str]:
+def build_argv(
+    context: Path, *, dockerfile: str, iidfile: Path, metadata: Path, options: BuildOptions, network: Network
+) -> list[str]:
     """The whole command. Secrets are named here by file or variable; their values never are."""
     argv = ["docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", options.platform]
     argv += ["--iidfile", str(iidfile), "--metadata-file", str(metadata)]
@@ -48,7 +50,7 @@ def build_argv(context: Path, *, iidfile: Path, metadata: Path, options: BuildOp
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
     for name in network.proxies or {}:  # values come from the environment: predefined arguments, not in the history
         argv += ["--build-arg", name]
-    return [*argv, str(context)]
+    return [*argv, "--file", str(context / dockerfile), str(context)]
 
 
 # --- progress ------------------------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ def ask(probe: Probe) -> Host:
 
 
 def ask_gpus(probe: Probe) -> Host:
-    """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and the like; no network."""
-    return Host(**_machine(probe), **_gpus(probe))
+    """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and `uname`."""
+    return Host(machine=_processor(probe), **_driven(probe))
 
 
 def _said(done: Completed) -> str:
@@ -56,12 +56,12 @@ def _said(done: Completed) -> str:
 def _machine(probe: Probe) -> dict[str, Any]:
     release = answers.os_release(probe.read("/etc/os-release") or "")
     kernel = probe.read("/proc/version")
-    uname, uid, now = probe.run(["uname", "-m"]), probe.run(["id", "-u"]), probe.run(["date", "-u", "+%s"])
+    uid, now = probe.run(["id", "-u"]), probe.run(["date", "-u", "+%s"])
     model = (probe.read("/proc/device-tree/model") or "").strip("\0\n ")
     return {
         "os": release.get("PRETTY_NAME"),
         "distribution": release.get("ID"),
-        "machine": uname.stdout.strip() or None,
+        "machine": _processor(probe),
         "uid": int(uid.stdout) if uid.stdout.strip().isdigit() else None,
         "wsl": None if kernel is None else "microsoft" in kernel.lower(),
         "jetson": model if probe.read("/etc/nv_tegra_release") else "",
@@ -69,6 +69,10 @@ def _machine(probe: Probe) -> dict[str, Any]:
         "clock": float(now.stdout) if now.stdout.strip().isdigit() else None,
         "shm": answers.total_bytes(probe.run(["df", "-PB1", "/dev/shm"]).stdout),  # noqa: S108  (asked, not used)
     }
+
+
+def _processor(probe: Probe) -> str | None:
+    return probe.run(["uname", "-m"]).stdout.strip() or None
 
 
 # --- the engine ----------------------------------------------------------------------------------------------------
@@ -160,7 +164,6 @@ def _shm_default(probe: Probe) -> int | None:
 
 
 def _gpus(probe: Probe) -> dict[str, Any]:
-    module = (probe.read("/sys/module/nvidia/version") or "").strip()
     listed = probe.names(_PCI)
     modules = probe.read("/proc/modules")
     facts: dict[str, Any] = {
@@ -170,11 +173,18 @@ def _gpus(probe: Probe) -> dict[str, Any]:
         "compat": "/cuda/compat" in probe.environ.get("LD_LIBRARY_PATH", ""),
         "hidden_by": _hidden_by(probe.environ),
     }
-    facts |= _smi(probe) | _toolkit(probe)
+    facts |= _driven(probe) | _toolkit(probe)
+    facts["cuda_init"], facts["cuda_newest"] = answers.cuda(probe.run(CUDA).stdout)
+    return facts
+
+
+def _driven(probe: Probe) -> dict[str, Any]:
+    """The driver and its GPUs."""
+    module = (probe.read("/sys/module/nvidia/version") or "").strip()
+    facts = _smi(probe)
     facts["driver"] = module or facts.get("driver", "")
     if module and not facts["gpus"] and not facts.get("smi_said"):
         facts["gpus"] = None  # a driver, and no nvidia-smi to say of what
-    facts["cuda_init"], facts["cuda_newest"] = answers.cuda(probe.run(CUDA).stdout)
     return facts
 
 

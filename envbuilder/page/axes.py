@@ -1,16 +1,15 @@
 """What can be chosen on the page, and how each choice stands on the command line."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.version import Version
 
-from envbuilder import catalog as catalogs
 from envbuilder import resolver
 from envbuilder.candidates import bootstrapped
 from envbuilder.catalog.rows import Catalog, Gpu
+from envbuilder.hardware import driver_text, first_drivers
 from envbuilder.model import BASE_BOOTSTRAP, Request
 from envbuilder.request import parse_request
 
@@ -101,9 +100,10 @@ def _gpu(row: Gpu) -> Choice:
 
 
 def _drivers(catalog: Catalog) -> list[str]:
-    """Branches that people meet, and every floor; written as NVIDIA writes them (450.80.02)."""
-    known = tomllib.loads((catalogs.FOLDER / "page.toml").read_text())["drivers"]
-    return sorted({*known, *(build.driver_floor for build in catalog.torch)}, key=Version, reverse=True)
+    """The first driver of each branch since the oldest that runs any torch, and every floor."""
+    floors = {Version(build.driver_floor) for build in catalog.torch}
+    firsts = [driver for driver in first_drivers(catalog).values() if driver.major >= min(floors).major]
+    return [driver_text(driver) for driver in sorted({*firsts, *floors}, reverse=True)]
 
 
 def _driver(text: str) -> Choice:

@@ -176,15 +176,20 @@ def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
         },
         "neighbours": [] if accepted else list(_neighbours(stack, known)),
         "locked": lock is not None,
-        "dockerfile": [table.number(row) for row in dockerfile.text_of(stack, lock, known.day).split("\n")],
+        "dockerfile": [table.number(row) for row in _nameless(stack, lock, known.day)],
     }
+
+
+def _nameless(stack: Stack, lock: Lock | None, day: str) -> Sequence[str]:
+    """The Dockerfile by lines, with `{name}` for the stack's name: most lines are those of other stacks, too."""
+    return dockerfile.text_of(stack, lock, day).replace(stack.name, "{name}").split("\n")
 
 
 def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     """A stack in the words of `envbuilder resolve`."""
     yield "CUDA", str(stack.cuda)
     yield "cuDNN", str(stack.cudnn)
-    yield "NCCL", str(stack.nccl or "inside torch")
+    yield "NCCL", stack.nccl_text
     yield "Python", str(stack.python)
     yield "torch", str(stack.torch)
     yield "torchvision", str(stack.torchvision)

@@ -12,8 +12,10 @@ from itertools import product
 from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog, TorchBuild
 from envbuilder.errors import NoStackError
+from envbuilder.hardware import eras
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request, Stack
 from envbuilder.page.axes import ANY, Axis, Picked, axes_of, request_of
+from envbuilder.rules import eras_left
 
 NOTHING = -1
 
@@ -71,14 +73,18 @@ class _Sets:
             for choice in axis.choices[1:]
         }
         self.of = dict.fromkeys(requests, 0)
-        self.everything, bit = 0, 1
+        size, bit = 0, 1
         for build in catalog.torch:  # one at a time: to look a stack up among a few is quick
             alone = replace(catalog, torch=(build,))
             for stack in dict.fromkeys(_stacks(alone, build)):
                 for pair, request in requests.items():
                     self.of[pair] |= 0 if resolver.objections(request, stack, alone) else bit
-                self.everything |= bit
                 bit <<= 1
+                size += 1
+        self.everything = (1 << size * len(eras(catalog))) - 1
+        for (name, value), request in requests.items():  # as in `choice`: every stack once for each era of drivers
+            numbers = eras_left(name, getattr(request, name), catalog)
+            self.of[name, value] = sum(self.of[name, value] << number * size for number in numbers)
         self.of |= {(axis.name, ANY): self.everything for axis in axes}
 
     def left(self, picked: Picked) -> int:
@@ -103,18 +109,17 @@ class _Walk:
 
     def __init__(self, axes: Sequence[Axis], sets: _Sets, catalog: Catalog) -> None:
         self._axes, self._sets, self._catalog = axes, sets, catalog
-        self._known: dict[tuple[int, int], int] = {}
+        self._known: dict[tuple[int, int, bool], int] = {}
         self.nodes: list[tuple[int, ...]] = []
         self.stacks: dict[Stack, int] = {}  # and its number
 
     def node(self, depth: int, left: int, picked: Picked) -> int:
         if not left:
             return NOTHING
-        if (depth, left) not in self._known:
-            self._known[depth, left] = (
-                self._end(picked) if depth == len(self._axes) else self._step(depth, left, picked)
-            )
-        return self._known[depth, left]
+        place = depth, left, {"gpu", "driver"} <= picked.keys()  # that they meet is a fact that the answer rests on
+        if place not in self._known:
+            self._known[place] = self._end(picked) if depth == len(self._axes) else self._step(depth, left, picked)
+        return self._known[place]
 
     def _step(self, depth: int, left: int, picked: Picked) -> int:
         axis = self._axes[depth]

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from envbuilder import lock as locks
 from envbuilder.errors import EnvbuilderError, UsageError
 from envbuilder.model import Context, Lock
+from envbuilder.render import place_of
 
 MARK = "Rendered by envbuilder"
 TARGETS: Mapping[str, str] = {
@@ -33,9 +35,19 @@ class Project:
 
     lock: Lock
     image: str  # the tag that `envbuilder build` gives: "envbuilder:cu117-…"
-    context: str  # folder of the Dockerfile, relative to the project: "docker/images/cu117-…"
+    context: str  # the build context, relative to the project: "docker"
     settings: Mapping[str, str] = field(default_factory=dict)  # what a target lets people change, by its own names
-    images: Mapping[str, Lock] = field(default_factory=dict)  # every build context of the repository, as `context` is
+    images: Mapping[str, Lock] = field(default_factory=dict)  # of every image of the repository, by its stack's name
+
+    @property
+    def dockerfile(self) -> str:
+        """The image's Dockerfile, relative to the build context."""
+        return f"{place_of(self.lock.stack)}/Dockerfile"
+
+    @property
+    def lock_file(self) -> str:
+        """The lock, relative to the project."""
+        return f"{self.context}/{place_of(self.lock.stack)}/{locks.FILE}"
 
 
 def render(project: Project, *targets: str) -> Context:
@@ -74,16 +86,6 @@ def strangers(context: Context, folder: Path) -> list[str]:
         name
         for name, text in context.files.items()
         if (folder / name).exists() and (told := _read(folder / name)) != text and MARK not in told
-    ]
-
-
-def stale(context: Context, folder: Path) -> list[str]:
-    """`missing: compose.yaml`, `stale: compose.yaml`: how the folder differs from what would be written."""
-    found = {name: _read(folder / name) if (folder / name).exists() else None for name in context.files}
-    return [
-        f"{'missing' if text is None else 'stale'}: {name}"
-        for name, text in found.items()
-        if text != context.files[name]
     ]
 
 

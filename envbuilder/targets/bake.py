@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Lock
+from envbuilder.render import place_of
 from envbuilder.targets import MARK, Project
 from envbuilder.template import fill
 
@@ -16,30 +17,24 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """One target: an image that a lock and a build context make."""
+    """One target: the image of one lock."""
 
     name: str  # "cu117-torch2.0.1-…", the tag
     target: str  # the same as bake takes it, without dots
-    context: str
+    dockerfile: str  # relative to the build context
     platform: str
     line: str  # "cu117"
     base: str  # what a builder elsewhere cannot have by itself; "" where a registry has it
 
 
 def files(project: Project) -> Mapping[str, str]:
-    """The one file. Raises `UsageError` for a value that cannot stand in it, and for two locks of one stack."""
-    contexts = {**project.images, project.context: project.lock}
-    images = sorted((_image(context, lock) for context, lock in contexts.items()), key=lambda image: image.name)
-    names = [image.name for image in images]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(
-            "two build contexts are of one stack, so their images would have one tag",
-            problems=[f"{image.name}: {image.context}" for image in images if image.name in twice],
-            hint="remove one of them",
-        )
+    """The one file. Raises `UsageError` for a value that cannot stand in it."""
+    found = {**project.images, project.lock.stack.name: project.lock}
+    images = [_image(found[name]) for name in sorted(found)]
     values = {
         "mark": MARK,
         "repository": _plain("image", project.image.rpartition(":")[0]),
+        "context": _plain("context", project.context),
         "images": images,
         "groups": dict(_groups(images)),
         "bootstrapped": any(image.base for image in images),
@@ -48,12 +43,12 @@ def files(project: Project) -> Mapping[str, str]:
     return {"docker-bake.hcl": fill("bake/docker-bake.hcl.j2", values)}
 
 
-def _image(context: str, lock: Lock) -> Image:
+def _image(lock: Lock) -> Image:
     stack = lock.stack
     return Image(
         name=_plain("tag", stack.name),
         target=stack.name.replace(".", "_"),
-        context=_plain("context", context),
+        dockerfile=_plain("Dockerfile", f"{place_of(stack)}/Dockerfile"),
         platform=stack.platform,
         line=stack.cuda_tag,
         base=_plain("base", stack.base.reference) if stack.base.source is BaseSource.BOOTSTRAP else "",

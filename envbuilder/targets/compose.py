@@ -23,6 +23,8 @@ def files(project: Project) -> Mapping[str, str]:
         "name": _plain("name", stack.name),
         "image": _plain("image", project.image),
         "context": _plain("context", project.context),
+        "dockerfile": _plain("Dockerfile", project.dockerfile),
+        "lock": project.lock_file,
         "platform": stack.platform,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,

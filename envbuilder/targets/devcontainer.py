@@ -25,7 +25,7 @@ def files(project: Project) -> dict[str, str]:
         "mark": MARK,
         "stack": project.lock.stack.name,
         "image": project.image,
-        "lock": f"{project.context}/envbuilder.lock",
+        "lock": project.lock_file,
         "shm_size": shm_size,
     }
     return {

@@ -11,6 +11,7 @@ from envbuilder.targets import Project
 
 ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
 TRAIN = "/opt/envbuilder/payload/train.py"
+OPTIONS = "/opt/envbuilder/payload/options.py"  # says whether the options of `train` are right
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
 _IMAGE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
 _NUMBERS = {"nodes": 2, "gpus": 0, "cpus": 4, "memory": 16, "shared-memory": 1, "storage": 10, "hours": 24}

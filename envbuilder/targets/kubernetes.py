@@ -2,7 +2,7 @@
 
 from envbuilder import catalog, resolver
 from envbuilder.targets import MARK, Project
-from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, Job, job_of
+from envbuilder.targets.job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, Job, job_of
 from envbuilder.template import fill
 
 __all__ = ("SETTINGS", "files", "unfit_majors")
@@ -24,7 +24,7 @@ def _fill(name: str, job: Job) -> str:
     """A file with the parts that it shares with others."""
     values: dict[str, object] = {"mark": MARK, "job": job, "stack": job.lock.stack, "unfit": unfit_majors(job)}
     if name in _PLACES:
-        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, **_PLACES[name]}
+        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS, **_PLACES[name]}
         for part, template in (("launch", "launch.sh"), ("resources", "resources.yaml"), ("jobspec", "jobspec.yaml")):
             values[part] = fill(f"kubernetes/{template}.j2", values).rstrip("\n")
     return fill(f"kubernetes/{name}.j2", values)

@@ -1,7 +1,7 @@
 """Lock → slurm/train.sbatch: the training job for Slurm, in an Apptainer image."""
 
 from envbuilder.targets import MARK, Project
-from envbuilder.targets.job import ENTRYPOINT, SETTINGS, TRAIN, job_of
+from envbuilder.targets.job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, job_of
 from envbuilder.template import fill
 
 __all__ = ("EXECUTABLE", "SETTINGS", "files")
@@ -11,5 +11,6 @@ EXECUTABLE = ("slurm/train.sbatch",)
 def files(project: Project) -> dict[str, str]:
     """The batch script."""
     job = job_of(project)
-    values = {"mark": MARK, "job": job, "stack": job.lock.stack, "entrypoint": ENTRYPOINT, "train": TRAIN}
+    paths = {"entrypoint": ENTRYPOINT, "options": OPTIONS, "train": TRAIN}
+    values = {"mark": MARK, "job": job, "stack": job.lock.stack, **paths}
     return {"slurm/train.sbatch": fill("slurm/train.sbatch.j2", values)}

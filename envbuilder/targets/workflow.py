@@ -38,7 +38,7 @@ def files(project: Project) -> dict[str, str]:
         "runner": _RUNNER,
         "checkout": _CHECKOUT,
         "upload": _UPLOAD,
-        "lock": f"{project.context}/envbuilder.lock",
+        "lock": project.lock_file,
         "envbuilder": json.dumps(source, ensure_ascii=False) if source else _VARIABLE,
     }
     return {".github/workflows/ci.yml": fill("workflow/ci.yml.j2", values)}

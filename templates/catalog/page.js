@@ -125,12 +125,13 @@ function showProof(stack) {
 }
 
 function showDockerfile(stack, choices) {
-  const text = stack.dockerfile.map((number) => data.texts[number]).join("\n");
+  const text = stack.dockerfile.map((number) => data.texts[number]).join("\n").replaceAll("{name}", stack.name);
   const about = stack.locked
     ? "As it is committed, with its lock."
     : "As far as the stack decides it: wheels are counted, and digests filled in, by";
   return [
-    make("p", { class: "quiet" }, about, ...(stack.locked ? [] : [" ", make("code", {}, command("render", choices)), "."])),
+    make("p", { class: "quiet" }, about, ...(stack.locked ? [] : [" ", make("code", {}, command("render", choices)), "."]),
+      " It does not build alone: envbuilder render writes the folder with the lock, the payload and the installer."),
     make("details", {}, make("summary", {}, "Show the Dockerfile"),
       make("pre", { class: "file", tabindex: "0", role: "region", "aria-label": "Dockerfile" }, text)),
   ];

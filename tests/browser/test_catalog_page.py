@@ -138,7 +138,7 @@ def test_its_answers_are_the_resolvers_click_by_click(view: View, grid: Grid, fa
 
 def test_what_fits_is_never_greyed_and_what_is_greyed_never_fits(view: View, facts: Catalog) -> None:
     view.pick("cuda", "11.7")
-    view.pick("driver", "470.57.02")
+    view.pick("driver", "470.42.01")
     for name, value in [("gpu", "9.0"), ("torch", "2.5"), ("python", "3.13"), ("python", "3.10"), ("gpu", "8.6")]:
         refused = isinstance(said({**view.picked(), name: value}, facts), NoStackError)
         assert ((name, value) in view.greyed()) == refused
@@ -181,6 +181,8 @@ def test_the_dockerfile_and_the_receipt_are_shown(view: View, grid: Grid) -> Non
     view.page.get_by_text("Show the Dockerfile").click()
     assert file.is_visible()
     assert file.inner_text().startswith("# cu117-torch2.0.1-py3.9-debian11\n")
+    assert "\nCOPY --link images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock images/" in file.inner_text()
+    assert "{name}" not in file.inner_text()
     assert '\nENTRYPOINT ["/opt/envbuilder/payload/entrypoint"]\n' in file.inner_text()
 
 

@@ -21,7 +21,7 @@ from .conftest import Run
 @pytest.fixture(autouse=True)
 def on_the_day_of_the_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = replace(catalog.load(), date=date(2026, 11, 23))
-    monkeypatch.setattr(catalog, "load", lambda: facts)
+    monkeypatch.setattr(catalog, "load", lambda **_: facts)
 
 
 @pytest.fixture

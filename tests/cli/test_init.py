@@ -23,8 +23,9 @@ def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_
     assert answer.out == ""
     assert {name for name in written(tmp_path) if not name.startswith("docker/")} == {
         ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
-        ".github/workflows/ci.yml", "envbuilder.toml",
+        ".github/workflows/ci.yml", ".gitignore", "envbuilder.toml",
     }  # fmt: skip
+    assert (tmp_path / ".gitignore").read_text() == "/runs/\n/build/\n/receipts/\n/.env\n"
     assert (tmp_path / f"docker/images/{NAME}/envbuilder.lock").read_text() == Path(LOCK).read_text()
     assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
     assert "wrote envbuilder.toml" in answer.err
@@ -32,6 +33,13 @@ def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_
         f"next: `envbuilder build --lock docker/images/{NAME}/envbuilder.lock`, then `envbuilder render --check`\n"
     )
     assert run("render", "--check").code == 0
+
+
+def test_one_s_own_gitignore_stays_and_what_it_lacks_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("build\n.env\n")
+    answer = run("init", "--lock", LOCK, *TARGETS)
+    assert (tmp_path / ".gitignore").read_text() == "build\n.env\n"
+    assert "your .gitignore may want: /runs/ /receipts/\n" in answer.err
 
 
 def test_a_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
@@ -62,26 +70,29 @@ def test_what_is_replaced_is_said(run: Run, tmp_path: Path) -> None:
     (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert answer.code == 0
-    place = f"replaced docker/images/{NAME}/ ("
-    assert answer.err.startswith(place)
+    assert answer.err.startswith(f"replaced docker/images/{NAME}/ (8 files)\n")
     assert answer.err.splitlines()[1:-1] == ["wrote .devcontainer/check", "replaced .github/workflows/ci.yml"]
 
 
+@pytest.mark.parametrize("place", [f"docker/images/{NAME}", "docker/payload"])
 @pytest.mark.parametrize("command", ["init", "render"])
-def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path, command: str) -> None:
+def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path, command: str, place: str) -> None:
     run("init", "--lock", LOCK, *TARGETS)
-    own = tmp_path / f"docker/images/{NAME}/notes.txt"
+    own = tmp_path / place / "notes.txt"
     own.write_text("mine\n")
     words = [command, *(("--lock", LOCK, *TARGETS) if command == "init" else ())]
     answer = run(*words)
     assert answer.code == 2
-    assert f"docker/images/{NAME}/notes.txt" in answer.err
+    assert f"{place}/notes.txt" in answer.err
     assert own.read_text() == "mine\n"
     assert run(*words, "--force").code == 0
     assert not own.exists()
 
 
-@pytest.mark.parametrize("there", ["envbuilder.toml", "docker/images/" + NAME + "/thesis.txt"])
+@pytest.mark.parametrize(
+    "there",
+    ["envbuilder.toml", f"docker/images/{NAME}/thesis.txt", "docker/payload/thesis.txt", "docker/install/wheels"],
+)
 def test_neither_settings_nor_a_folder_of_ones_own_are_replaced(run: Run, tmp_path: Path, there: str) -> None:
     path = tmp_path / there
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,10 +107,16 @@ def test_render_names_every_stale_file_and_renews_it(run: Run, tmp_path: Path) -
     (tmp_path / ".devcontainer/check").write_text("exit 0\n# Rendered by envbuilder\n")
     (tmp_path / ".github/workflows/ci.yml").unlink()
     (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
+    with (tmp_path / "docker/payload/train.py").open("a") as stream:
+        stream.write("# mine\n")
+    (tmp_path / "docker/payload/data.py").unlink()
+    (tmp_path / "docker/payload/entrypoint").chmod(0o644)
     answer = run("render", "--check", "--json")
     assert answer.code == 1
     assert json.loads(answer.out)["differing"] == [
-        f"stale: docker/images/{NAME}/Dockerfile", "stale: .devcontainer/check", "missing: .github/workflows/ci.yml",
+        f"stale: docker/images/{NAME}/Dockerfile", "missing: docker/payload/data.py",
+        "not executable: docker/payload/entrypoint", "stale: docker/payload/train.py",
+        "stale: .devcontainer/check", "missing: .github/workflows/ci.yml",
     ]  # fmt: skip
     assert all(line in answer.err for line in json.loads(answer.out)["differing"])
     assert run("render").code == 0
@@ -157,7 +174,14 @@ def test_a_wrong_table_is_refused_with_the_right_one(run: Run, tmp_path: Path, t
 def test_without_the_table_render_writes_contexts_as_ever(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     assert run("render", "--lock", LOCK, "--output", "elsewhere").code == 0
-    assert (tmp_path / "elsewhere/Dockerfile").exists()
+    assert (tmp_path / f"elsewhere/images/{NAME}/Dockerfile").exists()
+    assert run("render", "--lock", LOCK, "--output", "elsewhere", "--check").code == 0
+    (tmp_path / "elsewhere/payload/entrypoint").chmod(0o644)
+    checked = run("render", "--lock", LOCK, "--output", "elsewhere", "--check")
+    assert (checked.code, checked.err) == (1, "elsewhere: not executable: payload/entrypoint\n")
     (tmp_path / "envbuilder.toml").write_text("")
-    assert run("render", "--lock", LOCK).code == 0
-    assert (tmp_path / f"build/{NAME}/Dockerfile").exists()
+    answer = run("render", "--lock", LOCK)
+    assert answer.code == 0
+    file = f"build/images/{NAME}/Dockerfile"
+    assert (tmp_path / file).exists()
+    assert f"`docker buildx build --load --file {file} --tag my-image build`" in answer.err

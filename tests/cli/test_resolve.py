@@ -1,13 +1,16 @@
 """`envbuilder resolve`, and what every command shares: errors, hints, exit codes, JSON."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
+import hosts
 import pytest
+from packaging.version import Version
 
-from envbuilder.cli import host
-from envbuilder.cli.host import Gpus
+from envbuilder.cli import host, probe
+from envbuilder.host import Gpu, Host
 
 from .conftest import Run
 
@@ -35,13 +38,59 @@ def test_a_refusal_in_json(run: Run) -> None:
         assert run(*shlex.split(suggestion["command"])[1:]).code == 0
 
 
+def test_a_suggestion_names_the_catalog_that_it_is_true_of(run: Run, tmp_path: Path) -> None:
+    """A GPU that only the user's own catalog knows: without `--catalog` the command that is tried would not resolve."""
+    own = tmp_path / "our own"
+    (own / "facts").mkdir(parents=True)
+    row = {
+        "capability": "8.8", "architecture": "Ours", "names": ["X1"], "families": {"data centre": ["X1"]},
+        "first_cuda": "12.8", "status": "documented", "source": "our data sheet",
+    }  # fmt: skip
+    (own / "facts" / "gpus.json").write_text(json.dumps({"date": "2026-11-24", "rows": [row]}))
+    answer = run("resolve", "--gpu", "X1", "--driver", "535", "--catalog", str(own), "--json")
+    commands = [suggestion["command"] for suggestion in json.loads(answer.out)["suggestions"]]
+    assert commands[1] == f"envbuilder resolve --gpu X1 --driver 580.65.06 --catalog '{own}'"
+    for command in commands:
+        assert run(*shlex.split(command)[1:]).code == 0
+
+
 def test_the_answer_for_a_person(run: Run) -> None:
     answer = run("resolve", "--cuda", "11.7", "--base", "bootstrap")
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0] == "cu117-torch2.0.1-py3.9-debian11"
     assert "torch.compile  works" in lines
-    assert lines[-1].startswith("note: Debian 11 is past its end of life")
+    assert lines[-3].startswith("note: Debian 11 is past its end of life")
+    assert lines[-2] == (
+        "advice: torch 2.0.1 has CVE-2025-32434: torch.load runs code that a file brings, even with weights_only=True; "
+        "load safetensors only, or take torch 2.6 or newer (https://github.com/advisories/GHSA-53q9-r3pm-6pq6)"
+    )
+    assert lines[-1].startswith("advice: torch 2.0.1 has CVE-2026-24747: ")
+
+
+@pytest.mark.parametrize("torch", ["2.0.1", "2.12.1"])  # with torchaudio, and without one
+def test_every_package_beside_the_family_is_told(run: Run, torch: str) -> None:
+    [packages] = [line for line in run("resolve", "--torch", torch).out.splitlines() if line.startswith("packages ")]
+    told = [re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")]
+    assert told == [
+        "accelerate", "datasets", "evaluate", "matplotlib", "numpy", "safetensors", "tensorboard", "torchmetrics",
+        "transformers",
+    ]  # fmt: skip
+
+
+def test_advisories_are_told_until_they_are_mended(run: Run) -> None:
+    def told(torch: str) -> list[str]:
+        return [row["id"] for row in json.loads(run("resolve", "--torch", torch, "--json").out)["advisories"]]
+
+    assert told("2.5.1") == ["CVE-2025-32434", "CVE-2026-24747"]
+    assert told("2.6.0") == ["CVE-2026-24747"]
+    assert told("2.10.0") == []
+
+
+def test_a_version_that_no_source_gives_is_not_said_to_be_inside_torch(run: Run) -> None:
+    unknown = run("resolve", "--cuda", "12.6", "--torch", "2.8.0").out.splitlines()
+    assert "NCCL           not known" in unknown
+    assert "NCCL           2.14.3" in run("resolve", "--cuda", "11.7", "--torch", "2.0.1").out.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -85,14 +134,38 @@ def test_bad_options_exit_2(run: Run, words: tuple[str, ...]) -> None:
 
 def test_every_option_can_be_said_at_once(run: Run) -> None:
     answer = run(
-        *("resolve", "--cuda", "cu117", "--cudnn", "cudnn8", "--python", "3.9", "--torch", "2.0", "--gpu", "sm_86"),
-        *("--torchvision", "0.15", "--transformers", "4.40", "--driver", "535", "--base", "bootstrap"),
-        *("--os", "bullseye", "--flavour", "devel", "--platform", "x86_64", "--package", "peft<0.12", "--json"),
+        *("resolve", "--cuda", "cu130", "--cudnn", "cudnn9", "--python", "3.11", "--torch", "2.14", "--gpu", "sm_86"),
+        *("--torchvision", "0.29", "--transformers", "5", "--driver", "580", "--base", "bootstrap"),
+        *("--os", "bookworm", "--flavour", "devel", "--platform", "x86_64", "--package", "peft<0.12", "--json"),
     )
     assert answer.code == 0, answer.err
     stack = json.loads(answer.out)["stack"]
-    assert (stack["name"], stack["flavour"]) == ("cu117-torch2.0.1-py3.9-debian11-devel", "devel")
-    assert {"transformers==4.40.*,<=4.49.0", "peft<0.12"} <= set(stack["packages"])
+    assert (stack["name"], stack["flavour"]) == ("cu130-torch2.14.1-py3.11-debian12-devel", "devel")
+    assert {"ninja", "nvidia-cuda-nvcc==13.0.*", "peft<0.12"} <= set(stack["packages"])
+
+
+def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
+    answer = run("resolve", "--cuda", "12.4", "--flavour", "devel", "--json")
+    assert answer.code == 4
+    document = json.loads(answer.out)
+    assert document["conflict"] == [{"option": "cuda", "value": "12.4"}, {"option": "flavour", "value": "devel"}]
+    assert document["reasons"][-1] == (
+        "nothing here brings nvcc for CUDA 12.4: the wheel nvidia-cuda-nvcc-cu12 has ptxas and no nvcc (PyPI: the "
+        "files of 12.1.105, 12.4.131, 12.6.85, 12.8.93 and 12.9.86); a base of your own that has nvcc may do, by "
+        "--base and --python"
+    )
+    assert [suggestion["command"] for suggestion in document["suggestions"]] == [
+        "envbuilder resolve --cuda 13.2 --flavour devel",
+        "envbuilder resolve --cuda 12.4 --flavour runtime",
+    ]
+
+
+def test_a_base_of_one_s_own_brings_the_compiler_that_wheels_do_not(run: Run) -> None:
+    own = ("--base", "registry.example/cuda:12.4-devel", "--python", "3.12")
+    stack = json.loads(run("resolve", "--cuda", "12.4", "--flavour", "devel", *own, "--json").out)["stack"]
+    assert (stack["torch"], stack["packages"][-1]) == ("2.6.0", "ninja")
+    note = "nvcc of CUDA 12.4 must be in registry.example/cuda:12.4-devel, in /usr/local/cuda: no wheel brings it"
+    assert note in stack["notes"]
 
 
 def test_settings_take_every_option(run: Run, tmp_path: Path) -> None:
@@ -103,41 +176,54 @@ def test_settings_take_every_option(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("resolve", "--flavour", "any", "--json").out)["stack"]["cuda"] == "11.7.99"
 
 
+NOBODY = "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy"
+BY = "nothing is asked for: the best stack for this host, by"
+
+
+def gpus(*capabilities: str) -> tuple[Gpu, ...]:
+    return tuple(Gpu(name="GPU", capability=Version(capability)) for capability in capabilities)
+
+
 @pytest.mark.parametrize(
     ("seen", "told", "cuda"),
     [
-        (Gpus(), "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy", "13.2.2"),
-        (Gpus(driver="535.104.05"), "the best stack for this host, by --driver 535.104.05", "12.8.90"),
+        (Host(), NOBODY, "13.2.2"),
+        (Host(machine="aarch64", gpus=()), f"{NOBODY}, by --platform linux/arm64", "13.2.2"),
+        (Host(driver="535.104.05"), f"{BY} --driver 535.104.05", "12.8.90"),
+        (Host(driver="470.57.02", gpus=gpus("8.6")), f"{BY} --driver 470.57.02 and --gpu 8.6", "11.7.99"),
         (
-            Gpus(driver="470.57.02", capabilities=("8.6",)),
-            "the best stack for this host, by --driver 470.57.02 and --gpu 8.6",
-            "11.7.99",
+            Host(driver="580.65.06", gpus=gpus("9.0", "7.0")),
+            f"{BY} --driver 580.65.06 and --gpu 7.0; its GPUs differ (7.0, 9.0): all of them run this, "
+            "`--gpu` chooses another",
+            "12.8.90",
         ),
-        (Gpus(driver="580.65.06", capabilities=("7.0", "9.0")), "7.0, 9.0): this is for the oldest", "12.8.90"),
     ],
-    ids=["no driver", "driver", "old GPU", "two GPUs"],
+    ids=["no driver", "arm64", "driver", "old GPU", "two GPUs"],
 )
 def test_without_options_it_is_the_best_for_this_host(
-    run: Run, monkeypatch: pytest.MonkeyPatch, seen: Gpus, told: str, cuda: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, seen: Host, told: str, cuda: str
 ) -> None:
-    monkeypatch.setattr(host, "ask", lambda: seen)
+    monkeypatch.setattr(host, "ask", lambda _: seen)
     answer = run("resolve", "--json")
     assert json.loads(answer.out)["stack"]["cuda"] == cuda
-    assert told in answer.err
+    assert answer.err == f"{told}\n"
 
 
-@pytest.mark.parametrize(
-    ("said", "found"),
-    [
-        ("535.104.05, 8.9\n", Gpus(driver="535.104.05", capabilities=("8.9",))),
-        ("580.65.06, 9.0\n580.65.06, 12.0\n580.65.06, 9.0\n", Gpus(driver="580.65.06", capabilities=("9.0", "12.0"))),
-        ("470.57.02, [N/A]\n", Gpus(driver="470.57.02")),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", Gpus()),
-        ("", Gpus()),
-    ],
-)
-def test_what_nvidia_smi_says(said: str, found: Gpus) -> None:
-    assert host.parse(said) == found
+def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "ask", lambda _: Host(driver="470.57.02", gpus=gpus("8.6", "10.0", "3.5")))
+    answer = run("resolve")
+    assert (answer.code, answer.out) == (4, "")
+    told = "its GPUs differ (3.5, 8.6, 10.0): this is for the oldest, `--gpu` chooses another"
+    assert answer.err.startswith(f"{BY} --driver 470.57.02 and --gpu 3.5; {told}\nerror: no stack has gpu 3.5\n")
+
+
+@pytest.mark.parametrize("name", ["workstation", "two-kinds", "arm64-server", "driver-too-old", "no-gpu", "wsl"])
+def test_it_is_what_the_doctor_finds_best(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Both ask the same way, so the doctor's command and no option at all come to the same stack."""
+    monkeypatch.setattr(probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
+    found = {finding["id"]: finding for finding in json.loads(run("doctor", "--json").out)["findings"]}
+    words = shlex.split(found["stack"]["remedy"])[1:] if "stack" in found else ["resolve", "--torch", "any"]
+    assert json.loads(run("resolve", "--json").out) == json.loads(run(*words, "--json").out)
 
 
 def test_why_the_winner_won_and_everything_else_did_not(run: Run) -> None:
@@ -165,14 +251,13 @@ def test_an_explanation_in_json(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)])
-@pytest.mark.parametrize("flavour", ["devel", "cpu"])
 def test_a_flavour_that_cannot_be_built_is_refused_before_anything_is_asked(
-    run: Run, tmp_path: Path, words: tuple[str, ...], flavour: str
+    run: Run, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    answer = run(*words, "--torch", "2.0", "--flavour", flavour)
+    answer = run(*words, "--torch", "2.0", "--flavour", "cpu")
     assert (answer.code, answer.out) == (5, "")
-    assert f"a stack of flavour {flavour} can be resolved, and not locked, rendered or built yet" in answer.err
-    assert f"hint: leave `--flavour {flavour}` out" in answer.err
+    assert "a stack of flavour cpu can be resolved, and not locked, rendered or built yet" in answer.err
+    assert "hint: leave `--flavour cpu` out" in answer.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ facts = {
     "threads": torch.get_num_threads(),
     "shm": os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize,
     "user": os.getuid(),
+    "allocator": Path(os.environ.get("LD_PRELOAD", "")).name,
     "words": sys.argv[1:],
 }
 sys.stdout.write(json.dumps(facts) + "\n")

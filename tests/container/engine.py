@@ -35,8 +35,8 @@ def envbuilder(*words: str, cwd: Path, timeout: float = 900, **env: str) -> Answ
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def docker(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=600)
+def docker(*words: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=600, cwd=cwd)
     assert not check or done.returncode == 0, done.stderr
     return done
 

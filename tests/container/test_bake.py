@@ -34,7 +34,7 @@ def lock_of(name: str) -> Lock:
 
 @dataclass(frozen=True)
 class Site:
-    """A repository with two build contexts, its bake file, and `docker buildx` in it."""
+    """A repository with two images, its bake file, and `docker buildx` in it."""
 
     folder: Path
     env: dict[str, str]
@@ -58,13 +58,13 @@ class Site:
 
 
 def write(folder: Path, *more: Lock) -> None:
-    contexts = {f"docker/images/{lock.stack.name}": lock for lock in (lock_of(OLD), lock_of(NEW), *more)}
-    project = Project(lock=lock_of(OLD), image=f"envbuilder:{OLD}", context=f"docker/images/{OLD}", images=contexts)
+    images = {lock.stack.name: lock for lock in (lock_of(OLD), lock_of(NEW), *more)}
+    project = Project(lock=lock_of(OLD), image=f"envbuilder:{OLD}", context="docker", images=images)
     for name, text in targets.render(project, "bake", "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    for context in contexts:
-        (folder / context).mkdir(parents=True, exist_ok=True)
+    for name in images:
+        (folder / "docker/images" / name).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def site(tmp_path: Path) -> Site:
 
 def planned(name: str, **more: object) -> dict[str, object]:
     return {
-        "context": f"docker/images/{name}",
-        "dockerfile": "Dockerfile",
+        "context": "docker",
+        "dockerfile": f"images/{name}/Dockerfile",
         "tags": [f"envbuilder:{name}-candidate"],
         "platforms": ["linux/amd64"],
         "attest": NO_ATTESTATIONS,
@@ -191,7 +191,7 @@ def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(remote: Site, far
 
 def test_a_candidate_gets_its_final_name_without_becoming_another_image(site: Site) -> None:
     """As docs/matrix-builds.md has it, but for the acceptance."""
-    (site.folder / "docker/images" / OLD / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    (site.folder / "docker/images" / OLD / "Dockerfile").write_text(f"FROM scratch\nCOPY images/{OLD}/Dockerfile /\n")
     with registry() as there:
         final = f"{there.host}/train:{OLD}"
         site.bake("--push", OLD_TARGET, REPOSITORY=f"{there.host}/train")
@@ -226,8 +226,8 @@ def test_two_platforms_become_one_name(site: Site, tmp_path: Path) -> None:
     arm = replace(lock, stack=replace(lock.stack, platform="linux/arm64"))
     write(tmp_path, arm)
     names = (NEW, arm.stack.name)
-    for name in names:
-        (tmp_path / "docker/images" / name / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    for place in (f"images/{name}" for name in names):
+        (tmp_path / "docker" / place / "Dockerfile").write_text(f"FROM scratch\nCOPY {place}/Dockerfile /\n")
     with registry() as there:
         repository = f"{there.host}/train"
         try:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -64,17 +65,39 @@ def test_building_again_is_quick_and_asks_nothing_twice(image: Image) -> None:
 
 
 def test_the_lock_builds_the_same_image(image: Image) -> None:
-    lock = next((image.site / "build").glob("*/envbuilder.lock"))
+    lock = next((image.site / "build").glob("images/*/envbuilder.lock"))
     answer = envbuilder("build", "--lock", str(lock), "--json", cwd=image.site)
     assert answer.code == 0, answer.err
     assert answer.json()["image"] == image.id
 
 
 def test_the_committed_preset_builds_without_envbuilder(image: Image) -> None:
-    """The very command at the top of its Dockerfile, with this machine's CA as a secret."""
-    preset = ROOT / "docker" / "images" / image.tag.split(":")[1]
-    done = docker("buildx", "build", "--load", "--quiet", str(preset))
+    """The very command at the top of its Dockerfile finds every layer that `envbuilder build` made: one layout."""
+    context = ROOT / "docker"
+    text = (context / "images" / image.tag.split(":")[1] / "Dockerfile").read_text()
+    said = re.search(r"^#   docker (buildx build .*) --tag my-image \.$", text, re.MULTILINE)
+    assert said, "the command at the top"
+    done = docker(*said[1].split(), "--quiet", ".", cwd=context)
     assert done.stdout.strip() == image.id
+
+
+def test_nothing_goes_to_the_builder_but_what_one_dockerfile_names(tmp_path: Path) -> None:
+    """By the builder's word: `Dockerfile.dockerignore` counts, and all that it lets through is copied out again."""
+    locks = sorted((ROOT / "docker" / "images").glob("*/envbuilder.lock"))[:2]
+    for lock in locks:
+        assert envbuilder("render", "--lock", str(lock), "--output", "docker", cwd=tmp_path).code == 0
+    docker_folder, place = tmp_path / "docker", f"images/{locks[0].parent.name}"
+    wanted = {path.relative_to(docker_folder) for path in docker_folder.rglob("*") if path.is_file()}
+    wanted = {path for path in wanted if not str(path).startswith(f"images/{locks[1].parent.name}")}
+    for name in ("notes.txt", "notebook/Dockerfile", "payload/__pycache__/a.pyc", "payload/checks/__pycache__/a.pyc"):
+        (docker_folder / name).parent.mkdir(exist_ok=True)
+        (docker_folder / name).write_text("not for the builder\n")
+    (docker_folder / place / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    out = tmp_path / "out"
+    docker(
+        "buildx", "build", "--output", str(out), "--file", str(docker_folder / place / "Dockerfile"), str(docker_folder)
+    )
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
 
 
 @pytest.fixture

@@ -186,6 +186,7 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
         "threads": 1,
         "shm": 2**30,
         "user": 1000,
+        "allocator": "libjemalloc.so.2",
         "words": ["--output", f"/runs/{NAME}", "--resume"],
     }
 
@@ -260,3 +261,11 @@ def test_the_codes_that_end_a_job_at_once(image: Image, command: list[str], code
     rules = documents(image.id)["Job"]["spec"]["podFailurePolicy"]["rules"]
     assert docker("run", "--rm", "--network", "none", image.id, *command, check=False).returncode == code
     assert code in rules[1]["onExitCodes"]["values"]
+
+
+@pytest.mark.parametrize("arguments", ["--epochs none", "--no-such-option", "--data imdb"])
+def test_a_wrong_option_of_train_ends_a_job_at_once(image: Image, arguments: str) -> None:
+    job = documents(image.id, arguments)["Job"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    done = docker("run", "--rm", "--network", "none", image.id, *job, check=False)
+    assert done.returncode == 2
+    assert "train: error: " in done.stderr

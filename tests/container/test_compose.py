@@ -76,7 +76,7 @@ class Site:
 
 def write(folder: Path) -> None:
     lock = locks.parse_lock(LOCK.read_text(), source=PRESET)
-    project = Project(lock=lock, image=f"envbuilder:{PRESET}", context=f"docker/images/{PRESET}")
+    project = Project(lock=lock, image=f"envbuilder:{PRESET}", context="docker")
     for name, text in targets.render(project, "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -143,10 +143,10 @@ def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None
 @pytest.mark.parametrize("variable", ["CA_BUNDLE", "SSL_CERT_FILE", ""])
 def test_it_is_built_when_it_is_not_there_with_a_ca_and_without_one(empty: Site, variable: str) -> None:
     (empty.folder / "ca.pem").write_text("a CA")
-    context = empty.folder / "docker" / "images" / PRESET
-    context.mkdir(parents=True)
+    place = empty.folder / "docker" / "images" / PRESET
+    place.mkdir(parents=True)
     look = 'RUN --mount=type=secret,id=ca echo "CA: $(cat /run/secrets/ca)." >/told; : '
-    (context / "Dockerfile").write_text(f"FROM envbuilder:{PRESET}\nUSER 0\n{look}{empty.name}\n")
+    (place / "Dockerfile").write_text(f"FROM envbuilder:{PRESET}\nUSER 0\n{look}{empty.name}\n")
     given = {variable: str(empty.folder / "ca.pem")} if variable else {}
     code, said = empty.run("run", "--rm", "--no-TTY", "shell", "cat", "/told", **{"CA_BUNDLE": "", **given})
     assert code == 0, said

@@ -106,7 +106,7 @@ New = Callable[[int], Host]
 def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[New]:
     """Makes hosts; what they leave in the engine goes with the test."""
     made: list[Host] = []
-    lock = next(image.site.glob("build/*/envbuilder.lock"))
+    lock = next(image.site.glob("build/images/*/envbuilder.lock"))
 
     def make(uid: int) -> Host:
         if os.geteuid() not in (0, uid):

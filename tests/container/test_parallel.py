@@ -164,3 +164,14 @@ def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:
     }.items():
         code, said = run(image, runs, *words)
         assert (code, problem in said) == (1, True), said
+
+
+def test_two_processes_compile_to_the_losses_of_the_uncompiled(image: Image, runs: Path) -> None:
+    tiny = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2 --max-length 12 --dropout 0 --learning-rate 1e-2"
+    for name, how in {"eager": [], "compiled": ["--compile"]}.items():
+        code, said = run(image, runs, *TWO, *tiny.split(), *how, "--output", f"/runs/{name}")
+        if "has no torch.compile" in said:
+            pytest.skip("this torch has no torch.compile")
+        assert code == 0, said
+    assert len(set(losses(runs, "eager"))) == 4
+    assert apart(runs, "eager", "compiled") <= 1e-4

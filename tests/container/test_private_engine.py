@@ -174,6 +174,7 @@ def failed_build(
     with pytest.raises(EngineError) as caught:
         builds.build(
             context,
+            dockerfile="Dockerfile",
             log=folder / "build.log",
             options=BuildOptions(),
             network=Network(),

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from envbuilder import cli, workflow
+from envbuilder import cli, render, workflow
 from envbuilder import lock as locks
 from envbuilder.console import Console
 from envbuilder.engine.client import Engine
@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Site:
     return Site(
         catalog=cast("Any", None), network=Network(), environ=os.environ, uv=cast("Any", None),
         console=Console(quiet=True),
-        contexts=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
+        context=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
     )  # fmt: skip
 
 
@@ -88,9 +88,12 @@ def site(tmp_path: Path) -> Site:
 def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
     """A lock whose context is a tiny one; what is written here goes into a folder of the test's."""
     monkeypatch.chdir(tmp_path)
-    text = f"FROM scratch\nCOPY Dockerfile /\nLABEL unique={uuid4().hex}\n"
-    monkeypatch.setattr("envbuilder.render.render", lambda lock: Context(files={"Dockerfile": text, locks.FILE: ""}))
-    return locks.parse_lock(LOCK.read_text(), source=LOCK.name)
+    found = locks.parse_lock(LOCK.read_text(), source=LOCK.name)
+    place = render.place_of(found.stack)
+    text = f"FROM scratch\nCOPY {place}/Dockerfile /\nLABEL unique={uuid4().hex}\n"
+    files = {f"{place}/Dockerfile": text, f"{place}/{locks.FILE}": ""}
+    monkeypatch.setattr("envbuilder.render.render", lambda lock: Context(files=files))
+    return found
 
 
 def test_build_pushes_the_tag_once_it_is_earned(

@@ -2,7 +2,7 @@
 
 envbuilder lock --platform linux/arm64 --output tests/golden/arm64/envbuilder.lock
 envbuilder render --lock tests/golden/arm64/envbuilder.lock --output build/arm64
-cp build/arm64/Dockerfile tests/golden/arm64/
+cp build/arm64/images/*/Dockerfile tests/golden/arm64/
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ LOCK = locks.parse_lock((HERE / locks.FILE).read_text(), source=str(HERE))
 
 
 def test_the_dockerfile_is_this_one() -> None:
-    assert render.render(LOCK).files["Dockerfile"] == (HERE / "Dockerfile").read_text()
+    assert render.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
 
 
 def test_every_wheel_is_for_it() -> None:

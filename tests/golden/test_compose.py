@@ -14,7 +14,7 @@ from .test_presets import FOLDER, lock_of
 
 ROOT = Path(__file__).parents[2]
 PRESET = FOLDER / "cu117-torch2.0.1-py3.9-debian11"
-PROJECT = Project(lock=lock_of(PRESET), image=f"envbuilder:{PRESET.name}", context=PRESET.relative_to(ROOT).as_posix())
+PROJECT = Project(lock=lock_of(PRESET), image=f"envbuilder:{PRESET.name}", context="docker")
 
 
 def test_hadolint_has_nothing_to_say() -> None:

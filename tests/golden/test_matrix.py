@@ -1,12 +1,14 @@
 """docs/matrix.md and the README's support table say what the receipts say, and no more."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import matrix
+from envbuilder import render
 from matrix_table import Line, page, read, replaced, short_table
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +93,18 @@ def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
     assert needs(None) == "no receipt"
     assert needs({**now, "suite": "sha256:0"}) == "another suite since its receipt"
     assert needs({"suite": "0", "context": "0"}) == "another suite, context since its receipt"
+
+
+@pytest.mark.parametrize(
+    "name", ["payload/train.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
+)
+def test_every_file_that_is_built_counts_also_those_that_presets_share(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lock = LINES[0].lock
+    before, context = matrix.identity(lock), render.render(lock)
+    name = name.format(lock.stack.name)
+    other = replace(context, files={**context.files, name: context.files[name] + "\n"})
+    monkeypatch.setattr(render, "render", lambda lock: other)
+    after = matrix.identity(lock)
+    assert (after["suite"], after["context"] == before["context"]) == (before["suite"], False)

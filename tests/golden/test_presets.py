@@ -23,20 +23,38 @@ def test_there_are_presets() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_is_what_would_be_rendered(preset: Path) -> None:
-    assert list(render.differences(render.render(lock_of(preset)), preset)) == []
+    assert list(render.differences(render.render(lock_of(preset)), FOLDER.parent)) == []
+
+
+def test_a_payload_is_there_once() -> None:
+    """What stacks share lies beside them, and no copy of it anywhere else."""
+    names = {path.name for path in FOLDER.glob("*/*")}
+    assert "layers" in names
+    assert not names & {"install", "payload"}
+
+
+def test_stacks_in_one_folder_share_payload_and_installer(tmp_path: Path) -> None:
+    contexts = [render.render(lock_of(preset)) for preset in PRESETS[:2]]
+    render.write(contexts[0], tmp_path)
+    entrypoint = (tmp_path / "payload" / "entrypoint").stat()
+    render.write(contexts[1], tmp_path)
+    assert (tmp_path / "payload" / "entrypoint").stat() == entrypoint  # nothing to write: left alone
+    assert [line for context in contexts for line in render.differences(context, tmp_path)] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "install", "payload"]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_is_what_the_resolver_says(preset: Path) -> None:
     locked = lock_of(preset).stack
     base = BASE_BOOTSTRAP if locked.base.source is BaseSource.BOOTSTRAP else BASE_AUTO
-    assert resolver.resolve(Request(cuda=locked.cuda, torch=locked.torch, base=base), catalog.load()) == locked
+    request = Request(cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour)
+    assert resolver.resolve(request, catalog.load()) == locked
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_names_no_address(preset: Path) -> None:
     for path in preset.rglob("*"):
-        if path.is_file() and not {"payload", "install"} & set(path.relative_to(preset).parts):
+        if path.is_file():
             assert "://" not in path.read_text(), path
 
 

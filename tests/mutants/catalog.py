@@ -5,6 +5,7 @@ image, started with the options `run` of `docker run` and its own options `accep
 layers, an answer that never comes) is judged `by_host`, by `envbuilder accept` with the options `accept`.
 """
 
+from base64 import b64encode
 from dataclasses import dataclass
 
 
@@ -42,6 +43,7 @@ def _quoted(text: str) -> str:
 
 
 PAYLOAD = "/opt/envbuilder/payload"
+CLAIMS_DEVEL = edit("/opt/envbuilder/envbuilder.lock", '"stack": {', '"stack": {"flavour": "devel",')
 CUDNN = "$S/nvidia/cudnn/lib"
 LAYER_NORM = "return torch.layer_norm(input, normalized_shape, weight, bias, %s,"
 
@@ -60,6 +62,12 @@ def python_is(script: str) -> str:
         "open('/tmp/p', 'wb').write(bytes.fromhex(sys.stdin.read()))\""
         " && mv /tmp/p /opt/venv/bin/python && chmod 755 /opt/venv/bin/python"
     )
+
+
+def nvcc_is(script: str) -> str:
+    """A shell script that calls itself nvcc."""
+    text = f"#!/bin/sh\n{script}\n"
+    return f"RUN echo {b64encode(text.encode()).decode()} | base64 -d >/usr/local/bin/nvcc && chmod 755 /usr/local/bin/nvcc"
 
 
 def gpu_of_straw(code: str) -> str:
@@ -272,6 +280,23 @@ MUTANTS = (
         "there is a CUDA compiler",
         "RUN install -m 755 /dev/null /usr/local/bin/nvcc",
     ),
+    Mutant("a devel image without nvcc", "features.nvcc", "there is no nvcc on PATH", CLAIMS_DEVEL),
+    Mutant(
+        "nvcc of another CUDA",
+        "features.nvcc",
+        r"torch is built for CUDA 11\.7; nvcc is 12\.4\.131",
+        f"{CLAIMS_DEVEL}\n{nvcc_is('echo Cuda compilation tools, release 12.4, V12.4.131')}",
+    ),
+    Mutant(
+        "a header of CUDA is missing",
+        "features.nvcc",
+        r"a program of CUDA does not compile: .*cuda_runtime\.h: No such file",
+        # a compiler that is g++ in disguise looks for the headers that this image does not have
+        f"{CLAIMS_DEVEL}\n"
+        + nvcc_is(
+            "case $1 in --version) echo release 11.7, V11.7.99;; *) exec g++ -x c++ -fsyntax-only $5 2>&1;; esac"
+        ),
+    ),
     # arithmetic
     Mutant(
         "layer normalisation forgets epsilon",
@@ -480,7 +505,7 @@ MUTANTS = (
         "a slow clock",
         "training.seconds",
         "trains too slowly",
-        edit(f"{PAYLOAD}/train.py", "seconds = run.seconds()", "seconds = run.seconds() + 99"),
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),

@@ -45,5 +45,14 @@ def test_an_installed_tool_renders_the_committed_preset(wheel: Path, tmp_path: P
         uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--python", str(environment / "bin/python"), *what
     )
     command = str(environment / "bin" / "envbuilder")
-    run(command, "render", "--lock", str(PRESET / "envbuilder.lock"), "--output", str(PRESET), "--check", cwd=tmp_path)
+    run(
+        command,
+        "render",
+        "--lock",
+        str(PRESET / "envbuilder.lock"),
+        "--output",
+        str(ROOT / "docker"),
+        "--check",
+        cwd=tmp_path,
+    )
     assert "CUDA" in run(command, "resolve", "--cuda", "11.7", cwd=tmp_path)

@@ -82,6 +82,7 @@ class Oracle:
         self.torch, self.systems = rows("torch"), rows("systems")
         self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
         self.minors = rows("transformers_releases")
+        self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines = cache(self._cuda_lines)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
@@ -160,8 +161,29 @@ class Oracle:
         found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
         return number(found.pop()) if len(found) == 1 else None
 
+    def gpu(self, capability: Number) -> Row:
+        return next(row for row in self.gpus if number(row["capability"]) == capability)
+
     def runs(self, some: Combination, capability: Number) -> bool:
+        gpu = self.gpu(capability)
+        if list(gpu["families"]) == ["jetson"]:
+            [since] = [row["subject"] for row in self.compatibility if row["kind"] == "server wheels"]
+            if number(gpu["first_cuda"]) < number(since) or some.platform != "linux/arm64":
+                return False
         return runs(some.archs, capability)
+
+    def drives(self, driver: Number, capability: Number) -> bool:
+        """A driver of this branch knows the GPU."""
+        gpu = self.gpu(capability)
+        drivers = [
+            number(row["driver"])
+            for row in self.toolkits
+            if row["driver"] and number(row["cuda"])[:2] == number(gpu["first_cuda"])
+        ]
+        if drivers and driver[0] < min(drivers)[0]:
+            return False
+        ends = [row["subject"] for row in self.compatibility if gpu["architecture"] in row.get("architectures", ())]
+        return all(driver[0] <= int(end) for end in ends)
 
     def ceiling(self, some: Combination) -> tuple[Number, Sequence[str]]:
         line = number(some.row["torch"])[:2]
@@ -181,7 +203,7 @@ class Oracle:
         kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(base, ("own",))
         if some.cpu != (asked.get("flavour") == "cpu") or place.kind not in kinds or place.glibc < number(row["glibc"]):
             return False
-        if some.platform != platform:
+        if some.platform != platform or (asked.get("flavour") == "devel" and not self.has_nvcc(some)):
             return False
         if some.cpu and {"cuda", "cudnn", "gpu"} & asked.keys():
             return False
@@ -201,6 +223,8 @@ class Oracle:
             capability = self.capability(asked["gpu"])
             if capability is None or not self.runs(some, capability):
                 return False
+            if "driver" in asked and not self.drives(number(asked["driver"]), capability):
+                return False
         if "transformers" in asked and not self.has_transformers(some, asked["transformers"]):
             return False
         return "os" not in asked or self.has_os(some, asked["os"])
@@ -212,6 +236,11 @@ class Oracle:
         meant = [row for row in self.minors if begins(wanted[:2], number(row["transformers"]))]
         here = [row for row in meant if number(row["transformers"]) <= newest]
         return any(some.python in row["pythons"][some.platform] for row in here)
+
+    def has_nvcc(self, some: Combination) -> bool:
+        """Wheels bring it, or whoever names a base has put it there."""
+        line = ".".join(some.row["cuda"].split(".")[:2])
+        return some.place.kind == "own" or line in self.policy["devel"]["compilers"]
 
     def has_os(self, some: Combination, said: str) -> bool:
         if some.place.kind != "own":

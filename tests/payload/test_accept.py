@@ -43,6 +43,13 @@ def absent(inspection):
 def slow(inspection):
     time.sleep(30)
 
+def lasting(inspection):
+    time.sleep(3)
+
+def deaf(inspection):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
+    time.sleep(3)
+
 def native(inspection):
     signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
     time.sleep(30)
@@ -56,13 +63,15 @@ def builds(inspection):
 
 accept.CHECKS = [Check(f.__name__, f.__name__, f, "deadly" if f is builds else None) for f in ({names})]
 accept.DEADLINE = accept.GRACE = 1
+accept.os.getloadavg = lambda: ({load} * os.cpu_count(), 0.0, 0.0)
 sys.exit(accept.main())
 """
 
 
-def run_suite(tmp_path: Path, *names: str) -> tuple[int, Watch]:
+def run_suite(tmp_path: Path, *names: str, load: float = 0.5) -> tuple[int, Watch]:
+    """The suite made of these checks, on a machine where `load` processes want each core."""
     script = tmp_path / "suite.py"
-    script.write_text(textwrap.dedent(MADE_UP).format(payload=str(PAYLOAD), names=", ".join(names) + ","))
+    script.write_text(textwrap.dedent(MADE_UP).format(payload=str(PAYLOAD), names=", ".join(names) + ",", load=load))
     done = subprocess.run([sys.executable, str(script), "--json-lines"], capture_output=True, text=True, check=False)
     watch = Watch()
     for line in done.stdout.splitlines():
@@ -103,6 +112,18 @@ def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp
     assert watch.results["good"].status is Status.PASSED
 
 
+@pytest.mark.parametrize("name", ["lasting", "deaf"])
+def test_a_busy_machine_is_no_hang(tmp_path: Path, name: str) -> None:
+    assert run_suite(tmp_path, name)[0] == accept.NOT_PASSED
+    assert run_suite(tmp_path, name, load=7.5)[0] == accept.PASSED
+
+
+def test_a_hang_ends_on_the_busiest_machine(tmp_path: Path) -> None:
+    _, watch = run_suite(tmp_path, "slow", load=1000)
+    assert "longer than 1 s" in watch.results["slow"].detail
+    assert 8 <= (watch.results["slow"].seconds or 0) < 15
+
+
 def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
     assert code == accept.NOT_PASSED
@@ -120,7 +141,9 @@ def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
 
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
     script = tmp_path / "suite.py"
-    script.write_text(MADE_UP.format(payload=str(PAYLOAD), names="good, slow").replace("DEADLINE = 1", "DEADLINE = 60"))
+    script.write_text(
+        MADE_UP.format(payload=str(PAYLOAD), names="good, slow", load=0.5).replace("DEADLINE = 1", "DEADLINE = 60")
+    )
     process = subprocess.Popen(
         [sys.executable, str(script), "--json-lines"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -199,7 +222,7 @@ print(json.dumps(dict(event="progress", done=1, total=2, text="half")))
 def run_own(tmp_path: Path, *lines: str) -> tuple[int, Watch]:
     (tmp_path / "my_check.py").write_text(OWN + "\n".join(lines))
     script = tmp_path / "suite.py"
-    script.write_text(textwrap.dedent(MADE_UP).format(payload=str(PAYLOAD), names="good,"))
+    script.write_text(textwrap.dedent(MADE_UP).format(payload=str(PAYLOAD), names="good,", load=7.5))
     words = [sys.executable, str(script), "--json-lines", "--own", str(tmp_path / "my_check.py")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     watch = Watch()

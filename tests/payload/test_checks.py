@@ -13,7 +13,7 @@ import pytest
 
 import accept
 import checks
-from checks import features, gpu, identity, imports, linkage, training
+from checks import contract, features, gpu, identity, imports, linkage, nvcc, training
 
 from .conftest import BOUNDS
 
@@ -233,7 +233,7 @@ def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytes
     torch_whose_compile_does(monkeypatch, lambda _: time.sleep(30))
     check = checks.Check("features.compile", "", features.check_compile)
     for available in (True, False):
-        answer = accept.outcome(check, inspect(promise(available)), 1)
+        answer = accept.outcome(check, inspect(promise(available)), accept.Deadline(1, 1))
         assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 1 s")
 
 
@@ -258,8 +258,12 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "train", job)
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
-    first = accept.outcome(checks.Check("training.accuracy", "", training.check_accuracy), inspection, 1)
-    second = accept.outcome(checks.Check("training.negated", "", training.check_negated), inspection, 1)
+    first = accept.outcome(
+        checks.Check("training.accuracy", "", training.check_accuracy), inspection, accept.Deadline(1, 1)
+    )
+    second = accept.outcome(
+        checks.Check("training.negated", "", training.check_negated), inspection, accept.Deadline(1, 1)
+    )
     assert first["detail"] == "it took longer than 1 s"
     assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1
@@ -346,3 +350,100 @@ def test_a_gpu_that_is_here_and_cannot_be_used_is_never_passed_over(
         gpu.check_visible(inspect())
     assert meaning in failure.value.fields["detail"]
     assert failure.value.fields["remedy"]
+
+
+# --- the CUDA compiler ---------------------------------------------------------------------------------------------
+
+DEVEL = {"stack": {"flavour": "devel", "cuda": "13.2.2", "arch_list": ["sm_75", "sm_90a", "sm_100", "sm_120"]}}
+NO_DRIVER = "error 35 CUDA driver version is insufficient for CUDA runtime version"
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """nvcc as a shell script; the program it "compiles" says `program`; torch builds with a Python script."""
+
+    def make(release: str = "13.2, V13.2.86", program: str = NO_DRIVER, compiles: str = "", build: str = "") -> None:
+        monkeypatch.setitem(sys.modules, "torch", MagicMock(cuda=MagicMock(is_available=lambda: False)))
+        script = (
+            f'if [ "$1" = --version ]; then echo "Cuda compilation tools, release {release}"; exit; fi\n'
+            f'{compiles}\nprintf "#!/bin/sh\\necho {program}\\n" >"$4"; chmod 755 "$4"\n'
+        )
+        (tmp_path / "nvcc").write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / "nvcc").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.setattr(nvcc, "BUILD", build or "import os; print('ran on', os.environ['TORCH_CUDA_ARCH_LIST'])")
+
+    return make
+
+
+def test_a_compiler_that_works(compiler: Any) -> None:
+    compiler()
+    assert nvcc.check_nvcc(inspect(DEVEL)) == {
+        "value": "compiles, links and runs",
+        "bound": "compiles, links and runs",
+        "detail": "nvcc 13.2.86; a program compiles, links and starts for sm_120; without a GPU CUDA says: "
+        "CUDA driver version is insufficient for CUDA runtime version; "
+        "an extension of C++ and CUDA compiles and links for 12.0; it ran on 12.0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"release": "12.4, V12.4.131"}, "torch is built for CUDA 13.2; nvcc is 12.4.131"),
+        (
+            {"compiles": "echo 'sample.cu(3): fatal error: cuda_runtime.h: No such file or directory' >&2; exit 1"},
+            "a program of CUDA does not compile: sample.cu(3): fatal error: cuda_runtime.h: No such file or directory",
+        ),
+        (
+            {"compiles": "echo 'ld: cannot find -lcudart_static: No such file\ncollect2: error: 1' >&2; exit 1"},
+            "a program of CUDA does not compile: ld: cannot find -lcudart_static: No such file",
+        ),
+        ({"program": "error 999 unknown error"}, "1 + 2 on the GPU: the program says 'error 999 unknown error'"),
+        ({"program": "sum 4"}, "1 + 2 on the GPU: the program says 'sum 4'"),
+        (
+            {"build": "import sys; sys.exit('[1/3] c++ …\\nCUDAContext.h:10: fatal error: cusparse.h: No such file')"},
+            "an extension of torch does not build: CUDAContext.h:10: fatal error: cusparse.h: No such file",
+        ),
+        (
+            {"build": "assert False, 'it answers wrongly'"},
+            "an extension of torch does not build: AssertionError: it an",
+        ),
+    ],
+    ids=[
+        "another CUDA",
+        "no header",
+        "no library",
+        "CUDA fails",
+        "a wrong sum",
+        "no header of torch",
+        "a wrong answer",
+    ],
+)
+def test_a_compiler_that_does_not_work_is_explained(compiler: Any, words: dict[str, str], said: str) -> None:
+    compiler(**words)
+    with pytest.raises(checks.Failure) as failure:
+        nvcc.check_nvcc(inspect(DEVEL))
+    assert failure.value.fields["detail"].startswith(said)
+    assert failure.value.fields["remedy"]
+
+
+def test_a_devel_image_without_nvcc_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(checks.Failure, match="there is no nvcc on PATH"):
+        nvcc.check_nvcc(inspect(DEVEL))
+
+
+@pytest.mark.parametrize(
+    ("lock", "check", "said"),
+    [
+        (None, nvcc.check_nvcc, "there is no lock in here that promises a CUDA compiler"),
+        ({"stack": {}}, nvcc.check_nvcc, "this is a runtime image: only one of flavour devel has a CUDA compiler"),
+        (DEVEL, contract.check_nvcc, "this is a devel image: whether its compiler works is another check"),
+    ],
+    ids=["no lock", "runtime", "devel"],
+)
+def test_which_flavour_has_a_compiler(lock: dict[str, Any] | None, check: Any, said: str) -> None:
+    with pytest.raises(checks.NotRun) as reason:
+        check(inspect(lock))
+    assert reason.value.fields["detail"] == said

@@ -220,3 +220,79 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     allowed |= {"checks"} | {file.stem for file in PAYLOAD.glob("*.py")}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names
+
+
+def test_a_process_that_was_killed_is_explained_by_the_others(train: Any) -> None:
+    lost = RuntimeError(
+        "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
+    )
+    assert train.explain(lost) == (
+        "another process of this run has gone: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+        "[127.0.0.1]:27385",
+        "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
+        "for memory: halve --batch (--accumulate 2 keeps the size of a step), or give the container more (--memory, "
+        "--shm-size). With --save-every and --resume a run goes on, and torchrun --max-restarts does so itself",
+    )
+
+
+# --- the end of one of several processes ---------------------------------------------------------------------------
+
+
+def team_of(train: Any, **talk: Any) -> tuple[Any, Any]:
+    """One of several processes, with what it calls of torch.distributed."""
+    parallel = sys.modules["parallel"]
+    dist: Any = MagicMock(**talk)
+    parallel.dist = dist  # type: ignore[attr-defined]
+    dist.get_rank.return_value = 1
+    return parallel.Processes(options.parse_settings([]), "cpu", MagicMock()), dist  # type: ignore[attr-defined]
+
+
+def test_all_are_waited_for_before_one_leaves(train: Any) -> None:
+    team, dist = team_of(train)
+    dist.reset_mock()
+    team.leave()
+    wait, leave = dist.mock_calls
+    assert (wait[0], wait[1][0], wait[1][1].total_seconds()) == ("monitored_barrier", team.talk, 120)
+    assert leave[0] == "destroy_process_group"
+
+
+def test_a_group_outlives_the_team(train: Any) -> None:
+    """Else a thread of gloo's and Python's lock may wait for each other for ever."""
+    team, dist = team_of(train)
+    assert [dist.group.WORLD, team.talk] == sys.modules["parallel"].GROUPS  # type: ignore[attr-defined]
+
+
+def test_one_that_has_gone_is_not_waited_for_for_ever(train: Any) -> None:
+    team, dist = team_of(train, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
+    team.leave()
+    dist.destroy_process_group.assert_called_once_with()
+
+
+THREAD = """
+import sys, threading, time
+import train_end
+threading.Thread(target=time.sleep, args=(60,)).start()  # a library's, which Python would wait for
+print("done")
+train_end.end(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_thread_does_not_hold_one_of_several_processes(tmp_path: Path, code: int) -> None:
+    """`end` alone, as importing train.py would import torch."""
+    tree = ast.parse((PAYLOAD / "train.py").read_text())
+    (end,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "end")
+    (tmp_path / "train_end.py").write_text("import atexit, os, sys\n" + ast.unparse(end))
+    done = subprocess.run(
+        [sys.executable, "-c", THREAD, str(code)],
+        capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "TORCHELASTIC_RUN_ID": "none"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, "done\n", "")
+
+
+def test_a_process_of_its_own_ends_as_any_other(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    with pytest.raises(SystemExit) as raised:
+        train.end(1)
+    assert raised.value.code == 1

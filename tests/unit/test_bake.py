@@ -23,8 +23,8 @@ def lock_of(name: str) -> Lock:
 
 LOCK = lock_of(NEW)
 ARM = replace(LOCK, stack=replace(LOCK.stack, platform="linux/arm64", cuda=Version("13.0.2")))
-IMAGES = {f"docker/images/{lock.stack.name}": lock for lock in (LOCK, lock_of(OLD), ARM)}
-PROJECT = Project(lock=LOCK, image=f"envbuilder:{NEW}", context=f"docker/images/{NEW}", images=IMAGES)
+IMAGES = {lock.stack.name: lock for lock in (LOCK, lock_of(OLD), ARM)}
+PROJECT = Project(lock=LOCK, image=f"envbuilder:{NEW}", context="docker", images=IMAGES)
 BLOCK = re.compile(r'^(group|target) "([^"]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 
 
@@ -52,13 +52,14 @@ def test_one_platform_is_no_group() -> None:
 
 
 def test_it_is_the_same_whichever_lock_is_the_projects_own() -> None:
-    own = replace(PROJECT, lock=ARM, context=f"docker/images/{ARM.stack.name}")
+    own = replace(PROJECT, lock=ARM)
     assert text_of(own) == text_of(PROJECT) == text_of(replace(PROJECT, images=dict(reversed(IMAGES.items()))))
 
 
 def test_a_platform_is_its_locks() -> None:
     arm = blocks(PROJECT, "target")["cu130-torch2_0_1-py3_10-debian12-arm64"]
-    assert arm[:3] == ["_image", "docker/images/cu130-torch2.0.1-py3.10-debian12-arm64", "linux/arm64"]
+    assert arm[:3] == ["_image", "images/cu130-torch2.0.1-py3.10-debian12-arm64/Dockerfile", "linux/arm64"]
+    assert blocks(PROJECT, "target")["_image"][0] == "docker"  # the context, of all of them
 
 
 def test_a_base_of_ones_own_making_can_come_from_elsewhere_and_others_do_anyway() -> None:
@@ -78,12 +79,6 @@ def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
         bake.files(replace(PROJECT, image=f"{bad}:1"))
     with pytest.raises(UsageError, match="cannot stand in a bake file"):
         bake.files(replace(PROJECT, context=bad))
-
-
-def test_two_contexts_of_one_stack_are_refused() -> None:
-    with pytest.raises(UsageError, match="one tag") as caught:
-        bake.files(replace(PROJECT, images={**IMAGES, "docker/images/copy": LOCK}))
-    assert caught.value.problems == (f"{NEW}: docker/images/{NEW}", f"{NEW}: docker/images/copy")
 
 
 def test_it_says_whose_it_is_and_names_no_address() -> None:

@@ -13,6 +13,7 @@ from envbuilder.network import Network
 def argv(network: Network | None = None, **options: object) -> list[str]:
     return build_argv(
         Path("ctx"),
+        dockerfile="images/x/Dockerfile",
         iidfile=Path("iid"),
         metadata=Path("meta"),
         options=BuildOptions(**options),  # type: ignore[arg-type]
@@ -23,7 +24,7 @@ def argv(network: Network | None = None, **options: object) -> list[str]:
 def test_the_plain_command() -> None:
     assert argv() == [
         "docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", "linux/amd64",
-        "--iidfile", "iid", "--metadata-file", "meta", "ctx",
+        "--iidfile", "iid", "--metadata-file", "meta", "--file", "ctx/images/x/Dockerfile", "ctx",
     ]  # fmt: skip
 
 

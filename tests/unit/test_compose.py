@@ -29,7 +29,7 @@ EXAMPLES = {  # documented with an example: their default is nothing, or depends
 
 def project(preset: Path = PRESETS[0]) -> Project:
     lock = locks.parse_lock((preset / locks.FILE).read_text(), source=preset.name)
-    return Project(lock=lock, image=f"envbuilder:{preset.name}", context=f"docker/images/{preset.name}")
+    return Project(lock=lock, image=f"envbuilder:{preset.name}", context="docker")
 
 
 @pytest.fixture(scope="module", params=PRESETS, ids=lambda preset: preset.name)
@@ -75,6 +75,12 @@ def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
         compose.files(replace(project(), image=bad))
     with pytest.raises(UsageError, match="cannot stand in a compose file"):
         compose.files(replace(project(), context=bad))
+
+
+def test_the_build_is_that_of_the_stack_s_dockerfile_in_the_shared_context(document: dict[str, Any]) -> None:
+    build = document["x-job"]["build"]
+    name = document["x-job"]["image"].rpartition(":")[2].rstrip("}")
+    assert (build["context"], build["dockerfile"]) == ("docker", f"images/{name}/Dockerfile")
 
 
 def test_a_base_that_is_on_no_registry_is_told_of() -> None:

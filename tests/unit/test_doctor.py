@@ -185,7 +185,7 @@ def test_the_gpus_alone_are_had_without_a_network() -> None:
     whole = ask(probe)
     quick = ask_gpus(replace(probe, run=lambda argv: asked.append(argv[0]) or probe.run(argv)))
     assert (quick.gpus, quick.driver, quick.platform) == (whole.gpus, whole.driver, whole.platform)
-    assert set(asked) == {"uname", "id", "date", "df", "nvidia-smi", "nvidia-ctk", "cuda"}
+    assert set(asked) == {"uname", "nvidia-smi"}
 
 
 def test_a_stack_on_unknown_gpus_is_unknown() -> None:
@@ -226,3 +226,29 @@ def test_recordings_name_no_server() -> None:
     text = "".join(path.read_text() for path in Path(hosts.FOLDER).glob("*.json"))
     assert "server.example" in text
     assert not [word for word in ("pypi" + ".org", "pythonhosted", "registry-1", "index.docker") if word in text]
+
+
+def test_what_is_safe_and_what_is_a_jetson_comes_from_the_catalog(facts: Catalog) -> None:
+    host = replace(host_of("workstation"), toolkit="1.17.8")
+
+    def said(catalog: Catalog, name: str) -> list[str]:
+        return [finding.message for finding in diagnose(Case(host=host, catalog=catalog)) if finding.id == name]
+
+    assert said(facts, "toolkit") == ["NVIDIA Container Toolkit 1.17.8"]
+    row = next(row for row in facts.advisories if row.package == "nvidia-container-toolkit")
+    newer = replace(facts, advisories=(*facts.advisories, replace(row, id="CVE-X", fixed=Version("1.18.1"))))
+    assert said(newer, "toolkit") == [f"NVIDIA Container Toolkit 1.17.8: {row.says} (CVE-X)"]
+    for model, server in (("NVIDIA Jetson AGX Orin Developer Kit", False), ("NVIDIA Jetson AGX Thor Kit", True)):
+        host = Host(jetson=model)
+        assert bool(said(facts, "jetson")) is not server
+    assert said(replace(facts, compatibility=()), "jetson")
+
+
+def test_a_driver_that_does_not_know_the_gpu(facts: Catalog) -> None:
+    host = Host(driver="535.104.05", gpus=(Gpu(name="RTX 5090", capability=Version("12.0")),))
+    for request in (None, parse_request({"cuda": "12.8"})):
+        [finding] = [one for one in diagnose(Case(host=host, catalog=facts, request=request)) if one.id == "stack"]
+        assert finding.severity is Severity.ERROR
+        assert "CUDA 12.8, the first that knows it, came with driver 570.26" in finding.why
+    started = diagnose(Case(host=replace(host, cuda_init=0), catalog=facts, request=parse_request({"cuda": "12.8"})))
+    assert [one.severity for one in started if one.id == "stack"] == [Severity.OK]

@@ -154,6 +154,7 @@ def test_a_job_is_all_or_none(made: dict[str, Document]) -> None:
         assert pod["restartPolicy"] == "Never"  # podFailurePolicy wants it
         ignore, fail = spec["podFailurePolicy"]["rules"]
         assert (ignore["action"], fail["action"]) == ("Ignore", "FailJob")  # the first that matches counts
+        assert fail["onExitCodes"]["values"] == [2, 126, 127]  # 2: argparse's, of train and of torchrun
         assert fail["onExitCodes"]["containerName"] == pod["containers"][0]["name"] == "node"
 
 
@@ -212,6 +213,27 @@ def train_job_script(made: dict[str, Document]) -> str:
     return str(made["TrainJob"]["spec"]["trainer"]["args"][-1])
 
 
+LAUNCH = """\
+# A wrong option ends it here, with 2. Of torchrun's 1 nobody could tell that another try is no better.
+set -- --output /runs/envbuilder-train --resume
+python /opt/envbuilder/payload/options.py "$@"
+# The node with index 0 holds the rendezvous. It is told so: torchrun's own guess fails while DNS is late.
+if [ "$INDEX" = 0 ]; then first=true; else first=false; fi
+exec /opt/envbuilder/payload/entrypoint torchrun \\
+  --nnodes=2 --nproc_per_node=1 --max_restarts=3 \\
+  --rdzv_backend=c10d --rdzv_endpoint=envbuilder-train-{first}.envbuilder-train:29400 --rdzv_id=envbuilder-train \\
+  --rdzv_conf="is_host=$first,read_timeout=900,join_timeout=900" \\
+  --local_addr="$HOSTNAME.envbuilder-train" \\
+  /opt/envbuilder/payload/train.py "$@"
+"""
+
+
+def test_what_a_pod_starts() -> None:
+    """Whole, as it is: the entrypoint starts torchrun, as it chooses the allocator."""
+    assert job_script(CPU) == LAUNCH.replace("INDEX", "JOB_COMPLETION_INDEX").replace("{first}", "0")
+    assert train_job_script(CPU) == LAUNCH.replace("INDEX", "PET_NODE_RANK").replace("{first}", "node-0-0")
+
+
 # --- settings ------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +260,7 @@ def test_a_cpu_job_says_nothing_of_gpus() -> None:
 
 
 def test_arguments_stay_words() -> None:
-    assert job_script(GPU).rstrip().endswith("--resume --epochs 3 --model 'a model'")
+    assert "\nset -- --output /runs/envbuilder-train --resume --epochs 3 --model 'a model'\n" in job_script(GPU)
     assert "'$(touch /tmp/x)'" in job_script(documents(arguments="--data '$(touch /tmp/x)'"))
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, resolver, wire
+from envbuilder import catalog, resolver, wire, workflow
 from envbuilder import lock as locks
+from envbuilder.cli.options import said_beside
+from envbuilder.console import Console
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import Lock, Request, Stack
+from envbuilder.network import Network
 from envbuilder.process import Completed
 from envbuilder.request import parse_request
+from envbuilder.workflow import Site
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
 TEXT = PRESET.read_text()
@@ -26,6 +30,10 @@ def stack(*packages: str) -> Stack:
 
 def failing(stderr: str) -> locks.Uv:
     return locks.Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr))
+
+
+def again(packages: Sequence[str]) -> str:
+    return " ".join(["again", *packages])
 
 
 def asked(argv: Sequence[str]) -> set[str]:
@@ -56,7 +64,9 @@ def test_everything_that_decides_stands_in_the_command() -> None:
 
 def test_a_network_that_is_cut_is_the_engine_rooms_error() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
-        locks.make_lock(stack(), uv=failing("error: Request failed after 3 retries\n  cause: dns error"), catalog="x")
+        locks.make_lock(
+            stack(), uv=failing("error: Request failed after 3 retries\n  cause: dns error"), catalog="x", again=again
+        )
 
 
 def elsewhere() -> Stack:
@@ -65,11 +75,11 @@ def elsewhere() -> Stack:
 
 def test_wheels_on_another_index_want_that_index_named() -> None:
     with pytest.raises(LockError) as caught:
-        locks.make_lock(elsewhere(), uv=clashing(), catalog="x")
+        locks.make_lock(elsewhere(), uv=clashing(), catalog="x", again=again)
     assert caught.value.message == (
         "torch 2.5.1 for CUDA 11.8 is not on PyPI: its wheels are on the index pytorch-cu118"
     )
-    assert "--cuda 11.8 --torch 2.5.1 --python 3.11 --index-url URL" in caught.value.hint
+    assert caught.value.hint.endswith("such as a mirror of both: `again --index-url URL`")
 
 
 def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
@@ -83,20 +93,53 @@ def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
 
 def test_a_stack_without_wheels_is_a_lock_error() -> None:
     with pytest.raises(LockError, match="no complete set of wheels"):
-        locks.make_lock(stack(), uv=failing("× No solution found"), catalog="x")
+        locks.make_lock(stack(), uv=failing("× No solution found"), catalog="x", again=again)
 
 
 def test_a_clash_names_the_culprit_and_only_it() -> None:
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x")
+        locks.make_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x", again=again)
     assert caught.value.conflict == (("package", "torch==2.6.0"),)
     assert caught.value.exit_code == 4
 
 
 def test_two_packages_that_clash_only_together_are_both_named() -> None:
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x")
+        locks.make_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x", again=again)
     assert {line for _, line in caught.value.conflict} == {"a==1", "b==2"}
+    assert caught.value.suggestions == ("again c a b",)
+
+
+def test_where_dropping_bounds_does_not_help_the_culprits_are_dropped() -> None:
+    with pytest.raises(NoStackError) as caught:
+        locks.make_lock(stack("fine", "worse"), uv=clashing("worse"), catalog="x", again=again)
+    assert caught.value.suggestions == ("again fine",)
+
+
+def test_the_command_to_try_is_the_whole_request() -> None:
+    wanted = parse_request(
+        {"cuda": "11.7", "torch": "2.0", "platform": "amd64", "base": "bootstrap", "os": "debian11", "driver": "535"},
+        ["a==1", "b"],
+    )
+    said = said_beside({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
+    site = Site(
+        catalog=catalog.load(),
+        network=Network(),
+        environ={},
+        uv=clashing("a==1", "b"),
+        console=Console(),
+        said=said,
+    )
+    with pytest.raises(NoStackError) as caught:
+        workflow.make_lock(wanted, site)
+    assert caught.value.suggestions == (
+        "envbuilder lock --cuda 11.7 --torch 2.0 --driver 535 --base bootstrap --os 'debian 11' "
+        "--package a --package b --catalog 'our own' --index-url https://mirror.example/simple",
+    )
+
+
+def test_a_password_is_not_said_again() -> None:
+    assert said_beside({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
 
 
 def lock() -> Lock:

@@ -60,7 +60,7 @@ def compare(picked: Picked, grid: Grid, facts: Catalog) -> None:
         assert clashes == []
         return
     assert grid.answer(picked) is None
-    conflict = [f"--{name} {value}" for name, value in answer.conflict]
+    conflict = [f"--{name} {value}" for name, value in answer.conflict if name != "platform"]  # it is always amd64
     [clash] = [one for one in clashes if sorted(words_of(one.picked, grid)) == sorted(conflict)]
     assert clash.reasons == answer.reasons
     if clash.picked == picked:
@@ -111,6 +111,9 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
     assert len(commands) > 50
     for command in commands:
         picked = document.picked_of(command, grid.axes)
+        if "--platform linux/arm64" in command:  # for a Jetson; the page is about amd64, and only shows the command
+            assert picked is None
+            continue
         assert picked is not None, command
         words = command.split()[2:]
         pairs = {name: value for name, value in zip(words[::2], words[1::2], strict=True) if value != "any"}
@@ -164,7 +167,7 @@ def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
         lock = by_name.get(stack.name)
         lock = lock if lock and lock.stack == stack else None  # a name does not tell where its base comes from
         text = "\n".join(data["texts"][number] for number in shown["dockerfile"])
-        assert text == dockerfile.text_of(stack, lock, day)
+        assert text.replace("{name}", stack.name) == dockerfile.text_of(stack, lock, day)
         assert shown["locked"] == (lock is not None)
 
 

@@ -82,16 +82,50 @@ def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
     assert project.differences(files, tmp_path) == []
     assert project.write(files, tmp_path, {}) == {}
     (tmp_path / ".devcontainer/check").write_text("exit 0\n")
-    (tmp_path / project.IMAGES / OLD / "install/trim.txt").write_text("\n")
+    (tmp_path / "docker/install/trim.txt").write_text("\n")
+    (tmp_path / "docker/payload/train.py").unlink()
+    (tmp_path / "docker/payload/entrypoint").chmod(0o644)
     assert project.differences(files, tmp_path) == [
-        f"stale: {project.IMAGES}/{OLD}/install/trim.txt", "stale: .devcontainer/check",
+        "stale: docker/install/trim.txt", "not executable: docker/payload/entrypoint",
+        "missing: docker/payload/train.py", "stale: .devcontainer/check",
     ]  # fmt: skip
     assert project.in_the_way(files, tmp_path, {}) == [".devcontainer/check"]
+    payload = sum(name.startswith("payload/") for name in files.context.files)
     assert project.write(files, tmp_path, {}) == {
-        f"{project.IMAGES}/{OLD}/ ({len(files.context.files)} files)": "replaced",
+        "docker/install/ (3 files)": "replaced",
+        f"docker/payload/ ({payload} files)": "replaced",
         ".devcontainer/check": "replaced",
     }
+    (tmp_path / ".devcontainer/check").chmod(0o644)
+    assert project.differences(files, tmp_path) == ["not executable: .devcontainer/check"]
+    assert project.write(files, tmp_path, {}) == {".devcontainer/check": "replaced"}
     assert project.differences(files, tmp_path) == []
+
+
+def test_two_locks_have_one_payload(tmp_path: Path) -> None:
+    first, second = (project.render_files(project.describe(lock_of(name)), []) for name in (OLD, NEW))
+    assert list(project.write(first, tmp_path, {}))[1:] == list(project.write(first, tmp_path / "again", {}))[1:]
+    assert project.write(second, tmp_path, {}) == {f"{project.IMAGES}/{NEW}/ (8 files)": "wrote"}
+    assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == []
+    assert list(project.read_locks(tmp_path)) == [NEW, OLD]
+    (tmp_path / "docker/payload/train.py").write_text("# mine\n")
+    told = ["stale: docker/payload/train.py"]
+    assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == told
+
+
+def test_a_folder_of_another_name_than_its_stack_is_refused(tmp_path: Path) -> None:
+    project.write(project.render_files(project.describe(lock_of(OLD)), []), tmp_path, {})
+    (tmp_path / project.IMAGES / OLD).rename(tmp_path / project.IMAGES / "mine")
+    with pytest.raises(UsageError, match=f"mine holds the lock of {OLD}"):
+        project.read_locks(tmp_path)
+
+
+def test_a_payload_of_somebodys_own_is_in_the_way_whatever_its_files_are_called(tmp_path: Path) -> None:
+    files = project.render_files(project.describe(lock_of(OLD)), [])
+    (tmp_path / "docker/payload").mkdir(parents=True)
+    (tmp_path / "docker/payload/train.py").write_text("# mine\n")
+    (tmp_path / "docker/Dockerfile").write_text("FROM scratch\n")
+    assert project.in_the_way(files, tmp_path, {}) == ["docker/payload/train.py"]
 
 
 def test_a_setting_that_no_target_has_is_refused() -> None:

@@ -301,3 +301,40 @@ def test_the_weakest_fact_is_the_stacks(facts: Catalog) -> None:
     assert resolver.resolve(by_name, facts).evidence == hardware.find_gpus("A100", facts)[0].status
     assert resolver.resolve(by_number, facts).evidence == "verified"
     assert resolver.resolve(request(cuda="11.7.1"), facts).evidence == "documented"
+
+
+@pytest.mark.parametrize(
+    ("torch", "python"), [("1.13", "3.11"), ("1.13.1", "3.11"), ("2.5", "3.13"), ("2.5.0", "3.13")]
+)
+def test_a_python_that_only_torch_has_wheels_for_is_refused(torch: str, python: str, facts: Catalog) -> None:
+    rows = [row for row in facts.torch if resolver.covers(Version(torch), row.torch)]
+    assert all(Version(python) in row.pythons for row in rows if row.index == "pypi")
+    error = refused(request(torch=torch, python=python))
+    assert {name for name, _ in error.conflict} == {"torch", "python"}
+    assert any(f"torch {rows[-1].torch} and its family have wheels for Python" in reason for reason in error.reasons)
+    for command in error.suggestions:
+        assert not command.endswith(f"--torch {torch} --python {python}")
+
+
+def test_the_family_has_the_pythons_that_all_three_have(facts: Catalog) -> None:
+    """As their wheels on PyPI say, which are another table."""
+    wheels = {(row.package, row.version): row for row in catalog.read(catalog.WHEELS)}
+    for build in [row for row in facts.torch if row.index == "pypi"]:
+        names = [("torch", build.torch), ("torchvision", build.torchvision), ("torchaudio", build.torchaudio)]
+        parts = [wheels[key] for key in names if key in wheels]  # type: ignore[index]
+        for platform, pythons in build.family.items():
+            common = set.intersection(*(set(row.pythons.get(platform, ())) for row in parts))
+            assert set(pythons) <= common, (build.torch, platform)
+
+
+def test_a_release_that_failed_is_not_taken_for_its_line(facts: Catalog) -> None:
+    stack = resolver.resolve(request(torch="2.1.2", transformers="4.52"), facts)
+    assert "transformers==4.52.*,<=4.55.4,!=4.52.4" in stack.requirements
+    assert "transformers<=4.55.4" in resolver.resolve(request(torch="2.1.2"), facts).requirements
+
+
+def test_the_bound_of_setuptools_holds_against_packages_of_the_users(facts: Catalog) -> None:
+    alone = resolver.resolve(request(torch="2.0.1"), facts)
+    assert not any(line.startswith("setuptools") for line in alone.requirements)
+    beside = resolver.resolve(parse_request({"torch": "2.0.1"}, ["peft"]), facts)
+    assert beside.requirements == (*alone.requirements, "setuptools<82,!=70.*")

@@ -53,7 +53,7 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
     """The oracle's answers to one block of the grid: fewer combinations are left with every axis."""
     said = {name: text for name, text in (("cuda", cuda), ("torch", torch)) if text is not None}
     left = [some for some in ORACLE.all if ORACLE.fits(some, said)]  # on linux/amd64
-    drivers = [number(driver) if driver else (9999,) for driver in AXES["driver"]]
+    drivers = [number(driver) if driver else None for driver in AXES["driver"]]
     for python in AXES["python"]:
         on_python = [some for some in left if python in (None, some.python)]
         for gpu in AXES["gpu"]:
@@ -61,8 +61,11 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
             running = [some for some in on_python if gpu is None or (capability and ORACLE.runs(some, capability))]
             floors = [number(some.row["driver_floor"]) for some in running]
             for have in drivers:
-                fitting = (some for some, floor in zip(running, floors, strict=True) if have >= floor[: len(have)])
-                yield next(fitting, None)
+                if have and capability and not ORACLE.drives(have, capability):
+                    yield None
+                    continue
+                pairs = zip(running, floors, strict=True)
+                yield next((some for some, floor in pairs if have is None or have >= floor[: len(have)]), None)
 
 
 def test_the_whole_grid_is_what_the_facts_say_and_takes_less_than_five_seconds() -> None:

@@ -19,8 +19,9 @@ from envbuilder.cli import host
 from envbuilder.cli.options import request_from
 from envbuilder.cli.resolve import command as resolve_command
 from envbuilder.errors import NoStackError
+from envbuilder.host import Host
 from envbuilder.model import Request, Stack
-from envbuilder.request import parse_request
+from envbuilder.request import PLATFORMS, parse_request
 
 CATALOG = catalog.load()
 OPTIONS = {
@@ -30,8 +31,22 @@ OPTIONS = {
     "torch": ["1.12", "1.13", "2.0", "2.0.1", "2.6", "2.15", "3.0"],
     "torchvision": ["0.15", "0.29.2", "0.1"],
     "transformers": ["4.30", "4.44.2", "4.50", "5", "9.9"],
-    "gpu": ["3.0", "3.7", "T4", "A100", "H100", "H10", "9.9", "5.2", "12.0", "NVIDIA H100 80GB HBM3"],
-    "driver": ["390", "400.10", "470.57.02", "535", "535.104.05", "580"],
+    "gpu": [
+        "3.0",
+        "3.7",
+        "T4",
+        "A100",
+        "H100",
+        "H10",
+        "9.9",
+        "5.2",
+        "12.0",
+        "NVIDIA H100 80GB HBM3",
+        "V100",
+        "8.7",
+        "11.0",
+    ],
+    "driver": ["390", "400.10", "470.57.02", "535", "535.104.05", "580", "590.48.01"],
     "base": ["bootstrap", "registry.example/team/base:1"],
     "os": ["debian 11", "bookworm", "debian 13", "debian 9", "plan"],
     "flavour": ["devel", "cpu"],
@@ -43,7 +58,7 @@ PACKAGES: list[tuple[str, ...]] = [(), (), ("peft<0.12",), ("peft", "lion-pytorc
 @pytest.fixture(autouse=True)
 def no_settings_and_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(host, "ask", host.Gpus)
+    monkeypatch.setattr(host, "ask", lambda _: Host())
 
 
 def resolved(request: Request) -> Stack | NoStackError:
@@ -82,9 +97,10 @@ def impossible(number: int) -> Iterator[Request]:
 
 def sources() -> set[str]:
     rows: tuple[Any, ...] = (*CATALOG.torch, *CATALOG.gpus, *CATALOG.runtimes, *CATALOG.systems)
-    return {row.source for row in (*rows, *CATALOG.transformers, *CATALOG.transformers_releases)} | {
-        CATALOG.policy.registry.source
-    }
+    rows = (*rows, *CATALOG.toolkits, *CATALOG.compatibility, *CATALOG.transformers, *CATALOG.transformers_releases)
+    devel = CATALOG.policy.devel
+    rows += tuple(devel.without.values()) if devel else ()
+    return {row.source for row in rows} | {CATALOG.policy.registry.source}
 
 
 def check(request: Request) -> None:
@@ -93,8 +109,10 @@ def check(request: Request) -> None:
     names = [name for name, _ in error.conflict]
     core = replace(Request(), **{name: getattr(request, name) for name in names})
     assert isinstance(resolved(core), NoStackError)
-    for name in names:
-        assert isinstance(resolved(replace(core, **{name: DEFAULTS[name]})), Stack), name
+    for name in names:  # without a word of the platform, any will do
+        fewer = replace(core, **{name: DEFAULTS[name]})
+        places = [core.platform] if "platform" in names and name != "platform" else PLATFORMS
+        assert any(isinstance(resolved(replace(fewer, platform=place)), Stack) for place in places), name
     assert error.reasons
     assert error.suggestions
     for command in error.suggestions:

@@ -16,10 +16,12 @@ import pytest
 from envbuilder import lock as locks
 from envbuilder.targets import Project, render
 
-PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").iterdir())
+DOCKER = Path(__file__).parents[2] / "docker"
+PRESETS = sorted((DOCKER / "images").iterdir())
+PAYLOAD = DOCKER / "payload"
 
-# Each stand-in notes its words. srun starts the task of each node; apptainer the command behind the image and its
-# entrypoint; torchrun notes its environment too, and ends at once or when it is told to.
+# Each stand-in notes its words. srun starts the task of each node; apptainer the command behind the image, where this
+# checkout's payload is that of the image; torchrun notes its environment too, and ends at once or when it is told to.
 STAND_INS = {
     "scontrol": """
         note "$@"
@@ -40,7 +42,7 @@ STAND_INS = {
     "apptainer": """
         note "$@"
         while [ "$1" != "$SIF" ]; do shift; done
-        shift 2
+        shift
         exec "$@"
     """,
     "torchrun": """
@@ -74,7 +76,7 @@ class Site:
         for name, body in STAND_INS.items():
             (commands / name).write_text(NOTE + body)
             (commands / name).chmod(0o755)
-        (folder / "train.sbatch").write_text(text)
+        (folder / "train.sbatch").write_text(text.replace("/opt/envbuilder/payload", str(PAYLOAD)))
         self.sif = self.folder / "envbuilder-train.sif"
         self.sif.touch()
         self.runs = self.folder / "runs"
@@ -163,7 +165,7 @@ def test_no_path_of_any_machine_is_in_it() -> None:
 
 
 def test_each_node_joins_the_first_one(site: Site) -> None:
-    done = site.run("--epochs", "3", "--data", "a b")
+    done = site.run("--epochs", "3", "--model", "m", "--data", "a b")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for node, name in enumerate(("node-a", "node-b")):
         assert site.started("torchrun")[node] == [
@@ -175,12 +177,14 @@ def test_each_node_joins_the_first_one(site: Site) -> None:
             "--rdzv_id=1234567",
             f"--rdzv_conf=is_host={'false' if node else 'true'},read_timeout=900,join_timeout=900",
             f"--local_addr={name}",
-            "/opt/envbuilder/payload/train.py",
+            f"{PAYLOAD}/train.py",
             "--output",
             "/runs/envbuilder-train-1234567",
             "--resume",
             "--epochs",
             "3",
+            "--model",
+            "m",
             "--data",
             "a b",
         ]
@@ -201,12 +205,16 @@ def test_what_reaches_the_image(site: Site, tmp_path: Path) -> None:
         f"{site.runs}:/runs",
         str(site.sif),
     ]
-    assert site.started("apptainer")[0][10] == "/opt/envbuilder/payload/entrypoint"
+    assert site.started("apptainer")[0][10] == "bash"
     assert home.is_dir()
     assert site.runs.is_dir()
     assert site.env(0)["OMP_NUM_THREADS"] == "12"
     assert site.env(0)["PYTHONNOUSERSITE"] == "1"
     assert "PYTHONPATH" not in site.env(0)
+
+
+def test_the_entrypoint_starts_torchrun_as_it_chooses_the_allocator() -> None:
+    assert "exec /opt/envbuilder/payload/entrypoint torchrun \\\n" in script()
 
 
 def test_with_gpus(site: Site) -> None:
@@ -246,6 +254,12 @@ def test_a_job_that_fails_fails(site: Site) -> None:
     assert site.run().returncode == 3
 
 
+def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) -> None:
+    done = site.run("--epochs", "none")
+    assert (done.returncode, site.started("torchrun")) == (2, [])
+    assert "train: error: argument --epochs: invalid count value: 'none'\n" in done.stderr
+
+
 def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:
     code, said = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20")
     assert code == 1
@@ -267,9 +281,9 @@ def test_it_does_not_come_back_for_ever(site: Site) -> None:
 
 
 def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> None:
-    site = Site(tmp_path, script(arguments="--epochs 3 --data '$(touch x)'"))
+    site = Site(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
     site.run("--epochs", "4")
-    assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--data", "$(touch x)", "--epochs", "4"]
+    assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
 
 
 def test_the_stand_ins_are_heard(site: Site) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from facts import Row
+from supplement import SUPPLEMENT
 from survey.cells import evidence, source, version, weakest
 
 
@@ -33,6 +34,8 @@ def toolkit_row(row: Mapping[str, Any]) -> Row:
 
 def compatibility_row(row: Mapping[str, Any], survey: Mapping[str, Any]) -> Row:
     """A statement of the survey beside what `supplement.toml` makes of it for programs."""
+    if "from" not in row:
+        return {**row, "checked": SUPPLEMENT["checked"]}
     found = next((fact for fact in survey["table2b_driver_facts"] if fact["fact"].startswith(row["from"])), None)
     if found is None:
         sys.exit(f"error: no statement of the survey begins with {row['from']!r}")

@@ -4,7 +4,7 @@ A check returns its fields (value, bound, findings …) when it passes, raises `
 `NotRun` when there is nothing to check. Numbers that decide stand in bounds.json.
 """
 
-from checks import contract, features, gpu, identity, imports, linkage, numerics, training
+from checks import contract, features, gpu, identity, imports, linkage, numerics, nvcc, training
 from checks.inspection import LIBRARIES, Check, Failure, Inspection, NotRun
 
 __all__ = ["CHECKS", "LIBRARIES", "Check", "Failure", "Inspection", "NotRun"]
@@ -52,6 +52,7 @@ CHECKS = (
     Check("features.shared_memory", "workers hand data over in shared memory", features.check_data_loader),
     Check("features.distributed", "two processes train as one", features.check_distributed),
     Check("features.extension", "a C extension compiles and loads", features.check_extension),
+    Check("features.nvcc", "CUDA programs and torch extensions compile, link and load", nvcc.check_nvcc),
     Check("features.compile", "torch.compile does what the stack says", features.check_compile),
     Check("training.padding", "padding does not change an answer", training.check_padding),
     Check("training.repeatable", "the same seed gives the same losses", training.check_repeatable),

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 
-from checks.inspection import Failure
+from checks.inspection import Failure, NotRun
 
 _ASK = "run it as the image's own user, or with `--user $(id -u):$(id -g)`"
 
@@ -84,6 +84,8 @@ def check_certificates(inspection):
 
 def check_nvcc(inspection):
     """A runtime image has no CUDA compiler."""
+    if inspection.flavour == "devel":
+        raise NotRun("this is a devel image: whether its compiler works is another check")
     found = [path for path in (shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc") if path and os.path.exists(path)]
     detail = "there is a CUDA compiler: " + ", ".join(found)
     return inspection.hold("contract.nvcc", len(found), detail, "start from a slim base: torch's wheels bring CUDA")

@@ -170,7 +170,7 @@ def check_nccl(inspection):
             for rank in range(world)
         ]
         try:
-            said = [process.communicate(timeout=100)[1] for process in all_of_them]
+            said = [process.communicate()[1] for process in all_of_them]
         finally:
             for process in all_of_them:
                 process.kill()

@@ -43,6 +43,7 @@ class Inspection:
         self.facts = {"site_packages": sysconfig.get_paths()["purelib"]}
         self.training = {}
         self.training_error = None
+        self.training_processor_seconds = 0.0
         self.on_progress = silence
         self.on_result = silence
         self.lock = None
@@ -58,6 +59,11 @@ class Inspection:
         if self.lock is None:
             raise NotRun("there is no lock in here to compare with", seen)
         return self.lock["stack"][name]
+
+    @property
+    def flavour(self):
+        """What the image is for, as the lock says it: "runtime" or "devel"; None without a lock."""
+        return None if self.lock is None else self.lock["stack"].get("flavour", "runtime")
 
     def hold(self, check_id, value, detail="", remedy="", **fields):
         """As `judge`, for what only an image of ours promises; in another it is observed."""

@@ -1,0 +1,170 @@
+"""A GPU, its driver and its wheels judged together."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from packaging.version import Version
+
+from envbuilder import resolver
+from envbuilder.catalog.rows import Catalog
+from envbuilder.errors import NoStackError
+from envbuilder.hardware import branches, eras, find_gpus
+from envbuilder.request import parse_request
+
+CMAKE = "Kitware/CMake:Modules/Internal/CMakeCUDAArchitecturesAll.cmake"
+CUDA_13 = "NVIDIA CUDA 13 release notes"
+TOOLKITS = (
+    "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/ Table 2/3 (13.2 Update 2 text stored at source excerpt); "
+    "https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
+)
+
+
+def refused(facts: Catalog, **options: str) -> NoStackError:
+    with pytest.raises(NoStackError) as refusal:
+        resolver.resolve(parse_request(options), facts)
+    return refusal.value
+
+
+def test_a_driver_that_is_older_than_the_gpu(facts: Catalog) -> None:
+    error = refused(facts, gpu="RTX 5090", driver="535.104.05")
+    assert error.conflict == (("gpu", "RTX 5090"), ("driver", "535.104.05"))
+    assert error.reasons == (
+        "RTX 5090 is Blackwell, compute capability 12.0 "
+        f"(https://developer.nvidia.com/cuda-gpus; CUDA range: {CMAKE}); "
+        f"CUDA 12.8, the first that knows it, came with driver 570.26 ({TOOLKITS}): "
+        "driver 535.104.05 is of an older branch",
+    )
+    assert error.suggestions == (
+        "envbuilder resolve --driver 535.104.05 --gpu any",
+        "envbuilder resolve --gpu 'RTX 5090' --driver 580.65.06",
+    )
+
+
+def test_a_driver_that_has_dropped_the_gpu(facts: Catalog) -> None:
+    error = refused(facts, gpu="V100", driver="590.48.01")
+    assert error.conflict == (("gpu", "V100"), ("driver", "590.48.01"))
+    [reason] = error.reasons
+    assert reason.endswith(f"; R580 is the last driver branch for Maxwell/Pascal/Volta ({CUDA_13})")
+    assert error.suggestions[1] == "envbuilder resolve --gpu V100 --driver 580.65.06"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "oldest", "newest"),
+    [
+        ("Tesla K80", None, 470),
+        ("7.0", None, 580),
+        ("T4", None, None),
+        ("A100", 450, None),
+        ("RTX 3090", 455, None),
+        ("H100", 520, None),
+        ("RTX 5090", 570, None),
+        ("B300", 575, None),
+    ],
+)
+def test_the_branches_that_know_a_gpu(gpu: str, oldest: int | None, newest: int | None, facts: Catalog) -> None:
+    row = resolver.find_gpu(gpu, facts)
+    assert row
+    known = branches(facts)[row.capability]
+    for branch in eras(facts):
+        assert known.has(branch) == ((oldest or 0) <= branch <= (newest or 9999) and (gpu != "T4" or branch >= 410))
+    assert {start for start in (oldest, newest and newest + 1) if start} <= set(eras(facts))
+
+
+def test_a_branch_is_enough_of_a_driver(facts: Catalog) -> None:
+    assert str(resolver.resolve(parse_request({"gpu": "RTX 5090", "driver": "570"}), facts).cuda) == "12.8.90"
+
+
+def test_a_stack_for_a_gpu_says_what_its_driver_must_be(facts: Catalog) -> None:
+    notes = resolver.resolve(parse_request({"gpu": "RTX 5090", "cuda": "12.8"}), facts).notes
+    assert notes == (f"the GPU needs a driver of branch 570 or newer ({TOOLKITS})",)
+    notes = resolver.resolve(parse_request({"gpu": "V100", "cuda": "12.8"}), facts).notes
+    assert notes == (f"R580 is the last driver branch for Maxwell/Pascal/Volta ({CUDA_13})",)
+
+
+def test_the_evidence_is_that_of_the_drivers_too(facts: Catalog) -> None:
+    asked = parse_request({"cuda": "11.7", "gpu": "8.0", "driver": "535"})
+    strong = replace(facts, toolkits=tuple(replace(row, status="verified") for row in facts.toolkits))
+    assert resolver.resolve(asked, facts).evidence == "documented"
+    assert resolver.resolve(asked, strong).evidence == "verified"
+
+
+def test_a_locked_stack_is_held_against_gpu_and_driver(facts: Catalog) -> None:
+    stack = resolver.resolve(parse_request({"cuda": "12.8", "gpu": "RTX 5090"}), facts)
+    [objection] = resolver.objections(parse_request({"gpu": "RTX 5090", "driver": "550"}), stack, facts)
+    assert objection.endswith("driver 550 is of an older branch")
+
+
+def test_without_facts_of_drivers_nothing_is_refused(facts: Catalog) -> None:
+    silent = replace(facts, toolkits=(), compatibility=())
+    assert eras(silent) == (0,)
+    assert resolver.resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version(
+        "12.8.90"
+    )
+
+
+@pytest.mark.parametrize("gpu", ["8.7", "Jetson AGX Orin", "7.2", "Jetson TX2"])
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
+def test_a_jetson_runs_no_wheel_of_servers(gpu: str, platform: str, facts: Catalog) -> None:
+    error = refused(facts, gpu=gpu, platform=platform)
+    assert error.conflict == (("gpu", gpu),)
+    [reason] = error.reasons
+    assert reason.startswith(f"{gpu} is a Jetson, ")
+    assert ": no wheel here is built for it; NVIDIA has wheels and images of its own for it (https://" in reason
+
+
+def test_thor_runs_those_of_arm64_servers(facts: Catalog) -> None:
+    error = refused(facts, gpu="11.0")
+    assert error.conflict == (("gpu", "11.0"), ("platform", "linux/amd64"))
+    assert error.reasons[0].endswith("its processor is arm64, so `--platform linux/arm64` is what runs on it")
+    assert error.suggestions[0] == "envbuilder resolve --gpu 11.0 --platform linux/arm64"
+    error = refused(facts, gpu="11.0", platform="arm64", torch="2.0")
+    assert error.conflict == (("torch", "2.0"), ("platform", "linux/arm64"))
+    stack = resolver.resolve(parse_request({"gpu": "11.0", "platform": "arm64"}), facts)
+    assert "sm_110" in stack.arch_list
+    assert stack.cuda
+    assert stack.cuda.major >= 13
+
+
+@pytest.mark.parametrize(
+    ("said", "capability"),
+    [
+        *((said, "12.0") for said in ("RTX 5090", "rtx5090", "5090", "NVIDIA GeForce RTX 5090", "RTX PRO 6000")),
+        *((said, "8.9") for said in ("4090", "RTX4090", "NVIDIA RTX 6000 Ada Generation", "NVIDIA L40S")),
+        *((said, "9.0") for said in ("H100 PCIe", "NVIDIA H100 80GB HBM3", "NVIDIA H200 NVL", "NVIDIA GH200 480GB")),
+        *((said, "8.0") for said in ("NVIDIA A100-SXM4-80GB", "A100-PCIE-40GB", "NVIDIA A100 80GB PCIe", "A100 40GB")),
+        *((said, "8.6") for said in ("3090ti", "RTX 3090Ti", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA RTX A6000")),
+        *((said, "7.5") for said in ("NVIDIA TITAN RTX", "Tesla T4", "T4", "Quadro RTX 6000")),
+        *((said, "7.0") for said in ("Tesla V100-SXM2-16GB", "V100", "TITAN V")),
+    ],
+)
+def test_a_gpu_as_nvidia_smi_prints_it_and_as_people_type_it(said: str, capability: str, facts: Catalog) -> None:
+    assert [str(row.capability) for row in find_gpus(said, facts)] == [capability]
+
+
+def test_a_name_that_two_generations_have_is_not_guessed(facts: Catalog) -> None:
+    error = refused(facts, gpu="RTX 6000")
+    assert error.reasons == ("gpu RTX 6000 can mean Ada (8.9) or Turing (7.5): say which by its compute capability",)
+    assert error.suggestions == ("envbuilder resolve --gpu 8.9",)
+
+
+@pytest.mark.parametrize(
+    ("said", "near"),
+    [
+        ("RTX 509", "GeForce RTX 5090"),
+        ("rtx5909", "GeForce RTX 5090"),
+        ("NVIDIA GeForce RTX 4080 SUPER", "GeForce RTX 4080"),
+        ("GeForce RTX 4090 Laptop GPU", "GeForce RTX 4090"),
+        ("H1OO", "H100"),
+        ("A10G", "A10"),
+    ],
+)
+def test_a_near_miss_of_a_gpu_is_suggested(said: str, near: str, facts: Catalog) -> None:
+    """What NVIDIA's page does not list is unknown, and not taken for what it looks like."""
+    error = refused(facts, gpu=said)
+    assert f"it knows {near}" in error.reasons[0]
+    assert [shlex.split(command)[-1] for command in error.suggestions] == [near]
+
+
+def test_a_jetson_is_named_where_its_family_is_said(facts: Catalog) -> None:
+    assert "it knows Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano" in refused(facts, gpu="Orin").reasons[0]
