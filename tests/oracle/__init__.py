@@ -84,7 +84,7 @@ class Oracle:
         self.minors = rows("transformers_releases")
         self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
-        self.cuda_lines = cache(self._cuda_lines)
+        self.cuda_lines, self.drives = cache(self._cuda_lines), cache(self._drives)
         self.all = sorted(self.combinations(), key=self.rank, reverse=True)
 
     # --- what there is ---
@@ -172,7 +172,7 @@ class Oracle:
                 return False
         return runs(some.archs, capability)
 
-    def drives(self, driver: Number, capability: Number) -> bool:
+    def _drives(self, driver: Number, capability: Number) -> bool:
         """A driver of this branch knows the GPU."""
         gpu = self.gpu(capability)
         drivers = [
