@@ -218,7 +218,7 @@ def run(todo: list[Cell], room: float) -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Build and accept every preset; resumable.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="these presets alone, as cu126")
-    parser.add_argument("--room", type=float, default=16, metavar="GB", help="disk to have free for a build [16]")
+    parser.add_argument("--room", type=float, default=26, metavar="GB", help="disk to have free for a build [26]")
     parser.add_argument("--again", action="store_true", help="whatever receipts there are")
     parser.add_argument("--list", action="store_true", help="say what would be built, and why")
     return parser.parse_args()
