@@ -19,7 +19,7 @@ from envbuilder.rules import (
     releases_meant,
 )
 
-_REFRESH = "a newer envbuilder may know more, or `tools/refresh_catalog.py --help` in its checkout"
+_REFRESH = "a newer envbuilder may know more, or its checkout's `.venv/bin/python tools/refresh_catalog.py --help`"
 
 
 def known(option: str, catalog: Catalog) -> list[str]:

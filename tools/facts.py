@@ -5,6 +5,7 @@ import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ def dumps(date: str, rows: Sequence[Row]) -> str:
     """One row a line, so that a diff shows what changed."""
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False, default=str) for row in rows)
     return f'{{\n "date": "{date}",\n "rows": [\n  {lines}\n ]\n}}\n'
+
+
+def dumps_today(name: str, rows: Sequence[Row], folder: Path = FACTS) -> str:
+    """The text of a file as of today; of the day that it has, if its rows are those already: no news, no difference."""
+    path, today = folder / name, datetime.now(tz=UTC).date().isoformat()
+    old = json.loads(path.read_text()) if path.exists() else {}
+    return dumps(old["date"] if old.get("rows") == list(rows) else today, rows)
 
 
 def refuse_shrunken(name: str, old: str, new: str) -> None:

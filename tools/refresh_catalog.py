@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Rewrite the facts of the catalog from a survey: show the difference, write only with `--write`.
 
-    tools/refresh_catalog.py SURVEY.json [--write]
+    .venv/bin/python tools/refresh_catalog.py SURVEY.json [--write]
 
 SURVEY.json is what research collects (tables of releases, distributions, GPUs, each row with source and status);
 `tools/supplement.toml` says what it left open. Only facts change here: what people decide stands in

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Read the wheels of torch and its family on the index: show how the facts differ, write only with `--write`.
 
-    tools/refresh_torch.py [--index-url URL] [--write]
+    .venv/bin/python tools/refresh_torch.py [--index-url URL] [--write]
 
 Which wheels there are stands on the index's pages. What is in them (pins, CUDA, torch.compile's gate, architectures) is
 read out of the wheels by range requests, a few hundred kilobytes each: not every index serves their metadata as a file.
@@ -20,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, ProjectPage, PyPISimple
 
-from facts import FACTS, Row, dumps, publish
+from facts import FACTS, Row, dumps, dumps_today, publish
 from index.pages import OLDEST, places, pythons, releases
 from index.texts import CUDA, requires, torch_facts
 from index.wheels import Index, Wheels
@@ -44,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch = torch_rows(old["rows"], rows, wheels)
     # The date of torch.json is what stacks are resolved as of: it moves only when a release comes in.
     date = today if len(torch) > len(old["rows"]) else old["date"]
-    return publish({"wheels.json": dumps(today, rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write)
+    return publish(
+        {"wheels.json": dumps_today("wheels.json", rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write
+    )
 
 
 # --- rows of wheels.json -------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Read which Pythons each transformers can be installed on: show how the facts differ, write only with `--write`.
 
-    tools/refresh_transformers.py [--index-url URL] [--write]
+    .venv/bin/python tools/refresh_transformers.py [--index-url URL] [--write]
 
 transformers is pure Python; the tokenizers that it asks for is not, and its wheels decide. What each asks for is read
 out of its wheel by range requests, which wheels of tokenizers there are stands on the index's page. It writes
@@ -9,10 +8,8 @@ out of its wheel by range requests, which wheels of tokenizers there are stands 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
 import requests
 from packaging.metadata import parse_email
@@ -22,7 +19,7 @@ from packaging.version import Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, ProjectPage, PyPISimple
 from remotezip import RemoteZip  # type: ignore[import-untyped]
 
-from facts import FACTS, Row, dumps, publish
+from facts import FACTS, Row, dumps_today, publish
 from index.pages import NEWEST_PYTHON, places, pythons
 
 FILE = "transformers_releases.json"
@@ -45,11 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with requests.Session() as session, PyPISimple(options.index_url, session=session) as index:
         transformers, tokenizers = (index.get_project_page(package) for package in ("transformers", "tokenizers"))
         rows = list(release_rows(transformers, tokenizers, metadata))
-    today = datetime.now(tz=UTC).date().isoformat()
-    old = FACTS / FILE
-    if old.exists() and json.loads(old.read_text())["rows"] == rows:
-        today = json.loads(old.read_text())["date"]
-    return publish({FILE: dumps(today, rows)}, FACTS, write=options.write)
+    return publish({FILE: dumps_today(FILE, rows)}, FACTS, write=options.write)
 
 
 def release_rows(

@@ -21,7 +21,7 @@ from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
 
 FOLDER = Path(__file__).parent
-_HINT = "reinstall envbuilder, or run `tools/refresh_catalog.py` in its checkout"
+_HINT = "reinstall envbuilder, or run `.venv/bin/python tools/refresh_catalog.py` in its checkout"
 _OWN_HINT = "mend it; docs/catalog.md shows what a catalog of one's own looks like"
 T = TypeVar("T")
 
