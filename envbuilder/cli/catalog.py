@@ -51,7 +51,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
         raise CatalogError(
             f"facts of the catalog that do not hold: {len(found)}",
             problems=[str(problem) for problem in found],
-            hint="`.venv/bin/python tools/refresh_torch.py` in a checkout shows what changed; mend rows of your own by hand",
+            hint="`.venv/bin/python tools/refresh_torch.py` in a checkout shows what moved; mend your own rows by hand",
         )
     rows = sum(len(found) for found in facts.tables.values())
     if as_json:
