@@ -165,7 +165,7 @@ def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
     return error("stack", message, why, _instead(case))
 
 
-_OBJECTIONS = (_platform_fits, _kernels_are_there, _driver_is_new_enough, _driver_knows_the_gpus, _compat_is_allowed)
+_OBJECTIONS = (_platform_fits, _driver_knows_the_gpus, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed)
 
 
 def _refuses_compat(stack: Stack, host: Host) -> str | None:
