@@ -129,8 +129,10 @@ def test_an_image_for_cpus_has_no_cuda(site: Path, monkeypatch: pytest.MonkeyPat
 def test_a_torch_of_the_other_kind_is_found(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = MagicMock(version=SimpleNamespace(cuda=None))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    with pytest.raises(checks.Failure, match="it cannot be read in here"):
-        identity.check_cuda(inspect({"stack": {"cuda": "13.0.3"}}))
+    torch.cuda.nccl.version.side_effect = AttributeError("module 'torch._C' has no attribute '_nccl_version'")
+    for check, promised in ((identity.check_cuda, {"cuda": "13.0.3"}), (identity.check_nccl, {"nccl": "2.30.7"})):
+        with pytest.raises(checks.Failure, match="it cannot be read in here"):
+            check(inspect({"stack": promised}))
     install(site, "nvidia-cuda-runtime", "13.0.96")
     with pytest.raises(checks.Failure, match=r"the lock says that there is no CUDA; the CUDA runtime 13\.0\.96 is in"):
         identity.check_cuda(inspect(CPU))

@@ -167,8 +167,9 @@ def check_nccl(inspection):
 
     if inspection.lock is not None and inspection.stack("nccl") is None:
         raise NotRun("an image for CPUs has none" if inspection.flavour == "cpu" else "NCCL is linked into this torch")
-    seen = torch.cuda.nccl.version()
-    return compare(inspection, "nccl", ".".join(map(str, seen)) if isinstance(seen, tuple) else str(seen))
+    seen = torch.cuda.nccl.version() if torch.version.cuda else None  # without CUDA, asking raises
+    text = ".".join(map(str, seen)) if isinstance(seen, tuple) else seen and str(seen)
+    return compare(inspection, "nccl", text)
 
 
 def check_arch_list(inspection):
