@@ -79,8 +79,15 @@ PREFERENCES: dict[str, Preference] = {
 
 def index_of(candidate: Candidate, catalog: Catalog) -> str:
     """Name of the index that has the candidate's wheels."""
-    cpu = catalog.policy.cpu
-    return cpu.index if candidate.cpu and cpu else candidate.build.index
+    cpu, build = catalog.policy.cpu, candidate.build
+    if candidate.cpu and cpu and not has_cpu_wheel(build, candidate.platform):
+        return cpu.index
+    return build.index
+
+
+def has_cpu_wheel(build: TorchBuild, platform: str) -> bool:
+    """The index of a CUDA build has, for this platform, wheels without CUDA: PyPI's for arm64, up to torch 2.10."""
+    return platform in build.family and platform not in build.platforms
 
 
 def _tie(candidate: Candidate) -> tuple[object, ...]:

@@ -90,11 +90,13 @@ def look(reference: str, engine: Engine, folder: Path) -> Inspection:
     """Look into an image, and for its receipt in `folder`. Raises `EngineError` if there is no such image."""
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
+    inside = read_lock(content, image.labels) if content is not None else None
+    layers = render.layers_of(inside.lock) if inside and inside.lock else tuple(Layer)
     return Inspection(
         reference=reference,
         image=image,
-        steps=read_steps(engine.steps(image.id), ours=LOCK_LABEL in image.labels),
-        lock=read_lock(content, image.labels) if content is not None else None,
+        steps=read_steps(engine.steps(image.id), ours=LOCK_LABEL in image.labels, layers=layers),
+        lock=inside,
         installed=_measure(image.id, engine),
         receipt=receipts.newest(folder, image.id),
         suite=suite.suite_hash(suite.Trial(gpu=plan_gpu(engine.offers(), GpuAccess.NONE))),
@@ -113,10 +115,12 @@ def _measure(image: str, engine: Engine) -> Installed | None:
 # --- history -------------------------------------------------------------------------------------------------------
 
 
-def read_steps(history: Sequence[tuple[int, str]], *, ours: bool) -> tuple[Step, ...]:
-    """The history, first step first; in an image of ours each step with what it holds."""
+def read_steps(
+    history: Sequence[tuple[int, str]], *, ours: bool, layers: Sequence[Layer] = tuple(Layer)
+) -> tuple[Step, ...]:
+    """The history, first step first; in an image of ours each step with what it holds. `layers`: those of its lock."""
     told = [read_instruction(text) for _, text in history]
-    held = _held(told) if ours else [""] * len(told)
+    held = _held(told, layers) if ours else [""] * len(told)
     return tuple(
         Step(size=size, instruction=line, holds=holds)
         for (size, _), line, holds in zip(history, told, held, strict=True)
@@ -133,12 +137,12 @@ def read_instruction(text: str) -> str:
     return command.removeprefix("#(nop)").lstrip() if command.startswith("#(nop)") else f"RUN {command}"
 
 
-def _held(told: Sequence[str]) -> list[str]:
+def _held(told: Sequence[str], layers: Sequence[Layer]) -> list[str]:
     """What each step of templates/debian/Dockerfile.j2 holds. All wheel steps look alike; their order tells."""
     held = {number: _PAYLOAD for number, line in enumerate(told) if _PAYLOAD_STEP.match(line)}
     wheels = [number for number, line in enumerate(told) if _WHEEL_STEP.match(line)]
-    if len(wheels) == len(Layer):
-        held |= zip(wheels, Layer, strict=True)
+    if len(wheels) == len(layers):
+        held |= zip(wheels, layers, strict=True)
     system = next((number for number, line in enumerate(told) if _USER_STEP.match(line)), None)
     if system is not None:
         held |= dict.fromkeys(range(system), _BASE) | {system: _SYSTEM}

@@ -23,13 +23,14 @@ from packaging.utils import canonicalize_name
 from envbuilder import wire
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
-from envbuilder.model import SCHEMA, Flavour, Layer, Lock, Stack, Wheel
+from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
+_CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cudnn")  # what every torch with CUDA asks for, where wheels bring CUDA
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
 _NETWORK_SIGNS = (
@@ -70,20 +71,16 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
 
 def refuse(stack: Stack, *, index_url: str | None = None, again: Again | None = None) -> None:
     """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
-    if stack.flavour is Flavour.CPU:
-        raise LockError(
-            f"a stack of flavour {stack.flavour} can be resolved, and not locked, rendered or built yet",
-            hint=f"leave `--flavour {stack.flavour}` out; the runtime image trains on a CPU too",
-        )
     if stack.index != PYPI and index_url is None:
         raise _unnamed_index(stack, again(stack.extras) if again else "envbuilder lock")
 
 
 def _unnamed_index(stack: Stack, command: str) -> LockError:
     """The wheels are not where uv would look, and the same version there is of another CUDA."""
+    other = "another CUDA" if stack.cuda else f"CUDA on {stack.platform}; the runtime image trains on a CPU too"
     return LockError(
-        f"torch {stack.torch} for CUDA {stack.cuda_line} is not on PyPI: its wheels are on the index {stack.index}",
-        problems=[f"of torch {stack.torch}, PyPI has only the build for another CUDA"],
+        f"{stack.torch_text} is not on PyPI: its wheels are on the index {stack.index}",
+        problems=[f"of torch {stack.torch}, PyPI has only the build for {other}"],
         hint="name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
         f"`{command} --index-url URL`",
     )
@@ -135,7 +132,7 @@ def _refusal(uv: Uv, stack: Stack, stderr: str, again: Again) -> EngineError | L
         return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=told)
     culprits = _culprits(uv, stack)
     return NoStackError(
-        f"{' and '.join(culprits)} cannot be installed beside torch {stack.torch} for CUDA {stack.cuda_line}",
+        f"{' and '.join(culprits)} cannot be installed beside {stack.torch_text}",
         conflict=[("package", line) for line in culprits],
         reasons=[*told, f"packages are resolved as of {stack.as_of}, and nothing moves the torch family"],
         suggestions=[again(_unpinned(uv, stack, culprits))],
@@ -276,6 +273,8 @@ def find_problems(lock: Lock) -> Iterator[str]:
     if torch and lock.stack.index.startswith(_LOCAL_INDEXES) and torch.version.local != lock.stack.cuda_tag:
         on_index = f"{torch.version.public}+{lock.stack.cuda_tag}"
         yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {on_index}"
+    if lock.stack.cuda is None and (brought := sorted(name for name in by_name if name.startswith(_CUDA_WHEELS))):
+        yield f"{' and '.join(brought)} is locked; the stack has no CUDA"
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         wanted = Requirement(line)
         found = by_name.get(canonicalize_name(wanted.name))

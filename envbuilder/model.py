@@ -137,6 +137,11 @@ class Stack:
         return f"{self.cuda.major}.{self.cuda.minor}" if self.cuda else ""
 
     @property
+    def torch_text(self) -> str:
+        """`torch 2.0.1 for CUDA 11.7`."""
+        return f"torch {self.torch} for CUDA {self.cuda_line}" if self.cuda else f"torch {self.torch} without CUDA"
+
+    @property
     def cuda_tag(self) -> str:
         """`cu117` or `cpu`, as PyTorch's wheels write it."""
         return f"cu{self.cuda.major}{self.cuda.minor}" if self.cuda else "cpu"

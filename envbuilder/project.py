@@ -13,7 +13,7 @@ from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import write_file
-from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Lock, Request
+from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Flavour, Lock, Request
 from envbuilder.targets import Project
 from envbuilder.workflow import REPOSITORY
 
@@ -132,7 +132,9 @@ def _verb(path: Path) -> str:
 def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str]) -> str:
     """`envbuilder.toml` for a repository that uses this lock."""
     stack = lock.stack
-    request = {"cuda": stack.cuda_line, "torch": str(stack.torch), "python": str(stack.python)}
+    request = {} if stack.flavour is Flavour.RUNTIME else {"flavour": stack.flavour.value}
+    request |= {"cuda": stack.cuda_line} if stack.cuda else {}
+    request |= {"torch": str(stack.torch), "python": str(stack.python)}
     if stack.base.own:
         request["base"] = stack.base.reference
         request |= {"os": stack.base.os} if stack.base.os != resolver.CUSTOM_OS else {}

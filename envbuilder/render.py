@@ -21,6 +21,8 @@ from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
 from envbuilder.template import fill
 
 LABEL_PREFIX = "dev.envbuilder."
+CUDA_LABEL = f"{LABEL_PREFIX}cuda"
+NO_CUDA = "none"
 TRIM = "trim.txt"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
@@ -75,7 +77,7 @@ def render(lock: Lock) -> Context:
         f"{place}/Dockerfile.dockerignore": _DOCKERIGNORE.format(place=place),
         f"{place}/{locks.FILE}": lock_text,
         f"{place}/requirements.txt": locks.requirements_text(lock),
-        **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in Layer},
+        **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in layers_of(lock)},
     }
     if lock.stack.flavour is Flavour.DEVEL:
         files[f"{place}/{TRIM}"] = (
@@ -88,6 +90,12 @@ def render(lock: Lock) -> Context:
             if path.stat().st_mode & 0o100:
                 executable.add(f"{folder}/{name}")
     return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+
+
+def layers_of(lock: Lock) -> tuple[Layer, ...]:
+    """All, but without CUDA none of NVIDIA's, unless packages of the user's bring one."""
+    bare = lock.stack.cuda is None and not any(wheel.layer is Layer.NVIDIA for wheel in lock.wheels)
+    return tuple(layer for layer in Layer if not (bare and layer is Layer.NVIDIA))
 
 
 def place_of(stack: Stack) -> str:
@@ -107,8 +115,8 @@ def labels(lock: Lock, lock_text: str) -> dict[str, str]:
         "torch": stack.torch,
         "torchvision": stack.torchvision,
         "torchaudio": stack.torchaudio or "",
-        "cuda": stack.cuda,
-        "cudnn": stack.cudnn,
+        "cuda": stack.cuda or NO_CUDA,
+        "cudnn": stack.cudnn or "",
         "nccl": stack.nccl or "",
         "arch-list": " ".join(stack.arch_list),
         "driver-floor": stack.driver_floor,
@@ -117,9 +125,10 @@ def labels(lock: Lock, lock_text: str) -> dict[str, str]:
         "catalog": lock.catalog,
         "lock": "sha256:" + sha256(lock_text.encode()).hexdigest(),
     }
+    cuda = f"for CUDA {stack.cuda_line}" if stack.cuda else "without CUDA"
     oci = {
         "org.opencontainers.image.title": stack.name,
-        "org.opencontainers.image.description": f"PyTorch {stack.torch} for CUDA {stack.cuda_line}, proven to train",
+        "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
         **({"org.opencontainers.image.base.digest": lock.base_digest} if lock.base_digest else {}),
     }
@@ -138,7 +147,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "devel": lock.stack.flavour is Flavour.DEVEL,
         "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
-        "layers": [_layer_view(lock, layer) for layer in Layer],
+        "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels(lock, lock_text)),
     }
     return fill("debian/Dockerfile.j2", values)  # `_inert` refuses what could become an instruction

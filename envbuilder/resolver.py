@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from packaging.version import Version
 
-from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, index_of
+from envbuilder.candidates import CUSTOM_OS, PREFERENCES, Candidate, covers, features, has_cpu_wheel, index_of
 from envbuilder.catalog.rows import PYPI, Advisory, Catalog, Evidence, TorchBuild, TransformersCeiling
 from envbuilder.choice import choice
 from envbuilder.explanation import beside, command, given, refusal
@@ -132,7 +132,8 @@ def _evidence(
 ) -> Iterator[Evidence]:
     """The status of every fact that the stack rests on."""
     cpu = catalog.policy.cpu
-    yield cpu.status if candidate.cpu and cpu else candidate.build.status
+    elsewhere = candidate.cpu and not has_cpu_wheel(candidate.build, candidate.platform)
+    yield cpu.status if cpu and elsewhere else candidate.build.status
     yield ceiling.status if ceiling else Evidence.INFERRED
     yield from (row.status for row in catalog.systems if row.os == candidate.base.os)
     compiler = compiler_of(candidate, catalog) if request.flavour is Flavour.DEVEL else None
@@ -208,8 +209,6 @@ def _notes(request: Request, candidate: Candidate, base: Base, catalog: Catalog)
             f"its wheels are on the index {index_of(candidate, catalog)}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
-    if request.flavour is Flavour.CPU:
-        yield f"flavour {request.flavour} is resolved, not locked or built yet"
     if request.flavour is Flavour.DEVEL and not compiler_of(candidate, catalog):
         line = f"{build.cuda.major}.{build.cuda.minor}"
         yield f"nvcc of CUDA {line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"

@@ -20,7 +20,7 @@ from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import write_file
-from envbuilder.gpu import GpuAccess, plan_gpu
+from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
 from envbuilder.network import Network
 
@@ -263,17 +263,20 @@ def step_row(step: Step) -> Row:
 
 def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
     """The receipt that lets an image have its tag; raises `AcceptanceError` if it does not get one."""
-    trial = make_trial(engine, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
+    trial = make_trial(engine, image, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
     receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
     if receipt.verdict is not Verdict.PASSED:
         raise receipts.refusal(receipt)
     return receipt
 
 
-def make_trial(engine: Engine, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
-    """How an image is tried on this engine."""
+def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
+    """How an image is tried on this engine; one of ours without CUDA asks for no GPU by itself."""
     trial = suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
     suite.validate(trial)
+    found = engine.image(image)
+    if gpu_access is GpuAccess.AUTO and found and found.labels.get(render.CUDA_LABEL) == render.NO_CUDA:
+        trial = replace(trial, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image is made without CUDA"))
     return trial
 
 

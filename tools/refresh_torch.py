@@ -129,12 +129,13 @@ def setuptools_bound(release: str, pins: Mapping[str, str]) -> Row:
 
 
 def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
-    """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
+    """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel, be it for a CPU."""
     names = [(package, row[package]) for package in ("torch", "torchvision", "torchaudio") if row[package]]
     found = {}
-    for platform in row["platforms"]:
+    for platform in ("linux/amd64", ARM):
         sets = [set(by_name[name]["pythons"].get(platform, ())) for name in names]
-        found[platform] = sorted(set.intersection(*sets), key=Version)
+        if pythons := set.intersection(*sets):
+            found[platform] = sorted(pythons, key=Version)
     return found
 
 

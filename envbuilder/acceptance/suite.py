@@ -28,6 +28,7 @@ from envbuilder.engine.job import Job
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.gpu import GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status
+from envbuilder.render import CUDA_LABEL, NO_CUDA
 
 DEADLINE = 3600  # seconds for the whole container: it takes one or two minutes, on a busy machine many times as long
 CHECK_DEADLINE, GRACE = (
@@ -116,6 +117,12 @@ def suite_hash(trial: Trial) -> str:
         sha.update(f"{path}\0{len(content)}\0".encode() + content)
     sha.update(json.dumps([trial.require_gpu, trial.user, trial.memory, trial.only]).encode())
     return "sha256:" + sha.hexdigest()
+
+
+def size_bound(labels: Mapping[str, str]) -> dict[str, float]:
+    """How many bytes an image may have for each of a wheel; beside few wheels the base weighs more."""
+    bound = bounds()["outside"]["contract.size"]
+    return {"max": bound["max_without_cuda" if labels.get(CUDA_LABEL) == NO_CUDA else "max"]}
 
 
 def host_facts(engine: Engine, trial: Trial) -> dict[str, Any]:
@@ -233,7 +240,7 @@ class _Run:
         image, facts, bound = self.image, self.watch.facts, bounds()["outside"]
         makers: Mapping[str, Callable[[], Check]] = {
             "identity.labels": lambda: check_labels(image.labels, facts, ours=ours),
-            "contract.size": lambda: check_size(image.size, facts, bound["contract.size"]),
+            "contract.size": lambda: check_size(image.size, facts, size_bound(image.labels)),
             "contract.layers": lambda: check_layers(
                 image.labels, image.env, self._history(), self._layers.result().secrets, ours=ours
             ),

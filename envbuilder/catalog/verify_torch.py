@@ -95,10 +95,11 @@ def families_are_derived(facts: Facts) -> Iterator[Problem]:
     for build in facts.catalog.torch:
         names = [("torch", build.torch), ("torchvision", build.torchvision), ("torchaudio", build.torchaudio)]
         wheels = [wheel for package, version in names if version and (wheel := facts.wheels.get((package, version)))]
-        wanted = {}
-        for platform in build.platforms:
+        wanted: dict[str, tuple[Version, ...]] = {}
+        for platform in PLATFORMS:
             sets = [set(wheel.pythons.get(platform, ())) for wheel in wheels]
-            wanted[platform] = tuple(sorted(set.intersection(*sets))) if sets else ()
+            pythons = tuple(sorted(set.intersection(*sets))) if sets else ()
+            wanted |= {platform: pythons} if pythons or platform in build.platforms else {}
         if build.index == PYPI:
             yield from differing(TORCH, build, {"family": wanted}, "the wheels of all three make it")
         for platform, found in build.family.items():

@@ -46,6 +46,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
         engine.sweep()
         trial = workflow.make_trial(
             engine,
+            image,
             GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO),
             require_gpu=options["require_gpu"],
             user=options["user"],

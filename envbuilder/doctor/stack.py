@@ -68,12 +68,14 @@ def stack_runs_here(case: Case) -> Finding | None:
         suggestions = refusal.suggestions
         remedy = Remedy(command=suggestions[0], source="envbuilder") if suggestions else NONE
         return error("stack", refusal.message, "; ".join(refusal.reasons), remedy)
-    objections = (rule(stack, case) for rule in _OBJECTIONS)
+    objections = (rule(stack, case) for rule in (_OBJECTIONS if stack.cuda else (_platform_fits,)))
     return next((finding for finding in objections if finding), None) or _runs(stack, case.host)
 
 
 def _runs(stack: Stack, host: Host) -> Finding:
     """Nothing speaks against it; whether that is known is another matter."""
+    if stack.cuda is None:
+        return fine("stack", f"{_name(stack)} needs no GPU and no driver")
     if host.gpus == ():
         return warning("stack", f"{_name(stack)} would train on the CPU", "no NVIDIA GPU is to be seen")
     missing = [name for name, value in (("GPU", host.capabilities), ("driver", host.driver)) if not value]
@@ -195,7 +197,7 @@ def _resolve(request: Request, case: Case) -> str:
 
 
 def _name(stack: Stack) -> str:
-    return f"torch {stack.torch} for CUDA {stack.cuda_line}"
+    return stack.torch_text
 
 
 def _machine(host: Host) -> str:

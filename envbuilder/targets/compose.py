@@ -26,6 +26,7 @@ def files(project: Project) -> Mapping[str, str]:
         "dockerfile": _plain("Dockerfile", project.dockerfile),
         "lock": project.lock_file,
         "platform": stack.platform,
+        "cuda": stack.cuda is not None,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
     }

@@ -24,6 +24,7 @@ def files(project: Project) -> dict[str, str]:
     values = {
         "mark": MARK,
         "stack": project.lock.stack.name,
+        "cuda": project.lock.stack.cuda is not None,
         "image": project.image,
         "lock": project.lock_file,
         "shm_size": shm_size,

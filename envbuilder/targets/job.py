@@ -49,7 +49,7 @@ class Job:
 def job_of(project: Project) -> Job:
     """The job of a project. Raises `UsageError` that lists every setting at fault."""
     texts = _TEXTS | {"image": project.image} | {k: v for k, v in project.settings.items() if k in _TEXTS}
-    problems = [*_number_problems(project.settings), *_text_problems(texts)]
+    problems = [*_number_problems(project.settings), *_text_problems(texts), *_gpu_problems(project)]
     if problems:
         raise UsageError("this is no training job", problems=problems, hint="settings: " + ", ".join(SETTINGS))
     numbers = _NUMBERS | {name: int(project.settings[name]) for name in _NUMBERS if name in project.settings}
@@ -66,6 +66,12 @@ def job_of(project: Project) -> Job:
         hours=numbers["hours"],
         arguments=shlex.join(shlex.split(texts["arguments"])),
     )
+
+
+def _gpu_problems(project: Project) -> Iterator[str]:
+    gpus = project.settings.get("gpus", "0")
+    if gpus != "0" and project.lock.stack.cuda is None:
+        yield f"gpus is {gpus!r}: {project.lock.stack.name} is made without CUDA"
 
 
 def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:

@@ -119,6 +119,12 @@ class Oracle:
 
     # --- which one is better ---
 
+    def index(self, some: Combination) -> str:
+        """A wheel that is there for a platform without CUDA is one for a CPU; else there is an index of its own."""
+        row = some.row
+        for_cpu = some.platform in row.get("family", {}) and some.platform not in row["platforms"]
+        return str(self.policy["cpu"]["index"] if some.cpu and not for_cpu else row["index"])
+
     def compiles(self, some: Combination) -> bool:
         until = some.row["compile_until"]
         return bool(some.row["compile"]) and (until is None or number(some.python) < number(until))
@@ -127,7 +133,7 @@ class Oracle:
         row = some.row
         worth = {
             "features": int(self.compiles(some)),
-            "index": int((self.policy["cpu"]["index"] if some.cpu else row["index"]) == "pypi"),
+            "index": int(self.index(some) == "pypi"),
             "torch": number(row["torch"]),
             "cuda": number(row["cuda"]),
             "registry": int(some.place.kind != "bootstrap"),

@@ -109,6 +109,38 @@ def test_the_cuda_of_a_stack_since_13_is_the_release_and_not_its_runtime_s_numbe
         identity.check_cuda(inspect({"stack": {"cuda": "13.0.2"}}))
 
 
+CPU = {"stack": {"flavour": "cpu", "cuda": None, "cudnn": None, "nccl": None, "arch_list": [], "driver_floor": ""}}
+
+
+def test_an_image_for_cpus_has_no_cuda(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = MagicMock(version=SimpleNamespace(cuda=None), _C=SimpleNamespace())
+    torch.backends.cudnn.version.return_value = None
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    inspection = inspect(CPU)
+    assert identity.check_cuda(inspection) == {"value": "none", "bound": "none"}
+    for check in (identity.check_cudnn, identity.check_nccl, identity.check_arch_list, linkage.check_variables):
+        with pytest.raises(checks.NotRun):
+            check(inspection)
+    assert {name: inspection.facts[name] for name in ("cuda", "cudnn", "arch_list")} == dict.fromkeys(
+        ("cuda", "cudnn", "arch_list")
+    )
+
+
+def test_a_torch_of_the_other_kind_is_found(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = MagicMock(version=SimpleNamespace(cuda=None))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    torch.cuda.nccl.version.side_effect = AttributeError("module 'torch._C' has no attribute '_nccl_version'")
+    for check, promised in ((identity.check_cuda, {"cuda": "13.0.3"}), (identity.check_nccl, {"nccl": "2.30.7"})):
+        with pytest.raises(checks.Failure, match="it cannot be read in here"):
+            check(inspect({"stack": promised}))
+    install(site, "nvidia-cuda-runtime", "13.0.96")
+    with pytest.raises(checks.Failure, match=r"the lock says that there is no CUDA; the CUDA runtime 13\.0\.96 is in"):
+        identity.check_cuda(inspect(CPU))
+    torch.version.cuda = "13.0"
+    with pytest.raises(checks.Failure, match=r"there is no CUDA; torch is built for CUDA 13\.0; the CUDA runtime 13"):
+        identity.check_cuda(inspect(CPU))
+
+
 # --- linkage -------------------------------------------------------------------------------------------------------
 
 CUPTI = "triton/backends/nvidia/lib/cupti"
@@ -327,6 +359,21 @@ def test_no_gpu_is_not_run_or_failed(torch: Any) -> None:
             check(inspect())
     with pytest.raises(checks.Failure, match="no driver is in here"):
         gpu.check_visible(inspect(require_gpu=True))
+
+
+def test_an_image_for_cpus_is_held_to_nothing_on_a_gpu(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.glob, "glob", lambda _: ["/dev/nvidia0"])
+    torch.cuda.is_available.return_value = False
+    torch.cuda.init.side_effect = AssertionError("Torch not compiled with CUDA enabled")
+    for check in (
+        *(gpu.check_visible, gpu.check_capability, gpu.check_kernel),
+        *(gpu.check_precision, gpu.check_memory, gpu.check_nccl),
+    ):
+        with pytest.raises(checks.NotRun, match="not applicable: this image is made for CPUs"):
+            check(inspect(CPU))
+    monkeypatch.setattr(gpu.glob, "glob", lambda _: [])
+    with pytest.raises(checks.Failure, match="Torch not compiled with CUDA enabled"):
+        gpu.check_visible(inspect(CPU, require_gpu=True))
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,10 @@ def wheels() -> list[dict[str, Any]]:
 
 def test_the_family_has_only_the_pythons_of_all_three() -> None:
     made = {(row["package"], row["version"]): row for row in wheels()}
-    assert refresh_torch.family_of(TORCH["2.5.1", "pypi"], made) == {"linux/amd64": ["3.9", "3.10", "3.11", "3.12"]}
+    pythons = ["3.9", "3.10", "3.11", "3.12"]
+    family = refresh_torch.family_of(TORCH["2.5.1", "pypi"], made)
+    assert family == {"linux/amd64": pythons, "linux/arm64": pythons}  # on arm64 without CUDA
+    assert TORCH["2.5.1", "pypi"]["platforms"] == ["linux/amd64"]
     assert TORCH["2.5.1", "pypi"]["pythons"][-1] == "3.13"
 
 

@@ -163,6 +163,14 @@ def test_a_stack_on_a_machine_without_a_gpu_is_a_warning(facts: Catalog) -> None
     }
 
 
+@pytest.mark.parametrize("name", ["no-gpu", "workstation", "driver-too-old"])
+def test_a_stack_without_cuda_asks_for_no_gpu_and_no_driver(facts: Catalog, name: str) -> None:
+    request = parse_request({"flavour": "cpu", "torch": "2.13"})
+    findings = diagnose(Case(host=host_of(name), catalog=facts, request=request))
+    stack = next(finding for finding in findings if finding.id == "stack")
+    assert (stack.severity, stack.message) == (Severity.OK, "torch 2.13.0 without CUDA needs no GPU and no driver")
+
+
 @pytest.mark.parametrize("name", hosts.NAMES)
 def test_a_host_survives_its_document(name: str) -> None:
     host = host_of(name)

@@ -91,6 +91,14 @@ def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
     assert list(locks.find_problems(right)) == []
 
 
+def test_a_build_without_cuda_is_its_own() -> None:
+    cpu = resolver.resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
+    locks.refuse(cpu, index_url="URL")
+    wheels = [replace(wheel, version=Version("2.13.0")) for wheel in lock().wheels if wheel.name == "torch"]
+    wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=tuple(wheels))
+    assert list(locks.find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]
+
+
 def test_a_stack_without_wheels_is_a_lock_error() -> None:
     with pytest.raises(LockError, match="no complete set of wheels"):
         locks.make_lock(stack(), uv=failing("× No solution found"), catalog="x", again=again)

@@ -230,6 +230,23 @@ def test_the_cpu_flavour_has_no_cuda(facts: Catalog) -> None:
         assert {name for name, _ in refused(request(flavour="cpu", **other)).conflict} == {"flavour", *other}
 
 
+def test_the_cpu_builds_of_pypi_are_those_for_arm64_up_to_torch_2_10(facts: Catalog) -> None:
+    found = {}
+    for torch in sorted({build.torch for build in facts.torch}):
+        for platform in ("linux/amd64", "linux/arm64"):
+            stack = resolver.resolve(request(flavour="cpu", torch=str(torch), platform=platform), facts)
+            found[torch, platform] = stack.index
+            local = "" if stack.index == "pypi" else "+cpu"
+            assert stack.requirements[0] == f"torch=={torch}{local}"
+            assert any("`envbuilder lock` needs an index" in note for note in stack.notes) == bool(local)
+    assert {torch for torch, platform in found if found[torch, platform] == "pypi"} == {
+        torch for torch in {build.torch for build in facts.torch} if torch < Version("2.11")
+    }
+    assert {platform for torch, platform in found if found[torch, platform] == "pypi"} == {"linux/arm64"}
+    best = resolver.resolve(request(flavour="cpu", platform="linux/arm64"), facts)
+    assert (best.index, str(best.torch)) == ("pypi", "2.10.0")  # what can be locked comes first
+
+
 def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> None:
     for said in ("debian13", "Debian 13", "trixie"):
         stack = resolver.resolve(request(os=said), facts)

@@ -12,6 +12,7 @@ from checks.inspection import Failure, NotRun
 from checks.numerics import distance, operator_distances, tensors
 
 _START = "start it with `--gpus all`; `envbuilder doctor` says what is missing"
+_NOT_APPLICABLE = "not applicable: this image is made for CPUs"
 CAUSES = (  # what CUDA says → what it means → what to do (CUDA's own numbers: cudaError_t)
     ("error 803", "the driver and the CUDA compatibility library in here do not fit (error 803)",
      "take cuda-compat out of LD_LIBRARY_PATH, or update the host's driver"),
@@ -38,10 +39,12 @@ def find_cause(text):
     return found or (text.strip().split("\n")[0][:300], _START)
 
 
-def need_gpu():
+def need_gpu(inspection):
     """torch, if it sees a GPU."""
     import torch
 
+    if inspection.flavour == "cpu":
+        raise NotRun(_NOT_APPLICABLE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # check_visible has told what they say
         if not torch.cuda.is_available():
@@ -53,6 +56,8 @@ def check_visible(inspection):
     """torch sees the GPU; one that is here and cannot be used is never passed over for the CPU."""
     import torch
 
+    if inspection.flavour == "cpu" and not inspection.require_gpu:
+        raise NotRun(_NOT_APPLICABLE)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -75,7 +80,7 @@ def check_visible(inspection):
 
 def check_capability(inspection):
     """torch has code for every GPU: a binary of its major version, or PTX that the driver can compile."""
-    torch = need_gpu()
+    torch = need_gpu(inspection)
     arches, wrong = arch_list(torch) or [], []
     for number in range(torch.cuda.device_count()):
         capability = torch.cuda.get_device_capability(number)
@@ -99,7 +104,7 @@ def runs_on(arches, capability):
 
 def check_kernel(inspection):
     """A kernel really runs and agrees with the CPU."""
-    torch = need_gpu()
+    torch = need_gpu(inspection)
     numbers = torch.arange(4096.0).reshape(64, 64) / 4096
     try:
         seen = (numbers.cuda() @ numbers.cuda()).cpu()
@@ -115,7 +120,7 @@ TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2, "tf32": 3e-3} 
 
 def check_precision(inspection):
     """The guide's formulas on the GPU in every precision, and a product in TF32; the value is shares of a tolerance."""
-    torch = need_gpu()
+    torch = need_gpu(inspection)
     shares = {}
     for name in ("float32", "float16", "bfloat16"):
         if name != "bfloat16" or torch.cuda.is_bf16_supported():
@@ -135,7 +140,7 @@ def check_precision(inspection):
 
 def check_memory(inspection):
     """What is freed is free again."""
-    torch = need_gpu()
+    torch = need_gpu(inspection)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     block = torch.empty(64 << 20, device="cuda")  # 256 MB
@@ -160,7 +165,7 @@ dist.destroy_process_group()
 
 def check_nccl(inspection):
     """NCCL sums exactly over as many GPUs as there are, up to two."""
-    torch = need_gpu()
+    torch = need_gpu(inspection)
     world = min(2, torch.cuda.device_count())
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-c", _WORKER]

@@ -15,7 +15,7 @@ def compare(inspection, fact, seen, remedy="build the image again from its lock"
     """`seen` is a fact, also without a lock; the lock's may be more exact (11.7.99) than what is seen (11.7)."""
     inspection.facts[fact] = seen
     wanted = inspection.stack("base", _text(seen))["os"] if fact == "os" else inspection.stack(fact, _text(seen))
-    if wanted in (None, "custom"):
+    if wanted in (None, "custom", []):
         raise NotRun("the lock promises none", _text(seen))
     if seen is None:
         raise Failure(value=None, bound=wanted, detail="it cannot be read in here", remedy=remedy)
@@ -58,11 +58,24 @@ def check_cuda(inspection):
     import torch
 
     found = cuda_wheels(installed())
+    if inspection.flavour == "cpu":
+        return without_cuda(inspection, torch.version.cuda, found)
     fitting = [version for version in found if version.startswith("%s." % torch.version.cuda)]
     if found and not fitting:
         detail = "torch is built for CUDA %s, the CUDA runtime in here is %s" % (torch.version.cuda, " ".join(found))
         raise Failure(value=found[0], bound=torch.version.cuda, detail=detail, remedy="build the image again")
     return compare(inspection, "cuda", fitting[0] if fitting else torch.version.cuda)
+
+
+def without_cuda(inspection, built, wheels):
+    """In an image for CPUs torch is built without CUDA, and no wheel brings it."""
+    inspection.facts["cuda"] = built
+    wrong = ["torch is built for CUDA %s" % built] if built else []
+    wrong += ["the CUDA runtime %s is in here" % version for version in wheels]
+    if wrong:
+        detail = "the lock says that there is no CUDA; " + "; ".join(wrong)
+        raise Failure(value=built or wheels[0], bound="none", detail=detail, remedy="build the image again")
+    return {"value": "none", "bound": "none"}
 
 
 def cuda_wheels(packages):
@@ -153,9 +166,10 @@ def check_nccl(inspection):
     import torch
 
     if inspection.lock is not None and inspection.stack("nccl") is None:
-        raise NotRun("NCCL is linked into this torch")
-    seen = torch.cuda.nccl.version()
-    return compare(inspection, "nccl", ".".join(map(str, seen)) if isinstance(seen, tuple) else str(seen))
+        raise NotRun("an image for CPUs has none" if inspection.flavour == "cpu" else "NCCL is linked into this torch")
+    seen = torch.cuda.nccl.version() if torch.version.cuda else None  # without CUDA, asking raises
+    text = ".".join(map(str, seen)) if isinstance(seen, tuple) else seen and str(seen)
+    return compare(inspection, "nccl", text)
 
 
 def check_arch_list(inspection):

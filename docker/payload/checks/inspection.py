@@ -62,7 +62,7 @@ class Inspection:
 
     @property
     def flavour(self):
-        """What the image is for, as the lock says it: "runtime" or "devel"; None without a lock."""
+        """What the image is for, as the lock says it: "runtime", "devel" or "cpu"; None without a lock."""
         return None if self.lock is None else self.lock["stack"].get("flavour", "runtime")
 
     def hold(self, check_id, value, detail="", remedy="", **fields):

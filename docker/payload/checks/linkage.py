@@ -217,6 +217,8 @@ def check_maps(inspection):
 
 def check_variables(inspection):
     """The variables by which NVIDIA's runtime knows what to mount and which driver is needed."""
+    if inspection.flavour == "cpu":
+        raise NotRun("an image for CPUs asks for no GPU")
     floor = inspection.stack("driver_floor", os.environ.get("NVIDIA_REQUIRE_CUDA"))
     wanted = {
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",

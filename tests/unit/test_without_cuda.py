@@ -1,0 +1,40 @@
+"""How an image without CUDA is tried: by no GPU, and by a size of its own."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from envbuilder import render, workflow
+from envbuilder.acceptance import suite
+from envbuilder.engine.client import Engine
+from envbuilder.gpu import GpuAccess, Offers
+
+CPU = {render.CUDA_LABEL: render.NO_CUDA}
+CUDA = {render.CUDA_LABEL: "13.0.3"}
+
+
+def engine_with(labels: dict[str, str] | None) -> Engine:
+    """An engine that offers GPUs by its runtime, and has an image with these labels, or none."""
+    image = None if labels is None else SimpleNamespace(labels=labels)
+    return cast("Engine", SimpleNamespace(offers=lambda: Offers(runtimes=("nvidia",)), image=lambda name: image))
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "access"),
+    [
+        (CPU, GpuAccess.AUTO, GpuAccess.NONE),
+        (CPU, GpuAccess.RUNTIME, GpuAccess.RUNTIME),
+        (CUDA, GpuAccess.AUTO, GpuAccess.RUNTIME),
+        ({}, GpuAccess.AUTO, GpuAccess.RUNTIME),
+        (None, GpuAccess.AUTO, GpuAccess.RUNTIME),
+    ],
+)
+def test_which_image_asks_for_a_gpu(labels: dict[str, str] | None, wanted: GpuAccess, access: GpuAccess) -> None:
+    assert workflow.make_trial(engine_with(labels), "image", wanted).gpu.access is access
+
+
+def test_which_size_an_image_may_have() -> None:
+    bound = suite.bounds()["outside"]["contract.size"]
+    assert suite.size_bound(CUDA) == suite.size_bound({}) == {"max": bound["max"]}
+    assert suite.size_bound(CPU) == {"max": bound["max_without_cuda"]}
