@@ -44,7 +44,7 @@ def lock(tmp_path: Path, *words: str, **env: str) -> Answer:
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_the_committed_lock_comes_out_again_byte_for_byte(tmp_path: Path, preset: Path) -> None:
     stack = parse_lock((preset / "envbuilder.lock").read_text(), source=preset.name).stack
-    words = ["--cuda", stack.cuda_line, "--torch", str(stack.torch)]
+    words = ["--cuda", stack.cuda_line, "--torch", str(stack.torch), "--flavour", stack.flavour]
     words += ["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else []
     answer = lock(tmp_path, *words)
     assert answer.code == 0, answer.err
