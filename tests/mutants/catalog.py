@@ -401,7 +401,7 @@ MUTANTS = (
         "longer than 5 s",
         'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
         + f"{PAYLOAD}/bounds.json\n"
-        + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; time.sleep(600)"),
+        + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
     ),
     Mutant(
         "a job that dies of SIGBUS",
@@ -499,7 +499,7 @@ MUTANTS = (
         "a slow image",
         "training.throughput",
         "training crawls",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; time.sleep(0.2)"),
+        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
     ),
     Mutant(
         "a slow clock",
