@@ -20,7 +20,7 @@ from packaging.version import Version
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, ProjectPage, PyPISimple
 
 from facts import FACTS, Row, dumps, dumps_today, publish
-from index.pages import OLDEST, places, pythons, releases
+from index.pages import OLDEST, allows, places, pythons, releases
 from index.texts import CUDA, requires, torch_facts
 from index.wheels import Index, Wheels
 from supplement import FLOORS, SUPPLEMENT
@@ -73,11 +73,6 @@ def wheel_rows(package: str, page: ProjectPage, wheels: Wheels) -> Iterator[Row]
             "status": "verified",
             "source": f"PyPI: {package}, its page" + (" and METADATA read with HTTP range requests" if texts else ""),
         }
-
-
-def allows(required: SpecifierSet, python: Version) -> bool:
-    """Whether `requires_python` takes the newest patch of a Python X.Y: `>=3.10.1` does not shut out 3.10."""
-    return required.contains(f"{python}.99", prereleases=True)
 
 
 # --- rows of torch.json --------------------------------------------------------------------------------------------

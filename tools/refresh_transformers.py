@@ -20,7 +20,7 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, ProjectPage, 
 from remotezip import RemoteZip  # type: ignore[import-untyped]
 
 from facts import FACTS, Row, dumps_today, publish
-from index.pages import NEWEST_PYTHON, places, pythons
+from index.pages import NEWEST_PYTHON, allows, places, pythons
 
 FILE = "transformers_releases.json"
 OLDEST = Version("4.18")  # of March 2022: what came before is older than any torch of the catalog
@@ -108,11 +108,6 @@ def installable(wanted: SpecifierSet, covered: dict[Version, dict[str, set[Versi
             for platform, here in by_platform.items():
                 found.setdefault(platform, set()).update(here)
     return dict(sorted(found.items()))
-
-
-def allows(required: SpecifierSet, python: Version) -> bool:
-    """Whether `requires_python` takes the newest patch of a Python X.Y: `>=3.10.1` does not shut out 3.10."""
-    return required.contains(f"{python}.99", prereleases=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import re
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 from pypi_simple import DistributionPackage, ProjectPage
@@ -52,3 +53,8 @@ def pythons(filename: str) -> set[Version]:
         elif exact and not tag.abi.endswith("t"):
             found.add(Version(f"3.{exact[1]}"))
     return found
+
+
+def allows(required: SpecifierSet, python: Version) -> bool:
+    """Whether `requires_python` takes the newest patch of a Python X.Y: `>=3.10.1` does not shut out 3.10."""
+    return required.contains(f"{python}.99", prereleases=True)
