@@ -7,7 +7,7 @@ from itertools import pairwise
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from envbuilder.catalog import RUNS, TORCH, TRANSFORMERS, WHEELS
+from envbuilder.catalog import RELEASES, RUNS, TORCH, TRANSFORMERS, WHEELS
 from envbuilder.catalog.observations import Wheels
 from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
 from envbuilder.catalog.verify import PLATFORMS, Check, Facts, Problem, differing, problem, shown
@@ -222,6 +222,20 @@ def ceilings_are_derived(facts: Facts) -> Iterator[Problem]:
             yield problem(TRANSFORMERS, row, "torch", f"{row.torch} is in no row of torch.json")
 
 
+def what_ran_can_be_installed(facts: Facts) -> Iterator[Problem]:
+    """A transformers was run on a Python exactly if it can be installed there, by the wheels of its tokenizers."""
+    lines = {row.transformers.release[:2]: row for row in facts.catalog.transformers_releases}
+    for run in facts.rows(RUNS):
+        row = lines.get(run.transformers.release[:2])
+        if row is None:
+            yield problem(RUNS, run, "transformers", "transformers_releases.json does not have its line")
+            continue
+        installed = "install" not in run.failed
+        if installed != (run.python in row.pythons["linux/amd64"]):
+            done = "was installed" if installed else "could not be installed"
+            yield problem(RELEASES, row, "pythons", f"on Python {run.python} it {done}")
+
+
 def wheels_are_for_pythons_they_allow(facts: Facts) -> Iterator[Problem]:
     """The tags of the files and `requires_python` do not contradict each other."""
     for row in facts.rows(WHEELS):
@@ -247,5 +261,6 @@ CHECKS: tuple[Check, ...] = (
     evidence_is_the_weakest,
     gates_make_sense,
     ceilings_are_derived,
+    what_ran_can_be_installed,
     wheels_are_for_pythons_they_allow,
 )
