@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,11 +63,16 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
         "--no-config", "--no-header", "--quiet",
         "--python", sys.executable, "--python-version", str(stack.python),
         "--python-platform", _uv_platform(stack),
-        "--only-binary", ":all:", "--exclude-newer", stack.as_of.isoformat(),
+        "--only-binary", ":all:", "--exclude-newer", _end_of(stack.as_of),
         "--excludes", str(folder / "excludes.txt"),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
     return argv + (["--default-index", uv.index_url] if uv.index_url else [])
+
+
+def _end_of(day: date) -> str:
+    """The first instant after a day in UTC. uv reads a bare date as the end of the day in the local time zone."""
+    return f"{day + timedelta(days=1)}T00:00:00Z"
 
 
 def refuse(stack: Stack, *, index_url: str | None = None, again: Again | None = None) -> None:

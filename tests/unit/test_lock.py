@@ -56,7 +56,7 @@ def test_everything_that_decides_stands_in_the_command() -> None:
     words = locks.compile_argv(failing(""), stack(), Path("f"))
     for option, value in {
         "--python-version": "3.9", "--python-platform": "x86_64-manylinux_2_31", "--only-binary": ":all:",
-        "--exclude-newer": "2025-03-20", "--index-strategy": "first-index",
+        "--exclude-newer": "2025-03-21T00:00:00Z", "--index-strategy": "first-index",
     }.items():  # fmt: skip
         assert words[words.index(option) + 1] == value
     assert "--no-config" in words
