@@ -26,7 +26,7 @@ _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 KEYS = frozenset(
     {
         "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
-        "package", "platform", "index-url", "ca-bundle", "builder", "cache-to", "cache-from", "tag", "gpu-access",
+        "package", "platform", "as-of", "index-url", "ca-bundle", "builder", "cache-to", "cache-from", "tag", "gpu-access",
         "catalog",
     }
 )  # fmt: skip

@@ -13,7 +13,7 @@ from envbuilder.errors import NoStackError
 from envbuilder.hardware import driver_text
 from envbuilder.knowledge import impossible, unknown
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.request import PLATFORMS
+from envbuilder.request import PLATFORMS, option_name
 from envbuilder.rules import glibc_is_new_enough, objections_to, strangers
 from envbuilder.suggestion import values_to_try
 
@@ -41,8 +41,8 @@ def command(request: Request, verb: str = "resolve", *, instead_of: Request = _A
     What `instead_of` has and the request does not is said too, for it may stand in `envbuilder.toml`.
     """
     dropped = {name for name, _ in given(instead_of)} - {name for name, _ in given(request)}
-    words = [f"--{name} {shlex.quote(value)}" for name, value in given(request)]
-    words += [f"--{name} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
+    words = [f"--{option_name(name)} {shlex.quote(value)}" for name, value in given(request)]
+    words += [f"--{option_name(name)} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
     words += [f"--package {shlex.quote(line)}" for line in request.packages]
     return " ".join(["envbuilder", verb, *words, *beside])
 
@@ -52,7 +52,7 @@ def refusal(request: Request, choice: Choice) -> NoStackError:
     names = smallest_conflict(request, choice)
     core = _only(request, (*names, "platform"))  # the platform is what it is, in the conflict or not
     strange = {name: reason for name, _ in given(request) if (reason := unknown(name, request, choice.catalog))}
-    conflict = tuple((name, _text(name, getattr(request, name))) for name in names)
+    conflict = tuple((option_name(name), _text(name, getattr(request, name))) for name in names)
     said = " and ".join(f"{name} {value}" for name, value in conflict) or "anything: the catalog has no candidate"
     is_unknown = len(names) == 1 and names[0] in strange
     reasons = [*([] if is_unknown else _reasons(core, names, choice)), *strange.values()]

@@ -49,7 +49,7 @@ def known_versions(option: str, catalog: Catalog) -> list[Version]:
 def unknown(option: str, request: Request, catalog: Catalog) -> str | None:
     """Why the catalog cannot judge an option's value; None if it can. Unknown is not incompatible."""
     value = getattr(request, option)
-    if value is None or option in ("driver", "base", "flavour", "platform"):
+    if value is None or option in ("driver", "base", "flavour", "platform", "as_of"):
         return None
     if option == "gpu":
         return _unknown_gpu(value, catalog)
@@ -119,6 +119,9 @@ def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]
             f"driver {driver_text(value)} is too old for any torch in this catalog: "
             f"CUDA {oldest.cuda} needs the oldest, {oldest.driver_floor} ({oldest.source})"
         )
+    elif option == "as_of":
+        oldest = min(builds, key=lambda build: build.released)
+        yield f"the oldest torch in this catalog, {oldest.torch}, was released on {oldest.released}"
     elif option == "os":
         registry, system = catalog.policy.registry, find_system(value, catalog)
         yield (

@@ -66,6 +66,7 @@ class Request:
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
     platform: str = "linux/amd64"
+    as_of: date | None = None  # resolve everything as the package index stood at the end of this day, in UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class Stack:
         str  # "450.80.02", as NVIDIA writes it: oldest NVIDIA driver that runs it, by minor-version compatibility
     )
     base: Base
-    as_of: date  # packages are resolved as the index stood on this day
+    as_of: date  # packages are resolved as the index stood at the end of this day, in UTC
     platform: str
     requirements: tuple[str, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
     extras: tuple[str, ...] = ()  # the user's own packages, resolved together with them

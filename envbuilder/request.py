@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
@@ -22,6 +23,7 @@ _NAME = rf"{_HOST}{_PATH}(?:/{_PATH})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?")
 _TAGGED = re.compile(rf"{_NAME}:{_TAG}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST = 255
 PLATFORMS = ("linux/amd64", "linux/arm64")
 _PLATFORM_NAMES = {  # NVIDIA calls arm64 servers SBSA
@@ -116,6 +118,17 @@ def parse_platform(text: str) -> str:
     raise ValueError(f"a platform is one of {', '.join(PLATFORMS)}")
 
 
+def parse_day(text: str) -> date:
+    """`2026-11-09`."""
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None  # such as 2026-02-30
+    if day is None:
+        raise ValueError("a day is YYYY-MM-DD, such as 2026-11-09")
+    return day
+
+
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "cuda": parse_cuda,
     "cudnn": parse_cudnn,
@@ -129,7 +142,13 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "os": parse_os,
     "flavour": parse_flavour,
     "platform": parse_platform,
+    "as_of": parse_day,
 }
+
+
+def option_name(field: str) -> str:
+    """A field of the request as the command line spells it: `as_of` is `as-of`."""
+    return field.replace("_", "-")
 
 
 def parse_option(name: str, text: str) -> object:
@@ -150,7 +169,7 @@ def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = (
             else:
                 values[name] = parse_option(name, text)
         except ValueError as error:
-            problems.append(f"--{name} {shown(text)}: {error}")
+            problems.append(f"--{option_name(name)} {shown(text)}: {error}")
     request = Request(**values) if not problems else None  # type: ignore[arg-type]
     if request and request.base not in (BASE_AUTO, BASE_BOOTSTRAP) and request.python is None:
         problems.append(

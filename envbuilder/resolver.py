@@ -5,7 +5,7 @@ Pure: no clock, no network, no environment.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 from packaging.version import Version
 
@@ -15,7 +15,7 @@ from envbuilder.choice import choice
 from envbuilder.explanation import beside, command, given, refusal
 from envbuilder.hardware import branches, driver_text, find_gpu, find_gpus, is_capability, runs_on
 from envbuilder.model import Base, Flavour, Request, Stack
-from envbuilder.rules import ceiling_of, compiler_of, find_system, objections_to
+from envbuilder.rules import ceiling_of, compiler_of, find_system, objections_to, releases_meant
 
 __all__ = [
     "CUSTOM_OS",
@@ -87,9 +87,6 @@ def _is_of(stack: Stack, request: Request, candidate: Candidate) -> bool:
 def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
     build, cpu = candidate.build, candidate.cpu
     ceiling = ceiling_of(candidate, catalog)
-    as_of = catalog.date
-    if ceiling and ceiling.next_released:
-        as_of = ceiling.next_released - timedelta(days=1)
     base = _base(request, candidate, catalog)
     return Stack(
         python=candidate.python,
@@ -104,7 +101,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         arch_list=() if cpu else (*candidate.archs, *build.ptx),
         driver_floor="" if cpu else build.driver_floor,
         base=base,
-        as_of=as_of,
+        as_of=request.as_of or _as_of(request, candidate, ceiling, catalog),
         platform=request.platform,
         requirements=_requirements(request, candidate, ceiling, catalog),
         extras=tuple(sorted(request.packages)),
@@ -116,6 +113,21 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
         flavour=request.flavour,
         unknown=() if cpu else build.unknown,
     )
+
+
+def _as_of(
+    request: Request, candidate: Candidate, ceiling: TransformersCeiling | None, catalog: Catalog
+) -> date:
+    """The day before the first transformers that may not work, if the index of that day has settled."""
+    day = catalog.date - timedelta(days=catalog.policy.as_of.settle_days)
+    if ceiling and ceiling.next_released:
+        day = min(day, ceiling.next_released - timedelta(days=1))
+    # What the stack pins must have been on the index by then.
+    day = max(day, candidate.build.released)
+    if request.transformers and len(request.transformers.release) > 1:
+        for row in releases_meant(request.transformers, catalog):
+            day = max(day, row.released)
+    return day
 
 
 def _base(request: Request, candidate: Candidate, catalog: Catalog) -> Base:

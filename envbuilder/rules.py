@@ -93,6 +93,13 @@ def cuda_matches(request: Request, candidate: Candidate, catalog: Catalog) -> st
     return f"torch {build.torch} is built for CUDA {build.cuda} ({build.source})"
 
 
+def released_by_day(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
+    build = candidate.build
+    if request.as_of is None or build.released <= request.as_of:
+        return None
+    return f"torch {build.torch} was released on {build.released}, after {request.as_of}"
+
+
 def cudnn_matches(request: Request, candidate: Candidate, catalog: Catalog) -> str | None:
     if request.cudnn is None:
         return None
@@ -361,6 +368,7 @@ RULES: tuple[tuple[str, Rule, Subject], ...] = (
     ("os", os_matches, _glibcs),
     ("flavour", flavour_matches, _build_and_own_base),
     ("platform", platform_has_wheels, _build),
+    ("as_of", released_by_day, _build),
     ("", glibc_is_new_enough, _glibcs),  # asked by no option: it always holds
 )
 """Each with the option it looks at and the side of the candidate it looks at."""

@@ -270,10 +270,18 @@ class Devel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
+    """How old a day has to be before the index of that day is taken to stay as it is."""
+
+    settle_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
     preference: tuple[str, ...]
+    as_of: AsOf
     cpu: CpuWheels | None = None
     devel: Devel | None = None
     packages: Packages

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 REQUEST_OPTIONS = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
-    "platform",
+    "platform", "as_of",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ request_options = _stack(
     click.option("--flavour", metavar="NAME", help="runtime (default), devel (with nvcc; CUDA 13), cpu (no CUDA)."),
     click.option("--package", "packages", multiple=True, metavar="SPEC", help="One more package, as 'peft<0.12'."),
     click.option("--platform", metavar="OS/ARCH", help="linux/amd64 (default) or linux/arm64; also arm64, sbsa."),
+    click.option("--as-of", metavar="DATE", help="Resolve packages as the index stood on this day, e.g. 2026-11-09."),
     catalog_option,
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

@@ -31,7 +31,7 @@ def test_a_pyproject_can_hold_them(tmp_path: Path) -> None:
         ("cuda = 11.7", 'write cuda = "11.7"'),
         ('package = "peft"', "must be a list of strings"),
         ("cuda = ", "cannot be read"),
-        ('zzzzzz = "1"', "keys: base, builder"),
+        ('zzzzzz = "1"', "keys: as-of, base, builder"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_right_one(tmp_path: Path, text: str, said: str) -> None:
