@@ -26,8 +26,8 @@ _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 KEYS = frozenset(
     {
         "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
-        "package", "platform", "as-of", "index-url", "ca-bundle", "builder", "cache-to", "cache-from", "tag", "gpu-access",
-        "catalog",
+        "package", "platform", "as-of", "index-url", "ca-bundle", "builder", "cache-to", "cache-from", "tag",
+        "gpu-access", "catalog",
     }
 )  # fmt: skip
 

@@ -115,9 +115,7 @@ def _stack(request: Request, candidate: Candidate, catalog: Catalog) -> Stack:
     )
 
 
-def _as_of(
-    request: Request, candidate: Candidate, ceiling: TransformersCeiling | None, catalog: Catalog
-) -> date:
+def _as_of(request: Request, candidate: Candidate, ceiling: TransformersCeiling | None, catalog: Catalog) -> date:
     """The day before the first transformers that may not work, if the index of that day has settled."""
     day = catalog.date - timedelta(days=catalog.policy.as_of.settle_days)
     if ceiling and ceiling.next_released:
