@@ -43,6 +43,8 @@ _NETWORK_SIGNS = (
 )
 Again = Callable[[Sequence[str]], str]
 """The command that asks for the same stack with these packages."""
+_YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
+_LONGEST_REASON = 200  # characters of what the index says about a yanked release
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,12 +57,28 @@ class Uv:
     index_url: str | None = None
 
 
-def compile_argv(uv: Uv, stack: Stack, folder: Path) -> list[str]:
-    """The one command that decides which versions are locked; everything it depends on is in it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What uv found: the parsed pylock document (None: nothing), and what it said on stderr."""
+
+    document: Mapping[str, Any] | None
+    stderr: str
+
+    @property
+    def causes(self) -> list[str]:
+        """uv's own words, without its prefixes and hints about its own options."""
+        return _causes(self.stderr)
+
+
+def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> list[str]:
+    """The one command that decides which versions are locked; everything it depends on is in it.
+
+    `alone`: only the named packages, not what they depend on, with warnings on stderr.
+    """
     argv = [
         uv.program, "pip", "compile", str(folder / "requirements.in"),
         "--output-file", str(folder / "pylock.toml"), "--format", "pylock.toml",
-        "--no-config", "--no-header", "--quiet",
+        "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
         "--python", sys.executable, "--python-version", str(stack.python),
         "--python-platform", _uv_platform(stack),
         "--only-binary", ":all:", "--exclude-newer", _end_of(stack.as_of),
@@ -99,15 +117,15 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, again: Again, base_digest: 
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
     """
     refuse(stack, index_url=uv.index_url, again=again)
-    answer = _compile(uv, stack, [*stack.requirements, *stack.extras])
-    if isinstance(answer, str):
+    answer = ask(uv, stack, [*stack.requirements, *stack.extras])
+    if answer.document is None:
         raise _refusal(uv, stack, answer, again)
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
         stack=stack,
         base_digest=base_digest,
-        wheels=select_wheels(answer, stack),
+        wheels=select_wheels(answer.document, stack),
     )
     problems = list(find_problems(lock))
     if problems:
@@ -115,26 +133,39 @@ def make_lock(stack: Stack, *, uv: Uv, catalog: str, again: Again, base_digest: 
     return lock
 
 
-def _compile(uv: Uv, stack: Stack, requirements: Sequence[str]) -> Mapping[str, Any] | str:
-    """uv's answer: the parsed pylock document, or what it said on stderr when it found none."""
+def ask(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = False) -> Answer:
+    """What the index has for these requirements, as of the stack's day, for its Python and platform.
+
+    `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
+    """
     with tempfile.TemporaryDirectory(prefix="envbuilder-lock-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text("".join(f"{line}\n" for line in requirements))
         (folder / "excludes.txt").write_text("".join(f"{line}\n" for line in stack.excluded))
-        done = uv.run(compile_argv(uv, stack, folder))
-        return tomllib.loads((folder / "pylock.toml").read_text()) if done.returncode == 0 else done.stderr
+        return read_answer(uv.run(compile_argv(uv, stack, folder, alone=alone)), folder)
 
 
-def _refusal(uv: Uv, stack: Stack, stderr: str, again: Again) -> EngineError | LockError | NoStackError:
-    """What uv's failure means for the person who asked."""
-    told = _causes(stderr)
-    if is_network_failure(stderr):
-        return EngineError(
+def read_answer(done: Completed, folder: Path) -> Answer:
+    """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
+    if done.returncode == 0:
+        return Answer(document=tomllib.loads((folder / "pylock.toml").read_text()), stderr=done.stderr)
+    if is_network_failure(done.stderr):
+        raise EngineError(
             "the package index cannot be reached",
-            problems=told,
+            problems=_causes(done.stderr),
             hint="check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)",
         )
-    if not stack.extras or isinstance(_compile(uv, stack, stack.requirements), str):
+    return Answer(document=None, stderr=done.stderr)
+
+
+def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:
+    return ask(uv, stack, requirements).document is not None
+
+
+def _refusal(uv: Uv, stack: Stack, answer: Answer, again: Again) -> LockError | NoStackError:
+    """What uv's failure means for the person who asked."""
+    told = answer.causes
+    if not stack.extras or not _resolves(uv, stack, stack.requirements):
         return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=told)
     culprits = _culprits(uv, stack)
     return NoStackError(
@@ -150,7 +181,7 @@ def _culprits(uv: Uv, stack: Stack) -> list[str]:
     needed = list(stack.extras)
     for line in stack.extras:
         fewer = [other for other in needed if other != line]
-        if isinstance(_compile(uv, stack, [*stack.requirements, *fewer]), str):
+        if not _resolves(uv, stack, [*stack.requirements, *fewer]):
             needed = fewer
     return needed
 
@@ -159,7 +190,7 @@ def _unpinned(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
     """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
     names = [_bare(line) for line in culprits]
     kept = [line for line in stack.extras if line not in culprits]
-    if names == list(culprits) or isinstance(_compile(uv, stack, [*stack.requirements, *kept, *names]), str):
+    if names == list(culprits) or not _resolves(uv, stack, [*stack.requirements, *kept, *names]):
         names = []
     return [*kept, *names]
 
@@ -168,6 +199,15 @@ def _bare(line: str) -> str:
     """`xformers[cuda]==0.0.20` → `xformers[cuda]`."""
     wanted = Requirement(line)
     return wanted.name + (f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else "")
+
+
+def yanked(stderr: str) -> dict[str, str]:
+    """The releases that uv took although the index has withdrawn them: package → "was yanked: why"."""
+    found: dict[str, str] = {}
+    for name, reason in _YANKED.findall(stderr):
+        because = f": {reason[:_LONGEST_REASON]}" if reason else ""
+        found[canonicalize_name(name)] = f"was yanked{because}"
+    return found
 
 
 def is_network_failure(stderr: str) -> bool:

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
 from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
-from envbuilder.errors import EngineError, NoStackError
+from envbuilder.errors import EngineError, NoStackError, UsageError
 from envbuilder.files import write_file
 from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
@@ -36,6 +36,7 @@ class Site:
     environ: Mapping[str, str]
     uv: locks.Uv
     console: Console
+    today: date  # in UTC
     context: Path = Path("build")
     logs: Path = Path("build/logs")
     receipts: Path = Path("receipts")
@@ -83,6 +84,7 @@ def make_lock(request: Request, site: Site) -> Lock:
 
 def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
     """Stack → Lock; the request is what to ask again with other packages, if these clash."""
+    _check_day(request, stack, site)
     return locks.make_lock(
         stack,
         uv=site.uv,
@@ -90,6 +92,18 @@ def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | No
         again=_again(request, site),
         base_digest=base_digest,
     )
+
+
+def _check_day(request: Request, stack: Stack, site: Site) -> None:
+    """Say so if the index of the stack's day may still change. Raises `UsageError` for a day that has not come."""
+    if request.as_of and request.as_of > site.today:
+        raise UsageError(f"--as-of {request.as_of} is in the future", hint="give a day that has passed")
+    settled = site.today - timedelta(days=site.catalog.policy.as_of.settle_days)
+    if stack.as_of > settled:
+        site.console.note(
+            f"{stack.as_of} is less than {site.catalog.policy.as_of.settle_days} days ago: the index of that day can "
+            "still change, and the same request may lock other files later; `envbuilder lock --check` tells"
+        )
 
 
 def _again(request: Request, site: Site) -> locks.Again:

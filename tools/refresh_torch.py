@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels)]
         old = json.loads((FACTS / "torch.json").read_text())
         torch = torch_rows(old["rows"], rows, wheels)
-    # The date of torch.json is what stacks are resolved as of: it moves only when a release comes in.
+    # Stacks are resolved as of a day relative to the date of torch.json: it moves only when a release comes in.
     date = today if len(torch) > len(old["rows"]) else old["date"]
     return publish(
         {"wheels.json": dumps_today("wheels.json", rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write

@@ -61,7 +61,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         _check_own(own)
     torch = _lines(TORCH, folder, own)
     return Catalog(
-        date=max((line.day for line in torch), default=date.min),  # what stacks without a bound are resolved as of
+        date=max((line.day for line in torch), default=date.min),
         torch=_converted(TORCH, torch),
         transformers=read(TRANSFORMERS, folder, own),
         transformers_releases=read(RELEASES, folder, own),

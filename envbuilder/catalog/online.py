@@ -50,7 +50,7 @@ def wheels_argv(build: TorchBuild, program: str, folder: Path, index_url: str | 
 def _argv(program: str, folder: Path, index_url: str | None) -> list[str]:
     words = [
         program, "pip", "compile", str(folder / "requirements.in"), "--output-file", str(folder / "pylock.toml"),
-        "--format", "pylock.toml", "--no-config", "--no-header", "--quiet", "--no-build",
+        "--format", "pylock.toml", "--no-config", "--no-header", "--no-build",
         "--keyring-provider", "disabled",
     ]  # fmt: skip
     return words + (["--default-index", index_url] if index_url else [])
@@ -85,6 +85,13 @@ def _released(wheels: Sequence[Mapping[str, Any]]) -> date | None:
 
 def _file(wheel: Mapping[str, Any]) -> str:
     return str(wheel.get("name") or wheel["url"].rsplit("/", 1)[-1])
+
+
+def withdrawn(build: TorchBuild, yanked: Mapping[str, str]) -> Iterator[Problem]:
+    """Releases of the torch family that the index no longer offers unless they are pinned."""
+    for field in ("torch", "torchvision", "torchaudio"):
+        if field in yanked:
+            yield problem(TORCH, build, field, f"{getattr(build, field)} {yanked[field]}")
 
 
 def unreadable(build: TorchBuild, stderr: str) -> Problem:

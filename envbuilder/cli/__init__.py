@@ -90,7 +90,12 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
     if as_json:
         from envbuilder.cli.options import print_json
 
-        document: dict[str, Any] = {"ok": False, "error": error.message, "hint": error.hint}
+        document: dict[str, Any] = {
+            "ok": False,
+            "error": error.message,
+            "problems": list(error.problems),
+            "hint": error.hint,
+        }
         if isinstance(error, NoStackError):
             document = {
                 "ok": False,

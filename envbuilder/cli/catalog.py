@@ -1,7 +1,6 @@
 """`envbuilder catalog`: what the facts are, and whether they still hold."""
 
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from envbuilder.cli.options import (
 
 if TYPE_CHECKING:
     from envbuilder.catalog.verify import Problem
+    from envbuilder.lock import Answer
     from envbuilder.workflow import Site
 
 
@@ -63,35 +63,29 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
 def ask_index(site: "Site") -> Iterator["Problem"]:
     """What the index says otherwise, release after release."""
     from envbuilder.catalog import online
+    from envbuilder.lock import yanked
 
     for build in online.builds(site.catalog):
         site.console.say(f"torch {build.torch}")
-        wheels = _asked(site, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
-        pins = _asked(site, online.family(build), partial(online.pins_argv, build))
-        if isinstance(wheels, str) or isinstance(pins, str):
-            yield online.unreadable(build, wheels if isinstance(wheels, str) else str(pins))
-        else:
-            yield from online.compare(build, wheels, pins)
+        wheels = _ask(site, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
+        pins = _ask(site, online.family(build), partial(online.pins_argv, build))
+        for answer in (wheels, pins):
+            if answer.document is None:
+                yield online.unreadable(build, answer.stderr)
+                break
+        if wheels.document is not None and pins.document is not None:
+            yield from online.compare(build, wheels.document, pins.document)
+            yield from online.withdrawn(build, yanked(pins.stderr))
 
 
-def _asked(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> dict[str, Any] | str:
-    """uv's answer, or what it said when it had none."""
-    from envbuilder.errors import EngineError
-    from envbuilder.lock import is_network_failure
+def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "Answer":
+    """What uv found. Raises `EngineError` if the index cannot be reached."""
+    from envbuilder.lock import read_answer
 
     with tempfile.TemporaryDirectory(prefix="envbuilder-verify-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text(requirements)
-        done = site.uv.run(argv(site.uv.program, folder, site.uv.index_url))
-        if done.returncode == 0:
-            return tomllib.loads((folder / "pylock.toml").read_text())
-    if is_network_failure(done.stderr):
-        raise EngineError(
-            "the package index cannot be reached",
-            problems=done.stderr.strip().splitlines()[:3],
-            hint="check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)",
-        )
-    return done.stderr
+        return read_answer(site.uv.run(argv(site.uv.program, folder, site.uv.index_url)), folder)
 
 
 @command.command(name="images")

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,6 +160,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
             index_url=network.index_url,
         ),
         console=Console(quiet=quiet),
+        today=datetime.now(UTC).date(),
         said=said_beside(options),
     )
 

@@ -15,7 +15,7 @@ FLOORS = [  # each may import from those before it, and from its own
     {"catalog"},
     {"candidates", "hardware"},
     {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
-    {"resolver", "lock", "render", "doctor"},
+    {"resolver", "lock", "drift", "render", "doctor"},
     {"targets"},
     {"engine"},
     {"acceptance"},

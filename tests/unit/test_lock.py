@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -124,26 +125,38 @@ def test_where_dropping_bounds_does_not_help_the_culprits_are_dropped() -> None:
     assert caught.value.suggestions == ("again fine",)
 
 
+def session(uv: locks.Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Site:
+    return Site(catalog=catalog.load(), network=Network(), environ={}, uv=uv, console=Console(), today=today, said=said)
+
+
 def test_the_command_to_try_is_the_whole_request() -> None:
     wanted = parse_request(
         {"cuda": "11.7", "torch": "2.0", "platform": "amd64", "base": "bootstrap", "os": "debian11", "driver": "535"},
         ["a==1", "b"],
     )
     said = said_beside({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
-    site = Site(
-        catalog=catalog.load(),
-        network=Network(),
-        environ={},
-        uv=clashing("a==1", "b"),
-        console=Console(),
-        said=said,
-    )
+    site = session(clashing("a==1", "b"), said=said)
     with pytest.raises(NoStackError) as caught:
         workflow.make_lock(wanted, site)
     assert caught.value.suggestions == (
         "envbuilder lock --cuda 11.7 --torch 2.0 --driver 535 --base bootstrap --os 'debian 11' "
         "--package a --package b --catalog 'our own' --index-url https://mirror.example/simple",
     )
+
+
+def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = parse_request({"cuda": "11.7", "base": "bootstrap", "as_of": "2026-11-14"})
+    for today, noted in ((date(2026, 11, 27), True), (date(2026, 11, 28), False)):
+        with pytest.raises(LockError):
+            workflow.make_lock(wanted, session(failing("× No solution found"), today=today))
+        text = " ".join(capsys.readouterr().err.split())
+        assert ("2026-11-14 is less than 14 days ago" in text) is noted
+
+
+def test_a_day_in_the_future_is_refused() -> None:
+    wanted = parse_request({"cuda": "11.7", "as_of": "2026-11-28"})
+    with pytest.raises(UsageError, match="--as-of 2026-11-28 is in the future"):
+        workflow.make_lock(wanted, session(clashing()))
 
 
 def test_a_password_is_not_said_again() -> None:

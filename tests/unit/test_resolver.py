@@ -1,14 +1,14 @@
 """Every request becomes a complete stack or a minimal refusal whose suggestions work."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, hardware, resolver
 from envbuilder.catalog.rows import PYPI, Catalog
-from envbuilder.errors import NoStackError
+from envbuilder.errors import NoStackError, UsageError
 from envbuilder.model import BaseSource, Flavour, Request
 from envbuilder.request import parse_option, parse_request
 
@@ -355,3 +355,73 @@ def test_the_bound_of_setuptools_holds_against_packages_of_the_users(facts: Cata
     assert not any(line.startswith("setuptools") for line in alone.requirements)
     beside = resolver.resolve(parse_request({"torch": "2.0.1"}, ["peft"]), facts)
     assert beside.requirements == (*alone.requirements, "setuptools<82,!=70.*")
+
+
+# --- the day that packages are resolved as of ----------------------------------------------------------------------
+
+
+def as_of(facts: Catalog, **options: str) -> date:
+    return resolver.resolve(parse_request(options), facts).as_of
+
+
+def test_the_newest_stack_takes_a_day_that_has_settled(facts: Catalog) -> None:
+    assert as_of(facts, cuda="13.2") == facts.date - timedelta(days=14)
+    assert facts.policy.as_of.settle_days == 14
+
+
+def test_the_day_before_a_bad_transformers_has_to_have_settled_too(facts: Catalog) -> None:
+    def with_next(day: date) -> Catalog:
+        rows = [replace(row, next_released=day) if row.torch == Version("2.6.0") else row for row in facts.transformers]
+        return replace(facts, transformers=tuple(rows))
+
+    settled = facts.date - timedelta(days=14)
+    assert as_of(with_next(facts.date), cuda="12.4") == settled
+    assert as_of(with_next(settled), cuda="12.4") == settled - timedelta(days=1)
+
+
+def test_what_the_stack_pins_was_out_by_then(facts: Catalog) -> None:
+    yesterday = facts.date - timedelta(days=1)
+    builds = [
+        replace(build, released=yesterday) if build.torch == Version("2.15.0") else build for build in facts.torch
+    ]
+    assert as_of(replace(facts, torch=tuple(builds)), cuda="13.2") == yesterday
+    newest = max(facts.transformers_releases, key=lambda row: row.released)
+    assert newest.released > facts.date - timedelta(days=14)
+    allowed = [replace(row, newest=newest.transformers) for row in facts.transformers]
+    young = replace(facts, transformers=tuple(allowed))
+    assert as_of(young, cuda="13.2", transformers=str(newest.transformers)) == newest.released
+    assert as_of(young, cuda="13.2", transformers=str(newest.transformers.major)) == facts.date - timedelta(days=14)
+
+
+def test_a_requested_day_is_taken_and_torch_is_of_that_day(facts: Catalog) -> None:
+    stack = resolver.resolve(parse_request({"as_of": "2025-01-01"}), facts)
+    assert stack.as_of == date(2025, 1, 1)
+    assert stack.torch == Version("2.5.1")
+    released = next(build.released for build in facts.torch if build.torch == stack.torch)
+    assert as_of(facts, as_of=released.isoformat(), torch="2.5.1") == released
+
+
+def test_a_torch_that_was_not_out_on_the_day_is_refused(facts: Catalog) -> None:
+    with pytest.raises(NoStackError) as caught:
+        resolver.resolve(parse_request({"torch": "2.0.1", "as_of": "2023-01-01"}), facts)
+    assert caught.value.conflict == (("torch", "2.0.1"), ("as-of", "2023-01-01"))
+    assert "torch 2.0.1 was released on 2023-05-08, after 2023-01-01" in caught.value.reasons
+    assert caught.value.suggestions == (
+        "envbuilder resolve --torch 1.13.1 --as-of 2023-01-01",
+        "envbuilder resolve --torch 2.0.1 --as-of any",
+    )
+
+
+def test_a_day_before_every_torch_is_refused_with_the_first(facts: Catalog) -> None:
+    with pytest.raises(NoStackError) as caught:
+        resolver.resolve(parse_request({"as_of": "2020-01-01"}), facts)
+    assert caught.value.conflict == (("as-of", "2020-01-01"),)
+    assert caught.value.reasons == ("the oldest torch in this catalog, 1.13.0, was released on 2022-10-28",)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-02-30", "2026-1-1", "20261109", "2026-11-09T00:00:00", "yesterday", "٢٠٢٦-11-09"]
+)
+def test_a_day_has_one_spelling(text: str) -> None:
+    with pytest.raises(UsageError, match="a day is YYYY-MM-DD"):
+        parse_request({"as_of": text})
