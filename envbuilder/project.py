@@ -6,6 +6,7 @@ All of them come from `envbuilder.toml` and the lock, so that each can be renewe
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from envbuilder import config, render, resolver, targets
@@ -129,8 +130,8 @@ def _verb(path: Path) -> str:
     return "replaced" if path.exists() else "wrote"
 
 
-def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str]) -> str:
-    """`envbuilder.toml` for a repository that uses this lock."""
+def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str], as_of: date | None = None) -> str:
+    """`envbuilder.toml` for a repository that uses this lock; `as_of` is the day that was requested for it, if any."""
     stack = lock.stack
     request = {} if stack.flavour is Flavour.RUNTIME else {"flavour": stack.flavour.value}
     request |= {"cuda": stack.cuda_line} if stack.cuda else {}
@@ -142,6 +143,8 @@ def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str])
         request["base"] = BASE_BOOTSTRAP
     if stack.platform != Request().platform:
         request["platform"] = stack.platform
+    if as_of:
+        request["as-of"] = as_of.isoformat()
     lines = ["# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."]
     lines += [f"{name} = {_quoted(value)}" for name, value in request.items()]
     lines += [f"package = {_list(stack.extras)}"] if stack.extras else []

@@ -62,6 +62,8 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
         found.append(
             f"its packages are {', '.join(stack.extras) or 'none'}, not {', '.join(request.packages) or 'none'}"
         )
+    if request.as_of not in (None, stack.as_of):
+        found.append(f"its packages are as of {stack.as_of}, not {request.as_of}")
     candidates = choice(catalog).candidates
     candidate = next((c for c in candidates if _is_of(stack, request, c)), None)
     if candidate is None:

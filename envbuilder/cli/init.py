@@ -34,12 +34,13 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     from envbuilder import config, project, targets, workflow
 
     site = site_from(options)
-    lock = read_lock(options["lock_file"]) if options["lock_file"] else workflow.make_lock(request_from(options), site)
+    request = None if options["lock_file"] else request_from(options)
+    lock = workflow.make_lock(request, site) if request else read_lock(options["lock_file"])
     names = names or tuple(name for name in project.STANDARD if name in targets.TARGETS)
     settings = {"envbuilder": source} if source else {}
     what = project.describe(lock, tag=setting(options, "tag"), settings=settings, images=project.read_locks(Path()))
     files = project.render_files(what, names)
-    more = {config.FILE: project.settings_text(lock, names, settings)}
+    more = {config.FILE: project.settings_text(lock, names, settings, request.as_of if request else None)}
     strange = project.in_the_way(files, Path(), more)
     if strange and not force:
         raise UsageError(

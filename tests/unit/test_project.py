@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,13 @@ def test_a_base_of_ones_own_is_named_in_the_settings(facts: Catalog) -> None:
     lock = replace(lock_of(OLD), stack=resolver.resolve(wanted, facts))
     settings = tomllib.loads(project.settings_text(lock, [], {}))
     assert (settings["base"], settings["os"], settings["python"]) == ("mine:1", "debian 11", "3.9")
+
+
+def test_a_requested_day_stands_in_the_settings_and_the_lock_has_to_be_of_it(facts: Catalog) -> None:
+    lock = lock_of(NEW)
+    assert "as-of" not in tomllib.loads(project.settings_text(lock, [], {}))
+    day = date(2025, 3, 19)
+    assert tomllib.loads(project.settings_text(lock, [], {}, day))["as-of"] == "2025-03-19"
+    same, other = (Request(cuda=Version("11.7"), as_of=of) for of in (lock.stack.as_of, day))
+    assert resolver.objections(same, lock.stack, facts) == []
+    assert resolver.objections(other, lock.stack, facts) == ["its packages are as of 2025-03-20, not 2025-03-19"]
