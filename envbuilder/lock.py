@@ -226,7 +226,7 @@ def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
     order = list(Layer)
     try:
-        chosen = Pylock.from_dict(document).select(environment=markers(stack), tags=_tags(stack))
+        chosen = Pylock.from_dict(document).select(environment=markers(stack), tags=wheel_tags(stack))
         moving = {*stack.moving, *(canonicalize_name(Requirement(line).name) for line in stack.extras)}
         wheels = [_wheel(str(package.name), package.version, file, moving) for package, file in chosen]
     except PylockSelectError as error:
@@ -270,7 +270,7 @@ def _uv_platform(stack: Stack) -> str:
     return f"{_machine(stack)}-manylinux_2_{minor}"
 
 
-def _tags(stack: Stack) -> list[tags.Tag]:
+def wheel_tags(stack: Stack) -> list[tags.Tag]:
     """What pip inside the image would accept, best first (PEP 425, 600)."""
     version = (stack.python.major, stack.python.minor)
     machine = _machine(stack)
