@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets matrix schema bench bench-train bench-scale lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test fast lint mutants presets matrix schema bench bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,10 @@ bench-train: setup engine ## measure our training job against the guide's loop; 
 
 bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/scale.md
 	$(BIN)/python bench/scale.py
+
+record-index: setup ## write tests/recorded_index/ again: the part of the package index that decides the committed locks
+	$(BIN)/python tools/record_index.py
+	$(RUN) pytest -q tests/unit/test_recorded_index.py tests/cli/test_lock.py
 
 lock-tools: setup ## pin the project's own environment again
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
