@@ -1,0 +1,198 @@
+"""`envbuilder lock` with the real uv against the recorded index: the committed locks, faults of an index, clashes.
+
+Nothing here reaches a network. After a lock is changed on purpose, or a new one is added: `make record-index`.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from index_server import Faults, IndexServer, serve
+
+from cli.conftest import Answer, Run
+from envbuilder.lock import parse_lock
+from envbuilder.model import BaseSource, Lock
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted([*ROOT.glob("docker/images/*/envbuilder.lock"), *ROOT.glob("tests/golden/*/envbuilder.lock")])
+OLDEST = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+
+
+def read(path: Path) -> Lock:
+    return parse_lock(path.read_text(), source=str(path))
+
+
+NEWEST = max((path for path in FILES if "images" in path.parts), key=lambda path: (read(path).stack.as_of, path))
+
+
+def request_of(lock: Lock) -> list[str]:
+    """The options that lead to a committed lock."""
+    stack = lock.stack
+    words = ["--torch", str(stack.torch), "--flavour", stack.flavour, "--platform", stack.platform]
+    words += ["--cuda", stack.cuda_line] if stack.cuda else []
+    return words + (["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else [])
+
+
+@pytest.fixture(autouse=True)
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """uv has an empty cache and reaches only this machine: whatever else it asks ends at a port that is closed."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and not listening, so that nobody else can have it
+        point_proxies_to(f"http://127.0.0.1:{bound.getsockname()[1]}", monkeypatch)
+        yield
+
+
+def point_proxies_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, url)
+        monkeypatch.setenv(name.lower(), url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def index() -> Iterator[IndexServer]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where `lock` writes."""
+    return tmp_path / "envbuilder.lock"
+
+
+Relock = Callable[..., str]
+
+
+@pytest.fixture
+def relock(run: Run, output: Path) -> Relock:
+    """The request of a committed lock again, from an index: the text that comes out."""
+
+    def call(path: Path, index: IndexServer, *words: str) -> str:
+        answer = run("lock", *request_of(read(path)), *words, "--index-url", index.url)
+        assert answer.code == 0, answer.err
+        return output.read_text()
+
+    return call
+
+
+# --- the committed locks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_the_committed_lock_comes_out_again_byte_for_byte(path: Path, index: IndexServer, relock: Relock) -> None:
+    assert relock(path, index) == path.read_text()
+
+
+def test_no_other_host_is_asked(index: IndexServer, run: Run, relock: Relock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as proxy:
+        point_proxies_to(proxy.url.removesuffix("/simple/"), monkeypatch)
+        assert relock(OLDEST, index) == OLDEST.read_text()
+        assert proxy.paths == []
+        # The same proxy sees whatever is asked of another host.
+        run("lock", *request_of(read(OLDEST)), "--index-url", "http://index.invalid/simple/")
+        assert "http://index.invalid/simple/torch/" in proxy.paths
+
+
+@pytest.mark.parametrize("days", [0, 1, 14])
+@pytest.mark.parametrize("path", [OLDEST, NEWEST], ids=lambda path: path.parent.name)
+def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Relock) -> None:
+    stack = read(path).stack
+    faults = Faults(last_day=stack.as_of + timedelta(days=days))
+    with serve(faults) as index:
+        assert relock(path, index) == path.read_text()
+
+
+@pytest.mark.parametrize("path", [OLDEST, NEWEST], ids=lambda path: path.parent.name)
+def test_a_later_day_would_change_the_lock(path: Path, index: IndexServer, relock: Relock) -> None:
+    lock = read(path)
+    later = lock.stack.as_of + timedelta(days=14)
+    text = relock(path, index, "--as-of", later.isoformat())
+    assert parse_lock(text, source="later").wheels != lock.wheels
+
+
+# --- faults of an index --------------------------------------------------------------------------------------------
+
+
+def file_of(path: Path, name: str) -> str:
+    (wheel,) = [wheel for wheel in read(path).wheels if wheel.name == name]
+    return wheel.file
+
+
+PACKAGING, NUMPY = file_of(NEWEST, "packaging"), file_of(NEWEST, "numpy")
+DRIFT = {
+    "removed": Faults(removed={PACKAGING}),
+    "yanked": Faults(yanked={PACKAGING: "broken"}),
+    "replaced": Faults(changed={PACKAGING: "0" * 64}),
+    "retagged": Faults(renamed={NUMPY: NUMPY.replace("-cp3", "-cp2")}),
+}
+
+
+@pytest.mark.parametrize("faults", DRIFT.values(), ids=DRIFT.keys())
+def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, relock: Relock) -> None:
+    with serve(faults) as index:
+        assert relock(NEWEST, index) != NEWEST.read_text()
+
+
+def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
+    with serve(Faults(removed={file_of(NEWEST, "torch")})) as index:
+        answer = run("lock", *request_of(read(NEWEST)), "--index-url", index.url)
+    assert answer.code == 5
+    assert "there is no complete set of wheels for torch" in answer.err
+    assert not output.exists()
+
+
+def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> None:
+    answer = run("lock", "--cuda", "11.7", "--index-url", "https://index.invalid/simple")
+    assert answer.code == 6
+    assert "the package index cannot be reached" in answer.err
+    assert not output.exists()
+
+
+# --- what surrounds a request, and what is added to it -------------------------------------------------------------
+
+
+def test_ambient_settings_change_nothing(
+    index: IndexServer, relock: Relock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, missing = "https://index.invalid/simple", str(tmp_path / "missing.txt")
+    hostile = {
+        "PIP_INDEX_URL": elsewhere, "PIP_CONSTRAINT": missing, "PIP_PRE": "1", "UV_INDEX_URL": elsewhere,
+        "UV_EXTRA_INDEX_URL": elsewhere, "UV_EXCLUDE_NEWER": "2021-01-01", "UV_PRERELEASE": "allow",
+        "UV_RESOLUTION": "lowest", "UV_CONSTRAINT": missing, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+    }  # fmt: skip
+    for name, value in hostile.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "uv.toml").write_text('exclude-newer = "2021-01-01T00:00:00Z"\n')
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {elsewhere}\n")
+    assert relock(OLDEST, index) == OLDEST.read_text()
+
+
+def lock_cuda_117(run: Run, index: IndexServer, *words: str) -> Answer:
+    return run("lock", "--cuda", "11.7", "--base", "bootstrap", *words, "--index-url", index.url)
+
+
+def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Run) -> None:
+    answer = lock_cuda_117(run, index, "--package", "peft", "--format", "requirements", "-o", "-")
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert any(line.startswith("peft==") for line in lines)
+    assert any(line.startswith("torch==2.0.1 ") for line in lines)
+
+
+@pytest.mark.parametrize("package", ["torch==2.6.0", "numpy>=2", "transformers>=4.50"])
+def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, output: Path) -> None:
+    answer = lock_cuda_117(run, index, "--package", "tqdm", "--package", package)
+    assert answer.code == 4
+    assert answer.err.startswith(f"error: {package} cannot be installed beside torch 2.0.1 for CUDA 11.7")
+    assert not output.exists()
+
+
+def test_a_refusal_leaves_the_earlier_lock(index: IndexServer, run: Run, output: Path) -> None:
+    output.write_text("the one that worked\n")
+    assert lock_cuda_117(run, index, "--package", "numpy>=2").code == 4
+    assert output.read_text() == "the one that worked\n"
