@@ -3,13 +3,14 @@
 Nothing here reaches a network. After a lock is changed on purpose, or a new one is added: `make record-index`.
 """
 
+import json
 import socket
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from index_server import Faults, IndexServer, serve
+from index_server import RECORDED, Faults, IndexServer, serve
 
 from cli.conftest import Answer, Run
 from envbuilder.lock import parse_lock
@@ -123,19 +124,54 @@ def file_of(path: Path, name: str) -> str:
     return wheel.file
 
 
+def youngest(path: Path) -> tuple[str, date]:
+    """The package of a lock whose wheel was uploaded last, and the day."""
+    uploads = []
+    for wheel in read(path).wheels:
+        page = json.loads((RECORDED / f"{wheel.name}.json").read_text())
+        for file in page["files"]:
+            if file["filename"] == wheel.file:
+                uploads.append((file["upload-time"], wheel.name))
+    uploaded, name = max(uploads)
+    return name, datetime.fromisoformat(uploaded).date()
+
+
+LATE, LATE_DAY = youngest(NEWEST)
 PACKAGING, NUMPY = file_of(NEWEST, "packaging"), file_of(NEWEST, "numpy")
 DRIFT = {
-    "removed": Faults(removed={PACKAGING}),
-    "yanked": Faults(yanked={PACKAGING: "broken"}),
-    "replaced": Faults(changed={PACKAGING: "0" * 64}),
-    "retagged": Faults(renamed={NUMPY: NUMPY.replace("-cp3", "-cp2")}),
+    "removed": (Faults(removed={PACKAGING}), "packaging"),
+    "yanked": (Faults(yanked={PACKAGING: "broken"}), "packaging"),
+    "replaced": (Faults(changed={PACKAGING: "0" * 64}), "packaging"),
+    "retagged": (Faults(renamed={NUMPY: NUMPY.replace("-cp3", "-cp2")}), "numpy"),
+    "late": (Faults(last_day=LATE_DAY - timedelta(days=1)), LATE),
 }
+"""Faults of an index, and a package that they change."""
 
 
-@pytest.mark.parametrize("faults", DRIFT.values(), ids=DRIFT.keys())
-def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, relock: Relock) -> None:
+@pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
+def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, package: str, relock: Relock) -> None:
     with serve(faults) as index:
-        assert relock(NEWEST, index) != NEWEST.read_text()
+        text = relock(NEWEST, index)
+    before = {wheel.name: wheel for wheel in read(NEWEST).wheels}
+    after = {wheel.name: wheel for wheel in parse_lock(text, source="after").wheels}
+    assert after[package] != before[package]
+
+
+def check(run: Run, index: IndexServer) -> Answer:
+    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url)
+
+
+@pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
+def test_check_reports_the_package_that_changed(faults: Faults, package: str, run: Run) -> None:
+    with serve(faults) as index:
+        answer = check(run, index)
+    assert answer.code == 5
+    assert any(line.strip().startswith(package) for line in answer.err.splitlines()[1:]), answer.err
+
+
+def test_check_finds_no_fault_in_the_recorded_index(index: IndexServer, run: Run) -> None:
+    answer = check(run, index)
+    assert (answer.code, answer.out) == (0, "")
 
 
 def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:

@@ -3,6 +3,7 @@
 envbuilder lock --platform linux/arm64 --output tests/golden/arm64/envbuilder.lock
 envbuilder render --lock tests/golden/arm64/envbuilder.lock --output build/arm64
 cp build/arm64/images/*/Dockerfile tests/golden/arm64/
+make record-index
 """
 
 from pathlib import Path

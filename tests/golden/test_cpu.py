@@ -3,6 +3,7 @@
 envbuilder lock --flavour cpu --platform linux/arm64 --output tests/golden/cpu/envbuilder.lock
 envbuilder render --lock tests/golden/cpu/envbuilder.lock --output build/cpu
 cp build/cpu/images/*/Dockerfile tests/golden/cpu/
+make record-index
 """
 
 import shutil
