@@ -32,6 +32,18 @@ def test_both_streams_come_as_they_are_written() -> None:
     assert sorted(seen) == ["err\n", "out\n"]
 
 
+def test_what_a_process_writes_is_utf_8_whatever_the_locale() -> None:
+    script = r"""
+from envbuilder import process
+check_mark, seen = ["printf", r"\342\234\223"], []
+process.stream(check_mark, seen.append)
+print(ascii([process.run(check_mark).stdout, *seen]))
+"""
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "['\\u2713', '\\u2713']\n"
+
+
 def test_an_interrupt_ends_the_process_and_its_children(tmp_path: Path) -> None:
     script = f"""
 import signal, sys
