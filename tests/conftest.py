@@ -29,10 +29,15 @@ def grid(facts: Catalog) -> grids.Grid:
     return grids.compute(facts)
 
 
+@pytest.fixture(scope="session")
+def no_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("no-engine") / "docker.sock"
+
+
 @pytest.fixture(autouse=True)
-def no_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_socket: Path) -> None:
     if not request.node.get_closest_marker("container"):
-        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{no_socket}")
 
 
 @pytest.fixture(scope="session")

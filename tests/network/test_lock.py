@@ -15,14 +15,14 @@ PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").iterdir())
 BOOTSTRAP = next(preset for preset in PRESETS if preset.name.endswith("debian11"))
 HOSTILE = {
     "PIP_INDEX_URL": "https://index.invalid/simple",
-    "PIP_CONSTRAINT": "/nonexistent/constraints.txt",
+    "PIP_CONSTRAINT": "/dev/null/constraints.txt",
     "PIP_PRE": "1",
     "UV_INDEX_URL": "https://index.invalid/simple",
     "UV_EXTRA_INDEX_URL": "https://index.invalid/simple",
     "UV_EXCLUDE_NEWER": "2021-01-01",
     "UV_PRERELEASE": "allow",
     "UV_RESOLUTION": "lowest",
-    "UV_CONSTRAINT": "/nonexistent/constraints.txt",
+    "UV_CONSTRAINT": "/dev/null/constraints.txt",
 }
 
 
