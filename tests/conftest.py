@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 from container.engine import CUDA, Image, docker, envbuilder
+from hypothesis import HealthCheck, settings
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
 from envbuilder.page import grid as grids
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is no failure: no example has a deadline, and none is refused because making it is slow.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

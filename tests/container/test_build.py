@@ -37,7 +37,6 @@ def test_the_image_has_earned_its_tag(image: Image) -> None:
     by_id = {check["id"]: check for check in receipt["checks"]}
     assert by_id["training.accuracy"]["value"] >= 0.95
     assert by_id["training.negated"]["value"] >= 0.95
-    assert by_id["training.seconds"]["value"] <= 60
     assert by_id["identity.labels"]["status"] == "passed"
     assert {check["status"] for check in receipt["checks"]} <= {"passed", "not_run"}
 

@@ -1,4 +1,4 @@
-"""Every cell of the grid is a stack or a refusal, the one that the facts say; measured by the processor's clock."""
+"""Every cell of the grid is a stack or a refusal, the one that the facts say."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -117,7 +117,7 @@ MORE: dict[str, Sequence[str]] = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in MORE.items()}))
 def test_any_subset_of_the_options_is_answered_as_the_facts_say(asked: dict[str, str]) -> None:
     if asked.get("base", "").startswith("registry"):
