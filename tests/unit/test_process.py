@@ -1,6 +1,7 @@
 """Processes: what is missing is named, what is interrupted is ended with its children."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,7 +51,7 @@ import signal, sys
 from envbuilder import process
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
-    command = "sleep 300 & echo $! > {tmp_path}/child; echo ready; wait"
+    command = "sleep 300 & echo $! > {shlex.quote(str(tmp_path / "child"))}; echo ready; wait"
     process.stream(["sh", "-c", command], lambda text: print(text, flush=True))
 except KeyboardInterrupt:
     sys.exit(130)
