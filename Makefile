@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets matrix schema bench bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test fast lint mutants presets matrix schema bench bench-speed bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ schema: setup ## write docs/receipt.schema.json again from the code
 
 bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
 	$(BIN)/python bench/run.py
+
+bench-speed: setup ## measure `--help`, one resolve and the whole grid against their limits; on a quiet machine
+	$(BIN)/python bench/speed.py
 
 bench-train: setup engine ## measure our training job against the guide's loop; writes bench/train.md
 	$(BIN)/python bench/train.py

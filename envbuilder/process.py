@@ -29,8 +29,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
     """Run to the end with nothing on stdin. Raises `EngineError` if the program is missing or takes too long."""
     try:
         done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout, text=True,
-            errors="replace",
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout,
+            encoding="utf-8", errors="replace",
         )  # fmt: skip
     except OSError as error:
         raise _missing(argv, error) from error
@@ -47,7 +47,7 @@ def stream(argv: Sequence[str], on_text: Callable[[str], None], *, env: Mapping[
     try:
         process = subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, text=True, errors="replace",
+            start_new_session=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
     except OSError as error:
         raise _missing(argv, error) from error

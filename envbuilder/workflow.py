@@ -15,7 +15,7 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build as builds
-from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause
+from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, wheel_sizes
 from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError, NoStackError, UsageError
@@ -205,7 +205,7 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
     """Lock → Context → Image → Receipt → tag."""
     render.write(render.render(lock), site.context)
-    built, seconds = build_context(lock.stack, site, wishes.options)
+    built, seconds = build_context(lock, site, wishes.options)
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
@@ -231,9 +231,9 @@ def push(tag: str, engine: Engine, site: Site) -> str:
     return digest
 
 
-def build_context(stack: Stack, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
-    """Build a rendered stack with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, stack.name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+def build_context(lock: Lock, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+    """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
+    log = builds.log_path(site.logs, lock.stack.name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
     started = time.monotonic()
     with site.console.rows() as show:
 
@@ -242,12 +242,13 @@ def build_context(stack: Stack, site: Site, options: BuildOptions) -> tuple[buil
 
         built = builds.build(
             site.context,
-            dockerfile=f"{render.place_of(stack)}/Dockerfile",
+            dockerfile=f"{render.place_of(lock.stack)}/Dockerfile",
             log=log,
             options=options,
             network=site.network,
             environ=dict(site.environ),
             on_change=on_change,
+            sizes=wheel_sizes(lock),
         )
     return built, time.monotonic() - started
 
@@ -261,12 +262,14 @@ def step_row(step: Step) -> Row:
         state = "cached" if step.cached else "done"
     elif step.started:
         state = "running"
+    # The title of a layer of wheels names its size already: the amount is for the time of the download.
+    shows_amount = state == "running" or not step.wheels
     return Row(
         title=step.title,
         state=state,
         seconds=step.seconds if step.done else None,
         current=step.current,
-        total=step.total,
+        total=step.total if shows_amount else 0,
         unit="B",
         note=step.log[-1].strip() if step.log and state == "running" else "",
     )

@@ -1,16 +1,29 @@
 """Speed is in the path, cost is in the mark: an unmarked test cannot reach an engine."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from container.engine import CUDA, Image, docker, envbuilder
+from hypothesis import HealthCheck, settings
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
 from envbuilder.page import grid as grids
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is no failure: no example has a deadline, and none is refused because making it is slow.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+USERS_PREFIXES = ("ENVBUILDER_", "UV_", "PIP_", "COMPOSE_", "BUILDX_", "NVIDIA_", "CUDA_", "SLURM_", "TORCHELASTIC_")
+USERS_VARIABLES = set(
+    "NO_COLOR FORCE_COLOR CLICOLOR CLICOLOR_FORCE TERM COLORTERM COLUMNS LINES NETRC DOCKER_CONTEXT DOCKER_CONFIG "
+    "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE RANK WORLD_SIZE "
+    "LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT HF_HOME HF_ENDPOINT".split()
+)
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +42,22 @@ def grid(facts: Catalog) -> grids.Grid:
     return grids.compute(facts)
 
 
+@pytest.fixture(scope="session")
+def no_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("no-engine") / "docker.sock"
+
+
 @pytest.fixture(autouse=True)
-def no_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not request.node.get_closest_marker("container"):
-        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+def nobodys_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_socket: Path) -> None:
+    """An unmarked test sees no engine, and nothing that a user has set; a marked one may need it to reach its index."""
+    if request.node.get_closest_marker("container"):
+        return
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{no_socket}")
+    if request.node.get_closest_marker("network"):
+        return
+    for name in tuple(os.environ):
+        if name.startswith(USERS_PREFIXES) or name.upper() in USERS_VARIABLES:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

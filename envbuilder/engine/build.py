@@ -11,6 +11,7 @@ from envbuilder.engine.buildx import (
     INDEX_VARIABLE,
     BuildOptions,
     Progress,
+    WheelSizes,
     build_argv,
     find_cause,
     telling_lines,
@@ -37,9 +38,13 @@ def build(
     network: Network,
     environ: dict[str, str],
     on_change: Callable[[Progress], None],
+    sizes: WheelSizes | None = None,
 ) -> Built:
-    """Build a Dockerfile of a context. Raises `EngineError` with the cause, telling lines and the log's path."""
-    progress = Progress()
+    """Build a Dockerfile of a context; `sizes` are those of its lock.
+
+    Raises `EngineError` with the cause, telling lines and the log's path.
+    """
+    progress = Progress(sizes)
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
@@ -50,25 +55,33 @@ def build(
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
-        with log.open("w") as stream:
+        with log.open("w", encoding="utf-8") as stream:
 
-            def on_text(text: str) -> None:
+            def write_log() -> None:
                 nonlocal written
-                progress.feed(text)
                 stream.writelines(f"{line}\n" for line in progress.log[written:])
                 stream.flush()
                 written = len(progress.log)
+
+            def on_text(text: str) -> None:
+                progress.feed(text)
+                write_log()
                 on_change(progress)
 
-            code = process.stream(argv, on_text, env=env)
+            try:
+                code = process.stream(argv, on_text, env=env)
+            finally:
+                progress.close()
+                write_log()
         if code != 0 or not iidfile.is_file():
-            raise _failure(progress, log)
+            raise failure(progress, log)
         image = iidfile.read_text().strip()
     titled = [step for step in progress.steps.values() if step.title]
     return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
 
 
-def _failure(progress: Progress, log: Path) -> EngineError:
+def failure(progress: Progress, log: Path) -> EngineError:
+    """The error of a build that ended: the step, the cause if it is known, and the lines that tell."""
     lines = telling_lines(progress)
     cause = find_cause("\n".join([*lines, *progress.rest, progress.failed.error if progress.failed else ""]))
     step = progress.failed

@@ -5,6 +5,7 @@ SolveStatus documents, one after the other (docs.docker.com/reference/cli/docker
 """
 
 import base64
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from envbuilder.console import size_text
+from envbuilder.model import Layer, Lock
 from envbuilder.network import Network
 
 
@@ -55,74 +58,172 @@ def build_argv(
 
 # --- progress ------------------------------------------------------------------------------------------------------
 
+WheelSizes = Mapping[Layer, Mapping[str, int]]  # for each wheel layer: wheel name → bytes to download
+
+
+def wheel_sizes(lock: Lock) -> WheelSizes:
+    """The sizes of a lock's wheels, by layer: what titles and totals are made of."""
+    sizes: dict[Layer, dict[str, int]] = {}
+    for wheel in lock.wheels:
+        sizes.setdefault(wheel.layer, {})[wheel.name] = wheel.size
+    return sizes
+
 
 @dataclass(slots=True, kw_only=True)
 class Step:
     """One vertex of the build as far as it has come."""
 
     title: str
+    wheels: Mapping[str, int] = field(default_factory=dict)  # name → bytes; those that this step installs
     started: bool = False
     done: bool = False
     cached: bool = False
     error: str = ""
     seconds: float = 0.0
-    current: int = 0  # bytes
-    total: int = 0  # bytes
     log: list[str] = field(default_factory=list)
-    _sizes: dict[str, int] = field(default_factory=dict)
+    _downloaded: set[str] = field(default_factory=set)
+    _statuses: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def hear(self, line: str) -> None:
-        """Count bytes by what uv says: `Downloading torch (590.7MiB)`, later ` Downloaded torch`."""
-        said = _DOWNLOAD.match(line)
-        if said and said["size"]:
-            self._sizes[said["name"]] = round(float(said["size"]) * _UNITS[said["unit"]])
-            self.total += self._sizes[said["name"]]
-        elif said:
-            self.current += self._sizes.get(said["name"], 0)
+    @property
+    def total(self) -> int:
+        """Bytes to download: the sizes in the lock, else what BuildKit says of the layers that it pulls."""
+        if self.wheels:
+            return sum(self.wheels.values())
+        return sum(total for _, total in self._statuses.values())
+
+    @property
+    def current(self) -> int:
+        """Bytes downloaded so far."""
+        if not self.wheels:
+            return sum(current for current, total in self._statuses.values() if total)
+        if self.done and not self.error:
+            return self.total
+        return sum(self.wheels[name] for name in self._downloaded)
+
+    def read_line(self, line: str) -> None:
+        """Keep a line of the log, and count the wheels that uv has downloaded."""
+        self.log.append(line)
+        if _PREPARED.match(line):  # uv does not mention small wheels, nor those that are in its cache
+            self._downloaded.update(self.wheels)
+            return
+        downloaded = _DOWNLOADED.match(line)
+        if downloaded and downloaded[1] in self.wheels:
+            self._downloaded.add(downloaded[1])
+
+    def read_status(self, status: Mapping[str, Any]) -> None:
+        """Keep how far one of BuildKit's own transfers has come."""
+        self._statuses[status["id"]] = (status.get("current", 0), status.get("total", 0))
 
 
-_DOWNLOAD = re.compile(
-    r"\s*Download(?:ing|ed) (?P<name>[A-Za-z0-9._-]+)(?: \((?P<size>[0-9.]+)(?P<unit>[KMG]iB)\))?\s*$"
-)
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_LAYER = re.compile(r"source=layers/([a-z]+)\.txt")
-_LAYERS = {"nvidia": "NVIDIA libraries", "torch": "PyTorch", "libraries": "libraries", "stack": "Hugging Face stack"}
-_OPTION = re.compile(r"--(mount|link)(=\S+)?\s+")
-_STAGE = re.compile(r"^\[(?:(?P<stage>[a-z]\S*)\s+)?(?P<step>\d+/\d+)\]\s*")
+_DOWNLOADED = re.compile(r"\s*Downloaded ([A-Za-z0-9._-]+)\s*$")
+_PREPARED = re.compile(r"Prepared \d+ packages? in ")
+
+
+# The layer's file is named in the mount of the step that installs it: see `templates/debian/Dockerfile.j2`.
+_LAYER = re.compile(r"source=images/[^/,\s]+/layers/([a-z]+)\.txt,target=/requirements\.txt")
+_LAYERS = {
+    Layer.NVIDIA: "NVIDIA libraries",
+    Layer.TORCH: "PyTorch",
+    Layer.LIBRARIES: "libraries",
+    Layer.STACK: "Hugging Face stack",
+}
+_OPTIONS = re.compile(r"^([A-Z]+)(?: --(?:mount|link|chmod|chown|network|security)(?:=\S+)?)+ ")
+_STAGE = re.compile(r"\[(?:[^\s\]]+ )*\d+/\d+\] ?")  # a platform that is not the builder's stands before the stage
 _INTERNAL = ("[internal]", "[auth]", "resolve image config")
-
-
-_KNOWN = (  # what an instruction says → what a person calls it
-    ("apt-get", "system packages"),
-    ("pip install", "uv, for the build only"),
-    ("useradd", "user"),
-    ("COPY install/uv.txt", "uv's hashes"),
-    ("COPY payload", "payload"),
-    ("COPY envbuilder.lock", "lock"),
-    ("WORKDIR", "working directory"),
+_LONGEST_TITLE = 60
+_TITLES = (  # our own instructions, and what a person calls what they do
+    (r"RUN .*\bapt-get install\b", "system packages"),
+    (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN useradd\b", "user"),
+    (r"RUN ln -s .*/nvidia/\S+ /usr/local/cuda\b", "links to nvcc"),
+    (r"COPY install/uv\.txt ", "uv's hashes"),
+    (r"COPY payload ", "payload"),
+    (r"COPY images/\S+/envbuilder\.lock ", "lock"),
+    (r"WORKDIR ", "working directory"),
 )
 
 
-def step_title(name: str) -> str:
-    """A vertex's name as a person would say it; empty for the builder's own housekeeping."""
-    layer, stage = _LAYER.search(name), _STAGE.match(name)
-    if layer or name.startswith(_INTERNAL) or stage is None:
-        return _LAYERS.get(layer[1], layer[1]) if layer else "" if name.startswith(_INTERNAL) else name
-    words = " ".join(_OPTION.sub("", name[stage.end() :]).split())
-    if words.startswith("FROM"):
-        return f"base {words.removeprefix('FROM ').split('@')[0]}"
-    known = next((title for sign, title in _KNOWN if sign in words), words)
-    return known if len(known) <= 60 else known[:59] + "…"
+def step_title(name: str, sizes: WheelSizes | None = None) -> str:
+    """A vertex's name as a person would say it; empty for the builder's own housekeeping.
+
+    `name` can be of anybody's Dockerfile: it comes back without control characters, and not too long.
+    """
+    clean = _clean(name)
+    if clean.startswith(_INTERNAL):
+        return ""
+    layer = layer_of(name)
+    if layer:
+        return _layer_title(layer, (sizes or {}).get(layer, {}))
+    stage = _STAGE.match(clean)
+    if stage is None:
+        return _shorten(clean)
+    instruction = _OPTIONS.sub(r"\1 ", clean[stage.end() :])
+    if instruction.startswith("FROM "):
+        return _shorten(f"base {instruction.removeprefix('FROM ').split('@')[0]}")
+    for pattern, title in _TITLES:
+        if re.match(pattern, instruction):
+            return title
+    return _shorten(instruction)
+
+
+def layer_of(name: str) -> Layer | None:
+    """The wheel layer that a vertex installs, if it is such a step."""
+    found = _LAYER.search(name)
+    if found is None or found[1] not in set(Layer):
+        return None
+    return Layer(found[1])
+
+
+def _layer_title(layer: Layer, wheels: Mapping[str, int]) -> str:
+    if not wheels:
+        return _LAYERS[layer]
+    noun = "wheel" if len(wheels) == 1 else "wheels"
+    return f"{_LAYERS[layer]}: {len(wheels)} {noun}, {size_text(sum(wheels.values()))}"
+
+
+def _clean(text: str) -> str:
+    """One line, without what cannot be printed: an escape sequence could rewrite the terminal."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_TITLE else text[: _LONGEST_TITLE - 1] + "…"
+
+
+class LineReader:
+    """Joins the chunks of one stream to lines: a chunk may end within a line, and within a character."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._rest = ""
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """The lines that this chunk ends, blank ones left out."""
+        return self._split(self._decoder.decode(chunk))
+
+    def close(self) -> list[str]:
+        """The last line, if nothing ended it."""
+        return self._split(self._decoder.decode(b"", final=True) + "\n")
+
+    def _split(self, text: str) -> list[str]:
+        *lines, self._rest = re.split(r"[\r\n]", self._rest + text)
+        return [line for line in lines if line.strip()]
 
 
 class Progress:
-    """Follows a build: feed it buildx's output, read `steps`. Text that is no progress (an error) is kept in `rest`."""
+    """Follows a build: feed it buildx's output, read `steps`. Text that is no progress (an error) is kept in `rest`.
 
-    def __init__(self) -> None:
+    `sizes` are those of the lock that is built. Call `close` when buildx has ended: a last line may have no end.
+    """
+
+    def __init__(self, sizes: WheelSizes | None = None) -> None:
         self.steps: dict[str, Step] = {}
         self.log: list[str] = []  # every line any step wrote, and every step's beginning and end
         self.rest: list[str] = []
+        self._sizes = sizes or {}
         self._buffer = ""
+        self._readers: dict[tuple[str, int], LineReader] = {}  # by vertex and stream: stdout and stderr mix otherwise
 
     def feed(self, text: str) -> None:
         """Take one more line of output."""
@@ -141,28 +242,40 @@ class Progress:
         self._buffer = ""
         self._read(document)
 
+    def close(self) -> None:
+        """Take what was written without an end: of a line, or of a document if buildx was killed."""
+        self.rest += self._buffer.splitlines()
+        self._buffer = ""
+        for (vertex, _), reader in self._readers.items():
+            self._read_lines(vertex, reader.close())
+
     def _read(self, document: Mapping[str, Any]) -> None:
         for vertex in document.get("vertexes") or ():
             self._vertex(vertex)
         for status in document.get("statuses") or ():
             step = self.steps.get(status["vertex"])
-            if step and not status.get("completed"):
-                step.current, step.total = status.get("current", 0), status.get("total", 0)
-        for entry in document.get("logs") or ():
-            text = base64.b64decode(entry["data"]).decode(errors="replace")
-            step = self.steps.get(entry["vertex"])
-            lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-            self.log += lines
             if step:
-                step.log += lines
-                for line in lines:
-                    step.hear(line)
+                step.read_status(status)
+        for entry in document.get("logs") or ():
+            source = (entry["vertex"], entry.get("stream", 0))
+            reader = self._readers.setdefault(source, LineReader())
+            self._read_lines(entry["vertex"], reader.feed(base64.b64decode(entry["data"])))
+
+    def _read_lines(self, vertex: str, lines: Sequence[str]) -> None:
+        self.log += lines
+        step = self.steps.get(vertex)
+        if step is None:
+            return
+        for line in lines:
+            step.read_line(line)
 
     def _vertex(self, vertex: Mapping[str, Any]) -> None:
-        digest = vertex["digest"]
+        digest, name = vertex["digest"], vertex["name"]
         if digest not in self.steps:
-            self.steps[digest] = Step(title=step_title(vertex["name"]))
-            self.log.append(f"# {vertex['name']}")
+            layer = layer_of(name)
+            wheels = self._sizes.get(layer, {}) if layer else {}
+            self.steps[digest] = Step(title=step_title(name, self._sizes), wheels=wheels)
+            self.log.append(f"# {name}")
         step = self.steps[digest]
         was_done = step.done
         step.started = step.started or bool(vertex.get("started"))

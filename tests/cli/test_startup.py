@@ -1,21 +1,14 @@
-"""`--help` answers at once, because it imports no command."""
+"""`--help` imports no command. How long it takes, `bench/speed.py` measures."""
 
 import subprocess
 import sys
-import time
 
 
-def start(*words: str) -> tuple[float, str]:
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "envbuilder", *words], capture_output=True, text=True, check=True)
-    return time.perf_counter() - started, done.stdout
-
-
-def test_help_lists_every_command_quickly() -> None:
-    seconds, text = min(start("--help") for _ in range(5))
+def test_help_lists_every_command() -> None:
+    words = [sys.executable, "-m", "envbuilder", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     commands = "resolve lock render base build accept inspect init catalog doctor"
-    assert all(name in text for name in commands.split())
-    assert seconds < 0.3, "bench/run.py holds it to 0.15 s on a quiet machine"
+    assert [name for name in commands.split() if name not in done.stdout] == []
 
 
 def test_heavy_imports_stay_inside_their_command() -> None:

@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-ANSWER_SECONDS = 60
+from waiting import wait_until
+
 STOP_SECONDS = 30
 OWN_NAMESPACES = "setpriv --pdeathsig KILL unshare --net --pid --mount --fork --kill-child --mount-proc sh -ec".split()
 START = """
@@ -121,15 +121,19 @@ def _config(folder: Path, cdi: str, containerd: bool) -> Path:
 
 
 def _wait_for(engine: PrivateEngine) -> None:
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while time.monotonic() < deadline and engine.process.poll() is None:
+    def log() -> str:
+        return (engine.folder / "log").read_text()[-2000:]
+
+    def answers() -> bool:
+        if engine.process.poll() is not None:
+            raise AssertionError(log())
         try:
             engine.docker("version")
         except subprocess.CalledProcessError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError((engine.folder / "log").read_text()[-2000:])
+            return False
+        return True
+
+    wait_until(answers, log)
 
 
 def _end(engine: PrivateEngine) -> None:

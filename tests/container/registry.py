@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from waiting import wait_until
+
 from .private_engine import PrivateEngine
 
-ANSWER_SECONDS = 30
 STOP_SECONDS = 10
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -81,12 +81,13 @@ def registry(*, beside: PrivateEngine | None = None, users: str = "") -> Iterato
 
 def _wait_for(process: "subprocess.Popen[bytes]", enter: list[str], port: int, log: Path) -> None:
     look = [*enter, sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"]
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if subprocess.run(look, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError(log.read_text()[-2000:])
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(log.read_text()[-2000:])
+        return subprocess.run(look, capture_output=True, check=False).returncode == 0
+
+    wait_until(answers, lambda: log.read_text()[-2000:])
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +30,8 @@ def foreign() -> Iterator[str]:
 
 
 def test_an_accepted_image_is_known_again_at_once(image: Image) -> None:
-    started = time.monotonic()
     answer = envbuilder("accept", image.id, "--json", cwd=image.site)
     assert answer.code == 0, answer.err
-    assert time.monotonic() - started < 2
     assert "not run again" in answer.err
     assert answer.json()["started"] == image.outcome["receipt"]["started"]
 

@@ -6,7 +6,6 @@ folders, the claim. What they train is the image's own job; what a job sees arou
 """
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import wait_until
 
 from container.engine import Image, docker
 from envbuilder import lock as locks
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
 JOB = Path(__file__).with_name("cluster_job.py")
 NAME = "envbuilder-train"
+UNKNOWN_NAME = "Name or service not known"  # glibc's words
 REAL = "--rows 640 --held-out 50 --epochs 2 --save-every 2 --dropout 0"  # 40 batches, some seconds
 NEAR = 2e-5  # of losses near 0.7, written with five digits
 
@@ -92,24 +93,23 @@ class Cluster:
 
     def wait(self, *pods: str, seconds: float = 240) -> list[int]:
         """The exit codes of pods, when all of them have ended."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            states = [
-                docker("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", pod).stdout for pod in pods
-            ]
-            if all(state.startswith("exited") for state in states):
-                return [int(state.split()[1]) for state in states]
-            time.sleep(0.5)
-        said = "\n".join(docker("logs", pod).stderr[-2000:] for pod in pods)
-        raise AssertionError(f"still running after {seconds:.0f} s:\n{said}")
+
+        def states() -> list[str]:
+            shown = "{{.State.Status}} {{.State.ExitCode}}"
+            return [docker("inspect", "--format", shown, pod).stdout for pod in pods]
+
+        def logs() -> str:
+            said = "\n".join(docker("logs", pod).stderr[-2000:] for pod in pods)
+            return f"still running after {seconds:.0f} s:\n{said}"
+
+        wait_until(lambda: all(state.startswith("exited") for state in states()), logs, seconds=seconds)
+        return [int(state.split()[1]) for state in states()]
 
     def wait_for_checkpoint(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if "checkpoint-" in docker("exec", self.pods[0], "ls", f"/runs/{NAME}", check=False).stdout:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"no checkpoint:\n{docker('logs', self.pods[0]).stderr[-2000:]}")
+        def there() -> bool:
+            return "checkpoint-" in docker("exec", self.pods[0], "ls", f"/runs/{NAME}", check=False).stdout
+
+        wait_until(there, lambda: f"no checkpoint:\n{docker('logs', self.pods[0]).stderr[-2000:]}")
 
     def losses(self) -> list[float]:
         options = ["run", "--rm", "--volume", f"{self.id}:/runs:ro", "--entrypoint", "", self.image]
@@ -193,12 +193,11 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
 
 def test_a_job_finds_itself_before_its_first_pod_has_a_name(cluster: Cluster) -> None:
     second = start_job(cluster, 1)
-    time.sleep(8)  # the name of index 0 does not exist yet
+    wait_until(lambda: UNKNOWN_NAME in docker("logs", second).stderr, "it does not look for index 0")
     first = start_job(cluster, 0)
     assert cluster.wait(first, second) == [0, 0]
     assert cluster.log(first) == [facts(0, f"{NAME}-0", f"{NAME}-0")]
     assert cluster.log(second) == [facts(1, f"{NAME}-1", f"{NAME}-0")]
-    assert "Name or service not known" in docker("logs", second).stderr
 
 
 def test_a_train_job_finds_itself(cluster: Cluster) -> None:

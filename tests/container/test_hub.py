@@ -1,7 +1,6 @@
 """The guide's job with the real clients of a model hub, against a hub on this machine (tests/hub)."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,10 +29,8 @@ def train(image: Image, address: str, *words: str, runs: Path | None = None) -> 
 def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, list[str]], tmp_path: Path) -> None:
     words = ["--model", "bert-base-uncased", "--data", "snippets", "--rows", "500", "--held-out", "400"]
     words += ["--epochs", "2", "--batch", "16", "--max-length", "40", "--output", "/runs/snippets"]
-    started = time.monotonic()
     code, _, err = train(image, hub[0], *words, runs=tmp_path)
     assert code == 0, err
-    assert time.monotonic() - started < 120
     measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
     assert measured["accuracy"] >= 0.75
     options = ["run", "--rm", "--user", "0", "--volume", f"{tmp_path}:/runs", image.id]

@@ -140,7 +140,7 @@ def test_an_image_that_fails_is_not_pushed(
 
 
 def test_push_needs_a_name_before_any_engine_is_asked(tmp_path: Path) -> None:
-    answer = envbuilder("build", "--cuda", "11.7", "--push", cwd=tmp_path, DOCKER_HOST="unix:///nonexistent")
+    answer = envbuilder("build", "--cuda", "11.7", "--push", cwd=tmp_path, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert answer.code == 2
     assert answer.err.startswith("error: --push needs --tag\n")
 

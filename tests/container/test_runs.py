@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from .engine import Image, docker
 
@@ -35,10 +35,7 @@ def losses(runs: Path, name: str) -> list[float]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.05)
+    wait_until(path.exists, f"{path} does not come")
 
 
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: Path) -> None:
@@ -77,7 +74,7 @@ def test_an_interrupt_saves_and_ends_with_130(image: Image, runs: Path) -> None:
     process = start(image, runs, name, "--epochs", "900", "--rows", "640", "--output", "/runs/cut")
     wait_for(runs / "cut" / "checkpoint-20")
     docker("kill", "--signal", "INT", name)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "interrupted: saving" in err
     assert "go on with `--resume`" in out

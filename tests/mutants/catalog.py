@@ -524,7 +524,7 @@ MUTANTS = (
         "UnicodeEncodeError",
         "ENV LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0",
     ),
-    Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/nonexistent.pem"),
+    Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/opt/none.pem"),
     Mutant(
         "a broken bundle of CAs",
         "contract.certificates",

@@ -1,8 +1,8 @@
 """The checks, against environments and a torch made up here; the real ones run in tests/container."""
 
+import signal
 import sys
 import sysconfig
-import time
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +15,11 @@ import accept
 import checks
 from checks import contract, features, gpu, identity, imports, linkage, nvcc, training
 
-from .conftest import BOUNDS
+from .conftest import BOUNDS, NO_FILE
 
 
 def inspect(lock: dict[str, Any] | None = None, *, require_gpu: bool = False) -> checks.Inspection:
-    inspection = checks.Inspection("/nonexistent", BOUNDS, require_gpu)
+    inspection = checks.Inspection(NO_FILE, BOUNDS, require_gpu)
     inspection.lock = lock
     return inspection
 
@@ -261,12 +261,24 @@ def torch_whose_compile_does(monkeypatch: pytest.MonkeyPatch, call: Any, frames:
         monkeypatch.setitem(sys.modules, name, module)
 
 
+def over() -> Any:
+    """A deadline that is over: its alarm ends the check, and until it is rung there is plenty of time."""
+    deadline = accept.Deadline(60, 1)
+    deadline.begun -= 61
+    return deadline
+
+
+def ring_the_alarm(*words: object, **options: object) -> None:
+    """A hang that nobody has to wait for."""
+    signal.raise_signal(signal.SIGALRM)
+
+
 def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch_whose_compile_does(monkeypatch, lambda _: time.sleep(30))
+    torch_whose_compile_does(monkeypatch, ring_the_alarm)
     check = checks.Check("features.compile", "", features.check_compile)
     for available in (True, False):
-        answer = accept.outcome(check, inspect(promise(available)), accept.Deadline(1, 1))
-        assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 1 s")
+        answer = accept.outcome(check, inspect(promise(available)), over())
+        assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 60 s")
 
 
 def test_a_compile_that_is_not_promised_raises_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,17 +298,15 @@ def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = MagicMock(fine_tune=MagicMock(side_effect=lambda *_, **__: time.sleep(30)))
+    job = MagicMock(fine_tune=MagicMock(side_effect=ring_the_alarm))
     monkeypatch.setitem(sys.modules, "train", job)
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
-    first = accept.outcome(
-        checks.Check("training.accuracy", "", training.check_accuracy), inspection, accept.Deadline(1, 1)
-    )
-    second = accept.outcome(
-        checks.Check("training.negated", "", training.check_negated), inspection, accept.Deadline(1, 1)
-    )
-    assert first["detail"] == "it took longer than 1 s"
+    accuracy = checks.Check("training.accuracy", "", training.check_accuracy)
+    negated = checks.Check("training.negated", "", training.check_negated)
+    first = accept.outcome(accuracy, inspection, over())
+    second = accept.outcome(negated, inspection, accept.Deadline(60, 1))
+    assert first["detail"] == "it took longer than 60 s"
     assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1
 

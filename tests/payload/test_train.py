@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from waiting import PATIENCE
 
 import options
 
@@ -155,58 +155,57 @@ def test_what_this_machine_cannot_do_is_refused(train: ModuleType, words: list[s
         train.pick_device(options.parse_settings(words))
 
 
-def test_evaluation_does_not_count_as_training(train: ModuleType) -> None:
+def test_evaluation_does_not_count_as_training(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("record.time.monotonic", lambda: now[0])
+
     def score() -> tuple[float, float]:
-        time.sleep(0.05)
+        now[0] += 30
         return 1.0, 1.0
 
     run = train.Recorded(options.parse_settings([]), score, say=str)
     run.begin(MagicMock(**{"tell.return_value": False}), MagicMock(), MagicMock(), MagicMock(), steps=2)
     for number in (1, 2):
+        now[0] += 2
         run.end_epoch(number, [0.1])
-    assert run.seconds() < 0.05
+    assert run.seconds() == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(30)\n")
+    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(3600)\n")
     process = subprocess.Popen(
         [sys.executable, str(PAYLOAD / "train.py")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
-    time.sleep(0.1)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
-WAITS = """
-import signal, time
-from interrupts import STOP, interrupted
-signal.signal(signal.SIGTERM, interrupted)
-STOP["may_wait"] = True
-print("ready", flush=True)
-time.sleep(30)
+TWO_SIGNALS = """
+import signal, sys
+import interrupts
+now = [100.0]
+interrupts.time.monotonic = lambda: now[0]
+signal.signal(signal.SIGTERM, interrupts.interrupted)
+interrupts.STOP["may_wait"] = True
+signal.raise_signal(signal.SIGTERM)
+now[0] += float(sys.argv[1])
+signal.raise_signal(signal.SIGTERM)
+print("it goes on")
 """
 
 
 @pytest.mark.parametrize(("pause", "ends"), [(0.1, False), (1.2, True)])
 def test_a_signal_that_torchrun_passes_on_is_not_a_second_one(pause: float, ends: bool) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITS], cwd=PAYLOAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    time.sleep(pause)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert (process.poll() == 130) is ends
-    process.kill()
+    words = [sys.executable, "-c", TWO_SIGNALS, str(pause)]
+    done = subprocess.run(words, cwd=PAYLOAD, capture_output=True, text=True, check=False)
     saving = "interrupted: saving; once more ends it at once\n"
-    assert process.communicate()[1] == saving + "interrupted\n" * ends
+    expected = (130, "", saving + "interrupted\n") if ends else (0, "it goes on\n", saving)
+    assert (done.returncode, done.stdout, done.stderr) == expected
 
 
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda path: str(path.relative_to(PAYLOAD)))
@@ -271,7 +270,7 @@ def test_one_that_has_gone_is_not_waited_for_for_ever(train: Any) -> None:
 THREAD = """
 import sys, threading, time
 import train_end
-threading.Thread(target=time.sleep, args=(60,)).start()  # a library's, which Python would wait for
+threading.Thread(target=time.sleep, args=(3600,)).start()  # a library's, which Python would wait for
 print("done")
 train_end.end(int(sys.argv[1]))
 """
@@ -285,7 +284,7 @@ def test_a_thread_does_not_hold_one_of_several_processes(tmp_path: Path, code: i
     (tmp_path / "train_end.py").write_text("import atexit, os, sys\n" + ast.unparse(end))
     done = subprocess.run(
         [sys.executable, "-c", THREAD, str(code)],
-        capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "TORCHELASTIC_RUN_ID": "none"},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, "done\n", "")

@@ -57,7 +57,13 @@ def test_secrets_are_named_and_never_spelled_out() -> None:
     ("name", "title"),
     [
         ("[internal] load build definition from Dockerfile", ""),
-        ("[stage-1 3/8] RUN --mount=type=bind,source=layers/torch.txt,target=/r python3 x", "PyTorch"),
+        ("[stage-1 3/8] RUN --mount=type=cache,target=/x make  all", "RUN make all"),
+        ("[build 3/8] RUN pip install my-package", "RUN pip install my-package"),
+        ("[stage-1 2/8] COPY payload.txt /", "COPY payload.txt /"),
+        ("[stage-1 2/8] RUN printf '\x1b[2J\r' \x07\u202e", "RUN printf ' [2J '"),
+        ("\x1b]0;title\x07 exporting", "]0;title exporting"),
+        ("[stage-1 2/8] RUN " + "x" * 100, "RUN " + "x" * 55 + "…"),
+        ("[linux/arm64 stage-1 7/8] COPY --link payload /opt/envbuilder/payload", "payload"),
         (
             "[uv 1/3] FROM docker.io/library/envbuilder-base:debian11@sha256:0",
             "base docker.io/library/envbuilder-base:debian11",
@@ -78,19 +84,24 @@ def feed(progress: Progress, document: object) -> None:
 STAMPS = {"started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.000000001Z"}
 
 
-def test_progress_follows_steps_bytes_and_log() -> None:
+def test_progress_follows_steps_and_their_log() -> None:
     progress = Progress()
-    feed(
-        progress,
-        {"vertexes": [{"digest": "a", "name": "[stage-1 2/3] RUN x layers/torch.txt", "started": STAMPS["started"]}]},
-    )
-    said = b"Downloading torch (2.0MiB)\nDownloading small (1.0KiB)\n Downloaded torch\n"
-    feed(progress, {"logs": [{"vertex": "a", "data": base64.b64encode(said).decode()}]})
+    feed(progress, {"vertexes": [{"digest": "a", "name": "[stage-1 2/3] RUN x", "started": STAMPS["started"]}]})
+    feed(progress, {"logs": [{"vertex": "a", "data": base64.b64encode(b"one\ntwo\n").decode()}]})
     step = progress.steps["a"]
-    assert (step.started, step.done, step.current, step.total) == (True, False, 2 << 20, (2 << 20) + 1024)
+    assert (step.started, step.done, step.log) == (True, False, ["one", "two"])
     feed(progress, {"vertexes": [{"digest": "a", "name": "n", **STAMPS}]})
     assert (step.done, step.seconds) == (True, 1.5)
-    assert "Downloading torch (2.0MiB)" in progress.log
+    assert progress.log == ["# [stage-1 2/3] RUN x", "one", "two", "# 1.5 s: n"]
+
+
+def test_the_layers_of_a_base_that_is_pulled_count_together() -> None:
+    progress = Progress()
+    feed(progress, {"vertexes": [{"digest": "a", "name": "[1/2] FROM x", "started": STAMPS["started"]}]})
+    for layer, current in (("one", 5), ("two", 1), ("one", 10), ("context:", 3)):
+        total = 0 if layer == "context:" else 10
+        feed(progress, {"statuses": [{"id": layer, "vertex": "a", "current": current, "total": total}]})
+    assert (progress.steps["a"].current, progress.steps["a"].total) == (11, 20)
 
 
 def test_one_document_a_line_is_understood_too() -> None:

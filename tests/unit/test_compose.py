@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_a_gpu_that_the_container_was_not_given_is_told_of(
     shell, options, script, name = document["x-as-owner"]
     for there, path in ((driver, "/proc/driver/nvidia/version"), (device, "/dev/nvidiactl")):
         stand_in = tmp_path / Path(path).name
-        script = script.replace(path, str(stand_in))
+        script = script.replace(path, shlex.quote(str(stand_in)))
         if there:
             stand_in.touch()
     words = [shell, options, script.replace("$$", "$").split("\n[")[0], name]

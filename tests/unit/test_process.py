@@ -1,23 +1,24 @@
 """Processes: what is missing is named, what is interrupted is ended with its children."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from envbuilder import process
 from envbuilder.errors import EngineError
 
 
-def test_a_missing_program_is_named_with_what_to_do() -> None:
+def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
         process.run(["no-such-program"])
     with pytest.raises(EngineError) as caught:
-        process.stream(["mmdebstrap"], print, env={"PATH": "/nonexistent"})
+        process.stream(["mmdebstrap"], print, env={"PATH": str(tmp_path)})
     assert caught.value.exit_code == 6
 
 
@@ -32,13 +33,25 @@ def test_both_streams_come_as_they_are_written() -> None:
     assert sorted(seen) == ["err\n", "out\n"]
 
 
+def test_what_a_process_writes_is_utf_8_whatever_the_locale() -> None:
+    script = r"""
+from envbuilder import process
+check_mark, seen = ["printf", r"\342\234\223"], []
+process.stream(check_mark, seen.append)
+print(ascii([process.run(check_mark).stdout, *seen]))
+"""
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "['\\u2713', '\\u2713']\n"
+
+
 def test_an_interrupt_ends_the_process_and_its_children(tmp_path: Path) -> None:
     script = f"""
 import signal, sys
 from envbuilder import process
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
-    command = "sleep 300 & echo $! > {tmp_path}/child; echo ready; wait"
+    command = "sleep 300 & echo $! > {shlex.quote(str(tmp_path / "child"))}; echo ready; wait"
     process.stream(["sh", "-c", command], lambda text: print(text, flush=True))
 except KeyboardInterrupt:
     sys.exit(130)
@@ -48,12 +61,9 @@ except KeyboardInterrupt:
     assert started.stdout.readline() == "ready\n"
     child = int((tmp_path / "child").read_text())
     started.send_signal(signal.SIGTERM)
-    started.communicate(timeout=30)
+    started.communicate(timeout=PATIENCE)
     assert started.returncode == 130
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and is_running(child):
-        time.sleep(0.1)
-    assert not is_running(child)
+    wait_until(lambda: not is_running(child), "the child runs on")
 
 
 def is_running(pid: int) -> bool:

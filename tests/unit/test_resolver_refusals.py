@@ -147,7 +147,7 @@ def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
             assert any(source in reason for source in known) or any(word in reason for word in plain), reason
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()}))
 def test_any_request_is_a_stack_or_a_minimal_refusal(options: dict[str, str]) -> None:
     request = asked(options)

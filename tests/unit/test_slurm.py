@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from envbuilder import lock as locks
 from envbuilder.targets import Project, render
@@ -48,8 +48,9 @@ STAND_INS = {
     "torchrun": """
         note "$@"
         env >"$NOTES/torchrun-$SLURM_NODEID.env"
-        echo $$ >"$NOTES/torchrun-$SLURM_NODEID.pid"
         trap 'exit ${CODE_AT_TERM:-1}' TERM
+        echo $$ >"$NOTES/$SLURM_NODEID.new"
+        mv "$NOTES/$SLURM_NODEID.new" "$NOTES/torchrun-$SLURM_NODEID.pid"  # it is there: the trap is set
         for _ in $(seq ${SECONDS_TO_RUN:-0}0); do sleep 0.1; done
     """,
 }
@@ -97,18 +98,16 @@ class Site:
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.command, *words], env=self.environment | env, capture_output=True, text=True, timeout=60, check=False
-        )
+            [*self.command, *words],
+            env=self.environment | env, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
 
     def run_until(self, number: int, **env: str) -> tuple[int, str]:
         """Start, send a signal when both nodes are at work, and wait: exit code and what was said."""
         running = subprocess.Popen(self.command, env=self.environment | env, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 30
-        while len(list(self.notes.glob("torchrun-*.pid"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.3)  # the stand-ins set their traps
+        wait_until(lambda: len(list(self.notes.glob("torchrun-*.pid"))) == 2, "the nodes do not start")
         running.send_signal(number)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=PATIENCE)
         return running.returncode, said
 
     def started(self, command: str) -> list[list[str]]:

@@ -1,0 +1,48 @@
+"""The tests' own rules: none depends on how busy the machine is, or on what lies in its folders."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).parents[1]
+FILES = sorted(TESTS.rglob("*.py"))
+CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "sleep"}
+READ_CLOCKS = {
+    TESTS / "waiting.py",  # the one that waits
+    TESTS / "index_server.py",  # is slow when a test asks it to be
+    TESTS / "container" / "variants.py",  # runs in an image, and writes how long a training took
+}
+
+
+def clocks_read(tree: ast.AST) -> set[str]:
+    """The functions of `time` that a module calls, or imports by their names."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+            found.add(node.attr)
+    return found & CLOCKS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_measures_or_sleeps(path: Path) -> None:
+    if path not in READ_CLOCKS:
+        assert not clocks_read(ast.parse(path.read_text())), "wait with waiting.wait_until; measure in bench/"
+
+
+@pytest.mark.parametrize("line", ["import time; time.monotonic()", "from time import sleep", "f(time.perf_counter)"])
+def test_a_clock_is_seen(line: str) -> None:
+    assert clocks_read(ast.parse(line))
+
+
+def test_no_test_rests_on_a_folder_that_is_hoped_not_to_be_there() -> None:
+    name = "/" + "nonexistent"
+    texts = [*FILES, *TESTS.rglob("*.json")]
+    assert [str(path.relative_to(TESTS)) for path in texts if name in path.read_text()] == []
+
+
+def test_hypothesis_gives_every_example_all_the_time_that_it_needs() -> None:
+    assert settings().deadline is None
