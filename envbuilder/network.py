@@ -36,7 +36,7 @@ def find_network(
     return Network(
         ca=ca or next((path for path in bundles if path.is_file()), None),
         netrc=netrc if netrc.is_file() else None,
-        index_url=index_url or environ.get("ENVBUILDER_INDEX_URL") or None,
+        index_url=index_url or None,
         proxies=proxies,
     )
 

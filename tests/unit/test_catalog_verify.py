@@ -80,7 +80,6 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
     ("architectures_are_known", "torch.json", torch("2.15.0"), put(arch_list=["sm_70", "sm_75"]), "arch_list"),
     ("architectures_are_known", "torch.json", torch("2.0.1"), put(arch_list=["sm_80", "sm_75"]), "arch_list"),
     ("architectures_are_known", "torch.json", torch("2.0.1"), put(arch_list=[]), "arch_list"),
-    ("platforms_are_known", "torch.json", torch("2.0.1"), put(platforms=["linux/amd64", "linux/ppc64le"]), "platforms"),
     ("platforms_are_known", "torch.json", torch("2.0.1"), put(platforms=["linux/amd64", "linux/arm64"]), "arch_list_arm64"),
     ("glibc_is_at_least_what_the_tag_says", "torch.json", torch("2.8.0"), put(glibc="2.17"), "glibc"),
     ("builds_elsewhere_have_a_sister", "torch.json", torch("2.5.1", "pytorch-cu121"), put(cuda="12.6"), "cuda"),
