@@ -45,7 +45,9 @@ NumbersOrNone = Annotated[str, _kind('numbers with dots, such as 525.60.13, or "
 
 DebianPackage = Annotated[str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")]
 CodeName = Annotated[str, _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|")]
-SystemName = Annotated[str, _kind("a system and its release, such as debian 12", r"[a-z]+(?: [0-9]+(?:\.[0-9]+)?)?")]
+SystemName = Annotated[
+    str, _kind("a system and its release, such as debian 12", r"[a-z]+(?: (?:[0-9]+(?:\.[0-9]+)?|[a-z]+))?")
+]
 
 Project = Annotated[str, _kind("a normalized package name", r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")]
 Requirement = Annotated[
@@ -56,6 +58,8 @@ WheelFile = Annotated[str, _kind("the file name of a wheel", r"[A-Za-z0-9_.]+(?:
 Sha256 = Annotated[str, _kind("a sha256 in hexadecimal digits", r"[0-9a-f]{64}")]
 VersionText = Annotated[str, _kind("a version", r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,63}")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]  # since 1970, until the end of year 9999
 Days = Annotated[int, msgspec.Meta(ge=0, le=3650)]
 IndexName = Annotated[str, _kind("the name of an index, such as pytorch-cu118", r"[a-z][a-z0-9.-]*")]
 GpuName = Annotated[str, _kind("the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}")]
@@ -83,6 +87,15 @@ CacheSpec = Annotated[str, _kind("a build cache, as buildx takes it", r"[A-Za-z0
 FolderName = Annotated[str, _kind("the name of a folder", r"[A-Za-z0-9][A-Za-z0-9._+-]*")]
 Setting = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", 1000)]
 Platform = Annotated[str, _kind(f"one of {', '.join(PLATFORMS)}", "|".join(PLATFORMS))]
+
+
+_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` as `Prose`: what cannot be printed becomes a question mark, what is too long is cut."""
+    clean = _UNPRINTABLE.sub("?", text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def matches(kind: object, text: str) -> bool:

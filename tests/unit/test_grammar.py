@@ -9,6 +9,7 @@ import pytest
 
 from envbuilder import catalog, config, grammar
 from envbuilder import lock as locks
+from envbuilder.cli.doctor import read_host
 from envbuilder.cli.options import setting
 from envbuilder.engine.bootstrap import bootstrap_argv
 from envbuilder.engine.buildx import BuildOptions, build_argv
@@ -63,6 +64,9 @@ def put(document: Any, place: tuple[Any, ...], value: object) -> None:
     document[place[-1]] = value
 
 
+SPACED = ("stack", "base", "os")  # "debian forky"
+
+
 def is_prose(place: tuple[Any, ...]) -> bool:
     return any(key in PROSE for key in place)
 
@@ -72,7 +76,8 @@ def test_no_field_of_a_lock_takes_text_that_means_something(place: tuple[Any, ..
     for text in HOSTILE:
         document = json.loads(TEXT)
         put(document, place, text)
-        if is_prose(place) and text.isprintable() and len(text) <= grammar.LONGEST_TEXT:
+        prose = is_prose(place) and text.isprintable() and len(text) <= grammar.LONGEST_TEXT
+        if prose or (place == SPACED and text == "a b"):
             continue
         with pytest.raises(UsageError) as caught:
             locks.parse_lock(json.dumps(document), source="x.lock")
@@ -271,3 +276,39 @@ def test_damaged_toml_is_a_usage_error(tmp_path: Path, text: str) -> None:
 def test_an_option_of_the_command_line_passes_the_same_parser(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         setting({name: value}, name)
+
+
+# --- hosts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clock", 1e300),
+        ("clock", -1.0),
+        ("uid", -1),
+        ("disk_free", 10**30),
+        ("os", "a\x1b]0;t\x07"),
+        ("driver", "x" * 5000),
+        ("gpus", [{"name": "H100", "capability": 9}]),
+        ("gpus", [{"name": "H100", "capability": "9" * 5000}]),
+        ("engine", {"program": "docker", "version": "1", "local": True, "clock": "now"}),
+    ],
+)
+def test_no_field_of_a_host_takes_what_means_something(tmp_path: Path, field: str, value: object) -> None:
+    file = tmp_path / "host.json"
+    file.write_text(json.dumps({"host": {field: value}}), encoding="utf-8")
+    with pytest.raises(UsageError, match="describes no host"):
+        read_host(str(file))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"host": {"clock": 1e999}}', '{"host": 7}', "[]", '{"host": NaN}'])
+def test_a_damaged_host_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "host.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="describes no host"):
+        read_host(str(tmp_path / "host.json"))
+
+
+def test_what_programs_of_this_machine_write_becomes_printable() -> None:
+    assert grammar.printable("a\x1b[2J\u202eb\nc") == "a?[2J?b?c"
+    assert grammar.matches(grammar.Prose, grammar.printable("\ud800" + "x" * 9000))
