@@ -42,16 +42,17 @@ class Probe:
 
 def ask(probe: Probe) -> Host:
     """Everything that a host's diagnosis rests on."""
-    return _printable(Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe)))
+    host: Host = _printable(Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe)))
+    return host
 
 
 def _printable(value: Any) -> Any:
     """The same value with every text fit for a terminal and a document: programs write what they like."""
-    if isinstance(value, str):
+    if type(value) is str:  # not the words of an enumeration
         return printable(value)
     if isinstance(value, tuple):
         return tuple(map(_printable, value))
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         changed = {field.name: _printable(getattr(value, field.name)) for field in fields(value)}
         return type(value)(**changed)
     return value
