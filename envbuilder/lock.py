@@ -50,7 +50,11 @@ _LONGEST_REASON = 200  # characters of what the index says about a yanked releas
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uv:
-    """How to call uv: its path, what starts it, and the index to ask (None: uv's own default)."""
+    """How to call uv: its path, what starts it, and the index it asks (None: uv's own default).
+
+    `run` hands the address to uv in the environment (`network.uv_environment`): it may hold a password, and the words
+    of a command can be read by everybody on the machine.
+    """
 
     program: str
     run: Callable[[Sequence[str]], Completed]
@@ -75,7 +79,7 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> 
 
     `alone`: only the named packages, not what they depend on, with warnings on stderr.
     """
-    argv = [
+    return [
         uv.program, "pip", "compile", str(folder / "requirements.in"),
         "--output-file", str(folder / "pylock.toml"), "--format", "pylock.toml",
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
@@ -85,7 +89,6 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> 
         "--excludes", str(folder / "excludes.txt"),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
-    return argv + (["--default-index", uv.index_url] if uv.index_url else [])
 
 
 def _end_of(day: date) -> str:

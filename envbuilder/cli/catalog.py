@@ -85,7 +85,7 @@ def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "An
     with tempfile.TemporaryDirectory(prefix="envbuilder-verify-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text(requirements)
-        return read_answer(site.uv.run(argv(site.uv.program, folder, site.uv.index_url)), folder)
+        return read_answer(site.uv.run(argv(site.uv.program, folder)), folder)
 
 
 @command.command(name="images")
