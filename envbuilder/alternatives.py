@@ -8,8 +8,8 @@ from packaging.version import Version
 from envbuilder.candidates import PREFERENCES, Candidate, features, index_of
 from envbuilder.catalog.rows import Catalog
 from envbuilder.choice import Choice
+from envbuilder.grammar import PLATFORMS
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
-from envbuilder.request import PLATFORMS
 from envbuilder.rules import named, objections_to
 
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 from packaging.version import Version
 
 from envbuilder.catalog.rows import PYPI, Catalog, System, TorchBuild
+from envbuilder.grammar import PLATFORMS
 from envbuilder.model import Base, BaseSource, Feature
-from envbuilder.request import PLATFORMS
 
 CUSTOM_OS = "custom"
 _CUSTOM_GLIBC = Version("2.28")  # what we assume of a base that we know no better: manylinux_2_28

@@ -10,10 +10,11 @@ from packaging.version import Version
 from envbuilder.catalog.rows import Catalog
 from envbuilder.choice import DEFAULTS, OPTIONS, Choice
 from envbuilder.errors import NoStackError
+from envbuilder.grammar import PLATFORMS
 from envbuilder.hardware import driver_text
 from envbuilder.knowledge import impossible, unknown
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.request import PLATFORMS, option_name
+from envbuilder.request import option_name
 from envbuilder.rules import glibc_is_new_enough, objections_to, strangers
 from envbuilder.suggestion import values_to_try
 

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +19,10 @@ import msgspec
 from packaging import tags
 from packaging.markers import Environment, default_environment
 from packaging.pylock import PackageWheel, Pylock, PylockSelectError
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from envbuilder import wire
+from envbuilder import grammar, wire
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
@@ -45,12 +46,15 @@ Again = Callable[[Sequence[str]], str]
 """The command that asks for the same stack with these packages."""
 _YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
 _LONGEST_REASON = 200  # characters of what the index says about a yanked release
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uv:
-    """How to call uv: its path, what starts it, and the index to ask (None: uv's own default)."""
+    """How to call uv: its path, what starts it, and the index it asks (None: uv's own default).
+
+    `run` hands the address to uv in the environment (`network.uv_environment`): it may hold a password, and the words
+    of a command can be read by everybody on the machine.
+    """
 
     program: str
     run: Callable[[Sequence[str]], Completed]
@@ -75,7 +79,7 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> 
 
     `alone`: only the named packages, not what they depend on, with warnings on stderr.
     """
-    argv = [
+    return [
         uv.program, "pip", "compile", str(folder / "requirements.in"),
         "--output-file", str(folder / "pylock.toml"), "--format", "pylock.toml",
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
@@ -85,7 +89,6 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> 
         "--excludes", str(folder / "excludes.txt"),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
-    return argv + (["--default-index", uv.index_url] if uv.index_url else [])
 
 
 def _end_of(day: date) -> str:
@@ -226,7 +229,7 @@ def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
     order = list(Layer)
     try:
-        chosen = Pylock.from_dict(document).select(environment=markers(stack), tags=wheel_tags(stack))
+        chosen = Pylock.from_dict(document).select(environment=markers(stack), tags=list(wheel_tags(stack)))
         moving = {*stack.moving, *(canonicalize_name(Requirement(line).name) for line in stack.extras)}
         wheels = [_wheel(str(package.name), package.version, file, moving) for package, file in chosen]
     except PylockSelectError as error:
@@ -270,22 +273,26 @@ def _uv_platform(stack: Stack) -> str:
     return f"{_machine(stack)}-manylinux_2_{minor}"
 
 
-def wheel_tags(stack: Stack) -> list[tags.Tag]:
+def wheel_tags(stack: Stack) -> tuple[tags.Tag, ...]:
     """What pip inside the image would accept, best first (PEP 425, 600)."""
-    version = (stack.python.major, stack.python.minor)
-    machine = _machine(stack)
+    return _tags_of(stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack))
+
+
+@cache
+def _tags_of(major: int, minor: int, glibc_minor: int, machine: str) -> tuple[tags.Tag, ...]:
+    version = (major, minor)
     legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
     platforms: list[str] = []
-    for minor in range(stack.base.glibc.minor, 4, -1):
-        platforms.append(f"manylinux_2_{minor}_{machine}")
-        if minor in legacy:
-            platforms.append(f"{legacy[minor]}_{machine}")
+    for number in range(glibc_minor, 4, -1):
+        platforms.append(f"manylinux_2_{number}_{machine}")
+        if number in legacy:
+            platforms.append(f"{legacy[number]}_{machine}")
     platforms.append(f"linux_{machine}")
     interpreter = f"cp{version[0]}{version[1]}"
-    return [
+    return (
         *tags.cpython_tags(version, platforms=platforms),
         *tags.compatible_tags(version, interpreter=interpreter, platforms=platforms),
-    ]
+    )
 
 
 def markers(stack: Stack) -> Environment:
@@ -307,27 +314,53 @@ def find_problems(lock: Lock) -> Iterator[str]:
     """What is wrong with a lock in itself; a good one yields nothing."""
     if lock.schema != SCHEMA:
         yield f"it has schema {lock.schema}; this envbuilder reads {SCHEMA}"
-    by_name = {wheel.name: wheel for wheel in lock.wheels}
-    if len(by_name) != len(lock.wheels):
+    if len({wheel.name for wheel in lock.wheels}) != len(lock.wheels):
         yield "a package is locked twice"
     for wheel in lock.wheels:
-        if not _SHA256.fullmatch(wheel.sha256):
-            yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
-        if not wheel.file.endswith(".whl") or "/" in wheel.file:
-            yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
-    torch = by_name.get("torch")
-    if torch and lock.stack.index.startswith(_LOCAL_INDEXES) and torch.version.local != lock.stack.cuda_tag:
-        on_index = f"{torch.version.public}+{lock.stack.cuda_tag}"
-        yield f"torch {torch.version} is locked; on the index {lock.stack.index} it is {on_index}"
-    if lock.stack.cuda is None and (brought := sorted(name for name in by_name if name.startswith(_CUDA_WHEELS))):
-        yield f"{' and '.join(brought)} is locked; the stack has no CUDA"
+        yield from _wheel_problems(wheel, lock.stack)
+    yield from _cuda_problems(lock)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
+        yield from _requirement_problems(line, lock)
+
+
+def _cuda_problems(lock: Lock) -> Iterator[str]:
+    """Wheels of another CUDA than the stack's."""
+    stack = lock.stack
+    for wheel in lock.wheels:
+        if wheel.name == "torch" and stack.index.startswith(_LOCAL_INDEXES) and wheel.version.local != stack.cuda_tag:
+            on_index = f"{wheel.version.public}+{stack.cuda_tag}"
+            yield f"torch {wheel.version} is locked; on the index {stack.index} it is {on_index}"
+    brought = sorted(wheel.name for wheel in lock.wheels if wheel.name.startswith(_CUDA_WHEELS))
+    if stack.cuda is None and brought:
+        yield f"{' and '.join(brought)} is locked; the stack has no CUDA"
+
+
+def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
+    """A requirement of the stack that is malformed, or that no wheel of the lock answers."""
+    try:
         wanted = Requirement(line)
-        found = by_name.get(canonicalize_name(wanted.name))
-        if found is None:
-            yield f"{wanted.name} is asked for and not locked"
-        elif not wanted.specifier.contains(found.version, prereleases=True):
-            yield f"{wanted.name} {found.version} is locked; the stack asks for {wanted.specifier}"
+    except InvalidRequirement:
+        yield f"{line!r} is not a package with an optional version"
+        return
+    found = next((wheel for wheel in lock.wheels if wheel.name == canonicalize_name(wanted.name)), None)
+    if found is None:
+        yield f"{wanted.name} is required but missing from the lock"
+    elif not wanted.specifier.contains(found.version, prereleases=True):
+        yield f"{wanted.name} {found.version} is locked; the stack asks for {wanted.specifier}"
+
+
+def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
+    if not grammar.matches(grammar.Sha256, wheel.sha256):
+        yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
+    try:
+        name, version, _, tags_of_file = parse_wheel_filename(wheel.file)
+    except InvalidWheelFilename:
+        yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
+        return
+    if (name, version) != (wheel.name, wheel.version):
+        yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
+    if tags_of_file.isdisjoint(wheel_tags(stack)):
+        yield f"{wheel.file} does not install on Python {stack.python} for {stack.platform}"
 
 
 def parse_lock(text: str, *, source: str) -> Lock:
@@ -336,8 +369,9 @@ def parse_lock(text: str, *, source: str) -> Lock:
     try:
         lock = wire.loads(text, Lock)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{source} is not a lock of envbuilder's: {_named(text, str(error))}", hint=again) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = _named(text, grammar.explained(str(error)))
+        raise UsageError(f"{source} is not a lock of envbuilder's: {problem}", hint=again) from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(f"{source} cannot be read as a lock: {error}", hint=again) from error
     problems = list(find_problems(lock))
     if problems:
@@ -350,9 +384,13 @@ def _named(text: str, message: str) -> str:
     row = re.search(r"\$\.wheels\[([0-9]+)\]", message)
     if not row:
         return message
-    wheel = msgspec.json.decode(text)["wheels"][int(row[1])]
-    name = wheel.get("name", "?") if isinstance(wheel, dict) else "?"
-    return f"{message} (the wheel of {name})"
+    try:
+        wheel = msgspec.json.decode(text)["wheels"][int(row[1])]
+    except msgspec.DecodeError:  # a number that no field may hold
+        return message
+    name = wheel.get("name") if isinstance(wheel, dict) else None
+    known = isinstance(name, str) and grammar.matches(grammar.Project, name)
+    return f"{message} (the wheel of {name})" if known else message
 
 
 def requirements_text(lock: Lock, *layers: Layer) -> str:

@@ -12,6 +12,26 @@ from typing import Any
 
 from packaging.version import Version
 
+from envbuilder.grammar import (
+    CodeName,
+    Day,
+    DebianPackage,
+    Digest,
+    GpuArch,
+    ImageReference,
+    IndexName,
+    NumbersOrNone,
+    Platform,
+    Project,
+    Prose,
+    Requirement,
+    Sha256,
+    Size,
+    SystemName,
+    WheelFile,
+    Word,
+)
+
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
 
@@ -65,7 +85,7 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
-    platform: str = "linux/amd64"
+    platform: Platform = "linux/amd64"
     as_of: date | None = None  # resolve everything as the package index stood at the end of this day, in UTC
 
 
@@ -73,13 +93,15 @@ class Request:
 class Base:
     """The image a Dockerfile starts from."""
 
-    reference: str
+    reference: ImageReference
     source: BaseSource
-    os: str  # "debian 11"
-    release: str  # the distribution's code name, what mmdebstrap takes: "bullseye"
+    os: SystemName  # "debian 11"
+    release: CodeName  # the distribution's code name, what mmdebstrap takes: "bullseye"
     glibc: Version
     end_of_life: date | None = None
-    system_packages: tuple[str, ...] = ()  # what its Python needs from the distribution; () where Python is built in
+    system_packages: tuple[
+        DebianPackage, ...
+    ] = ()  # what its Python needs from the distribution; () where Python is built in
 
     @property
     def own(self) -> bool:
@@ -91,10 +113,10 @@ class Base:
 class Feature:
     """Something a stack can or cannot do; acceptance expects exactly this."""
 
-    name: str  # "torch.compile"
+    name: Word  # "torch.compile"
     available: bool
-    reason: str = ""  # why not
-    source: str = ""
+    reason: Prose = ""  # why not
+    source: Prose = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,23 +131,22 @@ class Stack:
     cudnn: Version | None
     nccl: Version | None  # None: linked into torch, or in `unknown`
     triton: Version | None
-    index: str  # name of the wheel index, not its address
-    arch_list: tuple[str, ...]  # ("sm_37", …): the GPU binaries in the wheel
-    driver_floor: (
-        str  # "450.80.02", as NVIDIA writes it: oldest NVIDIA driver that runs it, by minor-version compatibility
-    )
+    index: IndexName  # name of the wheel index, not its address
+    arch_list: tuple[GpuArch, ...]  # ("sm_37", …): the GPU binaries in the wheel
+    # "450.80.02", as NVIDIA writes it: the oldest NVIDIA driver that runs it, by minor-version compatibility
+    driver_floor: NumbersOrNone
     base: Base
     as_of: date  # packages are resolved as the index stood at the end of this day, in UTC
-    platform: str
-    requirements: tuple[str, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
-    extras: tuple[str, ...] = ()  # the user's own packages, resolved together with them
-    moving: tuple[str, ...] = ()  # packages that people change most; they get the topmost layer
-    excluded: tuple[str, ...] = ()  # declared by a wheel, not needed at run time, left out
+    platform: Platform
+    requirements: tuple[Requirement, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
+    extras: tuple[Requirement, ...] = ()  # the user's own packages, resolved together with them
+    moving: tuple[Project, ...] = ()  # packages that people change most; they get the topmost layer
+    excluded: tuple[Project, ...] = ()  # declared by a wheel, not needed at run time, left out
     features: tuple[Feature, ...] = ()
-    notes: tuple[str, ...] = ()
-    evidence: str = "verified"  # weakest status of the facts it rests on
+    notes: tuple[Prose, ...] = ()
+    evidence: Word = "verified"  # weakest status of the facts it rests on
     flavour: Flavour = field(default=Flavour.RUNTIME, metadata=UNSAID)
-    unknown: tuple[str, ...] = field(default=(), metadata=UNSAID)  # versions that no source gives: "nccl"
+    unknown: tuple[Word, ...] = field(default=(), metadata=UNSAID)  # versions that no source gives: "nccl"
 
     @property
     def nccl_text(self) -> str:
@@ -159,11 +180,11 @@ class Stack:
 class Wheel:
     """One locked file. No URL: it holds for any index or mirror."""
 
-    name: str  # normalised (PEP 503)
+    name: Project  # normalised (PEP 503)
     version: Version
-    file: str
-    size: int  # bytes
-    sha256: str
+    file: WheelFile
+    size: Size  # bytes
+    sha256: Sha256
     layer: Layer
 
 
@@ -172,9 +193,9 @@ class Lock:
     """A stack with every wheel pinned. `as_of`, base digest and catalog date make it repeatable."""
 
     schema: int
-    catalog: str  # date of the facts
+    catalog: Day  # date of the facts
     stack: Stack
-    base_digest: str | None  # sha256:… of the base image; None while it has not been seen
+    base_digest: Digest | None  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
 
 

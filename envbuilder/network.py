@@ -36,7 +36,7 @@ def find_network(
     return Network(
         ca=ca or next((path for path in bundles if path.is_file()), None),
         netrc=netrc if netrc.is_file() else None,
-        index_url=index_url or environ.get("ENVBUILDER_INDEX_URL") or None,
+        index_url=index_url,
         proxies=proxies,
     )
 
@@ -47,6 +47,8 @@ def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, st
     env |= network.proxies or {}
     if network.ca:
         env["SSL_CERT_FILE"] = str(network.ca)
+    if network.index_url:
+        env["UV_DEFAULT_INDEX"] = network.index_url
     if network.netrc:
         env["NETRC"] = str(network.netrc)
     return env

@@ -6,7 +6,9 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
+
+from envbuilder.grammar import VersionText, matches
 
 T = TypeVar("T")
 
@@ -19,18 +21,22 @@ def _to_plain(value: object) -> object:
 
 @cache
 def _version(text: str) -> Version:
-    """A catalog says the same few hundred versions over and over."""
+    """The catalog repeats a few hundred versions."""
+    if not matches(VersionText, text):
+        raise ValueError("not a version")
     return Version(text)
 
 
 def from_plain(wanted: type[Any], value: object) -> object:
     """msgspec's `dec_hook`: the types it does not know by itself."""
-    if wanted is Version and isinstance(value, str):
-        try:
-            return _version(value)
-        except InvalidVersion as error:
-            raise ValueError(f"{value!r} is not a version") from error
-    raise NotImplementedError(wanted)
+    if wanted is not Version:
+        raise NotImplementedError(wanted)
+    if not isinstance(value, str):
+        raise ValueError("a version is a text")
+    try:
+        return _version(value)
+    except ValueError as error:  # InvalidVersion is one
+        raise ValueError(f"{value[:60]!r} is not a version") from error
 
 
 def dumps(value: object) -> str:

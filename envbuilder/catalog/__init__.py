@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from envbuilder import wire
+from envbuilder import grammar, wire
 from envbuilder.catalog import observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
@@ -87,7 +87,7 @@ def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:
     try:
         return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=wire.from_plain)
     except (KeyError, msgspec.ValidationError) as error:
-        raise CatalogError(f"{path.name}: {error}", hint=_HINT) from error
+        raise CatalogError(f"{path.name}: {grammar.explained(str(error))}", hint=_HINT) from error
 
 
 def read(table: Table[T], folder: Path = FOLDER, own: Path | None = None) -> tuple[T, ...]:
@@ -128,7 +128,7 @@ def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str
         found, day = document["rows"], date.fromisoformat(document["date"])
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
             raise ValueError("rows must be a list of objects")
-    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
     return found, day
 
@@ -154,7 +154,7 @@ def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
     try:
         return msgspec.convert([line.row for line in lines], wanted, dec_hook=wire.from_plain)
     except msgspec.ValidationError as error:
-        message = str(error)
+        message = grammar.explained(str(error))
         number = re.search(r"\$\[([0-9]+)\]", message)
         line = lines[int(number[1])] if number else lines[0]
         told = message.replace(number[0], "$") if number else message
@@ -205,13 +205,15 @@ def _policy(folder: Path, own: Path | None) -> Policy:
     try:
         return msgspec.convert(document, Policy, dec_hook=wire.from_plain)
     except msgspec.ValidationError as error:
-        raise CatalogError(f"{path.name if own is None else path}: {error}", hint=hint) from error
+        raise CatalogError(
+            f"{path.name if own is None else path}: {grammar.explained(str(error))}", hint=hint
+        ) from error
 
 
 def _toml(path: Path, hint: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
 
 

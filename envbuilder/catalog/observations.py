@@ -9,6 +9,16 @@ from enum import StrEnum
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Evidence
+from envbuilder.grammar import (
+    GpuArch,
+    ImageSystem,
+    ImageTagPattern,
+    Platform,
+    Project,
+    Prose,
+    Specifier,
+    Word,
+)
 
 
 class ImageState(StrEnum):
@@ -26,15 +36,15 @@ class CudaImage:
     """The tags `nvidia/cuda:{cuda}-{flavour}-{os}` of one CUDA on one system."""
 
     cuda: Version
-    os: str  # as the tag has it: "ubuntu22.04"; "*" where only the CUDA is known
-    flavours: tuple[str, ...]
+    os: ImageSystem  # as the tag has it: "ubuntu22.04"; "*" where only the CUDA is known
+    flavours: tuple[Word, ...]
     state: ImageState
     listed: date | None  # last seen on one of NVIDIA's lists
-    pulled: tuple[str, ...]  # the tags seen on the registry after that
+    pulled: tuple[ImageTagPattern, ...]  # the tags seen on the registry after that
     cudnn: Version | None  # in the image
     nccl: Version | None
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
     @property
@@ -47,15 +57,15 @@ class CudaImage:
 class Wheels:
     """One release of a package on PyPI: for which Pythons and platforms it has wheels. Yanked files do not count."""
 
-    package: str
+    package: Project
     version: Version
     released: date
-    requires_python: str
-    pythons: Mapping[str, tuple[Version, ...]]  # platform → X.Y, free-threaded builds left out
-    glibc: Mapping[str, Version]  # platform → what the tag promises
-    requires: Mapping[str, str]  # torch's pins: package → PEP 440, without those for another system
+    requires_python: Specifier
+    pythons: Mapping[Platform, tuple[Version, ...]]  # platform → X.Y, free-threaded builds left out
+    glibc: Mapping[Platform, Version]  # platform → what the tag promises
+    requires: Mapping[Project, Specifier]  # torch's pins: package → PEP 440, without those for another system
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -67,9 +77,9 @@ class Run:
     python: Version
     transformers: Version
     ok: bool
-    failed: tuple[str, ...]
+    failed: tuple[Word, ...]
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -78,10 +88,10 @@ class ArchChange:
     """What a CUDA toolkit began to compile for, and what it stopped to."""
 
     cuda: Version
-    added: tuple[str, ...]
-    dropped: tuple[str, ...]
+    added: tuple[GpuArch, ...]
+    dropped: tuple[GpuArch, ...]
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -89,8 +99,8 @@ class ArchChange:
 class Statement:
     """Something that is known and fits into no table."""
 
-    topic: str
-    says: str
+    topic: Prose
+    says: Prose
     status: Evidence
-    source: str
+    source: Prose
     checked: date

@@ -34,26 +34,25 @@ def family(build: TorchBuild) -> str:
     return "".join(f"{name}=={version}\n" for name, version in names.items() if version)
 
 
-def pins_argv(build: TorchBuild, program: str, folder: Path, index_url: str | None) -> list[str]:
+def pins_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """Resolve the family for one Python: the metadata of wheels for another system may lack the pins (torch 2.0.0)."""
     python = min(python for python in build.family["linux/amd64"] if python >= OLDEST_PYTHON)
     place = ["--python-version", str(python), "--python-platform", f"x86_64-manylinux_{MANYLINUX}"]
-    return [*_argv(program, folder, index_url), *place]
+    return [*_argv(program, folder), *place]
 
 
-def wheels_argv(build: TorchBuild, program: str, folder: Path, index_url: str | None) -> list[str]:
+def wheels_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """List the wheels of torch for every Python and platform."""
     oldest = max(build.pythons[0], OLDEST_PYTHON)
-    return [*_argv(program, folder, index_url), "--universal", "--no-deps", "--python-version", str(oldest)]
+    return [*_argv(program, folder), "--universal", "--no-deps", "--python-version", str(oldest)]
 
 
-def _argv(program: str, folder: Path, index_url: str | None) -> list[str]:
-    words = [
+def _argv(program: str, folder: Path) -> list[str]:
+    return [
         program, "pip", "compile", str(folder / "requirements.in"), "--output-file", str(folder / "pylock.toml"),
         "--format", "pylock.toml", "--no-config", "--no-header", "--no-build",
         "--keyring-provider", "disabled",
     ]  # fmt: skip
-    return words + (["--default-index", index_url] if index_url else [])
 
 
 def compare(build: TorchBuild, wheels: Mapping[str, Any], pins: Mapping[str, Any]) -> Iterator[Problem]:

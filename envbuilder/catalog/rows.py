@@ -9,6 +9,24 @@ from typing import Any
 
 from packaging.version import Version
 
+from envbuilder.grammar import (
+    CodeName,
+    Days,
+    DebianPackage,
+    GpuArch,
+    GpuName,
+    ImageTemplate,
+    IndexName,
+    Numbers,
+    Platform,
+    Project,
+    Prose,
+    Requirement,
+    Specifier,
+    SystemName,
+    Word,
+)
+
 PYPI = "pypi"
 """The index that is asked unless another is named."""
 
@@ -27,7 +45,9 @@ class TorchBuild:
 
     torch: Version
     released: date
-    index: str  # name of the index that carries the wheels: "pypi", or one of PyTorch's own, such as "pytorch-cu118"
+    index: (
+        IndexName  # name of the index that carries the wheels: "pypi", or one of PyTorch's own, such as "pytorch-cu118"
+    )
     cuda: Version  # of the runtime: 11.7.99; X.Y where no source gives the rest
     cudnn: Version
     nccl: Version | None  # None: linked into torch, or in `unknown`
@@ -35,28 +55,30 @@ class TorchBuild:
     torchvision: Version
     torchaudio: Version | None
     pythons: tuple[Version, ...]  # X.Y with a wheel for linux/amd64
-    platforms: tuple[str, ...]
-    arch_list: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    arch_list: tuple[GpuArch, ...]
     glibc: Version  # oldest one whose symbols suffice; the wheel's tag may promise more
     numpy2: bool
     compile: bool
     compile_until: Version | None  # torch.compile raises on this Python and later
-    driver_floor: str
+    driver_floor: Numbers
     status: Evidence
-    source: str
-    compile_source: str
-    numpy2_source: str
+    source: Prose
+    compile_source: Prose
+    numpy2_source: Prose
     checked: date
-    family: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
+    family: Mapping[Platform, tuple[Version, ...]] = field(default_factory=dict)
     """Platform → Pythons with a wheel of torch, torchvision and torchaudio alike; `pythons` has torch's own."""
-    arch_list_arm64: tuple[str, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
-    ptx: tuple[str, ...] = ()  # ("compute_120",): a newer GPU can compile these at load
-    requires_python: str = ""  # as the wheel declares it, which is not which wheels there are
+    arch_list_arm64: tuple[GpuArch, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
+    ptx: tuple[GpuArch, ...] = ()  # ("compute_120",): a newer GPU can compile these at load
+    requires_python: Specifier = ""  # as the wheel declares it, which is not which wheels there are
     glibc_tag: Version | None = None  # what the wheel's tag promises
-    setuptools: str = ""  # the bound under which torch.compile and extensions work, PEP 440
-    setuptools_source: str = ""
-    unknown: tuple[str, ...] = ()  # fields that no source gives: None or () there means nothing
-    field_status: Mapping[str, Evidence] = field(default_factory=dict)  # where a field is known less well than the rest
+    setuptools: Specifier = ""  # the bound under which torch.compile and extensions work, PEP 440
+    setuptools_source: Prose = ""
+    unknown: tuple[Word, ...] = ()  # fields that no source gives: None or () there means nothing
+    field_status: Mapping[Word, Evidence] = field(
+        default_factory=dict
+    )  # where a field is known less well than the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +88,7 @@ class CudaRuntime:
     release: Version  # X.Y.Z
     runtime: Version | None  # 11.7.99 is the runtime of 11.7.1; None: not known
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -80,7 +102,7 @@ class TransformersCeiling:
     released: date
     next_released: date | None  # the release after it, the first that may not work
     status: Evidence
-    source: str
+    source: Prose
     checked: date
     broken: tuple[Version, ...] = ()  # older ones that were run and failed
 
@@ -91,10 +113,10 @@ class TransformersRelease:
 
     transformers: Version
     released: date
-    tokenizers: str  # what it asks for: tokenizers is compiled, and so decides on the Pythons
-    pythons: Mapping[str, tuple[Version, ...]]  # by platform
+    tokenizers: Specifier  # what it asks for: tokenizers is compiled, and so decides on the Pythons
+    pythons: Mapping[Platform, tuple[Version, ...]]  # by platform
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -102,17 +124,17 @@ class TransformersRelease:
 class System:
     """A release of an operating system, whether or not bases are made of it; None is not known."""
 
-    os: str  # "ubuntu 24.04"
-    release: str  # code name, "" if it has none
+    os: SystemName  # "ubuntu 24.04"
+    release: CodeName  # code name, "" if it has none
     glibc: Version | None
     python: Version
     released: date | None
     end_of_life: date | None  # of the free updates that everybody gets
     long_term: date | None  # of those that somebody gives longer: Debian's LTS, Ubuntu's ESM
     status: Evidence
-    source: str
+    source: Prose
     checked: date
-    more_pythons: str = ""
+    more_pythons: Prose = ""
 
     @property
     def last_day(self) -> date | None:
@@ -134,12 +156,12 @@ class Gpu:
     """A compute capability and the GPUs that have it."""
 
     capability: Version
-    architecture: str
-    names: tuple[str, ...]
+    architecture: Prose
+    names: tuple[GpuName, ...]
     status: Evidence
-    source: str
+    source: Prose
     checked: date
-    families: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)  # the same names by family
+    families: Mapping[Family, tuple[GpuName, ...]] = field(default_factory=dict)  # the same names by family
     first_cuda: Version | None = None  # the oldest toolkit that compiles for it
     last_cuda: Version | None = None  # the newest one, None if all do
 
@@ -149,12 +171,12 @@ class Toolkit:
     """A release of the CUDA toolkit and the drivers that run it."""
 
     cuda: Version  # 13.2.2
-    name: str  # "13.2 Update 2"
-    driver: str | None  # the Linux driver it came with
-    driver_windows: str | None
-    driver_floor: str  # the oldest Linux driver by minor-version compatibility
+    name: Prose  # "13.2 Update 2"
+    driver: Numbers | None  # the Linux driver it came with
+    driver_windows: Numbers | None
+    driver_floor: Numbers  # the oldest Linux driver by minor-version compatibility
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -162,15 +184,15 @@ class Toolkit:
 class Compatibility:
     """What NVIDIA promises between a driver and a CUDA that is newer than it."""
 
-    kind: str  # "minor-version", "forward", "driver branch", "last driver branch", "server wheels"
-    subject: str  # what it is about: a CUDA, a driver branch
-    says: str
+    kind: Prose  # "minor-version", "forward", "driver branch", "last driver branch", "server wheels"
+    subject: Prose  # what it is about: a CUDA, a driver branch
+    says: Prose
     status: Evidence
-    source: str
+    source: Prose
     checked: date
-    driver_floor: str | None = None
+    driver_floor: Numbers | None = None
     families: tuple[Family, ...] = ()  # the GPUs it holds for; () is all
-    architectures: tuple[str, ...] = ()  # of the GPUs whose last branch this is
+    architectures: tuple[Prose, ...] = ()  # of the GPUs whose last branch this is
     end_of_life: date | None = None  # of a driver branch; the last day of the month that is documented
 
 
@@ -178,13 +200,13 @@ class Compatibility:
 class Advisory:
     """A known vulnerability that changes what one should do."""
 
-    id: str
-    package: str  # as its ecosystem calls it: "torch", "nvidia-container-toolkit"
+    id: Word
+    package: Word  # as its ecosystem calls it: "torch", "nvidia-container-toolkit"
     fixed: Version
-    says: str
-    advice: str
+    says: Prose
+    advice: Prose
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -192,42 +214,42 @@ class Advisory:
 class Packages:
     """What every stack holds beside the torch family."""
 
-    requirements: tuple[str, ...]
-    moving: tuple[str, ...]
-    excluded: tuple[str, ...]
+    requirements: tuple[Requirement, ...]
+    moving: tuple[Project, ...]
+    excluded: tuple[Project, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryBases:
     """Official images with Python built in."""
 
-    reference: str
-    release: str
+    reference: ImageTemplate
+    release: CodeName
     pythons: tuple[Version, ...]
-    source: str
-    system_packages: tuple[str, ...]
+    source: Prose
+    system_packages: tuple[DebianPackage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapBases:
     """Images made here from a distribution's packages."""
 
-    reference: str
-    systems: tuple[str, ...]
-    system_packages: tuple[str, ...]
-    more_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reference: ImageTemplate
+    systems: tuple[SystemName, ...]
+    system_packages: tuple[DebianPackage, ...]
+    more_packages: Mapping[SystemName, tuple[DebianPackage, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
 
-    about: str
-    sources: tuple[str, ...]
-    held: str
-    why: str
-    row: str = ""  # "torch.json 2.14.1 pypi": the row that shows it, by its key
-    field: str = ""
+    about: Prose
+    sources: tuple[Prose, ...]
+    held: Prose
+    why: Prose
+    row: Prose = ""  # "torch.json 2.14.1 pypi": the row that shows it, by its key
+    field: Prose = ""
     value: Any = None  # what stands there, as in the file
 
 
@@ -235,18 +257,18 @@ class Ruling:
 class CpuWheels:
     """Where torch without CUDA comes from."""
 
-    index: str
+    index: IndexName
     status: Evidence
-    source: str
+    source: Prose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
     """The wheels that bring nvcc for one line of CUDA, its headers and its libraries."""
 
-    requirements: tuple[str, ...]  # PEP 508
+    requirements: tuple[Requirement, ...]  # PEP 508
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -254,9 +276,9 @@ class Compiler:
 class NoCompiler:
     """Why no package brings nvcc for a major of CUDA."""
 
-    says: str
+    says: Prose
     status: Evidence
-    source: str
+    source: Prose
     checked: date
 
 
@@ -264,30 +286,30 @@ class NoCompiler:
 class Devel:
     """What flavour devel adds to a runtime stack."""
 
-    packages: tuple[str, ...]
-    compilers: Mapping[str, Compiler]  # by line, "13.2"
-    without: Mapping[str, NoCompiler] = field(default_factory=dict)  # by major, "12"
+    packages: tuple[Requirement, ...]
+    compilers: Mapping[Numbers, Compiler]  # by line, "13.2"
+    without: Mapping[Numbers, NoCompiler] = field(default_factory=dict)  # by major, "12"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsOf:
     """How old a day has to be before the index of that day is taken to stay as it is."""
 
-    settle_days: int
+    settle_days: Days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """policy.toml."""
 
-    preference: tuple[str, ...]
+    preference: tuple[Word, ...]
     as_of: AsOf
     cpu: CpuWheels | None = None
     devel: Devel | None = None
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
-    indexes: Mapping[str, str] = field(default_factory=dict)  # name → what people call it
+    indexes: Mapping[IndexName, Prose] = field(default_factory=dict)  # name → what people call it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashed by identity: candidates are kept per catalog

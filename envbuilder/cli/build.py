@@ -60,7 +60,7 @@ def wishes_from(options: dict[str, Any]) -> Any:
     """The options of a build, checked before any engine is asked."""
     from envbuilder import workflow
     from envbuilder.engine.buildx import BuildOptions
-    from envbuilder.request import parse_platform, parse_tag, shown
+    from envbuilder.request import parse_platform, parse_tag, quoted
 
     tag = setting(options, "tag")
     platform = setting(options, "platform") or BuildOptions().platform
@@ -68,7 +68,7 @@ def wishes_from(options: dict[str, Any]) -> Any:
         tag = parse_tag(tag) if tag else None
         platform = parse_platform(platform)
     except ValueError as error:
-        raise UsageError(f"{shown(tag or platform)}: {error}") from error
+        raise UsageError(f"{quoted(tag or platform)}: {error}") from error
     if options["push"] and tag is None:
         raise UsageError("--push needs --tag", hint="name the registry: `--tag registry.example/team/train:1`")
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)

@@ -85,7 +85,7 @@ def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "An
     with tempfile.TemporaryDirectory(prefix="envbuilder-verify-") as name:
         folder = Path(name)
         (folder / "requirements.in").write_text(requirements)
-        return read_answer(site.uv.run(argv(site.uv.program, folder, site.uv.index_url)), folder)
+        return read_answer(site.uv.run(argv(site.uv.program, folder)), folder)
 
 
 @command.command(name="images")
@@ -96,12 +96,12 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
     from envbuilder import catalog, resolver, wire
     from envbuilder.errors import UsageError
-    from envbuilder.request import parse_cuda, shown
+    from envbuilder.request import parse_cuda, quoted
 
     try:
         wanted = parse_cuda(cuda) if cuda else None
     except ValueError as error:
-        raise UsageError(f"{shown(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
+        raise UsageError(f"{quoted(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
     rows = catalog.load_images(own=own_catalog(options))
     found = [row for row in rows if wanted is None or resolver.covers(wanted, row.cuda)]
     if not found:

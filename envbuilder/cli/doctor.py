@@ -1,6 +1,5 @@
 """`envbuilder doctor`: what a machine has, and what to mend before building."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,15 +83,16 @@ def read_host(name: str) -> "Host":
     """The host in a document of `doctor --json`. Raises `UsageError` if it is none."""
     import msgspec
 
-    from envbuilder import wire
+    from envbuilder import grammar, wire
     from envbuilder.host import Host
 
     try:
-        text = Path(name).read_text()
-        return msgspec.convert(json.loads(text)["host"], Host, dec_hook=wire.from_plain)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = Path(name).read_text(encoding="utf-8")
+        document = msgspec.json.decode(text)
+        return msgspec.convert(document["host"], Host, dec_hook=wire.from_plain)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "write it on that machine: `envbuilder doctor --json > host.json`"
-        raise UsageError(f"{name} describes no host: {error}", hint=hint) from error
+        raise UsageError(f"{name} describes no host: {grammar.explained(str(error))}", hint=hint) from error
 
 
 def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:

@@ -95,15 +95,34 @@ def _host(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def setting(options: Mapping[str, Any], name: str) -> Any:
-    """An option's value, or its default in the settings."""
+    """An option's value, or its default in the settings; both pass the same parser. Raises `UsageError`."""
     value = options.get(name)
-    return value if value not in (None, ()) else settings().get(name, value)
+    if value in (None, ()):
+        return settings().get(name, value)
+    return _parsed(name, value)
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """A value of the command line or the environment, after the parser of the setting of that name."""
+    from envbuilder import config
+    from envbuilder.request import option_name, quoted
+
+    parse = config.PARSERS.get(option_name(name))
+    texts = value if isinstance(value, tuple) else (value,)
+    for text in texts:
+        try:
+            if parse:
+                parse(text)
+        except ValueError as error:
+            message = f"--{option_name(name)} {quoted(text)}: {error}"
+            raise UsageError(message, hint=f"see `--{option_name(name)}` in `--help`") from error
+    return value
 
 
 def own_catalog(options: Mapping[str, Any]) -> Path | None:
     """The user's own catalog: from the command line or the environment, else from the settings, beside the file."""
     if options.get("own_catalog"):
-        return Path(options["own_catalog"])
+        return Path(_parsed("catalog", options["own_catalog"]))
     from envbuilder import config
 
     found = config.find(Path.cwd())
@@ -133,9 +152,10 @@ def network_from(options: Mapping[str, Any]) -> "Network":
     bundle = setting(options, "ca_bundle")
     if bundle and not Path(bundle).is_file():
         raise UsageError(f"the CA bundle {bundle} is not a file")
-    return find_network(
-        os.environ, home=Path.home(), ca=Path(bundle) if bundle else None, index_url=setting(options, "index_url")
-    )
+    index_url = setting(options, "index_url")
+    if index_url is None and os.environ.get("ENVBUILDER_INDEX_URL"):
+        index_url = _parsed("index_url", os.environ["ENVBUILDER_INDEX_URL"])
+    return find_network(os.environ, home=Path.home(), ca=Path(bundle) if bundle else None, index_url=index_url)
 
 
 def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":

@@ -57,9 +57,8 @@ def _ask_index(network: Network) -> Completed:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=str(error))
     env = {**uv_environment(os.environ, network), "UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
     argv = [program, "pip", "install", "--dry-run", "--no-deps", "--no-config", "--no-cache", "--no-progress"]
-    where = ["--default-index", network.index_url] if network.index_url else []
     with tempfile.TemporaryDirectory() as empty:  # so that nothing is there already
-        return _run([*argv, *where, "--python", sys.executable, "--target", empty, _WANTED], env)
+        return _run([*argv, "--python", sys.executable, "--target", empty, _WANTED], env)
 
 
 def _ask_registry(catalog: Catalog) -> Completed:

@@ -49,4 +49,4 @@ def bootstrap_argv(base: Base, target: Path) -> list[str]:
     argv += [f"--dpkgopt=path-include={glob}" for glob in _KEPT]
     argv += [f"--include={','.join(base.system_packages)}"]
     argv += ["--customize-hook=chroot \"$1\" sh -c 'rm -rf {}'".format(" ".join(_EMPTIED))]
-    return [*argv, base.release, str(target)]
+    return [*argv, "--", base.release, str(target)]

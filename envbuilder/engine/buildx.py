@@ -46,14 +46,23 @@ def build_argv(
     argv += [word for value in options.cache_to for word in ("--cache-to", value)]
     argv += [word for value in options.cache_from for word in ("--cache-from", value)]
     if network.ca:
-        argv += ["--secret", f"id=ca,src={network.ca}"]
+        argv += ["--secret", _file_secret("ca", network.ca)]
     if network.netrc:
-        argv += ["--secret", f"id=netrc,src={network.netrc}"]
+        argv += ["--secret", _file_secret("netrc", network.netrc)]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
     for name in network.proxies or {}:  # values come from the environment: predefined arguments, not in the history
         argv += ["--build-arg", name]
-    return [*argv, "--file", str(context / dockerfile), str(context)]
+    return [*argv, "--file", str(context / dockerfile), "--", str(context)]
+
+
+def _file_secret(name: str, path: Path) -> str:
+    """A build secret from a file. buildx reads a line of CSV, in which a comma would begin another field."""
+    source = f"src={path}"
+    if "," in source or '"' in source:
+        escaped = source.replace('"', '""')
+        source = f'"{escaped}"'
+    return f"id={name},{source}"
 
 
 # --- progress ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from packaging.version import InvalidVersion, Version
 
+from envbuilder.grammar import Count, Prose, Seconds
+
 DESKTOP = "Docker Desktop"
 """What it calls the operating system of its virtual machine, which gets this machine's GPUs."""
 
@@ -40,14 +42,14 @@ class Reach:
     """Whether a server answered; `trouble` is None if it did."""
 
     trouble: Trouble | None = None
-    said: str = ""
+    said: Prose = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One NVIDIA GPU as its driver describes it."""
 
-    name: str
+    name: Prose
     capability: Version | None = None  # compute capability: 8.6
     mig: bool | None = None  # cut into instances (Multi-Instance GPU)
 
@@ -56,20 +58,20 @@ class Gpu:
 class Engine:
     """A container engine by its own account."""
 
-    program: str  # "docker" or "podman"
-    version: str
+    program: Prose  # "docker" or "podman"
+    version: Prose
     local: bool  # it runs on this machine: what this machine has is what containers get
-    system: str = ""  # the operating system it runs on: "Docker Desktop"
-    root: str = ""  # where it keeps its images
+    system: Prose = ""  # the operating system it runs on: "Docker Desktop"
+    root: Prose = ""  # where it keeps its images
     rootless: bool = False
     remaps_users: bool = False  # userns-remap: root in a container is another user on the host
-    cgroups: int | None = None  # version of the control groups: 1 or 2
-    runtimes: tuple[str, ...] = ()
-    default_runtime: str = ""
+    cgroups: Count | None = None  # version of the control groups: 1 or 2
+    runtimes: tuple[Prose, ...] = ()
+    default_runtime: Prose = ""
     cdi: bool | None = None  # whether `--device vendor/class=name` is on
-    cdi_devices: tuple[str, ...] = ()
+    cdi_devices: tuple[Prose, ...] = ()
     proxied: bool = False  # it pulls through a proxy
-    clock: float | None = None  # seconds since 1970
+    clock: Seconds | None = None  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,45 +79,45 @@ class Host:
     """Everything that was asked of one machine."""
 
     # the machine
-    os: str | None = None  # "Debian GNU/Linux 12 (bookworm)"
-    distribution: str | None = None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
-    machine: str | None = None  # "x86_64", "aarch64"
-    uid: int | None = None
+    os: Prose | None = None  # "Debian GNU/Linux 12 (bookworm)"
+    distribution: Prose | None = None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
+    machine: Prose | None = None  # "x86_64", "aarch64"
+    uid: Count | None = None
     wsl: bool | None = None
-    jetson: str | None = None  # the model, if it is one
+    jetson: Prose | None = None  # the model, if it is one
     container: bool | None = None  # the answers come from inside a container
-    clock: float | None = None  # seconds since 1970
+    clock: Seconds | None = None  # seconds since 1970
     # the engine
     engine: Engine | None = None
     engine_trouble: EngineTrouble | None = None
-    engine_said: str = ""
+    engine_said: Prose = ""
     docker_host: bool | None = None  # DOCKER_HOST says where the engine is
-    buildx: str | None = None  # version
-    compose: str | None = None  # version
-    disk_free: int | None = None  # bytes, where the engine keeps its images
-    shm_default: int | None = None  # bytes of /dev/shm that a container gets without --shm-size
-    shm: int | None = None  # bytes of this machine's own /dev/shm
+    buildx: Prose | None = None  # version
+    compose: Prose | None = None  # version
+    disk_free: Count | None = None  # bytes, where the engine keeps its images
+    shm_default: Count | None = None  # bytes of /dev/shm that a container gets without --shm-size
+    shm: Count | None = None  # bytes of this machine's own /dev/shm
     # GPUs
-    cards: int | None = None  # NVIDIA display devices on the PCI bus
+    cards: Count | None = None  # NVIDIA display devices on the PCI bus
     nouveau: bool | None = None  # the kernel's free driver has been loaded
-    driver: str | None = None  # NVIDIA's driver: "550.54.15"
+    driver: Prose | None = None  # NVIDIA's driver: "550.54.15"
     gpus: tuple[Gpu, ...] | None = None
-    mig_instances: int | None = None
-    smi_said: str = ""  # what nvidia-smi said instead of an answer
+    mig_instances: Count | None = None
+    smi_said: Prose = ""  # what nvidia-smi said instead of an answer
     device_nodes: bool | None = None  # /dev/nvidiactl
-    cuda_init: int | None = None  # what cuInit returned: 0, 803, 804, …
+    cuda_init: Count | None = None  # what cuInit returned: 0, 803, 804, …
     cuda_newest: Version | None = None  # the newest CUDA that the driver knows by itself
     compat: bool | None = None  # a forward-compatibility libcuda is first in LD_LIBRARY_PATH
-    hidden_by: str | None = None  # "NVIDIA_VISIBLE_DEVICES=void"
-    toolkit: str | None = None  # version of the NVIDIA Container Toolkit
+    hidden_by: Prose | None = None  # "NVIDIA_VISIBLE_DEVICES=void"
+    toolkit: Prose | None = None  # version of the NVIDIA Container Toolkit
     toolkit_cgroups: bool | None = None  # it sets up device control groups, as its configuration has it
-    cdi_files: tuple[str, ...] | None = None  # specifications that name NVIDIA GPUs
-    cdi_driver: str | None = None  # the driver whose files they name
+    cdi_files: tuple[Prose, ...] | None = None  # specifications that name NVIDIA GPUs
+    cdi_driver: Prose | None = None  # the driver whose files they name
     # the network
     route: bool | None = None  # there is a default route
-    proxies: tuple[str, ...] | None = None  # names of the proxy variables that are set
-    ca: str | None = None  # the CA bundle that builds get
-    own_cas: tuple[str, ...] | None = None  # CAs that somebody added to this machine
+    proxies: tuple[Prose, ...] | None = None  # names of the proxy variables that are set
+    ca: Prose | None = None  # the CA bundle that builds get
+    own_cas: tuple[Prose, ...] | None = None  # CAs that somebody added to this machine
     index: Reach | None = None
     registry: Reach | None = None
     mmdebstrap: bool | None = None

@@ -4,11 +4,12 @@ Nothing is changed on the machine and nothing is started in a container. A quest
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
 from envbuilder.gpu import CDI_ALL
+from envbuilder.grammar import printable
 from envbuilder.host import Engine, EngineTrouble, Host, answers
 from envbuilder.host.answers import NOT_FOUND
 from envbuilder.process import Completed
@@ -41,7 +42,20 @@ class Probe:
 
 def ask(probe: Probe) -> Host:
     """Everything that a host's diagnosis rests on."""
-    return Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe))
+    host: Host = _printable(Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe)))
+    return host
+
+
+def _printable(value: Any) -> Any:
+    """The same value with every text fit for a terminal and a document: programs write what they like."""
+    if type(value) is str:  # not the words of an enumeration
+        return printable(value)
+    if isinstance(value, tuple):
+        return tuple(map(_printable, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {field.name: _printable(getattr(value, field.name)) for field in fields(value)}
+        return type(value)(**changed)
+    return value
 
 
 def ask_gpus(probe: Probe) -> Host:

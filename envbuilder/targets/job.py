@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from envbuilder import grammar
 from envbuilder.errors import UsageError
 from envbuilder.model import Lock
 from envbuilder.targets import Project
@@ -13,7 +14,8 @@ ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
 TRAIN = "/opt/envbuilder/payload/train.py"
 OPTIONS = "/opt/envbuilder/payload/options.py"  # says whether the options of `train` are right
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
-_IMAGE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}")
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _NUMBERS = {"nodes": 2, "gpus": 0, "cpus": 4, "memory": 16, "shared-memory": 1, "storage": 10, "hours": 24}
 _TEXTS = {"name": "envbuilder-train", "image": "", "arguments": ""}
 SETTINGS = (*_TEXTS, *_NUMBERS)
@@ -77,7 +79,7 @@ def _gpu_problems(project: Project) -> Iterator[str]:
 def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
     for name, said in settings.items():
         least = 0 if name == "gpus" else 1
-        if name in _NUMBERS and (not (said.isascii() and said.isdigit()) or int(said) < least):
+        if name in _NUMBERS and (not _NUMBER.fullmatch(said) or int(said) < least):
             yield f"{name} is {said!r}: a whole number from {least}, without a unit"
 
 
@@ -86,7 +88,7 @@ def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:
         yield f"name is {texts['name']!r}: small letters, digits and hyphens, at most 40, a letter first"
     if not _IMAGE.fullmatch(texts["image"]):
         yield f"image is {texts['image']!r}: not the name of an image"
-    if not texts["arguments"].isprintable():
+    if not grammar.matches(grammar.Setting, texts["arguments"]):
         yield f"arguments are {texts['arguments']!r}: one line"
         return
     try:

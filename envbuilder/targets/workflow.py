@@ -6,6 +6,7 @@ With the setting `make` every job is one make target of the repository. Without 
 import json
 import re
 
+from envbuilder import grammar
 from envbuilder.errors import UsageError
 from envbuilder.targets import MARK, Project
 from envbuilder.template import fill
@@ -20,7 +21,7 @@ _CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 _UPLOAD = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.0.0"
 _VARIABLE = "${{ vars.ENVBUILDER }}"  # no name on an index: there, `envbuilder` is somebody else's
 _TARGET = re.compile(r"[a-z][a-z0-9_-]*")
-_SOURCE = re.compile(r"[^\x00-\x1f{}$]+")
+_SOURCE = re.compile(rf"[^{grammar.UNPRINTABLE}{{}}$]{{1,1000}}")
 
 
 def files(project: Project) -> dict[str, str]:

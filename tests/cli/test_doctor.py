@@ -146,9 +146,10 @@ def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Pa
     host = {"os": "\x1b[2Jx", "engine_trouble": "other", "engine_said": "\x1b]0;title\x07", "driver": "535.1\n"}
     (tmp_path / "host.json").write_text(json.dumps({"host": host}))
     answer = run("doctor", "--target", "host.json")
-    assert answer.code == 8
-    assert "\x1b" not in answer.out
-    assert "\x07" not in answer.out
+    assert answer.code == 2
+    assert "Expected one line of text - at `$.os`" in answer.err
+    assert "\x1b" not in answer.out + answer.err
+    assert "\x07" not in answer.out + answer.err
 
 
 @pytest.mark.parametrize(

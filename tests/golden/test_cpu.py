@@ -78,6 +78,7 @@ def test_the_lock_is_what_the_resolver_says_and_its_settings_lead_back_to_it() -
 
 def test_a_torch_with_cuda_is_not_taken_for_it() -> None:
     runtime = replace(LOCK.wheels[0], name="nvidia-cuda-runtime", version=Version("13.0.96"), layer=Layer.NVIDIA)
+    runtime = replace(runtime, file="nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.whl")
     wrong = replace(LOCK, wheels=(runtime, *LOCK.wheels))
     assert list(locks.find_problems(wrong)) == ["nvidia-cuda-runtime is locked; the stack has no CUDA"]
     assert LOCK.stack.flavour is Flavour.CPU

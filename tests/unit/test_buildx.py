@@ -24,7 +24,7 @@ def argv(network: Network | None = None, **options: object) -> list[str]:
 def test_the_plain_command() -> None:
     assert argv() == [
         "docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", "linux/amd64",
-        "--iidfile", "iid", "--metadata-file", "meta", "--file", "ctx/images/x/Dockerfile", "ctx",
+        "--iidfile", "iid", "--metadata-file", "meta", "--file", "ctx/images/x/Dockerfile", "--", "ctx",
     ]  # fmt: skip
 
 

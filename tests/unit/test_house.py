@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
-    {"errors"},
+    {"errors", "grammar"},
     {"model", "wire"},
     {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "template"},
     {"catalog"},

@@ -14,7 +14,7 @@ from envbuilder import lock as locks
 from envbuilder.cli.options import said_beside
 from envbuilder.console import Console
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
-from envbuilder.model import Lock, Request, Stack
+from envbuilder.model import Lock, Request, Stack, Wheel
 from envbuilder.network import Network
 from envbuilder.process import Completed
 from envbuilder.request import parse_request
@@ -83,20 +83,23 @@ def test_wheels_on_another_index_want_that_index_named() -> None:
     assert caught.value.hint.endswith("such as a mirror of both: `again --index-url URL`")
 
 
+def torch_wheel(version: str) -> Wheel:
+    found = next(wheel for wheel in lock().wheels if wheel.name == "torch")
+    return replace(found, version=Version(version), file=f"torch-{version}-cp311-cp311-manylinux_2_28_x86_64.whl")
+
+
 def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
-    wheels = [replace(wheel, version=Version("2.5.1")) for wheel in lock().wheels if wheel.name == "torch"]
     stack = replace(elsewhere(), requirements=("torch==2.5.1",))
-    wrong = replace(lock(), stack=stack, wheels=tuple(wheels))
+    wrong = replace(lock(), stack=stack, wheels=(torch_wheel("2.5.1"),))
     assert list(locks.find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
-    right = replace(wrong, wheels=(replace(wheels[0], version=Version("2.5.1+cu118")),))
+    right = replace(wrong, wheels=(torch_wheel("2.5.1+cu118"),))
     assert list(locks.find_problems(right)) == []
 
 
 def test_a_build_without_cuda_is_its_own() -> None:
     cpu = resolver.resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
     locks.refuse(cpu, index_url="URL")
-    wheels = [replace(wheel, version=Version("2.13.0")) for wheel in lock().wheels if wheel.name == "torch"]
-    wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=tuple(wheels))
+    wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=(torch_wheel("2.13.0"),))
     assert list(locks.find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]
 
 
@@ -201,7 +204,7 @@ def of_another_schema(document: dict[str, object]) -> None:
         ('{"name": "package-lock"}', "is not a lock of envbuilder's"),
         ("numpy==1.26.4", "cannot be read"),
         (edited(without_a_hash), "(the wheel of "),
-        (edited(with_a_short_hash), "is not a sha256"),
+        (edited(with_a_short_hash), "Expected a sha256 in hexadecimal digits - at `$.wheels[0].sha256` (the wheel of "),
         (edited(with_another_torch), "torch 2.6.0 is locked; the stack asks for ==2.0.1"),
         (edited(of_another_schema), "schema 99"),
     ],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from envbuilder.cli.options import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.request import parse_base, parse_option, parse_package, parse_request, parse_tag, shown
+from envbuilder.request import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
 
 BAD = [
     "",
@@ -132,6 +132,6 @@ def test_a_base_of_your_own_needs_a_python() -> None:
 
 @given(st.text())
 def test_nothing_unprintable_gets_into_a_message(text: str) -> None:
-    said = shown(text)
+    said = quoted(text)
     assert said.isprintable()
     assert len(said) < 100

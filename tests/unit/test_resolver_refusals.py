@@ -19,9 +19,10 @@ from envbuilder.cli import host
 from envbuilder.cli.options import request_from
 from envbuilder.cli.resolve import command as resolve_command
 from envbuilder.errors import NoStackError
+from envbuilder.grammar import PLATFORMS
 from envbuilder.host import Host
 from envbuilder.model import Request, Stack
-from envbuilder.request import PLATFORMS, parse_request
+from envbuilder.request import parse_request
 
 CATALOG = catalog.load()
 OPTIONS = {

@@ -1,0 +1,116 @@
+"""What text from outside may be: one closed grammar for each kind of value, ASCII unless it is prose.
+
+Whatever is read from a lock, a catalog, `envbuilder.toml` or the command line has one of these types before it becomes
+a word of a command, a path, or a line of a Dockerfile, YAML, HCL, JSON or shell. msgspec checks the annotated types of
+records when it decodes them; parsers of single values call `matches`.
+"""
+
+import re
+from typing import Annotated
+
+import msgspec
+
+LONGEST = 255  # characters of a name
+LONGEST_TEXT = 4000  # characters of prose
+MOST_BYTES = 1 << 44  # 16 TiB: no wheel and no image is larger
+
+_WORDS: dict[str, str] = {}
+"""Pattern → what it describes, for messages: a person cannot read the pattern."""
+
+
+def _kind(words: str, pattern: str, longest: int = LONGEST) -> msgspec.Meta:
+    # msgspec searches, so the pattern is anchored; `$` would allow a line break at the end.
+    whole = rf"\A(?:{pattern})\Z"
+    _WORDS[whole] = words
+    return msgspec.Meta(pattern=whole, max_length=longest)
+
+
+# Without control characters (C0, C1), line and paragraph separators, marks and overrides of direction, surrogates.
+UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+
+_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_REPOSITORY = rf"{_HOST}{_PATH}(?:/{_PATH})*"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_NUMBERS = r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}"
+_CLAUSE = r"(?:===?|~=|!=|<=|>=|<|>) ?[A-Za-z0-9][A-Za-z0-9.*+!_-]*"
+_CLAUSES = rf"{_CLAUSE}(?: ?, ?{_CLAUSE})*"
+_PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+
+Prose = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", LONGEST_TEXT)]
+Day = Annotated[str, _kind("a day, YYYY-MM-DD", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")]
+Numbers = Annotated[str, _kind("numbers with dots, such as 525.60.13", _NUMBERS)]
+NumbersOrNone = Annotated[str, _kind('numbers with dots, such as 525.60.13, or ""', rf"{_NUMBERS}|")]
+
+DebianPackage = Annotated[str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")]
+CodeName = Annotated[str, _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|")]
+SystemName = Annotated[
+    str, _kind("a system and its release, such as debian 12", r"[a-z]+(?: (?:[0-9]+(?:\.[0-9]+)?|[a-z]+))?")
+]
+
+Project = Annotated[str, _kind("a normalized package name", r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")]
+Requirement = Annotated[
+    str, _kind("a package with an optional version", rf"{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? ?(?:{_CLAUSES})?")
+]
+Specifier = Annotated[str, _kind('bounds of a version, such as <82, or ""', rf"(?:{_CLAUSES})?")]
+WheelFile = Annotated[str, _kind("the file name of a wheel", r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")]
+Sha256 = Annotated[str, _kind("a sha256 in hexadecimal digits", r"[0-9a-f]{64}")]
+VersionText = Annotated[str, _kind("a version", r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,63}")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]  # since 1970, until the end of year 9999
+Days = Annotated[int, msgspec.Meta(ge=0, le=3650)]
+IndexName = Annotated[str, _kind("the name of an index, such as pytorch-cu118", r"[a-z][a-z0-9.-]*")]
+GpuName = Annotated[str, _kind("the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}")]
+GpuArch = Annotated[str, _kind("a GPU architecture, such as sm_86", r"(?:sm|compute)_[0-9]{2,3}[af]?")]
+Word = Annotated[str, _kind("a word of letters, digits, dots, hyphens and underscores", r"[A-Za-z][A-Za-z0-9._-]*")]
+
+ImageReference = Annotated[str, _kind("an image reference", rf"{_REPOSITORY}(?::{_TAG})?(?:@{_DIGEST})?")]
+ImageTag = Annotated[str, _kind("an image name with a tag", rf"{_REPOSITORY}:{_TAG}")]
+ImageTemplate = Annotated[
+    str,
+    _kind(
+        "an image reference in which {python}, {release} or {number} may stand",
+        r"[a-z0-9](?:[A-Za-z0-9._/:-]|\{(?:python|release|number)\})*",
+    ),
+]
+ImageSystem = Annotated[str, _kind("the system in a tag of nvidia/cuda, such as ubuntu22.04", r"[a-z]+[0-9.]*|\*")]
+ImageTagPattern = Annotated[str, _kind("a tag of nvidia/cuda", r"[A-Za-z0-9_][A-Za-z0-9_.*-]{0,127}")]
+Digest = Annotated[str, _kind("a digest, sha256:…", _DIGEST)]
+PLATFORMS = ("linux/amd64", "linux/arm64")
+IndexUrl = Annotated[
+    str, _kind("the address of a package index", r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+", 2000)
+]
+Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]
+CacheSpec = Annotated[str, _kind("a build cache, as buildx takes it", r"[A-Za-z0-9][A-Za-z0-9._/:@=,+~-]*", 1000)]
+FolderName = Annotated[str, _kind("the name of a folder", r"[A-Za-z0-9][A-Za-z0-9._+-]*")]
+Setting = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", 1000)]
+Platform = Annotated[str, _kind(f"one of {', '.join(PLATFORMS)}", "|".join(PLATFORMS))]
+
+
+_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` as `Prose`: what cannot be printed becomes a question mark, what is too long is cut."""
+    clean = _UNPRINTABLE.sub("?", text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def matches(kind: object, text: str) -> bool:
+    """Whether `text` is of one of the kinds above."""
+    meta = kind.__metadata__[0]  # type: ignore[attr-defined]
+    return len(text) <= meta.max_length and re.search(meta.pattern, text) is not None
+
+
+def words(kind: object) -> str:
+    """What a kind is, for a message."""
+    return _WORDS[kind.__metadata__[0].pattern]  # type: ignore[attr-defined]
+
+
+def explained(message: str) -> str:
+    """A message of msgspec's with the kind in words instead of its pattern."""
+    for pattern, kind in _WORDS.items():
+        message = message.replace(f"`str` matching regex {pattern!r}", kind)
+    return message
