@@ -16,8 +16,8 @@ from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, wheel_sizes
-from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
+from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError, NoStackError, UsageError
 from envbuilder.files import write_file
 from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu

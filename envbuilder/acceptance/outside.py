@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from envbuilder.acceptance.judge import SECRET
-from envbuilder.engine.client import Engine
 from envbuilder.engine.job import Job
+from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError
 from envbuilder.model import Check, Status
 

@@ -22,9 +22,9 @@ from envbuilder.acceptance import outside
 from envbuilder.acceptance.judge import check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
-from envbuilder.engine.client import Container, Engine
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
+from envbuilder.engine.protocol import Container, Engine
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.gpu import GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status

@@ -1,0 +1,68 @@
+"""What the pipeline and the suite need of a container engine. `client` does it by Docker; tests by a stand-in."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from envbuilder.engine.image import ImageFacts
+from envbuilder.engine.job import Job
+from envbuilder.gpu import Offers
+
+
+class Container(Protocol):
+    """One container that was made for a job; `client.Container` says what each method does."""
+
+    late: bool  # it was killed at a deadline
+
+    def lines(self, deadline: float) -> Iterator[str]: ...
+
+    def limit(self, seconds: float | None) -> None: ...
+
+    def signal(self, name: str) -> None: ...
+
+    def wait(self) -> tuple[int, bool]: ...
+
+    def errors(self) -> list[str]: ...
+
+
+class Images(Protocol):
+    """An engine's store of images; `client.Engine` says what each method does."""
+
+    def image(self, reference: str) -> ImageFacts | None: ...
+
+    def steps(self, image: str) -> list[tuple[int, str]]: ...
+
+    def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]: ...
+
+    def pull(self, reference: str, platform: str) -> str | None: ...
+
+    def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None: ...
+
+    def tag(self, image: str, reference: str) -> None: ...
+
+    def push(self, reference: str) -> str: ...
+
+
+class Machine(Protocol):
+    """The machine that an engine runs on."""
+
+    def offers(self) -> Offers: ...
+
+    def host(self) -> dict[str, Any]: ...
+
+    def platform(self) -> str: ...
+
+    def maps_users(self) -> bool: ...
+
+
+class Engine(Images, Machine, Protocol):
+    """A connection to a container engine."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def container(self, image: str, job: Job) -> AbstractContextManager[Container]: ...
+
+    def sweep(self) -> int: ...
