@@ -1,0 +1,489 @@
+"""The suite against a stand-in engine: what its containers are given, and what becomes of what they say."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standin.engine import StandInContainer, StandInEngine, breaks, kind_of, says, writes_its_files
+from standin.suite_output import FACTS, IMAGE, INSIDE, LABELS, event, passing, plan, result, start
+
+from envbuilder.acceptance import outside, suite
+from envbuilder.console import Row
+from envbuilder.errors import EngineError, UsageError
+from envbuilder.gpu import GpuAccess, GpuPlan
+from envbuilder.model import Check, Receipt, Status, Verdict
+
+CPU = GpuPlan(access=GpuAccess.NONE, reason="no GPU here")
+TRIAL = suite.Trial(gpu=CPU)
+
+
+def accept(engine: StandInEngine, trial: suite.Trial = TRIAL, image: str = IMAGE.id) -> Receipt:
+    return suite.accept(engine, image, trial, on_change=lambda rows: None)
+
+
+def check_of(receipt: Receipt, name: str) -> Check:
+    return next(check for check in receipt.checks if check.id == name)
+
+
+# --- a whole run ---------------------------------------------------------------------------------------------------
+
+
+def test_an_image_with_evidence_for_every_check_passes() -> None:
+    engine = StandInEngine()
+    receipt = accept(engine)
+    assert receipt.verdict is Verdict.PASSED
+    assert {check.id for check in receipt.checks} == {*INSIDE, *suite.OUTSIDE, "suite.complete"}
+    assert {check.status for check in receipt.checks} == {Status.PASSED}
+    assert (receipt.image, receipt.reference, receipt.stack) == (IMAGE.id, IMAGE.id, "a-stack")
+    assert receipt.suite == {"version": suite.bounds()["suite"], "hash": suite.suite_hash(TRIAL)}
+    assert receipt.host == {"engine": "27.0", "cpus": 2, "gpu": "none"}
+    assert (receipt.facts, receipt.training) == (FACTS, {"accuracy": 1.0, "loss": 0.002})
+
+
+def test_every_container_is_removed_before_the_next_is_made() -> None:
+    engine = StandInEngine()
+    accept(engine)
+    kinds = ("suite", "any_user", "signals")
+    assert engine.asked("create", "remove") == [f"{verb} {kind}" for kind in kinds for verb in ("create", "remove")]
+
+
+def test_every_check_is_shown_while_it_waits_runs_and_has_ended() -> None:
+    shown: list[list[Row]] = []
+    suite.accept(StandInEngine(), IMAGE.id, TRIAL, on_change=lambda rows: shown.append(list(rows)))
+    assert [row.title for row in shown[0]] == [f"title of {name}" for name in INSIDE] + list(suite.OUTSIDE.values())
+    assert {row.state for row in shown[0]} == {"waiting"}
+    running = [row.title for rows in shown for row in rows if row.state == "running"]
+    assert set(suite.OUTSIDE.values()) <= set(running)
+    assert f"title of {INSIDE[0]}" in running
+    assert {row.state for row in shown[-1]} == {"done"}
+
+
+def test_an_image_that_is_not_there_is_named_with_what_to_do() -> None:
+    engine = StandInEngine()
+    with pytest.raises(EngineError, match="there is no image nobody/knows:1") as caught:
+        accept(engine, image="nobody/knows:1")
+    assert "`docker pull nobody/knows:1`" in caught.value.hint
+    assert engine.journal == []
+
+
+# --- what the suite says -------------------------------------------------------------------------------------------
+
+
+def judged(lines: list[str], code: int = 0, **how: Any) -> Receipt:
+    return accept(StandInEngine(scripts={"suite": says(lines, code, **how)}))
+
+
+def test_one_check_that_fails_refuses_the_image() -> None:
+    receipt = judged(passing(changed={"training.accuracy": "failed"}), 7)
+    assert receipt.verdict is Verdict.FAILED
+    assert check_of(receipt, "suite.complete").status is Status.PASSED
+
+
+def test_one_check_that_could_not_be_made_leaves_it_incomplete() -> None:
+    assert judged(passing(changed={"imports.failed": "error"}), 7).verdict is Verdict.INCOMPLETE
+
+
+def test_what_there_is_nothing_to_hold_to_refuses_nothing() -> None:
+    assert judged(passing(changed={"gpu.visible": "not_run"})).verdict is Verdict.PASSED
+
+
+def test_a_suite_that_leaves_a_check_out_is_incomplete() -> None:
+    receipt = judged(passing(INSIDE[1:]))
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, "suite.complete").detail == f"no answer to {INSIDE[0]}"
+
+
+def test_a_suite_that_says_nothing_is_incomplete() -> None:
+    receipt = judged([])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert INSIDE[0] in check_of(receipt, "suite.complete").detail
+    assert check_of(receipt, "identity.labels").status is Status.ERROR
+
+
+def test_a_suite_that_is_cut_off_says_how_it_ended() -> None:
+    lines = [plan(), event("facts", **FACTS), start(INSIDE[0]), result(INSIDE[0]), start(INSIDE[1])]
+    receipt = judged(lines, 1, errors=["Traceback", "no module named torch"])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, INSIDE[0]).status is Status.PASSED
+    ended = "the suite ended with exit code 1: no module named torch"
+    assert check_of(receipt, INSIDE[1]).detail == f"no answer: {ended}"
+    assert ended in check_of(receipt, "suite.complete").detail
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "said"),
+    [
+        (137, True, "the container ran out of memory and was killed"),
+        (135, False, "the suite died of SIGBUS: /dev/shm is too small"),
+        (137, False, "the suite was killed"),
+        (127, False, "the suite is not in this image: no Python"),
+        (126, False, "the suite cannot be executed: no Python"),
+    ],
+)
+def test_how_the_container_ended_stands_in_the_receipt(code: int, out_of_memory: bool, said: str) -> None:
+    receipt = judged(passing(), code, out_of_memory=out_of_memory, errors=["no Python"])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, "suite.complete").detail == said
+
+
+@pytest.mark.parametrize("noise", ["Segmentation fault", '{"event": "magic"}', '{"event": "result"}', "[" * 5000])
+def test_a_line_that_is_no_event_leaves_it_incomplete(noise: str) -> None:
+    lines = passing()
+    receipt = judged([*lines[:3], noise, "", *lines[3:]])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, "suite.complete").detail == f"1 lines are no events, the first: {noise[:200]}"
+
+
+def test_the_word_of_the_suite_counts_for_nothing_against_its_checks() -> None:
+    lines = passing(changed={"training.loss": "failed"})
+    assert json.loads(lines[-1])["verdict"] == "passed"
+    assert judged(lines).verdict is Verdict.FAILED
+
+
+def test_a_suite_that_is_killed_at_its_deadline_names_the_check_it_was_in() -> None:
+    def script(container: StandInContainer) -> Iterator[str]:
+        yield from [plan(), start(INSIDE[0])]
+        container.late, container.code = True, 137
+
+    receipt = accept(StandInEngine(scripts={"suite": script}))
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert f"killed at its deadline, in {INSIDE[0]}" in check_of(receipt, "suite.complete").detail
+
+    def dumb(container: StandInContainer) -> Iterator[str]:
+        container.late, container.code = True, 137
+        yield from ()
+
+    receipt = accept(StandInEngine(scripts={"suite": dumb}))
+    assert "killed at its deadline, in its beginning" in check_of(receipt, "suite.complete").detail
+
+
+def test_each_check_has_its_deadline_with_grace_and_none_is_left_behind() -> None:
+    engine = StandInEngine(scripts={"suite": says(passing(["contract.user", "features.nvcc"]))})
+    accept(engine, replace(TRIAL, deadline=77))
+    container = engine.containers[0]
+    patience = suite.bounds()["patience"]
+    plain, long = suite.CHECK_DEADLINE * patience + suite.GRACE, 600 * patience + suite.GRACE
+    assert suite.bounds()["deadlines"]["features.nvcc"] == 600
+    assert container.limits == [plain, None, long, None]
+    assert container.deadline == 77
+
+
+# --- an engine that fails ------------------------------------------------------------------------------------------
+
+
+def test_a_container_that_cannot_start_is_the_engines_error() -> None:
+    engine = StandInEngine(scripts={"suite": breaks([], EngineError("cannot start the container"))})
+    with pytest.raises(EngineError, match="cannot start the container"):
+        accept(engine)
+    assert engine.asked("create", "remove") == ["create suite", "remove suite"]
+
+
+def test_an_engine_that_is_lost_on_the_way_leaves_it_incomplete() -> None:
+    lost = EngineError("the container cannot be followed: no Docker engine answers")
+    receipt = accept(StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)}))
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, INSIDE[0]).detail == f"no answer: {lost.message}"
+
+
+@pytest.mark.parametrize("kind", ["suite", "any_user", "signals"])
+def test_an_interrupt_ends_it_and_the_container_is_removed(kind: str) -> None:
+    lines = [plan()] if kind == "suite" else []
+    engine = StandInEngine(scripts={kind: breaks(lines, KeyboardInterrupt())})
+    with pytest.raises(KeyboardInterrupt):
+        accept(engine)
+    assert engine.journal[-2:] == [f"create {kind}", f"remove {kind}"]
+
+
+def test_what_breaks_a_check_from_outside_is_an_error_that_says_why() -> None:
+    engine = StandInEngine(scripts={"signals": breaks([], ValueError("out of the blue"))})
+    check = check_of(accept(engine), "contract.signals")
+    assert (check.status, check.detail) == (Status.ERROR, "ValueError: out of the blue")
+
+
+# --- what the container is given -----------------------------------------------------------------------------------
+
+
+def suite_job(engine: StandInEngine) -> Any:
+    return next(job for job in engine.jobs if kind_of(job) == "suite")
+
+
+def test_our_image_runs_its_own_job_and_a_foreign_one_is_lent_ours() -> None:
+    ours, foreign = StandInEngine(), StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})})
+    accept(ours)
+    accept(foreign)
+    job = suite_job(ours)
+    assert job.command == ("python", "/envbuilder-suite/accept.py", "--json-lines")
+    assert job.entrypoint is None
+    assert "/envbuilder-suite/train.py" not in job.files
+    assert {"/envbuilder-suite/accept.py", "/envbuilder-suite/bounds.json"} <= set(job.files)
+    job = suite_job(foreign)
+    assert job.command == ("/envbuilder-suite/accept.py", "--json-lines")
+    assert job.entrypoint[:2] == ("/bin/sh", "-c")
+    assert "/envbuilder-suite/train.py" in job.files
+
+
+def test_the_options_reach_the_container(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("print()")
+    engine = StandInEngine()
+    accept(engine, suite.Trial(gpu=CPU, require_gpu=True, user="7:8", memory="2g", own=(own,)))
+    job = suite_job(engine)
+    assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
+    assert (job.gpu, job.user, job.memory) == (CPU, "7:8", "2g")
+    assert job.files["/envbuilder-suite/own/mine.py"] == b"print()"
+
+
+def test_a_foreign_image_is_not_held_to_what_only_ours_promises() -> None:
+    foreign = replace(IMAGE, labels={})
+    engine = StandInEngine(
+        images={foreign.id: foreign},
+        scripts={"suite": says(passing(facts={name: v for name, v in FACTS.items() if name != "lock"}))},
+    )
+    receipt = accept(engine)
+    assert receipt.verdict is Verdict.PASSED
+    for name in ("contract.any_user", "contract.signals"):
+        assert (check_of(receipt, name).status, check_of(receipt, name).detail) == (Status.NOT_RUN, outside.FOREIGN)
+    assert engine.asked("create") == ["create suite"]
+
+
+def test_an_image_with_our_lock_and_without_our_labels_is_held_to_all_of_it() -> None:
+    receipt = accept(StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})}))
+    assert receipt.verdict is Verdict.FAILED
+    assert check_of(receipt, "identity.labels").status is Status.FAILED
+    assert check_of(receipt, "contract.signals").status is Status.PASSED
+
+
+# --- a part of the suite -------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_never_enough() -> None:
+    engine = StandInEngine(scripts={"suite": says(passing(["training.accuracy"]))})
+    receipt = accept(engine, replace(TRIAL, only=("training.accuracy", "contract.signals")))
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert [check.id for check in receipt.checks] == ["training.accuracy", "contract.signals", "suite.complete"]
+    detail = check_of(receipt, "suite.complete").detail
+    assert detail == "only training.accuracy, contract.signals ran"
+    assert suite_job(engine).command[-2:] == ("--only", "training.accuracy")
+
+
+def test_checks_from_outside_alone_start_no_suite() -> None:
+    engine = StandInEngine()
+    receipt = accept(engine, replace(TRIAL, only=("contract.signals", "contract.caches")))
+    assert engine.asked("create") == ["create signals"]
+    assert [check.id for check in receipt.checks] == ["contract.caches", "contract.signals", "suite.complete"]
+
+
+@pytest.mark.parametrize("name", ["identity.labels", "contract.size"])
+def test_what_is_compared_with_the_inside_has_it_read(name: str) -> None:
+    engine = StandInEngine(scripts={"suite": says(passing(["identity.packages"]))})
+    receipt = accept(engine, replace(TRIAL, only=(name,)))
+    assert check_of(receipt, name).status is Status.PASSED
+    assert suite_job(engine).command[-2:] == ("--only", "identity.packages")
+
+
+def test_a_check_that_there_is_not_is_refused_with_its_neighbour() -> None:
+    with pytest.raises(UsageError, match=r"there is no check training\.acuracy") as caught:
+        suite.validate(replace(TRIAL, only=("training.acuracy",)))
+    assert caught.value.hint == "did you mean training.accuracy?"
+    with pytest.raises(UsageError) as caught:
+        suite.validate(replace(TRIAL, only=("§",)))
+    assert "contract.signals" in caught.value.hint
+    suite.validate(replace(TRIAL, only=("own.mine",), own=(Path("mine.py"),)))
+
+
+# --- the suite's hash and files ------------------------------------------------------------------------------------
+
+
+def test_all_that_changes_what_a_receipt_means_changes_the_hash(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("1")
+    trials = {
+        "plain": TRIAL,
+        "require_gpu": replace(TRIAL, require_gpu=True),
+        "user": replace(TRIAL, user="7"),
+        "memory": replace(TRIAL, memory="2g"),
+        "only": replace(TRIAL, only=("contract.size",)),
+        "own": replace(TRIAL, own=(own,)),
+    }
+    hashes = {name: suite.suite_hash(trial) for name, trial in trials.items()}
+    own.write_text("2")
+    hashes["own, edited"] = suite.suite_hash(trials["own"])
+    assert len(set(hashes.values())) == len(hashes)
+    assert suite.suite_hash(replace(TRIAL, deadline=5)) == hashes["plain"]
+    gpu = GpuPlan(access=GpuAccess.CDI, reason="")
+    assert suite.suite_hash(replace(TRIAL, gpu=gpu)) == hashes["plain"]  # the host's facts say which
+    assert suite.host_facts(StandInEngine(), replace(TRIAL, gpu=gpu))["gpu"] == "cdi"
+
+
+def test_every_file_of_the_suite_is_in_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, files = suite.suite_hash(TRIAL), suite.files()
+    for path in files:
+        monkeypatch.setattr(suite, "files", lambda own, path=path: {**files, path: files[path] + b"\n"})
+        assert suite.suite_hash(TRIAL) != before, path
+
+
+def test_checks_of_ones_own_that_cannot_be_put_there_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text("")
+    with pytest.raises(UsageError, match=r"two checks are called same\.py"):
+        suite.files((tmp_path / "a" / "same.py", tmp_path / "b" / "same.py"))
+    with pytest.raises(UsageError, match="cannot be read: No such file or directory"):
+        suite.files((tmp_path / "absent.py",))
+
+
+def test_a_check_of_ones_own_is_required(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("")
+    trial = replace(TRIAL, own=(own,))
+    assert check_of(accept(StandInEngine(), trial), "suite.complete").detail == "no answer to own.mine"
+    engine = StandInEngine(scripts={"suite": says(passing([*INSIDE, "own.mine"]))})
+    assert accept(engine, trial).verdict is Verdict.PASSED
+
+
+# --- the checks from outside ---------------------------------------------------------------------------------------
+
+
+def test_labels_that_lie_and_an_image_that_is_too_large_fail() -> None:
+    lying = replace(IMAGE, labels={**LABELS, "dev.envbuilder.torch": "2.1.0"}, size=IMAGE.size * 3)
+    receipt = accept(StandInEngine(images={IMAGE.id: lying}))
+    assert receipt.verdict is Verdict.FAILED
+    assert check_of(receipt, "identity.labels").detail == "dev.envbuilder.torch says 2.1.0; inside is 2.0.1"
+    size = check_of(receipt, "contract.size")
+    assert (size.status, size.value, size.detail) == (Status.FAILED, 3.0, "3.00 GB for 1.00 GB of wheels")
+
+
+TOKEN = b"hf_" + b"a" * 24
+
+
+@pytest.mark.parametrize(
+    ("image", "history", "layers", "place"),
+    [
+        (replace(IMAGE, env=(f"X={TOKEN.decode()}",)), [], [], "the environment"),
+        (replace(IMAGE, labels={**LABELS, "note": TOKEN.decode()}), [], [], "a label"),
+        (IMAGE, [f"RUN curl {TOKEN.decode()}"], [], "the history"),
+        (IMAGE, [], [("/home/me/notes.txt", 27, TOKEN)], "the layers, as /home/me/notes.txt"),
+        (IMAGE, [], [("/root/.netrc", 5, b"x")], "the layers, as /root/.netrc"),
+        (IMAGE, [], [("/app/.git/HEAD", 5, b"x")], "the layers, as /app/.git/HEAD"),
+    ],
+)
+def test_a_secret_is_found_wherever_it_lies(
+    image: Any, history: list[str], layers: list[tuple[str, int, bytes]], place: str
+) -> None:
+    receipt = accept(StandInEngine(images={IMAGE.id: image}, history=history, layers=layers))
+    check = check_of(receipt, "contract.layers")
+    assert (check.status, check.detail) == (Status.FAILED, f"a secret is in {place}")
+
+
+def test_an_empty_file_and_a_system_file_are_no_secret() -> None:
+    layers = [("/root/.netrc", 0, b""), ("/usr/share/x", 27, TOKEN), ("/opt/venv/lib/x.py", 27, TOKEN)]
+    assert check_of(accept(StandInEngine(layers=layers)), "contract.layers").status is Status.PASSED
+
+
+def test_caches_count_together_and_the_largest_is_named() -> None:
+    layers = [
+        ("/root/.cache/pip/a", 600_000, b""),
+        ("/root/.cache/pip/b", 600_000, TOKEN),
+        ("/var/lib/apt/lists/x", 300_000, b""),
+    ]
+    receipt = accept(StandInEngine(layers=layers))
+    check = check_of(receipt, "contract.caches")
+    assert (check.status, check.value, check.detail) == (Status.FAILED, 1_500_000, "1 MB are in /root/.cache/pip")
+    assert check_of(receipt, "contract.layers").status is Status.PASSED
+    few = accept(StandInEngine(layers=[("/root/.cache/pip/a", 1_000_000, b"")]))
+    assert check_of(few, "contract.caches").status is Status.PASSED
+
+
+def test_layers_that_cannot_be_read_are_an_error_of_both_checks() -> None:
+    class Unreadable(StandInEngine):
+        def layer_files(self, image: str, wanted: object) -> Iterator[tuple[str, int, bytes]]:
+            raise EngineError("cannot read the layers: no space left")
+
+    receipt = accept(Unreadable())
+    assert receipt.verdict is Verdict.INCOMPLETE
+    for name in ("contract.layers", "contract.caches"):
+        assert check_of(receipt, name).detail == "EngineError: cannot read the layers: no space left"
+
+
+def any_user(script: Any, *, remaps: bool = False) -> tuple[Check, StandInEngine]:
+    engine = StandInEngine(scripts={"any_user": script}, remaps=remaps)
+    return outside.check_any_user(engine, IMAGE.id), engine
+
+
+def test_any_user_is_a_stranger_who_may_write_one_folder_and_nothing_else() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def script(container: StandInContainer) -> Iterator[str]:
+        found = container.job.folder[0].stat()  # type: ignore[index]
+        seen.append((found.st_uid, found.st_gid))
+        yield from writes_its_files(container)
+
+    check, engine = any_user(script)
+    assert check.status is Status.PASSED
+    job = engine.jobs[0]
+    assert job.read_only
+    assert job.user == f"{seen[0][0]}:{seen[0][1]}"
+    assert job.command[0] == "train"
+    assert job.command[-1] == "/mnt/work/run"
+    assert not job.folder[0].exists()  # type: ignore[index]
+
+
+def strange_file(container: StandInContainer) -> Iterator[str]:
+    (container.job.folder[0] / "theirs").symlink_to("/etc/passwd")  # type: ignore[index]
+    yield "epoch 1"
+
+
+def test_files_of_somebody_else_fail_unless_the_engine_maps_users() -> None:
+    check, _ = any_user(strange_file)
+    assert (check.status, check.value) == (Status.FAILED, 1)
+    assert check.detail.startswith("theirs belongs to user 0, not to ")
+    assert any_user(strange_file, remaps=True)[0].status is Status.PASSED
+
+
+def test_a_job_that_fails_for_any_user_says_its_last_words() -> None:
+    check, _ = any_user(says(["epoch 1"], 3, errors=["no home", "Permission denied: /home"]))
+    assert check.status is Status.FAILED
+    assert check.detail.endswith("`train` ended with exit code 3: Permission denied: /home")
+    assert any_user(says(["its last line"], 3))[0].detail.endswith("3: its last line")
+    assert any_user(says([], 3))[0].detail.endswith("3: no word")
+    check, _ = any_user(breaks([], EngineError("no train here")))
+    assert check.detail.endswith("`train` ended with exit code 126: no train here")
+
+
+def test_no_file_at_all_is_an_engine_elsewhere() -> None:
+    assert any_user(says(["epoch 1"]))[0].status is Status.NOT_RUN
+
+
+def signals(script: Any) -> tuple[Check, StandInContainer]:
+    engine = StandInEngine(scripts={"signals": script})
+    return outside.check_signals(engine, IMAGE.id), engine.containers[0]
+
+
+def test_sigterm_is_sent_once_the_job_runs_and_130_is_the_answer() -> None:
+    def script(container: StandInContainer) -> Iterator[str]:
+        yield "loading"
+        assert container.signals == []
+        yield "device: cpu"
+        assert (container.signals, container.limits) == (["TERM"], [5])
+        yield "device: again"
+        container.code = 130
+
+    check, container = signals(script)
+    assert check.status is Status.PASSED
+    assert container.signals == ["TERM"]
+    assert check.bound == {"max": 5}
+
+
+def test_a_job_that_is_deaf_or_ends_otherwise_fails() -> None:
+    def deaf(container: StandInContainer) -> Iterator[str]:
+        yield "device: cpu"
+        container.late, container.code = True, 137
+
+    assert signals(deaf)[0].detail == "it still ran 5 s after SIGTERM"
+    check, _ = signals(says(["device: cpu"], 143))
+    assert (check.status, check.detail) == (Status.FAILED, "it ended with exit code 143, not 130")
+    check, _ = signals(says(["hello"], 1, errors=["no train"]))
+    assert (check.status, check.detail) == (Status.FAILED, "`train` did not start: no train")
