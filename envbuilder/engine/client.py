@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
+import urllib3.exceptions
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound, NullResource
 
 import docker
@@ -24,6 +25,8 @@ from envbuilder.errors import EngineError
 from envbuilder.gpu import Offers, find_gpu_failure
 
 _NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
+# What the SDK lets through of the libraries below it: a stream that breaks off is urllib3's error, not requests'.
+_CONNECTION_ERRORS = (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
 
 
@@ -45,7 +48,7 @@ def _explained(doing: str) -> Iterator[None]:
             ) from error
         full = "the disk is full: " if "no space left" in text else ""
         raise EngineError(f"{doing}: {full}{text}") from error
-    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+    except (*_CONNECTION_ERRORS, OSError) as error:
         raise EngineError(f"{doing}: no Docker engine answers ({_short(error)})", hint=_NO_ENGINE_HINT) from error
 
 
@@ -98,7 +101,7 @@ class Engine:
             self._client.images.pull(reference, platform=platform)
         except (APIError, ImageNotFound) as error:
             return str(error.explanation or error)
-        except (DockerException, requests.exceptions.RequestException) as error:
+        except _CONNECTION_ERRORS as error:
             return _short(error)
         return None
 
@@ -108,7 +111,7 @@ class Engine:
             self._client.images.get_registry_data(reference)
         except APIError as error:
             return str(error.explanation or error)
-        except (DockerException, requests.exceptions.RequestException) as error:
+        except _CONNECTION_ERRORS as error:
             return _short(error)
         return None
 
@@ -135,6 +138,8 @@ class Engine:
                         f"cannot push {reference}: {line['error']}", hint=refusal_hint(line["error"], name)
                     )
                 digest = (line.get("aux") or {}).get("Digest", digest)
+        if not digest:
+            raise EngineError(f"cannot push {reference}: the engine gave no digest", hint=refusal_hint("", name))
         return digest
 
     # --- the engine's machine ---
@@ -172,7 +177,7 @@ class Engine:
                     made.put_archive("/", archive.pack(job.files))
             yield Container(made)
         finally:
-            with suppress(DockerException, requests.exceptions.RequestException):
+            with suppress(*_CONNECTION_ERRORS):
                 made.remove(force=True, v=True)
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
@@ -267,7 +272,7 @@ class Container:
 
     def signal(self, name: str) -> None:
         """Send a signal to its first process, if it still runs."""
-        with suppress(DockerException, requests.exceptions.RequestException):
+        with suppress(*_CONNECTION_ERRORS):
             self._container.kill(signal=name)
 
     def read_file(self, path: str) -> bytes | None:
