@@ -1,0 +1,413 @@
+"""The client against a stand-in daemon, by the real SDK: what is asked of it, and what each of its faults becomes."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
+
+from envbuilder.engine.client import Engine
+from envbuilder.engine.job import RUN_LABEL, Job
+from envbuilder.engine.run_id import new_run_id
+from envbuilder.errors import EngineError
+from envbuilder.gpu import GpuAccess, GpuPlan, Offers
+
+IMAGE = "sha256:1"
+TRUE = Job(command=("true",))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    with daemon_in(tmp_path) as running:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{running.socket}")
+        running.images[IMAGE] = image(IMAGE)
+        yield running
+
+
+@pytest.fixture
+def engine(daemon: Daemon) -> Iterator[Engine]:
+    with Engine(new_run_id(), timeout=20) as connected:
+        yield connected
+
+
+def test_no_engine_is_an_error_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
+    with pytest.raises(EngineError, match="no Docker engine answers") as caught:
+        Engine("x")
+    assert "start Docker" in caught.value.hint
+
+
+@pytest.mark.parametrize("fault", [Fault(status=500, message="not today"), Fault(drop=True)], ids=["500", "hangs up"])
+def test_an_engine_that_does_not_answer_a_ping_is_no_engine(daemon: Daemon, fault: Fault) -> None:
+    daemon.faults["ping"] = fault
+    with pytest.raises(EngineError, match=r"cannot reach the container engine: (not today|no Docker engine answers)"):
+        Engine("x")
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: Engine) -> None:
+    daemon.images["a/b:1"] = image(IMAGE)
+    for name in (IMAGE, "a/b:1"):
+        found = engine.image(name)
+        assert found is not None
+        assert (found.id, found.labels, found.size, found.platform) == (IMAGE, {"a": "b"}, 7, "linux/amd64")
+    assert engine.image("nobody/knows:1") is None
+    assert engine.image("") is None
+
+
+def test_the_history_comes_first_step_first(daemon: Daemon, engine: Engine) -> None:
+    daemon.history = [{"Size": 5, "CreatedBy": "COPY x"}, {"Size": None, "Comment": "imported"}, {"CreatedBy": ""}]
+    assert engine.steps(IMAGE) == [(0, ""), (0, "imported"), (5, "COPY x")]
+
+
+def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: Engine) -> None:
+    daemon.registry["a/b:1"] = image("sha256:2")
+    assert engine.pull("a/b:1", "linux/arm64") is None
+    assert daemon.queries["pull"] == {"fromImage": "a/b", "tag": "1", "platform": "linux/arm64"}
+    assert engine.image("a/b:1") is not None
+    assert engine.pull("a/c:1", "linux/amd64") == "manifest for a/c:1 not found"
+    daemon.faults["pull"] = Fault(status=500, message="dial tcp: no route to host")
+    assert engine.pull("a/b:1", "linux/amd64") == "dial tcp: no route to host"
+    daemon.faults["pull"] = Fault(drop=True)
+    assert "Connection aborted" in str(engine.pull("a/b:1", "linux/amd64"))
+
+
+def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: Engine) -> None:
+    daemon.registry["a/b:1"] = image("sha256:2")
+    assert engine.registry_trouble("a/b:1") is None
+    assert engine.registry_trouble("a/c:1") == "denied: requested access to the resource is denied"
+    daemon.faults["distribution"] = Fault(drop=True)
+    assert "Connection aborted" in str(engine.registry_trouble("a/b:1"))
+    assert daemon.asked("pull") == []
+
+
+def test_a_tar_becomes_an_image(daemon: Daemon, engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "base.tar").write_bytes(b"a file system")
+    engine.import_tar(tmp_path / "base.tar", "here:5000/base:1", ["ENV A=1", "LABEL b=c"])
+    assert daemon.bodies["pull"] == b"a file system"
+    assert daemon.queries["pull"] == {
+        "repo": "here:5000/base",
+        "tag": "1",
+        "fromSrc": "-",
+        "changes": "ENV A=1\nLABEL b=c",
+    }
+    assert engine.image("here:5000/base:1") is not None
+    daemon.faults["pull"] = Fault(status=500, message="no space left on device")
+    with pytest.raises(EngineError, match="cannot import base:2: the disk is full"):
+        engine.import_tar(tmp_path / "base.tar", "base:2", [])
+
+
+def test_a_tag_is_moved_to_the_image(daemon: Daemon, engine: Engine) -> None:
+    daemon.images["here:5000/a:1"] = image("sha256:old")
+    engine.tag(IMAGE, "here:5000/a:1")
+    assert daemon.queries["tag"] == {"repo": "here:5000/a", "tag": "1", "force": "0"}
+    assert daemon.images["here:5000/a:1"]["Id"] == IMAGE
+    with pytest.raises(EngineError, match="cannot tag a:1: No such image: sha256:9"):
+        engine.tag("sha256:9", "a:1")
+
+
+def test_a_push_gives_the_registrys_digest(daemon: Daemon, engine: Engine) -> None:
+    assert engine.push("here:5000/a:1") == "sha256:d"
+    assert daemon.asked("push") == ["push here:5000/a"]
+    assert daemon.queries["push"] == {"tag": "1"}
+
+
+def test_a_push_that_is_refused_says_what_to_do(daemon: Daemon, engine: Engine) -> None:
+    daemon.pushes = [{"status": "pushing"}, {"error": "denied: no access", "errorDetail": {"message": "denied"}}]
+    with pytest.raises(EngineError, match="cannot push here:5000/a:1: denied: no access") as caught:
+        engine.push("here:5000/a:1")
+    assert caught.value.hint.startswith("log in: `docker login here:5000`")
+
+
+def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: Engine) -> None:
+    layer = tar_of({"/root/.netrc": b"secret", "/etc/x": b"y"})
+    daemon.saved = tar_of({"blobs/1": layer, "manifest.json": b"[]"})
+    found = list(engine.layer_files(IMAGE, lambda path: path.startswith("/root")))
+    assert found == [("/root/.netrc", 6, b"secret")]
+
+
+# --- the engine's machine ------------------------------------------------------------------------------------------
+
+
+def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: Engine) -> None:
+    daemon.info |= {"Architecture": "x86_64", "Runtimes": {"nvidia": {}}, "SecurityOptions": ["name=userns"]}
+    assert engine.platform() == "linux/amd64"
+    assert engine.offers() == Offers(runtimes=("nvidia",))
+    assert engine.host()["engine"] == "27.0"
+    assert engine.maps_users()
+    daemon.faults["info"] = Fault(status=500, message="no space left on device")
+    with pytest.raises(EngineError, match="cannot ask the engine about itself: the disk is full: no space left"):
+        engine.host()
+
+
+# --- containers ----------------------------------------------------------------------------------------------------
+
+
+def lines_of(engine: Engine, job: Job = TRUE, image: str = IMAGE) -> list[str]:
+    with engine.container(image, job) as container:
+        return list(container.lines(60))
+
+
+def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon, engine: Engine) -> None:
+    daemon.script = writes(b"one\ntw", b"o\n", b"\xff\nrest", code=3, out_of_memory=True, stderr="a\n\nb\n")
+    with engine.container(IMAGE, Job(command=("a", "b"), files={"/suite/x.py": b"print()"}, user="7")) as container:
+        box = next(iter(daemon.boxes.values()))
+        assert box.files == {"/suite/x.py": b"print()"}
+        assert not box.started.is_set()
+        assert list(container.lines(60)) == ["one", "two", "\ufffd", "rest"]
+        assert container.wait() == (3, True)
+        assert container.errors() == ["a", "b"]
+        assert not container.late
+    asked = [line.split()[0] for line in daemon.journal if line.split()[0] not in ("version", "ping", "box")]
+    assert asked == ["create", "put", "attach", "start", "wait", "logs", "remove"]
+    assert daemon.queries["attach"] == {"logs": "1", "stdout": "1", "stderr": "0", "stream": "1"}
+    assert daemon.queries["logs"]["stderr"] == "1"
+    assert daemon.queries["logs"]["stdout"] == "0"
+    assert daemon.queries["remove"] == {"v": "True", "link": "False", "force": "True"}
+    config = json.loads(daemon.bodies["create"])
+    assert (config["Cmd"], config["User"], config["HostConfig"]["NetworkMode"]) == (["a", "b"], "7", "none")
+    assert config["Labels"] == {RUN_LABEL: engine.run_id}
+    assert daemon.boxes == {}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), SystemExit(2)])
+def test_whatever_happens_in_the_block_the_container_is_removed(
+    daemon: Daemon, engine: Engine, error: BaseException
+) -> None:
+    daemon.script = runs_until_it_is_killed(b"one\n")
+
+    def follow() -> None:
+        with engine.container(IMAGE, TRUE) as container:
+            for _ in container.lines(60):
+                raise error
+
+    with pytest.raises(type(error)):
+        follow()
+    assert daemon.boxes == {}
+
+
+@pytest.mark.parametrize("route", ["put", "attach", "start"])
+def test_a_container_that_cannot_be_prepared_is_removed(daemon: Daemon, engine: Engine, route: str) -> None:
+    daemon.faults[route] = Fault(status=500, message="not today")
+    with pytest.raises(EngineError, match="not today"):
+        lines_of(engine, Job(command=("true",), files={"/a": b""}))
+    assert daemon.boxes == {}
+
+
+def test_a_removal_that_fails_hides_nothing(daemon: Daemon, engine: Engine) -> None:
+    daemon.faults["remove"] = Fault(status=500, message="busy")
+    assert lines_of(engine) == ["hello"]
+    with pytest.raises(KeyboardInterrupt), engine.container(IMAGE, TRUE):
+        raise KeyboardInterrupt
+
+
+def test_a_container_that_cannot_be_made(daemon: Daemon, engine: Engine) -> None:
+    with pytest.raises(EngineError, match="cannot make a container of sha256:absent: No such image"):
+        lines_of(engine, image="sha256:absent")
+    daemon.faults["create"] = Fault(drop=True)
+    with pytest.raises(EngineError, match="cannot make a container of sha256:1: no Docker engine answers"):
+        lines_of(engine)
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        (
+            'could not select device driver "cdi" with capabilities: [[gpu]]',
+            "the engine does not do CDI",
+            "--gpu-access none",
+        ),
+        (
+            'exec: "/bin/sh": stat /bin/sh: no such file or directory',
+            "the suite cannot start in this image",
+            "it needs a shell and Python",
+        ),
+        ('exec: "sh": executable file not found in $PATH', "the suite cannot start in this image", "it needs a shell"),
+        ("write /var/lib/docker: no space left on device", "cannot start the container: the disk is full: ", ""),
+    ],
+)
+def test_a_start_that_fails_says_why(daemon: Daemon, engine: Engine, said: str, message: str, hint: str) -> None:
+    daemon.faults["start"] = Fault(status=500, message=said)
+    with pytest.raises(EngineError) as caught:
+        lines_of(engine, Job(command=("true",), gpu=GpuPlan(access=GpuAccess.GPUS, reason="")))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_at_its_deadline_a_container_is_killed_and_late(daemon: Daemon, engine: Engine) -> None:
+    daemon.script = runs_until_it_is_killed(b"one\n")
+    with engine.container(IMAGE, TRUE) as container:
+        assert list(container.lines(0.1)) == ["one"]
+        assert container.late
+        assert container.wait() == (137, False)
+        assert next(iter(daemon.boxes.values())).signals == ["KILL"]
+
+
+def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: Daemon, engine: Engine) -> None:
+    daemon.script = runs_until_it_is_killed(b"one\n")
+    with engine.container(IMAGE, TRUE) as container:
+        for _ in container.lines(60):
+            container.limit(30)
+            container.limit(0.1)
+        assert container.late
+    daemon.script = writes(b"one\n", b"two\n")
+    with engine.container(IMAGE, TRUE) as container:
+        for line in container.lines(60):
+            container.limit(60 if line == "one" else None)
+        assert not container.late
+
+
+def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: Engine) -> None:
+    with engine.container(IMAGE, TRUE) as container:
+        for _ in container.lines(60):
+            container.limit(60)
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    for timer in timers:
+        timer.join(5)
+    assert not any(timer.is_alive() for timer in timers)
+
+
+def test_a_signal_to_what_has_ended_is_nothing(daemon: Daemon, engine: Engine) -> None:
+    daemon.faults["kill"] = Fault(status=409, message="is not running")
+    with engine.container(IMAGE, TRUE) as container:
+        container.signal("TERM")
+    assert daemon.queries["kill"] == {"signal": "TERM"}
+
+
+def test_a_connection_that_is_lost_ends_the_output(daemon: Daemon, engine: Engine) -> None:
+    def script(box: Box) -> Iterator[bytes]:
+        yield b"one\ntw"
+        raise BrokenPipeError
+
+    daemon.script = script
+    assert lines_of(engine) == ["one", "tw"]
+
+
+def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: Engine) -> None:
+    daemon.faults["wait"] = Fault(drop=True)
+    daemon.faults["logs"] = Fault(status=500, message="no log")
+    with engine.container(IMAGE, TRUE) as container:
+        list(container.lines(60))
+        with pytest.raises(EngineError, match="cannot wait for the container: no Docker engine answers"):
+            container.wait()
+        with pytest.raises(EngineError, match="cannot read the container's log: no log"):
+            container.errors()
+
+
+def test_a_file_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: Engine) -> None:
+    with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y"})) as container:
+        assert container.read_file("/etc/x") == b"y"
+    assert engine.read_file(IMAGE, "/etc/absent") is None
+    assert daemon.asked("start", "attach") == []
+    assert len(daemon.asked("create")) == len(daemon.asked("remove")) == 2
+
+
+def test_the_output_of_a_program_in_an_image(daemon: Daemon, engine: Engine) -> None:
+    assert engine.output(IMAGE, ["python", "-V"], 60) == ["hello"]
+    config = json.loads(daemon.bodies["create"])
+    assert (config["Entrypoint"], config["User"], config["HostConfig"]["ReadonlyRootfs"]) == (
+        ["python", "-V"],
+        "0",
+        True,
+    )
+    assert "NVIDIA_VISIBLE_DEVICES=void" in config["Env"]
+    daemon.script = writes(b"Traceback\n", code=1)
+    assert engine.output(IMAGE, ["python"], 60) is None
+    daemon.faults["start"] = Fault(status=400, message='exec: "python": executable file not found in $PATH')
+    assert engine.output(IMAGE, ["python"], 60) is None
+    daemon.faults["start"] = Fault(drop=True)
+    with pytest.raises(EngineError, match="no Docker engine answers"):
+        engine.output(IMAGE, ["python"], 60)
+    assert daemon.boxes == {}
+
+
+# --- what a killed run left ----------------------------------------------------------------------------------------
+
+
+def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: Engine) -> None:
+    host, pid, began = new_run_id().rsplit(":", 2)
+    dead = daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
+    kept = [daemon.add({RUN_LABEL: label}).id for label in (f"{host}:{pid}:{began}", "elsewhere:1:1", "no run id")]
+    stranger = daemon.add({"other": "label"})
+    assert engine.sweep() == 1
+    assert list(daemon.boxes) == [*kept, stranger.id]
+    assert daemon.asked("remove") == [f"remove {dead.id}"]
+    assert daemon.queries["list"]["all"] == "1"
+
+
+def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: Engine) -> None:
+    host, pid, began = new_run_id().rsplit(":", 2)
+    daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
+    daemon.faults["remove"] = Fault(status=404, message="No such container")
+    assert engine.sweep() == 0
+    daemon.faults["list"] = Fault(status=500, message="not today")
+    with pytest.raises(EngineError, match="cannot sweep: not today"):
+        engine.sweep()
+
+
+# --- answers that are cut off --------------------------------------------------------------------------------------
+
+
+def push(engine: Engine, tmp_path: Path) -> object:
+    return engine.push("here:5000/a:1")
+
+
+def read_layers(engine: Engine, tmp_path: Path) -> object:
+    return list(engine.layer_files(IMAGE, lambda path: True))
+
+
+def read_file(engine: Engine, tmp_path: Path) -> object:
+    with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
+        return container.read_file("/etc/x")
+
+
+def look(engine: Engine, tmp_path: Path) -> object:
+    return engine.image(IMAGE)
+
+
+def read_history(engine: Engine, tmp_path: Path) -> object:
+    return engine.steps(IMAGE)
+
+
+def read_errors(engine: Engine, tmp_path: Path) -> object:
+    with engine.container(IMAGE, TRUE) as container:
+        list(container.lines(60))
+        return container.errors()
+
+
+@pytest.mark.parametrize(
+    ("route", "ask"),
+    [
+        ("push", push),
+        ("save", read_layers),
+        ("get", read_file),
+        ("image", look),
+        ("history", read_history),
+        ("logs", read_errors),
+    ],
+)
+def test_an_answer_that_is_cut_off_is_the_engines_error(
+    daemon: Daemon, engine: Engine, tmp_path: Path, route: str, ask: Callable[[Engine, Path], object]
+) -> None:
+    daemon.script = writes(b"x\n", stderr="one\ntwo\n")
+    daemon.saved = tar_of({"blobs/1": tar_of({"/root/.netrc": b"secret" * 5000})})
+    daemon.faults[route] = Fault(truncate=True)
+    with pytest.raises(EngineError):
+        ask(engine, tmp_path)
+    assert daemon.boxes == {}
+
+
+def test_a_pull_that_is_cut_off_says_so(daemon: Daemon, engine: Engine) -> None:
+    daemon.registry["a/b:1"] = image("sha256:2")
+    daemon.faults["pull"] = Fault(truncate=True)
+    assert engine.pull("a/b:1", "linux/amd64")
+
+
+def test_a_push_without_a_digest_is_no_push(daemon: Daemon, engine: Engine) -> None:
+    daemon.pushes = [{"status": "pushing"}]
+    with pytest.raises(EngineError, match="cannot push here:5000/a:1: the engine gave no digest"):
+        engine.push("here:5000/a:1")
