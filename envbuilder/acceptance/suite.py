@@ -7,7 +7,6 @@ image of ours keeps its own training job, which is what is judged; a foreign one
 import difflib
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from envbuilder.acceptance import outside
 from envbuilder.acceptance.judge import check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
+from envbuilder.engine.background import in_background
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
 from envbuilder.engine.protocol import Container, Engine
@@ -178,7 +178,7 @@ class _Run:
         self.ours = bool(image.labels.get(NAME_LABEL))
         self._layers: Future[outside.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
-            self._layers = _in_background(partial(outside.read_layers, engine, image.id))
+            self._layers = in_background(partial(outside.read_layers, engine, image.id))
 
     def _wants(self, identifier: str) -> bool:
         return not self.trial.only or identifier in self.trial.only
@@ -257,17 +257,3 @@ class _Run:
             self.watch.begin(name)
             self.on_change(self.watch.rows())
             yield outside.attempt(title, name, makers[name])
-
-
-def _in_background(compute: Callable[[], outside.Layers]) -> "Future[outside.Layers]":
-    """Something slow that is computed while other things happen; it does not keep the program from ending."""
-    future: Future[outside.Layers] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(compute())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound, Nu
 
 import docker
 from envbuilder.engine import archive, machine
+from envbuilder.engine.background import in_background
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.job import RUN_LABEL, Job, create_options
 from envbuilder.engine.registry import refusal_hint
@@ -27,6 +29,7 @@ from envbuilder.gpu import Offers, find_gpu_failure
 _NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
 # What the SDK lets through of the libraries below it: a stream that breaks off is urllib3's error, not requests'.
 _CONNECTION_ERRORS = (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
+_CREATE_SECONDS = 10  # how long an interrupt waits for a container that is being made
 _NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
 
 
@@ -169,16 +172,19 @@ class Engine:
     @contextmanager
     def container(self, image: str, job: Job) -> Iterator["Container"]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
-        with _explained(f"cannot make a container of {image[:19]}"):
-            made = self._client.containers.create(image, list(job.command), **create_options(job, self.run_id))
+        options = create_options(job, self.run_id)
+        answer = in_background(partial(self._client.containers.create, image, list(job.command), **options))
         try:
+            with _explained(f"cannot make a container of {image[:19]}"):
+                made = answer.result()
             if job.files:
                 with _explained("cannot put the suite into the container"):
                     made.put_archive("/", archive.pack(job.files))
             yield Container(made)
         finally:
-            with suppress(*_CONNECTION_ERRORS):
-                made.remove(force=True, v=True)
+            # An interrupt may come before the engine's answer: what it makes all the same is removed too.
+            with suppress(*_CONNECTION_ERRORS, TimeoutError):
+                answer.result(_CREATE_SECONDS).remove(force=True, v=True)
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         """(path, size, its first 100 kB) of every wanted file in every layer, whether a later layer hides it or not.

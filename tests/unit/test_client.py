@@ -1,7 +1,9 @@
 """The client against a stand-in daemon, by the real SDK: what is asked of it, and what each of its faults becomes."""
 
 import json
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -187,6 +189,35 @@ def test_whatever_happens_in_the_block_the_container_is_removed(
 
     with pytest.raises(type(error)):
         follow()
+    assert daemon.boxes == {}
+
+
+def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engine: Engine) -> None:
+    """The daemon makes the container only after the interrupt has come."""
+    answers, interrupted = threading.Event(), threading.Event()
+    daemon.faults["create"] = Fault(hold=answers)
+
+    def on_signal(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        while not daemon.asked("create"):
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        interrupted.wait(60)
+        answers.set()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    thread = threading.Thread(target=interrupt)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(engine)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
     assert daemon.boxes == {}
 
 
