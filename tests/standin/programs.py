@@ -15,6 +15,7 @@ for word; do
   before=$word
 done
 cat "$here/docker.output"
+[ -f "$here/docker.waits" ] && exec sleep 300
 [ -f "$here/docker.image" ] && cp "$here/docker.image" "$target"
 exit "$(cat "$here/docker.code")"
 """
@@ -61,6 +62,10 @@ class Programs:
             (self.folder / "docker.image").write_text(image + "\n")
         else:
             (self.folder / "docker.image").unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """The builder does not end by itself."""
+        (self.folder / "docker.waits").touch()
 
     def asked(self, name: str) -> list[str]:
         """The words that a program was last started with; none if it never was."""

@@ -1,0 +1,129 @@
+"""Asked to end, in whichever way, a command removes what it made, gives no tag, and exits with 130."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from standin.daemon import Daemon, daemon_in, image, runs_until_it_is_killed
+from standin.programs import Programs
+from standin.suite_output import IMAGE, plan
+
+from envbuilder.engine import bootstrap
+from envbuilder.lock import FILE, parse_lock
+
+PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / FILE
+BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+HEARING = ("env", "--default-signal=INT,TERM,HUP")  # whoever started us may have been told to ignore them
+Start = Callable[..., "subprocess.Popen[str]"]
+PATIENCE = 60  # seconds, against a test that hangs
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    with daemon_in(tmp_path) as running:
+        running.images[IMAGE.id] = image(IMAGE.id)
+        labels = {bootstrap.LABEL: bootstrap.contents(BASE)}
+        running.images[BASE.reference] = image("sha256:b", Config={"Labels": labels})
+        running.script = runs_until_it_is_killed(plan().encode() + b"\n")
+        yield running
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    made = Programs(tmp_path / "bin")
+    made.builds(IMAGE.id)
+    return made
+
+
+@pytest.fixture
+def start(tmp_path: Path, daemon: Daemon, programs: Programs) -> Iterator[Start]:
+    """Start a command as a user would; whatever still runs at the end is killed."""
+    (tmp_path / "tmp").mkdir()
+    env = {
+        **os.environ,
+        "PATH": f"{programs.folder}:{os.environ['PATH']}",
+        "DOCKER_HOST": f"unix://{daemon.socket}",
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    started = []
+
+    def call(*words: str, before: tuple[str, ...] = HEARING, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+        argv = [*before, sys.executable, "-m", "envbuilder", *words]
+        process = subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=stderr, stderr=stderr, text=True)
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(claim: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not claim():
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.02)
+
+
+def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
+    return not daemon.boxes and not daemon.asked("tag", "push") and not list((folder / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_suite_that_is_interrupted_leaves_nothing(start: Start, daemon: Daemon, tmp_path: Path, number: int) -> None:
+    process = start("accept", IMAGE.id)
+    wait_until(lambda: daemon.asked("start"))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said.rstrip().endswith("interrupted")
+    assert nothing_is_left(daemon, tmp_path)
+    assert daemon.asked("remove")
+    assert not (tmp_path / "receipts").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_build_that_is_interrupted_leaves_nothing(
+    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, number: int
+) -> None:
+    programs.wait()
+    process = start("build", "--lock", str(PRESET))
+    wait_until(lambda: programs.asked("docker"))
+    assert list((tmp_path / "tmp").iterdir())
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said.rstrip().endswith("interrupted")
+    assert nothing_is_left(daemon, tmp_path)
+    assert daemon.asked("create") == []
+
+
+def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon, tmp_path: Path) -> None:
+    """Nobody reads what is written while it cleans up: writing to that terminal is an error."""
+    ours, theirs = pty.openpty()
+    process = start("accept", IMAGE.id, stderr=theirs)
+    os.close(theirs)
+    wait_until(lambda: daemon.asked("start"))
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 130
+    assert nothing_is_left(daemon, tmp_path)
+
+
+def test_nohup_is_respected(start: Start, daemon: Daemon) -> None:
+    process = start("accept", IMAGE.id, before=("env", "--ignore-signal=HUP"))
+    wait_until(lambda: daemon.asked("start"))
+    process.send_signal(signal.SIGHUP)
+    for box in list(daemon.boxes.values()):
+        box.signalled.set()  # the suite ends in the middle
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 7
