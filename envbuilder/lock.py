@@ -6,7 +6,6 @@ image will install. What comes out holds no URL, so it is as good with a mirror 
 
 import re
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from envbuilder import grammar, wire
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
+from envbuilder.files import temporary_folder
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
@@ -141,8 +141,7 @@ def ask(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = Fals
 
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
     """
-    with tempfile.TemporaryDirectory(prefix="envbuilder-lock-") as name:
-        folder = Path(name)
+    with temporary_folder("lock") as folder:
         (folder / "requirements.in").write_text("".join(f"{line}\n" for line in requirements))
         (folder / "excludes.txt").write_text("".join(f"{line}\n" for line in stack.excluded))
         return read_answer(uv.run(compile_argv(uv, stack, folder, alone=alone)), folder)

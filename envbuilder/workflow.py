@@ -1,6 +1,5 @@
 """The whole way, room after room: what `base`, `build` and `accept` do between parsing and printing."""
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, w
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError, NoStackError, UsageError
-from envbuilder.files import write_file
+from envbuilder.files import temporary_folder, write_file
 from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
 from envbuilder.network import Network
@@ -167,8 +166,8 @@ def make_base(base: Base, engine: Engine, site: Site) -> None:
     said: list[str] = []
     site.console.say(f"making {base.reference} from Debian's packages ({base.os}, about 90 MB to download)")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="envbuilder-base-") as name:
-        tar = Path(name) / "base.tar"
+    with temporary_folder("base") as folder:
+        tar = folder / "base.tar"
         code = process.stream(bootstrap.bootstrap_argv(base, tar), said.append, env=site.environ)
         if code != 0:
             errors = [line.strip() for line in said if line.startswith(("E:", "Err:"))] or said[-3:]

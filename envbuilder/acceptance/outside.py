@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from envbuilder.acceptance.judge import SECRET
 from envbuilder.engine.job import Job
 from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError
+from envbuilder.files import temporary_folder
 from envbuilder.model import Check, Status
 
 FOREIGN = "this image is not ours and promises nothing here"
@@ -31,8 +31,8 @@ def check_any_user(engine: Engine, image: str) -> Check:
     """The training job runs under a user that the image does not know, read-only, and its files belong to that user."""
     check = partial(Check, id="contract.any_user", title="any user can train, on a read-only root")
     remedy = "start it through the image's entrypoint: it gives such a user a home and caches"
-    with tempfile.TemporaryDirectory(prefix="envbuilder-any-user-") as name:
-        folder, user = Path(name), _stranger(Path(name))
+    with temporary_folder("any-user") as folder:
+        user = _stranger(folder)
         job = Job(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
         code, last = _outcome(engine, image, job)
         if code != 0:

@@ -1,9 +1,7 @@
 """`envbuilder catalog`: what the facts are, and whether they still hold."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,10 +78,10 @@ def ask_index(site: "Site") -> Iterator["Problem"]:
 
 def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "Answer":
     """What uv found. Raises `EngineError` if the index cannot be reached."""
+    from envbuilder.files import temporary_folder
     from envbuilder.lock import read_answer
 
-    with tempfile.TemporaryDirectory(prefix="envbuilder-verify-") as name:
-        folder = Path(name)
+    with temporary_folder("verify") as folder:
         (folder / "requirements.in").write_text(requirements)
         return read_answer(site.uv.run(argv(site.uv.program, folder)), folder)
 

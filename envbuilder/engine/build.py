@@ -1,6 +1,5 @@
 """Running a build: buildx does it, `Progress` follows it, the full log goes to a file, the image id comes back."""
 
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from envbuilder.engine.buildx import (
     telling_lines,
 )
 from envbuilder.errors import EngineError
+from envbuilder.files import temporary_folder
 from envbuilder.network import Network
 
 
@@ -48,8 +48,8 @@ def build(
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
-    with tempfile.TemporaryDirectory(prefix="envbuilder-build-") as name:
-        iidfile, metadata = Path(name) / "iid", Path(name) / "metadata.json"
+    with temporary_folder("build") as folder:
+        iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(
             context, dockerfile=dockerfile, iidfile=iidfile, metadata=metadata, options=options, network=network
         )

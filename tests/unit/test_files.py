@@ -1,0 +1,88 @@
+"""Temporary folders: removed when their block ends, and by the next run if their process was killed."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from envbuilder.files import temporary_folder
+
+HOLDING = """
+import sys, tempfile
+from pathlib import Path
+from envbuilder.files import temporary_folder
+tempfile.tempdir = sys.argv[1]
+with temporary_folder("build") as folder:
+    (folder / "iid").write_text("sha256:1")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir())
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("x")])
+def test_a_folder_goes_with_its_block(place: Path, error: BaseException | None) -> None:
+    def use() -> None:
+        with temporary_folder("lock") as folder:
+            assert folder.parent == place
+            assert folder.name.startswith("envbuilder.temporary-lock-")
+            assert folder.stat().st_mode & 0o777 == 0o700
+            (folder / "file").write_text("x")
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            use()
+    else:
+        use()
+    assert names(place) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDING, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    with temporary_folder("lock"):
+        assert len(names(place)) == 3
+    started[0].send_signal(signal.SIGKILL)
+    started[0].communicate()
+    assert len(names(place)) == 2
+    with temporary_folder("lock"):
+        assert len(names(place)) == 2  # this one, and the one that is in use
+    started[1].communicate("")
+    assert started[1].returncode == 0
+    assert names(place) == []
+
+
+def test_what_is_not_ours_stays(place: Path) -> None:
+    prefix = "envbuilder.temporary-lock-"
+    (place / f"{prefix}file").write_text("no folder")
+    (place / f"{prefix}empty").mkdir()
+    (place / "elsewhere" / "deep").mkdir(parents=True)
+    (place / f"{prefix}link").symlink_to(place / "elsewhere")
+    (place / "envbuilder-lock-mine" / "deep").mkdir(parents=True)
+    (place / f"{prefix}left" / "deep").mkdir(parents=True)
+    with temporary_folder("lock"):
+        pass
+    kept = ["elsewhere", "envbuilder-lock-mine", *(f"{prefix}{kind}" for kind in ("empty", "file", "link"))]
+    assert names(place) == kept
+    assert (place / "elsewhere" / "deep").is_dir()
