@@ -178,7 +178,7 @@ class _Run:
         self.ours = bool(image.labels.get(NAME_LABEL))
         self._layers: Future[outside.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
-            self._layers = in_background(partial(outside.read_layers, engine, image.id))
+            in_background(partial(outside.read_layers, engine, image.id), self._layers)
 
     def _wants(self, identifier: str) -> bool:
         return not self.trial.only or identifier in self.trial.only

@@ -1,6 +1,6 @@
 """What is waited for in another thread, so that an interrupt of ours does not break off what it waits for."""
 
-import threading
+import _thread
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -8,15 +8,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_background(compute: Callable[[], T]) -> "Future[T]":
-    """Something slow that is computed while other things happen; it does not keep the program from ending."""
-    future: Future[T] = Future()
+def in_background(compute: Callable[[], T], answer: "Future[T]") -> None:
+    """Give `answer` what is computed while other things happen; this does not keep the program from ending.
+
+    The answer is the caller's own, and starting a thread this way waits for nothing: wherever an interrupt comes, the
+    caller can still ask what became of it.
+    """
 
     def run() -> None:
         try:
-            future.set_result(compute())
+            answer.set_result(compute())
         except Exception as error:
-            future.set_exception(error)
+            answer.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
-    return future
+    _thread.start_new_thread(run, ())

@@ -6,6 +6,7 @@ after Ctrl-C; `sweep` removes what a killed run left behind.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -173,9 +174,10 @@ class Engine:
     def container(self, image: str, job: Job) -> Iterator["Container"]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
         options = create_options(job, self.run_id)
-        answer = in_background(partial(self._client.containers.create, image, list(job.command), **options))
+        answer: Future[Any] = Future()
         try:
             with _explained(f"cannot make a container of {image[:19]}"):
+                in_background(partial(self._client.containers.create, image, list(job.command), **options), answer)
                 made = answer.result()
             if job.files:
                 with _explained("cannot put the suite into the container"):

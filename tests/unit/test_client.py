@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
 
+from envbuilder.engine import background, client
 from envbuilder.engine.client import Engine
 from envbuilder.engine.job import RUN_LABEL, Job
 from envbuilder.engine.run_id import new_run_id
@@ -219,6 +221,21 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engi
         signal.signal(signal.SIGINT, before)
     assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
     assert daemon.boxes == {}
+
+
+def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
+    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interrupt comes before there is anything to wait for."""
+
+    def start_and_interrupt(compute: Callable[[], Any], answer: Any) -> None:
+        background.in_background(compute, answer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "in_background", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lines_of(engine)
+    assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
 
 
 @pytest.mark.parametrize("route", ["put", "attach", "start"])
