@@ -107,15 +107,32 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 
 
 def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon, tmp_path: Path) -> None:
-    """Nobody reads what is written while it cleans up: writing to that terminal is an error."""
+    """Writing to that terminal is an error from now on."""
     ours, theirs = pty.openpty()
     process = start("accept", IMAGE.id, stderr=theirs)
     os.close(theirs)
     wait_until(lambda: daemon.asked("start"))
     os.close(ours)
     process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGHUP)
     assert process.wait(PATIENCE) == 130
+    assert nothing_is_left(daemon, tmp_path)
+
+
+def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
+    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
+) -> None:
+    """The kernel sends one and the shell another; the builder is waited for all the same."""
+    programs.linger()
+    process = start("build", "--lock", str(PRESET))
+    wait_until(programs.is_lingering)
+    process.send_signal(signal.SIGHUP)
+    wait_until(programs.was_interrupted)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    programs.may_end()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
     assert nothing_is_left(daemon, tmp_path)
 
 

@@ -16,6 +16,12 @@ for word; do
 done
 cat "$here/docker.output"
 [ -f "$here/docker.waits" ] && exec sleep 300
+if [ -f "$here/docker.lingers" ]; then
+  trap 'touch "$here/docker.interrupted"' INT
+  touch "$here/docker.lingering"
+  until [ -f "$here/docker.may-end" ]; do sleep 0.05; done
+  exit 130
+fi
 [ -f "$here/docker.image" ] && cp "$here/docker.image" "$target"
 exit "$(cat "$here/docker.code")"
 """
@@ -66,6 +72,19 @@ class Programs:
     def wait(self) -> None:
         """The builder does not end by itself."""
         (self.folder / "docker.waits").touch()
+
+    def linger(self) -> None:
+        """The builder does not end by itself, and when it is interrupted only once it may."""
+        (self.folder / "docker.lingers").touch()
+
+    def is_lingering(self) -> bool:
+        return (self.folder / "docker.lingering").exists()
+
+    def was_interrupted(self) -> bool:
+        return (self.folder / "docker.interrupted").exists()
+
+    def may_end(self) -> None:
+        (self.folder / "docker.may-end").touch()
 
     def asked(self, name: str) -> list[str]:
         """The words that a program was last started with; none if it never was."""
