@@ -5,7 +5,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from standin.daemon import Daemon, daemon_in, image, runs_until_it_is_killed
 from standin.programs import Programs
 from standin.suite_output import IMAGE, plan
+from waiting import PATIENCE, wait_until
 
 from envbuilder.engine import bootstrap
 from envbuilder.lock import FILE, parse_lock
@@ -22,7 +22,6 @@ BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 HEARING = ("env", "--default-signal=INT,TERM,HUP")  # whoever started us may have been told to ignore them
 Start = Callable[..., "subprocess.Popen[str]"]
-PATIENCE = 60  # seconds, against a test that hangs
 
 
 @pytest.fixture
@@ -66,13 +65,6 @@ def start(tmp_path: Path, daemon: Daemon, programs: Programs) -> Iterator[Start]
         process.communicate()
 
 
-def wait_until(claim: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not claim():
-        assert time.monotonic() < deadline, "it never came so far"
-        time.sleep(0.02)
-
-
 def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
     return not daemon.boxes and not daemon.asked("tag", "push") and not list((folder / "tmp").iterdir())
 
@@ -80,7 +72,7 @@ def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_suite_that_is_interrupted_leaves_nothing(start: Start, daemon: Daemon, tmp_path: Path, number: int) -> None:
     process = start("accept", IMAGE.id)
-    wait_until(lambda: daemon.asked("start"))
+    wait_until(lambda: daemon.asked("start"), "the suite never started")
     process.send_signal(number)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
@@ -96,7 +88,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 ) -> None:
     programs.wait()
     process = start("build", "--lock", str(PRESET))
-    wait_until(lambda: programs.asked("docker"))
+    wait_until(lambda: programs.asked("docker"), "the build never started")
     assert list((tmp_path / "tmp").iterdir())
     process.send_signal(number)
     _, said = process.communicate(timeout=PATIENCE)
@@ -111,7 +103,7 @@ def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon,
     ours, theirs = pty.openpty()
     process = start("accept", IMAGE.id, stderr=theirs)
     os.close(theirs)
-    wait_until(lambda: daemon.asked("start"))
+    wait_until(lambda: daemon.asked("start"), "the suite never started")
     os.close(ours)
     process.send_signal(signal.SIGHUP)
     assert process.wait(PATIENCE) == 130
@@ -124,9 +116,9 @@ def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
     """The kernel sends one and the shell another; the builder is waited for all the same."""
     programs.linger()
     process = start("build", "--lock", str(PRESET))
-    wait_until(programs.is_lingering)
+    wait_until(programs.is_lingering, "the build never started")
     process.send_signal(signal.SIGHUP)
-    wait_until(programs.was_interrupted)
+    wait_until(programs.was_interrupted, "the builder heard nothing")
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
@@ -138,7 +130,7 @@ def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
 
 def test_nohup_is_respected(start: Start, daemon: Daemon) -> None:
     process = start("accept", IMAGE.id, before=("env", "--ignore-signal=HUP"))
-    wait_until(lambda: daemon.asked("start"))
+    wait_until(lambda: daemon.asked("start"), "the suite never started")
     process.send_signal(signal.SIGHUP)
     for box in list(daemon.boxes.values()):
         box.signalled.set()  # the suite ends in the middle

@@ -3,13 +3,13 @@
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
+from waiting import wait_until
 
 from envbuilder.engine import background, client
 from envbuilder.engine.client import Engine
@@ -204,8 +204,7 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engi
         raise KeyboardInterrupt
 
     def interrupt() -> None:
-        while not daemon.asked("create"):
-            time.sleep(0.01)
+        wait_until(lambda: daemon.asked("create"), "the engine was never asked")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         interrupted.wait(60)
         answers.set()

@@ -58,6 +58,7 @@ def site(tmp_path: Path, programs: Programs, facts: Catalog) -> Site:
         environ={"PATH": f"{programs.folder}:/usr/bin:/bin"},
         uv=locks.Uv(program="uv", run=refuse),
         console=Console(io.StringIO()),
+        today=facts.date,
         context=tmp_path / "build",
         logs=tmp_path / "logs",
         receipts=tmp_path / "receipts",
