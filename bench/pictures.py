@@ -48,7 +48,9 @@ def draw(name: str, command: str, lines: list[str]) -> None:
     plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     plain = plain.replace("Fira Code", "ui-monospace, Menlo, Consolas")
     PICTURES.mkdir(exist_ok=True)
-    (PICTURES / f"{name}.svg").write_text(console.export_svg(title="envbuilder", code_format=plain, unique_id=name))
+    (PICTURES / f"{name}.svg").write_text(
+        console.export_svg(title="envbuilder", code_format=plain, unique_id=name), encoding="utf-8", newline="\n"
+    )
 
 
 def tail(lines: list[str], first: str) -> list[str]:

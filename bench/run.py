@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     measured.setdefault(what, {}).setdefault(side, []).append(value)
                     print(f"round {number + 1}: {side:5} {what}: {value:.2f}", file=sys.stderr)
     table = report(measured, options.rounds)
-    (HERE / "results.md").write_text(table)
+    (HERE / "results.md").write_text(table, encoding="utf-8", newline="\n")
     show_in_readme(HERE.parent / "README.md", table, "results.md")
     print(table)
     return 0
@@ -67,9 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show_in_readme(readme: Path, table: str, name: str) -> None:
     """Put the table between its two marks."""
-    before, rest = readme.read_text().split(f"<!-- bench/{name} -->\n", 1)
+    before, rest = readme.read_text(encoding="utf-8").split(f"<!-- bench/{name} -->\n", 1)
     after = rest.split(f"<!-- /bench/{name} -->", 1)[1]
-    readme.write_text(f"{before}<!-- bench/{name} -->\n{table}<!-- /bench/{name} -->{after}")
+    readme.write_text(
+        f"{before}<!-- bench/{name} -->\n{table}<!-- /bench/{name} -->{after}", encoding="utf-8", newline="\n"
+    )
 
 
 def run(argv: Sequence[str]) -> str:
@@ -99,9 +101,9 @@ def contexts(folder: Path, request: Sequence[str]) -> tuple[Path, Path]:
 def our_side(ours: tuple[Path, Path], stamp: str) -> tuple[Path, Path]:
     """Cache mounts and layers of this round only, so that the first build of it is cold."""
     for path in map(dockerfile, ours):
-        text = re.sub(r"(target=/root/\.cache/uv,id=)\S+", rf"\1bench-uv-{stamp}", path.read_text())
+        text = re.sub(r"(target=/root/\.cache/uv,id=)\S+", rf"\1bench-uv-{stamp}", path.read_text(encoding="utf-8"))
         text = re.sub(r"^(FROM [^\n]*\n)(?:ENV ROUND=.*\n)?", rf"\1ENV ROUND={stamp}\n", text, flags=re.MULTILINE)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", newline="\n")
     return ours
 
 
@@ -116,10 +118,14 @@ def naive_side(folder: Path, ours: tuple[Path, Path], stamp: str) -> tuple[Path,
     for context in ours:
         target = folder / context.name
         target.mkdir(parents=True, exist_ok=True)
-        base = next(line for line in dockerfile(context).read_text().splitlines() if line.startswith("ARG BASE="))
+        base = next(
+            line
+            for line in dockerfile(context).read_text(encoding="utf-8").splitlines()
+            if line.startswith("ARG BASE=")
+        )
         packages = " ".join(named_packages(context))
         text = NAIVE.format(base=base.removeprefix("ARG BASE="), round=stamp, packages=packages)
-        (target / "Dockerfile").write_text(text)
+        (target / "Dockerfile").write_text(text, encoding="utf-8", newline="\n")
         made.append(target)
     return made[0], made[1]
 
@@ -128,7 +134,10 @@ def named_packages(context: Path) -> list[str]:
     """The packages a person would name, and pyarrow, without whose bound the rest does not import."""
     named = {"torch", "torchvision", "torchaudio", "accelerate", "datasets", "evaluate", "matplotlib", "numpy"}
     named |= {"safetensors", "transformers", "pyarrow"}
-    lines = (line.split(" ")[0] for line in dockerfile(context).with_name("requirements.txt").read_text().splitlines())
+    lines = (
+        line.split(" ")[0]
+        for line in dockerfile(context).with_name("requirements.txt").read_text(encoding="utf-8").splitlines()
+    )
     return [line for line in lines if line.split("==")[0] in named]
 
 
@@ -138,13 +147,13 @@ def named_packages(context: Path) -> list[str]:
 def measure(first: Path, other: Path, iid: Path) -> dict[str, float]:
     values = {"cold build": seconds(lambda: build(first, iid))}
     values["rebuilt, nothing changed"] = seconds(lambda: build(first, iid))
-    image = iid.read_text()
+    image = iid.read_text(encoding="utf-8")
     values["image size, GB"] = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", image])) / 1e9
     command = ["docker", "run", "--rm", "--network", "none", image, "python3", "-c", IMPORTS]
     run(command)  # from the disk's cache, both
     values["start and import torch, transformers"] = seconds(lambda: run(command))
     values["rebuilt, another transformers"] = seconds(lambda: build(other, iid))
-    for made in {image, iid.read_text()}:
+    for made in {image, iid.read_text(encoding="utf-8")}:
         run(["docker", "rmi", "--force", made])
     return values
 

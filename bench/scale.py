@@ -105,9 +105,9 @@ def main() -> None:
         *table(found),
     ]
     written = "\n".join(text) + "\n"
-    RESULTS.write_text(written)
-    before, rest = DOCS.read_text().split(MARKS[0])
-    DOCS.write_text(before + MARKS[0] + written + MARKS[1] + rest.split(MARKS[1])[1])
+    RESULTS.write_text(written, encoding="utf-8", newline="\n")
+    before, rest = DOCS.read_text(encoding="utf-8").split(MARKS[0])
+    DOCS.write_text(before + MARKS[0] + written + MARKS[1] + rest.split(MARKS[1])[1], encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

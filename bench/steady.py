@@ -66,7 +66,7 @@ def main() -> None:
         "| --- | --- | ---: | ---: |",
         *spread(receipts),
     ]
-    RESULTS.write_text("\n".join(text) + "\n")
+    RESULTS.write_text("\n".join(text) + "\n", encoding="utf-8", newline="\n")
     sys.exit(0 if passed == runs else 1)
 
 

@@ -30,7 +30,7 @@ from run import show_in_readme  # noqa: E402
 
 IMAGE = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 GOAL = 3.0
-HAS_BF16 = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
+HAS_BF16 = any(flag in Path("/proc/cpuinfo").read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))
 JOB = ("train", "--model", "bert-base-uncased", "--data", "imdb", "--precision", "bf16" if HAS_BF16 else "fp32")
 # What is left out of ours, one measure at a time: (environment, words).
 LEFT_OUT = {
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs = measure(place, options.seeds)
             left_out = measure_left_out(place)
     table = report(runs, left_out, rows=options.rows, held_out=options.held_out)
-    (HERE / "train.md").write_text(table)
+    (HERE / "train.md").write_text(table, encoding="utf-8", newline="\n")
     show_in_readme(HERE.parent / "README.md", table, "train.md")
     print(table)
     return 0 if all(reached(runs).values()) else 1
@@ -110,7 +110,7 @@ def ours(place: Place, seed: int, *words: str, env: Mapping[str, str] | None = N
     with tempfile.TemporaryDirectory(dir=place.folder) as name:
         command = (*JOB, "--seed", str(seed), "--output", "/runs", *words)
         start(place, env or {}, "--volume", f"{name}:/runs", words=command)
-        return read((Path(name) / "metrics.json").read_text())
+        return read((Path(name) / "metrics.json").read_text(encoding="utf-8"))
 
 
 def start(place: Place, env: Mapping[str, str], *options: str, words: Sequence[str]) -> str:

@@ -18,12 +18,12 @@ def publish(files: Mapping[str, str], folder: Path, *, write: bool) -> int:
     changed = False
     for name, new in files.items():
         path = folder / name
-        old = path.read_text() if path.exists() else ""
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
         refuse_shrunken(name, old, new)
         sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, name, n=1))
         changed = changed or old != new
         if write:
-            path.write_text(new)
+            path.write_text(new, encoding="utf-8", newline="\n")
     return 0 if write or not changed else 1
 
 
@@ -36,7 +36,7 @@ def dumps(date: str, rows: Sequence[Row]) -> str:
 def dumps_today(name: str, rows: Sequence[Row], folder: Path = FACTS) -> str:
     """The text of a file as of today; of the day that it has, if its rows are those already: no news, no difference."""
     path, today = folder / name, datetime.now(tz=UTC).date().isoformat()
-    old = json.loads(path.read_text()) if path.exists() else {}
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return dumps(old["date"] if old.get("rows") == list(rows) else today, rows)
 
 

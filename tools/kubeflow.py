@@ -40,10 +40,12 @@ def main() -> None:
         (version,) = (version for version in crd["spec"]["versions"] if version["name"] == VERSION)
         schema = bare(version["schema"]["openAPIV3Schema"])
         text = json.dumps(schema, sort_keys=True, separators=(",", ":"))
-        (FOLDER / f"{kind}.json").write_text(text + "\n")
+        (FOLDER / f"{kind}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     (FOLDER / "source.json").write_text(
         json.dumps({"project": "kubeflow/trainer", "tag": tag, "commit": commit, "licence": "Apache-2.0"}, indent=1)
-        + "\n"
+        + "\n",
+        encoding="utf-8",
+        newline="\n",
     )
 
 

@@ -66,11 +66,13 @@ class Cell:
 def cells(names: list[str]) -> Iterator[Cell]:
     """The presets, or those that are named, by CUDA."""
     for folder in sorted(path.parent for path in PRESETS.glob(f"*/{locks.FILE}")):
-        lock = locks.parse_lock((folder / locks.FILE).read_text(), source=str(folder / locks.FILE))
+        lock = locks.parse_lock((folder / locks.FILE).read_text(encoding="utf-8"), source=str(folder / locks.FILE))
         if names and not any(name in folder.name for name in names):
             continue
         file = RECEIPTS / f"{folder.name}.json"
-        yield Cell(folder=folder, lock=lock, receipt=json.loads(file.read_text()) if file.exists() else None)
+        yield Cell(
+            folder=folder, lock=lock, receipt=json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        )
 
 
 def identity(lock: Lock) -> dict[str, str]:
@@ -110,14 +112,14 @@ def cache_records() -> list[str]:
 
 def make_room(wanted: float, done: list[Cell]) -> None:
     """Remove what accepted cells left behind, oldest first, then the downloads, until `wanted` GB are free."""
-    ours = json.loads(OURS.read_text()) if OURS.exists() else {}
+    ours = json.loads(OURS.read_text(encoding="utf-8")) if OURS.exists() else {}
     for cell in done:
         if free_space() >= wanted:
             return
         docker("image", "rm", f"envbuilder:{cell.name}")
         for record in ours.pop(cell.name, []):
             docker("buildx", "prune", "--all", "--force", "--filter", f"id={record}")
-        OURS.write_text(json.dumps(ours))
+        OURS.write_text(json.dumps(ours), encoding="utf-8", newline="\n")
         say(f"{cell.name}: image and layers removed for the room they take; the receipt stays")
     if free_space() < wanted:
         docker("buildx", "prune", "--all", "--force", "--filter", "type=exec.cachemount")
@@ -126,11 +128,11 @@ def make_room(wanted: float, done: list[Cell]) -> None:
 
 def remember(cell: Cell, before: Sequence[str]) -> None:
     """Which build cache came with a cell, for the day when the disk is short."""
-    ours = json.loads(OURS.read_text()) if OURS.exists() else {}
+    ours = json.loads(OURS.read_text(encoding="utf-8")) if OURS.exists() else {}
     known = {*before, *(record for records in ours.values() for record in records)}
     ours[cell.name] = [record for record in cache_records() if record not in known] + ours.get(cell.name, [])
     OURS.parent.mkdir(exist_ok=True)
-    OURS.write_text(json.dumps(ours))
+    OURS.write_text(json.dumps(ours), encoding="utf-8", newline="\n")
 
 
 # --- one cell after the other --------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def build(cell: Cell) -> tuple[dict[str, Any] | None, str]:
     """Build and accept a preset: what goes into its receipt, or None and what was said."""
     words = [sys.executable, "-m", "envbuilder", "build", "--lock", str(cell.folder / locks.FILE), "--json"]
     context = identity(cell.lock)["context"]  # as it is now: files may change while it is built
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, check=False)
         said.seek(0)
         talk = said.read()
@@ -206,7 +208,7 @@ def run(todo: list[Cell], room: float) -> int:
             say(f"{cell.name}: not accepted after {time.monotonic() - started:.0f} s\n{error}")
             continue
         RECEIPTS.mkdir(parents=True, exist_ok=True)
-        cell.receipt_file.write_text(json.dumps(found, indent=1) + "\n")
+        cell.receipt_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
         done.append(Cell(folder=cell.folder, lock=cell.lock, receipt=found))
         say(
             f"{cell.name}: built in {found['build_seconds']:.0f} s ({found['cached_steps']} of {found['steps']} steps "

@@ -42,8 +42,8 @@ def read(root: Path) -> list[Line]:
     lines = []
     for path in (root / "docker" / "images").glob(f"*/{locks.FILE}"):
         file = root / "docs" / "receipts" / f"{path.parent.name}.json"
-        receipt = json.loads(file.read_text()) if file.exists() else None
-        lines.append(Line(lock=locks.parse_lock(path.read_text(), source=str(path)), receipt=receipt))
+        receipt = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        lines.append(Line(lock=locks.parse_lock(path.read_text(encoding="utf-8"), source=str(path)), receipt=receipt))
     return sorted(lines, key=lambda line: (line.stack.cuda, line.stack.torch, line.stack.python))
 
 
@@ -171,9 +171,9 @@ def replaced(readme: str, table: str) -> str:
 
 def write(root: Path) -> None:
     lines = read(root)
-    (root / "docs" / "matrix.md").write_text(page(lines))
+    (root / "docs" / "matrix.md").write_text(page(lines), encoding="utf-8", newline="\n")
     readme = root / "README.md"
-    readme.write_text(replaced(readme.read_text(), short_table(lines)))
+    readme.write_text(replaced(readme.read_text(encoding="utf-8"), short_table(lines)), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

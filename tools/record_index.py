@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index-url", default=PYPI_SIMPLE_ENDPOINT, help="an index with upload times (PEP 700)")
     options = parser.parse_args(argv)
-    locks = [parse_lock(path.read_text(), source=str(path)) for path in find_locks()]
+    locks = [parse_lock(path.read_text(encoding="utf-8"), source=str(path)) for path in find_locks()]
     with (
         requests.Session() as session,
         PyPISimple(options.index_url, session=session) as source,
@@ -99,8 +99,8 @@ def write(files: Mapping[str, str]) -> int:
     for name, text in files.items():
         path = RECORDED / name
         size += len(text)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8", newline="\n")
             print(f"wrote {name}")
     print(f"{RECORDED.relative_to(ROOT)}: {len(files)} projects, {size / 1e6:.1f} MB")
     return 0

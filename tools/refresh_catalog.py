@@ -26,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("survey", type=Path)
     parser.add_argument("--write", action="store_true", help="write the facts after showing what changes")
     options = parser.parse_args(argv)
-    files = convert(json.loads(options.survey.read_text()))
+    files = convert(json.loads(options.survey.read_text(encoding="utf-8")))
     if (FACTS / "torch.json").exists():
-        files["torch.json"] = with_others_fields((FACTS / "torch.json").read_text(), files["torch.json"])
+        files["torch.json"] = with_others_fields(
+            (FACTS / "torch.json").read_text(encoding="utf-8"), files["torch.json"]
+        )
     return publish(files, FACTS, write=options.write)
 
 

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pages = {package: index.get_project_page(package) for package in OLDEST}
         wheels = Index(pages, session)
         rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels)]
-        old = json.loads((FACTS / "torch.json").read_text())
+        old = json.loads((FACTS / "torch.json").read_text(encoding="utf-8"))
         torch = torch_rows(old["rows"], rows, wheels)
     # Stacks are resolved as of a day relative to the date of torch.json: it moves only when a release comes in.
     date = today if len(torch) > len(old["rows"]) else old["date"]

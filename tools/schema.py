@@ -7,4 +7,4 @@ from envbuilder.acceptance.schema import receipt_schema
 FILE = Path(__file__).parent.parent / "docs" / "receipt.schema.json"
 
 if __name__ == "__main__":
-    FILE.write_text(receipt_schema())
+    FILE.write_text(receipt_schema(), encoding="utf-8", newline="\n")

@@ -61,7 +61,9 @@ def is_public(name):
 def check_imports(inspection):
     found = importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
     names = sorted(map(modules, found))
-    with tempfile.TemporaryFile("w+", errors="replace") as talk:  # no pipe: it would fill, and the imports would wait
+    with tempfile.TemporaryFile(
+        "w+", encoding="utf-8", errors="replace"
+    ) as talk:  # no pipe: it would fill, and the imports would wait
         answer = import_all(names, inspection.on_progress, talk)
     return inspection.hold(
         "imports.failed",

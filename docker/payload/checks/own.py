@@ -39,7 +39,7 @@ def check_own(inspection, path):
     """Run one of the user's programs and judge what it answers."""
     check = as_check(path)
     results, other = [], deque(maxlen=1)
-    with TemporaryFile("w+", errors="replace") as errors:
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, path], stdout=subprocess.PIPE, stderr=errors, universal_newlines=True, errors="replace"
         )
