@@ -209,6 +209,15 @@ def test_a_job_has_the_user_the_memory_and_the_caches_that_it_needs(site: Site) 
     assert site.shell(read)[1].splitlines()[-3:] == ["kept"] * 3
 
 
+def test_a_folder_behind_a_link_is_not_given_away(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    site.give_to(1234)
+    (site.folder / "runs").symlink_to(outside)
+    code, said = site.shell("true")
+    assert (code, "runs is a link to a folder of root's" in said) == (2, True), said
+    assert outside.stat().st_uid == os.getuid() == 0
+
+
 def test_the_user_can_be_chosen(site: Site) -> None:
     site.folder.chmod(0o755)
     code, said = site.shell("touch runs/file", HOST_UID="1001", HOST_GID="1002")

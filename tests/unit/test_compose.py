@@ -192,6 +192,33 @@ def test_a_gpu_that_the_container_was_not_given_is_told_of(
     assert ("set GPU_ACCESS" in done.stderr) is warned
 
 
+@pytest.mark.parametrize(("link", "owner", "code"), [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)])
+def test_a_folder_of_root_s_behind_a_link_is_not_given_away(
+    document: dict[str, Any], tmp_path: Path, link: bool, owner: int, code: int
+) -> None:
+    """`runs` may lead to /etc of the host; in the container it is a link, since the project is mounted as it is."""
+    shell, options, script, name = document["x-as-owner"]
+    (tmp_path / "workspace").mkdir()
+    if link:
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "workspace" / "runs").symlink_to("../outside")
+    else:
+        (tmp_path / "workspace" / "runs").mkdir()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    said = {"id": "echo 0", "stat": f"echo {owner}", "chown": 'echo "chown $*"', "setpriv": "echo started"}
+    for program, line in said.items():
+        (programs / program).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / program).chmod(0o755)
+    script = script.replace("$$", "$").replace("/workspace", str(tmp_path / "workspace"))
+    words = [shell, options, script.replace("/cache/huggingface", "").replace("/cache", ""), name]
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "HOST_UID": "7", "HOST_GID": "8"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, "started" in done.stdout) == (code, code == 0), done.stderr
+    assert (f"chown 7:8 {tmp_path}/workspace/runs" in done.stdout) is (owner == 0 and not link)
+    assert ("is a link" in done.stderr) is (code != 0)
+
+
 # --- the notebook's requirements -------------------------------------------------------------------------------------
 
 
