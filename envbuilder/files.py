@@ -1,21 +1,147 @@
-"""Files written whole or not at all, and temporary folders that do not stay when a process is killed."""
+"""Files, read in one way and written whole or not at all, and temporary folders that do not stay.
+
+Somebody else may have made what is read: a FIFO must not block, a device must not be read without end, and each of the
+many ways in which a file cannot be read is one clear error.
+"""
 
 import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from envbuilder.errors import EnvbuilderError
+from envbuilder.errors import EnvbuilderError, UsageError
+
+LARGEST = 16 * 1024 * 1024  # bytes of a file that is read; the largest lock has 100 kB
+_LONGEST_NAME = 100  # characters; file systems take 255 bytes, and a suffix follows
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+def read_text(path: Path, *, error: type[EnvbuilderError] = UsageError, hint: str = "", errors: str = "strict") -> str:
+    """The text of a regular file, in UTF-8; `errors` as `bytes.decode` takes it."""
+    return decode(read_bytes(path, error=error, hint=hint), path, error=error, hint=hint, errors=errors)
+
+
+def decode(
+    content: bytes, path: Path, *, error: type[EnvbuilderError] = UsageError, hint: str = "", errors: str = "strict"
+) -> str:
+    """The text of what was read from `path`."""
+    try:
+        return content.decode("utf-8", errors)
+    except UnicodeDecodeError as wrong:
+        raise error(f"{path} is not text in UTF-8: byte {wrong.start} is wrong", hint=hint) from wrong
+
+
+def read_bytes(path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = "") -> bytes:
+    """The content of a regular file of at most `limit` bytes. Whatever prevents that is an `error` naming the path."""
+    return read_owned(path, limit=limit, error=error, hint=hint)[0]
+
+
+def read_owned(
+    path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = ""
+) -> tuple[bytes, int]:
+    """`read_bytes`, and the id of the user whom the file that was read belongs to."""
+    try:
+        _refuse_special(path, path.stat().st_mode, error, hint)  # before it is opened: opening a device can act
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            _refuse_special(path, status.st_mode, error, hint)
+            content = stream.read(limit + 1)
+    except OSError as wrong:
+        raise error(f"{path} cannot be read: {wrong.strerror}", hint=hint) from wrong
+    except ValueError as wrong:  # NUL, or a character that the file system's encoding lacks
+        raise error(f"{str(path)!r} is no name of a file: {wrong}", hint=hint) from wrong
+    if len(content) > limit:
+        raise error(f"{path} is larger than {limit / 1e6:.0f} MB; that is no file of envbuilder's", hint=hint)
+    return content, status.st_uid
+
+
+def _refuse_special(path: Path, mode: int, error: type[EnvbuilderError], hint: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise error(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file", hint=hint)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything of that name, even a link that leads nowhere; false where that cannot be told."""
+    return os.path.lexists(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, links followed; false where that cannot be told."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, links followed; false where that cannot be told."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_executable(path: Path) -> bool:
+    """Whether its owner may run it."""
+    return bool(_mode(path) & stat.S_IXUSR)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def own_users(sudo: str | None) -> frozenset[int]:
+    """The users whose files are as good as our own: this one and, as root by sudo (`SUDO_UID`), the one who asked."""
+    user = os.geteuid()
+    if user == 0 and sudo and sudo.isdecimal():
+        return frozenset({0, int(sudo)})
+    return frozenset({user})
+
+
+def safe_name(text: str) -> str:
+    """A name for a file from text that comes from outside: one component, never hidden, never empty."""
+    return _UNSAFE.sub("-", text).lstrip(".-")[:_LONGEST_NAME] or "image"
+
+
+def refuse_links(root: Path, *names: str) -> None:
+    """Raise `UsageError` if one of these paths below `root` leads out of it by a link: nothing is written there."""
+    top = _real(root)
+    for name in names:
+        place = root
+        for part in Path(name).parts:
+            place /= part
+            if not _real(place).is_relative_to(top):
+                raise UsageError(
+                    f"{place} leads out of {top}, to {_real(place)}; envbuilder writes nothing there",
+                    hint=f"put a folder or a file in the place of the link: `rm {place}`",
+                )
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads, links followed; the last parts need not be there."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise UsageError(f"{str(path)!r} leads nowhere: {error}") from error
 
 
 def write_file(path: Path, text: str, *, executable: bool = False) -> None:
-    """Replace a file whole, or leave it alone; its folders are made. Raises `EnvbuilderError` if it cannot."""
+    """Replace a file whole, or leave it alone; its folders are made. Raises `UsageError` if it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as stream:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}-", delete=False, encoding="utf-8", newline="\n"
+        ) as stream:
             temporary = Path(stream.name)
             try:
                 stream.write(text)
@@ -25,10 +151,14 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> None:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-    except OSError as error:
-        raise EnvbuilderError(
-            f"cannot write {path}: {error.strerror}", hint="is there space, and may you write there?"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> UsageError:
+    """The error for what cannot be written: the disk is full or read-only, or the path is not the user's."""
+    told = error.strerror if isinstance(error, OSError) else error
+    return UsageError(f"cannot write {path}: {told}", hint="is there space, and may you write there?")
 
 
 # --- temporary folders ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from envbuilder import grammar, wire
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
-from envbuilder.files import temporary_folder
+from envbuilder.files import read_text, temporary_folder, write_file
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
 from envbuilder.process import Completed
 
@@ -142,15 +142,15 @@ def ask(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = Fals
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
     """
     with temporary_folder("lock") as folder:
-        (folder / "requirements.in").write_text("".join(f"{line}\n" for line in requirements))
-        (folder / "excludes.txt").write_text("".join(f"{line}\n" for line in stack.excluded))
+        write_file(folder / "requirements.in", "".join(f"{line}\n" for line in requirements))
+        write_file(folder / "excludes.txt", "".join(f"{line}\n" for line in stack.excluded))
         return read_answer(uv.run(compile_argv(uv, stack, folder, alone=alone)), folder)
 
 
 def read_answer(done: Completed, folder: Path) -> Answer:
     """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
     if done.returncode == 0:
-        return Answer(document=tomllib.loads((folder / "pylock.toml").read_text()), stderr=done.stderr)
+        return Answer(document=tomllib.loads(read_text(folder / "pylock.toml")), stderr=done.stderr)
     if is_network_failure(done.stderr):
         raise EngineError(
             "the package index cannot be reached",

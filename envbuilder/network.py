@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envbuilder.files import is_file
+
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -34,8 +36,8 @@ def find_network(
         name: value for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if (value := environ.get(name))
     }
     return Network(
-        ca=ca or next((path for path in bundles if path.is_file()), None),
-        netrc=netrc if netrc.is_file() else None,
+        ca=ca or next((path for path in bundles if is_file(path)), None),
+        netrc=netrc if is_file(netrc) else None,
         index_url=index_url,
         proxies=proxies,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from envbuilder.errors import EngineError
+from envbuilder.errors import EngineError, UsageError
 
 _HINTS = {
     "docker": "install Docker with buildx; on Debian 12 and 13 `tools/engine up` does it",
@@ -32,8 +32,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
             argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout,
             encoding="utf-8", errors="replace",
         )  # fmt: skip
-    except OSError as error:
-        raise _missing(argv, error) from error
+    except (OSError, ValueError) as error:
+        raise _not_started(argv, error) from error
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"`{argv[0]}` did not answer within {timeout:.0f} s") from error
     return Completed(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
@@ -49,8 +49,8 @@ def stream(argv: Sequence[str], on_text: Callable[[str], None], *, env: Mapping[
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
-    except OSError as error:
-        raise _missing(argv, error) from error
+    except (OSError, ValueError) as error:
+        raise _not_started(argv, error) from error
     assert process.stdout is not None  # noqa: S101  (it is a pipe)
     try:
         for line in process.stdout:
@@ -72,6 +72,8 @@ def _end_group(process: "subprocess.Popen[str]") -> None:
             process.wait(_PATIENCE)
 
 
-def _missing(argv: Sequence[str], error: OSError) -> EngineError:
+def _not_started(argv: Sequence[str], error: OSError | ValueError) -> EngineError | UsageError:
+    if isinstance(error, ValueError):  # NUL, or a character that the system's encoding lacks
+        return UsageError(f"`{argv[0]}` cannot be given these words: {error}")
     hint = _HINTS.get(argv[0], "install it, and check your PATH")
     return EngineError(f"`{argv[0]}` cannot be started: {error.strerror}", hint=hint)

@@ -13,7 +13,7 @@ from envbuilder import config, render, resolver, targets
 from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
-from envbuilder.files import write_file
+from envbuilder.files import exists, read_text, refuse_links, safe_name, write_file
 from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Flavour, Lock, Request
 from envbuilder.targets import Project
 from envbuilder.workflow import REPOSITORY
@@ -54,9 +54,11 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
 
     Raises `UsageError` for a folder of another name: the Dockerfile in it would not find its files.
     """
+    if stack is not None and stack != safe_name(stack):
+        raise UsageError(f"{stack!r} is no name of a stack", hint=f"name a folder of {IMAGES}/")
     found = {}
     for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
-        lock = locks.parse_lock(path.read_text(), source=str(path))
+        lock = locks.parse_lock(read_text(path), source=str(path))
         if lock.stack.name != path.parent.name:
             raise UsageError(f"{path.parent} holds the lock of {lock.stack.name}", hint="give the folder that name")
         found[lock.stack.name] = lock
@@ -92,13 +94,18 @@ def differences(files: Files, folder: Path) -> list[str]:
 
 
 def in_the_way(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
-    """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets."""
+    """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets.
+
+    Raises `UsageError` if one of them is reached through a link out of the repository.
+    """
+    _refuse_links(files, folder, more)
     context = [f"{CONTEXT}/{name}" for name in render.strangers(files.context, folder / CONTEXT)]
     return context + targets.strangers(Context(files={**more, **files.others.files}), folder)
 
 
 def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Write what differs; returns what was written, relative to the repository, and `wrote` or `replaced` for each."""
+    _refuse_links(files, folder, more)
     done = {}
     for place, names in render.differing(files.context, folder / CONTEXT).items():
         done[f"{CONTEXT}/{place}/ ({len(names)} files)"] = _verb(folder / CONTEXT / place)
@@ -109,6 +116,10 @@ def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]
         done[name] = _verb(folder / name)
         write_file(folder / name, others.files[name], executable=name in others.executable)
     return done
+
+
+def _refuse_links(files: Files, folder: Path, more: Mapping[str, str]) -> None:
+    refuse_links(folder, *(f"{CONTEXT}/{name}" for name in files.context.files), *files.others.files, *more)
 
 
 IGNORE_FILE = ".gitignore"
@@ -122,12 +133,12 @@ def ignore_text() -> str:
 
 def unignored(folder: Path) -> list[str]:
     """What the repository's own `.gitignore` does not name, in the ways that people write it."""
-    lines = {line.strip().strip("/") for line in (folder / IGNORE_FILE).read_text(errors="replace").splitlines()}
+    lines = {line.strip().strip("/") for line in read_text(folder / IGNORE_FILE, errors="replace").splitlines()}
     return [pattern for pattern in IGNORED if pattern.strip("/") not in lines]
 
 
 def _verb(path: Path) -> str:
-    return "replaced" if path.exists() else "wrote"
+    return "replaced" if exists(path) else "wrote"
 
 
 def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str], as_of: date | None = None) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from envbuilder import files as disk
+from envbuilder import folders, resources, wire
 from envbuilder import lock as locks
-from envbuilder import resources, wire
-from envbuilder.errors import EnvbuilderError, UsageError
+from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
 from envbuilder.template import fill
 
@@ -80,14 +81,12 @@ def render(lock: Lock) -> Context:
         **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in layers_of(lock)},
     }
     if lock.stack.flavour is Flavour.DEVEL:
-        files[f"{place}/{TRIM}"] = (
-            resources.files("devel")[_KEEP].read_text() + resources.files("install")[TRIM].read_text()
-        )
+        files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text("install", TRIM)
     executable = set()
     for folder in _SHARED:
         for name, path in resources.files(folder).items():
-            files[f"{folder}/{name}"] = path.read_text()
-            if path.stat().st_mode & 0o100:
+            files[f"{folder}/{name}"] = disk.read_text(path)
+            if disk.is_executable(path):
                 executable.add(f"{folder}/{name}")
     return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
 
@@ -176,11 +175,12 @@ def stale(context: Context, folder: Path) -> Iterator[str]:
     """How `folder` differs from what would be written: `missing`, `stale` and `not executable`, one line a file."""
     for name in context.files:
         path = folder / name
-        if not path.is_file():
+        content = _read(path) if disk.exists(path) else None
+        if content is None:
             yield f"missing: {name}"
-        elif _read(path) != _bytes(context, name):
+        elif content != _bytes(context, name):
             yield f"stale: {name}"
-        elif name in context.executable and not path.stat().st_mode & 0o100:
+        elif name in context.executable and not disk.is_executable(path):
             yield f"not executable: {name}"
 
 
@@ -205,13 +205,24 @@ def strangers(context: Context, folder: Path) -> list[str]:
 def write(context: Context, folder: Path) -> None:
     """Put the folders of a context into `folder`, each whole: a reader sees the old one or the new one.
 
-    One that is right already is left alone. Raises `UsageError` rather than replace one that is somebody else's.
+    One that is right already is left alone. Raises `UsageError` rather than replace one that is somebody else's, or
+    follow a link out of `folder`.
     """
+    disk.refuse_links(folder, *_places(context.files))
+    if disk.exists(folder) and not disk.is_folder(folder):
+        raise UsageError(f"{folder} is a file, where a folder would be", hint="move it elsewhere")
+    try:
+        with folders.alone(folder):
+            _write(context, folder)
+    except OSError as error:
+        raise disk.unwritable(folder, error) from error
+
+
+def _write(context: Context, folder: Path) -> None:
     found = differing(context, folder)
-    for path in (folder, *(folder / place for place in found)):
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file, where a folder would be", hint="move it elsewhere")
     for place in found:
+        if disk.exists(folder / place) and not disk.is_folder(folder / place):
+            raise UsageError(f"{folder / place} is a file, where a folder would be", hint="move it elsewhere")
         if not _is_ours(context, folder, place):
             raise UsageError(f"{folder / place} holds files that are not envbuilder's", hint="move them elsewhere")
     for place, names in found.items():
@@ -231,15 +242,20 @@ def _there(context: Context, folder: Path) -> list[str]:
 def _is_ours(context: Context, folder: Path, place: str) -> bool:
     """Whether a folder may be replaced: nothing is in it, or the file that tells, or one that we would write."""
     there = resources.files_in(folder / place)
-    same = (path for name, path in there.items() if _read(path) == _bytes(context, f"{place}/{name}"))
-    return not there or any(name in there for name in _KNOWN_BY) or any(same)
+    if not there or any(name in there for name in _KNOWN_BY):
+        return True
+    ours = [name for name in there if f"{place}/{name}" in context.files]
+    return any(_read(there[name]) == _bytes(context, f"{place}/{name}") for name in ours)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> bytes | None:
+    """A file's content; None if it has vanished meanwhile. Raises `UsageError` if it cannot be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EnvbuilderError(f"{path} cannot be read: {error.strerror}") from error
+        return disk.read_bytes(path)
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 def _bytes(context: Context, name: str) -> bytes | None:
@@ -251,15 +267,11 @@ def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-            new, old = Path(folder) / "new", Path(folder) / "old"
+            new = Path(folder) / "new"
             for path, name in names.items():
                 (new / path).parent.mkdir(parents=True, exist_ok=True)
-                (new / path).write_text(context.files[name])
+                (new / path).write_text(context.files[name], encoding="utf-8", newline="\n")
                 (new / path).chmod(0o755 if name in context.executable else 0o644)
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
+            folders.put(new, target, spare=Path(folder) / "old")
     except OSError as error:
-        raise EnvbuilderError(
-            f"cannot write {target}: {error.strerror}", hint="is there space, and may you write there?"
-        ) from error
+        raise disk.unwritable(target, error) from error

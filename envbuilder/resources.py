@@ -4,9 +4,11 @@ In a wheel they are package data (`envbuilder/_data`, put there by `force-includ
 what an editable install sees, they are the top-level `templates/` and the folders of `docker/`.
 """
 
+import os
 from pathlib import Path
 
 from envbuilder.errors import EnvbuilderError
+from envbuilder.files import is_file, read_text
 
 _PACKAGE = Path(__file__).parent
 _PLACES = {
@@ -36,7 +38,21 @@ def files(name: str) -> dict[str, Path]:
     return files_in(folder(name))
 
 
+def text(name: str, file: str) -> str:
+    """The text of one file of a folder, by its path in it."""
+    return read_text(folder(name) / file)
+
+
 def files_in(root: Path) -> dict[str, Path]:
-    """Relative path → file of everything beneath `root`, if it is there, but what Python left behind; sorted."""
-    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
-    return {name.as_posix(): path for name, path in found.items() if not _IGNORED_DIRS & set(name.parts)}
+    """Relative path → file of everything beneath `root`, if it is there, but what Python left behind; sorted.
+
+    What vanishes meanwhile, since another envbuilder replaces the folder, is passed over.
+    """
+    found = {}
+    for place, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _IGNORED_DIRS]
+        for name in names:
+            path = Path(place) / name
+            if is_file(path):
+                found[path.relative_to(root)] = path
+    return {name.as_posix(): found[name] for name in sorted(found)}

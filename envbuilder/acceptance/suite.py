@@ -26,6 +26,7 @@ from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
 from envbuilder.engine.protocol import Container, Engine
 from envbuilder.errors import EngineError, UsageError
+from envbuilder.files import read_bytes
 from envbuilder.gpu import GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status
 from envbuilder.render import CUDA_LABEL, NO_CUDA
@@ -69,7 +70,7 @@ class Trial:
 @cache
 def bounds() -> dict[str, Any]:
     """bounds.json of this envbuilder."""
-    document: dict[str, Any] = json.loads((resources.folder("payload") / "bounds.json").read_text())
+    document: dict[str, Any] = json.loads(resources.text("payload", "bounds.json"))
     return document
 
 
@@ -88,15 +89,12 @@ def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     payload = resources.folder("payload")
     paths = [payload / "accept.py", payload / "bounds.json", *payload.glob("checks/*.py")]
     paths += set(payload.glob("*.py")) - set(paths) if job else []
-    found = {f"{FOLDER}/{path.relative_to(payload)}": path.read_bytes() for path in paths}
+    found = {f"{FOLDER}/{path.relative_to(payload)}": read_bytes(path) for path in paths}
     names = [path.name for path in own]
     for path in own:
         if names.count(path.name) > 1:
             raise UsageError(f"two checks are called {path.name}", hint="name them differently")
-        try:
-            found[f"{FOLDER}/own/{path.name}"] = path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"the check {path} cannot be read: {error.strerror}") from error
+        found[f"{FOLDER}/own/{path.name}"] = read_bytes(path, hint="name a check that is a Python program")
     return found
 
 

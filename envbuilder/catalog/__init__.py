@@ -19,6 +19,7 @@ from envbuilder import grammar, wire
 from envbuilder.catalog import observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
+from envbuilder.files import exists, is_folder, read_bytes, read_text
 
 FOLDER = Path(__file__).parent
 _HINT = "reinstall envbuilder, or run `.venv/bin/python tools/refresh_catalog.py` in its checkout"
@@ -124,18 +125,18 @@ def _key(table: Table[Any], row: Mapping[str, Any]) -> tuple[str, ...]:
 def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str, Any]], date]:
     path = _path(table, folder)
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(read_bytes(path, error=CatalogError, hint=hint))
         found, day = document["rows"], date.fromisoformat(document["date"])
         if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
             raise ValueError("rows must be a list of objects")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
     return found, day
 
 
 def _lines(table: Table[Any], folder: Path, own: Path | None) -> list[_Line]:
     lines = list(_read_lines(table, folder, _HINT))
-    if own is None or not _path(table, own).exists():
+    if own is None or not exists(_path(table, own)):
         return lines
     found = {_key(table, line.row): line for line in lines}
     found |= {_key(table, line.row): line for line in _read_lines(table, own, _OWN_HINT)}
@@ -166,7 +167,7 @@ def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
 
 def _check_own(own: Path) -> None:
     """Everything there means something: msgspec passes over a field that is misspelt."""
-    if not own.is_dir():
+    if not is_folder(own):
         raise CatalogError(f"the catalog {own} is not a folder", hint=_OWN_HINT)
     tables = {table.file: table for table in TABLES}
     problems = []
@@ -195,7 +196,7 @@ def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 def _policy(folder: Path, own: Path | None) -> Policy:
     path, hint = folder / "policy.toml", _HINT
     document = _toml(path, hint)
-    if own is not None and (own / path.name).exists():
+    if own is not None and exists(own / path.name):
         path, hint = own / path.name, _OWN_HINT
         document = _merged(document, _toml(path, hint))
         unknown = [name for name in document if name not in (field.name for field in fields(Policy))]
@@ -212,8 +213,8 @@ def _policy(folder: Path, own: Path | None) -> Policy:
 
 def _toml(path: Path, hint: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        return tomllib.loads(read_text(path, error=CatalogError, hint=hint))
+    except (ValueError, RecursionError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
 
 

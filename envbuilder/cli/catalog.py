@@ -78,11 +78,11 @@ def ask_index(site: "Site") -> Iterator["Problem"]:
 
 def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "Answer":
     """What uv found. Raises `EngineError` if the index cannot be reached."""
-    from envbuilder.files import temporary_folder
+    from envbuilder.files import temporary_folder, write_file
     from envbuilder.lock import read_answer
 
     with temporary_folder("verify") as folder:
-        (folder / "requirements.in").write_text(requirements)
+        write_file(folder / "requirements.in", requirements)
         return read_answer(site.uv.run(argv(site.uv.program, folder)), folder)
 
 

@@ -84,14 +84,15 @@ def read_host(name: str) -> "Host":
     import msgspec
 
     from envbuilder import grammar, wire
+    from envbuilder.files import read_text
     from envbuilder.host import Host
 
+    hint = "write it on that machine: `envbuilder doctor --json > host.json`"
+    text = read_text(Path(name), hint=hint)
     try:
-        text = Path(name).read_text(encoding="utf-8")
         document = msgspec.json.decode(text)
         return msgspec.convert(document["host"], Host, dec_hook=wire.from_plain)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        hint = "write it on that machine: `envbuilder doctor --json > host.json`"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{name} describes no host: {grammar.explained(str(error))}", hint=hint) from error
 
 

@@ -32,6 +32,7 @@ from envbuilder.errors import UsageError
 def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Give this repository envbuilder.toml, a locked build context, compose, dev container and CI for one stack."""
     from envbuilder import config, project, targets, workflow
+    from envbuilder.files import exists
 
     site = site_from(options)
     request = None if options["lock_file"] else request_from(options)
@@ -49,8 +50,8 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
             hint="move them, choose others by `--target NAME`, or replace them by `--force`",
         )
     ignores = Path(project.IGNORE_FILE)
-    missing = project.unignored(Path()) if ignores.exists() else []
-    if not ignores.exists():
+    missing = project.unignored(Path()) if exists(ignores) else []
+    if not exists(ignores):
         more[project.IGNORE_FILE] = project.ignore_text()
     written = project.write(files, Path(), more)
     for name, verb in written.items():

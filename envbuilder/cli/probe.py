@@ -8,14 +8,14 @@ from pathlib import Path
 
 from envbuilder import process
 from envbuilder.catalog.rows import Catalog
-from envbuilder.errors import EngineError
+from envbuilder.errors import EngineError, UsageError
+from envbuilder.files import read_text
 from envbuilder.host.answers import NOT_FOUND, TIMED_OUT
 from envbuilder.host.ask import CUDA, INDEX, REGISTRY, Probe
 from envbuilder.network import Network, uv_environment
 from envbuilder.process import Completed
 
 _PATIENCE = 15.0  # seconds for each question
-_LARGEST = 1_000_000  # characters of a file
 _WANTED = "packaging"  # any small package: only its listing is read
 _ASK_CUDA = """
 import ctypes
@@ -77,9 +77,8 @@ def _ask_registry(catalog: Catalog) -> Completed:
 
 def _read(path: str) -> str | None:
     try:
-        with Path(path).open(errors="replace") as file:
-            return file.read(_LARGEST)
-    except OSError:
+        return read_text(Path(path), errors="replace")
+    except UsageError:
         return None
 
 

@@ -8,6 +8,7 @@ import click
 
 from envbuilder.cli.options import (
     REQUEST_OPTIONS,
+    find_settings,
     json_option,
     lock_option,
     network_options,
@@ -46,6 +47,7 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
     """
     from envbuilder import render
+    from envbuilder.files import refuse_links
 
     site = site_from(options)
     asked = [options["lock_file"], options["targets"], output, options["packages"], *map(options.get, REQUEST_OPTIONS)]
@@ -61,6 +63,8 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     folder, dockerfile = Path(output or "build"), f"{render.place_of(lock.stack)}/Dockerfile"
     differing = list(render.differences(context, folder)) if check else []
     if not check:
+        if output is None:
+            refuse_links(Path(), "build")
         render.write(context, folder)
         words = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
         site.console.say(f"{folder}: {len(context.files)} files; build it with `{words}`")
@@ -103,7 +107,7 @@ def _targets(
 ) -> int:
     """Write the files of targets into a project, or say which are stale."""
     from envbuilder import project, render, targets
-    from envbuilder.files import write_file
+    from envbuilder.files import refuse_links, write_file
 
     found = settings()
     own = found.get("render", {}).get("settings", {})  # of all targets of the repository, of which these are some
@@ -116,6 +120,7 @@ def _targets(
         for line in differing:
             site.console.say(line)
         return 1 if differing else 0
+    refuse_links(folder, *context.files)
     strange = [] if force else targets.strangers(context, folder)
     if strange:
         raise _strangers(strange)
@@ -131,7 +136,7 @@ def _project(
     """Renew every file that `[render]` of envbuilder.toml names, or say which are stale."""
     from envbuilder import config, project, workflow
 
-    found = config.find(Path.cwd())
+    found = find_settings()
     folder = found[0].parent if found else Path()
     request = request_from(options, host=False)  # the files of a repository are the same everywhere
     lock = project.find_lock(folder, request, table.get("stack"), site.catalog)

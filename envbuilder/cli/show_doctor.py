@@ -19,6 +19,7 @@ _STYLES = {
     Severity.NOTE: ("·", "dim"),
     Severity.OK: ("✓", "green"),
 }
+_NARROWEST = 20  # columns for the text on a terminal that is narrower
 _WIDEST, _NAME = 110, 12  # columns: of a line, and of a finding's name
 _FOLDED = 3  # more unknown things than these become one line
 
@@ -52,8 +53,9 @@ def _fold(findings: Sequence[Finding]) -> Finding:
 
 def _show(finding: Finding, console: Console) -> None:
     mark, style = _STYLES[finding.severity]
-    width = min(console.width, _WIDEST) - _NAME - 2
-    first, *rest = textwrap.wrap(_clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
+    width = max(_NARROWEST, min(console.width, _WIDEST) - _NAME - 2)
+    lines = textwrap.wrap(_clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
+    first, *rest = lines or [""]
     told = f"[bold]{escape(first)}[/]" if _is_loud(finding) else escape(first)
     console.print(f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]{told}")
     indent = " " * (_NAME + 2)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from envbuilder import process
@@ -16,7 +18,7 @@ from envbuilder.engine.buildx import (
     telling_lines,
 )
 from envbuilder.errors import EngineError
-from envbuilder.files import temporary_folder
+from envbuilder.files import is_file, read_text, temporary_folder
 from envbuilder.network import Network
 
 
@@ -55,7 +57,8 @@ def build(
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
-        with log.open("w", encoding="utf-8") as stream:
+        log.unlink(missing_ok=True)  # a link of that name is not followed
+        with log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
 
             def write_log() -> None:
                 nonlocal written
@@ -73,9 +76,9 @@ def build(
             finally:
                 progress.close()
                 write_log()
-        if code != 0 or not iidfile.is_file():
+        if code != 0 or not is_file(iidfile):
             raise failure(progress, log)
-        image = iidfile.read_text().strip()
+        image = read_text(iidfile).strip()
     titled = [step for step in progress.steps.values() if step.title]
     return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
 
@@ -94,10 +97,10 @@ def failure(progress: Progress, log: Path) -> EngineError:
     )
 
 
-def log_path(folder: Path, name: str, stamp: str) -> Path:
-    """A log file's path; older logs of the same context beyond the last ten are removed."""
+def log_path(folder: Path, name: str, now: datetime, run: str) -> Path:
+    """A log file's path, of this run alone; older logs of the same context beyond the last ten are removed."""
     if folder.is_dir():
         for old in sorted(folder.glob(f"{name}-*.log"))[:-9]:
             with suppress(OSError):
                 old.unlink()
-    return folder / f"{name}-{stamp}.log"
+    return folder / f"{name}-{now:%Y%m%dT%H%M%S}-{sha256(run.encode()).hexdigest()[:6]}.log"

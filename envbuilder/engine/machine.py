@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from envbuilder.errors import UsageError
+from envbuilder.files import read_text
 from envbuilder.gpu import CDI_ALL, Offers
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
@@ -50,8 +52,8 @@ def maps_users(info: Mapping[str, Any]) -> bool:
 def _cdi_files(folders: Sequence[str]) -> list[str]:
     """What this host's CDI specifications call all GPUs, for engines that read them and do not list them."""
     for path in (path for name in folders for path in Path(name).glob("*")):
-        with suppress(OSError):
-            text = path.read_text(errors="replace")
+        with suppress(UsageError):
+            text = read_text(path, errors="replace")
             if "nvidia.com/gpu" in text and re.search(r"name\W{1,4}all\b", text):
                 return [CDI_ALL]
     return []

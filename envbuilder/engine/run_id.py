@@ -14,14 +14,15 @@ def is_alive(run_id: str) -> bool:
     """Whether the process that a run id names may still live; true where that cannot be told."""
     try:
         host, pid, started = run_id.rsplit(":", 2)
+        number = int(pid)
     except ValueError:
         return True
-    return host != platform.node() or _started(int(pid)) == started
+    return host != platform.node() or _started(number) == started
 
 
 def _started(pid: int) -> str:
     """The kernel's start time of a process (proc(5), stat field 22), or "" if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         return ""

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from envbuilder import resolver, resources
 from envbuilder.catalog.rows import Catalog, Evidence
+from envbuilder.files import read_text
 from envbuilder.lock import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.page import dockerfile
@@ -38,7 +39,7 @@ def html(catalog: Catalog, grid: Grid, *, locks: Sequence[Lock] = (), proofs: Ma
     data = document(Known(grid=grid, day=catalog.date.isoformat(), locks=by_name, proofs=proofs or {}))
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
     folder = resources.folder("templates") / "catalog"
-    script, style = ((folder / f"page.{suffix}").read_text() for suffix in ("js", "css"))
+    script, style = (read_text(folder / f"page.{suffix}") for suffix in ("js", "css"))
     values = {
         "axes": grid.axes,
         "gpus": gpus,

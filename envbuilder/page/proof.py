@@ -10,6 +10,7 @@ from envbuilder import wire
 from envbuilder.acceptance import receipts, summary
 from envbuilder.console import size_text
 from envbuilder.errors import UsageError
+from envbuilder.files import is_folder, read_bytes
 from envbuilder.model import Receipt
 
 UNPROVEN = "resolves, not built"
@@ -26,13 +27,13 @@ class Proof:
 
 def read(folder: Path) -> Mapping[str, Proof]:
     """Name of a stack → what the newest receipt in `folder` says; one that has passed comes before one that has not."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder of receipts", hint="`envbuilder build` writes them to receipts/")
     best: dict[str, Receipt] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            receipt = summary.legible(wire.loads(path.read_bytes(), Receipt))
-        except (OSError, msgspec.DecodeError):
+            receipt = summary.legible(wire.loads(read_bytes(path), Receipt))
+        except (UsageError, msgspec.DecodeError):
             continue  # as everywhere where receipts are looked for
         if receipt.stack:
             best[receipt.stack] = max(best.get(receipt.stack, receipt), receipt, key=_weight)

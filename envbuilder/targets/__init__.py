@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from envbuilder import lock as locks
-from envbuilder.errors import EnvbuilderError, UsageError
+from envbuilder.errors import UsageError
+from envbuilder.files import exists, read_text
 from envbuilder.model import Context, Lock
 from envbuilder.render import place_of
 
@@ -82,15 +83,11 @@ def _module(target: str) -> ModuleType:
 
 def strangers(context: Context, folder: Path) -> list[str]:
     """The files that are there, differ, and are not ours to replace."""
-    return [
-        name
-        for name, text in context.files.items()
-        if (folder / name).exists() and (told := _read(folder / name)) != text and MARK not in told
-    ]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnvbuilderError(f"{path} cannot be read: {error}") from error
+    found = []
+    for name, text in context.files.items():
+        if not exists(folder / name):
+            continue
+        there = read_text(folder / name)
+        if there != text and MARK not in there:
+            found.append(name)
+    return found

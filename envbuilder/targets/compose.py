@@ -47,7 +47,7 @@ def _plain(what: str, value: str) -> str:
 
 def _notebook_requirements(stack: Stack) -> str:
     """JupyterLab and all beneath it, hashed: of the locked versions those that fit the stack's Python."""
-    text = (resources.folder("templates") / "compose" / "notebook.txt").read_text()
+    text = resources.text("templates", "compose/notebook.txt")
     header = f"# JupyterLab for Python {stack.python}. {MARK}.\n"
     return header + "".join(_fitting(text, cast("dict[str, str]", locks.markers(stack))))
 

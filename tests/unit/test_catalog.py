@@ -97,8 +97,13 @@ def test_no_fact_names_the_address_of_an_index() -> None:
 
 def test_what_is_loaded_on_demand_is_not_loaded_before(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.name), real(path))[1])
+    real = catalog.read_bytes
+
+    def recorded(path: Path, **options: Any) -> bytes:
+        read.append(path.name)
+        return real(path, **options)
+
+    monkeypatch.setattr(catalog, "read_bytes", recorded)
     catalog.load()
     assert sorted(read) == sorted(
         ["torch.json", "transformers.json", "transformers_releases.json", "gpus.json", "systems.json", "toolkits.json",

@@ -4,12 +4,14 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from envbuilder.engine import archive, machine, run_id
 from envbuilder.engine.archive import pack
+from envbuilder.engine.build import log_path
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.job import Job, create_options
 from envbuilder.gpu import Offers
@@ -122,3 +124,13 @@ def test_a_run_lives_as_long_as_its_process() -> None:
     mine = run_id.new_run_id()
     assert run_id.is_alive(mine)
     assert not run_id.is_alive(mine + "0")
+
+
+def test_two_builds_at_the_same_second_have_a_log_each(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 27, 12, 0, 1, tzinfo=UTC)
+    one, two = (log_path(tmp_path, "cu117", now, run) for run in ("host:1:100", "host:2:100"))
+    assert one != two
+    assert one.name.startswith("cu117-20261127T120001-")
+    for number in range(12):
+        log_path(tmp_path, "cu117", now.replace(second=number), "host:1:100").touch()
+    assert len(list(tmp_path.glob("*.log"))) == 10

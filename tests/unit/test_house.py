@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
     {"errors", "grammar"},
     {"model", "wire"},
-    {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "template"},
+    {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "folders", "template"},
     {"catalog"},
     {"candidates", "hardware"},
     {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
@@ -92,6 +92,50 @@ def test_the_package_needs_no_tool_of_the_checkout() -> None:
     tools = {path.stem for path in (PACKAGE.parent / "tools").glob("[!_]*") if path.is_dir() or path.suffix == ".py"}
     assert {"facts", "index", "survey"} <= tools
     assert {tool: importers(tool) for tool in tools if importers(tool)} == {}
+
+
+_READING = frozenset({"read_text", "read_bytes", "open"})
+_WRITING = frozenset({"write_text", "open"})
+
+
+def calls(path: Path, names: frozenset[str]) -> list[ast.Call]:
+    """The calls of methods of these names, and of the function `open`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        of = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if name in names and getattr(of, "id", "") not in {"os", "tarfile", "disk"}:
+            found.append(node)
+    return found
+
+
+def mode(call: ast.Call) -> str:
+    """How a call of a method `open` opens."""
+    given = [argument for argument in call.args if isinstance(argument, ast.Constant)]
+    return str(given[-1].value) if given else "r"
+
+
+def test_every_file_is_read_in_the_one_way() -> None:
+    """Not by `path.read_text()`: that blocks at a FIFO, and never ends in /dev/zero."""
+    readers = set()
+    for path in MODULES:
+        for call in calls(path, _READING):
+            named = isinstance(call.func, ast.Name) and call.func.id in {"read_text", "read_bytes"}
+            if not named and not set(mode(call)) & set("xwa"):
+                readers.add(str(path.relative_to(PACKAGE)))
+    assert readers == {"engine/run_id.py"}
+
+
+@pytest.mark.parametrize("folder", ["envbuilder", "tools", "bench"])
+def test_every_text_file_is_written_with_its_encoding_and_line_ends(root: Path, folder: str) -> None:
+    for path in sorted((root / folder).rglob("*.py")):
+        for call in calls(path, _WRITING):
+            if isinstance(call.func, ast.Attribute) and (
+                call.func.attr == "write_text" or set(mode(call)) & set("xwa")
+            ):
+                assert {"encoding", "newline"} <= {word.arg for word in call.keywords}, f"{path}:{call.lineno}"
 
 
 def test_only_the_command_line_reads_the_environment() -> None:

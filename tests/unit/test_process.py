@@ -11,7 +11,7 @@ import pytest
 from waiting import PATIENCE, wait_until
 
 from envbuilder import process
-from envbuilder.errors import EngineError
+from envbuilder.errors import EngineError, UsageError
 
 
 def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -72,3 +72,10 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_a_word_that_no_program_can_be_given_is_a_mistake_and_no_bug(word: str) -> None:
+    for call in (lambda: process.run(["true", word]), lambda: process.stream(["true", word], print)):
+        with pytest.raises(UsageError, match="`true` cannot be given these words"):
+            call()
