@@ -10,6 +10,7 @@ from typing import Any
 from envbuilder import lock as locks
 from envbuilder import process, render, resolver, wire
 from envbuilder.acceptance import receipts, suite
+from envbuilder.acceptance.receipts import Store
 from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
@@ -17,8 +18,9 @@ from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, wheel_sizes
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
+from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError, NoStackError, UsageError
-from envbuilder.files import temporary_folder, write_file
+from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Base, BaseSource, Lock, Receipt, Request, Stack, Verdict
 from envbuilder.network import Network
@@ -38,7 +40,8 @@ class Site:
     today: date  # in UTC
     context: Path = Path("build")
     logs: Path = Path("build/logs")
-    receipts: Path = Path("receipts")
+    receipts: Path = Path("receipts")  # where they can be read; what spares a run is in the store
+    store: Store | None = None
     said: tuple[str, ...] = ()  # what the command line said beside the request, for commands to try: "--catalog own"
 
 
@@ -190,6 +193,7 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
     Raises `AcceptanceError`, and tags nothing, if it does not train.
     """
     stack = request.stack if isinstance(request, Lock) else decide(request, site)
+    _refuse_links(site.context, site.logs, site.receipts)
     with connect() as engine:
         engine.sweep()
         if isinstance(request, Lock):
@@ -199,6 +203,11 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
         site.console.say(f"locking {stack.name} as of {stack.as_of}")
         lock = lock_stack(request, stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
         return build_lock(lock, engine, site, wishes)
+
+
+def _refuse_links(*places: Path) -> None:
+    """Raise `UsageError` if one of our folders in the working directory is a link out of it."""
+    refuse_links(Path(), *(str(place) for place in places if not place.is_absolute()))
 
 
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
@@ -232,7 +241,7 @@ def push(tag: str, engine: Engine, site: Site) -> str:
 
 def build_context(lock: Lock, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, lock.stack.name, datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
+    log = builds.log_path(site.logs, lock.stack.name, datetime.now(UTC), new_run_id())
     started = time.monotonic()
     with site.console.rows() as show:
 
@@ -298,18 +307,29 @@ def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any
 
 def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh: bool = False) -> Receipt:
     """Run the suite with a display of its checks, and keep the receipt; or give the one that the image already has."""
+    _refuse_links(site.receipts)
     found = suite.find_image(engine, image)
     wanted = suite.suite_hash(trial)
-    earlier = None if fresh else receipts.find(site.receipts, found.id, wanted, suite.host_facts(engine, trial))
+    host = suite.host_facts(engine, trial)
+    earlier = site.store.find(found.id, wanted, host) if site.store and not fresh else None
     if earlier:
         site.console.say(f"accepted on {earlier.started}; image, suite and host are the same: not run again")
+        _export(earlier, site)
         return earlier
     site.console.say(trial.gpu.reason)
     with site.console.rows() as show:
         receipt = suite.accept(engine, image, trial, on_change=show)
     if trial.only:
         return receipt
+    problem = site.store.keep(receipt) if site.store else ""
+    if problem:
+        site.console.note(f"this receipt will spare no run: {problem}")
+    _export(receipt, site)
+    return receipt
+
+
+def _export(receipt: Receipt, site: Site) -> None:
+    """Put a receipt where people and programs look for it."""
     path = site.receipts / receipts.file_name(receipt)
     write_file(path, wire.dumps(receipt))
     site.console.say(f"receipt: {path}")
-    return receipt

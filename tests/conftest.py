@@ -60,6 +60,13 @@ def nobodys_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_receipts_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENVBUILDER_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     site = tmp_path_factory.mktemp("site")

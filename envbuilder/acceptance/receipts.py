@@ -1,7 +1,12 @@
-"""Receipts on disk: one JSON file per image, suite and host; an acceptance replaces the one before it."""
+"""Receipts on disk: one JSON file per image, suite and host; an acceptance replaces the one before it.
+
+A receipt spares a run only if it is in the `Store`, where nobody else can write. A folder of a project, as
+./receipts, is for people and programs to read: anybody may have put a file there.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,14 +16,69 @@ import msgspec
 from envbuilder import wire
 from envbuilder.acceptance.judge import verdict
 from envbuilder.acceptance.watch import number_text
-from envbuilder.errors import AcceptanceError
+from envbuilder.errors import AcceptanceError, UsageError
+from envbuilder.files import read_bytes, safe_name, write_file
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
+
+_OTHERS_WRITE = 0o022
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The receipts that this machine made for this user: a folder that belongs to one of `users` and to nobody else."""
+
+    folder: Path
+    users: frozenset[int]
+
+    def problem(self) -> str:
+        """Why what lies there is not believed; empty if it is, or if nothing is there."""
+        try:
+            status = self.folder.stat()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self.folder} cannot be used: {error.strerror}"
+        if status.st_uid not in self.users:
+            return f"{self.folder} belongs to another user (uid {status.st_uid})"
+        if status.st_mode & _OTHERS_WRITE:
+            return f"others can write to {self.folder}"
+        return ""
+
+    def find(self, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
+        """The receipt that spares a run, if there is one."""
+        return None if self.problem() else find(self.folder, image, suite_hash, host)
+
+    def newest(self, image: str) -> Receipt | None:
+        """The last receipt of an image, whatever its verdict, suite and host."""
+        return None if self.problem() else newest(self.folder, image)
+
+    def keep(self, receipt: Receipt) -> str:
+        """Keep a receipt; returns what prevented that, if anything: the run that it would spare is then not spared."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            return f"{self.folder} cannot be made: {error.strerror}"
+        problem = self.problem()
+        if problem:
+            return problem
+        try:
+            write_file(self.folder / file_name(receipt), wire.dumps(receipt))
+        except UsageError as error:
+            return error.message
+        return ""
 
 
 def file_name(receipt: Receipt) -> str:
-    """`cu117-…-5f3a9c1b7d20-9a31c0de.json`: the stack, the image's id, and what it was tried by and on."""
+    """`cu117-…-5f3a9c1b7d20-9a31c0de.json`: the stack, the image's id, and what it was tried by and on.
+
+    The stack's name is a label of the image, which is anybody's text.
+    """
     key = sha256(wire.dumps([receipt.suite, receipt.host]).encode()).hexdigest()[:8]
-    return f"{receipt.stack or 'image'}-{receipt.image.removeprefix('sha256:')[:12]}-{key}.json"
+    return f"{safe_name(receipt.stack)}-{_short(receipt.image)}-{key}.json"
+
+
+def _short(image: str) -> str:
+    return safe_name(image.removeprefix("sha256:")[:12])
 
 
 def find(folder: Path, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
@@ -45,10 +105,10 @@ def has_passed(receipt: Receipt) -> bool:
 
 def all_of(folder: Path, image: str) -> Iterator[Receipt]:
     """The receipts of an image; what cannot be read is passed over."""
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+    for path in sorted(folder.glob(f"*{_short(image)}-*.json")):
         try:
-            receipt = wire.loads(path.read_bytes(), Receipt)
-        except (OSError, msgspec.DecodeError):
+            receipt = wire.loads(read_bytes(path), Receipt)
+        except (UsageError, msgspec.DecodeError, RecursionError):
             continue
         if receipt.schema == SCHEMA and receipt.image == image:
             yield receipt

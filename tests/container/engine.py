@@ -30,7 +30,7 @@ def envbuilder(*words: str, cwd: Path, timeout: float = 900, **env: str) -> Answ
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, **env},
+        env={**os.environ, "ENVBUILDER_STATE_DIR": str(cwd.with_name(f"{cwd.name}-state")), **env},
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -1,6 +1,7 @@
 """The host believes no suite that did not answer, and no verdict it cannot derive."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,9 +142,50 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
     assert receipts.find(tmp_path / "none", IMAGE, "sha256:5", {"cpus": 2}) is None
 
 
+def test_a_receipt_spares_a_run_only_from_a_folder_where_nobody_else_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
+    wanted = (IMAGE, "sha256:5", {"cpus": 2})
+    assert store.find(*wanted) is None
+    assert store.keep(receipt("passed")) == ""
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    assert store.find(*wanted) == store.newest(IMAGE) == receipt("passed")
+    store.folder.chmod(0o770)
+    assert (store.find(*wanted), store.newest(IMAGE)) == (None, None)
+    assert "others can write to" in store.keep(receipt("passed"))
+    store.folder.chmod(0o700)
+    strange = replace(store, users=frozenset({os.getuid() + 1}))
+    assert strange.find(*wanted) is None
+    assert "belongs to another user" in strange.keep(receipt("passed"))
+
+
+def test_a_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
+    assert "Not a directory" in store.keep(receipt("passed"))
+    assert store.find(IMAGE, "sha256:5", {"cpus": 2}) is None
+
+
+@pytest.mark.parametrize("name", ["/etc/cron.d/x", "../../x", "a/../../x", "..", ".hidden", "x" * 5000, "a\0b\n"])
+def test_the_name_that_an_image_gives_is_no_path(tmp_path: Path, name: str) -> None:
+    file = receipts.file_name(replace(receipt("passed"), stack=name))
+    (tmp_path / file).touch()
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert not file.startswith(".")
+
+
+def test_what_is_no_file_among_receipts_is_passed_over(tmp_path: Path) -> None:
+    file = receipts.file_name(receipt("passed"))
+    os.mkfifo(tmp_path / file)
+    (tmp_path / f"x-{file}").symlink_to("/dev/zero")
+    (tmp_path / f"y-{file}").write_text("[" * 100_000)
+    assert receipts.newest(tmp_path, IMAGE) is None
+
+
 def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> None:
     forged = replace(receipt("failed"), verdict=Verdict.PASSED)
-    (tmp_path / "forged.json").write_text(wire.dumps(forged))
+    (tmp_path / receipts.file_name(forged)).write_text(wire.dumps(forged))
     assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is None
     assert receipts.newest(tmp_path, IMAGE) == forged
 

@@ -1,0 +1,121 @@
+"""Which receipts spare a run: those that this machine keeps, never those that lie in the project."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envbuilder import catalog, wire, workflow
+from envbuilder.acceptance import receipts, suite
+from envbuilder.console import Console
+from envbuilder.engine.image import ImageFacts
+from envbuilder.errors import UsageError
+from envbuilder.gpu import GpuAccess, GpuPlan
+from envbuilder.lock import Uv
+from envbuilder.model import Check, Receipt, Status, Verdict
+from envbuilder.network import Network
+from envbuilder.process import Completed
+
+IMAGE = "sha256:abcdef0123456789"
+HOST: Mapping[str, Any] = {"cpus": 2}
+PASSED = Receipt(
+    schema=1,
+    image=IMAGE,
+    suite={"version": "1", "hash": "sha256:5"},
+    host=HOST,
+    verdict=Verdict.PASSED,
+    checks=(Check(id="a", title="a", status=Status.PASSED),),
+    facts={},
+    training={},
+    stack="cu117",
+    reference="x",
+    started="8364-01-01T00:00:00+00:00",
+)
+TRIAL = suite.Trial(gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU"))
+
+
+class Suite:
+    """Stands in for the suite: counts its runs."""
+
+    runs = 0
+
+    def accept(self, *_: object, **__: object) -> Receipt:
+        self.runs += 1
+        return replace(PASSED, started="2026-11-27T00:00:00+00:00")
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Suite:
+    stand_in = Suite()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "accept", stand_in.accept)
+    monkeypatch.setattr(suite, "find_image", lambda engine, image: replace(_facts(), id=IMAGE))
+    monkeypatch.setattr(suite, "suite_hash", lambda trial: "sha256:5")
+    monkeypatch.setattr(suite, "host_facts", lambda engine, trial: HOST)
+    return stand_in
+
+
+def _facts() -> ImageFacts:
+    return ImageFacts(**dict.fromkeys(ImageFacts.__dataclass_fields__))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> workflow.Site:
+    return workflow.Site(
+        catalog=catalog.load(),
+        network=Network(),
+        environ={},
+        uv=Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="")),
+        console=Console(),
+        today=catalog.load().date,
+        store=receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()})),
+    )
+
+
+def accept(site: workflow.Site, **options: Any) -> Receipt:
+    return workflow.accept("x", None, site, TRIAL, **options)  # type: ignore[arg-type]
+
+
+def test_a_receipt_in_the_project_spares_nothing(judged: Suite, site: workflow.Site) -> None:
+    site.receipts.mkdir()
+    (site.receipts / receipts.file_name(PASSED)).write_text(wire.dumps(PASSED))
+    assert accept(site).started.startswith("2026")
+    assert judged.runs == 1
+
+
+def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
+    judged: Suite, site: workflow.Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = accept(site)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert accept(site) == first
+    assert judged.runs == 1
+    (written,) = site.receipts.glob("*.json")
+    assert wire.loads(written.read_text(), Receipt) == first
+    accept(site, fresh=True)
+    assert judged.runs == 2
+
+
+def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
+    judged: Suite, site: workflow.Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert site.store is not None
+    accept(site)
+    site.store.folder.chmod(0o777)
+    accept(replace(site, console=Console()))
+    assert judged.runs == 2
+    assert "this receipt will spare no run: others can write to" in capsys.readouterr().err
+    assert list(site.receipts.glob("*.json")), "it is in the project all the same"
+
+
+def test_receipts_are_not_written_through_a_link(judged: Suite, site: workflow.Site, tmp_path: Path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    site.receipts.symlink_to(outside)
+    with pytest.raises(UsageError, match="receipts leads out of"):
+        accept(site)
+    assert judged.runs == 0, "before minutes are spent"
