@@ -11,16 +11,22 @@ A key is an option's name; its value is what the option takes. The command line 
 
     [render.settings]          # what targets let people change
     shm-size = "2g"
+
+A file that is found rather than named is one that we would have written: no search leaves the repository, and a file of
+another user is refused, as git refuses to work in another user's repository (`safe.directory`).
 """
 
 import difflib
+import os
+import shlex
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from envbuilder import grammar
 from envbuilder.errors import UsageError
+from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.gpu import GpuAccess
 from envbuilder.model import ANY
 from envbuilder.request import (
@@ -35,6 +41,9 @@ from envbuilder.request import (
 )
 
 FILE = "envbuilder.toml"
+PYPROJECT = "pyproject.toml"
+ROOT = 0  # root's files are believed: root can do anything here as it is
+_HINT = "mend it, or move it out of the way"
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 _REQUEST = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
@@ -89,25 +98,55 @@ _ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": parse_path}
 _RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {"targets": _parse_word, "stack": _parse_folder_name}
 
 
-def find(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    """The settings that hold in `folder` or the nearest folder above it, and the file that has them."""
+def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, Mapping[str, Any]] | None:
+    """The settings that hold in `folder` or the nearest folder above it in its repository, and the file with them.
+
+    Raises `UsageError` for a file that does not belong to this user, to root or to one of `users`.
+    """
+    trusted = {ROOT, os.geteuid(), *users}
     for place in (folder, *folder.parents):
-        own = place / FILE
-        if own.is_file():
-            return own, _checked(own, _read(own))
-        project = place / "pyproject.toml"
-        if project.is_file():
-            table = _read(project).get("tool", {}).get("envbuilder")
-            if table is not None:
-                return project, _checked(project, table)
+        own, project = place / FILE, place / PYPROJECT
+        if exists(own):
+            return own, _checked(own, _trusted(own, trusted))
+        if is_file(project) and "envbuilder" in _tool(_parsed(project, read_text(project, hint=_HINT))):
+            return project, _checked(project, _tool(_trusted(project, trusted))["envbuilder"])
+        if exists(place / ".git"):
+            break
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> tuple[Path, Mapping[str, Any]]:
+    """The settings in a file that the user names, whoever it belongs to."""
+    document = _parsed(path, read_text(path, hint=_HINT))
+    if path.name != PYPROJECT:
+        return path, _checked(path, document)
+    if "envbuilder" not in _tool(document):
+        raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or name another file")
+    return path, _checked(path, _tool(document)["envbuilder"])
+
+
+def _trusted(path: Path, users: Collection[int]) -> dict[str, Any]:
+    """What a file says, if it and a link that leads to it belong to one of these users."""
+    content, owner = read_owned(path, hint=_HINT)
+    strange = {owner, path.lstat().st_uid} - set(users)
+    if strange:
+        raise UsageError(
+            f"{path} belongs to another user (uid {min(strange)}): its settings decide what is built and run here",
+            hint=f"read it; if it is good, name it: `export ENVBUILDER_CONFIG={shlex.quote(str(path))}`",
+        )
+    return _parsed(path, decode(content, path, hint=_HINT))
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", hint="mend it, or move it out of the way") from error
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", hint=_HINT) from error
+
+
+def _tool(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    tool = document.get("tool")
+    return tool if isinstance(tool, dict) else {}
 
 
 def _checked(path: Path, table: object) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 from packaging.utils import canonicalize_name
@@ -86,8 +85,8 @@ class Inspection:
     suite: str  # hash of the suite that this envbuilder runs when nothing else is asked for
 
 
-def look(reference: str, engine: Engine, folder: Path) -> Inspection:
-    """Look into an image, and for its receipt in `folder`. Raises `EngineError` if there is no such image."""
+def look(reference: str, engine: Engine, store: receipts.Store | None) -> Inspection:
+    """Look into an image, and for its receipt in `store`. Raises `EngineError` if there is no such image."""
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
     inside = read_lock(content, image.labels) if content is not None else None
@@ -98,13 +97,13 @@ def look(reference: str, engine: Engine, folder: Path) -> Inspection:
         steps=read_steps(engine.steps(image.id), ours=LOCK_LABEL in image.labels, layers=layers),
         lock=inside,
         installed=_measure(image.id, engine),
-        receipt=receipts.newest(folder, image.id),
+        receipt=store.newest(image.id) if store else None,
         suite=suite.suite_hash(suite.Trial(gpu=plan_gpu(engine.offers(), GpuAccess.NONE))),
     )
 
 
 def _measure(image: str, engine: Engine) -> Installed | None:
-    probe = (resources.folder("probe") / "packages.py").read_text()
+    probe = resources.text("probe", "packages.py")
     for python in _PYTHONS:
         lines = engine.output(image, [python, "-I", "-c", probe], _DEADLINE)
         if lines is not None:

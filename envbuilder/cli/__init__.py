@@ -1,15 +1,20 @@
 """The command line: parse, one call, print. One file per command, imported when it is called."""
 
+import codecs
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import click
 
-from envbuilder.errors import EnvbuilderError, NoStackError
+from envbuilder.cli.options import NAMED_SETTINGS
+from envbuilder.errors import EnvbuilderError, NoStackError, UsageError
 
 COMMANDS = {
     "resolve": "Every version that fits together for a request, and why",
@@ -23,6 +28,9 @@ COMMANDS = {
     "catalog": "What is known, whether it still holds, and a page to pick from",
     "doctor": "What this machine has, and what to mend before building",
 }
+
+
+_OUTPUT_ERRORS = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 
 class _Commands(click.Group):
@@ -45,8 +53,11 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="envbuilder", message="%(prog)s %(version)s")
+@click.option(
+    "--config", metavar="FILE", envvar="ENVBUILDER_CONFIG", help="Take the settings from FILE, whoever it belongs to."
+)
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, config: str | None) -> None:
     """envbuilder turns "CUDA 11.7" into a container image that is proven to train.
 
     \b
@@ -54,13 +65,27 @@ def cli(ctx: click.Context) -> None:
       envbuilder build --cuda 11.7       build the image and fine-tune BERT in it
     """
     ctx.ensure_object(dict)
+    ctx.meta[NAMED_SETTINGS] = config
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. The one boundary that turns errors into exits."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        outcome = cli.main(args=words, prog_name="envbuilder", standalone_mode=False)
+        return _run(words)
+    except (OSError, SystemExit):  # neither stdout nor stderr can be written; click exits where a reader has gone
+        if os.environ.get("ENVBUILDER_DEBUG"):
+            raise
+        _close(sys.__stdout__, sys.__stderr__)
+        return UsageError.exit_code
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        outcome = cli.main(args=list(words), prog_name="envbuilder", standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else 0
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return 130
@@ -71,16 +96,41 @@ def run(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except EnvbuilderError as error:
         return _report(error, as_json="--json" in words)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone; so is what the interpreter would flush
-        return 1
-    except Exception as error:
-        if os.environ.get("ENVBUILDER_DEBUG"):
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
             raise
-        print(f"error: a bug in envbuilder: {type(error).__name__}: {error}", file=sys.stderr)
-        print("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints", file=sys.stderr)
-        return 1
-    return outcome if isinstance(outcome, int) else 0
+        return _report_refusal(error, as_json="--json" in words)
+    except Exception as error:
+        return _report_bug(error)
+
+
+def _report_bug(error: Exception) -> int:
+    if os.environ.get("ENVBUILDER_DEBUG"):
+        raise error
+    print(f"error: a bug in envbuilder: {type(error).__name__}: {error}", file=sys.stderr)
+    print("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints", file=sys.stderr)
+    return 1
+
+
+def _report_refusal(error: OSError, *, as_json: bool) -> int:
+    """What the system refuses is no bug: a file, which has a name, or else the output."""
+    if error.errno is None:  # not the system's: requests raises such
+        return _report_bug(error)
+    if error.filename is not None:
+        refusal = UsageError(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
+        return _report(refusal, as_json=as_json)
+    if error.errno not in _OUTPUT_ERRORS:
+        return _report(UsageError(f"the system refuses: {error.strerror}"), as_json=as_json)
+    _close(sys.__stdout__)
+    refusal = UsageError(f"the output cannot be written: {error.strerror}", hint="is there space where it goes?")
+    return _report(refusal, as_json=False)
+
+
+def _close(*streams: TextIO | None) -> None:
+    """Point output at nothing, so that what the interpreter flushes at its end cannot fail again."""
+    for stream in streams:
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
 
 
 def _report(error: EnvbuilderError, *, as_json: bool) -> int:
@@ -110,6 +160,7 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
 
 def main() -> None:
     """The console script."""
+    _write_any_character()
     handle_signals()
     sys.exit(run())
 
@@ -128,3 +179,11 @@ def handle_signals() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGHUP, hang_up)
+
+
+def _write_any_character() -> None:
+    """Print what the locale has no character for as an escape, and UTF-8 where the locale is ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors="backslashreplace")

@@ -1,10 +1,8 @@
 """`envbuilder inspect`: Image → what it holds and what it has proven."""
 
-from pathlib import Path
-
 import click
 
-from envbuilder.cli.options import json_option, new_engine, print_json
+from envbuilder.cli.options import json_option, new_engine, print_json, receipt_store
 
 
 @click.command(name="inspect")
@@ -20,7 +18,7 @@ def command(image: str, as_json: bool) -> None:
 
     with new_engine() as engine:
         engine.sweep()
-        inspection = look(image, engine, Path("receipts"))
+        inspection = look(image, engine, receipt_store())
     if as_json:
         print_json(inspection_document(inspection))
     else:

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,12 +13,16 @@ import click
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
+    from envbuilder.acceptance.receipts import Store
     from envbuilder.catalog.rows import Catalog
     from envbuilder.engine.client import Engine
     from envbuilder.model import Lock, Request
     from envbuilder.network import Network
     from envbuilder.workflow import Site
 
+NAMED_SETTINGS = "envbuilder.named_settings"
+"""Where the context keeps the name that `--config` gives."""
+_SETTINGS = "envbuilder.settings"
 F = TypeVar("F", bound=Callable[..., Any])
 REQUEST_OPTIONS = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
@@ -65,11 +70,41 @@ network_options = _stack(
 )
 
 
-def settings() -> Mapping[str, Any]:
-    """Defaults from `envbuilder.toml` in this folder or above."""
-    from envbuilder import config
+def find_settings() -> tuple[Path, Mapping[str, Any]] | None:
+    """The settings of this command and their file: what `--config` names, else what is found here or above.
 
-    found = config.find(Path.cwd())
+    Looked up once a command; says which file it was, unless it is in this folder.
+    """
+    context = click.get_current_context(silent=True)
+    kept = context.meta if context else {}
+    if _SETTINGS not in kept:
+        kept[_SETTINGS] = _look_for_settings(kept.get(NAMED_SETTINGS))
+    found: tuple[Path, Mapping[str, Any]] | None = kept[_SETTINGS]
+    return found
+
+
+def _look_for_settings(named: str | None) -> tuple[Path, Mapping[str, Any]] | None:
+    from envbuilder import config
+    from envbuilder.files import own_users
+
+    here = working_folder()
+    found = config.read(Path(named)) if named else config.find(here, own_users(os.environ.get("SUDO_UID")))
+    if found and here.resolve() != found[0].parent.resolve():
+        click.echo(f"settings: {found[0]}", err=True)
+    return found
+
+
+def working_folder() -> Path:
+    """The folder that the command runs in. Raises `UsageError` if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current folder no longer exists", hint="change to one that does: `cd ~`") from error
+
+
+def settings() -> Mapping[str, Any]:
+    """Defaults from `envbuilder.toml` in this folder or above, or from the file that `--config` names."""
+    found = find_settings()
     return found[1] if found else {}
 
 
@@ -123,9 +158,7 @@ def own_catalog(options: Mapping[str, Any]) -> Path | None:
     """The user's own catalog: from the command line or the environment, else from the settings, beside the file."""
     if options.get("own_catalog"):
         return Path(_parsed("catalog", options["own_catalog"]))
-    from envbuilder import config
-
-    found = config.find(Path.cwd())
+    found = find_settings()
     return found[0].parent / found[1]["catalog"] if found and "catalog" in found[1] else None
 
 
@@ -147,15 +180,23 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
 
 def network_from(options: Mapping[str, Any]) -> "Network":
     """The network of the options and of the surroundings; raises `UsageError` if the CA bundle is no file."""
+    from envbuilder.files import is_file
     from envbuilder.network import find_network
 
     bundle = setting(options, "ca_bundle")
-    if bundle and not Path(bundle).is_file():
+    if bundle and not is_file(Path(bundle)):
         raise UsageError(f"the CA bundle {bundle} is not a file")
     index_url = setting(options, "index_url")
     if index_url is None and os.environ.get("ENVBUILDER_INDEX_URL"):
         index_url = _parsed("index_url", os.environ["ENVBUILDER_INDEX_URL"])
-    return find_network(os.environ, home=Path.home(), ca=Path(bundle) if bundle else None, index_url=index_url)
+    return find_network(os.environ, home=_home(), ca=Path(bundle) if bundle else None, index_url=index_url)
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user of a container, whom nobody gave one
+        return Path(os.devnull)  # nothing is in it; `~` would be a folder of the project
 
 
 def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
@@ -182,7 +223,27 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         console=Console(quiet=quiet),
         today=datetime.now(UTC).date(),
         said=said_beside(options),
+        store=receipt_store(),
     )
+
+
+def receipt_store() -> "Store | None":
+    """Where this user's receipts are kept: `ENVBUILDER_STATE_DIR`, or the folder for a program's state.
+
+    None for a user without a home: `~` would be a folder of the project then.
+    """
+    import platformdirs
+
+    from envbuilder.acceptance.receipts import Store
+    from envbuilder.files import own_users
+
+    state = os.environ.get("ENVBUILDER_STATE_DIR")
+    if not state:
+        with suppress(RuntimeError):
+            state = platformdirs.user_state_dir("envbuilder", appauthor=False)
+    if not state or not Path(state).is_absolute():
+        return None
+    return Store(folder=Path(state) / "receipts", users=own_users(os.environ.get("SUDO_UID")))
 
 
 def said_beside(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -196,9 +257,7 @@ def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
     """The user's own checks: from the command line, else from the settings, where they are beside the file."""
     if options["checks"]:
         return tuple(Path(name) for name in options["checks"])
-    from envbuilder import config
-
-    found = config.find(Path.cwd())
+    found = find_settings()
     return tuple(found[0].parent / name for name in found[1].get("checks", ())) if found else ()
 
 
@@ -212,13 +271,10 @@ def new_engine() -> "Engine":
 
 def read_lock(name: str) -> "Lock":
     """A lock file somebody names."""
+    from envbuilder.files import read_text
     from envbuilder.lock import parse_lock
 
-    try:
-        text = Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name} cannot be read: {error}", hint="make one: `envbuilder lock`") from error
-    return parse_lock(text, source=name)
+    return parse_lock(read_text(Path(name), hint="make one: `envbuilder lock`"), source=name)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

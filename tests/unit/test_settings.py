@@ -1,5 +1,6 @@
 """Settings in a file, and the network as the machine describes it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,52 @@ def test_a_pyproject_can_hold_them(tmp_path: Path) -> None:
     found = config.find(tmp_path)
     assert found is not None
     assert found[1] == {"gpu_access": "none"}
+
+
+def test_the_search_ends_at_the_top_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('cuda = "11.7"\n')
+    top = tmp_path / "repository"
+    below = top / "a"
+    below.mkdir(parents=True)
+    assert config.find(below) is not None
+    (top / ".git").write_text("gitdir: elsewhere")  # as in a worktree
+    assert config.find(below) is None
+    (top / config.FILE).write_text('cuda = "13"\n')
+    assert config.find(below) == (top / config.FILE, {"cuda": "13"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(config.FILE, 'cuda = "11.7"'), ("pyproject.toml", '[tool.envbuilder]\ncuda = "11.7"')]
+)
+def test_settings_of_another_user_are_refused_unless_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(config, "ROOT", 0 if os.getuid() else -1)
+    with pytest.raises(UsageError, match=r"belongs to another user \(uid") as caught:
+        config.find(tmp_path)
+    assert f"ENVBUILDER_CONFIG={path}" in caught.value.hint
+    assert config.find(tmp_path, {os.getuid()}) == (path, {"cuda": "11.7"}), "root by sudo, of who called it"
+    assert config.read(path) == (path, {"cuda": "11.7"})
+
+
+def test_a_pyproject_of_another_user_without_settings_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert config.find(tmp_path) is None
+
+
+def test_a_named_file_without_settings_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('tool = 1\n[project]\nname = "x"\n')
+    with pytest.raises(UsageError, match="has no table"):
+        config.read(tmp_path / "pyproject.toml")
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        config.read(tmp_path / "other.toml")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,289 @@
+"""What surrounds a command, and files that somebody else made, end in one clear error and never as a bug of ours."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from envbuilder.cli import options
+
+from .conftest import Run
+
+PRESET = "cu117-torch2.0.1-py3.9-debian11"
+COMMANDS = [
+    "--help",
+    "resolve --cuda 9",
+    "render --lock envbuilder.lock --target kubernetes",
+    "init --lock envbuilder.lock",
+    "catalog images",
+    "doctor --gpu H100 --cuda 12.4",
+    "accept nothing",
+]
+
+
+@pytest.fixture
+def lock(root: Path, tmp_path: Path) -> Path:
+    shutil.copy(root / "docker" / "images" / PRESET / "envbuilder.lock", tmp_path)
+    return tmp_path / "envbuilder.lock"
+
+
+def start(words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str) -> "subprocess.CompletedProcess[bytes]":
+    """A command in a process of its own, where its streams and its locale are the real ones."""
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "envbuilder", *words.split()],
+        cwd=cwd,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_locale_that_is_ascii_is_enough(lock: Path, words: str) -> None:
+    (lock.parent / "envbuilder.toml").write_text('# “größer”\n[render]\ntargets = ["compose"]\n', encoding="utf-8")
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    force = " --force" if words.startswith("init") else ""
+    usual, ascii_only = (start(words + force, lock.parent, **env) for env in ({"LC_ALL": "C.UTF-8"}, bare))
+    assert ascii_only.returncode == usual.returncode, ascii_only.stderr
+    assert ascii_only.returncode in {0, 4, 6, 8}
+    assert ascii_only.stdout == usual.stdout, "the same answer"
+    assert b"bug in envbuilder" not in ascii_only.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
+    for folder, env in (("one", {"LC_ALL": "C.UTF-8"}), ("two", {"LC_ALL": "C", "PYTHONUTF8": "0"})):
+        done = start(f"render --lock envbuilder.lock --output {folder}", lock.parent, PYTHONCOERCECLOCALE="0", **env)
+        assert done.returncode == 0, done.stderr
+    one, two = (contents(lock.parent / folder) for folder in ("one", "two"))
+    assert one == two
+    assert len(one) > 20
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "resolve --cuda 11.7", "catalog images", "doctor --gpu H100", "resolve --json"]
+)
+def test_an_output_that_is_full_says_so_and_exits_with_2(tmp_path: Path, words: str) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = start(words, tmp_path, stdout=full)
+    assert done.returncode == 2
+    assert b"error: the output cannot be written: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+def test_an_error_that_cannot_be_written_either_still_has_a_code(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        words = [sys.executable, "-m", "envbuilder", "resolve", "--cuda", "11.7"]
+        assert subprocess.run(words, cwd=tmp_path, stdout=full, stderr=full, check=False).returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = start("catalog images", tmp_path, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["resolve --cuda 11.7", "doctor --gpu H100 --cuda 12.4", "--help", "resolve --cuda 9"]
+)
+def test_a_terminal_of_one_column_is_wide_enough(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setenv("COLUMNS", "1")
+    answer = run(*words.split())
+    assert answer.code in {0, 4, 8}, answer.err
+
+
+@pytest.mark.parametrize("words", ["resolve --cuda 11.7", "lock --cuda 11.7 --check", "init", "doctor --gpu H100"])
+def test_a_folder_that_was_deleted_is_told_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    answer = run(*words.split())
+    monkeypatch.chdir(tmp_path)
+    assert (answer.code, answer.err.splitlines()[0]) == (2, "error: the current folder no longer exists")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "build --lock {} --dry-run",
+        "render --lock {}",
+        "init --lock {}",
+        "lock --check --output {}",
+        "doctor --target {}",
+        "--config {} resolve",
+        "resolve --cuda 11.7 --ca-bundle {}",
+    ],
+)
+@pytest.mark.parametrize(("made", "kind"), [("fifo", "a FIFO"), ("/dev/zero", "a device"), ("/", "a folder")])
+def test_what_is_no_file_is_refused_where_a_file_is_named(
+    run: Run, tmp_path: Path, words: str, made: str, kind: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    answer = run(*words.format(made).split())
+    if "--ca-bundle" in words:  # which `resolve` does not have
+        assert answer.code == 2
+    else:
+        assert (answer.code, answer.err.splitlines()[0]) == (2, f"error: {made} is {kind}, not a file")
+
+
+@pytest.mark.parametrize("name", ["envbuilder.toml", "compose.yaml", ".gitignore", "docker/images/x/envbuilder.lock"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_a_repository_with_a_fifo_or_a_folder_in_place_of_a_file_is_refused(
+    run: Run, lock: Path, name: str, make: object
+) -> None:
+    path = lock.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)  # type: ignore[operator]
+    answer = run("init", "--lock", "envbuilder.lock")
+    assert answer.code == 2
+    assert name in answer.err
+    assert "not a file" in answer.err
+    assert not (lock.parent / ".devcontainer").exists()
+
+
+@pytest.mark.parametrize("name", ["facts/torch.json", "policy.toml"])
+def test_a_catalog_of_fifos_is_refused_with_3(run: Run, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "own" / name
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    answer = run("resolve", "--cuda", "11.7", "--catalog", "own")
+    assert (answer.code, "is a FIFO, not a file" in answer.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("lock --check --output " + "x" * 300, "File name too long"),
+        ("render --lock envbuilder.lock --output envbuilder.lock", "is a file, where a folder would be"),
+        ("render --lock envbuilder.lock --output envbuilder.lock/x", "cannot write envbuilder.lock/x"),
+        ("render --lock envbuilder.lock --output " + "x" * 300, "File name too long"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: str, said: str) -> None:
+    answer = run(*words.split())
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+
+
+def test_a_path_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
+    done = start("render --output x --lock no-\udcff", tmp_path)
+    assert (done.returncode, b"error: no-\\udcff cannot be read: No such file" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_path_with_nul_from_settings_is_a_mistake(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "envbuilder.toml").write_text('ca-bundle = "a\\u0000b"\n')
+    assert run("lock", "--cuda", "11.7").code == 2
+    (tmp_path / "envbuilder.toml").write_text('catalog = "a\\u0000b"\n')
+    assert run("resolve", "--cuda", "11.7").code == 3
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def test_settings_from_elsewhere_are_told_of_once_on_stderr(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
+    assert "settings:" not in run("resolve", "--json").err
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    answer = run("resolve", "--json")
+    assert answer.err.count(f"settings: {tmp_path}/envbuilder.toml\n") == 1
+    assert json.loads(answer.out)["stack"]["cuda"].startswith("11.7")
+
+
+def test_settings_are_named_by_option_or_environment(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "envbuilder.toml").write_text('cuda = "11.8"\n')
+    (tmp_path / "other.toml").write_text('cuda = "11.7"\n')
+    assert json.loads(run("resolve", "--json").out)["stack"]["cuda"].startswith("11.8")
+    assert json.loads(run("--config", "other.toml", "resolve", "--json").out)["stack"]["cuda"].startswith("11.7")
+    monkeypatch.setenv("ENVBUILDER_CONFIG", "other.toml")
+    assert json.loads(run("resolve", "--json").out)["stack"]["cuda"].startswith("11.7")
+    assert run("--config", "none.toml", "resolve").code == 2
+
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["docker", ".github", ".devcontainer", "docker/images", "compose.yaml", ".gitignore"])
+def test_init_writes_nothing_through_a_link_out_of_the_repository(run: Run, lock: Path, name: str) -> None:
+    outside = lock.parent.parent / f"{lock.parent.name}-outside"
+    outside.mkdir()
+    (lock.parent / name).parent.mkdir(exist_ok=True)
+    (lock.parent / name).symlink_to(outside)
+    before = sorted(lock.parent.rglob("*"))
+    for force in ((), ("--force",)):
+        answer = run("init", "--lock", "envbuilder.lock", *force)
+        assert answer.code == 2
+        assert name in answer.err
+    assert sorted(lock.parent.rglob("*")) == before
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ("build", "render --lock envbuilder.lock"),
+        ("slurm", "render --lock envbuilder.lock --target slurm"),
+        ("kubernetes", "render --lock envbuilder.lock --target kubernetes"),
+        ("build", "build --lock envbuilder.lock"),
+        ("receipts", "build --lock envbuilder.lock"),
+    ],
+)
+def test_no_command_writes_through_a_link_out_of_the_project(run: Run, lock: Path, link: str, words: str) -> None:
+    outside = lock.parent.parent / f"{lock.parent.name}-outside"
+    outside.mkdir()
+    (lock.parent / link).symlink_to(outside)
+    answer = run(*words.split())
+    assert (answer.code, f"{link} leads out of" in answer.err) == (2, True), answer.err
+    assert list(outside.iterdir()) == []
+
+
+def test_a_stack_in_settings_is_a_name_and_no_path(run: Run, lock: Path) -> None:
+    (lock.parent / "envbuilder.toml").write_text('[render]\ntargets = []\nstack = "../../../x"\n')
+    answer = run("render")
+    assert (answer.code, "is no name of a stack" in answer.err) == (2, True), answer.err
+
+
+# --- a user without a home, a machine without a place for temporary files --------------------------------------------
+
+
+def test_the_state_of_a_user_without_a_home_is_not_in_the_project(
+    run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` stays `~` where nobody has a home: a repository could bring a folder of that name."""
+    for name in ("ENVBUILDER_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert options.receipt_store() is None
+    assert run("build", "--lock", "envbuilder.lock", "--dry-run").code == 0
+    monkeypatch.setenv("ENVBUILDER_STATE_DIR", "state")
+    assert options.receipt_store() is None, "it would be another one in each folder"
+    monkeypatch.setenv("ENVBUILDER_STATE_DIR", "/state")
+    store = options.receipt_store()
+    assert store is not None
+    assert store.folder == Path("/state/receipts")
+
+
+def test_no_room_for_temporary_files_is_no_bug(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    answer = run("lock", "--cuda", "11.7")
+    assert (answer.code, answer.err) == (2, "error: the system refuses: No usable temporary directory found\n")
