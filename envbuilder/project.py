@@ -13,7 +13,7 @@ from envbuilder import config, render, resolver, targets
 from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
-from envbuilder.files import exists, read_text, refuse_links, safe_name, write_file
+from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Context, Flavour, Lock, Request
 from envbuilder.targets import Project
 from envbuilder.workflow import REPOSITORY
@@ -54,8 +54,6 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
 
     Raises `UsageError` for a folder of another name: the Dockerfile in it would not find its files.
     """
-    if stack is not None and stack != safe_name(stack):
-        raise UsageError(f"{stack!r} is no name of a stack", hint=f"name a folder of {IMAGES}/")
     found = {}
     for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
         lock = locks.parse_lock(read_text(path), source=str(path))
