@@ -18,7 +18,7 @@ from envbuilder.engine import build as builds
 from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, wheel_sizes
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
-from envbuilder.engine.run_id import new_run_id
+from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError, UsageError
 from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.gpu import GpuAccess, GpuPlan, plan_gpu
@@ -241,7 +241,7 @@ def push(tag: str, engine: Engine, site: Site) -> str:
 
 def build_context(lock: Lock, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, lock.stack.name, datetime.now(UTC), new_run_id())
+    log = builds.log_path(site.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC)))
     started = time.monotonic()
     with site.console.rows() as show:
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,17 @@ def nobodys_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_receipts_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENVBUILDER_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        yield
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Places for the state of a test each; most make none."""
+    base = tmp_path_factory.mktemp("states")
+    return (base / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def nobodys_state(nobodys_machine: None, monkeypatch: pytest.MonkeyPatch, states: Iterator[Path]) -> None:
+    """No receipt of the user's spares a run, and none is left with the user."""
+    monkeypatch.setenv("ENVBUILDER_STATE_DIR", str(next(states)))
 
 
 @pytest.fixture(scope="session")

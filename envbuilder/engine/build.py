@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 
 from envbuilder import process
@@ -97,10 +95,10 @@ def failure(progress: Progress, log: Path) -> EngineError:
     )
 
 
-def log_path(folder: Path, name: str, now: datetime, run: str) -> Path:
-    """A log file's path, of this run alone; older logs of the same context beyond the last ten are removed."""
+def log_path(folder: Path, name: str, stamp: str) -> Path:
+    """A log file's path; older logs of the same context beyond the last ten are removed."""
     if folder.is_dir():
         for old in sorted(folder.glob(f"{name}-*.log"))[:-9]:
             with suppress(OSError):
                 old.unlink()
-    return folder / f"{name}-{now:%Y%m%dT%H%M%S}-{sha256(run.encode()).hexdigest()[:6]}.log"
+    return folder / f"{name}-{stamp}.log"

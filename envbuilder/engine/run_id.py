@@ -2,12 +2,19 @@
 
 import os
 import platform
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 
 def new_run_id() -> str:
     """This process as `host:pid:start`: enough to tell later whether it still lives."""
     return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def stamp(run_id: str, now: datetime) -> str:
+    """A run and an instant as part of a file's name, in order of time: `20261127T120001-5f3a9c`."""
+    return f"{now:%Y%m%dT%H%M%S}-{sha256(run_id.encode()).hexdigest()[:6]}"
 
 
 def is_alive(run_id: str) -> bool:

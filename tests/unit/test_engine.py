@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ import pytest
 
 from envbuilder.engine import archive, machine, run_id
 from envbuilder.engine.archive import pack
-from envbuilder.engine.build import log_path
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.job import Job, create_options
 from envbuilder.gpu import Offers
@@ -128,9 +128,8 @@ def test_a_run_lives_as_long_as_its_process() -> None:
 
 def test_two_builds_at_the_same_second_have_a_log_each(tmp_path: Path) -> None:
     now = datetime(2026, 11, 27, 12, 0, 1, tzinfo=UTC)
-    one, two = (log_path(tmp_path, "cu117", now, run) for run in ("host:1:100", "host:2:100"))
+    one, two = (run_id.stamp(run, now) for run in ("host:1:100", "host:2:100"))
     assert one != two
-    assert one.name.startswith("cu117-20261127T120001-")
-    for number in range(12):
-        log_path(tmp_path, "cu117", now.replace(second=number), "host:1:100").touch()
-    assert len(list(tmp_path.glob("*.log"))) == 10
+    assert re.fullmatch(r"20261127T120001-[0-9a-f]{6}", one)
+    later = run_id.stamp("host:1:100", now.replace(second=2))
+    assert sorted([later, two, one])[-1] == later, "older logs are removed by their names"

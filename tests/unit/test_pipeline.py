@@ -1,6 +1,7 @@
 """The pipeline against a stand-in engine: nothing has a tag that has not earned it, and nothing is left behind."""
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ def site(tmp_path: Path, programs: Programs, facts: Catalog) -> Site:
         context=tmp_path / "build",
         logs=tmp_path / "logs",
         receipts=tmp_path / "receipts",
+        store=receipts.Store(folder=tmp_path / "state", users=frozenset({os.getuid()})),
     )
 
 
