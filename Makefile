@@ -30,13 +30,17 @@ test: setup engine browser registry ## every test; needs an engine and Chromium,
 	$(RUN) pytest
 
 fast: setup ## the tests that need no engine, no network and no browser: seconds
-	$(RUN) pytest -m "not container and not network and not browser"
+	$(RUN) pytest -m "not container and not network and not browser and not mutation"
 
 lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
+
+.PHONY: mutate
+mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
+	nice $(BIN)/python tools/mutate.py
 
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants

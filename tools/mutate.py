@@ -1,0 +1,272 @@
+"""Break envbuilder's own source in many small ways and see whether the fast tests notice.
+
+    tools/mutate.py [--size N] [--seed N] [--group NAME]... [--no-hand-made] [--output FILE]
+
+Everything runs in copies of the tree, two at a time. The result is `docs/measurements/mutation.md`.
+"""
+
+import argparse
+import contextlib
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import mutation_report
+from mutants import ROOT, Mutant, MutantError, automatic, excuse, hand_made, sample
+
+PROCESSES = 2
+_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m",
+           "not container and not network and not browser and not mutation")  # fmt: skip
+_TIMES_CPU = 5  # CPU seconds that a mutant may take, in those of the original
+_TIMES_WALL = 20  # on the clock: the machine may be busy with other things
+_START_S = 10.0  # starting Python and importing everything, on top
+_MEMORY_KB = 6_000_000
+_TESTS_PASSED, _NO_TESTS = 0, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of a mutant: "killed", "timed out" or "survived"."""
+
+    mutant: Mutant
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one start of pytest ended with, and the CPU seconds it took."""
+
+    code: int
+    cpu: float
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Files that are mutated, and the tests of them as they pass on the original."""
+
+    name: str
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    without: tuple[str, ...] = ()  # tests that look at the clock: a busy machine would kill mutants
+    cpu: float = 0.0
+    tests_of_line: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of its tests, for pytest."""
+        return (*self.tests, *(f"--deselect={test}" for test in self.without))
+
+
+class Tree:
+    """A copy of the working tree in which one mutant at a time is tested."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            if not (ROOT / name).is_file():
+                continue  # deleted and not yet committed
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+        # By hash, not by time: a mutant may be written in the same second and be of the same size as the original.
+        compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "envbuilder"]
+        subprocess.run(compiled, cwd=folder, check=True)
+        # An editable install looks for envbuilder in the working tree unless this comes first.
+        where = [sys.executable, "-c", "import envbuilder; print(envbuilder.__file__)"]
+        done = subprocess.run(where, cwd="/", check=True, capture_output=True, text=True, env=self._environ())
+        if not Path(done.stdout.strip()).is_relative_to(folder.resolve()):
+            raise MutantError(f"the tests would import {done.stdout.strip()}, which no mutant changes")
+
+    def _environ(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, words: Sequence[str], *, cpu_s: float = 1800.0, wall_s: float = 3600.0) -> Run:
+        """Start Python with these words; -9 as the code where a limit was reached."""
+        limits = f'ulimit -t {int(cpu_s) + 1}; ulimit -v {_MEMORY_KB}; exec "$@"'
+        argv = ["sh", "-c", limits, "--", sys.executable, *words]
+        before = os.times()
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                argv, cwd=self.folder, env=self._environ(), start_new_session=True, stdout=output, stderr=output
+            )
+            try:
+                code = process.wait(timeout=wall_s)
+            except subprocess.TimeoutExpired:
+                code = -signal.SIGKILL
+            finally:
+                _kill_group(process)
+            output.seek(0)
+            after = os.times()
+            cpu = after.children_user + after.children_system - before.children_user - before.children_system
+            return Run(code=code, cpu=cpu, output=output.read())
+
+    def test(self, mutant: Mutant, tests: Iterable[str], cpu_s: float) -> str:
+        """Whether these tests notice a mutant."""
+        path = self.folder / mutant.file
+        original = path.read_text(encoding="utf-8")
+        path.write_text(mutant.source, encoding="utf-8")
+        try:
+            limit = _TIMES_CPU * cpu_s + _START_S
+            done = self.run([*_PYTEST, *tests], cpu_s=limit, wall_s=_TIMES_WALL * cpu_s + 6 * _START_S)
+        finally:
+            path.write_text(original, encoding="utf-8")
+        if done.code == _NO_TESTS:
+            raise MutantError(f"{mutant.name}: no test was found in {' '.join(tests)}")
+        if done.code in (-signal.SIGKILL, -signal.SIGXCPU):
+            return "timed out"
+        return "survived" if done.code == _TESTS_PASSED else "killed"
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Also what a mutant's tests left running."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def measure(tree: Tree, group: Group) -> Group:
+    """The group with its CPU time, and which tests run each line; fails if the original does not pass."""
+    done = tree.run([*_PYTEST, *group.words])
+    if done.code != _TESTS_PASSED:
+        raise MutantError(f"the tests of group {group.name} fail on the original:\n{done.output[-3000:]}")
+    settings = tree.folder / "coverage.ini"
+    settings.write_text(f"[run]\ndynamic_context = test_function\ninclude = {','.join(group.files)}\n")
+    covered = tree.run(["-m", "coverage", "run", f"--rcfile={settings}", *_PYTEST, *group.words])
+    if covered.code != _TESTS_PASSED:
+        raise MutantError(f"the tests of group {group.name} fail under coverage:\n{covered.output[-3000:]}")
+    return replace(group, cpu=done.cpu, tests_of_line=_tests_of_line(tree.folder, group))
+
+
+def _tests_of_line(folder: Path, group: Group) -> dict[tuple[str, int], set[str]]:
+    """(file, line) → the test functions that run it, as pytest names them."""
+    import coverage  # noqa: PLC0415 - its data only, after the run
+
+    places = {Path(test).stem: test for test in group.tests}
+    data = coverage.CoverageData(str(folder / ".coverage"))
+    data.read()
+    found: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for path in data.measured_files():
+        name = str(Path(path).relative_to(folder.resolve()))
+        for line, contexts in data.contexts_by_lineno(path).items():
+            for context in contexts:
+                module, _, function = context.rpartition(".")
+                place = places.get(module.split(".")[-1])
+                test = f"{place}::{function}"
+                if place and function and test not in group.without:
+                    found[name, line].add(test)
+    return dict(found)
+
+
+def judge(tree: Tree, mutant: Mutant, group: Group) -> Result:
+    """First the tests that run the line. If those pass, all of the group's: a cache hides who else depends on it."""
+    near = sorted(group.tests_of_line.get((mutant.file, mutant.line), ()))
+    outcome = tree.test(mutant, near, group.cpu) if near else "survived"
+    if outcome == "survived":
+        outcome = tree.test(mutant, group.words, group.cpu)
+    return Result(mutant=mutant, outcome=outcome)
+
+
+def judge_hand_made(tree: Tree, mutant: Mutant) -> Result:
+    """By the tests that its entry names; these pass on the original, or the tool says so."""
+    outcome = tree.test(mutant, mutant.tests, cpu_s=30.0)
+    return Result(mutant=mutant, outcome=outcome)
+
+
+def check_hand_made(tree: Tree, mutants: Sequence[Mutant]) -> None:
+    """The tests of all entries pass on the original: a test that fails anyway would kill every mutant."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    done = tree.run([*_PYTEST, *tests])
+    if done.code != _TESTS_PASSED:
+        raise MutantError(f"the tests of the hand-made mutants fail on the original:\n{done.output[-3000:]}")
+
+
+def main() -> None:
+    options = _options()
+    config = tomllib.loads((ROOT / "tools" / "mutate.toml").read_text(encoding="utf-8"))
+    size, seed = options.size or config["size"], config["seed"] if options.seed is None else options.seed
+    groups = []
+    for row in config["group"]:
+        if options.group and row["name"] not in options.group:
+            continue
+        groups.append(Group(**{key: value if key == "name" else tuple(value) for key, value in row.items()}))
+    written = [] if options.no_hand_made else hand_made()
+    every = {file: automatic(file) for group in groups for file in group.files}
+    chosen = sample([change for changes in every.values() for change in changes], size, seed)
+    chosen = excuse(chosen)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="envbuilder-mutate-") as name:
+        results = _run(Path(name), written, groups, chosen)
+    report = mutation_report.Report(
+        seed=seed,
+        minutes=(time.monotonic() - started) / 60,
+        totals={file: len(changes) for file, changes in every.items()},
+        hand_made=[result for result in results if result.mutant.tests],
+        sampled=[result for result in results if not result.mutant.tests],
+    )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(mutation_report.text(report), encoding="utf-8")
+    print(f"{options.output}: {mutation_report.summary(report)}")
+
+
+def _run(folder: Path, written: Sequence[Mutant], groups: Sequence[Group], chosen: Sequence[Mutant]) -> list[Result]:
+    trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+    for number in range(PROCESSES):
+        trees.put(Tree(folder / f"tree{number}"))
+
+    def with_tree(function: Any, *arguments: Any) -> Any:
+        tree = trees.get()
+        try:
+            return function(tree, *arguments)
+        finally:
+            trees.put(tree)
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        checked = pool.submit(with_tree, check_hand_made, written) if written else None
+        measured = list(pool.map(lambda group: with_tree(measure, group), groups))
+        if checked:
+            checked.result()
+        group_of = {file: group for group in measured for file in group.files}
+        jobs = [pool.submit(with_tree, judge_hand_made, mutant) for mutant in written]
+        jobs += [pool.submit(with_tree, judge, mutant, group_of[mutant.file]) for mutant in chosen]
+        results = []
+        for number, job in enumerate(jobs, start=1):
+            result: Result = job.result()
+            results.append(result)
+            place = f"{result.mutant.file}:{result.mutant.line}"
+            print(f"{number}/{len(jobs)} {result.outcome}: {place} {result.mutant.name}", file=sys.stderr, flush=True)
+            if result.outcome == "survived":
+                print(result.mutant.diff, file=sys.stderr, flush=True)
+        return results
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=int, help="mutants in the sample (default: tools/mutate.toml)")
+    parser.add_argument("--seed", type=int, help="another seed draws another sample (default: tools/mutate.toml)")
+    parser.add_argument("--group", action="append", help="only this group of tools/mutate.toml; can be repeated")
+    parser.add_argument("--no-hand-made", action="store_true", help="leave tests/source_mutants out")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measurements" / "mutation.md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MutantError as error:
+        sys.exit(f"error: {error}")
