@@ -72,14 +72,15 @@ def _from_row(row: dict[str, Any], place: str, root: Path) -> Mutant:
     except SyntaxError as error:
         raise MutantError(f"{entry}: `new` is not Python: {error}") from error
     line = source[: source.index(row["old"])].count("\n") + 1
-    return _mutant(row["name"], row["file"], line, source, changed, tuple(row["tests"]))
+    mutant = _mutant(row["name"], row["file"], line, source, changed)
+    return replace(mutant, tests=tuple(row["tests"]))
 
 
-def _mutant(name: str, file: str, line: int, source: str, changed: str, tests: tuple[str, ...] = ()) -> Mutant:
+def _mutant(name: str, file: str, line: int, source: str, changed: str) -> Mutant:
     lines = difflib.unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0)
     # The first three lines are the two file names and the position: they stand in the heading of a survivor.
     diff = "\n".join(list(lines)[3:])
-    return Mutant(name=name, file=file, line=line, source=changed, diff=diff, tests=tests)
+    return Mutant(name=name, file=file, line=line, source=changed, diff=diff)
 
 
 # --- automatic -----------------------------------------------------------------------------------------------------

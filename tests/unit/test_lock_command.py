@@ -1,0 +1,224 @@
+"""The command that uv is given, the files it reads, and the platform that wheels are picked for, all of it exactly."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from packaging.tags import Tag
+from packaging.version import Version
+
+from envbuilder import catalog, resolver
+from envbuilder import lock as locks
+from envbuilder.errors import EngineError, LockError
+from envbuilder.model import Stack
+from envbuilder.process import Completed
+from envbuilder.request import parse_request
+
+EMPTY = 'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
+MAC = {
+    "implementation_name": "cpython", "implementation_version": "3.13.1", "os_name": "nt", "platform_machine": "arm64",
+    "platform_python_implementation": "CPython", "platform_release": "24.0", "platform_system": "Darwin",
+    "platform_version": "Darwin Kernel", "python_full_version": "3.13.1", "python_version": "3.13",
+    "sys_platform": "darwin",
+}  # fmt: skip
+
+
+def stack(*packages: str, **changes: object) -> Stack:
+    wanted = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
+    return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
+
+
+def uv(index_url: str | None = None) -> locks.Uv:
+    return locks.Uv(
+        program="/opt/uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=""), index_url=index_url
+    )
+
+
+def on_glibc(minor: int) -> Stack:
+    return replace(stack(), base=replace(stack().base, glibc=Version(f"2.{minor}")))
+
+
+def test_the_command_is_exactly_this_one() -> None:
+    wanted = stack(as_of=date(2025, 3, 20))
+    assert locks.compile_argv(uv(), wanted, Path("/f")) == [
+        "/opt/uv", "pip", "compile", "/f/requirements.in", "--output-file", "/f/pylock.toml", "--format", "pylock.toml",
+        "--no-config", "--no-header", "--quiet", "--python", sys.executable, "--python-version", "3.9",
+        "--python-platform", "x86_64-manylinux_2_31", "--only-binary", ":all:",
+        "--exclude-newer", "2025-03-21T00:00:00Z", "--excludes", "/f/excludes.txt",
+        "--index-strategy", "first-index", "--keyring-provider", "disabled",
+    ]  # fmt: skip
+
+
+def test_packages_alone_are_asked_for_with_warnings_and_without_dependencies() -> None:
+    whole = locks.compile_argv(uv(), stack(), Path("/f"))
+    alone = locks.compile_argv(uv(), stack(), Path("/f"), alone=True)
+    assert alone == ["--no-deps" if word == "--quiet" else word for word in whole]
+
+
+def test_an_index_that_is_given_replaces_the_default_one() -> None:
+    argv = locks.compile_argv(uv("https://mirror.example/simple"), stack(), Path("/f"))
+    assert argv[-2:] == ["--default-index", "https://mirror.example/simple"]
+    assert "--default-index" not in locks.compile_argv(uv(), stack(), Path("/f"))
+
+
+@pytest.mark.parametrize(("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)])
+def test_uv_is_told_the_newest_glibc_that_it_has_a_name_for(glibc: int, platform: int) -> None:
+    argv = locks.compile_argv(uv(), on_glibc(glibc), Path("/f"))
+    assert argv[argv.index("--python-platform") + 1] == f"x86_64-manylinux_2_{platform}"
+
+
+def test_uv_is_told_the_machine_of_the_image() -> None:
+    argv = locks.compile_argv(uv(), stack(platform="linux/arm64"), Path("/f"))
+    assert argv[argv.index("--python-platform") + 1] == "aarch64-manylinux_2_31"
+
+
+class Recorder:
+    """A uv that keeps what it was given to read."""
+
+    def __init__(self) -> None:
+        self.read: list[dict[str, str]] = []
+        self.folders: list[Path] = []
+
+    def run(self, argv: Sequence[str]) -> Completed:
+        folder = Path(argv[3]).parent
+        self.folders.append(folder)
+        self.read.append({path.name: path.read_text() for path in folder.iterdir()})
+        (folder / "pylock.toml").write_text(EMPTY)
+        return Completed(returncode=0, stdout="", stderr="warning: `a==1` is yanked")
+
+
+def test_uv_reads_one_requirement_a_line_and_what_is_left_out() -> None:
+    recorder = Recorder()
+    wanted = stack(excluded=("cmake", "lit"))
+    answer = locks.ask(locks.Uv(program="uv", run=recorder.run), wanted, ["a==1", "b<2"])
+    assert recorder.read == [{"requirements.in": "a==1\nb<2\n", "excludes.txt": "cmake\nlit\n"}]
+    assert answer.document == {"lock-version": "1.0", "created-by": "test", "packages": []}
+    assert answer.stderr == "warning: `a==1` is yanked"
+    assert [folder.name.startswith("envbuilder-lock-") for folder in recorder.folders] == [True]
+    assert not recorder.folders[0].exists()
+
+
+def test_everything_is_asked_for_together() -> None:
+    recorder = Recorder()
+    wanted = stack("peft", "einops==0.8")
+    with pytest.raises(LockError):
+        locks.make_lock(wanted, uv=locks.Uv(program="uv", run=recorder.run), catalog="x", again=" ".join)
+    assert recorder.read[0]["requirements.in"].splitlines() == [*wanted.requirements, "einops==0.8", "peft"]
+
+
+def failed(stderr: str) -> Completed:
+    return Completed(returncode=2, stdout="", stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "error: Request failed after 3 retries",
+        "  cause: error sending request for url",
+        "  cause: dns error: failed to lookup address information",
+        "  cause: invalid peer certificate: UnknownIssuer",
+        "error: operation timed out",
+    ],
+)
+def test_what_uv_says_of_the_network(stderr: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        locks.read_answer(failed(f"{stderr}\nhint: set SSL_CERT_FILE"), tmp_path)
+    assert caught.value.message == "the package index cannot be reached"
+    assert caught.value.problems == (stderr.strip().removeprefix("error: ").removeprefix("cause: "),)
+    assert caught.value.hint == "check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)"
+
+
+def test_what_uv_says_of_packages_is_an_answer(tmp_path: Path) -> None:
+    stderr = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n\n  hint: try --prerelease"
+    answer = locks.read_answer(failed(stderr), tmp_path)
+    assert answer.document is None
+    assert answer.causes == ["No solution found when resolving dependencies:", "Because a needs b"]
+
+
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
+def test_markers_are_those_of_the_image_on_any_machine(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "default_environment", lambda: dict(MAC))
+    found = locks.markers(stack(platform=platform))
+    assert found == {
+        **MAC,
+        "implementation_version": "3.9.0",
+        "os_name": "posix",
+        "platform_machine": {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}[platform],
+        "platform_system": "Linux",
+        "python_full_version": "3.9.0",
+        "python_version": "3.9",
+        "sys_platform": "linux",
+    }
+
+
+def document(*tags: str) -> Mapping[str, object]:
+    files = [
+        {"name": f"a-1.0-{tag}.whl", "size": 1, "hashes": {"sha256": "0" * 64}, "url": "https://mirror.example/a"}
+        for tag in tags
+    ]
+    package = {"name": "a", "version": "1.0", "wheels": files}
+    return {"lock-version": "1.0", "created-by": "test", "packages": [package]}
+
+
+@pytest.mark.parametrize(
+    ("tag", "taken"),
+    [
+        ("cp39-cp39-manylinux_2_31_x86_64", True),
+        ("cp39-cp39-manylinux_2_32_x86_64", False),
+        ("cp39-cp39-manylinux2014_x86_64", True),
+        ("cp39-cp39-manylinux2010_x86_64", True),
+        ("cp39-cp39-manylinux1_x86_64", True),
+        ("cp39-cp39-manylinux_2_5_x86_64", True),
+        ("cp39-cp39-linux_x86_64", True),
+        ("cp39-cp39-manylinux2014_aarch64", False),
+        ("cp38-cp38-manylinux2014_x86_64", False),
+        ("cp310-cp310-manylinux2014_x86_64", False),
+        ("cp38-abi3-manylinux2014_x86_64", True),
+        ("cp310-abi3-manylinux2014_x86_64", False),
+        ("cp39-none-any", True),
+        ("py3-none-any", True),
+        ("py39-none-any", True),
+        ("py310-none-any", False),
+        ("py3-none-manylinux2014_x86_64", True),
+        ("py3-none-win_amd64", False),
+        ("py3-none-macosx_11_0_arm64", False),
+    ],
+)
+def test_which_wheels_the_image_can_install(tag: str, taken: bool) -> None:
+    if taken:
+        assert [wheel.file for wheel in locks.select_wheels(document(tag), stack())] == [f"a-1.0-{tag}.whl"]
+    else:
+        with pytest.raises(LockError, match="a locked package has no wheel for linux/amd64"):
+            locks.select_wheels(document(tag), stack())
+
+
+def test_the_newest_glibc_is_taken_before_older_ones() -> None:
+    tags = [
+        "cp39-cp39-manylinux2014_x86_64",
+        "py3-none-any",
+        "cp39-cp39-manylinux_2_28_x86_64",
+        "cp39-cp39-linux_x86_64",
+    ]
+    found = []
+    while tags:
+        [wheel] = locks.select_wheels(document(*tags), stack())
+        found.append(wheel.file.removeprefix("a-1.0-").removesuffix(".whl"))
+        tags.remove(found[-1])
+    assert found == [
+        "cp39-cp39-manylinux_2_28_x86_64", "cp39-cp39-manylinux2014_x86_64", "cp39-cp39-linux_x86_64", "py3-none-any"
+    ]  # fmt: skip
+
+
+def test_tags_go_from_the_newest_glibc_to_the_oldest() -> None:
+    found = list(dict.fromkeys(tag.platform for tag in locks._tags(on_glibc(18))))
+    assert found == [
+        "manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_16_x86_64",
+        "manylinux_2_15_x86_64", "manylinux_2_14_x86_64", "manylinux_2_13_x86_64", "manylinux_2_12_x86_64",
+        "manylinux2010_x86_64", "manylinux_2_11_x86_64", "manylinux_2_10_x86_64", "manylinux_2_9_x86_64",
+        "manylinux_2_8_x86_64", "manylinux_2_7_x86_64", "manylinux_2_6_x86_64", "manylinux_2_5_x86_64",
+        "manylinux1_x86_64", "linux_x86_64", "any",
+    ]  # fmt: skip
+    assert Tag("cp39", "none", "any") in locks._tags(stack())

@@ -1,0 +1,76 @@
+"""What is taken from the machine to reach an index, and what wins over what."""
+
+from pathlib import Path
+
+import pytest
+
+from envbuilder import network as networks
+from envbuilder.network import Network, find_network, uv_environment
+
+
+@pytest.fixture(autouse=True)
+def no_bundle_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "SYSTEM_BUNDLES", ())
+
+
+def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
+    assert find_network({}, home=tmp_path) == Network(ca=None, netrc=None, index_url=None, proxies={})
+
+
+def test_proxies_are_found_in_both_spellings(tmp_path: Path) -> None:
+    environ = {
+        "HTTP_PROXY": "a",
+        "https_proxy": "b",
+        "all_proxy": "c",
+        "NO_PROXY": "d",
+        "ftp_proxy": "e",
+        "no_proxy": "",
+    }
+    found = find_network(environ, home=tmp_path)
+    assert found.proxies == {"HTTP_PROXY": "a", "https_proxy": "b", "all_proxy": "c", "NO_PROXY": "d"}
+    assert uv_environment({}, found) == found.proxies
+
+
+def test_a_netrc_is_that_of_the_environment_or_of_the_home_folder(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").touch()
+    (tmp_path / "other").touch()
+    assert find_network({}, home=tmp_path).netrc == tmp_path / ".netrc"
+    assert find_network({"NETRC": ""}, home=tmp_path).netrc == tmp_path / ".netrc"
+    named = find_network({"NETRC": str(tmp_path / "other")}, home=tmp_path)
+    assert named.netrc == tmp_path / "other"
+    assert uv_environment({}, named) == {"NETRC": str(tmp_path / "other")}
+    assert find_network({"NETRC": str(tmp_path / "missing")}, home=tmp_path).netrc is None
+
+
+def test_a_bundle_is_the_first_that_exists_in_a_fixed_order(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.pem", "b.pem")]
+    for path in files:
+        path.touch()
+    environ = {"CURL_CA_BUNDLE": str(files[1]), "PIP_CERT": str(files[0]), "SSL_CERT_FILE": str(tmp_path / "missing")}
+    assert find_network(environ, home=tmp_path).ca == files[0]
+    assert find_network(environ, home=tmp_path, ca=files[1]).ca == files[1]
+
+
+def test_the_bundle_of_the_system_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = tmp_path / "system.pem"
+    system.touch()
+    monkeypatch.setattr(networks, "SYSTEM_BUNDLES", (str(tmp_path / "missing"), str(system)))
+    assert find_network({"PIP_CERT": str(tmp_path / "missing")}, home=tmp_path).ca == system
+    own = tmp_path / "own.pem"
+    own.touch()
+    assert find_network({"PIP_CERT": str(own)}, home=tmp_path).ca == own
+
+
+def test_an_index_of_the_environment_is_envbuilder_s_own_and_the_command_line_wins(tmp_path: Path) -> None:
+    environ = {"ENVBUILDER_INDEX_URL": "a", "UV_INDEX_URL": "b", "PIP_INDEX_URL": "c"}
+    assert find_network(environ, home=tmp_path).index_url == "a"
+    assert find_network(environ, home=tmp_path, index_url="d").index_url == "d"
+    assert find_network({"ENVBUILDER_INDEX_URL": ""}, home=tmp_path).index_url is None
+
+
+def test_uv_gets_what_it_needs_and_no_more() -> None:
+    kept = dict.fromkeys(
+        ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME", "LANG", "LC_ALL"), "x"
+    )
+    others = dict.fromkeys(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_CONSTRAINT", "PIP_PRE", "PYTHONPATH", "TZ"), "x")
+    assert uv_environment({**kept, **others}, Network()) == kept
