@@ -229,7 +229,8 @@ def check_hand_made(tree: Tree, mutants: Sequence[Mutant]) -> None:
 def main() -> None:
     options = _options()
     config = tomllib.loads((ROOT / "tools" / "mutate.toml").read_text(encoding="utf-8"))
-    size, seed = options.size or config["size"], config["seed"] if options.seed is None else options.seed
+    size = config["size"] if options.size is None else options.size
+    seed = config["seed"] if options.seed is None else options.seed
     groups = []
     for row in config["group"]:
         if options.group and row["name"] not in options.group:
@@ -269,7 +270,9 @@ def _run(folder: Path, written: Sequence[Mutant], groups: Sequence[Group], chose
 
     with ThreadPoolExecutor(PROCESSES) as pool:
         checked = pool.submit(with_tree, check_hand_made, written) if written else None
-        measured = list(pool.map(lambda group: with_tree(measure, group), groups))
+        drawn = {mutant.file for mutant in chosen}
+        wanted = [group for group in groups if drawn & {*group.files}]
+        measured = list(pool.map(lambda group: with_tree(measure, group), wanted))
         if checked:
             checked.result()
         group_of = {file: group for group in measured for file in group.files}
