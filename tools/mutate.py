@@ -242,7 +242,7 @@ def main() -> None:
     chosen = sample([change for changes in every.values() for change in changes], size, seed)
     chosen = excuse(chosen)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="envbuilder-mutate-") as name:
+    with tempfile.TemporaryDirectory(prefix="source-mutants-") as name:
         results = _run(Path(name), written, groups, chosen)
     report = mutation_report.Report(
         seed=seed,
