@@ -25,7 +25,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import mutation_report
-from mutants import ROOT, Mutant, MutantError, automatic, excuse, hand_made, sample
+from mutation import ROOT, Mutant, MutantError, automatic, excuse, hand_made, sample
 
 PROCESSES = 2
 _PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m",
@@ -226,17 +226,22 @@ def check_hand_made(tree: Tree, mutants: Sequence[Mutant]) -> None:
         raise MutantError(f"the tests of the hand-made mutants fail on the original:\n{done.output[-3000:]}")
 
 
-def main() -> None:
-    options = _options()
+def read_config() -> tuple[list[Group], int, int]:
+    """The groups of tools/mutate.toml, the size of the sample and its seed."""
     config = tomllib.loads((ROOT / "tools" / "mutate.toml").read_text(encoding="utf-8"))
-    size = config["size"] if options.size is None else options.size
-    seed = config["seed"] if options.seed is None else options.seed
     groups = []
     for row in config["group"]:
-        if options.group and row["name"] not in options.group:
-            continue
         files, tests, without = (tuple(row.get(key, ())) for key in ("files", "tests", "without"))
         groups.append(Group(name=row["name"], files=files, tests=tests, without=without))
+    return groups, config["size"], config["seed"]
+
+
+def main() -> None:
+    options = _options()
+    groups, size, seed = read_config()
+    size = size if options.size is None else options.size
+    seed = seed if options.seed is None else options.seed
+    groups = [group for group in groups if not options.group or group.name in options.group]
     written = [] if options.no_hand_made else hand_made()
     every = {file: automatic(file) for group in groups for file in group.files}
     chosen = sample([change for changes in every.values() for change in changes], size, seed)

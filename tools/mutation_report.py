@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mutants import ROOT, Mutant
+from mutation import ROOT, Mutant
 
 
 class Result(Protocol):

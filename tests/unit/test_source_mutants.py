@@ -1,0 +1,173 @@
+"""The mutation run: its list is true, its machinery works, and a few of its mutants are noticed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mutate
+import mutation_report
+from mutation import FOLDER, Mutant, MutantError, automatic, excuse, hand_made, sample
+
+MUTANTS = hand_made()
+SOURCE = """import re
+
+LIMIT = 3
+
+
+def small(number: int | None) -> bool:
+    return number is not None and number < LIMIT
+"""
+
+
+def first_of_each_file() -> Iterator[Mutant]:
+    seen = set()
+    for mutant in MUTANTS:
+        if mutant.file not in seen:
+            seen.add(mutant.file)
+            yield mutant
+
+
+FEW = list(first_of_each_file())[:10]
+
+
+def test_every_entry_occurs_once_in_its_file() -> None:
+    """`hand_made` raises for one that does not; the list cannot rot."""
+    assert len(MUTANTS) >= 80
+    assert {mutant.file for mutant in MUTANTS} >= {"envbuilder/lock.py", "envbuilder/request.py", "envbuilder/rules.py"}
+    assert all(mutant.diff and mutant.tests for mutant in MUTANTS)
+
+
+def test_every_excuse_is_of_a_line_that_exists() -> None:
+    assert excuse([]) == []
+    assert (FOLDER / "excused.toml").is_file()
+
+
+def test_what_is_in_the_configuration_exists() -> None:
+    groups, size, seed = mutate.read_config()
+    assert size > 0
+    assert seed >= 0
+    paths = [path for group in groups for path in (*group.files, *group.tests)]
+    paths += [test.split("::")[0] for group in groups for test in group.without]
+    assert [path for path in paths if not (mutate.ROOT / path).is_file()] == []
+
+
+def project(folder: Path, entry: str) -> Path:
+    (folder / "code.py").write_text(SOURCE)
+    (folder / "test_code.py").touch()
+    (folder / "list").mkdir()
+    (folder / "list" / "code.toml").write_text(f"[[mutant]]\n{entry}\n")
+    return folder / "list"
+
+
+GOOD = 'name = "a"\nfile = "code.py"\nold = "number < LIMIT"\nnew = "number <= LIMIT"\ntests = ["test_code.py::test_a"]'
+
+
+def test_an_entry_becomes_a_changed_file(tmp_path: Path) -> None:
+    [mutant] = hand_made(project(tmp_path, GOOD), tmp_path)
+    assert mutant.source == SOURCE.replace("<", "<=")
+    assert (mutant.name, mutant.file, mutant.line, mutant.tests) == ("a", "code.py", 7, ("test_code.py::test_a",))
+    assert mutant.diff.splitlines() == [
+        "-    return number is not None and number < LIMIT",
+        "+    return number is not None and number <= LIMIT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("number < LIMIT", "number < 4", "`old` occurs 0 times in code.py, not once"),
+        ("number < LIMIT", "number", "`old` occurs 3 times in code.py, not once"),
+        ('new = "number <= LIMIT"', 'new = "number < (LIMIT)"', "`new` is the same program as `old`"),
+        ('new = "number <= LIMIT"', 'new = "number <"', "`new` is not Python"),
+        ('file = "code.py"', 'file = "gone.py"', "there is no gone.py"),
+        ('["test_code.py::test_a"]', '["test_gone.py"]', "there is no test_gone.py"),
+        ('["test_code.py::test_a"]', "[]", "it names no tests"),
+        ('tests = ["test_code.py::test_a"]', "", "an entry has name, file, old, new and tests"),
+    ],
+)
+def test_an_entry_that_has_rotted_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(MutantError, match=r"code\.toml: a: ") as caught:
+        hand_made(project(tmp_path, GOOD.replace(old, new, 1)), tmp_path)
+    assert said in str(caught.value)
+
+
+def test_two_entries_have_two_names(tmp_path: Path) -> None:
+    with pytest.raises(MutantError, match="two entries have this name"):
+        hand_made(project(tmp_path, f"{GOOD}\n\n[[mutant]]\n{GOOD}"), tmp_path)
+
+
+def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -> None:
+    project(tmp_path, GOOD)
+    made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
+    found = {tuple(line[1:].strip() for line in mutant.diff.splitlines()) for mutant in made}
+    line = "return number is not None and number < LIMIT"
+    assert found == {
+        ("LIMIT = 3", "LIMIT = None"),
+        ("LIMIT = 3", "LIMIT = 4"),
+        (line, "return number is not None or number < LIMIT"),
+        (line, "return number is None and number < LIMIT"),
+        (line, "return number is not None and number <= LIMIT"),
+    }
+
+
+def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: Path) -> None:
+    project(tmp_path, GOOD)
+    changes = automatic("code.py", tmp_path)
+    chosen = sample(changes, 2, 1, tmp_path)
+    assert len(chosen) == 2
+    assert chosen == sample(list(reversed(changes)), 2, 1, tmp_path)
+    assert any(sample(changes, 2, seed, tmp_path) != chosen for seed in range(2, 9))
+    (tmp_path / "code.py").write_text(SOURCE.replace("import re", "import os\nimport re"))
+    later = sample(automatic("code.py", tmp_path), 2, 1, tmp_path)
+    assert [mutant.diff for mutant in later] == [mutant.diff for mutant in chosen]
+
+
+def test_an_excuse_is_for_one_change_of_one_line(tmp_path: Path) -> None:
+    folder = project(tmp_path, GOOD)
+    row = '[[excused]]\nfile = "code.py"\nold = "LIMIT = 3"\nnew = "LIMIT = 4"\nwhy = "nobody can tell"\n'
+    (folder / "excused.toml").write_text(row)
+    made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
+    assert [mutant.excuse for mutant in excuse(made, folder, tmp_path) if mutant.excuse] == ["nobody can tell"]
+    (folder / "excused.toml").write_text(row.replace('"LIMIT = 3"', '"LIMIT = 5"'))
+    with pytest.raises(MutantError, match="has no line 'LIMIT = 5'"):
+        excuse(made, folder, tmp_path)
+
+
+def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
+    project(tmp_path, GOOD)
+    made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
+    outcomes = ["killed", "killed", "timed out", "survived", "survived"]
+    results = [mutate.Result(mutant=mutant, outcome=outcome) for mutant, outcome in zip(made, outcomes, strict=True)]
+    excused = mutate.Result(mutant=mutate.replace(made[4], excuse="nobody can tell"), outcome="survived")
+    report = mutation_report.Report(
+        seed=7, minutes=1.0, totals={"code.py": 5}, hand_made=[], sampled=[*results[:4], excused]
+    )
+    text = mutation_report.text(report)
+    assert "| code.py | 5 | 5 | 2 | 1 | 1 | 1 | 75.0 % |" in text
+    assert "Seed 7: 5 of 5 mutants" in text
+    assert f"`code.py:{made[3].line}`\n\n```diff\n{made[3].diff}\n```" in text
+    assert f"`code.py:{made[4].line}`: nobody can tell" in text
+    assert mutation_report.score([excused]) is None
+
+
+@pytest.mark.mutation
+def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
+    """One of each file; all of them are in `make mutate`."""
+    tree = mutate.Tree(tmp_path / "tree")
+    mutate.check_hand_made(tree, FEW)
+    assert {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in FEW} == {
+        mutant.name: "killed" for mutant in FEW
+    }
+    for mutant in FEW:
+        assert (tree.folder / mutant.file).read_bytes() == (mutate.ROOT / mutant.file).read_bytes()
+
+
+@pytest.mark.mutation
+def test_a_mutant_that_breaks_nothing_survives_and_one_that_hangs_is_stopped(tmp_path: Path) -> None:
+    tree = mutate.Tree(tmp_path / "tree")
+    source = (mutate.ROOT / "envbuilder" / "request.py").read_text()
+    test = "tests/unit/test_request.py::test_any_leaves_an_option_open"
+    for text, outcome in (("", "survived"), ("\nwhile True:\n    pass\n", "timed out"), ("\n1 / 0\n", "killed")):
+        mutant = Mutant(name="x", file="envbuilder/request.py", line=1, source=source + text, diff="x")
+        assert tree.test(mutant, [test], cpu_s=0.0) == outcome
