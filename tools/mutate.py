@@ -7,10 +7,10 @@ Everything runs in copies of the tree, two at a time. The result is `docs/measur
 
 import argparse
 import contextlib
+import json
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,13 +28,12 @@ import mutation_report
 from mutation import ROOT, Mutant, MutantError, automatic, excuse, hand_made, sample
 
 PROCESSES = 2
-_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m",
+_PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m",
            "not container and not network and not browser and not mutation")  # fmt: skip
 _TIMES_CPU = 5  # CPU seconds that a mutant may take, in those of the original
 _TIMES_WALL = 20  # on the clock: the machine may be busy with other things
 _START_S = 10.0  # starting Python and importing everything, on top
-_MEMORY_KB = 6_000_000
-_TESTS_PASSED, _NO_TESTS = 0, 5
+_TESTS_PASSED, _NO_TESTS, _LIMIT_REACHED = 0, 5, -9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ class Group:
 
 
 class Tree:
-    """A copy of the working tree in which one mutant at a time is tested."""
+    """A copy of the working tree in which one mutant at a time is tested, by a worker that stands in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -90,33 +89,43 @@ class Tree:
         compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "envbuilder"]
         subprocess.run(compiled, cwd=folder, check=True)
         # An editable install looks for envbuilder in the working tree unless this comes first.
+        self._environ = os.environ | {"PYTHONPATH": str(folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
         where = [sys.executable, "-c", "import envbuilder; print(envbuilder.__file__)"]
-        done = subprocess.run(where, cwd="/", check=True, capture_output=True, text=True, env=self._environ())
+        done = subprocess.run(where, cwd="/", check=True, capture_output=True, text=True, env=self._environ)
         if not Path(done.stdout.strip()).is_relative_to(folder.resolve()):
             raise MutantError(f"the tests would import {done.stdout.strip()}, which no mutant changes")
+        self._worker: subprocess.Popen[str] | None = None
 
-    def _environ(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(self.folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
+    def __enter__(self) -> "Tree":
+        worker = [sys.executable, str(self.folder / "tools" / "mutation_worker.py")]
+        self._worker = subprocess.Popen(
+            worker, cwd=self.folder, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker:
+            self._worker.communicate()  # nothing more to read is its end
 
     def run(self, words: Sequence[str], *, cpu_s: float = 1800.0, wall_s: float = 3600.0) -> Run:
-        """Start Python with these words; -9 as the code where a limit was reached."""
-        limits = f'ulimit -t {int(cpu_s) + 1}; ulimit -v {_MEMORY_KB}; exec "$@"'
-        argv = ["sh", "-c", limits, "--", sys.executable, *words]
-        before = os.times()
-        with tempfile.TemporaryFile("w+") as output:
-            process = subprocess.Popen(
-                argv, cwd=self.folder, env=self._environ(), start_new_session=True, stdout=output, stderr=output
-            )
-            try:
-                code = process.wait(timeout=wall_s)
-            except subprocess.TimeoutExpired:
-                code = -signal.SIGKILL
-            finally:
-                _kill_group(process)
-            output.seek(0)
-            after = os.times()
-            cpu = after.children_user + after.children_system - before.children_user - before.children_system
-            return Run(code=code, cpu=cpu, output=output.read())
+        """Run pytest with these words; -9 is the code where a limit was reached."""
+        if self._worker is None or self._worker.stdin is None or self._worker.stdout is None:
+            raise MutantError("a tree is entered before it runs anything")
+        output = self.folder / "output.txt"
+        order = {"words": list(words), "cpu_s": cpu_s, "wall_s": wall_s, "output": str(output)}
+        print(json.dumps(order), file=self._worker.stdin, flush=True)
+        answer = json.loads(self._worker.stdout.readline())
+        return Run(code=int(answer["code"]), cpu=answer["cpu_s"], output=output.read_text(errors="replace"))
+
+    def cover(self, words: Sequence[str], files: Sequence[str]) -> Path:
+        """The data of `coverage` of a run of pytest, with the test function that ran each line."""
+        settings = self.folder / "coverage.ini"
+        settings.write_text(f"[run]\ndynamic_context = test_function\ninclude = {','.join(files)}\n")
+        argv = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *words]
+        done = subprocess.run(argv, cwd=self.folder, env=self._environ, capture_output=True, text=True, check=False)
+        if done.returncode != _TESTS_PASSED:
+            raise MutantError(f"these tests fail under coverage: {' '.join(words)}\n{done.stdout[-3000:]}")
+        return self.folder / ".coverage"
 
     def test(self, mutant: Mutant, tests: Iterable[str], cpu_s: float) -> str:
         """Whether these tests notice a mutant."""
@@ -130,16 +139,9 @@ class Tree:
             path.write_text(original, encoding="utf-8")
         if done.code == _NO_TESTS:
             raise MutantError(f"{mutant.name}: no test was found in {' '.join(tests)}")
-        if done.code in (-signal.SIGKILL, -signal.SIGXCPU):
+        if done.code == _LIMIT_REACHED:
             return "timed out"
         return "survived" if done.code == _TESTS_PASSED else "killed"
-
-
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """Also what a mutant's tests left running."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def measure(tree: Tree, group: Group) -> Group:
@@ -148,14 +150,8 @@ def measure(tree: Tree, group: Group) -> Group:
     done = tree.run([*_PYTEST, f"--junitxml={timed}", *group.words])
     if done.code != _TESTS_PASSED:
         raise MutantError(f"the tests of group {group.name} fail on the original:\n{done.output[-3000:]}")
-    settings = tree.folder / "coverage.ini"
-    settings.write_text(f"[run]\ndynamic_context = test_function\ninclude = {','.join(group.files)}\n")
-    covered = tree.run(["-m", "coverage", "run", f"--rcfile={settings}", *_PYTEST, *group.words])
-    if covered.code != _TESTS_PASSED:
-        raise MutantError(f"the tests of group {group.name} fail under coverage:\n{covered.output[-3000:]}")
-    return replace(
-        group, cpu=done.cpu, seconds=_seconds(timed, group), tests_of_line=_tests_of_line(tree.folder, group)
-    )
+    data = tree.cover([*_PYTEST, *group.words], group.files)
+    return replace(group, cpu=done.cpu, seconds=_seconds(timed, group), tests_of_line=_tests_of_line(data, group))
 
 
 def _seconds(path: Path, group: Group) -> dict[str, float]:
@@ -168,16 +164,16 @@ def _seconds(path: Path, group: Group) -> dict[str, float]:
     return dict(found)
 
 
-def _tests_of_line(folder: Path, group: Group) -> dict[tuple[str, int], set[str]]:
+def _tests_of_line(measured: Path, group: Group) -> dict[tuple[str, int], set[str]]:
     """(file, line) → the test functions that run it, as pytest names them."""
     import coverage  # noqa: PLC0415 - its data only, after the run
 
     places = {Path(test).stem: test for test in group.tests}
-    data = coverage.CoverageData(str(folder / ".coverage"))
+    data = coverage.CoverageData(str(measured))
     data.read()
     found: dict[tuple[str, int], set[str]] = defaultdict(set)
     for path in data.measured_files():
-        name = str(Path(path).relative_to(folder.resolve()))
+        name = str(Path(path).relative_to(measured.parent.resolve()))
         for line, contexts in data.contexts_by_lineno(path).items():
             for context in contexts:
                 module, _, function = context.rpartition(".")
@@ -262,9 +258,16 @@ def main() -> None:
 
 
 def _run(folder: Path, written: Sequence[Mutant], groups: Sequence[Group], chosen: Sequence[Mutant]) -> list[Result]:
-    trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-    for number in range(PROCESSES):
-        trees.put(Tree(folder / f"tree{number}"))
+    with contextlib.ExitStack() as stack:
+        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+        for number in range(PROCESSES):
+            trees.put(stack.enter_context(Tree(folder / f"tree{number}")))
+        return _run_in(trees, written, groups, chosen)
+
+
+def _run_in(
+    trees: "queue.SimpleQueue[Tree]", written: Sequence[Mutant], groups: Sequence[Group], chosen: Sequence[Mutant]
+) -> list[Result]:
 
     def with_tree(function: Any, *arguments: Any) -> Any:
         tree = trees.get()

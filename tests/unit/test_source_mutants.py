@@ -154,20 +154,21 @@ def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
 @pytest.mark.mutation
 def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
     """One of each file; all of them are in `make mutate`."""
-    tree = mutate.Tree(tmp_path / "tree")
-    mutate.check_hand_made(tree, FEW)
-    assert {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in FEW} == {
-        mutant.name: "killed" for mutant in FEW
-    }
+    with mutate.Tree(tmp_path / "tree") as tree:
+        mutate.check_hand_made(tree, FEW)
+        outcomes = {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in FEW}
+    assert outcomes == {mutant.name: "killed" for mutant in FEW}
     for mutant in FEW:
         assert (tree.folder / mutant.file).read_bytes() == (mutate.ROOT / mutant.file).read_bytes()
 
 
 @pytest.mark.mutation
 def test_a_mutant_that_breaks_nothing_survives_and_one_that_hangs_is_stopped(tmp_path: Path) -> None:
-    tree = mutate.Tree(tmp_path / "tree")
     source = (mutate.ROOT / "envbuilder" / "request.py").read_text()
     test = "tests/unit/test_request.py::test_any_leaves_an_option_open"
-    for text, outcome in (("", "survived"), ("\nwhile True:\n    pass\n", "timed out"), ("\n1 / 0\n", "killed")):
-        mutant = Mutant(name="x", file="envbuilder/request.py", line=1, source=source + text, diff="x")
-        assert tree.test(mutant, [test], cpu_s=0.0) == outcome
+    found = []
+    with mutate.Tree(tmp_path / "tree") as tree:
+        for text in ("", "\nwhile True:\n    pass\n", "\n1 / 0\n", ""):
+            mutant = Mutant(name="x", file="envbuilder/request.py", line=1, source=source + text, diff="x")
+            found.append(tree.test(mutant, [test], cpu_s=0.0))
+    assert found == ["survived", "timed out", "killed", "survived"]
