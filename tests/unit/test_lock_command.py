@@ -213,7 +213,7 @@ def test_the_newest_glibc_is_taken_before_older_ones() -> None:
 
 
 def test_tags_go_from_the_newest_glibc_to_the_oldest() -> None:
-    found = list(dict.fromkeys(tag.platform for tag in locks._tags(on_glibc(18))))
+    found = list(dict.fromkeys(tag.platform for tag in locks.wheel_tags(on_glibc(18))))
     assert found == [
         "manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_16_x86_64",
         "manylinux_2_15_x86_64", "manylinux_2_14_x86_64", "manylinux_2_13_x86_64", "manylinux_2_12_x86_64",
@@ -221,4 +221,4 @@ def test_tags_go_from_the_newest_glibc_to_the_oldest() -> None:
         "manylinux_2_8_x86_64", "manylinux_2_7_x86_64", "manylinux_2_6_x86_64", "manylinux_2_5_x86_64",
         "manylinux1_x86_64", "linux_x86_64", "any",
     ]  # fmt: skip
-    assert Tag("cp39", "none", "any") in locks._tags(stack())
+    assert Tag("cp39", "none", "any") in locks.wheel_tags(stack())
