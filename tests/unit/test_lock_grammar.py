@@ -215,6 +215,14 @@ def test_a_lock_is_the_stack_its_wheels_and_where_they_are_from() -> None:
     )
 
 
+def test_an_index_that_is_named_is_asked_for_what_pypi_does_not_have() -> None:
+    local = PYLOCK.replace("2.0.1", "2.0.1+cu117")
+    wanted = stack(requirements=("torch==2.0.1+cu117",), index="pytorch-cu117")
+    uv = replace(answering(local), index_url="https://mirror.example/simple")
+    [torch] = locks.make_lock(wanted, uv=uv, catalog="x", again=again).wheels
+    assert str(torch.version) == "2.0.1+cu117"
+
+
 def test_an_answer_that_is_not_the_stack_is_refused_with_its_problems() -> None:
     with pytest.raises(LockError) as caught:
         locks.make_lock(stack(requirements=("torch==2.1",)), uv=answering(PYLOCK), catalog="x", again=again)

@@ -107,6 +107,8 @@ def test_what_an_option_does_not_take(name: str, text: str, says: str) -> None:
         "python",
         "python:3.10-slim-bookworm",
         "registry.example/team/base:1",
+        "Registry-1.Example.ORG:5000/z0",
+        "X/a",
         "localhost:5000/a/b_c/d__e.f-g:Tag_1.x",
         f"python@sha256:{DIGEST}",
         f"python:3@sha256:{DIGEST}",
