@@ -63,6 +63,25 @@ def test_a_wheel_is_a_file_s_name(file: str) -> None:
     assert problems(lock(wheel("a", file=file))) == [f"a: {file!r} is not a wheel's file name"]
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("b-1.0-py3-none-any.whl", "a 1.0: {} is the file of another package or version"),
+        ("a-1.1-py3-none-any.whl", "a 1.0: {} is the file of another package or version"),
+        ("a-1.0-py3-none-win_amd64.whl", "{} does not install on Python 3.9 for linux/amd64"),
+        ("a-1.0-cp310-cp310-manylinux2014_x86_64.whl", "{} does not install on Python 3.9 for linux/amd64"),
+    ],
+)
+def test_a_file_is_that_of_its_wheel_and_installs_in_the_image(file: str, said: str) -> None:
+    assert problems(lock(wheel("a", file=file))) == [said.format(file)]
+
+
+def test_a_requirement_that_is_none_is_told() -> None:
+    made = lock()
+    bad = replace(made, stack=replace(made.stack, extras=("a b",)))
+    assert problems(bad) == ["'a b' is not a package with an optional version"]
+
+
 def test_a_package_is_locked_once() -> None:
     assert problems(lock(wheel("a"), wheel("a", "2.0"))) == ["a package is locked twice"]
 
@@ -75,9 +94,9 @@ def test_what_is_asked_for_is_locked() -> None:
     made = lock(wheel("b", "2.0"))
     small = replace(made.stack, requirements=("torch==2.0.1", "Some.Package>=1"), extras=("b<2", "c[x]==1"))
     assert problems(replace(made, stack=small)) == [
-        "Some.Package is asked for and not locked",
+        "Some.Package is required but missing from the lock",
         "b 2.0 is locked; the stack asks for <2",
-        "c is asked for and not locked",
+        "c is required but missing from the lock",
     ]
     whole = replace(made, stack=small, wheels=(*made.wheels[:1], wheel("some-package"), wheel("b", "1.0"), wheel("c")))
     assert problems(whole) == []
@@ -301,21 +320,21 @@ def test_a_damaged_lock_names_the_wheel_and_how_to_make_it_again() -> None:
         assert caught.value.hint == "make it again: `envbuilder lock --output my.lock`"
 
 
-def test_a_wheel_that_is_not_one_has_no_name() -> None:
+@pytest.mark.parametrize("row", ["a wheel", {"version": "1.0"}, {"name": 7}, {"name": "no name\n"}])
+def test_a_wheel_without_a_good_name_is_told_by_its_number(row: object) -> None:
     table = json.loads(TEXT)
-    table["wheels"][2] = "a wheel"
-    with pytest.raises(UsageError, match=r"\(the wheel of \?\)"):
-        locks.parse_lock(json.dumps(table), source="x")
-    table["wheels"][2] = {"version": "1.0"}
-    with pytest.raises(UsageError, match=r"\(the wheel of \?\)"):
+    table["wheels"][2] = row
+    with pytest.raises(UsageError, match=r"\$\.wheels\[2\][^(]*$"):
         locks.parse_lock(json.dumps(table), source="x")
 
 
 def test_a_lock_that_contradicts_itself_is_damaged() -> None:
+    name, version = LOCK.wheels[0].name, LOCK.wheels[0].version
     with pytest.raises(UsageError) as caught:
-        locks.parse_lock(edited(0, "sha256", "abc"), source="my.lock")
+        locks.parse_lock(edited(0, "file", "other-1.0-py3-none-any.whl"), source="my.lock")
     assert caught.value.message == "my.lock is damaged"
-    assert list(caught.value.problems) == [f"{LOCK.wheels[0].name}: 'abc' is not a sha256"]
+    said = f"{name} {version}: other-1.0-py3-none-any.whl is the file of another package or version"
+    assert list(caught.value.problems) == [said]
     assert caught.value.hint == "make it again: `envbuilder lock --output my.lock`"
 
 

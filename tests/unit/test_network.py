@@ -61,11 +61,11 @@ def test_the_bundle_of_the_system_comes_last(tmp_path: Path, monkeypatch: pytest
     assert find_network({"PIP_CERT": str(own)}, home=tmp_path).ca == own
 
 
-def test_an_index_of_the_environment_is_envbuilder_s_own_and_the_command_line_wins(tmp_path: Path) -> None:
-    environ = {"ENVBUILDER_INDEX_URL": "a", "UV_INDEX_URL": "b", "PIP_INDEX_URL": "c"}
-    assert find_network(environ, home=tmp_path).index_url == "a"
-    assert find_network(environ, home=tmp_path, index_url="d").index_url == "d"
-    assert find_network({"ENVBUILDER_INDEX_URL": ""}, home=tmp_path).index_url is None
+def test_an_index_is_never_found_on_the_machine_and_replaces_the_default_one(tmp_path: Path) -> None:
+    environ = {"UV_INDEX_URL": "b", "UV_DEFAULT_INDEX": "c", "PIP_INDEX_URL": "d"}
+    assert find_network(environ, home=tmp_path).index_url is None
+    given = find_network(environ, home=tmp_path, index_url="https://mirror.example/simple")
+    assert uv_environment(environ, given) == {"UV_DEFAULT_INDEX": "https://mirror.example/simple"}
 
 
 def test_uv_gets_what_it_needs_and_no_more() -> None:

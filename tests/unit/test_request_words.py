@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.request import option_name, parse_base, parse_option, parse_package, parse_request, parse_tag, shown
+from envbuilder.request import option_name, parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
 
 VERSION = "a version is digits and dots, such as 11.7"
 GPU = "a GPU is a name such as H100, or a compute capability such as 8.6"
@@ -162,10 +162,10 @@ def test_what_is_no_package(text: str) -> None:
 
 
 def test_a_value_is_shown_whole_up_to_sixty_characters() -> None:
-    assert shown("x") == "'x'"
-    assert shown("x" * 58) == f"'{'x' * 58}'"
-    assert shown("x" * 59) == f"'{'x' * 55}…' (59 characters)"
-    assert shown("a\x1b[2J\n") == r"'a\x1b[2J\n'"
+    assert quoted("x") == "'x'"
+    assert quoted("x" * 58) == f"'{'x' * 58}'"
+    assert quoted("x" * 59) == f"'{'x' * 55}…' (59 characters)"
+    assert quoted("a\x1b[2J\n") == r"'a\x1b[2J\n'"
 
 
 def test_packages_are_kept_in_the_order_they_came_and_any_is_one() -> None:

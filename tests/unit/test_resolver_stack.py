@@ -140,6 +140,10 @@ def test_a_cuda_release_is_told_apart_from_its_runtime() -> None:
     said = "no torch is built with CUDA 11.7.0; it is with 11.7.1, which runs what is made for 11.7.0"
     assert resolved(cuda="11.7.0").notes == (said,)
     assert resolved(cuda="11.7").notes == resolved(cuda="11.7.99").notes == ()
+    another = replace(row, release=Version("11.7.2"))
+    stack = resolver.resolve(request(cuda="11.7.0"), replace(CATALOG, runtimes=(*CATALOG.runtimes, another)))
+    said = "no torch is built with CUDA 11.7.0; it is with 11.7.1 and 11.7.2, which runs what is made for 11.7.0"
+    assert stack.notes == (said,)
 
 
 def test_wheels_on_another_index_are_told() -> None:

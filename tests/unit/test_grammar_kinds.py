@@ -1,0 +1,18 @@
+"""What each kind of text from outside takes, at its edges."""
+
+import pytest
+
+from envbuilder import grammar
+
+
+@pytest.mark.parametrize("kind", ["CodeName", "NumbersOrNone"])
+def test_nothing_at_all_is_a_value_of_its_own(kind: str) -> None:
+    assert grammar.matches(getattr(grammar, kind), "")
+    assert not grammar.matches(getattr(grammar, kind), "no\nname; 1")
+    assert not grammar.matches(getattr(grammar, kind), "\n")
+
+
+@pytest.mark.parametrize("text", ["linux/amd64 ", "xlinux/arm64", "linux/amd64x", "linux/riscv64", ""])
+def test_a_platform_is_one_of_two_and_nothing_more(text: str) -> None:
+    assert [grammar.matches(grammar.Platform, name) for name in grammar.PLATFORMS] == [True, True]
+    assert not grammar.matches(grammar.Platform, text)
