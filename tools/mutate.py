@@ -151,16 +151,17 @@ def measure(tree: Tree, group: Group) -> Group:
     if done.code != _TESTS_PASSED:
         raise MutantError(f"the tests of group {group.name} fail on the original:\n{done.output[-3000:]}")
     data = tree.cover([*_PYTEST, *group.words], group.files)
-    return replace(group, cpu=done.cpu, seconds=_seconds(timed, group), tests_of_line=_tests_of_line(data, group))
+    timed_group = replace(group, cpu=done.cpu, seconds=_seconds(timed))
+    return replace(timed_group, tests_of_line=_tests_of_line(data, timed_group))
 
 
-def _seconds(path: Path, group: Group) -> dict[str, float]:
-    places = {Path(test).stem: test for test in group.tests}
+def _seconds(path: Path) -> dict[str, float]:
+    """Test function, as pytest names it → what all its cases took."""
     found: dict[str, float] = defaultdict(float)
     for case in ElementTree.parse(path).iter("testcase"):
-        place = places[case.attrib["classname"].rpartition(".")[2]]
+        file = case.attrib["classname"].replace(".", "/")
         function = case.attrib["name"].partition("[")[0]
-        found[f"{place}::{function}"] += float(case.attrib["time"])
+        found[f"{file}.py::{function}"] += float(case.attrib["time"])
     return dict(found)
 
 
@@ -168,7 +169,6 @@ def _tests_of_line(measured: Path, group: Group) -> dict[tuple[str, int], set[st
     """(file, line) → the test functions that run it, as pytest names them."""
     import coverage  # noqa: PLC0415 - its data only, after the run
 
-    places = {Path(test).stem: test for test in group.tests}
     data = coverage.CoverageData(str(measured))
     data.read()
     found: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -176,12 +176,15 @@ def _tests_of_line(measured: Path, group: Group) -> dict[tuple[str, int], set[st
         name = str(Path(path).relative_to(measured.parent.resolve()))
         for line, contexts in data.contexts_by_lineno(path).items():
             for context in contexts:
-                module, _, function = context.rpartition(".")
-                place = places.get(module.split(".")[-1])
-                test = f"{place}::{function}"
-                if place and function and test not in group.without:
-                    found[name, line].add(test)
+                found[name, line] |= _tests_of(context, group)
     return dict(found)
+
+
+def _tests_of(context: str, group: Group) -> set[str]:
+    """`test_lock.test_a` of coverage → `tests/unit/test_lock.py::test_a` of pytest, if that is one of the group's."""
+    module, _, function = context.rpartition(".")
+    ending = "/" + module.replace(".", "/") + ".py::" + function
+    return {test for test in group.seconds if test.endswith(ending) and test not in group.without}
 
 
 def judge(tree: Tree, mutant: Mutant, group: Group) -> Result:

@@ -134,6 +134,24 @@ def test_an_excuse_is_for_one_change_of_one_line(tmp_path: Path) -> None:
         excuse(made, folder, tmp_path)
 
 
+def test_a_test_is_found_by_what_coverage_calls_it() -> None:
+    seconds = {"tests/unit/test_lock.py::test_a": 1.0, "tests/cli/test_lock.py::test_b": 9.0}
+    group = mutate.Group(name="x", files=(), tests=(), seconds=seconds)
+    assert mutate._tests_of("test_lock.test_a", group) == {"tests/unit/test_lock.py::test_a"}
+    assert mutate._tests_of("cli.test_lock.test_b", group) == {"tests/cli/test_lock.py::test_b"}
+    assert mutate._tests_of("cli.test_lock.test_a", group) == set()
+    assert mutate._tests_of("", group) == set()
+
+
+def test_quick_tests_come_first_until_a_quarter_of_the_time_is_spent() -> None:
+    seconds = {"slow": 6.0, "quick": 0.5, "middle": 1.5, "other": 2.0}
+    lines = {("code.py", 7): {"slow", "quick", "middle"}}
+    group = mutate.Group(name="x", files=(), tests=(), seconds=seconds, tests_of_line=lines)
+    mutant = Mutant(name="x", file="code.py", line=7, source="", diff="")
+    assert mutate._quick_tests(group, mutant) == ["quick", "middle"]
+    assert mutate._quick_tests(group, mutate.replace(mutant, line=8)) == []
+
+
 def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
