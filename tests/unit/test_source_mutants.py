@@ -8,6 +8,7 @@ import pytest
 import mutate
 import mutation_report
 from mutation import FOLDER, Mutant, MutantError, automatic, excuse, hand_made, sample
+from mutation_tree import Tree
 
 MUTANTS = hand_made()
 SOURCE = """import re
@@ -172,7 +173,7 @@ def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
 @pytest.mark.mutation
 def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
     """One of each file; all of them are in `make mutate`."""
-    with mutate.Tree(tmp_path / "tree") as tree:
+    with Tree(tmp_path / "tree") as tree:
         mutate.check_hand_made(tree, FEW)
         outcomes = {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in FEW}
     assert outcomes == {mutant.name: "killed" for mutant in FEW}
@@ -185,7 +186,7 @@ def test_a_mutant_that_breaks_nothing_survives_and_one_that_hangs_is_stopped(tmp
     source = (mutate.ROOT / "envbuilder" / "request.py").read_text()
     test = "tests/unit/test_request.py::test_any_leaves_an_option_open"
     found = []
-    with mutate.Tree(tmp_path / "tree") as tree:
+    with Tree(tmp_path / "tree") as tree:
         for text in ("", "\nwhile True:\n    pass\n", "\n1 / 0\n", ""):
             mutant = Mutant(name="x", file="envbuilder/request.py", line=1, source=source + text, diff="x")
             found.append(tree.test(mutant, [test], cpu_s=0.0))
