@@ -14,7 +14,7 @@ from mutation import ROOT, Mutant, MutantError
 _PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m",
            "not container and not network and not browser and not mutation")  # fmt: skip
 _TIMES_CPU = 5  # CPU seconds that a mutant may take, in those of the original
-_TIMES_WALL = 20  # on the clock: the machine may be busy with other things
+_TIMES_WALL = 10  # on the clock: the machine may be busy with other things
 _START_S = 10.0  # starting Python and importing everything, on top
 _TESTS_PASSED, _NO_TESTS, _LIMIT_REACHED = 0, 5, -9
 
