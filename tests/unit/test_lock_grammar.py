@@ -187,6 +187,8 @@ def test_every_wheel_lies_in_its_layer_and_they_are_sorted() -> None:
 def test_a_package_for_another_python_is_left_out() -> None:
     other = package("tomli") | {"marker": "python_version < '3.9'"}
     assert locks.select_wheels(document(other), stack()) == ()
+    own = package("tomli") | {"marker": "python_version == '3.9'"}
+    assert [wheel.name for wheel in locks.select_wheels(document(own), stack())] == ["tomli"]
 
 
 # --- the whole way -------------------------------------------------------------------------------------------------
