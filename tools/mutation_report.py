@@ -60,7 +60,7 @@ def text(report: Report) -> str:
         f"Written by `make mutate` on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}",
         f"in {report.minutes:.0f} minutes.",
         "Each mutant is one small change of the source; it is killed when a fast test fails on it.",
-        "How it works, and why this way: [decision 17](../decisions/0017-mutation.md).",
+        "How it works, and why this way: [decision 18](../decisions/0018-mutation.md).",
         "",
         f"**{summary(report)}.**",
         "",
