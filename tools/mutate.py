@@ -160,7 +160,7 @@ def main() -> None:
         sampled=[result for result in results if not result.mutant.tests],
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(mutation_report.text(report), encoding="utf-8")
+    options.output.write_text(mutation_report.text(report), encoding="utf-8", newline="\n")
     print(f"{options.output}: {mutation_report.summary(report)}")
 
 

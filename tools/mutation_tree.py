@@ -84,7 +84,9 @@ class Tree:
     def cover(self, words: Sequence[str], files: Sequence[str]) -> Path:
         """The data of `coverage` of a run of pytest, with the test function that ran each line."""
         settings = self.folder / "coverage.ini"
-        settings.write_text(f"[run]\ndynamic_context = test_function\ninclude = {','.join(files)}\n")
+        settings.write_text(
+            f"[run]\ndynamic_context = test_function\ninclude = {','.join(files)}\n", encoding="utf-8", newline="\n"
+        )
         argv = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *_PYTEST, *words]
         done = subprocess.run(argv, cwd=self.folder, env=self._environ, capture_output=True, text=True, check=False)
         if done.returncode != _TESTS_PASSED:
@@ -94,13 +96,13 @@ class Tree:
     def test(self, mutant: Mutant, tests: Iterable[str], cpu_s: float) -> str:
         """Whether these tests notice a mutant."""
         path = self.folder / mutant.file
-        original = path.read_text(encoding="utf-8")
-        path.write_text(mutant.source, encoding="utf-8")
+        original = path.read_text(encoding="utf-8", newline="\n")
+        path.write_text(mutant.source, encoding="utf-8", newline="\n")
         try:
             limit = _TIMES_CPU * cpu_s + _START_S
             done = self.run([*tests], cpu_s=limit, wall_s=_TIMES_WALL * cpu_s + 6 * _START_S)
         finally:
-            path.write_text(original, encoding="utf-8")
+            path.write_text(original, encoding="utf-8", newline="\n")
         if done.code == _NO_TESTS:
             raise MutantError(f"{mutant.name}: no test was found in {' '.join(tests)}")
         if done.code == _LIMIT_REACHED:
