@@ -96,7 +96,7 @@ class Tree:
     def test(self, mutant: Mutant, tests: Iterable[str], cpu_s: float) -> str:
         """Whether these tests notice a mutant."""
         path = self.folder / mutant.file
-        original = path.read_text(encoding="utf-8", newline="\n")
+        original = path.read_text(encoding="utf-8")
         path.write_text(mutant.source, encoding="utf-8", newline="\n")
         try:
             limit = _TIMES_CPU * cpu_s + _START_S
