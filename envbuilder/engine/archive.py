@@ -5,7 +5,10 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-_LARGEST = 16_000_000  # bytes of a file that is read out of an image
+from envbuilder.errors import EngineError
+
+_LARGEST = 16_000_000  # bytes of a file or folder that is read out of an image
+_MOST_FILES = 10_000  # of a folder that is read out of an image
 _MOST = 100_000  # bytes of a file that are given to whoever looks into layers
 
 
@@ -26,6 +29,22 @@ def first_file(chunks: Iterator[bytes]) -> bytes | None:
         member = archive.next()
         file = archive.extractfile(member) if member and member.isfile() else None
         return file.read() if file and member and member.size <= _LARGEST else None
+
+
+def files_below(chunks: Iterator[bytes]) -> Mapping[str, bytes]:
+    """Path below the folder → content of every plain file in a folder's tar. Raises `EngineError` if it is too much."""
+    found: dict[str, bytes] = {}
+    size = 0
+    with _Chunks(chunks) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is None:
+                continue
+            size += member.size
+            if size > _LARGEST or len(found) >= _MOST_FILES:
+                raise EngineError("the folder is too large to be read")
+            found[member.name.partition("/")[2]] = file.read()
+    return found
 
 
 def files_of_layers(chunks: Iterator[bytes], wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder.console import size_text
+from envbuilder.grammar import one_line
 from envbuilder.model import Layer, Lock
 from envbuilder.network import Network
 
@@ -157,7 +158,7 @@ def step_title(name: str, sizes: WheelSizes | None = None) -> str:
 
     `name` can be of anybody's Dockerfile: it comes back without control characters, and not too long.
     """
-    clean = _clean(name)
+    clean = one_line(name)
     if clean.startswith(_INTERNAL):
         return ""
     layer = layer_of(name)
@@ -188,12 +189,6 @@ def _layer_title(layer: Layer, wheels: Mapping[str, int]) -> str:
         return _LAYERS[layer]
     noun = "wheel" if len(wheels) == 1 else "wheels"
     return f"{_LAYERS[layer]}: {len(wheels)} {noun}, {size_text(sum(wheels.values()))}"
-
-
-def _clean(text: str) -> str:
-    """One line, without what cannot be printed: an escape sequence could rewrite the terminal."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.split())
 
 
 def _shorten(text: str) -> str:

@@ -5,7 +5,7 @@ after Ctrl-C; `sweep` removes what a killed run left behind.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ from envbuilder.engine import archive, machine
 from envbuilder.engine.background import in_background
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.job import RUN_LABEL, Job, create_options
+from envbuilder.engine.output import TooMuchOutput, lines_of
 from envbuilder.engine.registry import refusal_hint
 from envbuilder.engine.run_id import is_alive
 from envbuilder.errors import EngineError
 from envbuilder.gpu import Offers, find_gpu_failure
+from envbuilder.grammar import one_line
 
-_NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it adds no driver
 # What the SDK lets through of the libraries below it: a stream that breaks off is urllib3's error, not requests'.
 _CONNECTION_ERRORS = (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
 _CREATE_SECONDS = 10  # how long an interrupt waits for a container that is being made
@@ -173,7 +174,7 @@ class Engine:
     @contextmanager
     def container(self, image: str, job: Job) -> Iterator["Container"]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
-        options = create_options(job, self.run_id)
+        options = create_options(job, self.run_id, machine.memory_to_give(self._info()))
         answer: Future[Any] = Future()
         try:
             with _explained(f"cannot make a container of {image[:19]}"):
@@ -201,12 +202,19 @@ class Engine:
         with self.container(image, Job(command=("none",))) as container:
             return container.read_file(path)
 
+    def read_folder(self, image: str, path: str) -> Mapping[str, bytes]:
+        """The plain files below a folder of an image, read without starting it: path below it → content."""
+        with self.container(image, Job(command=("none",))) as container:
+            return container.read_folder(path)
+
     def output(self, image: str, program: Sequence[str], deadline: float) -> list[str] | None:
         """The lines a program prints in an image, as root and unable to write; None if it is not there or fails."""
-        job = Job(command=(), entrypoint=tuple(program), user="0", read_only=True, environment=_NO_GPU)
+        job = Job(command=(), entrypoint=tuple(program), user="0", read_only=True, capabilities=("DAC_READ_SEARCH",))
         with self.container(image, job) as container:
             try:
                 lines = list(container.lines(deadline))
+            except TooMuchOutput:
+                return None
             except EngineError as error:
                 if isinstance(error.__cause__, APIError):
                     return None
@@ -235,20 +243,20 @@ class Container:
     _limit: threading.Timer | None = None
 
     def lines(self, deadline: float) -> Iterator[str]:
-        """Start it and give its stdout line by line; it is killed once `deadline` seconds have passed."""
+        """Start it and give its stdout line by line; it is killed once `deadline` seconds have passed.
+
+        Raises `TooMuchOutput`, and kills it, if it writes more than anybody reads (engine/output.py).
+        """
         with _explained("cannot start the container"):
             stream = self._container.attach(stdout=True, stderr=False, stream=True, logs=True)
         try:
             with _explained("cannot start the container"):
                 self._container.start()
-            buffer = b""
             with _explained("the container cannot be followed"):
-                for chunk in self._until(stream, deadline):
-                    buffer += chunk
-                    *whole, buffer = buffer.split(b"\n")
-                    yield from (line.decode(errors="replace") for line in whole)
-            if buffer:
-                yield buffer.decode(errors="replace")
+                yield from lines_of(self._until(stream, deadline))
+        except TooMuchOutput:
+            self.signal("KILL")
+            raise
         finally:
             stream._response.close()  # its own close() leaves the descriptor open
 
@@ -292,6 +300,15 @@ class Container:
                 return None
             return archive.first_file(chunks)
 
+    def read_folder(self, path: str) -> Mapping[str, bytes]:
+        """The plain files below a folder in it, running or not; raises `EngineError` if they are too many."""
+        with _explained(f"cannot read {path}"):
+            try:
+                chunks, _ = self._container.get_archive(path)
+            except NotFound:
+                return {}
+            return archive.files_below(chunks)
+
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""
         with _explained("cannot wait for the container"):
@@ -303,4 +320,4 @@ class Container:
         """The last lines of its stderr."""
         with _explained("cannot read the container's log"):
             text = self._container.logs(stdout=False, stderr=True, tail=most).decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()]
+        return [one_line(line) for line in text.split("\n") if line.strip()]

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from envbuilder.grammar import StackName, matches
+
+NAME_LABEL = "dev.envbuilder.name"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
@@ -20,11 +24,17 @@ class ImageFacts:
     size: int
     digest: str | None
 
+    @property
+    def stack(self) -> str:
+        """The name of the stack that the image says it is, "" where it names none: a label is anybody's text."""
+        name = self.labels.get(NAME_LABEL, "")
+        return name if matches(StackName, name) else ""
+
 
 def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
     """The facts in an image's answer to `docker image inspect`."""
     config = attrs.get("Config") or {}
-    digests = [item.split("@")[1] for item in attrs.get("RepoDigests") or ()]
+    digests = [digest for _, at, digest in (item.partition("@") for item in attrs.get("RepoDigests") or ()) if at]
     return ImageFacts(
         id=attrs["Id"],
         labels=config.get("Labels") or {},

@@ -11,6 +11,7 @@ from envbuilder.errors import UsageError
 from envbuilder.files import read_text
 from envbuilder.gpu import CDI_ALL, Offers
 
+_LEAST_MEMORY = 64_000_000  # bytes; Docker refuses a limit below 6 MB
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
 
 
@@ -47,6 +48,13 @@ def maps_users(info: Mapping[str, Any]) -> bool:
     """Whether a user of a container is another one on the host: rootless, or with `userns-remap`."""
     options = info.get("SecurityOptions") or ()
     return any(word in option for option in options for word in ("rootless", "userns"))
+
+
+def memory_to_give(info: Mapping[str, Any]) -> int:
+    """Bytes that a container may have, so that what it takes too much of is its own end; 0 where nothing limits it."""
+    total = info.get("MemTotal")
+    limits = info.get("MemoryLimit", True)
+    return total * 9 // 10 if limits and isinstance(total, int) and total > _LEAST_MEMORY else 0
 
 
 def _cdi_files(folders: Sequence[str]) -> list[str]:

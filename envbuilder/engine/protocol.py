@@ -1,6 +1,6 @@
 """What the pipeline and the suite need of a container engine. `client` does it by Docker; tests by a stand-in."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -32,6 +32,8 @@ class Images(Protocol):
     def image(self, reference: str) -> ImageFacts | None: ...
 
     def steps(self, image: str) -> list[tuple[int, str]]: ...
+
+    def read_folder(self, image: str, path: str) -> Mapping[str, bytes]: ...
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]: ...
 

@@ -11,9 +11,10 @@ import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
 from waiting import wait_until
 
-from envbuilder.engine import background, client
+from envbuilder.engine import background, client, output
 from envbuilder.engine.client import Engine
 from envbuilder.engine.job import RUN_LABEL, Job
+from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
 from envbuilder.gpu import GpuAccess, GpuPlan, Offers
@@ -166,7 +167,7 @@ def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon,
         assert container.wait() == (3, True)
         assert container.errors() == ["a", "b"]
         assert not container.late
-    asked = [line.split()[0] for line in daemon.journal if line.split()[0] not in ("version", "ping", "box")]
+    asked = [line.split()[0] for line in daemon.journal if line.split()[0] not in ("version", "ping", "info", "box")]
     assert asked == ["create", "put", "attach", "start", "wait", "logs", "remove"]
     assert daemon.queries["attach"] == {"logs": "1", "stdout": "1", "stderr": "0", "stream": "1"}
     assert daemon.queries["logs"]["stderr"] == "1"
@@ -175,7 +176,48 @@ def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon,
     config = json.loads(daemon.bodies["create"])
     assert (config["Cmd"], config["User"], config["HostConfig"]["NetworkMode"]) == (["a", "b"], "7", "none")
     assert config["Labels"] == {RUN_LABEL: engine.run_id}
+    limits = {name: config["HostConfig"][name] for name in ("CapDrop", "SecurityOpt", "PidsLimit", "LogConfig")}
+    assert limits == {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": 16384,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+    }
     assert daemon.boxes == {}
+
+
+def test_a_container_gets_most_of_the_machines_memory_and_not_all(daemon: Daemon, engine: Engine) -> None:
+    daemon.info["MemTotal"] = 1_000_000_000
+    lines_of(engine)
+    assert json.loads(daemon.bodies["create"])["HostConfig"]["Memory"] == 900_000_000
+
+
+@pytest.mark.parametrize("flood", [b"x" * 65536, b"junk\n" * 13000], ids=["an endless line", "junk lines"])
+def test_a_flood_is_stopped_and_the_container_killed(daemon: Daemon, engine: Engine, flood: bytes) -> None:
+    def script(box: Box) -> Iterator[bytes]:
+        while not box.signalled.is_set():
+            yield flood
+        box.code = 137
+
+    daemon.script = script
+    with engine.container(IMAGE, TRUE) as container:
+        box = next(iter(daemon.boxes.values()))
+        kept: list[str] = []
+        with pytest.raises(TooMuchOutput, match="it wrote more than 16 MB or 100000 lines, and was stopped"):
+            kept.extend(container.lines(60))
+        assert box.signals == ["KILL"]
+    assert sum(map(len, kept)) <= output.MOST_BYTES
+    assert daemon.boxes == {}
+
+
+def test_a_program_that_floods_has_no_output(daemon: Daemon, engine: Engine) -> None:
+    daemon.script = writes(b"x" * 17_000_000)
+    assert engine.output(IMAGE, ["python"], 60) is None
+
+
+def test_a_folder_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: Engine) -> None:
+    assert engine.read_folder(IMAGE, "/opt/envbuilder") == {}
+    assert daemon.asked("start") == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), SystemExit(2)])

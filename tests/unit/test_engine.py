@@ -14,7 +14,7 @@ from envbuilder.engine import archive, machine, run_id
 from envbuilder.engine.archive import pack
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.job import Job, create_options
-from envbuilder.gpu import Offers
+from envbuilder.gpu import GpuAccess, GpuPlan, Offers
 
 CHUNK = 7  # bytes a chunk: no member of a tar ends where one does
 
@@ -82,20 +82,41 @@ def test_an_image_is_what_inspect_says() -> None:
     assert facts_of({"Id": "sha256:1", "Size": 0}) == ImageFacts(id="sha256:1", labels={}, env=(), size=0, digest=None)
 
 
-def test_a_container_has_no_network_and_its_runs_label() -> None:
-    assert create_options(Job(command=("true",)), "here:1:2") == {
-        "environment": {}, "labels": {"dev.envbuilder.run": "here:1:2"}, "network_mode": "none", "shm_size": "1g",
-        "user": None, "init": False,
+def test_a_container_gets_no_more_than_it_needs() -> None:
+    least = {
+        "labels": {"dev.envbuilder.run": "here:1:2"}, "network_mode": "none", "shm_size": "1g", "init": False,
+        "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 16384,
+        "log_config": {"type": "json-file", "config": {"max-size": "10m", "max-file": "1"}},
     }  # fmt: skip
+    no_gpu = {"NVIDIA_VISIBLE_DEVICES": "void"}
+    plain = {"environment": no_gpu, "user": None, "cap_add": []}
+    assert create_options(Job(command=("true",)), "here:1:2") == least | plain
+    assert create_options(Job(command=("true",)), "here:1:2", 9) == least | plain | {"mem_limit": 9}
     job = Job(
         command=(), entrypoint=("python",), user="0", memory="2g", folder=(Path("/out"), "/runs"), read_only=True,
-        environment={"A": "1"},
+        environment={"A": "1"}, capabilities=("DAC_READ_SEARCH",),
     )  # fmt: skip
-    assert create_options(job, "here:1:2") == {
-        "environment": {"A": "1"}, "labels": {"dev.envbuilder.run": "here:1:2"}, "network_mode": "none",
-        "shm_size": "1g", "user": "0", "init": False, "entrypoint": ["python"], "mem_limit": "2g",
+    assert create_options(job, "here:1:2", 9) == least | {
+        "environment": {**no_gpu, "A": "1"}, "user": "0", "entrypoint": ["python"], "mem_limit": "2g",
         "memswap_limit": "2g", "volumes": ["/out:/runs"], "read_only": True, "tmpfs": {"/tmp": "mode=1777"},
+        "cap_add": ["DAC_READ_SEARCH"],
     }  # fmt: skip
+
+
+def test_a_container_gets_a_gpu_only_if_it_is_given_one() -> None:
+    void = {"NVIDIA_VISIBLE_DEVICES": "void"}
+    environments = {}
+    for access in GpuAccess:
+        job = Job(command=(), gpu=GpuPlan(access=access, reason=""))
+        environments[access] = create_options(job, "here:1:2")["environment"]
+    assert environments[GpuAccess.NONE] == void
+    assert void not in [environments[access] for access in (GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS)]
+
+
+def test_a_container_leaves_memory_to_the_machine() -> None:
+    assert machine.memory_to_give({"MemTotal": 10_000_000_000}) == 9_000_000_000
+    for info in ({}, {"MemTotal": 1}, {"MemTotal": 10_000_000_000, "MemoryLimit": False}):
+        assert machine.memory_to_give(info) == 0
 
 
 def test_the_machine_in_our_words(tmp_path: Path) -> None:
