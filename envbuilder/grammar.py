@@ -25,8 +25,12 @@ def _kind(words: str, pattern: str, longest: int = LONGEST) -> msgspec.Meta:
     return msgspec.Meta(pattern=whole, max_length=longest)
 
 
-# Without control characters (C0, C1), line and paragraph separators, marks and overrides of direction, surrogates.
-UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+# What is no letter on a screen: control characters (C0, DEL, C1), line and paragraph separators, marks and overrides of
+# direction, characters of no width, tags, surrogates, and what XML 1.0 cannot hold.
+UNPRINTABLE = (
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
+)
 
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -78,6 +82,8 @@ ImageTemplate = Annotated[
 ImageSystem = Annotated[str, _kind("the system in a tag of nvidia/cuda, such as ubuntu22.04", r"[a-z]+[0-9.]*|\*")]
 ImageTagPattern = Annotated[str, _kind("a tag of nvidia/cuda", r"[A-Za-z0-9_][A-Za-z0-9_.*-]{0,127}")]
 Digest = Annotated[str, _kind("a digest, sha256:…", _DIGEST)]
+CheckId = Annotated[str, _kind("the id of a check, such as training.loss", r"[A-Za-z0-9_][A-Za-z0-9_.-]*")]
+StackName = Annotated[str, _kind("the name of a stack", r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")]
 PLATFORMS = ("linux/amd64", "linux/arm64")
 IndexUrl = Annotated[
     str, _kind("the address of a package index", r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+", 2000)
@@ -90,12 +96,18 @@ Platform = Annotated[str, _kind(f"one of {', '.join(PLATFORMS)}", "|".join(PLATF
 
 
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+UNPRINTABLE_IN_LINES = re.compile(f"(?!\n)[{UNPRINTABLE}]")
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """`text` as `Prose`: what cannot be printed becomes a question mark, what is too long is cut."""
     clean = _UNPRINTABLE.sub("?", text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` as `Prose`, with a single blank for what cannot be printed, for line breaks and for runs of blanks."""
+    return printable(" ".join(_UNPRINTABLE.sub(" ", text[: 4 * longest]).split()), longest)
 
 
 def matches(kind: object, text: str) -> bool:

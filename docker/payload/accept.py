@@ -14,6 +14,7 @@ down with it, fails; a new worker goes on with the next. A busy machine is no ha
 import argparse
 import faulthandler
 import json
+import math
 import os
 import signal
 import subprocess
@@ -49,8 +50,20 @@ class Lines:
         os.dup2(2, 1)
 
     def __call__(self, event, **fields):
-        self._stream.write(json.dumps(dict(event=event, **fields)) + "\n")
+        fields = sendable(fields, None if event == "training" else str)
+        self._stream.write(json.dumps(dict(event=event, **fields), allow_nan=False) + "\n")
         self._stream.flush()
+
+
+def sendable(value, infinite=str):
+    """What JSON can carry: numbers that are none become words, or nothing if `infinite` is None; no half characters."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return infinite(value) if infinite else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {sendable(str(key)): sendable(item, infinite) for key, item in value.items()}
+    return [sendable(item, infinite) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class Talk:

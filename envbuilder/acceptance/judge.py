@@ -20,6 +20,7 @@ _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
     ("dev.envbuilder.lock", "lock"),
 )
 _ANY_OS = "custom"
+COMPLETE = "suite.complete"
 
 
 def check_labels(labels: Mapping[str, str], facts: Mapping[str, Any], *, ours: bool = True) -> Check:
@@ -99,15 +100,15 @@ def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) 
 
 
 def check_answered(
-    required: Sequence[str], checks: Sequence[Check], strange: Sequence[str], ending: str, only: Sequence[str] = ()
+    required: Sequence[str], checks: Sequence[Check], protocol: str, ending: str, only: Sequence[str] = ()
 ) -> Check:
-    """Whether the suite ran to its end and answered all that this envbuilder insists on."""
-    check = partial(Check, id="suite.complete", title="the suite ran to its end")
+    """Whether the suite ran to its end and answered all that this envbuilder insists on; `protocol`: what broke it."""
+    check = partial(Check, id=COMPLETE, title="the suite ran to its end")
     missing = sorted(set(only or required) - {answer.id for answer in checks})
     problems = [f"no answer to {', '.join(missing)}"] if missing else []
     problems += [f"only {', '.join(only)} ran"] if only else []
     problems += [ending] if ending else []
-    problems += [f"{len(strange)} lines are no events, the first: {strange[0]}"] if strange else []
+    problems += [protocol] if protocol else []
     if problems:
         remedy = "run the whole suite" if only else "run it again; if it stays so, build the image again"
         return check(status=Status.ERROR, detail="; ".join(problems), remedy=remedy)

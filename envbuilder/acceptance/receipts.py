@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from envbuilder import wire
+from envbuilder.acceptance.events import ProtocolError, fitting
 from envbuilder.acceptance.judge import verdict
 from envbuilder.acceptance.watch import number_text
 from envbuilder.errors import AcceptanceError, UsageError
@@ -81,6 +82,14 @@ def _short(image: str) -> str:
     return safe_name(image.removeprefix("sha256:")[:12])
 
 
+def read(content: bytes) -> Receipt | None:
+    """A receipt, or None for what is none: everything in it passes the grammar of what an image may say."""
+    try:
+        return fitting(wire.loads(content, Receipt))
+    except (msgspec.DecodeError, UnicodeError, ProtocolError, RecursionError):
+        return None
+
+
 def find(folder: Path, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
     """The receipt that says that this image has passed this suite on this host, if there is one."""
     return next(
@@ -107,10 +116,10 @@ def all_of(folder: Path, image: str) -> Iterator[Receipt]:
     """The receipts of an image; what cannot be read is passed over."""
     for path in sorted(folder.glob(f"*{_short(image)}-*.json")):
         try:
-            receipt = wire.loads(read_bytes(path), Receipt)
-        except (UsageError, msgspec.DecodeError, RecursionError):
+            receipt = read(read_bytes(path))
+        except UsageError:
             continue
-        if receipt.schema == SCHEMA and receipt.image == image:
+        if receipt and receipt.schema == SCHEMA and receipt.image == image:
             yield receipt
 
 

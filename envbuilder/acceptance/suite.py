@@ -16,18 +16,20 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from envbuilder import resources
-from envbuilder.acceptance import outside
-from envbuilder.acceptance.judge import check_answered, check_labels, check_layers, check_size, verdict
+from envbuilder import grammar, resources
+from envbuilder.acceptance import outside, shipped
+from envbuilder.acceptance.events import clean
+from envbuilder.acceptance.judge import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.acceptance.watch import Watch, ending_text
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
+from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.protocol import Container, Engine
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.files import read_bytes
-from envbuilder.gpu import GpuPlan
+from envbuilder.gpu import GpuAccess, GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status
 from envbuilder.render import CUDA_LABEL, NO_CUDA
 
@@ -36,7 +38,6 @@ CHECK_DEADLINE, GRACE = (
     120,
     30,
 )  # for a check without one in bounds.json; more, for the suite ends late checks by itself
-NAME_LABEL = "dev.envbuilder.name"
 FOLDER = "/envbuilder-suite"
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
@@ -44,6 +45,7 @@ echo "no Python" >&2; exit 127
 """
 OUTSIDE = {
     "identity.labels": "labels say what is inside",
+    "identity.shipped": shipped.TITLE,
     "contract.layers": "no secret is in a layer, a label, the environment or the history",
     "contract.caches": "no cache is in a layer",
     "contract.size": "the image is as small as its wheels allow",
@@ -52,6 +54,7 @@ OUTSIDE = {
 }
 
 _COMPARED = {"identity.labels", "contract.size"}
+_OURS = ("identity.shipped", "contract.any_user", "contract.signals")  # what only an image of ours promises
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +83,12 @@ def required_checks(trial: Trial) -> list[str]:
 
 
 def own_id(path: Path) -> str:
-    """What the suite calls a check of the user's own."""
-    return f"own.{path.stem}"
+    """What the suite calls a check of the user's own. Raises `UsageError` for a file whose name cannot be one."""
+    name = f"own.{path.stem}"
+    if not grammar.matches(grammar.CheckId, name):
+        hint = "name it with letters, digits, dots, hyphens and underscores"
+        raise UsageError(f"the check {path.name} is named by its file, and that name cannot be used", hint=hint)
+    return name
 
 
 def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
@@ -135,10 +142,10 @@ def accept(engine: Engine, image: str, trial: Trial, *, on_change: Callable[[Seq
     started, clock = datetime.now(UTC), time.monotonic()
     ending = run.inside() if run.wants_inside() else ""
     for check in run.outside():
-        run.watch.take(check)
+        run.watch.take(clean(check))
         on_change(run.watch.rows())
     checks = run.watch.checks(ending)
-    checks.append(check_answered(required_checks(trial), checks, run.watch.strange, ending, only=trial.only))
+    checks.append(check_answered(required_checks(trial), checks, run.watch.protocol(), ending, only=trial.only))
     return Receipt(
         schema=SCHEMA,
         image=found.id,
@@ -148,7 +155,7 @@ def accept(engine: Engine, image: str, trial: Trial, *, on_change: Callable[[Seq
         checks=tuple(checks),
         facts=run.watch.facts,
         training=run.watch.training,
-        stack=found.labels.get(NAME_LABEL, ""),
+        stack=found.stack,
         reference=image,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 1),
@@ -172,8 +179,8 @@ class _Run:
         self, engine: Engine, image: ImageFacts, trial: Trial, on_change: Callable[[Sequence[Row]], None]
     ) -> None:
         self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
-        self.watch = Watch()
-        self.ours = bool(image.labels.get(NAME_LABEL))
+        self.watch = Watch(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
+        self.ours = bool(image.stack)
         self._layers: Future[outside.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
             in_background(partial(outside.read_layers, engine, image.id), self._layers)
@@ -194,7 +201,10 @@ class _Run:
                 code, out_of_memory = container.wait()
                 if container.late:
                     return f"the suite was killed at its deadline, in {self.watch.running or 'its beginning'}"
-                return ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+                ended = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+                return ended or ("" if self.watch.verdict else "its output stops before the end of the suite")
+            except TooMuchOutput as error:
+                return error.message
             except EngineError as error:
                 if not self.watch.titles:
                     raise
@@ -238,6 +248,9 @@ class _Run:
         image, facts, bound = self.image, self.watch.facts, bounds()["outside"]
         makers: Mapping[str, Callable[[], Check]] = {
             "identity.labels": lambda: check_labels(image.labels, facts, ours=ours),
+            "identity.shipped": lambda: shipped.check_shipped(
+                self.engine.read_folder(image.id, shipped.FOLDER), image.labels, facts
+            ),
             "contract.size": lambda: check_size(image.size, facts, size_bound(image.labels)),
             "contract.layers": lambda: check_layers(
                 image.labels, image.env, self._history(), self._layers.result().secrets, ours=ours
@@ -249,7 +262,7 @@ class _Run:
         for name, title in OUTSIDE.items():
             if not self._wants(name):
                 continue
-            if name in ("contract.any_user", "contract.signals") and not ours:
+            if name in _OURS and not ours:
                 yield Check(id=name, title=title, status=Status.NOT_RUN, detail=outside.FOREIGN)
                 continue
             self.watch.begin(name)

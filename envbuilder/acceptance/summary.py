@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from envbuilder import grammar
 from envbuilder.acceptance.watch import with_unit
 from envbuilder.model import Check, Receipt, Status, Verdict
 
@@ -20,10 +21,6 @@ MARKS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.ERROR: "!", Status.N
 WORDS = {Status.PASSED: "passed", Status.FAILED: "failed", Status.ERROR: "error", Status.NOT_RUN: "not run"}
 _LARGEST = 1e300  # beyond, arithmetic on a number from inside an image overflows
 _CODE = re.compile(r"`([^`\n]+)`")
-_ILLEGIBLE = re.compile(
-    "[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # what XML 1.0 forbids or advises against (2.2)
-    "|[\u202a-\u202e\u2066-\u2069]"  # what reorders the text around it
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +48,7 @@ def legible(receipt: Receipt) -> Receipt:
 def _legible(value: Any) -> Any:
     match value:
         case str():
-            return _ILLEGIBLE.sub("\ufffd", value)
+            return grammar.printable(value)
         case Mapping():
             return {_legible(key): _legible(item) for key, item in value.items()}
         case list() | tuple():

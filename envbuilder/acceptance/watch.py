@@ -4,58 +4,106 @@ The stream is the container's stdout. What the suite answers is data from inside
 is believed that was not planned, and what was planned and never answered is an error.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
+from envbuilder import grammar
+from envbuilder.acceptance import events
+from envbuilder.acceptance.events import MOST_CHECKS, ProtocolError
 from envbuilder.console import Row
 from envbuilder.model import Check, Status
+
+OWN = "own."  # what the ids of the user's checks begin with: each may give several answers
+GPU = "gpu."
+CLAIMED = "it claims a GPU that it was not given"
+_KEPT = 20  # lines that break the protocol
 
 
 @dataclass(slots=True)
 class Watch:
-    """What has been heard so far."""
+    """What has been heard so far. `reserved`: ids that are not the suite's to answer; `gpu`: whether it got one."""
 
+    reserved: frozenset[str] = frozenset()
+    gpu: bool = True
     titles: dict[str, str] = field(default_factory=dict)
     results: dict[str, Check] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
-    strange: list[str] = field(default_factory=list)  # lines that are no event
+    strange: list[str] = field(default_factory=list)  # lines that break the protocol, each with the reason
+    strange_lines: int = 0  # how many there were
     running: str = ""
     progress: tuple[int, int, str] = (0, 0, "")
+    _planned: frozenset[str] = frozenset()
 
     def feed(self, line: str) -> None:
         """Take one line."""
+        if not line.strip():
+            return
         try:
-            event = _clean(json.loads(line))
-            self._take(event["event"], event)
-        except (ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError):
-            if line.strip():
-                self.strange.append(line.strip()[:200])
+            self._take(events.parse(line))
+        except ProtocolError as error:
+            self.strange_lines += 1
+            if len(self.strange) < _KEPT:
+                self.strange.append(f"{error}: {grammar.one_line(line, 200)}")
 
-    def _take(self, kind: str, event: Mapping[str, Any]) -> None:
-        match kind:
-            case "plan":
-                self.titles = {item["id"]: item["title"] for item in event["checks"]}
-            case "start":
-                self.begin(event["id"])
-            case "progress":
-                self.progress = (int(event["done"]), int(event["total"]), str(event.get("text", "")))
-            case "result":
-                self.take(msgspec.convert({k: v for k, v in event.items() if k != "event"}, Check))
-            case "facts":
-                self.facts = {k: v for k, v in event.items() if k != "event"}
-            case "training":
-                self.training = {k: v for k, v in event.items() if k != "event"}
-            case "end":
-                self.verdict = event["verdict"]
-            case _:
-                raise KeyError(kind)
+    def protocol(self) -> str:
+        """What of the output broke the protocol; empty if nothing did."""
+        if not self.strange:
+            return ""
+        return f"{self.strange_lines} lines of its output break the protocol; the first: {self.strange[0]}"
+
+    def _take(self, event: events.AnyEvent) -> None:
+        if self.verdict:
+            raise ProtocolError("it comes after the end")
+        if isinstance(event, events.Plan):
+            self._plan(event)
+            return
+        if not self._planned:
+            raise ProtocolError("it comes before the plan")
+        match event:
+            case events.Start():
+                self._check_planned(event.id)
+                self.begin(event.id)
+            case events.Progress():
+                self.progress = (event.done, event.total, event.text)
+            case events.Result():
+                self._answer(events.check_of(event))
+            case events.Facts():
+                self.facts = events.plain(event)
+            case events.Training():
+                self.training = events.plain(event)
+            case events.End():
+                self.verdict = event.verdict
+
+    def _plan(self, plan: events.Plan) -> None:
+        titles = {check.id: check.title for check in plan.checks}
+        if self._planned:
+            raise ProtocolError("it is a second plan")
+        if not titles or len(titles) < len(plan.checks):
+            raise ProtocolError("it plans nothing, or a check twice")
+        if self.reserved & titles.keys():
+            raise ProtocolError("it plans a check that is not the suite's to make")
+        self.titles, self._planned = titles, frozenset(titles)
+
+    def _check_planned(self, identifier: str) -> None:
+        if identifier not in self._planned:
+            raise ProtocolError("this check was not planned")
+
+    def _answer(self, check: Check) -> None:
+        """What the suite says of a check: one answer, and of the user's own checks also those below it."""
+        parents = [name for name in self._planned if name.startswith(OWN) and check.id.startswith(f"{name}.")]
+        if not parents:
+            self._check_planned(check.id)
+        if check.id in self.results:
+            raise ProtocolError("it is a second answer")
+        if len(self.results) >= MOST_CHECKS:
+            raise ProtocolError(f"it is one answer of more than {MOST_CHECKS}")
+        if check.id.startswith(GPU) and check.status is Status.PASSED and not self.gpu:
+            remedy = "nothing it says can be relied on: find out who built this image"
+            check = replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
+        self.take(replace(check, title=self.titles.get(check.id, check.title)))
 
     def expect(self, titles: Mapping[str, str]) -> None:
         """Further checks, after those of the plan."""
@@ -65,7 +113,7 @@ class Watch:
         self.running, self.progress = identifier, (0, 0, "")
 
     def take(self, check: Check) -> None:
-        """A check's answer; one that was not planned is shown after those that were."""
+        """A check's answer; an answer below a check of the user's own is shown after those that were planned."""
         self.titles.setdefault(check.id, check.title)
         self.results[check.id] = check
         self.running = "" if self.running == check.id else self.running
@@ -99,18 +147,6 @@ class Watch:
 
 
 _HUGE = 1e300  # beyond it, an int is no float
-
-
-def _clean(value: Any) -> Any:
-    """What JSON cannot carry on: half a surrogate pair becomes `?`, NaN and infinity become words."""
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
-
 
 _STATES = {
     Status.PASSED: "done",
@@ -148,7 +184,7 @@ def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str
     """How the container ended, in words; empty if as it should (docs.docker.com/engine/containers/run, exit status)."""
     if out_of_memory:
         return "the container ran out of memory and was killed"
-    last = f": {errors[-1].strip()[:200]}" if errors else ""
+    last = f": {grammar.one_line(errors[-1], 200)}" if errors else ""
     known = {0: "", 7: "", 135: "the suite died of SIGBUS: /dev/shm is too small", 137: "the suite was killed"}
     known |= {126: f"the suite cannot be executed{last}", 127: f"the suite is not in this image{last}"}
     return known.get(code, f"the suite ended with exit code {code}{last}")

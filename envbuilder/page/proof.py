@@ -4,9 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from envbuilder import wire
 from envbuilder.acceptance import receipts, summary
 from envbuilder.console import size_text
 from envbuilder.errors import UsageError
@@ -32,10 +29,10 @@ def read(folder: Path) -> Mapping[str, Proof]:
     best: dict[str, Receipt] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            receipt = summary.legible(wire.loads(read_bytes(path), Receipt))
-        except (UsageError, msgspec.DecodeError):
+            receipt = receipts.read(read_bytes(path))
+        except UsageError:
             continue  # as everywhere where receipts are looked for
-        if receipt.stack:
+        if receipt and receipt.stack:
             best[receipt.stack] = max(best.get(receipt.stack, receipt), receipt, key=_weight)
     return {name: _told(receipt) for name, receipt in best.items()}
 

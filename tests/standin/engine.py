@@ -12,10 +12,11 @@ from typing import Any, Self
 
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
+from envbuilder.engine.output import lines_of
 from envbuilder.errors import EngineError
 from envbuilder.gpu import Offers
 
-from .suite_output import IMAGE, passing
+from .suite_output import FILES, IMAGE, passing
 
 DIGEST = "sha256:" + "d" * 64
 
@@ -36,7 +37,7 @@ class StandInContainer:
 
     def lines(self, deadline: float) -> Iterator[str]:
         self.deadline = deadline
-        yield from self.script(self)
+        yield from lines_of(f"{line}\n".encode(errors="surrogatepass") for line in self.script(self))
 
     def limit(self, seconds: float | None) -> None:
         self.limits.append(seconds)
@@ -104,6 +105,7 @@ class StandInEngine:
 
     images: dict[str, ImageFacts] = field(default_factory=lambda: {IMAGE.id: IMAGE})
     scripts: dict[str, Script] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=lambda: FILES)  # of /opt/envbuilder
     layers: Sequence[tuple[str, int, bytes]] = ()
     history: Sequence[str] = ("COPY payload",)
     registry: Mapping[str, ImageFacts] = field(default_factory=dict)  # what can be pulled
@@ -141,6 +143,10 @@ class StandInEngine:
 
     def steps(self, image: str) -> list[tuple[int, str]]:
         return [(1, text) for text in self.history]
+
+    def read_folder(self, image: str, path: str) -> Mapping[str, bytes]:
+        assert path == "/opt/envbuilder"
+        return self.files
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         for path, size, content in self.layers:

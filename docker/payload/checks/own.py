@@ -9,6 +9,7 @@ fails.
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import deque
@@ -47,7 +48,8 @@ def check_own(inspection, path):
             for line in process.stdout:
                 event = read_event(line)
                 if event.get("event") == "progress":
-                    inspection.on_progress(event.get("done", 0), event.get("total", 0), str(event.get("text", "")))
+                    done, total = (count(event.get(name)) for name in ("done", "total"))
+                    inspection.on_progress(done, total, str(event.get("text", "")))
                 elif event.get("event") == "result":
                     results.append(judged(event))
                 elif line.strip():
@@ -81,11 +83,21 @@ def read_event(line):
     return event if isinstance(event, dict) else {}
 
 
+def count(value):
+    """How much is done, or there is to do; 0 for what is no number."""
+    return max(0, int(value)) if isinstance(value, (int, float)) and abs(value) < 1e15 else 0
+
+
 def judged(event):
     """A result with all its fields; what is said and what the numbers say must agree."""
-    result = {"id": str(event.get("id") or ""), "value": None, "bound": None, "detail": "", "remedy": ""}
+    told = str(event.get("id") or "")
+    result = {"id": re.sub(r"[^A-Za-z0-9_.-]+", "-", told), "value": None, "bound": None, "detail": "", "remedy": ""}
     result.update({name: event[name] for name in _FIELDS if name in event})
-    result["title"] = str(event.get("title") or result["id"])
+    result.update({name: str(result[name] or "") for name in ("detail", "remedy", "unit") if name in result})
+    if "findings" in result:
+        findings = result["findings"] if isinstance(result["findings"], list) else [result["findings"]]
+        result["findings"] = [str(finding) for finding in findings]
+    result["title"] = str(event.get("title") or told)
     result["status"] = event.get("status") or "passed"
     if result["status"] not in ("passed", "failed", "error", "not_run"):
         result.update(status="failed", detail="%r is no status" % result["status"])

@@ -1,0 +1,218 @@
+"""The events that the suite prints in a container, one JSON object a line, as frozen records: a closed grammar.
+
+An image can print anything. `parse` gives a record whose ids, numbers and texts are what they have to be, or raises
+`ProtocolError` with the reason; texts are one printable line each. What one event may follow is `watch`'s business.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from envbuilder import grammar
+from envbuilder.grammar import CheckId, Count, Digest, Prose, Size
+from envbuilder.model import Check, Receipt, Status, Verdict
+
+MOST_CHECKS = 1000  # in a plan, and answers in all
+MOST_FINDINGS = 1000  # of one check
+MOST_ITEMS = 200_000  # values in one event: the losses of a long training
+MOST_LEVELS = 12  # lists in lists
+LARGEST = 1 << 62  # of a whole number
+LARGEST_FLOAT = 1e300  # beyond it arithmetic overflows
+
+Number = Annotated[float, msgspec.Meta(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Names = Annotated[list[Prose], msgspec.Meta(max_length=MOST_CHECKS)]
+
+
+class ProtocolError(Exception):
+    """A line is no event of the suite's; says why."""
+
+
+class Event(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="event", tag=str.lower
+):  # fmt: skip
+    """One line."""
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A check that will be made."""
+
+    id: CheckId
+    title: Prose
+
+
+class Plan(Event, frozen=True, kw_only=True):
+    """The first event: every check, in order."""
+
+    suite: Prose = ""
+    checks: Annotated[list[Planned], msgspec.Meta(max_length=MOST_CHECKS)]
+
+
+class Start(Event, frozen=True, kw_only=True):
+    """A check begins."""
+
+    id: CheckId
+
+
+class Progress(Event, frozen=True, kw_only=True):
+    """How far the check is that runs."""
+
+    id: CheckId = ""
+    done: Count
+    total: Count
+    text: Prose = ""
+
+
+class Result(Event, frozen=True, kw_only=True):
+    """What became of a check."""
+
+    id: CheckId
+    title: Prose
+    status: Status
+    value: Any = None
+    bound: Any = None
+    detail: Prose = ""
+    remedy: Prose = ""
+    unit: Prose = ""
+    seconds: Seconds = 0.0
+    findings: Annotated[tuple[Prose, ...], msgspec.Meta(max_length=MOST_FINDINGS)] = ()
+
+
+class Facts(Event, frozen=True, kw_only=True):
+    """What the suite has read in the image."""
+
+    site_packages: Prose | UnsetType = UNSET
+    python: Prose | UnsetType | None = UNSET
+    os: Prose | UnsetType | None = UNSET
+    torch: Prose | UnsetType | None = UNSET
+    torchvision: Prose | UnsetType | None = UNSET
+    torchaudio: Prose | UnsetType | None = UNSET
+    cuda: Prose | UnsetType | None = UNSET
+    cudnn: Prose | UnsetType | None = UNSET
+    nccl: Prose | UnsetType | None = UNSET
+    arch_list: Names | UnsetType | None = UNSET
+    lock: Digest | UnsetType = UNSET
+    wheel_bytes: Size | UnsetType = UNSET
+    gpus: Names | UnsetType = UNSET
+    capability: Prose | UnsetType = UNSET
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of held-out reviews that are answered right after one epoch."""
+
+    epoch: Count
+    accuracy: Number | None = None
+    negated: Number | None = None
+
+
+class Training(Event, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """The figures of the fine-tune. The image's own job gives them, and another version may give more: those are left
+    out."""
+
+    accuracy: Number | UnsetType | None = UNSET
+    negated: Number | UnsetType | None = UNSET
+    loss: Number | UnsetType | None = UNSET
+    losses: Annotated[list[Number | None], msgspec.Meta(max_length=MOST_ITEMS)] | UnsetType = UNSET
+    epochs: Annotated[list[Epoch], msgspec.Meta(max_length=MOST_CHECKS)] | UnsetType = UNSET
+    steps: Count | UnsetType = UNSET
+    seconds: Seconds | UnsetType | None = UNSET
+    samples_per_second: Number | UnsetType | None = UNSET
+    peak_memory_bytes: Size | UnsetType | None = UNSET
+    tokens: Count | UnsetType = UNSET
+    parameters: Count | UnsetType = UNSET
+    device: Prose | UnsetType = UNSET
+    processes: Count | UnsetType = UNSET
+    seed: Count | UnsetType = UNSET
+
+
+class End(Event, frozen=True, kw_only=True):
+    """The last event."""
+
+    verdict: Verdict
+
+
+AnyEvent = Plan | Start | Progress | Result | Facts | Training | End
+
+
+def parse(line: str) -> AnyEvent:
+    """A line as the event that it is. Raises `ProtocolError`."""
+    try:
+        document = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError("it is no JSON, or has numbers that are none") from error
+    event: AnyEvent = _convert(_bounded(document), AnyEvent)
+    return event
+
+
+def check_of(result: Result) -> Check:
+    """The check that a result tells of."""
+    return Check(**{name: getattr(result, name) for name in result.__struct_fields__})
+
+
+def plain(event: Facts | Training) -> Mapping[str, Any]:
+    """The fields that were given, as a receipt keeps them."""
+    fields: dict[str, Any] = msgspec.to_builtins(event)
+    del fields["event"]
+    return fields
+
+
+def fitting(receipt: Receipt) -> Receipt:
+    """A receipt that was read, if all that an image said in it fits too. Raises `ProtocolError` if something does not.
+
+    A receipt that this envbuilder made fits; one that somebody else wrote can hold anything.
+    """
+    checks = []
+    for check in receipt.checks:
+        result = _convert(_bounded(msgspec.to_builtins(check)) | {"event": "result"}, Result)
+        checks.append(msgspec.to_builtins(check_of(result)))
+    facts = _convert({**_bounded(receipt.facts), "event": "facts"}, Facts)
+    training = _convert({**_bounded(receipt.training), "event": "training"}, Training)
+    document = msgspec.to_builtins(receipt) | {
+        "checks": checks,
+        "facts": plain(facts),
+        "training": plain(training),
+        "stack": receipt.stack if grammar.matches(grammar.StackName, receipt.stack) else "",
+    }
+    return msgspec.convert(_bounded(document), Receipt)
+
+
+def clean(check: Check) -> Check:
+    """A check that the host made, of which a text may be the image's: its last words, a path, a label."""
+    return msgspec.convert(_bounded(msgspec.to_builtins(check)), Check)
+
+
+def _convert(document: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(grammar.explained(str(error))) from error
+
+
+def _bounded(value: Any) -> Any:
+    """The same with each text as one printable line. Raises `ProtocolError` if it is too deep, too long, too large."""
+    return _Bounds().apply(value, 0)
+
+
+class _Bounds:
+    """How many values one document has had."""
+
+    def __init__(self) -> None:
+        self.values = 0
+
+    def apply(self, value: Any, level: int) -> Any:
+        self.values += 1
+        if level > MOST_LEVELS or self.values > MOST_ITEMS:
+            raise ProtocolError("it has too many levels or values")
+        if isinstance(value, str):
+            return grammar.one_line(value)
+        if isinstance(value, Mapping):
+            return {grammar.one_line(str(key)): self.apply(item, level + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.apply(item, level + 1) for item in value]
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ProtocolError("a number is too large")
+        if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:
+            raise ProtocolError("a number is too large, or none")
+        return value

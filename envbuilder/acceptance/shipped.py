@@ -1,0 +1,93 @@
+"""What lies in /opt/envbuilder, read from outside: no program of the image takes part, so none can lie about it."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from hashlib import sha256
+from typing import Any
+
+from envbuilder import lock as locks
+from envbuilder import render, resources
+from envbuilder.errors import UsageError
+from envbuilder.model import Check, Lock, Status
+
+FOLDER = "/opt/envbuilder"
+TITLE = "lock and labels, read from outside, are what was locked"
+_LOCK_LABEL = f"{render.LABEL_PREFIX}lock"
+_REQUIREMENTS = "requirements.txt"
+_PAYLOAD = "payload/"
+_MOST = 5  # names in one line
+
+
+def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Check:
+    """Whether lock, requirements and labels agree with each other, and with what the suite has read inside.
+
+    A training job that is not this envbuilder's is named and decides nothing: another version may have built the image.
+    """
+    check = partial(Check, id="identity.shipped", title=TITLE, bound={"max": 0})
+    wrong = list(_problems(files, labels, facts))
+    if wrong:
+        remedy = "do not use this image: render its context again and build it, `envbuilder build`"
+        return check(status=Status.FAILED, value=len(wrong), detail="; ".join(wrong), remedy=remedy)
+    return check(status=Status.PASSED, value=0, findings=tuple(_differences(files)))
+
+
+def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[str]:
+    content = files.get(locks.FILE)
+    if content is None:
+        yield f"there is no {FOLDER}/{locks.FILE}"
+        return
+    digest = f"sha256:{sha256(content).hexdigest()}"
+    if facts.get("lock", digest) != digest:
+        yield f"Python in the image has read another lock ({facts['lock']}) than lies there ({digest})"
+    try:
+        text = content.decode()
+        lock = locks.parse_lock(text, source=f"{FOLDER}/{locks.FILE}")
+    except (UsageError, UnicodeError) as error:
+        yield str(error)
+        return
+    if labels.get(_LOCK_LABEL) != digest:
+        yield f"the label {_LOCK_LABEL} says {labels.get(_LOCK_LABEL)}; the lock is {digest}"
+        return
+    yield from _of_lock(lock, text, files, labels, facts)
+
+
+def _of_lock(
+    lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]
+) -> Iterator[str]:
+    for name, value in render.labels(lock, text).items():
+        if labels.get(name) != value:
+            yield f"the label {name} says {labels.get(name)}; the lock says {value}"
+    if files.get(_REQUIREMENTS) != locks.requirements_text(lock).encode():
+        yield f"{FOLDER}/{_REQUIREMENTS} is not the lock's"
+    size = sum(wheel.size for wheel in lock.wheels)
+    if facts.get("wheel_bytes", size) != size:
+        yield f"Python in the image has read wheels of {facts['wheel_bytes']} bytes; the lock has {size}"
+
+
+def _differences(files: Mapping[str, bytes]) -> Iterator[str]:
+    """What is other in the image's training job than in the one of this envbuilder."""
+    ours = payload()
+    theirs = {path: content for path, content in files.items() if path.startswith(_PAYLOAD)}
+    for words, paths in (
+        (
+            "differs from this envbuilder's",
+            {path for path in ours.keys() & theirs.keys() if ours[path] != theirs[path]},
+        ),
+        ("is not in this image", ours.keys() - theirs.keys()),
+        ("is not this envbuilder's", {path for path in theirs.keys() - ours.keys() if "__pycache__" not in path}),
+    ):
+        names = sorted(paths)
+        if names:
+            more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+            yield f"{', '.join(names[:_MOST])}{more} {words}"
+
+
+@cache
+def payload() -> Mapping[str, bytes]:
+    """The training job and the suite as this envbuilder ships them: path below /opt/envbuilder → content."""
+    folder = resources.folder("payload")
+    files = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            files[f"{_PAYLOAD}{path.relative_to(folder)}"] = path.read_bytes()
+    return files

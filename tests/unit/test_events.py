@@ -1,0 +1,169 @@
+"""What an image prints is an event of the suite's, or it breaks the protocol: no third way, and no traceback."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standin.suite_output import FACTS, event, plan, result, start
+
+from envbuilder import grammar
+from envbuilder.acceptance import events
+from envbuilder.acceptance.events import ProtocolError, parse
+from envbuilder.acceptance.watch import CLAIMED, Watch
+from envbuilder.model import Status
+
+NAMES = ["contract.user", "gpu.kernel", "own.mine"]
+DEEP = "[" * 100_000
+DEEP_VALUE = '{"event": "result", "id": "contract.user", "title": "T", "status": "passed", "value": %s%s}'
+
+
+def watched(*lines: str, **how: Any) -> Watch:
+    watch = Watch(**how)
+    for line in lines:
+        watch.feed(line)
+    return watch
+
+
+def fields_of(line: str, **changes: Any) -> str:
+    return json.dumps({**json.loads(line), **changes})
+
+
+BROKEN = {
+    "no JSON": "Segmentation fault",
+    "no object": "[1]",
+    "an unknown event": event("magic"),
+    "an unknown field": fields_of(start("contract.user"), more=1),
+    "a number for an id": fields_of(start("contract.user"), id=5),
+    "an id with a line break": fields_of(start("contract.user"), id="contract.\nuser"),
+    "an id that is a path": fields_of(start("contract.user"), id="../../etc/passwd"),
+    "an accuracy that is a word": event("training", accuracy="x"),
+    "losses that are words": event("training", losses=[1.0, "x"]),
+    "epochs that are none": event("training", epochs=[1, 2]),
+    "seconds below zero": event("training", seconds=-1),
+    "NaN": '{"event": "training", "accuracy": NaN}',
+    "infinity": '{"event": "training", "accuracy": 1e999}',
+    "a number of 5,000 digits": '{"event": "training", "steps": %s}' % ("1" * 5000),
+    "a value of 100 digits": fields_of(result("contract.user"), value=10**100),
+    "a value of many levels": DEEP_VALUE % ("[" * 20, "]" * 20),
+    "too deep to read": DEEP,
+    "a deep value": DEEP_VALUE % (DEEP, ""),
+    "half a character": '{"event": "start", "id": "\\ud800"}',
+    "NUL in an id": '{"event": "start", "id": "contract.\\u0000user"}',
+    "a status that is none": fields_of(result("contract.user"), status="great"),
+    "findings that are a number": fields_of(result("contract.user"), findings=5),
+    "too many findings": fields_of(result("contract.user"), findings=["x"] * 2000),
+    "an unknown fact": event("facts", colour="red"),
+    "a lock that is no digest": event("facts", lock="sha256:1"),
+    "wheels without end": event("facts", wheel_bytes=1 << 80),
+    "progress that is a word": event("progress", id="contract.user", done="x", total=2),
+    "a check without a plan": start("imports.failed"),
+    "an answer that nobody asked for": result("imports.failed"),
+    "an answer below a check that is not the user's": result("contract.user.more"),
+    "a second plan": plan(NAMES),
+}
+
+
+@pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
+def test_what_does_not_fit_breaks_the_protocol_and_changes_nothing(line: str) -> None:
+    watch = watched(plan(NAMES), line)
+    assert watch.strange_lines == 1
+    assert watch.protocol().startswith("1 lines of its output break the protocol; the first: ")
+    assert grammar.matches(grammar.Prose, watch.protocol())
+    assert (watch.results, watch.facts, watch.training, watch.verdict, watch.running) == ({}, {}, {}, "", "")
+    assert list(watch.titles) == NAMES
+
+
+def test_what_comes_at_the_wrong_time_breaks_the_protocol() -> None:
+    assert watched(start("contract.user"), plan(NAMES)).strange_lines == 1
+    assert watched(plan(NAMES), event("end", verdict="passed"), result("contract.user")).strange_lines == 1
+    assert watched(plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")).strange_lines == 1
+    again = watched(plan(NAMES), result("contract.user", "failed"), result("contract.user"))
+    assert (again.strange_lines, again.results["contract.user"].status) == (1, Status.FAILED)
+
+
+@pytest.mark.parametrize("names", [[], ["contract.user", "contract.user"], ["contract.user", "contract.layers"]])
+def test_a_plan_of_nothing_of_a_check_twice_or_of_the_hosts_is_none(names: list[str]) -> None:
+    watch = watched(plan(names), reserved=frozenset({"contract.layers"}))
+    assert (watch.strange_lines, watch.titles) == (1, {})
+
+
+def test_a_plan_without_end_is_none() -> None:
+    watch = watched(plan([f"a.{number}" for number in range(events.MOST_CHECKS + 1)]))
+    assert (watch.strange_lines, watch.titles) == (1, {})
+
+
+def test_of_many_lines_that_break_it_a_few_are_kept_and_all_are_counted() -> None:
+    watch = watched(plan(NAMES), *["junk"] * 1000)
+    assert watch.strange_lines == 1000
+    assert len(watch.strange) == 20
+    assert watch.protocol().startswith("1000 lines")
+
+
+def test_answers_below_a_check_of_the_users_own_are_bounded() -> None:
+    answers = [result(f"own.mine.{number}") for number in range(events.MOST_CHECKS + 5)]
+    watch = watched(plan(NAMES), *answers)
+    assert (len(watch.results), watch.strange_lines) == (events.MOST_CHECKS, 5)
+
+
+def test_texts_become_one_printable_line_of_bounded_length() -> None:
+    hostile = "\x1b]0;owned\x07 a\u202eb\r\n✓ accepted\u2028\u200b" + "x" * 9000
+    watch = watched(plan(NAMES), result("contract.user", "failed", remedy=hostile, findings=[hostile], value=hostile))
+    check = watch.results["contract.user"]
+    for text in (check.remedy, check.findings[0], check.value):
+        assert grammar.matches(grammar.Prose, text)
+        assert text.startswith("]0;owned a b ✓ accepted")
+
+
+def test_the_title_of_a_check_is_the_planned_one() -> None:
+    watch = watched(plan(NAMES), fields_of(result("contract.user"), title="all is well"))
+    assert watch.results["contract.user"].title == "title of contract.user"
+
+
+def test_what_is_not_measured_stands_as_that() -> None:
+    watch = watched(plan(NAMES), event("training", losses=[1.0, None], accuracy=None, more={"of": "another version"}))
+    assert watch.training == {"losses": [1.0, None], "accuracy": None}
+    watch = watched(plan(NAMES), event("facts", **FACTS), event("facts", cuda=None))
+    assert (watch.facts, watch.strange_lines) == ({"cuda": None}, 0)
+
+
+def test_no_gpu_check_passes_where_no_gpu_was_given() -> None:
+    lines = (plan(NAMES), result("gpu.kernel"), result("contract.user"))
+    check = watched(*lines, gpu=False).results["gpu.kernel"]
+    assert (check.status, check.detail) == (Status.FAILED, CLAIMED)
+    assert watched(*lines, gpu=False).results["contract.user"].status is Status.PASSED
+    assert watched(*lines).results["gpu.kernel"].status is Status.PASSED
+    waiting = watched(plan(NAMES), result("gpu.kernel", "not_run"), gpu=False).results["gpu.kernel"]
+    assert waiting.status is Status.NOT_RUN
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "other")
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    fields=st.dictionaries(
+        st.sampled_from("id title status value bound detail unit seconds findings done total checks accuracy".split()),
+        JSON,
+        max_size=6,
+    ),
+)
+def test_whatever_an_event_holds_it_is_one_or_is_refused(kind: str, fields: dict[str, Any]) -> None:
+    watch = watched(plan(NAMES), json.dumps({"event": kind, **fields}))
+    for row in watch.rows():
+        assert grammar.matches(grammar.Prose, row.note)
+    for check in watch.checks("ended"):
+        assert grammar.matches(grammar.CheckId, check.id)
+    assert watch.strange_lines <= 1
+
+
+@given(st.text())
+def test_whatever_a_line_holds_it_is_an_event_or_is_refused(line: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse(line)
