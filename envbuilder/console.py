@@ -1,22 +1,52 @@
-"""Everything said to a person: on stderr, with colour and live displays on a terminal, plain lines in a pipe."""
+"""Everything said to a person: on stderr, with colour and live displays on a terminal, plain lines in a pipe.
+
+All text passes `clean` on its way, that of answers on stdout too: what an image, a lock or a program wrote cannot move
+the cursor, name the window or add a line. tests/unit/test_console.py holds the package to it: nothing else prints.
+"""
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console as Rich
 from rich.console import ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from envbuilder import grammar
 from envbuilder.errors import EngineError, EnvbuilderError
 
 _REFRESH = 8  # times a second
+
+
+def clean(text: str) -> str:
+    """Text of whoever as one printable line of bounded length."""
+    return grammar.printable(text)
+
+
+def clean_lines(text: str) -> str:
+    """Lines of ours, each printable; what stands in them of others has passed `clean`, so that it adds no line."""
+    return grammar.UNPRINTABLE_IN_LINES.sub("?", text)
+
+
+def answer(text: str, end: str = "\n") -> None:
+    """Print what a command answers, on stdout. A JSON document of `wire.dumps` passes as it is."""
+    _write(sys.stdout, clean_lines(text) + end)
+
+
+def complain(text: str) -> None:
+    """Print to stderr, without colour: for what comes before a command or instead of one."""
+    _write(sys.stderr, clean_lines(text) + "\n")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is not None:  # None: whoever started this closed it
+        stream.write(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +73,27 @@ _MARKS = {
 }
 
 
+class Printer(Rich):
+    """Rich's console, which leaves nothing unprintable in what it renders, whoever made it."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control is None and not text.isprintable():
+                text = grammar.UNPRINTABLE_IN_LINES.sub("?", text)
+            yield Segment(text, segment.style, segment.control)
+
+
+def printer(stream: TextIO) -> Printer:
+    """A console for text with styles."""
+    return Printer(file=stream, highlight=False, soft_wrap=True)
+
+
 class Console:
     """stderr, as the user has it. `NO_COLOR`, `TERM=dumb` and a pipe are rich's business."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._rich = Rich(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._rich = printer(stream or sys.stderr)
         self.quiet = quiet
 
     @property
@@ -56,20 +102,23 @@ class Console:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self._rich.print(escape(text))
+            self._line(text)
 
     def note(self, text: str) -> None:
-        self._rich.print(f"[yellow]note:[/] {escape(text)}")
+        self._line(text, Text("note: ", "yellow"))
 
     def error(self, error: EnvbuilderError) -> None:
         """What is wrong, what speaks for it, and on its own line what to do."""
-        self._rich.print(f"[bold red]error:[/] {escape(error.message)}")
+        self._line(error.message, Text("error: ", "bold red"))
         for problem in error.problems:
-            self._rich.print(escape(f"  {problem}"))
+            self._line(f"  {problem}")
         if isinstance(error, EngineError) and error.log:
-            self._rich.print(escape(f"  full log: {error.log}"))
+            self._line(f"  full log: {error.log}")
         if error.hint:
-            self._rich.print(f"[bold]hint:[/] {escape(error.hint)}")
+            self._line(error.hint, Text("hint: ", "bold"))
+
+    def _line(self, text: str, head: Text | None = None) -> None:
+        self._rich.print(Text.assemble(head or "", clean(text)))
 
     @contextmanager
     def rows(self) -> Iterator[Callable[[Sequence[Row]], None]]:
@@ -134,12 +183,10 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     table.add_column(overflow="fold")
     for row in rows:
         mark, style = _MARKS[row.state]
-        note = (
-            Text(row.note)
-            if row.state in ("failed", "error")
-            else Text(row.note, "dim", no_wrap=True, overflow="ellipsis")
-        )
-        table.add_row(f"[{style}]{mark}[/]", escape(row.title), _amount(row), note)
+        note = Text(clean(row.note))
+        if row.state not in ("failed", "error"):
+            note = Text(clean(row.note), "dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(mark, style), Text(clean(row.title)), Text(clean(_amount(row))), note)
     return table
 
 
@@ -167,4 +214,4 @@ def size_text(number: int) -> str:
 def table(pairs: Mapping[str, str]) -> str:
     """Two columns, for what is printed as an answer."""
     width = max(map(len, pairs), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs.items())
+    return "\n".join(f"{clean(name):<{width}}  {clean(value)}" for name, value in pairs.items())

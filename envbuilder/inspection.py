@@ -11,8 +11,8 @@ from hashlib import sha256
 import msgspec
 from packaging.utils import canonicalize_name
 
+from envbuilder import grammar, render, resources, wire
 from envbuilder import lock as locks
-from envbuilder import render, resources, wire
 from envbuilder.acceptance import receipts, suite
 from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
@@ -193,4 +193,4 @@ def read_installed(lines: Sequence[str]) -> Installed | None:
 
 def one_line(text: str) -> str:
     """Text of others', safe to print: no line break, no control character, single spaces."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return grammar.one_line(text)

@@ -1,6 +1,7 @@
 """JSON at the edge: nouns to text and back, strict, with the row that fails in the message."""
 
 import dataclasses
+import re
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from packaging.version import Version
 
-from envbuilder.grammar import VersionText, matches
+from envbuilder.grammar import UNPRINTABLE_IN_LINES, VersionText, matches
 
 T = TypeVar("T")
 
@@ -40,8 +41,15 @@ def from_plain(wanted: type[Any], value: object) -> object:
 
 
 def dumps(value: object) -> str:
-    """Readable JSON, the same bytes for the same value, ending with a newline."""
-    return msgspec.json.format(msgspec.json.encode(plain(value)), indent=1).decode() + "\n"
+    """Readable JSON, the same bytes for the same value, ending with a newline; safe to print."""
+    text = msgspec.json.format(msgspec.json.encode(plain(value)), indent=1).decode() + "\n"
+    return UNPRINTABLE_IN_LINES.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    """What cannot be printed is in a string, where JSON has `\\u202e` for it, or two of them above U+FFFF."""
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[place]:02x}{units[place + 1]:02x}" for place in range(0, len(units), 2))
 
 
 def plain(value: object) -> Any:

@@ -87,12 +87,12 @@ def _run(words: Sequence[str]) -> int:
             sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
     except click.ClickException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        _complain("error: ", error.format_message())
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            print(f"hint: see `{error.ctx.command_path} --help`", file=sys.stderr)
+            _complain(f"hint: see `{error.ctx.command_path} --help`")
         return error.exit_code
     except EnvbuilderError as error:
         return _report(error, as_json="--json" in words)
@@ -107,8 +107,8 @@ def _run(words: Sequence[str]) -> int:
 def _report_bug(error: Exception) -> int:
     if os.environ.get("ENVBUILDER_DEBUG"):
         raise error
-    print(f"error: a bug in envbuilder: {type(error).__name__}: {error}", file=sys.stderr)
-    print("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints", file=sys.stderr)
+    _complain("error: ", f"a bug in envbuilder: {type(error).__name__}: {error}")
+    _complain("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints")
     return 1
 
 
@@ -131,6 +131,12 @@ def _close(*streams: TextIO | None) -> None:
     for stream in streams:
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
+
+
+def _complain(*parts: str) -> None:
+    from envbuilder.console import clean, complain
+
+    complain("".join(map(clean, parts)))
 
 
 def _report(error: EnvbuilderError, *, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """`envbuilder accept`: Image → Receipt."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,18 @@ from envbuilder.cli.options import (
 )
 from envbuilder.gpu import GpuAccess
 
+_MOST_SECONDS = 7 * 24 * 3600
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds; NaN is between any two numbers for click."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
 
 @click.command(name="accept")
 @click.argument("image")
@@ -27,7 +40,9 @@ from envbuilder.gpu import GpuAccess
 @click.option("--only", metavar="ID[,ID]", help="Run these checks alone; never enough to pass.")
 @click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
 @click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
-@click.option("--deadline", type=click.FloatRange(min=1), default=3600, show_default=True, help="Seconds it may take.")
+@click.option(
+    "--deadline", type=_Seconds(1, _MOST_SECONDS), default=3600, show_default=True, help="Seconds it may take."
+)
 @click.option("--user", metavar="UID[:GID]", help="Run as this user.")
 @click.option("--memory", metavar="SIZE", help="Run with so much memory, as 2g.")
 @json_option
@@ -37,6 +52,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     from envbuilder.acceptance import receipts
     from envbuilder.acceptance import report as reports
     from envbuilder.cli.show import receipt_text
+    from envbuilder.console import answer
     from envbuilder.files import write_file
     from envbuilder.model import Verdict
 
@@ -61,7 +77,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     if as_json:
         print_json(wire.plain(receipt))
     else:
-        click.echo(receipt_text(receipt))
+        answer(receipt_text(receipt))
     if receipt.verdict is Verdict.PASSED:
         return 0
     error = receipts.refusal(receipt)

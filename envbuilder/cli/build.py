@@ -42,18 +42,19 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
     """Build an image, prove that it trains, and only then give it its tag."""
     from envbuilder import workflow
     from envbuilder.cli.show import outcome_document, outcome_text, plan_text
+    from envbuilder.console import answer
 
     request = read_lock(lock_file) if lock_file else request_from(options)
     wishes = wishes_from(options)
     site = site_from(options)
     if dry_run:
-        click.echo(plan_text(request, site, wishes))
+        answer(plan_text(request, site, wishes))
         return
     outcome = workflow.build(request, new_engine, site, wishes)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:
-        click.echo(outcome_text(outcome))
+        answer(outcome_text(outcome))
 
 
 def wishes_from(options: dict[str, Any]) -> Any:

@@ -39,6 +39,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     """
     from envbuilder import resolver
     from envbuilder.catalog import checks, verify
+    from envbuilder.console import answer
     from envbuilder.errors import CatalogError
 
     facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
@@ -55,7 +56,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"ok": True, "rows": rows, "date": facts.catalog.date.isoformat(), "online": online})
     else:
-        click.echo(f"{rows} facts of {facts.catalog.date} agree" + (" with each other and the index" if online else ""))
+        answer(f"{rows} facts of {facts.catalog.date} agree" + (" with each other and the index" if online else ""))
 
 
 def ask_index(site: "Site") -> Iterator["Problem"]:
@@ -93,6 +94,7 @@ def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "An
 def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
     from envbuilder import catalog, resolver, wire
+    from envbuilder.console import answer
     from envbuilder.errors import UsageError
     from envbuilder.request import parse_cuda, quoted
 
@@ -110,7 +112,7 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
         print_json({"ok": True, "images": [wire.plain(row) | {"tags": list(row.tags)} for row in found]})
     else:
         for row in found:
-            click.echo(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
+            answer(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
 
 
 command.add_command(page)

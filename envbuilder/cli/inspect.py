@@ -14,6 +14,7 @@ def command(image: str, as_json: bool) -> None:
     Nothing of the image is changed; a foreign image is shown as far as it goes.
     """
     from envbuilder.cli.show_image import inspection_document, inspection_text
+    from envbuilder.console import answer
     from envbuilder.inspection import look
 
     with new_engine() as engine:
@@ -22,4 +23,4 @@ def command(image: str, as_json: bool) -> None:
     if as_json:
         print_json(inspection_document(inspection))
     else:
-        click.echo(inspection_text(inspection))
+        answer(inspection_text(inspection))

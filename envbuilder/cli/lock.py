@@ -30,6 +30,7 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     """Pin every wheel of a stack by hash, as the index stood on the day that fits its torch."""
     from envbuilder import lock as locks
     from envbuilder import wire, workflow
+    from envbuilder.console import answer
     from envbuilder.files import write_file
 
     site = site_from(options)
@@ -39,7 +40,7 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     lock = workflow.make_lock(request_from(options), site)
     text = wire.dumps(lock) if form == "lock" else locks.requirements_text(lock)
     if output == "-":
-        click.echo(text, nl=False)
+        answer(text, end="")
         return
     write_file(Path(output), text)
     size = sum(wheel.size for wheel in lock.wheels)

@@ -90,7 +90,9 @@ def _look_for_settings(named: str | None) -> tuple[Path, Mapping[str, Any]] | No
     here = working_folder()
     found = config.read(Path(named)) if named else config.find(here, own_users(os.environ.get("SUDO_UID")))
     if found and here.resolve() != found[0].parent.resolve():
-        click.echo(f"settings: {found[0]}", err=True)
+        from envbuilder.console import clean, complain
+
+        complain(f"settings: {clean(str(found[0]))}")
     return found
 
 
@@ -122,10 +124,11 @@ def request_from(options: Mapping[str, Any], *, host: bool = True) -> "Request":
 def _host(options: Mapping[str, Any]) -> dict[str, str]:
     """What this host asks of a stack, where nobody asks for anything; says so."""
     from envbuilder.cli import host
+    from envbuilder.console import complain
 
     facts = load_catalog(options)
     found, told = host.request_options_for(host.ask(facts), facts)
-    click.echo(told, err=True)
+    complain(told)
     return found
 
 
@@ -280,6 +283,7 @@ def read_lock(name: str) -> "Lock":
 def print_json(document: Mapping[str, Any]) -> None:
     """The one way a command answers in JSON."""
     from envbuilder import wire
+    from envbuilder.console import answer
     from envbuilder.model import SCHEMA
 
-    click.echo(wire.dumps({"schema": SCHEMA, **document}), nl=False)
+    answer(wire.dumps({"schema": SCHEMA, **document}), end="")

@@ -28,6 +28,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.alternatives import explain as weigh
     from envbuilder.choice import choice
     from envbuilder.cli.show import stack_document, stack_text
+    from envbuilder.console import answer
 
     request, facts = request_from(options), load_catalog(options)
     weighed = weigh(request, choice(facts)) if explain else None
@@ -37,7 +38,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         if weighed and as_json:
             error.explanation = wire.plain(weighed)
         elif weighed:
-            click.echo(explanation_text(weighed))
+            answer(explanation_text(weighed))
         raise
     if as_json:
         more = {"explanation": wire.plain(weighed)} if weighed else {}
@@ -45,7 +46,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         print_json({"ok": True, "stack": stack_document(stack), "advisories": found, **more})
     else:
         told = [advisory_text(row, stack) for row in resolver.advisories(stack, facts)]
-        click.echo("\n".join([stack_text(stack), *told, *([explanation_text(weighed)] if weighed else [])]))
+        answer("\n".join([stack_text(stack), *told, *([explanation_text(weighed)] if weighed else [])]))
 
 
 def advisory_text(row: "Advisory", stack: "Stack") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import wire
+from envbuilder.acceptance.summary import number
 from envbuilder.console import table
 from envbuilder.engine.buildx import build_argv
 from envbuilder.model import Lock, Receipt, Request, Stack
@@ -82,9 +83,10 @@ def receipt_text(receipt: Receipt) -> str:
 
 def training_text(training: Mapping[str, Any]) -> str:
     """The bundled fine-tune in a line."""
+    accuracy, negated, seconds = (number(training.get(name)) or 0 for name in ("accuracy", "negated", "seconds"))
     return (
-        f"{training.get('accuracy', 0):.3f} on held-out reviews, {training.get('negated', 0):.3f} on the negated ones, "
-        f"{training.get('seconds', 0):.1f} s on {training.get('device', '?')}"
+        f"{accuracy:.3f} on held-out reviews, {negated:.3f} on the negated ones, "
+        f"{seconds:.1f} s on {training.get('device', '?')}"
     )
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich.console import Console
 from rich.markup import escape
 
+from envbuilder.console import Printer, clean, printer
 from envbuilder.doctor import Finding, Severity
 from envbuilder.host import Host
 
@@ -26,9 +26,9 @@ _FOLDED = 3  # more unknown things than these become one line
 
 def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None = None) -> None:
     """Print it to stdout; `of` says which machine it is."""
-    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+    console = printer(stream or sys.stdout)
     described = ", ".join(part for part in (host.os, host.machine, "WSL2" if host.wsl else None) if part)
-    console.print(f"[bold]{escape(of)}[/]{': ' + escape(_clean(described)) if described else ''}\n")
+    console.print(f"[bold]{escape(clean(of))}[/]{': ' + escape(clean(described)) if described else ''}\n")
     quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
     folded = quiet if len(quiet) > _FOLDED else []
     last = None
@@ -40,21 +40,16 @@ def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None
     console.print(f"\n{_sum_up(findings)}")
 
 
-def _clean(text: str) -> str:
-    """Without control characters: what other programs and other machines say could move the cursor."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def _fold(findings: Sequence[Finding]) -> Finding:
     """Many things that are unknown, in one line."""
     names = ", ".join(dict.fromkeys(finding.id for finding in findings))
     return Finding(id="unknown", severity=Severity.UNKNOWN, message=f"nothing is known about {names}")
 
 
-def _show(finding: Finding, console: Console) -> None:
+def _show(finding: Finding, console: Printer) -> None:
     mark, style = _STYLES[finding.severity]
     width = max(_NARROWEST, min(console.width, _WIDEST) - _NAME - 2)
-    lines = textwrap.wrap(_clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
     first, *rest = lines or [""]
     told = f"[bold]{escape(first)}[/]" if _is_loud(finding) else escape(first)
     console.print(f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]{told}")
@@ -63,10 +58,10 @@ def _show(finding: Finding, console: Console) -> None:
         console.print(
             f"{indent}{'[bold]' if _is_loud(finding) else ''}{escape(line)}{'[/]' if _is_loud(finding) else ''}"
         )
-    for line in textwrap.wrap(_clean(finding.why), width, break_long_words=False, break_on_hyphens=False):
+    for line in textwrap.wrap(clean(finding.why), width, break_long_words=False, break_on_hyphens=False):
         console.print(f"{indent}[dim]{escape(line)}[/]")
     if finding.remedy:  # never wrapped by us: it is to be pasted
-        console.print(f"{indent}[cyan]$ {escape(_clean(finding.remedy))}[/]")
+        console.print(f"{indent}[cyan]$ {escape(clean(finding.remedy))}[/]")
 
 
 def _is_loud(finding: Finding) -> bool:

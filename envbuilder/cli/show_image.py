@@ -8,7 +8,7 @@ from envbuilder import wire
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.watch import number_text
 from envbuilder.cli.show import stack_document, stack_text
-from envbuilder.console import size_text, table
+from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
 from envbuilder.inspection import Inspection, Installed, LockInside, Step, one_line
 from envbuilder.model import Receipt, Verdict
@@ -99,7 +99,7 @@ def inspection_text(found: Inspection) -> str:
 
 def _indented(text: str) -> list[str]:
     """Lines of a section; what others wrote can hold anything but is printed without it."""
-    return [f"  {''.join(letter if letter.isprintable() else ' ' for letter in line)}" for line in text.split("\n")]
+    return [f"  {clean(line)}" for line in text.split("\n")]
 
 
 def _short(text: str) -> str:

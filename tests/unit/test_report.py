@@ -160,7 +160,7 @@ def test_junit_of_an_attack_is_read_back_as_text() -> None:
     failure = suite_of(samples.hostile()).find("testcase/failure")
     assert failure is not None
     assert failure.get("message", "").startswith("</td></table><script>alert(1)</script> | `code`")
-    assert "\ufffd[31mred\ufffd" in failure.get("message", "")
+    assert "?[31mred?" in failure.get("message", "")
 
 
 # --- Markdown ------------------------------------------------------------------------------------------------------
