@@ -75,7 +75,7 @@ def check_signals(engine: Engine, image: str) -> Check:
     remedy = "let the entrypoint `exec` the job, so that it is process 1 and hears its signals"
     bound = {"max": _WAIT_SECONDS}
     check = partial(check, unit="s")
-    with engine.container(image, Job(command=("train", "--epochs", "1000"))) as container:
+    with engine.container(image, Job(command=("train", "--epochs", "1000"), read_only=True)) as container:
         asked: float | None = None
         for line in container.lines(_JOB_SECONDS):
             if asked is None and line.startswith("device"):

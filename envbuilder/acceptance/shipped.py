@@ -8,6 +8,7 @@ from typing import Any
 from envbuilder import lock as locks
 from envbuilder import render, resources
 from envbuilder.errors import UsageError
+from envbuilder.files import read_bytes
 from envbuilder.model import Check, Lock, Status
 
 FOLDER = "/opt/envbuilder"
@@ -89,5 +90,5 @@ def payload() -> Mapping[str, bytes]:
     files = {}
     for path in folder.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
-            files[f"{_PAYLOAD}{path.relative_to(folder)}"] = path.read_bytes()
+            files[f"{_PAYLOAD}{path.relative_to(folder)}"] = read_bytes(path)
     return files

@@ -75,6 +75,35 @@ def test_what_is_not_accepted_is_7(run: Run, connect: Connect, script: Any, verd
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        ['{"event": "training", "accuracy": "x"}'],
+        ['{"event": "plan", "checks": [{"id": 5, "title": "x"}]}'],
+        ['{"event": "training", "losses": [NaN, 1e999, %s]}' % ("9" * 5000)],
+        ["[" * 100_000, '{"event": "facts", "os": "\\ud800"}', "\0"],
+        ["junk"] * 200_000,
+        ["x" * 20_000_000],
+    ],
+    ids=["a word", "a number for an id", "odd numbers", "deep", "a flood of lines", "a long line"],
+)
+def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: Connect, lines: list[str]) -> None:
+    whole = passing()
+    connect(suite=says([*whole[:-1], *lines, whole[-1]]))
+    answer = run("accept", IMAGE.id)
+    assert answer.code == 7
+    assert "lines of its output break the protocol" in answer.err or "it wrote more than 16 MB" in answer.err
+
+
+@pytest.mark.parametrize("deadline", ["nan", "inf", "-inf", "-1", "0", "1e12", "x"])
+def test_a_deadline_that_is_none_is_refused(run: Run, connect: Connect, deadline: str) -> None:
+    engine = connect()
+    answer = run("accept", IMAGE.id, "--deadline", deadline)
+    assert answer.code == 2
+    assert "--deadline" in answer.err
+    assert engine.journal == []
+
+
+@pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),

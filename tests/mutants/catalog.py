@@ -96,6 +96,12 @@ __import__("sys").modules["torch.cuda"].init = _init
 
 GPU_NODE = ("--device", "/dev/null:/dev/nvidia0")
 FORGED = 'echo \'{"event": "plan", "suite": "2", "checks": []}\'; echo \'{"event": "end", "verdict": "passed"}\''
+LYING = (
+    'echo \'{"event": "plan", "checks": [{"id": "gpu.kernel", "title": "a GPU computes"}]}\'; '
+    f'echo \'{{"event": "facts", "lock": "sha256:{"0" * 64}"}}\'; '
+    'echo \'{"event": "result", "id": "gpu.kernel", "title": "a GPU computes", "status": "passed"}\'; '
+    'echo \'{"event": "end", "verdict": "passed"}\''
+)
 ONE_STEP = "losses.append(loss)"
 
 MUTANTS = (
@@ -607,6 +613,43 @@ MUTANTS = (
         "LABEL dev.envbuilder.cudnn=9.9",
         by_host=True,
         beside=("identity.cudnn",),
+    ),
+    Mutant(
+        "a list of requirements that is not the lock's",
+        "identity.shipped",
+        "requirements.txt is not the lock's",
+        "RUN echo 'numpy==2.0.2' >> /opt/envbuilder/requirements.txt",
+        by_host=True,
+    ),
+    Mutant(
+        "a lock that was put there later",
+        "identity.shipped",
+        "the label dev.envbuilder.lock says sha256:",
+        "RUN echo >> /opt/envbuilder/envbuilder.lock",
+        by_host=True,
+    ),
+    Mutant(
+        "a Python that reports another lock",
+        "identity.shipped",
+        "Python in the image has read another lock",
+        python_is(LYING),
+        by_host=True,
+        beside=("identity.packages",),
+    ),
+    Mutant(
+        "a Python that reports a GPU",
+        "gpu.kernel",
+        "it claims a GPU that it was not given",
+        python_is(LYING),
+        by_host=True,
+    ),
+    Mutant(
+        "a Python that writes without end",
+        "suite.complete",
+        "it wrote more than 16 MB",
+        python_is("exec yes"),
+        by_host=True,
+        beside=("identity.packages",),
     ),
     Mutant(
         "the job of one user",

@@ -142,6 +142,35 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
     assert receipts.find(tmp_path / "none", IMAGE, "sha256:5", {"cpus": 2}) is None
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"training": {"accuracy": "x"}},
+        {"facts": {"colour": "red"}},
+        {"facts": {"lock": "../../x"}},
+        {"checks": [{"id": "../x", "title": "x", "status": "passed"}]},
+        {"checks": [{"id": "a", "title": "x", "status": "passed", "value": 10**100}]},
+        {"schema": "1"},
+    ],
+)
+def test_a_receipt_with_what_no_image_may_say_is_none(broken: dict[str, object]) -> None:
+    document = json.loads(wire.dumps(receipt()))
+    assert receipts.read(json.dumps(document).encode()) == receipt()
+    assert receipts.read(json.dumps(document | broken).encode()) is None
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b'{"schema": ' + b"9" * 5000 + b"}", b'{"a": NaN}'])
+def test_what_is_no_receipt_is_none(content: bytes) -> None:
+    assert receipts.read(content) is None
+
+
+def test_a_receipt_that_is_read_is_printable_and_its_stack_no_path() -> None:
+    document = json.loads(wire.dumps(receipt())) | {"stack": "../../x", "reference": "a\x1b[2J\nb"}
+    found = receipts.read(json.dumps(document).encode())
+    assert found is not None
+    assert (found.stack, found.reference) == ("", "a [2J b")
+
+
 def test_a_receipt_spares_a_run_only_from_a_folder_where_nobody_else_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

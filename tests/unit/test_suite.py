@@ -8,8 +8,22 @@ from typing import Any
 
 import pytest
 from standin.engine import StandInContainer, StandInEngine, breaks, kind_of, says, writes_its_files
-from standin.suite_output import FACTS, IMAGE, INSIDE, LABELS, LOCK, event, passing, plan, result, start
+from standin.suite_output import (
+    FACTS,
+    FILES,
+    IMAGE,
+    INSIDE,
+    LABELS,
+    LOCK,
+    LOCK_TEXT,
+    event,
+    passing,
+    plan,
+    result,
+    start,
+)
 
+from envbuilder import wire
 from envbuilder.acceptance import outside, suite
 from envbuilder.console import Row
 from envbuilder.errors import EngineError, UsageError
@@ -490,3 +504,131 @@ def test_a_job_that_is_deaf_or_ends_otherwise_fails() -> None:
     assert (check.status, check.detail) == (Status.FAILED, "it ended with exit code 143, not 130")
     check, _ = signals(says(["hello"], 1, errors=["no train"]))
     assert (check.status, check.detail) == (Status.FAILED, "`train` did not start: no train")
+
+
+# --- an image that lies, floods or breaks the protocol ----------------------------------------------------------------
+
+
+def test_a_flood_is_not_accepted_and_the_container_is_removed() -> None:
+    def flood(container: StandInContainer) -> Iterator[str]:
+        yield plan()
+        while True:
+            yield "junk" * 100
+
+    engine = StandInEngine(scripts={"suite": flood})
+    receipt = accept(engine)
+    assert receipt.verdict is Verdict.INCOMPLETE
+    detail = check_of(receipt, "suite.complete").detail
+    assert "it wrote more than 16 MB or 100000 lines, and was stopped" in detail
+    assert "lines of its output break the protocol; the first: " in detail
+    assert engine.asked("create", "remove")[:2] == ["create suite", "remove suite"]
+    assert len(wire.dumps(receipt)) < 200_000
+
+
+def test_a_flood_before_the_plan_is_not_accepted_either() -> None:
+    receipt = judged(["x" * 1_000_000] * 20)
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert "it wrote more than 16 MB" in check_of(receipt, "suite.complete").detail
+
+
+def test_a_line_that_was_cut_stands_in_the_receipt() -> None:
+    receipt = judged([plan(), "x" * 2_000_000, *passing()[1:]])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert "1 lines of its output break the protocol" in check_of(receipt, "suite.complete").detail
+
+
+def test_output_that_stops_before_its_end_is_incomplete() -> None:
+    receipt = judged(passing()[:-1])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert check_of(receipt, "suite.complete").detail == "its output stops before the end of the suite"
+
+
+@pytest.mark.parametrize("word", ['{"event": "training", "accuracy": "x"}', '{"event": "plan", "checks": [{"id": 5}]}'])
+def test_an_event_that_does_not_fit_is_not_accepted(word: str) -> None:
+    lines = passing()
+    receipt = judged([*lines[:-1], word, lines[-1]])
+    assert receipt.verdict is Verdict.INCOMPLETE
+    assert "1 lines of its output break the protocol" in check_of(receipt, "suite.complete").detail
+
+
+def test_the_image_cannot_answer_for_the_host() -> None:
+    lines = [plan(), *(result(name) for name in suite.OUTSIDE), result("suite.complete"), *passing()[1:]]
+    receipt = accept(
+        StandInEngine(images={IMAGE.id: replace(IMAGE, size=IMAGE.size * 3)}, scripts={"suite": says(lines)})
+    )
+    assert check_of(receipt, "contract.size").status is Status.FAILED
+    assert check_of(receipt, "suite.complete").status is Status.ERROR
+
+
+def test_an_image_that_claims_a_gpu_it_was_not_given_fails() -> None:
+    receipt = judged(passing(changed={"gpu.kernel": "passed"}))
+    assert receipt.verdict is Verdict.FAILED
+    assert check_of(receipt, "gpu.kernel").detail == "it claims a GPU that it was not given"
+    gpu = replace(TRIAL, gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
+    engine = StandInEngine(scripts={"suite": says(passing(changed={"gpu.kernel": "passed"}))})
+    assert accept(engine, gpu).verdict is Verdict.PASSED
+
+
+def test_what_the_host_says_of_an_image_is_printable() -> None:
+    receipt = accept(StandInEngine(scripts={"signals": says([], 1, errors=["\x1b[2Jno\u202e train"])}))
+    assert check_of(receipt, "contract.signals").detail == "`train` did not start: [2Jno train"
+
+
+# --- lock and labels from outside -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "labels", "facts", "detail"),
+    [
+        ({"envbuilder.lock": None}, {}, {}, "there is no /opt/envbuilder/envbuilder.lock"),
+        ({"envbuilder.lock": b"{}"}, {}, {}, "is not a lock of envbuilder's"),
+        ({"envbuilder.lock": b"\xff"}, {}, {}, "can't decode"),
+        ({"envbuilder.lock": LOCK_TEXT.encode() + b"\n"}, {}, {}, "Python in the image has read another lock"),
+        (
+            {},
+            {"dev.envbuilder.lock": "sha256:1"},
+            {},
+            "the label dev.envbuilder.lock says sha256:1; the lock is sha256:",
+        ),
+        ({}, {"dev.envbuilder.torch": "9"}, {}, "the label dev.envbuilder.torch says 9; the lock says 2.0.1"),
+        ({"requirements.txt": b"torch"}, {}, {}, "/opt/envbuilder/requirements.txt is not the lock's"),
+        ({}, {}, {"lock": f"sha256:{'0' * 64}"}, "Python in the image has read another lock"),
+        ({}, {}, {"wheel_bytes": 5}, "Python in the image has read wheels of 5 bytes"),
+    ],
+)
+def test_a_lock_that_is_another_from_outside_fails(
+    files: dict[str, Any], labels: dict[str, str], facts: dict[str, Any], detail: str
+) -> None:
+    there = {path: content for path, content in {**FILES, **files}.items() if content is not None}
+    image = replace(IMAGE, labels={**LABELS, **labels})
+    lines = passing(facts={**FACTS, **facts})
+    receipt = accept(StandInEngine(images={IMAGE.id: image}, files=there, scripts={"suite": says(lines)}))
+    check = check_of(receipt, "identity.shipped")
+    assert check.status is Status.FAILED
+    assert detail in check.detail
+    assert receipt.verdict is Verdict.FAILED
+
+
+def test_another_training_job_is_named_and_decides_nothing() -> None:
+    files = {**FILES, "payload/train.py": b"", "payload/more.py": b"", "payload/__pycache__/train.pyc": b""}
+    del files["payload/data.py"]
+    receipt = accept(StandInEngine(files=files))
+    assert check_of(receipt, "identity.shipped").findings == (
+        "payload/train.py differs from this envbuilder's",
+        "payload/data.py is not in this image",
+        "payload/more.py is not this envbuilder's",
+    )
+    assert receipt.verdict is Verdict.PASSED
+    assert check_of(accept(StandInEngine()), "identity.shipped").findings == ()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/cron.d/x", "", "a b", "x" * 200, "-x", "\x1b[2J"])
+def test_a_label_that_is_no_name_names_nothing(name: str) -> None:
+    image = replace(IMAGE, labels={**LABELS, "dev.envbuilder.name": name})
+    assert accept(StandInEngine(images={IMAGE.id: image})).stack == ""
+
+
+@pytest.mark.parametrize("name", ["my check.py", "ä.py", "a\nb.py"])
+def test_a_check_whose_file_cannot_name_it_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is named by its file, and that name cannot be used"):
+        suite.validate(replace(TRIAL, own=(Path(name),)))
