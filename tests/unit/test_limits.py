@@ -1,0 +1,86 @@
+"""What docs/acceptance.md says a container gets is what it gets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standin.daemon import daemon_in, image
+from standin.engine import StandInEngine, kind_of
+from standin.suite_output import IMAGE
+
+from envbuilder import inspection
+from envbuilder.acceptance import outside, suite
+from envbuilder.engine import machine, output
+from envbuilder.engine.client import Engine
+from envbuilder.engine.job import Job, create_options
+from envbuilder.gpu import GpuAccess, GpuPlan
+
+DOCS = Path(__file__).parents[2] / "docs/acceptance.md"
+COLUMNS = ("suite", "any_user", "signals", "inspect")
+
+
+def jobs() -> Mapping[str, Job]:
+    engine = StandInEngine()
+    trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
+    suite.accept(engine, IMAGE.id, trial, on_change=lambda rows: None)
+    return {kind_of(job): job for job in engine.jobs}
+
+
+def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """The job of `Engine.output`, which is what `inspect` runs in an image."""
+    seen: list[Job] = []
+    with daemon_in(folder) as daemon:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
+        daemon.images["a"] = image("sha256:a")
+        with Engine("here:1:2") as engine:
+            make = engine.container
+            monkeypatch.setattr(engine, "container", lambda name, job: seen.append(job) or make(name, job))
+            engine.output("a", ["python"], 60)
+    return seen[0]
+
+
+def user(job: Job) -> str:
+    named = {None: "the image's, or `--user`" if job.files else "the image's", "0": "root"}
+    return named.get(job.user, "one the image does not know")
+
+
+def cells(options: Mapping[str, Any], job: Job) -> dict[str, str]:
+    """A job's options in the words of the table."""
+    root = "read-only, but for /tmp" if options.get("read_only") else "writable, thrown away"
+    assert options["security_opt"] == ["no-new-privileges"]
+    assert options["cap_drop"] == ["ALL"]
+    log = options["log_config"]["config"]
+    return {
+        "user": user(job),
+        "capabilities": ", ".join(options["cap_add"]) or "none",
+        "new privileges": "no",
+        "network": options["network_mode"],
+        "root file system": root,
+        "folders of the host": "one that is empty" if options.get("volumes") else "none",
+        "GPUs": "as `--gpu-access` says" if job.gpu else "none",
+        "processes and threads": f"{options['pids_limit']}",
+        "shared memory": options["shm_size"].replace("g", " GB"),
+        "engine's log": f"{log['max-file']} file of {log['max-size'].removesuffix('m')} MB",
+    }
+
+
+def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {**jobs(), "inspect": inspecting(tmp_path, monkeypatch)}
+    rows = [cells(create_options(made[column], "here:1:2"), made[column]) for column in COLUMNS]
+    lines = [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in rows[0]]
+    seconds = [suite.DEADLINE, outside._JOB_SECONDS, outside._JOB_SECONDS, inspection._DEADLINE]
+    lines.append("| time, at most | " + " | ".join(f"{number} s" for number in seconds) + " |")
+    text = DOCS.read_text(encoding="utf-8")
+    assert [line for line in lines if line not in text.splitlines()] == []
+
+
+def test_the_bounds_of_output_and_memory_stand_in_the_docs() -> None:
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    assert machine.memory_to_give({"MemTotal": 10**10}) == 9 * 10**9
+    for words in (
+        f"{output.MOST_BYTES // 1_000_000} MB or {output.MOST_LINES:,} lines",
+        f"longer than {output.LONGEST_LINE // 1_000_000} MB is cut",
+        "nine tenths of the machine's memory",
+    ):
+        assert words in text
