@@ -25,8 +25,8 @@ _REFRESH = 8  # times a second
 
 
 def clean(text: str) -> str:
-    """Text of whoever as one printable line of bounded length."""
-    return grammar.printable(text)
+    """Text of whoever as one printable line of bounded length; a line break in it becomes a blank."""
+    return grammar.printable(" ".join(text.splitlines()))
 
 
 def clean_lines(text: str) -> str:

@@ -18,6 +18,7 @@ from envbuilder.engine.client import Engine
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
 from envbuilder.gpu import GpuAccess, plan_gpu
+from envbuilder.grammar import Size
 from envbuilder.model import Layer, Lock, Receipt
 
 LOCK_PATH = f"/opt/envbuilder/{locks.FILE}"
@@ -55,7 +56,7 @@ class Distribution:
 
     name: str
     version: str
-    bytes: int | None
+    bytes: Size | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Installed:
     python: str
     folders: tuple[str, ...]
     distributions: tuple[Distribution, ...]
-    unclaimed: int
+    unclaimed: Size
 
     @property
     def total(self) -> int:
@@ -177,7 +178,7 @@ def read_installed(lines: Sequence[str]) -> Installed | None:
     """What docker/probe/packages.py printed, largest first; None if it is not that."""
     try:
         found = wire.loads(lines[-1] if lines else "", Installed)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     named = [
         Distribution(name=canonicalize_name(item.name), version=item.version, bytes=item.bytes)

@@ -107,6 +107,10 @@ _CACHES = re.compile(
 )
 
 
+_MOST_PLACES, _ELSEWHERE = 10_000, "many other folders"  # an image can have any number of them
+_MOST_SECRETS = 1000  # are enough to refuse an image
+
+
 @dataclass(slots=True)
 class Layers:
     """What was found in the layers: files with secrets, and bytes of caches."""
@@ -126,9 +130,12 @@ def read_layers(engine: Engine, image: str) -> Layers:
     for path, size, content in engine.layer_files(image, is_telling):
         if _CACHES.search(path):
             place = path.rsplit("/", 1)[0]
+            place = place if len(found.caches) < _MOST_PLACES else _ELSEWHERE
             found.caches[place] = found.caches.get(place, 0) + size
         elif size and (_SECRET_NAMES.search(path) or SECRET.search(content.decode(errors="replace"))):
             found.secrets.append(path)
+            if len(found.secrets) >= _MOST_SECRETS:
+                break
     return found
 
 

@@ -1,6 +1,8 @@
 """`envbuilder accept`: Image → Receipt."""
 
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,21 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+def _matching(pattern: str, words: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """What checks an option's value, which becomes a word of the engine's."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(pattern, value):
+            raise click.BadParameter(f"{value!r} is not {words}", ctx, param)
+        return value
+
+    return check
+
+
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?"
+_MEMORY = r"[0-9]{1,15}[bkmgBKMG]?"
+
+
 @click.command(name="accept")
 @click.argument("image")
 @network_options
@@ -43,8 +60,12 @@ class _Seconds(click.FloatRange):
 @click.option(
     "--deadline", type=_Seconds(1, _MOST_SECONDS), default=3600, show_default=True, help="Seconds it may take."
 )
-@click.option("--user", metavar="UID[:GID]", help="Run as this user.")
-@click.option("--memory", metavar="SIZE", help="Run with so much memory, as 2g.")
+@click.option(
+    "--user", metavar="UID[:GID]", callback=_matching(_USER, "a user, as 1000:1000"), help="Run as this user."
+)
+@click.option(
+    "--memory", metavar="SIZE", callback=_matching(_MEMORY, "a size, as 2g"), help="Run with so much memory, as 2g."
+)
 @json_option
 def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any) -> int:
     """Run the acceptance suite on IMAGE, a name or an id; ours or anybody's."""

@@ -94,6 +94,18 @@ def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: C
     assert "lines of its output break the protocol" in answer.err or "it wrote more than 16 MB" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--memory", "much"), ("--memory", "-1"), ("--memory", "2g\n"), ("--user", "a b"), ("--user", ":")],
+)
+def test_a_user_or_a_size_that_is_none_is_refused(run: Run, connect: Connect, option: str, value: str) -> None:
+    engine = connect()
+    answer = run("accept", IMAGE.id, option, value)
+    assert answer.code == 2
+    assert option in answer.err
+    assert engine.journal == []
+
+
 @pytest.mark.parametrize("deadline", ["nan", "inf", "-inf", "-1", "0", "1e12", "x"])
 def test_a_deadline_that_is_none_is_refused(run: Run, connect: Connect, deadline: str) -> None:
     engine = connect()

@@ -414,6 +414,15 @@ def test_caches_count_together_and_the_largest_is_named() -> None:
     assert check_of(few, "contract.caches").status is Status.PASSED
 
 
+def test_layers_full_of_secrets_and_caches_are_judged_within_bounds() -> None:
+    layers = [(f"/root/.cache/pip/{number}/a", 1000, b"") for number in range(20_000)]
+    layers += [(f"/home/{number}/.netrc", 5, b"x") for number in range(20_000)]
+    found = outside.read_layers(StandInEngine(layers=layers), IMAGE.id)
+    assert len(found.secrets) == 1000
+    assert len(found.caches) == 10_001
+    assert sum(found.caches.values()) == 20_000_000
+
+
 def test_layers_that_cannot_be_read_are_an_error_of_both_checks() -> None:
     class Unreadable(StandInEngine):
         def layer_files(self, image: str, wanted: object) -> Iterator[tuple[str, int, bytes]]:
