@@ -211,8 +211,10 @@ class _Run:
                 return error.message
 
     def _hear(self, line: str, container: Container) -> None:
-        before = self.watch.running
+        before, strange = self.watch.running, self.watch.strange_lines
         self.watch.feed(line)
+        if self.watch.strange_lines > strange:  # it has changed nothing; there may be many
+            return
         if self.watch.running != before:
             deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE) * bounds()["patience"]
             container.limit(deadline + GRACE if self.watch.running else None)
