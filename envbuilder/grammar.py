@@ -107,7 +107,9 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
     """`text` as `Prose`, with a single blank for what cannot be printed, for line breaks and for runs of blanks."""
-    return printable(" ".join(_UNPRINTABLE.sub(" ", text[: 4 * longest]).split()), longest)
+    # What is far beyond the bound is not looked at: it may be a million characters.
+    words = _UNPRINTABLE.sub(" ", text[: 4 * longest]).split()
+    return printable(" ".join(words), longest)
 
 
 def matches(kind: object, text: str) -> bool:

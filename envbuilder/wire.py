@@ -48,8 +48,11 @@ def dumps(value: object) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     """What cannot be printed is in a string, where JSON has `\\u202e` for it, or two of them above U+FFFF."""
-    units = found[0].encode("utf-16-be")
-    return "".join(f"\\u{units[place]:02x}{units[place + 1]:02x}" for place in range(0, len(units), 2))
+    units = found[0].encode("utf-16-be").hex()
+    escaped = ""
+    for place in range(0, len(units), 4):
+        escaped += "\\u" + units[place : place + 4]
+    return escaped
 
 
 def plain(value: object) -> Any:

@@ -1,6 +1,6 @@
 """What lies in /opt/envbuilder, read from outside: no program of the image takes part, so none can lie about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import cache, partial
 from hashlib import sha256
 from typing import Any
@@ -69,18 +69,18 @@ def _differences(files: Mapping[str, bytes]) -> Iterator[str]:
     """What is other in the image's training job than in the one of this envbuilder."""
     ours = payload()
     theirs = {path: content for path, content in files.items() if path.startswith(_PAYLOAD)}
-    for words, paths in (
-        (
-            "differs from this envbuilder's",
-            {path for path in ours.keys() & theirs.keys() if ours[path] != theirs[path]},
-        ),
-        ("is not in this image", ours.keys() - theirs.keys()),
-        ("is not this envbuilder's", {path for path in theirs.keys() - ours.keys() if "__pycache__" not in path}),
-    ):
-        names = sorted(paths)
-        if names:
-            more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-            yield f"{', '.join(names[:_MOST])}{more} {words}"
+    changed = {path for path in ours.keys() & theirs.keys() if ours[path] != theirs[path]}
+    more = {path for path in theirs.keys() - ours.keys() if "__pycache__" not in path}
+    yield from _named(changed, "differs from this envbuilder's")
+    yield from _named(ours.keys() - theirs.keys(), "is not in this image")
+    yield from _named(more, "is not this envbuilder's")
+
+
+def _named(paths: Set[str], words: str) -> Iterator[str]:
+    names = sorted(paths)
+    if names:
+        rest = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+        yield f"{', '.join(names[:_MOST])}{rest} {words}"
 
 
 @cache

@@ -93,17 +93,22 @@ class Watch:
 
     def _answer(self, check: Check) -> None:
         """What the suite says of a check: one answer, and of the user's own checks also those below it."""
-        parents = [name for name in self._planned if name.startswith(OWN) and check.id.startswith(f"{name}.")]
-        if not parents:
+        if not self._is_below_own(check.id):
             self._check_planned(check.id)
         if check.id in self.results:
             raise ProtocolError("it is a second answer")
         if len(self.results) >= MOST_CHECKS:
             raise ProtocolError(f"it is one answer of more than {MOST_CHECKS}")
+        title = self.titles.get(check.id, check.title)
         if check.id.startswith(GPU) and check.status is Status.PASSED and not self.gpu:
             remedy = "nothing it says can be relied on: find out who built this image"
             check = replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
-        self.take(replace(check, title=self.titles.get(check.id, check.title)))
+        self.take(replace(check, title=title))
+
+    def _is_below_own(self, identifier: str) -> bool:
+        """Whether it is one of several answers of a check of the user's own."""
+        parents = [f"{name}." for name in self._planned if name.startswith(OWN)]
+        return identifier.startswith(tuple(parents))
 
     def expect(self, titles: Mapping[str, str]) -> None:
         """Further checks, after those of the plan."""

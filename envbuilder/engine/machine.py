@@ -53,8 +53,11 @@ def maps_users(info: Mapping[str, Any]) -> bool:
 def memory_to_give(info: Mapping[str, Any]) -> int:
     """Bytes that a container may have, so that what it takes too much of is its own end; 0 where nothing limits it."""
     total = info.get("MemTotal")
-    limits = info.get("MemoryLimit", True)
-    return total * 9 // 10 if limits and isinstance(total, int) and total > _LEAST_MEMORY else 0
+    if not info.get("MemoryLimit", True):
+        return 0
+    if not isinstance(total, int) or total < _LEAST_MEMORY:
+        return 0
+    return total * 9 // 10
 
 
 def _cdi_files(folders: Sequence[str]) -> list[str]:
