@@ -654,7 +654,7 @@ MUTANTS = (
     Mutant(
         "the job of one user",
         "contract.any_user",
-        "Permission denied",
+        "[Pp]ermission denied",
         "RUN chmod -R go= /opt/envbuilder && chown -R 1000 /opt/envbuilder",
         by_host=True,
     ),

@@ -132,6 +132,7 @@ def receipt(kind: str = "passed") -> Receipt:
 
 def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> None:
     (tmp_path / f"broken-{receipts.file_name(receipt('passed'))}").write_text("{")
+    (tmp_path / f"a-folder-{receipts.file_name(receipt('passed'))}").mkdir()
     for kind in ("failed", "passed"):
         path = tmp_path / f"{kind}-{receipts.file_name(receipt(kind))}"
         path.write_text(wire.dumps(receipt(kind)))
