@@ -1,5 +1,40 @@
-"""`python -m envbuilder`."""
+"""`python -m envbuilder`, and the console script: whatever asks it to end, and however early, ends it cleanly.
 
-from envbuilder.cli import main
+Nothing heavy is imported before the handlers are there. Until then there is nothing to clean up.
+"""
 
-main()
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        handle_signals()
+        from envbuilder import cli  # noqa: PLC0415 - takes a while, and may be interrupted
+
+        cli.main()
+    except KeyboardInterrupt:  # before the command line could handle it, or after
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def handle_signals() -> None:
+    """What asks this process to end is handled as Ctrl-C is, but a hangup that it was started to ignore (`nohup`)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return
+    terminals = [number for number in (1, 2) if os.isatty(number)]
+
+    def hang_up(number: int, frame: object) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may come twice, from the kernel and from the shell
+        for terminal in terminals:  # gone; writing to it would fail in the middle of cleaning up
+            os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGHUP, hang_up)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ import errno
 import importlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -165,26 +164,9 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
 
 
 def main() -> None:
-    """The console script."""
+    """What the console script runs, once it can be interrupted: see `envbuilder.__main__`."""
     _write_any_character()
-    handle_signals()
     sys.exit(run())
-
-
-def handle_signals() -> None:
-    """What asks this process to end is handled as Ctrl-C is, but a hangup that it was started to ignore (`nohup`)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return
-    terminals = [number for number in (1, 2) if os.isatty(number)]
-
-    def hang_up(number: int, frame: object) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may come twice, from the kernel and from the shell
-        for terminal in terminals:  # gone; writing to it would fail in the middle of cleaning up
-            os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGHUP, hang_up)
 
 
 def _write_any_character() -> None:
