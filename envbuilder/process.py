@@ -1,19 +1,31 @@
 """The one module that starts processes."""
 
+import codecs
+import io
 import os
+import select
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from envbuilder.errors import EngineError, UsageError
+from envbuilder.errors import EngineError, EnvbuilderError, UsageError
 
 _HINTS = {
     "docker": "install Docker with buildx; on Debian 12 and 13 `tools/engine up` does it",
     "mmdebstrap": "install it (`tools/engine bootstrap-tools`), or let the engine reach a registry",
 }
 _PATIENCE = 10  # seconds between asking a process to end and making it
+_SILENCE = 2.0  # as `_PATIENCE`, where the process waits for somebody who is silent
+_TICK = 0.25  # seconds between two looks at what is waited for
+Check = Callable[[float | None], None]
+"""Raises `EnvbuilderError` if whoever a process works with has been silent for too long, or for so many seconds."""
+
+
+def no_check(limit: float | None) -> None:
+    """Nobody else is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,37 +51,77 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
     return Completed(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-def stream(argv: Sequence[str], on_text: Callable[[str], None], *, env: Mapping[str, str] | None = None) -> int:
+def stream(
+    argv: Sequence[str],
+    on_text: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    check: Check = no_check,
+    timeout: float | None = None,
+) -> int:
     """Run to the end, giving what it writes (stdout and stderr, as it comes) to `on_text`; returns the exit code.
 
     The process gets a session of its own, so that a Ctrl-C reaches us alone; we end it, with its children, and wait.
+    The same if `check` raises, or if it has not ended after `timeout` seconds.
     """
+    started = time.monotonic()
+
+    def check_all() -> None:
+        if timeout is not None and time.monotonic() - started > timeout:
+            raise EngineError(f"`{argv[0]}` did not end within {timeout / 60:.0f} minutes")
+        check(None)
+
     try:
         process = subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, encoding="utf-8", errors="replace",
+            start_new_session=True, bufsize=0,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise _not_started(argv, error) from error
     assert process.stdout is not None  # noqa: S101  (it is a pipe)
     try:
-        for line in process.stdout:
+        for line in _lines(process.stdout.fileno(), check_all):
             on_text(line)
         return process.wait()
     except BaseException:
-        _end_group(process)
+        _end_group(process, check)
         raise
     finally:
         process.stdout.close()
 
 
-def _end_group(process: "subprocess.Popen[str]") -> None:
+def _lines(descriptor: int, check: Callable[[], None]) -> Iterator[str]:
+    """The lines of a pipe as they come; `check` is called between them, and while none comes."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    rest, is_open = "", True
+    while is_open:
+        ready, _, _ = select.select([descriptor], [], [], _TICK)
+        if ready:
+            chunk = os.read(descriptor, 1 << 16)
+            is_open = bool(chunk)
+            *lines, rest = (rest + decoder.decode(chunk, final=not is_open)).split("\n")
+            yield from (f"{line}\n" for line in lines)
+        check()
+    if rest:
+        yield rest
+
+
+def _end_group(process: "subprocess.Popen[bytes]", check: Check) -> None:
     """Ask the process to end as Ctrl-C would, then end whatever is left of it and of those it started."""
     for number in (signal.SIGINT, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired, EnvbuilderError):
+            _wait(process, check)
+
+
+def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:
+    """Wait for a process that was asked to end, unless whoever it works with is silent: then it cannot."""
+    deadline = time.monotonic() + _PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        check(_SILENCE)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
+            process.wait(_TICK)
 
 
 def _not_started(argv: Sequence[str], error: OSError | ValueError) -> EngineError | UsageError:

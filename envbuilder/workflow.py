@@ -213,7 +213,7 @@ def _refuse_links(*places: Path) -> None:
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
     """Lock → Context → Image → Receipt → tag."""
     render.write(render.render(lock), site.context)
-    built, seconds = build_context(lock, site, wishes.options)
+    built, seconds = build_context(lock, engine, site, wishes.options)
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
@@ -239,7 +239,7 @@ def push(tag: str, engine: Engine, site: Site) -> str:
     return digest
 
 
-def build_context(lock: Lock, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+def build_context(lock: Lock, engine: Engine, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
     log = builds.log_path(site.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC)))
     started = time.monotonic()
@@ -257,6 +257,7 @@ def build_context(lock: Lock, site: Site, options: BuildOptions) -> tuple[builds
             environ=dict(site.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
+            check=engine.pulse.check,
         )
     return built, time.monotonic() - started
 

@@ -206,7 +206,7 @@ class _Run:
             except TooMuchOutput as error:
                 return error.message
             except EngineError as error:
-                if not self.watch.titles:
+                if not self.watch.titles or container.late:  # it was to be killed, and nobody did it
                     raise
                 return error.message
 

@@ -1,6 +1,7 @@
 """Options that several commands share, and the few things every command reads from its surroundings."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -265,11 +266,14 @@ def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def new_engine() -> "Engine":
-    """A connection to the container engine."""
-    from envbuilder.engine.client import Engine
+    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` is for how long it may answer nothing."""
+    from envbuilder.engine.client import SILENCE, Engine
     from envbuilder.engine.run_id import new_run_id
 
-    return Engine(new_run_id())
+    text = os.environ.get("ENVBUILDER_ENGINE_TIMEOUT")
+    if text and not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise UsageError(f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}", hint="give whole seconds, 1 to 9999")
+    return Engine(new_run_id(), silence=float(text or SILENCE))
 
 
 def read_lock(name: str) -> "Lock":

@@ -39,8 +39,9 @@ def build(
     environ: dict[str, str],
     on_change: Callable[[Progress], None],
     sizes: WheelSizes | None = None,
+    check: process.Check = process.no_check,
 ) -> Built:
-    """Build a Dockerfile of a context; `sizes` are those of its lock.
+    """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
 
     Raises `EngineError` with the cause, telling lines and the log's path.
     """
@@ -70,7 +71,7 @@ def build(
                 on_change(progress)
 
             try:
-                code = process.stream(argv, on_text, env=env)
+                code = process.stream(argv, on_text, env=env, check=check)
             finally:
                 progress.close()
                 write_log()

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
+from envbuilder.engine.pulse import Pulse
 from envbuilder.gpu import Offers
 
 
@@ -60,6 +61,8 @@ class Machine(Protocol):
 
 class Engine(Images, Machine, Protocol):
     """A connection to a container engine."""
+
+    pulse: Pulse
 
     def __enter__(self) -> Self: ...
 

@@ -5,7 +5,8 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,15 @@ def start(tmp_path: Path, daemon: Daemon, programs: Programs) -> Iterator[Start]
     }
     started = []
 
-    def call(*words: str, before: tuple[str, ...] = HEARING, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    def call(
+        *words: str,
+        before: tuple[str, ...] = HEARING,
+        stderr: int = subprocess.PIPE,
+        settings: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[str]":
         argv = [*before, sys.executable, "-m", "envbuilder", *words]
-        process = subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=stderr, stderr=stderr, text=True)
+        own_env = {**env, **(settings or {})}
+        process = subprocess.Popen(argv, cwd=tmp_path, env=own_env, stdout=stderr, stderr=stderr, text=True)
         started.append(process)
         return process
 
@@ -108,6 +115,79 @@ def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon,
     process.send_signal(signal.SIGHUP)
     assert process.wait(PATIENCE) == 130
     assert nothing_is_left(daemon, tmp_path)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) -> None:
+    """It waits in its first import."""
+    (tmp_path / "click.py").write_text("print('importing', flush=True)\nimport sys; sys.stdin.read()\n")
+    argv = [*HEARING, sys.executable, "-m", "envbuilder", "--help"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    out, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, said) == (130, "", "interrupted\n")
+
+
+def test_the_console_script_handles_signals_too(root: Path) -> None:
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"envbuilder": "envbuilder.__main__:main"}
+
+
+# --- an engine that is frozen --------------------------------------------------------------------------------------
+
+
+def test_a_suite_whose_engine_freezes_ends_in_6(start: Start, daemon: Daemon, tmp_path: Path) -> None:
+    process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
+    wait_until(lambda: daemon.asked("start"), "the suite never started")
+    with daemon.frozen():
+        _, said = process.communicate(timeout=PATIENCE / 4)  # no request of the stand-in is held as long as that
+    assert process.returncode == 6
+    assert "error: the container engine has not answered for 1 s" in said
+    assert not list((tmp_path / "tmp").iterdir())
+    assert not (tmp_path / "receipts").exists()
+
+
+def test_a_build_whose_engine_freezes_ends_in_6(
+    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
+) -> None:
+    """The builder does not hear an interrupt: it waits for the engine."""
+    programs.linger()
+    process = start("build", "--lock", str(PRESET), settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
+    wait_until(programs.is_lingering, "the build never started")
+    with daemon.frozen():
+        _, said = process.communicate(timeout=PATIENCE / 4)
+    assert process.returncode == 6
+    assert "error: the container engine has not answered for 1 s" in said
+    assert programs.was_interrupted()
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("command", [("accept", IMAGE.id), ("build", "--lock", str(PRESET))], ids=["accept", "build"])
+def test_a_frozen_engine_does_not_hold_up_an_interrupt(
+    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    programs.linger()
+    process = start(*command)
+    wait_until(lambda: programs.is_lingering() or daemon.asked("start"), "it never started")
+    with daemon.frozen():
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE / 4)
+    assert process.returncode == 130
+    assert said.rstrip().endswith("interrupted")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e3", "10000"])
+def test_the_engines_time_is_a_whole_number_of_seconds(start: Start, seconds: str) -> None:
+    process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": seconds})
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert f"ENVBUILDER_ENGINE_TIMEOUT is '{seconds}'" in said
 
 
 def test_a_second_hangup_does_not_cut_the_cleaning_up_short(

@@ -101,6 +101,7 @@ class Daemon:
     pushes: Sequence[Mapping[str, Any]] = ({"status": "pushing"}, {"aux": {"Digest": "sha256:d"}})
     info: dict[str, Any] = field(default_factory=lambda: {"ServerVersion": "27.0", "NCPU": 2, "OSType": "linux"})
     faults: dict[str, Fault] = field(default_factory=dict)  # route → what goes wrong with it
+    stalls: dict[str, threading.Event] = field(default_factory=dict)  # route → what its last chunk waits for
     boxes: dict[str, Box] = field(default_factory=dict)
     journal: list[str] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)  # route → the last body that was sent to it
@@ -110,6 +111,19 @@ class Daemon:
 
     def asked(self, *routes: str) -> list[str]:
         return [line for line in self.journal if line.split()[0] in routes]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It accepts every request and answers none, until the block ends."""
+        thawed = threading.Event()
+        before = dict(self.faults)
+        self.faults.update({name: Fault(hold=thawed) for name, _, _ in _ROUTES})
+        try:
+            yield
+        finally:
+            self.faults.clear()
+            self.faults.update(before)
+            thawed.set()
 
     def add(self, labels: Mapping[str, str], script: Any = None) -> Box:
         """A container that is there already."""
@@ -164,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, answer = getattr(self, f"_{name}")(*words, query=query, body=body) or (0, None)
         if status:
-            self._send(status, answer, truncate=bool(fault and fault.truncate))
+            self._send(status, answer, truncate=bool(fault and fault.truncate), stall=self.daemon.stalls.get(name))
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve  # noqa: N815 - the server's names
 
@@ -185,9 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _send(self, status: int, answer: Any, *, truncate: bool = False) -> None:
+    def _send(self, status: int, answer: Any, *, truncate: bool = False, stall: threading.Event | None = None) -> None:
         if isinstance(answer, bytes | Lines):
-            self._stream(status, answer, truncate=truncate)
+            self._stream(status, answer, truncate=truncate, stall=stall)
             return
         content = b"" if answer is None else json.dumps(answer).encode()
         self.send_response(status)
@@ -197,8 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2] if truncate else content)
         self.close_connection = self.close_connection or truncate
 
-    def _stream(self, status: int, answer: bytes | Lines, *, truncate: bool) -> None:
-        """In chunks; one that is cut off lacks its second half, and its end."""
+    def _stream(self, status: int, answer: bytes | Lines, *, truncate: bool, stall: threading.Event | None) -> None:
+        """In chunks; one that is cut off lacks its second half, and its end; one that stalls comes late."""
         chunks = [answer] if isinstance(answer, bytes) else []
         if isinstance(answer, Lines):
             chunks = [json.dumps(document).encode() + b"\r\n" for document in answer.documents]
@@ -208,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        if stall:
+            stall.wait(60)
         whole = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk) + b"0\r\n\r\n"
         self.wfile.write(whole[: len(whole) // 2] if truncate else whole)
         self.close_connection = self.close_connection or truncate

@@ -13,6 +13,7 @@ from typing import Any, Self
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.job import Job
 from envbuilder.engine.output import lines_of
+from envbuilder.engine.pulse import Pulse
 from envbuilder.errors import EngineError
 from envbuilder.gpu import Offers
 
@@ -116,6 +117,7 @@ class StandInEngine:
     jobs: list[Job] = field(default_factory=list)
     containers: list[StandInContainer] = field(default_factory=list)
     before: dict[str, Callable[[], object]] = field(default_factory=dict)  # verb → what is done before it is noted
+    pulse: Pulse = field(default_factory=lambda: Pulse(lambda: None, 60))  # it always answers
 
     def __post_init__(self) -> None:
         given = self.scripts

@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,12 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: Engine) -> None
             "it needs a shell and Python",
         ),
         ('exec: "sh": executable file not found in $PATH', "the suite cannot start in this image", "it needs a shell"),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /x: no such file or directory',
+            "cannot start the container: invalid mount config",
+            "",
+        ),
+        ("dial unix /run/containerd.sock: connect: no such file or directory", "cannot start the container: dial", ""),
         ("write /var/lib/docker: no space left on device", "cannot start the container: the disk is full: ", ""),
     ],
 )
@@ -438,7 +445,14 @@ def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: En
         engine.sweep()
 
 
-# --- answers that are cut off --------------------------------------------------------------------------------------
+# --- an engine that is frozen --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(daemon: Daemon) -> Iterator[Engine]:
+    """A client that gives up after a second of silence."""
+    with Engine(new_run_id(), silence=1) as connected:
+        yield connected
 
 
 def push(engine: Engine, tmp_path: Path) -> object:
@@ -449,17 +463,128 @@ def read_layers(engine: Engine, tmp_path: Path) -> object:
     return list(engine.layer_files(IMAGE, lambda path: True))
 
 
-def read_file(engine: Engine, tmp_path: Path) -> object:
-    with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
-        return container.read_file("/etc/x")
-
-
 def look(engine: Engine, tmp_path: Path) -> object:
     return engine.image(IMAGE)
 
 
 def read_history(engine: Engine, tmp_path: Path) -> object:
     return engine.steps(IMAGE)
+
+
+def import_tar(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "base.tar").write_bytes(b"a file system")
+    engine.import_tar(tmp_path / "base.tar", "base:1", [])
+
+
+CALLS: dict[str, Callable[[Engine, Path], object]] = {
+    "image": look,
+    "history": read_history,
+    "pull": lambda engine, path: engine.pull("a/b:1", "linux/amd64"),
+    "distribution": lambda engine, path: engine.registry_trouble("a/b:1"),
+    "import": import_tar,
+    "tag": lambda engine, path: engine.tag(IMAGE, "a/b:1"),
+    "push": push,
+    "info": lambda engine, path: engine.host(),
+    "create": lambda engine, path: lines_of(engine),
+    "save": read_layers,
+    "list": lambda engine, path: engine.sweep(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_engine_that_is_frozen_is_given_up(
+    daemon: Daemon, impatient: Engine, tmp_path: Path, call: Callable[[Engine, Path], object]
+) -> None:
+    with daemon.frozen(), pytest.raises(EngineError, match="the container engine has not answered for 1 s") as caught:
+        call(impatient, tmp_path)
+    assert "docker version" in caught.value.hint
+
+
+def test_an_engine_that_is_frozen_from_the_beginning_is_no_engine(daemon: Daemon) -> None:
+    with daemon.frozen(), pytest.raises(EngineError, match=r"no Docker engine answers \(nothing within 1 s\)"):
+        Engine(new_run_id(), silence=1)
+
+
+def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemon, impatient: Engine) -> None:
+    daemon.script = runs_until_it_is_killed(b"one\n")
+    seen = []
+    with impatient.container(IMAGE, TRUE) as container:
+        lines = container.lines(60)
+        seen.append(next(lines))
+        with daemon.frozen():
+            for call in (lambda: next(lines), container.wait, container.errors, lambda: container.read_file("/a")):
+                with pytest.raises(EngineError, match="the container engine has not answered for 1 s"):
+                    call()
+    assert seen == ["one"]
+
+
+def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impatient: Engine) -> None:
+    """It answers pings meanwhile: many more of them than silence would allow."""
+    slow = threading.Event()
+    daemon.faults["info"] = Fault(hold=slow)
+    before = len(daemon.asked("ping"))
+
+    def answer() -> None:
+        wait_until(lambda: len(daemon.asked("ping")) >= before + 4, "nobody asks whether it lives")
+        slow.set()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert impatient.host()["engine"] == "27.0"
+    assert slow.is_set()
+    thread.join()
+
+
+def test_a_deadline_holds_where_the_engine_kills_nothing(
+    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_KILL_SECONDS", 0.2)
+    daemon.script = runs_until_it_is_killed(b"one\n")
+    daemon.faults["kill"] = Fault(status=500, message="not today")
+    with engine.container(IMAGE, TRUE) as container:
+        with pytest.raises(EngineError, match=r"did not end a container within 0.2 s of its deadline"):
+            list(container.lines(0.1))
+        assert container.late
+
+
+def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
+    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_SILENCE_AT_AN_INTERRUPT", 0.1)
+
+    def interrupt() -> None:
+        with engine.container(IMAGE, TRUE):
+            frozen.enter_context(daemon.frozen())
+            raise KeyboardInterrupt
+
+    with ExitStack() as frozen:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+        assert len(daemon.boxes) == 1  # it will be removed when the engine goes on, or else be swept
+    wait_until(lambda: not daemon.boxes, "nobody asked to remove it")
+
+
+def test_a_registry_that_sends_nothing_is_given_up(
+    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_IDLE_SECONDS", 0.1)
+    stalled = threading.Event()
+    daemon.stalls = {"pull": stalled, "push": stalled}
+    daemon.registry["a/b:1"] = image("sha256:2")
+    try:
+        for call in (lambda: engine.pull("a/b:1", "linux/amd64"), lambda: engine.push("here:5000/a:1")):
+            with pytest.raises(EngineError, match="the registry has sent nothing for 0 s"):
+                call()
+    finally:
+        stalled.set()
+
+
+# --- answers that are cut off --------------------------------------------------------------------------------------
+
+
+def read_file(engine: Engine, tmp_path: Path) -> object:
+    with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
+        return container.read_file("/etc/x")
 
 
 def read_errors(engine: Engine, tmp_path: Path) -> object:

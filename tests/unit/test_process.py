@@ -79,3 +79,30 @@ def test_a_word_that_no_program_can_be_given_is_a_mistake_and_no_bug(word: str) 
     for call in (lambda: process.run(["true", word]), lambda: process.stream(["true", word], print)):
         with pytest.raises(UsageError, match="`true` cannot be given these words"):
             call()
+
+
+def test_a_process_that_does_not_end_in_its_time_is_ended() -> None:
+    with pytest.raises(EngineError, match="`sleep` did not end within 0 minutes"):
+        process.stream(["sleep", "300"], print, timeout=0.1)
+
+
+def test_a_process_whose_partner_is_silent_is_ended_at_once() -> None:
+    """It ignores what asks it to end, and nobody waits for it to change its mind."""
+    limits: list[float | None] = []
+
+    def check(limit: float | None) -> None:
+        limits.append(limit)
+        raise EngineError("silent")
+
+    with pytest.raises(EngineError, match="silent"):
+        process.stream(["sh", "-c", "trap '' INT; sleep 300"], print, check=check)
+    assert limits[0] is None
+    assert set(limits[1:]) <= {process._SILENCE}
+    assert len(limits) in (2, 3)  # once running, once asked to end; it may still be there when it has been killed
+
+
+def test_lines_are_whole_however_they_come() -> None:
+    seen: list[str] = []
+    script = r"printf 'a\r\nb\rc'; sleep 0.1; printf '\303'; sleep 0.1; printf '\244\n\nlast \377'"
+    process.stream(["sh", "-c", script], seen.append)
+    assert seen == ["a\n", "b\n", "cä\n", "\n", "last \ufffd"]
