@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -163,6 +164,8 @@ def unwritable(path: Path, error: OSError | ValueError) -> UsageError:
 
 # --- temporary folders ---------------------------------------------------------------------------------------------
 
+_MOUNTS = Path("/proc/self/mountinfo")
+_NEW_SECONDS = 600
 _PREFIX = "envbuilder.temporary-"  # nobody calls a folder of their own so
 
 
@@ -189,13 +192,20 @@ def _sweep(place: Path) -> None:
             _remove_unlocked(folder)
 
 
+def _has_mounts(folder: Path) -> bool:
+    """Whether something is mounted there: what is in it belongs to others."""
+    places = [line.split()[4] for line in _MOUNTS.read_text().splitlines()]
+    return any(place.startswith(f"{folder.resolve()}/") for place in places)
+
+
 def _remove_unlocked(folder: Path) -> None:
-    """Remove a folder of ours that no process holds. An empty one stays: it may have just been made."""
+    """Remove a folder of ours that no process holds. A new and empty one stays: it may have just been made."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         is_ours = os.geteuid() in (0, os.fstat(descriptor).st_uid)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if is_ours and any(folder.iterdir()):
+        is_new = time.time() - os.fstat(descriptor).st_mtime < _NEW_SECONDS
+        if is_ours and not _has_mounts(folder) and (any(folder.iterdir()) or not is_new):
             shutil.rmtree(folder)
     finally:
         os.close(descriptor)

@@ -4,6 +4,7 @@ import codecs
 import io
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -90,6 +91,26 @@ def stream(
         process.stdout.close()
 
 
+def contain(argv: Sequence[str], *, env: Mapping[str, str]) -> list[str]:
+    """The same command, so that every process that it starts ends with it and with us, and its mounts with them.
+
+    Needs root and util-linux. Without root only the command itself ends with us; it cannot mount anything either.
+    """
+    path = env.get("PATH")
+    if not shutil.which("setpriv", path=path) or not shutil.which(argv[0], path=path):
+        return [*argv]
+    ends_with_us = ["setpriv", "--pdeathsig", "KILL"]
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    try:
+        may_unshare = os.geteuid() == 0 and run([*apart, "true"], env=env, timeout=_PATIENCE).returncode == 0
+    except EngineError:
+        may_unshare = False
+    if not may_unshare:
+        return [*ends_with_us, *argv]
+    # The first process of a namespace ignores most signals: that is a shell, not the command.
+    return [*ends_with_us, *apart, "sh", "-c", '"$@"; exit "$?"', "sh", *argv]
+
+
 def _lines(descriptor: int, check: Callable[[], None]) -> Iterator[str]:
     """The lines of a pipe as they come; `check` is called between them, and while none comes."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
@@ -112,7 +133,7 @@ def _end_group(process: "subprocess.Popen[bytes]", check: Check) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired, EnvbuilderError):
-            _wait(process, check)
+            _wait(process, check if number is signal.SIGINT else no_check)
 
 
 def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:

@@ -171,7 +171,8 @@ def make_base(base: Base, engine: Engine, site: Site) -> None:
     started = time.monotonic()
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        code = process.stream(bootstrap.bootstrap_argv(base, tar), said.append, env=site.environ)
+        argv, env = bootstrap.bootstrap_argv(base, tar), bootstrap.environment(site.environ, folder)
+        code = process.stream(process.contain(argv, env=env), said.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
             errors = [line.strip() for line in said if line.startswith(("E:", "Err:"))] or said[-3:]
             cause = find_cause("".join(said))

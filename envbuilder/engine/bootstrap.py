@@ -1,5 +1,7 @@
 """Making a minimal base image from Debian's packages with mmdebstrap, where no registry has one. The plan is pure."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from envbuilder.model import Base
@@ -25,6 +27,16 @@ _EMPTIED = (
     "/var/log/*",
     "/var/cache/ldconfig/*",
 )
+LONGEST = 1800.0
+"""Seconds that making a base may take: of 90 MB, on a slow line."""
+_APT = (
+    'Apt::Install-Recommends "false"',
+    'Acquire::Languages "none"',
+    # A server that stalls is given up after a minute.
+    'Acquire::http::Timeout "30"',
+    'Acquire::https::Timeout "30"',
+    'Acquire::Retries "1"',
+)
 LABEL = "dev.envbuilder.base"
 """What a base was asked to hold: a base of this name that an older envbuilder made may lack something."""
 
@@ -40,11 +52,22 @@ def changes(base: Base) -> list[str]:
     return [f"ENV PATH={path}", 'CMD ["bash"]', f'LABEL {LABEL}="{contents(base)}"']
 
 
+def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """What mmdebstrap runs in: its half-made file system is in `folder`, so that a later run can sweep it.
+
+    Without root it works as another user, who may not enter that folder.
+    """
+    if os.geteuid() != 0:
+        return dict(environ)
+    folder.chmod(0o711)  # apt downloads as a user of its own
+    return {**environ, "TMPDIR": str(folder)}
+
+
 def bootstrap_argv(base: Base, target: Path) -> list[str]:
     """The mmdebstrap command that writes the base as a tar; it asks the mirror that this machine's apt uses."""
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     argv = ["mmdebstrap", "--variant=minbase", "--mode=auto", f"--keyring={keyring}"]
-    argv += ['--aptopt=Apt::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
+    argv += [f"--aptopt={line}" for line in _APT]
     argv += [f"--dpkgopt=path-exclude={glob}" for glob in _LEFT_OUT]
     argv += [f"--dpkgopt=path-include={glob}" for glob in _KEPT]
     argv += [f"--include={','.join(base.system_packages)}"]

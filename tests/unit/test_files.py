@@ -1,5 +1,6 @@
 """Temporary folders: removed when their block ends, and by the next run if their process was killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from envbuilder import files
 from envbuilder.files import temporary_folder
 
 HOLDING = """
@@ -71,6 +73,32 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
     started[1].communicate("")
     assert started[1].returncode == 0
     assert names(place) == []
+
+
+def test_an_empty_folder_that_nobody_holds_is_removed_once_it_is_old(place: Path) -> None:
+    """A process may be killed between making a folder and holding it."""
+    old, new = (place / f"envbuilder.temporary-lock-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    with temporary_folder("lock"):
+        pass
+    assert names(place) == [new.name]
+
+
+def test_a_folder_that_something_is_mounted_in_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place / "envbuilder.temporary-base-x"
+    (folder / "mmdebstrap" / "dev").mkdir(parents=True)
+    monkeypatch.setattr(files, "_has_mounts", lambda path: path == folder)
+    with temporary_folder("lock"):
+        pass
+    assert names(place) == [folder.name]
+    monkeypatch.undo()
+    assert not files._has_mounts(folder)
+    mounts = place / "mountinfo"
+    mounts.write_text(f"1 2 0:5 / {folder}/mmdebstrap/dev rw - devtmpfs udev rw\n")
+    monkeypatch.setattr(files, "_MOUNTS", mounts)
+    assert files._has_mounts(folder)
 
 
 def test_what_is_not_ours_stays(place: Path) -> None:
