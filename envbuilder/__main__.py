@@ -6,6 +6,9 @@ Nothing heavy is imported before the handlers are there. Until then there is not
 import os
 import signal
 import sys
+from contextlib import suppress
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -14,10 +17,17 @@ def main() -> None:
         handle_signals()
         from envbuilder import cli  # noqa: PLC0415 - takes a while, and may be interrupted
 
-        cli.main()
+        code = cli.main()
     except KeyboardInterrupt:  # before the command line could handle it, or after
         print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        # Python would end itself by SIGINT if the interrupt came in certain functions of its own (`exec`).
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def handle_signals() -> None:

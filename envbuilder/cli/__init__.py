@@ -163,10 +163,10 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def main() -> None:
+def main() -> int:
     """What the console script runs, once it can be interrupted: see `envbuilder.__main__`."""
     _write_any_character()
-    sys.exit(run())
+    return run()
 
 
 def _write_any_character() -> None:
