@@ -26,6 +26,7 @@ from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.files import read_text, temporary_folder, write_file
 from envbuilder.model import SCHEMA, Layer, Lock, Stack, Wheel
+from envbuilder.network_causes import find_network_cause
 from envbuilder.process import Completed
 
 FILE = "envbuilder.lock"
@@ -35,13 +36,6 @@ _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cudnn")  # what every torch with CUDA asks for, where wheels bring CUDA
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
-_NETWORK_SIGNS = (
-    "Request failed",
-    "error sending request",
-    "dns error",
-    "invalid peer certificate",
-    "timed out",
-)
 Again = Callable[[Sequence[str]], str]
 """The command that asks for the same stack with these packages."""
 _YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
@@ -151,11 +145,10 @@ def read_answer(done: Completed, folder: Path) -> Answer:
     """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
     if done.returncode == 0:
         return Answer(document=tomllib.loads(read_text(folder / "pylock.toml")), stderr=done.stderr)
-    if is_network_failure(done.stderr):
+    cause = find_network_cause(done.stderr)
+    if cause:
         raise EngineError(
-            "the package index cannot be reached",
-            problems=_causes(done.stderr),
-            hint="check the network, the proxy (`HTTPS_PROXY`) and the CA bundle (`--ca-bundle FILE`)",
+            f"the package index cannot be reached: {cause[0]}", problems=_causes(done.stderr), hint=cause[1]
         )
     return Answer(document=None, stderr=done.stderr)
 
@@ -210,11 +203,6 @@ def yanked(stderr: str) -> dict[str, str]:
         because = f": {reason[:_LONGEST_REASON]}" if reason else ""
         found[canonicalize_name(name)] = f"was yanked{because}"
     return found
-
-
-def is_network_failure(stderr: str) -> bool:
-    """Whether uv speaks of the way to the index, not of what is on it."""
-    return any(sign in stderr for sign in _NETWORK_SIGNS)
 
 
 def _causes(stderr: str) -> list[str]:

@@ -47,6 +47,7 @@ def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, st
     """The environment uv runs in: no `UV_*` or `PIP_*` that could change which versions it picks."""
     env = {name: environ[name] for name in _KEPT if name in environ}
     env |= network.proxies or {}
+    env["UV_HTTP_TIMEOUT"] = "30"  # seconds without a byte; uv asks four times
     if network.ca:
         env["SSL_CERT_FILE"] = str(network.ca)
     if network.index_url:

@@ -1,6 +1,7 @@
 """A package index on this machine, for the real uv: the pages that `make record-index` wrote, with faults on demand.
 
-It speaks PEP 691 (JSON) and PEP 503 (HTML), and serves METADATA next to the wheels (PEP 658); it has no wheels.
+It speaks PEP 691 (JSON) and PEP 503 (HTML), and serves METADATA next to the wheels (PEP 658); it has no wheels but
+those that a test gives it.
 """
 
 import json
@@ -12,7 +13,7 @@ from hashlib import sha256
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import sleep
 from typing import Any
 
@@ -34,6 +35,10 @@ class Faults:
     changed: dict[str, str] = field(default_factory=dict)  # file → another sha256
     delays: dict[str, float] = field(default_factory=dict)  # path → seconds before the answer
     statuses: dict[str, int] = field(default_factory=dict)  # path → 404 or 503 in place of the answer
+    cuts: dict[str, int] = field(default_factory=dict)  # path → bytes after which it hangs up
+    flips: dict[str, int] = field(default_factory=dict)  # path → the byte that is another
+    short: dict[str, int] = field(default_factory=dict)  # path → bytes that are sent as if they were all
+    stalls: set[str] = field(default_factory=set)  # paths whose answers never come to their end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,8 @@ class Handler(BaseHTTPRequestHandler):
     folder: Path
     faults: Faults
     paths: list[str]
+    wheels: Mapping[str, bytes]
+    over: Event  # nobody needs the answers any more
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -151,6 +158,8 @@ class Handler(BaseHTTPRequestHandler):
         metadata = project.metadata(file.removesuffix(".metadata")) if file.endswith(".metadata") else None
         if kind == "simple" and not file:
             self._page(project)
+        elif kind == "files" and file in self.wheels:
+            self._send(self.wheels[file], "application/octet-stream")
         elif kind == "files" and metadata is not None:
             self._answer(metadata, "text/plain; charset=utf-8")
         else:
@@ -166,26 +175,46 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(project.as_html(), HTML_TYPE)
 
     def _answer(self, text: str, content_type: str, status: int = 200) -> None:
-        body = text.encode()
+        self._send(text.encode(), content_type, status)
+
+    def _send(self, body: bytes, content_type: str, status: int = 200) -> None:
+        faults = self.faults
+        body = body[: faults.short.get(self.path, len(body))]
+        if self.path in faults.flips:
+            at = faults.flips[self.path]
+            body = body[:at] + bytes([body[at] ^ 255]) + body[at + 1 :]
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        sent = body[: faults.cuts.get(self.path, len(body))]
+        if self.path in faults.stalls:
+            sent = body[: len(body) // 2]
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(sent)
+        self.close_connection = len(sent) < len(body)
+        if self.path in faults.stalls:
+            self.wfile.flush()
+            self.over.wait(600)
 
 
 @contextmanager
-def serve(faults: Faults | None = None, *, folder: Path = RECORDED) -> Iterator[IndexServer]:
-    """Serve the recorded index on the loopback interface."""
+def serve(
+    faults: Faults | None = None, *, folder: Path = RECORDED, wheels: Mapping[str, bytes] | None = None
+) -> Iterator[IndexServer]:
+    """Serve the recorded index on the loopback interface; `wheels` are the contents of files that it lists."""
     paths: list[str] = []
-    handler = type("OneIndex", (Handler,), {"folder": folder, "faults": faults or Faults(), "paths": paths})
+    faults = faults or Faults()
+    over = Event()
+    attributes = {"folder": folder, "faults": faults, "paths": paths, "wheels": wheels or {}, "over": over}
+    handler = type("OneIndex", (Handler,), attributes)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield IndexServer(url=f"http://127.0.0.1:{server.server_port}/simple/", paths=paths)
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
         thread.join()

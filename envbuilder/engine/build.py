@@ -19,6 +19,8 @@ from envbuilder.errors import EngineError
 from envbuilder.files import is_file, read_text, temporary_folder
 from envbuilder.network import Network
 
+_LOST_SESSION = "no active session"  # BuildKit takes up what an interrupted build left, and misses who asked for it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
@@ -72,6 +74,8 @@ def build(
 
             try:
                 code = process.stream(argv, on_text, env=env, check=check)
+                if code != 0 and any(_LOST_SESSION in line for line in progress.rest):
+                    code = process.stream(argv, on_text, env=env, check=check)
             finally:
                 progress.close()
                 write_log()

@@ -18,6 +18,7 @@ from envbuilder.console import size_text
 from envbuilder.grammar import one_line
 from envbuilder.model import Layer, Lock
 from envbuilder.network import Network
+from envbuilder.network_causes import find_network_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,9 +314,9 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "see what takes the space: `docker system df`; free some: `docker builder prune`",
     ),
     (
-        r"certificate verify failed|UnknownIssuer|invalid peer certificate|SSLCertVerificationError",
-        "a server's TLS certificate is signed by a CA that the build does not know",
-        "give it the CA bundle: `envbuilder build --ca-bundle FILE`",
+        r"toomanyrequests|pull rate limit",
+        "the registry of the base image refuses so many pulls (429)",
+        "log in (`docker login`), wait, or make a base here: `envbuilder build --base bootstrap`",
     ),
     (
         r"failed to do request|failed to resolve source metadata|pull access denied|manifest unknown",
@@ -329,20 +330,13 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "start it (`tools/engine up`), then run the same command: finished layers are kept",
     ),
     (
-        r"Temporary failure (in name resolution|resolving)|Could not resolve|dns error|Network is unreachable|"
-        r"connection (refused|reset|timed out)|Name or service not known|failed to lookup address|timed out|"
-        r"error sending request|NewConnectionError",
-        "the network was cut, or the package index cannot be reached",
-        "check the network and the proxy (`HTTPS_PROXY`), then run the same command: finished layers are kept",
-    ),
-    (
         r"exec format error",
         "the engine's machine cannot run programs of the image's platform",
         "build on a machine of that platform (`--builder NAME`), or install QEMU's emulation (`qemu-user-static`)",
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",
-        "a download is not the locked wheel",
+        "a download is not the locked wheel: it was cut or changed on its way, or the index serves another file",
         "try again; if it stays so, the index serves other files than those that were locked",
     ),
 )
@@ -351,7 +345,10 @@ _NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|D
 
 def find_cause(text: str) -> tuple[str, str] | None:
     """What went wrong and what to do, from a failed build's words."""
-    return next(((cause, hint) for pattern, cause, hint in _CAUSES if re.search(pattern, text, re.IGNORECASE)), None)
+    for pattern, cause, hint in _CAUSES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return cause, hint
+    return find_network_cause(text)
 
 
 def telling_lines(progress: Progress, most: int = 8) -> list[str]:

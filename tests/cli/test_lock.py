@@ -189,6 +189,25 @@ def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> No
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("faults", "cause"),
+    [
+        (Faults(statuses={"/simple/numpy/": 403}), "the server refuses access (403)"),
+        (Faults(statuses={"/simple/numpy/": 401}), "the server asks for credentials (401)"),
+        (Faults(flips={"/simple/numpy/": 3}), "a download arrived damaged"),
+        (Faults(short={"/simple/numpy/": 100}), "a download arrived damaged"),
+    ],
+    ids="403 401 flipped short".split(),
+)
+def test_what_an_index_did_wrong_is_told(run: Run, output: Path, faults: Faults, cause: str) -> None:
+    output.write_text("the old one")
+    with serve(faults) as index:
+        answer = run("lock", "--cuda", "11.7", "--index-url", index.url)
+    assert answer.code == 6
+    assert f"the package index cannot be reached: {cause}" in answer.err
+    assert output.read_text() == "the old one"
+
+
 # --- what surrounds a request, and what is added to it -------------------------------------------------------------
 
 

@@ -258,6 +258,18 @@ def test_a_dry_run_asks_nobody(run: Run, connect: Connect, tmp_path: Path) -> No
     assert not (tmp_path / "build").exists()
 
 
+def test_a_builder_that_lost_its_session_is_asked_once_more(run: Run, connect: Connect, programs: Programs) -> None:
+    """BuildKit may say so right after a build that was interrupted."""
+    connect()
+    programs.fail_once("ERROR: failed to build: failed to solve: no active session for x: context deadline exceeded\n")
+    answer = run("build", *LOCK)
+    assert answer.code == 0, answer.err
+    programs.answer("docker", 1, "ERROR: failed to solve: no active sessions\n")
+    answer = run("build", *LOCK)
+    assert answer.code == 6
+    assert "no active sessions" in answer.err
+
+
 def test_an_interrupt_of_build_is_130_and_tags_nothing(run: Run, connect: Connect, tmp_path: Path) -> None:
     engine = connect(any_user=breaks([], KeyboardInterrupt()))
     answer = run("build", *LOCK)

@@ -14,6 +14,11 @@ for word; do
   [ "$before" = --iidfile ] && target=$word
   before=$word
 done
+if [ -f "$here/docker.once" ]; then
+  cat "$here/docker.once"
+  rm "$here/docker.once"
+  exit 1
+fi
 cat "$here/docker.output"
 [ -f "$here/docker.waits" ] && exec sleep 300
 if [ -f "$here/docker.lingers" ]; then
@@ -68,6 +73,10 @@ class Programs:
             (self.folder / "docker.image").write_text(image + "\n")
         else:
             (self.folder / "docker.image").unlink(missing_ok=True)
+
+    def fail_once(self, output: str) -> None:
+        """The builder says this and fails, the next time only."""
+        (self.folder / "docker.once").write_text(output)
 
     def wait(self) -> None:
         """The builder does not end by itself."""
