@@ -37,7 +37,7 @@ from envbuilder.grammar import one_line
 _CONNECTION_ERRORS = (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
 _CREATE_SECONDS = 10  # how long an interrupt waits for a container that is being made
 SILENCE = 60.0  # seconds without an answer to a ping after which an engine is given up
-_SILENCE_AT_AN_INTERRUPT = 2.0
+_SILENCE_AT_THE_END = 2.0  # the same, once there is nothing left to do but to clean up
 _KILL_SECONDS = 15  # how long an engine may take to end a container
 _PING_SECONDS = 10
 _IDLE_SECONDS = 600.0  # how long a registry may send nothing
@@ -210,8 +210,8 @@ class Engine:
                 with _explained("cannot put the suite into the container"):
                     self.pulse.ask(partial(made.put_archive, "/", archive.pack(job.files)))
             yield Container(made, self.pulse)
-        except KeyboardInterrupt:
-            patience = _SILENCE_AT_AN_INTERRUPT
+        except (KeyboardInterrupt, EngineError):
+            patience = _SILENCE_AT_THE_END
             raise
         finally:
             # An interrupt may come before the engine's answer: what it makes all the same is removed too.

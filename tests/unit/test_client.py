@@ -547,10 +547,28 @@ def test_a_deadline_holds_where_the_engine_kills_nothing(
         assert container.late
 
 
+def test_a_deadline_holds_where_the_engine_is_frozen(
+    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(client, "_SILENCE_AT_THE_END", 0.1)
+    daemon.script = runs_until_it_is_killed(b"one\n")
+
+    def follow() -> None:
+        with engine.container(IMAGE, TRUE) as container:
+            for _ in container.lines(0.1):
+                frozen.enter_context(daemon.frozen())
+
+    with ExitStack() as frozen:
+        with pytest.raises(EngineError, match=r"did not end a container within 0.2 s of its deadline"):
+            follow()
+        assert len(daemon.boxes) == 1  # nobody waited until it was removed
+
+
 def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
     daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_SILENCE_AT_AN_INTERRUPT", 0.1)
+    monkeypatch.setattr(client, "_SILENCE_AT_THE_END", 0.1)
 
     def interrupt() -> None:
         with engine.container(IMAGE, TRUE):
