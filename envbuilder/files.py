@@ -194,7 +194,7 @@ def _sweep(place: Path) -> None:
 
 def _has_mounts(folder: Path) -> bool:
     """Whether something is mounted there: what is in it belongs to others."""
-    places = [line.split()[4] for line in _MOUNTS.read_text().splitlines()]
+    places = [line.split()[4] for line in read_text(_MOUNTS).splitlines()]
     return any(place.startswith(f"{folder.resolve()}/") for place in places)
 
 

@@ -73,7 +73,7 @@ class Workplace:
 
     def start(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         argv = [*HEARING, "nice", sys.executable, "-m", "envbuilder", *words]
-        log = (self.folder / "log").open("wb")
+        log = (self.folder / "log").open("w", encoding="utf-8", newline="\n")
         env = {**os.environ, **self.env, "TMPDIR": str(self.temporary)}
         with log:
             return subprocess.Popen(
@@ -140,7 +140,7 @@ def containers_of(place: Workplace, pid: int) -> list[str]:
 def left_by(place: Workplace, pid: int, *, has_engine: bool) -> list[str]:
     """What lies about after a command has ended."""
     found = [f"temporary folder left: {path.name}" for path in place.temporary.iterdir()]
-    mounts = Path("/proc/mounts").read_text().splitlines()
+    mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     found += [f"mount left: {line.split()[1]}" for line in mounts if str(place.temporary) in line]
     found += processes_in(place.temporary)
     if has_engine:
@@ -391,7 +391,7 @@ def campaign(options: argparse.Namespace, folder: Path) -> None:
         commands += engine_commands(wanted, options.image, folder)
         for index, number, seconds in plan(commands, options.kills, options.seed):
             trial = kill_once(commands[index][0], number, seconds, commands[index][1])
-            with TRIALS.open("a", encoding="utf-8") as stream:
+            with TRIALS.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(json.dumps(asdict(trial)) + "\n")
             print(trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True)
 
@@ -454,7 +454,7 @@ def main() -> int:
     options = parser.parse_args()
     TRIALS.parent.mkdir(parents=True, exist_ok=True)
     if not options.more and not options.report:
-        TRIALS.write_text("", encoding="utf-8")
+        TRIALS.write_text("", encoding="utf-8", newline="\n")
     if not options.report:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             campaign(options, Path(folder))

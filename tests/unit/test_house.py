@@ -9,10 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
-    {"errors", "grammar"},
+    {"errors", "grammar", "network_causes"},
     {"model", "wire"},
-    {"process", "resources", "console", "network", "network_causes"},
-    {"config", "request", "gpu", "host", "files", "folders", "template"},
+    {"process", "resources", "console", "network", "config", "request", "gpu", "host", "files", "folders", "template"},
     {"catalog"},
     {"candidates", "hardware"},
     {"rules", "choice", "knowledge", "suggestion", "explanation", "alternatives"},
