@@ -36,6 +36,7 @@ _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cudnn")  # what every torch with CUDA asks for, where wheels bring CUDA
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC_MINORS = range(28, 41)  # the manylinux_2_* platforms uv has a name for
+_DISK_FULL = "No space left on device"
 Again = Callable[[Sequence[str]], str]
 """The command that asks for the same stack with these packages."""
 _YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
@@ -145,6 +146,12 @@ def read_answer(done: Completed, folder: Path) -> Answer:
     """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
     if done.returncode == 0:
         return Answer(document=tomllib.loads(read_text(folder / "pylock.toml")), stderr=done.stderr)
+    if _DISK_FULL in done.stderr:
+        raise EngineError(
+            "uv cannot resolve: the disk is full",
+            problems=_causes(done.stderr),
+            hint="make space where temporary files (`TMPDIR`) and uv's cache (`UV_CACHE_DIR`) are",
+        )
     cause = find_network_cause(done.stderr)
     if cause:
         raise EngineError(

@@ -1,7 +1,7 @@
 """Running a build: buildx does it, `Progress` follows it, the full log goes to a file, the image id comes back."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from envbuilder.engine.buildx import (
     telling_lines,
 )
 from envbuilder.errors import EngineError
-from envbuilder.files import is_file, read_text, temporary_folder
+from envbuilder.files import is_file, read_text, temporary_folder, unwritable
 from envbuilder.network import Network
 
 _LOST_SESSION = "no active session"  # BuildKit takes up what an interrupted build left, and misses who asked for it
@@ -59,7 +59,7 @@ def build(
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         log.unlink(missing_ok=True)  # a link of that name is not followed
-        with log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        with _written(log), log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
 
             def write_log() -> None:
                 nonlocal written
@@ -84,6 +84,15 @@ def build(
         image = read_text(iidfile).strip()
     titled = [step for step in progress.steps.values() if step.title]
     return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
+
+
+@contextmanager
+def _written(log: Path) -> Iterator[None]:
+    """Name the log in the error of a write to it: the system names none."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(log, error) from error
 
 
 def failure(progress: Progress, log: Path) -> EngineError:

@@ -309,7 +309,7 @@ def _seconds(started: str, completed: str) -> float:
 
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
-        r"no space left on device|disk quota exceeded",
+        r"no space left on device|disk quota exceeded|don't have enough free space",
         "the disk is full",
         "see what takes the space: `docker system df`; free some: `docker builder prune`",
     ),
