@@ -175,19 +175,21 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
 
     Whoever uses one holds a lock on it, which the kernel lifts when the process ends, however it ends.
     """
-    _sweep(Path(tempfile.gettempdir()))
+    sweep_temporary_folders()
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{purpose}-") as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
             with suppress(OSError):  # a file system without locks: nobody gets one to sweep it
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.utime(descriptor, (0, 0))  # no longer new: it may be swept, though empty, once nobody holds it
             yield Path(name)
         finally:
             os.close(descriptor)
 
 
-def _sweep(place: Path) -> None:
-    for folder in place.glob(f"{_PREFIX}*"):
+def sweep_temporary_folders() -> None:
+    """Remove those that killed processes left behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             _remove_unlocked(folder)
 

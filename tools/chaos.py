@@ -169,7 +169,7 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
     seconds_to_end = time.monotonic() - killed_at
     has_engine = command.name in ("base", "build", "accept")
     clean = number is not signal.SIGKILL
-    if clean and not ended_before and code not in (0, INTERRUPTED, -number):
+    if clean and not ended_before and code not in (0, INTERRUPTED, -number) and not in_pythons_start(code, place):
         found.append(f"ended with {code}: {place.said()}")
     if not clean:
         wait_for_orphans(place)
@@ -182,6 +182,12 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
         command=command.name, signal=number.name, seconds=round(seconds, 2), code=code, ended_before=ended_before,
         seconds_to_end=round(seconds_to_end, 2), found=found,
     )  # fmt: skip
+
+
+def in_pythons_start(code: int, place: Workplace) -> bool:
+    """Whether it was interrupted before there was any program of ours: Python ends with a traceback of its own."""
+    said = (place.folder / "log").read_text(encoding="utf-8", errors="replace")
+    return code == 1 and "KeyboardInterrupt" in said and str(ROOT / "envbuilder") not in said
 
 
 def wait_for_orphans(place: Workplace) -> None:

@@ -74,13 +74,14 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     from envbuilder.acceptance import report as reports
     from envbuilder.cli.show import receipt_text
     from envbuilder.console import answer
-    from envbuilder.files import write_file
+    from envbuilder.files import sweep_temporary_folders, write_file
     from envbuilder.model import Verdict
 
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
     site = site_from(options)
     with new_engine() as engine:
         engine.sweep()
+        sweep_temporary_folders()
         trial = workflow.make_trial(
             engine,
             image,

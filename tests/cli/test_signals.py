@@ -190,6 +190,19 @@ def test_the_engines_time_is_a_whole_number_of_seconds(start: Start, seconds: st
     assert f"ENVBUILDER_ENGINE_TIMEOUT is '{seconds}'" in said
 
 
+def test_accept_sweeps_what_a_killed_run_left(start: Start, daemon: Daemon, programs: Programs, tmp_path: Path) -> None:
+    programs.wait()
+    process = start("build", "--lock", str(PRESET))
+    wait_until(lambda: programs.asked("docker"), "the build never started")
+    process.kill()
+    process.communicate()
+    assert list((tmp_path / "tmp").iterdir())
+    process = start("accept", "sha256:absent")
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 6
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
 ) -> None:
