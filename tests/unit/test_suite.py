@@ -214,6 +214,20 @@ def test_an_interrupt_ends_it_and_the_container_is_removed(kind: str) -> None:
     assert engine.journal[-2:] == [f"create {kind}", f"remove {kind}"]
 
 
+def test_an_engine_that_does_not_kill_at_the_deadline_is_an_error() -> None:
+    """Whatever else would be asked of it, it would not answer."""
+
+    def script(container: StandInContainer) -> Iterator[str]:
+        yield plan()
+        container.late = True
+        raise EngineError("the container engine did not end a container")
+
+    engine = StandInEngine(scripts={"suite": script})
+    with pytest.raises(EngineError, match="did not end a container"):
+        accept(engine)
+    assert engine.asked("create", "remove") == ["create suite", "remove suite"]
+
+
 def test_what_breaks_a_check_from_outside_is_an_error_that_says_why() -> None:
     engine = StandInEngine(scripts={"signals": breaks([], ValueError("out of the blue"))})
     check = check_of(accept(engine), "contract.signals")
