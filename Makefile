@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants presets matrix schema bench bench-speed bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test fast lint mutants fuzz presets matrix schema bench bench-speed bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,9 @@ mutate: setup ## break envbuilder's own source in many ways; writes docs/measure
 
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants
+
+fuzz: setup ## hostile values at every edge, resumable: 22,500 cases; writes the counts into docs/security.md
+	cd tests && PYTHONPATH=.:../tools ../$(RUN) fuzz.campaign --write $(FUZZ)
 
 presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
