@@ -30,7 +30,7 @@ test: setup engine browser registry ## every test; needs an engine and Chromium,
 	$(RUN) pytest
 
 fast: setup ## the tests that need no engine, no network and no browser: seconds
-	$(RUN) pytest -m "not container and not network and not browser and not mutation"
+	$(RUN) pytest -m "not container and not network and not browser and not mutation and not fuzz"
 
 lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .

@@ -97,8 +97,7 @@ class Sandbox:
         self.folder = self.place / f"case-{self._number}"
         self.folder.mkdir()
         os.chdir(self.folder)
-        for path in self.home.rglob("*.json"):  # receipts of the case before
-            path.unlink()
+        shutil.rmtree(self.home / "state", ignore_errors=True)  # receipts of the case before
         self.engine = None
         return self.folder
 
@@ -209,7 +208,7 @@ def _environment(home: Path, temporary: Path) -> Mapping[str, str]:
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "XDG_STATE_HOME": str(home / "state"),
+        "ENVBUILDER_STATE_DIR": str(home / "state"),
         "COLUMNS": "100",
         "DOCKER_HOST": f"unix://{home}/no-engine.sock",
         "LANG": "C.UTF-8",

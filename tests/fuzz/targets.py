@@ -480,6 +480,21 @@ PROGRESS = [
 ]  # fmt: skip
 
 
+_PRINTABLE = ("é", "a b", "x" * 100, "<b>x</b>", "a|b", "[a](b)", "`a`", "$(id)", "{{ 7 }}", "-x", "]]>", "&#60;")
+
+
+@st.composite
+def _odd_events(draw: st.DrawFn) -> list[str]:
+    """A whole run whose texts are odd and printable: the image is accepted, and its texts get into the reports."""
+    events = copied(PASSING)
+    results = [event for event in events if event["event"] == "result"]
+    for event in draw(st.lists(st.sampled_from(results), min_size=1, max_size=4, unique_by=lambda event: event["id"])):
+        field = draw(st.sampled_from(["title", "detail", "remedy", "unit", "value", "findings"]))
+        text = draw(st.sampled_from(_PRINTABLE))
+        event[field] = [text] if field == "findings" else text
+    return [json_text(event) for event in events]
+
+
 @st.composite
 def _events(draw: st.DrawFn) -> list[str]:
     """What the suite in an image may write: damaged events, other events, lines that are none."""
@@ -506,9 +521,12 @@ def _events(draw: st.DrawFn) -> list[str]:
 def events(box: Sandbox, draw: Draw) -> bool:
     """The output of an image in `accept`, and its reports in every form."""
     folder = box.fresh()
-    code = draw(st.sampled_from([0, 7, 1, 137, 255, -1]))
-    errors = draw(st.lists(hostile("no such file"), max_size=2))
-    script = says(draw(_events()), code, out_of_memory=draw(st.booleans()), errors=errors)
+    if draw(st.integers(0, 3)) == 0:
+        script = says(draw(_odd_events()))
+    else:
+        code = draw(st.sampled_from([0, 7, 1, 137, 255, -1]))
+        errors = draw(st.lists(hostile("no such file"), max_size=2))
+        script = says(draw(_events()), code, out_of_memory=draw(st.booleans()), errors=errors)
     box.engine = Engine(scripts={"suite": script})
     words = ["accept", IMAGE.id, "--fresh", *draw(st.sampled_from([[], ["--json"]]))]
     for ending in reports.ENDINGS:
@@ -556,6 +574,8 @@ def image(box: Sandbox, draw: Draw) -> bool:
     facts, history, content, packages = draw(_images())
     box.engine = Engine(images={IMAGE.id: facts}, history=history)
     box.engine.lock, box.engine.packages = content, packages
+    if content is not None:  # what a reader of /opt/envbuilder is given
+        box.engine.files = {locks.FILE: content, "requirements.txt": draw(st.binary(max_size=40))}
     words = draw(st.sampled_from([["inspect", IMAGE.id], ["inspect", IMAGE.id, "--json"], ["accept", IMAGE.id]]))
     return box.run(*words).code == 0
 
@@ -566,13 +586,16 @@ RECEIPTS = tuple(json.loads(path.read_text()) for path in sorted((ROOT / "tests"
 
 
 def receipts(box: Sandbox, draw: Draw) -> bool:
-    """Receipts that lie in the folder, in `inspect`, `accept`, the reports and the catalog's page."""
+    """Receipts in the folder and in the user's state, in `inspect`, `accept`, reports and the catalog's page."""
     folder = box.fresh()
     document = copied(draw(st.sampled_from(RECEIPTS)))
     document["image"] = IMAGE.id
     text = draw(encoded(json_text(draw(damaged(document, RECEIPTS)))))
+    state = box.home / "state" / "receipts"
+    state.mkdir(parents=True, mode=0o700)
     (folder / "receipts").mkdir()
-    (folder / "receipts" / "x.json").write_bytes(text)
+    for place in (state, folder / "receipts"):
+        (place / "x.json").write_bytes(text)
     box.engine = Engine()
     answer = box.run(
         *draw(st.sampled_from([("inspect", IMAGE.id), ("inspect", IMAGE.id, "--json"), ("accept", IMAGE.id)]))
