@@ -39,20 +39,28 @@ def shell(text: str) -> Shape:
     """The words of a script: operators as they are, the rest as the number of its expansions."""
     lexer = shlex.shlex(_without_quoted_signs(text), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    lexer.commenters = "#"
-    return [token if set(token) <= set("();<>|&") else _expansions(token) for token in lexer]
+    lexer.commenters = ""
+    return [token if token and set(token) <= set("();<>|&") else _expansions(token) for token in lexer]
 
 
 def _without_quoted_signs(text: str) -> str:
-    """The script with nothing in single quotes that would be an expansion outside of them."""
-    found, quote, escaped = [], "", False
+    """The script without comments, and with nothing in single quotes that would be a sign outside of them."""
+    found: list[str] = []
+    quote, escaped, comment = "", False, False
     for letter in text:
-        is_text = quote == "'" and letter in "$`"
+        starts = letter == "#" and not quote and (not found or found[-1].isspace())
+        comment = (comment or starts) and letter != "\n"
+        if comment:
+            continue
+        is_text = quote == "'" and letter in _SIGNS
         if letter in "'\"" and not escaped and quote in ("", letter):
             quote = "" if quote else letter
         escaped = letter == "\\" and not escaped and quote != "'"
         found.append("_" if is_text else letter)
     return "".join(found)
+
+
+_SIGNS = "$`();<>|&#\\"
 
 
 def _expansions(text: str) -> int:
@@ -101,7 +109,7 @@ def _yaml(node: Any, names_are_values: bool = False) -> Shape:
     tag = node.tag.rpartition(":")[2]
     if "\n" in node.value or node.style == "|":
         # Compose and Kubernetes expand in quotes too, but for $$.
-        return tag, shell(node.value), _expansions(node.value.replace("$$", ""))
+        return tag, shell(node.value), node.value.replace("$$", "").count("$")
     return tag, _expansions(node.value)
 
 
@@ -132,7 +140,14 @@ def json_document(text: str) -> Shape:
 
 
 def toml(text: str) -> Shape:
-    return _plain(tomllib.loads(text))
+    """Keys and types; nothing is expanded in it."""
+    return _types(tomllib.loads(text))
+
+
+def _types(value: Any) -> Shape:
+    if isinstance(value, dict):
+        return {key: _types(inner) for key, inner in value.items()}
+    return [_types(item) for item in value] if isinstance(value, list) else type(value).__name__
 
 
 def _plain(value: Any) -> Shape:

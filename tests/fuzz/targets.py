@@ -77,7 +77,6 @@ def _difference(found: Any, wanted: Any) -> str:
 def check_renders(lock: Lock, *, tag: str | None = None, settings: Mapping[str, str] | None = None) -> bool:
     """Render everything of a lock and its settings, and of their harmless twins; False if it is refused."""
     twin, names = harmless.lock(lock), list(targets.TARGETS)
-    wanted = harmless.settings(settings or {})
     try:
         if lock is not PARSED:
             same_shape(render.render(lock), render.render(twin))
@@ -85,6 +84,7 @@ def check_renders(lock: Lock, *, tag: str | None = None, settings: Mapping[str, 
     except EnvbuilderError as error:
         _known(error)
         return False
+    wanted = harmless.settings(settings or {})
     theirs = targets.render(project.describe(twin, tag=tag and "a:b", settings=wanted), *names)
     same_shape(ours, theirs)
     text = project.settings_text(lock, names, settings or {}, lock.stack.as_of)

@@ -1,5 +1,7 @@
 """The short run of the fuzzer: the same cases each time. `make fuzz` is the long one."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -11,8 +13,8 @@ CASES = 60
 pytestmark = pytest.mark.fuzz
 
 
-@pytest.fixture(scope="module")
-def box() -> Sandbox:
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
     with sandbox() as made:
         yield made
 
