@@ -9,7 +9,8 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants chaos presets matrix schema bench bench-speed bench-train bench-scale record-index lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
+	record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,7 +31,7 @@ test: setup engine browser registry ## every test; needs an engine and Chromium,
 	$(RUN) pytest
 
 fast: setup ## the tests that need no engine, no network and no browser: seconds
-	$(RUN) pytest -m "not container and not network and not browser and not mutation"
+	$(RUN) pytest -m "not container and not network and not browser and not mutation and not fuzz"
 
 lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .
@@ -38,7 +39,8 @@ lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
 
-.PHONY: mutate
+.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
+	record-index lock-tools lock-notebook setup engine browser registry clean
 mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
 	nice $(BIN)/python tools/mutate.py
 

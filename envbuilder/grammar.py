@@ -14,6 +14,9 @@ LONGEST = 255  # characters of a name
 LONGEST_TEXT = 4000  # characters of prose
 MOST_BYTES = 1 << 44  # 16 TiB: no wheel and no image is larger
 
+YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
+"""Names that YAML 1.1 reads as something else than text."""
+
 _WORDS: dict[str, str] = {}
 """Pattern → what it describes, for messages: a person cannot read the pattern."""
 

@@ -84,7 +84,7 @@ def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
 
 
 def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:
-    if not _NAME.fullmatch(texts["name"]):
+    if not _NAME.fullmatch(texts["name"]) or texts["name"] in grammar.YAML_WORDS:
         yield f"name is {texts['name']!r}: small letters, digits and hyphens, at most 40, a letter first"
     if not _IMAGE.fullmatch(texts["image"]):
         yield f"image is {texts['image']!r}: not the name of an image"

@@ -1,5 +1,7 @@
 """Lock → kubernetes/: an Indexed Job with its headless Service, the same as a Kubeflow TrainJob, and their storage."""
 
+import re
+
 from envbuilder import catalog, resolver
 from envbuilder.targets import MARK, Project
 from envbuilder.targets.job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, Job, job_of
@@ -23,11 +25,20 @@ def files(project: Project) -> dict[str, str]:
 def _fill(name: str, job: Job) -> str:
     """A file with the parts that it shares with others."""
     values: dict[str, object] = {"mark": MARK, "job": job, "stack": job.lock.stack, "unfit": unfit_majors(job)}
+    values |= {"arguments": job.arguments.replace("$", "$$"), "code": _code(job.arguments)}
     if name in _PLACES:
         values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS, **_PLACES[name]}
         for part, template in (("launch", "launch.sh"), ("resources", "resources.yaml"), ("jobspec", "jobspec.yaml")):
             values[part] = fill(f"kubernetes/{template}.j2", values).rstrip("\n")
     return fill(f"kubernetes/{name}.j2", values)
+
+
+def _code(text: str) -> str:
+    """Text as code in a cell of a Markdown table: no backtick ends it, no bar begins another cell."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    escaped = text.replace("|", "\\|")
+    return f"{fence} {escaped} {fence}" if longest else f"`{escaped}`"
 
 
 def unfit_majors(job: Job) -> list[int]:

@@ -1,0 +1,1 @@
+"""Hostile text for every edge of envbuilder, and what must hold whatever the text is: `make fuzz`, docs/security.md."""

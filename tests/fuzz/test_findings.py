@@ -1,0 +1,72 @@
+"""What the fuzzer has found, each as a test of its own: the next run need not find it again."""
+
+import pytest
+import yaml
+
+from envbuilder import project, targets
+from envbuilder.errors import UsageError
+
+from . import harmless
+from .shapes import shape
+from .targets import PARSED
+
+
+def rendered(target: str, **settings: str) -> dict[str, str]:
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    return dict(targets.render(project.describe(PARSED, settings=named), target).files)
+
+
+@pytest.mark.parametrize("name", ["on", "no", "true", "null", "y"])
+@pytest.mark.parametrize(("target", "setting"), [("workflow", "make"), ("kubernetes", "name")])
+def test_no_name_is_a_truth_value_of_yaml(target: str, setting: str, name: str) -> None:
+    with pytest.raises(UsageError):
+        rendered(target, **{setting: name})
+
+
+def test_a_make_target_that_is_named_twice_is_one_job() -> None:
+    text = rendered("workflow", make="lint test lint")[".github/workflows/ci.yml"]
+    assert shape("ci.yml", text) == shape("ci.yml", rendered("workflow", make="a b")[".github/workflows/ci.yml"])
+
+
+def test_a_make_target_is_not_longer_than_a_key_of_yaml() -> None:
+    with pytest.raises(UsageError, match="cannot be a make target"):
+        rendered("workflow", make="x" * 2000)
+
+
+@pytest.mark.parametrize("source", ["-r https://x.example", "--index-url=https://x.example", "-"])
+def test_what_ci_installs_is_no_option_of_pip(source: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a workflow"):
+        rendered("workflow", envbuilder=source)
+
+
+@pytest.mark.parametrize("arguments", ["--x '$(OMP_NUM_THREADS)'", "--x '$$'", "--x '$HOME'"])
+def test_kubernetes_expands_nothing_in_the_arguments(arguments: str) -> None:
+    """It reads $(NAME) and $$ in `args` before any shell does."""
+    files = rendered("kubernetes", arguments=arguments)
+    for name in ("kubernetes/job.yaml", "kubernetes/trainjob.yaml"):
+        script = next(text for text in texts(files[name]) if "torchrun" in text)
+        assert arguments.replace("$", "$$") in script
+
+
+def texts(document: str) -> list[str]:
+    found: list[str] = []
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            for item in value:
+                collect(item)
+        elif isinstance(value, str):
+            found.append(value)
+
+    for part in yaml.safe_load_all(document):
+        collect(part)
+    return found
+
+
+@pytest.mark.parametrize("arguments", ["--x 'a|b'", "--x '`'", "--x '``<b>`'", "--x '[a](b)'", "--x 'a\\|b'"])
+def test_arguments_are_one_piece_of_code_in_the_readme(arguments: str) -> None:
+    twin = rendered("kubernetes", **harmless.settings({"arguments": arguments}))
+    text = rendered("kubernetes", arguments=arguments)["kubernetes/README.md"]
+    assert shape("README.md", text) == shape("README.md", twin["kubernetes/README.md"])
