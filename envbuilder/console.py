@@ -26,7 +26,8 @@ _REFRESH = 8  # times a second
 
 def clean(text: str) -> str:
     """Text of whoever as one printable line of bounded length; a line break in it becomes a blank."""
-    return grammar.printable(" ".join(text.splitlines()))
+    escaped = text.encode(errors="backslashreplace").decode()  # a byte of a path that is no text
+    return grammar.printable(" ".join(escaped.splitlines()))
 
 
 def clean_lines(text: str) -> str:

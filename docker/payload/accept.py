@@ -228,6 +228,7 @@ def watch(checks, command, bounds, run):
             seconds = deadline_of(guilty.id, bounds).seconds
             fields = late_fields(seconds) if late else death_fields(code, memory_kills() > kills)
             run.result(**dict(blank(guilty), status="failed", seconds=0.0, **fields))
+            left.remove(guilty)
 
 
 def skipped(check, run):

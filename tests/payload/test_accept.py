@@ -132,6 +132,7 @@ def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp
     assert code == accept.NOT_PASSED
     assert "longer than 1 s" in watch.results["native"].detail
     assert watch.results["good"].status is Status.PASSED
+    assert watch.strange == []  # no check is run or answered twice
 
 
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
