@@ -19,7 +19,8 @@ def main() -> None:
 
         code = cli.main()
     except KeyboardInterrupt:  # before the command line could handle it, or after
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        with suppress(OSError):
+            os.write(2, b"interrupted\n")
         code = _INTERRUPTED
     if code == _INTERRUPTED:
         # Python would end itself by SIGINT if the interrupt came in certain functions of its own (`exec`).

@@ -7,9 +7,10 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from envbuilder.errors import EngineError, EnvbuilderError, UsageError
@@ -72,23 +73,51 @@ def stream(
             raise EngineError(f"`{argv[0]}` did not end within {timeout / 60:.0f} minutes")
         check(None)
 
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
+        with _interrupts_later():
+            process = _start(argv, env)
+        assert process.stdout is not None  # noqa: S101  (it is a pipe)
+        for line in _lines(process.stdout.fileno(), check_all):
+            on_text(line)
+        return process.wait()
+    except BaseException:
+        if process:
+            _end_group(process, check)
+        raise
+    finally:
+        if process and process.stdout:
+            process.stdout.close()
+
+
+def _start(argv: Sequence[str], env: Mapping[str, str] | None) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True, bufsize=0,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise _not_started(argv, error) from error
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """An interrupt that comes in this block is one at its end: what is being started has no name until then."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in ours:
+        signal.signal(number, lambda *words: came.append(words[0]))
     try:
-        for line in _lines(process.stdout.fileno(), check_all):
-            on_text(line)
-        return process.wait()
-    except BaseException:
-        _end_group(process, check)
-        raise
+        yield
     finally:
-        process.stdout.close()
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    for missed in came:
+        signal.raise_signal(missed)
 
 
 def contain(argv: Sequence[str], *, env: Mapping[str, str]) -> list[str]:

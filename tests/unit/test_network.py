@@ -7,6 +7,8 @@ import pytest
 from envbuilder import network as networks
 from envbuilder.network import Network, find_network, uv_environment
 
+TIMEOUT = {"UV_HTTP_TIMEOUT": "30"}  # a server that stalls is given up
+
 
 @pytest.fixture(autouse=True)
 def no_bundle_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +30,7 @@ def test_proxies_are_found_in_both_spellings(tmp_path: Path) -> None:
     }
     found = find_network(environ, home=tmp_path)
     assert found.proxies == {"HTTP_PROXY": "a", "https_proxy": "b", "all_proxy": "c", "NO_PROXY": "d"}
-    assert uv_environment({}, found) == found.proxies
+    assert uv_environment({}, found) == {**(found.proxies or {}), **TIMEOUT}
 
 
 def test_a_netrc_is_that_of_the_environment_or_of_the_home_folder(tmp_path: Path) -> None:
@@ -38,7 +40,7 @@ def test_a_netrc_is_that_of_the_environment_or_of_the_home_folder(tmp_path: Path
     assert find_network({"NETRC": ""}, home=tmp_path).netrc == tmp_path / ".netrc"
     named = find_network({"NETRC": str(tmp_path / "other")}, home=tmp_path)
     assert named.netrc == tmp_path / "other"
-    assert uv_environment({}, named) == {"NETRC": str(tmp_path / "other")}
+    assert uv_environment({}, named) == {"NETRC": str(tmp_path / "other"), **TIMEOUT}
     assert find_network({"NETRC": str(tmp_path / "missing")}, home=tmp_path).netrc is None
 
 
@@ -65,7 +67,7 @@ def test_an_index_is_never_found_on_the_machine_and_replaces_the_default_one(tmp
     environ = {"UV_INDEX_URL": "b", "UV_DEFAULT_INDEX": "c", "PIP_INDEX_URL": "d"}
     assert find_network(environ, home=tmp_path).index_url is None
     given = find_network(environ, home=tmp_path, index_url="https://mirror.example/simple")
-    assert uv_environment(environ, given) == {"UV_DEFAULT_INDEX": "https://mirror.example/simple"}
+    assert uv_environment(environ, given) == {"UV_DEFAULT_INDEX": "https://mirror.example/simple", **TIMEOUT}
 
 
 def test_uv_gets_what_it_needs_and_no_more() -> None:
@@ -73,4 +75,4 @@ def test_uv_gets_what_it_needs_and_no_more() -> None:
         ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME", "LANG", "LC_ALL"), "x"
     )
     others = dict.fromkeys(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_CONSTRAINT", "PIP_PRE", "PYTHONPATH", "TZ"), "x")
-    assert uv_environment({**kept, **others}, Network()) == kept
+    assert uv_environment({**kept, **others}, Network()) == {**kept, **TIMEOUT}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import PATIENCE, wait_until
@@ -64,6 +65,26 @@ except KeyboardInterrupt:
     started.communicate(timeout=PATIENCE)
     assert started.returncode == 130
     wait_until(lambda: not is_running(child), "the child runs on")
+
+
+def test_an_interrupt_while_a_process_is_being_started_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def start_and_interrupt(*words: Any, **options: Any) -> Any:
+        started.append(popen(*words, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            process.stream(["sleep", "300"], print)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started[0].returncode == -signal.SIGINT
 
 
 def is_running(pid: int) -> bool:
