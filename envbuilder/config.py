@@ -94,7 +94,35 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
 }
 """Key of a setting → the parser of its value, which is that of the option of the same name."""
 
-_ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": parse_path}
+
+def _parse_check(text: str) -> str:
+    """A check of the settings: the file is put into a container, so it is none of the user's other files."""
+    if _leads_out(parse_path(text)):
+        raise ValueError("a check lies beside this file or below it; name another by `--check FILE`")
+    return text
+
+
+def _parse_cache(text: str) -> str:
+    """A cache of the settings: buildx reads and writes a local one wherever it is told."""
+    for field in parse_cache(text).split(","):
+        name, _, value = field.partition("=")
+        if name.lower() in ("dest", "src") and _leads_out(value):
+            raise ValueError("a local cache lies in the project; name another by the option")
+    return text
+
+
+def _leads_out(text: str) -> bool:
+    return Path(text).is_absolute() or ".." in Path(text).parts
+
+
+_FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
+    **PARSERS,
+    "cache-to": _parse_cache,
+    "cache-from": _parse_cache,
+}
+"""As `PARSERS`; in a file that somebody else may have written, a path that would be written to stays in the project."""
+
+_ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": _parse_check}
 _RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {"targets": _parse_word, "stack": _parse_folder_name}
 
 
@@ -155,7 +183,7 @@ def _checked(path: Path, table: object) -> Mapping[str, Any]:
     accept = table.get("accept", {})
     render = table.get("render")
     table = {key: value for key, value in table.items() if key not in ("accept", "render")}
-    problems = [problem for key, value in table.items() if (problem := _problem(key, value, PARSERS))]
+    problems = [problem for key, value in table.items() if (problem := _problem(key, value, _FILE_PARSERS))]
     problems += _accept_problems(accept) + ([] if render is None else _render_problems(render))
     if problems:
         raise UsageError(f"{path} has settings that mean nothing", problems=problems, hint="mend them and run it again")

@@ -128,6 +128,11 @@ def refuse_links(root: Path, *names: str) -> None:
                 )
 
 
+def is_below(root: Path, path: Path) -> bool:
+    """Whether a path leads to a place below `root`, links followed. Raises `UsageError` for one that leads nowhere."""
+    return _real(path).is_relative_to(_real(root))
+
+
 def _real(path: Path) -> Path:
     """Where a path leads, links followed; the last parts need not be there."""
     try:

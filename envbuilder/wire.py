@@ -42,8 +42,22 @@ def from_plain(wanted: type[Any], value: object) -> object:
 
 def dumps(value: object) -> str:
     """Readable JSON, the same bytes for the same value, ending with a newline; safe to print."""
-    text = msgspec.json.format(msgspec.json.encode(plain(value)), indent=1).decode() + "\n"
+    document = plain(value)
+    try:
+        encoded = msgspec.json.encode(document)
+    except UnicodeEncodeError:  # the name of a file can be bytes that are no text
+        encoded = msgspec.json.encode(_as_text(document))
+    text = msgspec.json.format(encoded, indent=1).decode() + "\n"
     return UNPRINTABLE_IN_LINES.sub(_escape, text)
+
+
+def _as_text(value: Any) -> Any:
+    """A document without half surrogate pairs, which no UTF-8 has: they are spelled out, as `\\udc80`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(inner) for key, inner in value.items()}
+    return [_as_text(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _escape(found: re.Match[str]) -> str:

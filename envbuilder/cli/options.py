@@ -183,13 +183,12 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
 
 
 def network_from(options: Mapping[str, Any]) -> "Network":
-    """The network of the options and of the surroundings; raises `UsageError` if the CA bundle is no file."""
-    from envbuilder.files import is_file
-    from envbuilder.network import find_network
+    """The network of the options and of the surroundings; raises `UsageError` if the CA bundle is none."""
+    from envbuilder.network import check_bundle, find_network
 
     bundle = setting(options, "ca_bundle")
-    if bundle and not is_file(Path(bundle)):
-        raise UsageError(f"the CA bundle {bundle} is not a file")
+    if bundle:
+        check_bundle(Path(bundle))
     index_url = setting(options, "index_url")
     if index_url is None and os.environ.get("ENVBUILDER_INDEX_URL"):
         index_url = _parsed("index_url", os.environ["ENVBUILDER_INDEX_URL"])
@@ -262,7 +261,16 @@ def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
     if options["checks"]:
         return tuple(Path(name) for name in options["checks"])
     found = find_settings()
-    return tuple(found[0].parent / name for name in found[1].get("checks", ())) if found else ()
+    if found is None:
+        return ()
+    from envbuilder.files import is_below
+
+    folder = found[0].parent
+    paths = tuple(folder / name for name in found[1].get("checks", ()))
+    for path in paths:
+        if not is_below(folder, path):  # by a link: its content would go into an image
+            raise UsageError(f"the check {path} leads out of {folder}", hint="put the check itself there")
+    return paths
 
 
 def new_engine() -> "Engine":

@@ -8,6 +8,7 @@ from pathlib import Path
 from envbuilder import process
 from envbuilder.engine.buildx import (
     INDEX_VARIABLE,
+    LOGIN_VARIABLE,
     BuildOptions,
     Progress,
     WheelSizes,
@@ -51,6 +52,8 @@ def build(
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
+    if network.login:
+        env[LOGIN_VARIABLE] = network.login
     with temporary_folder("build") as folder:
         iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(

@@ -33,6 +33,7 @@ class BuildOptions:
 
 
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # carries the index address to buildx: no temporary file holds a credential
+LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # and this the netrc entry of its host
 
 
 def build_argv(
@@ -49,8 +50,8 @@ def build_argv(
     argv += [word for value in options.cache_from for word in ("--cache-from", value)]
     if network.ca:
         argv += ["--secret", _file_secret("ca", network.ca)]
-    if network.netrc:
-        argv += ["--secret", _file_secret("netrc", network.netrc)]
+    if network.login:
+        argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
     for name in network.proxies or {}:  # values come from the environment: predefined arguments, not in the history

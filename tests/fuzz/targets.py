@@ -148,7 +148,7 @@ def command_line(box: Sandbox, draw: Draw) -> bool:
     (folder / "envbuilder.lock").write_text(PRESETS[draw(st.sampled_from(sorted(PRESETS)))])
     (folder / "host.json").write_text(json.dumps(HOSTS[0]))
     (folder / "check.py").write_text('"""A check."""\n')
-    (folder / "ca.pem").write_text("")
+    (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     (folder / "own").mkdir()
     name = draw(st.sampled_from(COMMANDS))
     words = [word for group in draw(_shuffled(name)) for word in group]
@@ -301,7 +301,7 @@ def settings(box: Sandbox, draw: Draw) -> bool:
     (folder / name).write_bytes(draw(encoded(text)))
     (folder / "host.json").write_text(json.dumps(HOSTS[0]))
     (folder / "check.py").write_text("")
-    (folder / "ca.pem").write_text("")
+    (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     (folder / "own").mkdir()
     (folder / "envbuilder.lock").write_text(PRESETS[PRESET])
     image = folder / "docker" / "images" / PRESET

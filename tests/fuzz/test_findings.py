@@ -1,5 +1,7 @@
 """What the fuzzer has found, each as a test of its own: the next run need not find it again."""
 
+import json
+
 import pytest
 import yaml
 
@@ -7,6 +9,7 @@ from envbuilder import project, targets
 from envbuilder.errors import UsageError
 
 from . import harmless
+from .sandbox import sandbox
 from .shapes import shape
 from .targets import PARSED
 
@@ -70,3 +73,12 @@ def test_arguments_are_one_piece_of_code_in_the_readme(arguments: str) -> None:
     twin = rendered("kubernetes", **harmless.settings({"arguments": arguments}))
     text = rendered("kubernetes", arguments=arguments)["kubernetes/README.md"]
     assert shape("README.md", text) == shape("README.md", twin["kubernetes/README.md"])
+
+
+def test_the_name_of_a_file_that_is_no_text_is_spelled_out_in_json() -> None:
+    """Bytes of a command line that are no UTF-8 come as halves of surrogate pairs."""
+    with sandbox() as box:
+        box.fresh()
+        answer = box.run("lock", "--check", "--output", "\udc80", "--json")
+    assert answer.code == 2
+    assert json.loads(answer.out)["error"].startswith("\\udc80 ")

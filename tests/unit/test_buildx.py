@@ -39,7 +39,7 @@ def test_what_the_user_says_reaches_buildx() -> None:
 def test_secrets_are_named_and_never_spelled_out() -> None:
     network = Network(
         ca=Path("/ca.pem"),
-        netrc=Path("/netrc"),
+        login="machine index.example login me password hunter2",
         index_url="https://me:hunter2@index.example/simple",
         proxies={"HTTPS_PROXY": "http://me:hunter2@proxy.example"},
     )
@@ -47,7 +47,7 @@ def test_secrets_are_named_and_never_spelled_out() -> None:
     assert "hunter2" not in " ".join(words)
     assert [words[i + 1] for i, word in enumerate(words) if word == "--secret"] == [
         "id=ca,src=/ca.pem",
-        "id=netrc,src=/netrc",
+        "id=netrc,env=ENVBUILDER_LOGIN_SECRET",
         "id=index,env=ENVBUILDER_INDEX_SECRET",
     ]
     assert words[words.index("--build-arg") + 1] == "HTTPS_PROXY"

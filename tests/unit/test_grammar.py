@@ -10,7 +10,7 @@ import pytest
 from envbuilder import catalog, config, grammar
 from envbuilder import lock as locks
 from envbuilder.cli.doctor import read_host
-from envbuilder.cli.options import setting
+from envbuilder.cli.options import own_checks, setting
 from envbuilder.engine.bootstrap import bootstrap_argv
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import CatalogError, UsageError
@@ -259,6 +259,47 @@ def test_a_table_of_the_settings_has_a_grammar_too(tmp_path: Path, text: str) ->
     (tmp_path / config.FILE).write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="settings that mean nothing"):
         config.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[accept]\nchecks = ["/home/me/.ssh/id_rsa"]',
+        '[accept]\nchecks = ["../../.ssh/id_rsa"]',
+        '[accept]\nchecks = ["a/../../x.py"]',
+        'cache-to = ["type=local,dest=/home/me/.config"]',
+        'cache-to = ["type=local,DEST=../x"]',
+        'cache-from = ["type=local,src=/etc"]',
+    ],
+)
+def test_settings_name_no_place_out_of_the_project(tmp_path: Path, text: str) -> None:
+    (tmp_path / config.FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="settings that mean nothing"):
+        config.find(tmp_path)
+
+
+def test_settings_name_places_in_the_project(tmp_path: Path) -> None:
+    text = 'cache-to = ["type=local,dest=build/cache"]\ncache-from = ["a/b:c"]\n[accept]\nchecks = ["checks/a.py"]\n'
+    (tmp_path / config.FILE).write_text(text, encoding="utf-8")
+    found = config.find(tmp_path)
+    assert found is not None
+    assert found[1]["cache_to"] == ("type=local,dest=build/cache",)
+    assert found[1]["checks"] == ("checks/a.py",)
+
+
+def test_a_check_of_the_settings_is_no_link_to_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    (site / "a.py").symlink_to(tmp_path / "secret")
+    (site / "b.py").write_text("", encoding="utf-8")
+    (site / config.FILE).write_text('[accept]\nchecks = ["b.py"]', encoding="utf-8")
+    monkeypatch.chdir(site)
+    assert own_checks({"checks": ()}) == (site / "b.py",)
+    (site / config.FILE).write_text('[accept]\nchecks = ["a.py"]', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"a\.py leads out of"):
+        own_checks({"checks": ()})
+    assert own_checks({"checks": ("a.py",)}) == (Path("a.py"),), "on the command line it is the user's own word"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What is taken from the machine to reach an index, and what wins over what."""
 
+from netrc import netrc
 from pathlib import Path
 
 import pytest
 
 from envbuilder import network as networks
+from envbuilder.errors import UsageError
 from envbuilder.network import Network, find_network, uv_environment
 
 TIMEOUT = {"UV_HTTP_TIMEOUT": "30"}  # a server that stalls is given up
@@ -76,3 +78,66 @@ def test_uv_gets_what_it_needs_and_no_more() -> None:
     )
     others = dict.fromkeys(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_CONSTRAINT", "PIP_PRE", "PYTHONPATH", "TZ"), "x")
     assert uv_environment({**kept, **others}, Network()) == {**kept, **TIMEOUT}
+
+
+NETRC = """
+machine index.example login me password "hun\\"ter 2"
+machine github.com login me password ghp_elsewhere
+default login me password everywhere
+"""
+
+
+@pytest.mark.parametrize(
+    ("index_url", "login"),
+    [
+        (None, ""),
+        ("https://index.example/simple", 'machine index.example login me password "hun\\"ter 2"\n'),
+        ("https://INDEX.example:8443/simple", 'machine index.example login me password "hun\\"ter 2"\n'),
+        ("https://other.example/simple", ""),
+        ("https://[", ""),
+        ("file:///srv/simple", ""),
+    ],
+)
+def test_a_build_gets_the_login_for_the_index_and_no_other(tmp_path: Path, index_url: str | None, login: str) -> None:
+    """It runs the base image and the packages of a lock, which somebody else may have made."""
+    (tmp_path / ".netrc").write_text(NETRC)
+    found = find_network({}, home=tmp_path, index_url=index_url)
+    assert found.login == login
+    assert uv_environment({}, found)["NETRC"] == str(tmp_path / ".netrc")
+    if login:
+        (tmp_path / "again").write_text(login)
+        assert netrc(str(tmp_path / "again")).hosts == {"index.example": ("me", "", 'hun"ter 2')}
+
+
+@pytest.mark.parametrize("text", ["machine", "\x00", "index.example me", "\ud7ff"])
+def test_a_damaged_netrc_is_no_login(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".netrc").write_text(text)
+    assert find_network({}, home=tmp_path, index_url="https://index.example/simple").login == ""
+
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("text", [CERTIFICATE, "# a CA\n" + CERTIFICATE, CERTIFICATE.replace("CERT", "TRUSTED CERT")])
+def test_a_bundle_is_a_file_of_certificates(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ca.pem").write_text(text)
+    networks.check_bundle(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "holds no certificate"),
+        ("aws_secret_access_key = x", "holds no certificate"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "holds no certificate"),
+        (CERTIFICATE + "-----BEGIN PRIVATE KEY-----\nMIIB\n", "holds a private key"),
+        ("-----BEGIN RSA PRIVATE KEY-----\n" + CERTIFICATE, "holds a private key"),
+    ],
+)
+def test_another_file_of_the_users_is_no_bundle(tmp_path: Path, text: str, problem: str) -> None:
+    """Settings name the bundle, and the base image reads it."""
+    (tmp_path / "id_rsa").write_text(text)
+    with pytest.raises(UsageError, match=problem):
+        networks.check_bundle(tmp_path / "id_rsa")
+    with pytest.raises(UsageError, match="is not a file"):
+        networks.check_bundle(tmp_path)
