@@ -98,6 +98,7 @@ def test_ambient_settings_cannot_change_what_is_locked(tmp_path: Path) -> None:
     network = find_network(ambient, home=tmp_path)
     assert uv_environment(ambient, network) == {
         "PATH": "/bin", "UV_CACHE_DIR": "/c", "HTTPS_PROXY": "http://p", "SSL_CERT_FILE": str(bundle),
+        "UV_HTTP_TIMEOUT": "30",
     }  # fmt: skip
 
 
