@@ -41,7 +41,13 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _REPOSITORY = rf"{_HOST}{_PATH}(?:/{_PATH})*"
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _NUMBERS = r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}"
-_CLAUSE = r"(?:===?|~=|!=|<=|>=|<|>) ?[A-Za-z0-9][A-Za-z0-9.*+!_-]*"
+_RELEASE = r"(?:[0-9]{1,6}!)?[0-9]{1,9}(?:\.[0-9]{1,9}){0,7}"
+_SUFFIX = r"(?:(?:a|b|rc)[0-9]{1,9})?(?:\.post[0-9]{1,9})?(?:\.dev[0-9]{1,9})?"
+_LOCAL = r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"
+_CLAUSE = (  # PEP 440, in its normal form: what packaging and uv read in the same way
+    rf"(?:(?:==|!=) ?{_RELEASE}(?:\.\*|{_SUFFIX}{_LOCAL})|(?:<=|>=|<|>) ?{_RELEASE}{_SUFFIX}"
+    rf"|~= ?(?=[0-9!]*\.){_RELEASE}{_SUFFIX})"
+)
 _CLAUSES = rf"{_CLAUSE}(?: ?, ?{_CLAUSE})*"
 _PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 

@@ -88,7 +88,8 @@ def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> 
 
 def _end_of(day: date) -> str:
     """The first instant after a day in UTC. uv reads a bare date as the end of the day in the local time zone."""
-    return f"{day + timedelta(days=1)}T00:00:00Z"
+    last = date.max - timedelta(days=1)
+    return f"{min(day, last) + timedelta(days=1)}T00:00:00Z"
 
 
 def refuse(stack: Stack, *, index_url: str | None = None, again: Again | None = None) -> None:

@@ -121,7 +121,8 @@ def _as_of(request: Request, candidate: Candidate, ceiling: TransformersCeiling 
     """The day before the first transformers that may not work, if the index of that day has settled."""
     day = catalog.date - timedelta(days=catalog.policy.as_of.settle_days)
     if ceiling and ceiling.next_released:
-        day = min(day, ceiling.next_released - timedelta(days=1))
+        second = date.min + timedelta(days=1)  # a row of a catalog can have any day, and the first has none before it
+        day = min(day, max(ceiling.next_released, second) - timedelta(days=1))
     # What the stack pins must have been on the index by then.
     day = max(day, candidate.build.released)
     if request.transformers and len(request.transformers.release) > 1:
