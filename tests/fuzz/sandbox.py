@@ -144,7 +144,7 @@ class Sandbox:
         """In place of `process.stream`: mmdebstrap writes a file, buildx gives the stand-in's image."""
         words = [str(word) for word in argv]
         self.started.append(tuple(words))
-        if words[0] == "mmdebstrap":
+        if "mmdebstrap" in words:
             Path(words[-1]).write_text("a file system")
         else:
             Path(words[words.index("--iidfile") + 1]).write_text(IMAGE.id)

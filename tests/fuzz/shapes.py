@@ -139,6 +139,11 @@ def json_document(text: str) -> Shape:
     return _plain(json.loads("\n".join(lines), object_pairs_hook=list))
 
 
+def lock_document(text: str) -> Shape:
+    """Keys and types; nothing is expanded in it."""
+    return _types(json.loads(text))
+
+
 def toml(text: str) -> Shape:
     """Keys and types; nothing is expanded in it."""
     return _types(tomllib.loads(text))
@@ -209,7 +214,7 @@ _READERS: Mapping[str, Callable[[str], Shape]] = {
     ".yml": yaml_documents,
     ".hcl": hcl,
     ".json": json_document,
-    "envbuilder.lock": json_document,
+    "envbuilder.lock": lock_document,
     ".toml": toml,
     ".txt": requirements,
     ".sbatch": batch,

@@ -226,7 +226,9 @@ OPTIONS_OF_PROGRAMS = frozenset(
 
 def _check_started(started: tuple[tuple[str, ...], ...]) -> None:
     """No word of a program that stands alone begins with a hyphen but its options; the last words follow `--`."""
-    for words in started:
+    for all_words in started:
+        start = all_words.index("mmdebstrap") if "mmdebstrap" in all_words else 0  # it is contained by others
+        words = all_words[start:]
         if words[0] not in ("docker", "mmdebstrap") or words[1:2] in (("version",), ("--version",)):
             continue
         if words[:3] != ("docker", "buildx", "build") and words[0] != "mmdebstrap":

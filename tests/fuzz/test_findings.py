@@ -1,17 +1,23 @@
 """What the fuzzer has found, each as a test of its own: the next run need not find it again."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from envbuilder import project, targets
+from envbuilder import grammar, project, targets
 from envbuilder.errors import UsageError
+from envbuilder.request import parse_package
 
 from . import harmless
-from .sandbox import sandbox
+from .sandbox import Engine, sandbox
 from .shapes import shape
-from .targets import PARSED
+from .targets import IMAGE, PARSED, PRESET, PRESETS, ROWS
 
 
 def rendered(target: str, **settings: str) -> dict[str, str]:
@@ -82,3 +88,50 @@ def test_the_name_of_a_file_that_is_no_text_is_spelled_out_in_json() -> None:
         answer = box.run("lock", "--check", "--output", "\udc80", "--json")
     assert answer.code == 2
     assert json.loads(answer.out)["error"].startswith("\\udc80 ")
+
+
+@pytest.mark.parametrize("text", ["0==A", "x==1.0-", "x~=1", "x<1.*", "x===1,=== 2", "x>=1+local", "x==1.0.x"])
+def test_a_requirement_is_one_for_packaging_too(text: str) -> None:
+    assert not grammar.matches(grammar.Requirement, text)
+    with pytest.raises(ValueError, match="a package is a name"):
+        parse_package(text)
+
+
+@given(st.from_regex(grammar.Requirement.__metadata__[0].pattern))
+def test_every_requirement_of_the_grammar_can_be_read(text: str) -> None:
+    assert Requirement(text).name
+
+
+@given(st.from_regex(grammar.Specifier.__metadata__[0].pattern))
+def test_every_bound_of_the_grammar_can_be_read(text: str) -> None:
+    assert len(SpecifierSet(text)) >= (1 if text else 0)
+
+
+def test_the_last_day_that_there_is_has_no_next() -> None:
+    document = json.loads(PRESETS[PRESET])
+    document["stack"]["as_of"] = "9999-12-31"
+    with sandbox() as box:
+        (box.fresh() / "x.lock").write_text(json.dumps(document))
+        answer = box.run("lock", "--check", "--output", "x.lock")
+    assert answer.code == 6, "the index is asked, which is not there"
+    assert "9999-12-31T00:00:00Z" in answer.started[0]
+
+
+def test_the_first_day_that_there_is_has_none_before() -> None:
+    row = next(row for row in ROWS["transformers.json"] if row.get("next_released"))
+    with sandbox() as box:
+        facts = box.fresh() / "own" / "facts"
+        facts.mkdir(parents=True)
+        document = {"date": "2026-11-24", "rows": [{**row, "next_released": "0001-01-01"}]}
+        (facts / "transformers.json").write_text(json.dumps(document))
+        answer = box.run("resolve", "--torch", row["torch"], "--python", row["python"], "--catalog", "own")
+    assert answer.code in (0, 4)
+
+
+def test_what_an_image_says_that_is_no_text_is_spelled_out_in_json() -> None:
+    with sandbox() as box:
+        box.fresh()
+        box.engine = Engine(images={IMAGE.id: replace(IMAGE, entrypoint=("\ud800",), user="\ud800")})
+        answer = box.run("inspect", IMAGE.id, "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out)["config"]["user"] == "\\ud800"
