@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from envbuilder.errors import EnvbuilderError, UsageError
 
 LARGEST = 16 * 1024 * 1024  # bytes of a file that is read; the largest lock has 100 kB
+_PIECE = 1 << 16  # bytes
 _LONGEST_NAME = 100  # characters; file systems take 255 bytes, and a suffix follows
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -59,7 +61,7 @@ def read_owned(
         with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
             _refuse_special(path, status.st_mode, error, hint)
-            content = stream.read(limit + 1)
+            content = _read(stream, limit + 1)
     except OSError as wrong:
         raise error(f"{path} cannot be read: {wrong.strerror}", hint=hint) from wrong
     except ValueError as wrong:  # NUL, or a character that the file system's encoding lacks
@@ -67,6 +69,17 @@ def read_owned(
     if len(content) > limit:
         raise error(f"{path} is larger than {limit / 1e6:.0f} MB; that is no file of envbuilder's", hint=hint)
     return content, status.st_uid
+
+
+def _read(stream: BinaryIO, most: int) -> bytes:
+    """At most so many bytes, in small pieces: /proc/sys makes room for all that is asked for at once, and refuses."""
+    content = bytearray()
+    while len(content) < most:
+        piece = stream.read(min(_PIECE, most - len(content)))
+        if not piece:
+            break
+        content += piece
+    return bytes(content)
 
 
 def _refuse_special(path: Path, mode: int, error: type[EnvbuilderError], hint: str) -> None:

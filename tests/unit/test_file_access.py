@@ -1,6 +1,7 @@
 """Files that somebody else may have made are read in one way: no wait, no end without bound, one clear error."""
 
 import os
+import platform
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,17 @@ def test_a_full_disk_leaves_the_file_that_is_there(tmp_path: Path, monkeypatch: 
         files.write_file(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/hostname").exists(), reason="only Linux has it")
+def test_a_setting_of_the_kernel_is_read() -> None:
+    """The kernel refuses to read one of these into as much room as the largest lock would need."""
+    assert files.read_bytes(Path("/proc/sys/kernel/hostname")).decode().strip() == platform.node()
+
+
+def test_a_file_of_exactly_the_limit_is_read_and_one_byte_more_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 200_000)
+    assert files.read_bytes(file, limit=200_000) == b"x" * 200_000
+    with pytest.raises(UsageError, match="is larger than"):
+        files.read_bytes(file, limit=199_999)
