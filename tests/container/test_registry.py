@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -79,7 +80,7 @@ def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: Engine, tiny
 def site(tmp_path: Path) -> Site:
     return Site(
         catalog=cast("Any", None), network=Network(), environ=os.environ, uv=cast("Any", None),
-        console=Console(quiet=True),
+        console=Console(quiet=True), today=date(2026, 11, 27),
         context=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
     )  # fmt: skip
 
