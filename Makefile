@@ -30,7 +30,7 @@ test: setup engine browser registry ## every test; needs an engine and Chromium,
 	$(BIN)/mypy
 	$(RUN) pytest
 
-fast: setup ## the tests that need no engine, no network and no browser: seconds
+fast: setup ## the tests that need no engine, no network and no browser: some minutes
 	$(RUN) pytest -m "not container and not network and not browser and not mutation and not fuzz"
 
 lint: setup ## ruff, mypy, and whether a rendered file is stale
