@@ -24,8 +24,9 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder.model import Request
+from envbuilder.resolve import resolver
 
 HERE = Path(__file__).parent
 ENVBUILDER = [sys.executable, "-m", "envbuilder"]

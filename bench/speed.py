@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
-from envbuilder.choice import Choice
-from envbuilder.request import parse_option, parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.candidate_index import Choice
+from envbuilder.resolve.command_line import parse_option, parse_request
 
 COMMAND = [sys.executable, "-m", "envbuilder", "--help"]
 REQUEST = {"cuda": "11.7", "python": "3.10", "gpu": "A100", "driver": "535"}

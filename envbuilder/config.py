@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import grammar
+from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
-from envbuilder.gpu import GpuAccess
 from envbuilder.model import ANY
-from envbuilder.request import (
+from envbuilder.resolve.command_line import (
     parse_builder,
     parse_cache,
     parse_index_url,

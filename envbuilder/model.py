@@ -41,6 +41,7 @@ UNSAID: Mapping[str, bool] = {"unsaid": True}
 ANY = "any"
 """What an option takes for "I do not mind", against a default in `envbuilder.toml`."""
 
+REPOSITORY = "envbuilder"  # of the images that have no tag of their own
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
 

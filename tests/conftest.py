@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
-from envbuilder.page import grid as grids
+from envbuilder.format.page import grid as grids
 
 ROOT = Path(__file__).parent.parent
 

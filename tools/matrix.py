@@ -25,10 +25,10 @@ from typing import Any
 
 import matrix_table
 from envbuilder import lock as locks
-from envbuilder import render
 from envbuilder.acceptance import suite
-from envbuilder.gpu import GpuAccess, GpuPlan
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.model import BaseSource, Lock
+from envbuilder.render import context as render
 
 ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "docker" / "images"

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from envbuilder import wire
+from envbuilder import serialize
+from envbuilder.acceptance.event_stream import number_text
 from envbuilder.acceptance.events import ProtocolError, fitting
-from envbuilder.acceptance.judge import verdict
-from envbuilder.acceptance.watch import number_text
+from envbuilder.acceptance.verdict import verdict
 from envbuilder.errors import AcceptanceError, UsageError
 from envbuilder.files import read_bytes, safe_name, write_file
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
@@ -63,7 +63,7 @@ class Store:
         if problem:
             return problem
         try:
-            write_file(self.folder / file_name(receipt), wire.dumps(receipt))
+            write_file(self.folder / file_name(receipt), serialize.dumps(receipt))
         except UsageError as error:
             return error.message
         return ""
@@ -74,7 +74,7 @@ def file_name(receipt: Receipt) -> str:
 
     The stack's name is a label of the image, which is anybody's text.
     """
-    key = sha256(wire.dumps([receipt.suite, receipt.host]).encode()).hexdigest()[:8]
+    key = sha256(serialize.dumps([receipt.suite, receipt.host]).encode()).hexdigest()[:8]
     return f"{safe_name(receipt.stack)}-{_short(receipt.image)}-{key}.json"
 
 
@@ -85,7 +85,7 @@ def _short(image: str) -> str:
 def read(content: bytes) -> Receipt | None:
     """A receipt, or None for what is none: everything in it passes the grammar of what an image may say."""
     try:
-        return fitting(wire.loads(content, Receipt))
+        return fitting(serialize.loads(content, Receipt))
     except (msgspec.DecodeError, UnicodeError, ProtocolError, RecursionError):
         return None
 

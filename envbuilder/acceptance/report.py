@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from envbuilder import wire
+from envbuilder import serialize
 from envbuilder.acceptance import summary
-from envbuilder.acceptance.curve import curve
+from envbuilder.acceptance.loss_plot import curve
 from envbuilder.acceptance.receipts import failures, has_passed
 from envbuilder.errors import UsageError
 from envbuilder.model import Check, Receipt, Status, Verdict
-from envbuilder.template import fill
+from envbuilder.templates import fill
 
 if TYPE_CHECKING:
     from junitparser import TestCase
@@ -178,4 +178,9 @@ def _page(receipt: Receipt) -> Mapping[str, Any]:
     }
 
 
-FORMS: Mapping[str, Callable[[Receipt], str]] = {".html": html, ".xml": junit, ".md": markdown, ".json": wire.dumps}
+FORMS: Mapping[str, Callable[[Receipt], str]] = {
+    ".html": html,
+    ".xml": junit,
+    ".md": markdown,
+    ".json": serialize.dumps,
+}

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from envbuilder import wire
+from envbuilder import serialize
 from envbuilder.model import SCHEMA, Receipt
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,4 +46,4 @@ def receipt_schema() -> str:
             definitions[noun]["properties"][name]["description"] = description
     definitions["Receipt"]["properties"]["schema"]["const"] = SCHEMA
     document = {"$schema": _DIALECT, "title": "Receipt of envbuilder", **made}
-    return wire.dumps(document)
+    return serialize.dumps(document)

@@ -6,14 +6,15 @@ from hashlib import sha256
 from typing import Any
 
 from envbuilder import lock as locks
-from envbuilder import render, resources
+from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.files import read_bytes
 from envbuilder.model import Check, Lock, Status
+from envbuilder.render import context
 
 FOLDER = "/opt/envbuilder"
 TITLE = "lock and labels, read from outside, are what was locked"
-_LOCK_LABEL = f"{render.LABEL_PREFIX}lock"
+_LOCK_LABEL = f"{context.LABEL_PREFIX}lock"
 _REQUIREMENTS = "requirements.txt"
 _PAYLOAD = "payload/"
 _MOST = 5  # names in one line
@@ -55,7 +56,7 @@ def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapp
 def _of_lock(
     lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]
 ) -> Iterator[str]:
-    for name, value in render.labels(lock, text).items():
+    for name, value in context.labels(lock, text).items():
         if labels.get(name) != value:
             yield f"the label {name} says {labels.get(name)}; the lock says {value}"
     if files.get(_REQUIREMENTS) != locks.requirements_text(lock).encode():

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import grammar, resources
-from envbuilder.acceptance import outside, shipped
+from envbuilder.acceptance import host_checks, shipped
+from envbuilder.acceptance.event_stream import Watch, ending_text
 from envbuilder.acceptance.events import clean
-from envbuilder.acceptance.judge import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
-from envbuilder.acceptance.watch import Watch, ending_text
+from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
+from envbuilder.engine.container_spec import Job
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
-from envbuilder.engine.job import Job
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.protocol import Container, Engine
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.files import read_bytes
-from envbuilder.gpu import GpuAccess, GpuPlan
 from envbuilder.model import SCHEMA, Check, Receipt, Status
-from envbuilder.render import CUDA_LABEL, NO_CUDA
+from envbuilder.render.context import CUDA_LABEL, NO_CUDA
 
 DEADLINE = 3600  # seconds for the whole container: it takes one or two minutes, on a busy machine many times as long
 CHECK_DEADLINE, GRACE = (
@@ -181,9 +181,9 @@ class _Run:
         self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
         self.watch = Watch(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
         self.ours = bool(image.stack)
-        self._layers: Future[outside.Layers] = Future()
+        self._layers: Future[host_checks.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
-            in_background(partial(outside.read_layers, engine, image.id), self._layers)
+            in_background(partial(host_checks.read_layers, engine, image.id), self._layers)
 
     def _wants(self, identifier: str) -> bool:
         return not self.trial.only or identifier in self.trial.only
@@ -257,16 +257,16 @@ class _Run:
             "contract.layers": lambda: check_layers(
                 image.labels, image.env, self._history(), self._layers.result().secrets, ours=ours
             ),
-            "contract.caches": lambda: outside.judge_caches(self._layers.result(), bound["contract.caches"]),
-            "contract.any_user": lambda: outside.check_any_user(self.engine, image.id),
-            "contract.signals": lambda: outside.check_signals(self.engine, image.id),
+            "contract.caches": lambda: host_checks.judge_caches(self._layers.result(), bound["contract.caches"]),
+            "contract.any_user": lambda: host_checks.check_any_user(self.engine, image.id),
+            "contract.signals": lambda: host_checks.check_signals(self.engine, image.id),
         }
         for name, title in OUTSIDE.items():
             if not self._wants(name):
                 continue
             if name in _OURS and not ours:
-                yield Check(id=name, title=title, status=Status.NOT_RUN, detail=outside.FOREIGN)
+                yield Check(id=name, title=title, status=Status.NOT_RUN, detail=host_checks.FOREIGN)
                 continue
             self.watch.begin(name)
             self.on_change(self.watch.rows())
-            yield outside.attempt(title, name, makers[name])
+            yield host_checks.attempt(title, name, makers[name])

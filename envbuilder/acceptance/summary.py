@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from envbuilder import grammar
-from envbuilder.acceptance.watch import with_unit
+from envbuilder.acceptance.event_stream import with_unit
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 MEANINGS = {

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from envbuilder import grammar, wire
+from envbuilder import grammar, serialize
 from envbuilder.catalog import observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
@@ -86,7 +86,7 @@ def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:
     """What people decided where sources contradict each other."""
     path = folder / "rulings.toml"
     try:
-        return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=wire.from_plain)
+        return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=serialize.from_plain)
     except (KeyError, msgspec.ValidationError) as error:
         raise CatalogError(f"{path.name}: {grammar.explained(str(error))}", hint=_HINT) from error
 
@@ -153,7 +153,7 @@ def _read_lines(table: Table[Any], folder: Path, hint: str) -> Iterator[_Line]:
 def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
     wanted = tuple[table.row, ...]  # type: ignore[name-defined]
     try:
-        return msgspec.convert([line.row for line in lines], wanted, dec_hook=wire.from_plain)
+        return msgspec.convert([line.row for line in lines], wanted, dec_hook=serialize.from_plain)
     except msgspec.ValidationError as error:
         message = grammar.explained(str(error))
         number = re.search(r"\$\[([0-9]+)\]", message)
@@ -204,7 +204,7 @@ def _policy(folder: Path, own: Path | None) -> Policy:
             known = [field.name for field in fields(Policy)]
             raise CatalogError(f"{path}: unknown key {unknown[0]!r}{_near(unknown[0], known)}", hint=hint)
     try:
-        return msgspec.convert(document, Policy, dec_hook=wire.from_plain)
+        return msgspec.convert(document, Policy, dec_hook=serialize.from_plain)
     except msgspec.ValidationError as error:
         raise CatalogError(
             f"{path.name if own is None else path}: {grammar.explained(str(error))}", hint=hint

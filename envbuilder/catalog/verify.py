@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from packaging.version import Version
 
-from envbuilder import catalog, wire
+from envbuilder import catalog, serialize
 from envbuilder.catalog import Table, observations, rows
 from envbuilder.catalog.rows import Catalog
 
@@ -199,7 +199,7 @@ def rulings_hold(facts: Facts) -> Iterator[Problem]:
         if not ruling.row:
             continue
         row = by_name.get(ruling.row)
-        found = msgspec.json.decode(wire.dumps(getattr(row, ruling.field, None))) if row else None
+        found = msgspec.json.decode(serialize.dumps(getattr(row, ruling.field, None))) if row else None
         wanted = [] if ruling.value is None else ruling.value
         if row is None:
             yield Problem(row="rulings.toml", field=ruling.about, says=f"there is no row {ruling.row}")

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from envbuilder.cli.options import NAMED_SETTINGS
+from envbuilder.cli.shared_options import NAMED_SETTINGS
 from envbuilder.errors import EnvbuilderError, NoStackError, UsageError
 
 COMMANDS = {
@@ -41,7 +41,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"envbuilder.cli.{cmd_name}")
+        module = importlib.import_module(f"envbuilder.cli.{cmd_name}_command")
         command: click.Command = module.command
         return command
 
@@ -143,7 +143,7 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
 
     Console().error(error)
     if as_json:
-        from envbuilder.cli.options import print_json
+        from envbuilder.cli.shared_options import print_json
 
         document: dict[str, Any] = {
             "ok": False,

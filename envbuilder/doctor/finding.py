@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.remedies import NONE, Remedy
-from envbuilder.host import Host
+from envbuilder.host.records import Host
 from envbuilder.model import Request
 
 

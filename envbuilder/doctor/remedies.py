@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from envbuilder.host import Host
+from envbuilder.host.records import Host
 
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 _CDI = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html"

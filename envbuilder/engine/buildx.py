@@ -17,8 +17,7 @@ from typing import Any
 from envbuilder.console import size_text
 from envbuilder.grammar import one_line
 from envbuilder.model import Layer, Lock
-from envbuilder.network import Network
-from envbuilder.network_causes import find_network_cause
+from envbuilder.network import Network, find_network_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

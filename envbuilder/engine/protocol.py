@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from envbuilder.engine.container_spec import Job
+from envbuilder.engine.gpu_access import Offers
 from envbuilder.engine.image import ImageFacts
-from envbuilder.engine.job import Job
 from envbuilder.engine.pulse import Pulse
-from envbuilder.gpu import Offers
 
 
 class Container(Protocol):

@@ -1,6 +1,6 @@
 
 "use strict";
-// The page decides nothing: it looks the answer up in what the resolver said (envbuilder/page/grid.py) and shows it.
+// The page decides nothing: it looks the answer up in what the resolver said (envbuilder/format/page/grid.py) and shows it.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("choices");

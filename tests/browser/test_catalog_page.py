@@ -12,14 +12,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from browser.opened import SIZES, Opened, faint, open_page
-from envbuilder import resolver
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
+from envbuilder.format.page import document
+from envbuilder.format.page.axes import Picked, request_of
+from envbuilder.format.page.grid import Grid
+from envbuilder.format.page.receipt_summary import Proof
 from envbuilder.model import Stack
-from envbuilder.page import document
-from envbuilder.page.axes import Picked, request_of
-from envbuilder.page.grid import Grid
-from envbuilder.page.proof import Proof
+from envbuilder.resolve import resolver
 
 CLICKS = 60
 STATES = {"nothing": "", "fits": "#cuda=11.7&base=bootstrap", "clash": "#cuda=11.7&gpu=9.0&torch=2.5"}

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import lock as locks
-from envbuilder import process, render
+from envbuilder import processes
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.network import find_network
+from envbuilder.render import context
 
 KINDS = ("built", "hash-mismatch", "no-network", "disk-full")
 STACK = "cu117-torch2.0.1-py3.9-debian11"
-LOCK = Path(__file__).parents[2] / "docker" / render.IMAGES / STACK / locks.FILE
+LOCK = Path(__file__).parents[2] / "docker" / context.IMAGES / STACK / locks.FILE
 FOLDER = Path(__file__).parent
 CACHE = "type=cache,target=/root/.cache/uv,id=uv"
 OWN_CACHE = "type=cache,target=/root/.cache/uv,id=record"
@@ -45,8 +46,8 @@ def main() -> None:
 def build(kind: str, folder: Path, said: list[str]) -> int:
     """Build today's Dockerfile, spoilt as `kind` wants it."""
     lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
-    render.write(render.render(lock), folder)
-    place = render.place_of(lock.stack)
+    context.write(context.render(lock), folder)
+    place = context.place_of(lock.stack)
     edit(folder / place / "Dockerfile", CACHE, SMALL_CACHE if kind == "disk-full" else OWN_CACHE)
     if kind == "hash-mismatch":
         numpy = next(wheel for wheel in lock.wheels if wheel.name == "numpy")
@@ -62,7 +63,7 @@ def build(kind: str, folder: Path, said: list[str]) -> int:
     )
     if kind == "no-network":
         argv[3:3] = ["--network", "none"]
-    return process.stream(argv, said.append, env={**os.environ, **(network.proxies or {})})
+    return processes.stream(argv, said.append, env={**os.environ, **(network.proxies or {})})
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import samples
 
-from envbuilder import catalog, wire
+from envbuilder import catalog, serialize
 
 from .conftest import Run
 
@@ -37,7 +37,7 @@ def test_receipts_and_locks_lie_where_they_are_named_or_usual(run: Run, root: Pa
     receipt = samples.passed()
     for folder in ("receipts", "elsewhere"):
         Path(folder).mkdir()
-        Path(folder, "one.json").write_text(wire.dumps(receipt))
+        Path(folder, "one.json").write_text(serialize.dumps(receipt))
     day = receipt.started[:10]
     run("catalog", "page")
     usual = Path("envbuilder.html").read_text()

@@ -11,7 +11,7 @@ import hosts
 import pytest
 
 from envbuilder import catalog
-from envbuilder.cli import probe
+from envbuilder.host import local_probe
 from envbuilder.network import Network
 
 from .conftest import Run
@@ -28,7 +28,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Be on a recorded host."""
 
     def be(name: str) -> None:
-        monkeypatch.setattr(probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
+        monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
 
     return be
 
@@ -99,7 +99,7 @@ def test_the_contract_of_doctor_json(run: Run, on: Any) -> None:
 def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on("gpu-too-new")
     (tmp_path / "host.json").write_text(run("doctor", "--json").out)
-    monkeypatch.setattr(probe, "new_probe", nobody)
+    monkeypatch.setattr(local_probe, "new_probe", nobody)
     answer = run("doctor", "--target", "host.json", "--cuda", "11.7")
     assert answer.code == 8
     lines = answer.out.splitlines()
@@ -108,7 +108,7 @@ def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monk
 
 
 def test_another_machine_by_its_gpu_and_driver(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "new_probe", nobody)
+    monkeypatch.setattr(local_probe, "new_probe", nobody)
     answer = run("doctor", "--gpu", "H100", "--driver", "535.104.05", "--cuda", "11.7")
     assert answer.code == 8
     lines = answer.out.splitlines()
@@ -171,9 +171,9 @@ def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) ->
 
 
 def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    here = probe.new_probe(Network(), facts)
+    here = local_probe.new_probe(Network(), facts)
     assert here.run(["no-such-program-at-all"]).returncode == 127
-    monkeypatch.setattr(probe, "_PATIENCE", 0.2)
+    monkeypatch.setattr(local_probe, "_PATIENCE", 0.2)
     assert here.run(["sleep", "30"]).returncode == 124
     (tmp_path / "file").write_text("text")
     assert (here.read(str(tmp_path / "file")), here.read(str(tmp_path / "other"))) == ("text", None)
@@ -181,4 +181,4 @@ def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.Mon
 
 
 def test_without_an_engine_no_registry_is_asked(run: Run, facts: Any) -> None:
-    assert probe.new_probe(Network(), facts).run(["registry"]).returncode == 127
+    assert local_probe.new_probe(Network(), facts).run(["registry"]).returncode == 127

@@ -82,7 +82,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
     programs = Programs(tmp_path / "bin")
     programs.builds("sha256:1")
     monkeypatch.setenv("PATH", f"{programs.folder}:/usr/bin:/bin")
-    from envbuilder.engine import build
+    from envbuilder.engine import build_process
     from envbuilder.engine.buildx import BuildOptions
     from envbuilder.errors import UsageError
     from envbuilder.network import Network
@@ -93,7 +93,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
 
     log = Full(tmp_path / "logs" / "x.log")
     with pytest.raises(UsageError, match=r"cannot write .*/logs/x.log: No space left on device"):
-        build.build(
+        build_process.build(
             tmp_path,
             dockerfile="Dockerfile",
             log=log,

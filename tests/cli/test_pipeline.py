@@ -12,7 +12,7 @@ from standin.programs import Programs
 from standin.suite_output import IMAGE, INSIDE, passing, plan
 
 from envbuilder import cli
-from envbuilder.cli import accept, base, build
+from envbuilder.cli import accept_command, base_command, build_command
 from envbuilder.engine import bootstrap
 from envbuilder.errors import EngineError
 from envbuilder.lock import FILE, parse_lock
@@ -42,7 +42,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, programs: Programs) -> Connect:
 
     def make(**scripts: Any) -> StandInEngine:
         engine = StandInEngine(images={IMAGE.id: IMAGE, STACK.base.reference: BASE}, scripts=scripts)
-        for module in (accept, base, build):
+        for module in (accept_command, base_command, build_command):
             monkeypatch.setattr(module, "new_engine", lambda: engine)
         return engine
 

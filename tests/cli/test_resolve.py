@@ -9,8 +9,9 @@ import hosts
 import pytest
 from packaging.version import Version
 
-from envbuilder.cli import host, probe
-from envbuilder.host import Gpu, Host
+from envbuilder.doctor import request_for_host
+from envbuilder.host import local_probe
+from envbuilder.host.records import Gpu, Host
 
 from .conftest import Run
 
@@ -203,14 +204,14 @@ def gpus(*capabilities: str) -> tuple[Gpu, ...]:
 def test_without_options_it_is_the_best_for_this_host(
     run: Run, monkeypatch: pytest.MonkeyPatch, seen: Host, told: str, cuda: str
 ) -> None:
-    monkeypatch.setattr(host, "ask", lambda _: seen)
+    monkeypatch.setattr(request_for_host, "ask", lambda _: seen)
     answer = run("resolve", "--json")
     assert json.loads(answer.out)["stack"]["cuda"] == cuda
     assert answer.err == f"{told}\n"
 
 
 def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "ask", lambda _: Host(driver="470.57.02", gpus=gpus("8.6", "10.0", "3.5")))
+    monkeypatch.setattr(request_for_host, "ask", lambda _: Host(driver="470.57.02", gpus=gpus("8.6", "10.0", "3.5")))
     answer = run("resolve")
     assert (answer.code, answer.out) == (4, "")
     told = "its GPUs differ (3.5, 8.6, 10.0): this is for the oldest, `--gpu` chooses another"
@@ -220,7 +221,7 @@ def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypa
 @pytest.mark.parametrize("name", ["workstation", "two-kinds", "arm64-server", "driver-too-old", "no-gpu", "wsl"])
 def test_it_is_what_the_doctor_finds_best(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Both ask the same way, so the doctor's command and no option at all come to the same stack."""
-    monkeypatch.setattr(probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
+    monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
     found = {finding["id"]: finding for finding in json.loads(run("doctor", "--json").out)["findings"]}
     words = shlex.split(found["stack"]["remedy"])[1:] if "stack" in found else ["resolve", "--torch", "any"]
     assert json.loads(run("resolve", "--json").out) == json.loads(run(*words, "--json").out)
@@ -293,7 +294,7 @@ def test_dry_run_asks_nobody(run: Run) -> None:
 
 
 def test_a_bug_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envbuilder.resolver.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("envbuilder.resolve.resolver.resolve", lambda *_: 1 / 0)
     answer = run("resolve", "--cuda", "11.7")
     assert answer.code == 1
     assert "a bug in envbuilder: ZeroDivisionError" in answer.err
@@ -304,5 +305,5 @@ def test_ctrl_c_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("envbuilder.resolver.resolve", interrupt)
+    monkeypatch.setattr("envbuilder.resolve.resolver.resolve", interrupt)
     assert run("resolve", "--cuda", "11.7").code == 130

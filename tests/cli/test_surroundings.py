@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder.cli import options
+from envbuilder.cli import shared_options
 
 from .conftest import Run
 
@@ -270,12 +270,12 @@ def test_the_state_of_a_user_without_a_home_is_not_in_the_project(
     for name in ("ENVBUILDER_STATE_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert options.receipt_store() is None
+    assert shared_options.receipt_store() is None
     assert run("build", "--lock", "envbuilder.lock", "--dry-run").code == 0
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", "state")
-    assert options.receipt_store() is None, "it would be another one in each folder"
+    assert shared_options.receipt_store() is None, "it would be another one in each folder"
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", "/state")
-    store = options.receipt_store()
+    store = shared_options.receipt_store()
     assert store is not None
     assert store.folder == Path("/state/receipts")
 

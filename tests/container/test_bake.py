@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from envbuilder import lock as locks
-from envbuilder import targets
 from envbuilder.model import Lock
-from envbuilder.targets import Project
+from envbuilder.render import targets
+from envbuilder.render.targets import Project
 
 from .engine import docker
 from .private_engine import PrivateEngine, import_shell, private_engine

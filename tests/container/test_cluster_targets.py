@@ -17,8 +17,8 @@ from waiting import wait_until
 
 from container.engine import Image, docker
 from envbuilder import lock as locks
-from envbuilder.targets import Project, render
-from envbuilder.targets.job import TRAIN
+from envbuilder.render.targets import Project, render
+from envbuilder.render.targets.cluster_job import TRAIN
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"

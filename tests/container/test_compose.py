@@ -16,9 +16,9 @@ import pytest
 from waiting import PATIENCE, wait_until
 
 from envbuilder import lock as locks
-from envbuilder import targets
 from envbuilder.network import find_network
-from envbuilder.targets import Project
+from envbuilder.render import targets
+from envbuilder.render.targets import Project
 
 from .engine import Image, docker
 from .private_engine import PrivateEngine, import_shell, private_engine

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder.engine import build as builds
+from envbuilder.engine import build_process as builds
 from envbuilder.engine.buildx import BuildOptions, Progress
-from envbuilder.engine.client import Engine
-from envbuilder.engine.job import Job
+from envbuilder.engine.container_spec import Job
+from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
-from envbuilder.gpu import GpuAccess, plan_gpu
 from envbuilder.network import Network
 
 from .engine import Image, docker

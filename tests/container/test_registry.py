@@ -11,15 +11,16 @@ from uuid import uuid4
 
 import pytest
 
-from envbuilder import cli, render, workflow
+from envbuilder import cli, pipeline
 from envbuilder import lock as locks
 from envbuilder.console import Console
-from envbuilder.engine.client import Engine
+from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import AcceptanceError, EngineError
 from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network
-from envbuilder.workflow import Site, Wishes
+from envbuilder.pipeline import Site, Wishes
+from envbuilder.render import context
 
 from .engine import docker, envbuilder
 from .registry import USERS, Registry, registry
@@ -90,10 +91,10 @@ def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
     """A lock whose context is a tiny one; what is written here goes into a folder of the test's."""
     monkeypatch.chdir(tmp_path)
     found = locks.parse_lock(LOCK.read_text(), source=LOCK.name)
-    place = render.place_of(found.stack)
+    place = context.place_of(found.stack)
     text = f"FROM scratch\nCOPY {place}/Dockerfile /\nLABEL unique={uuid4().hex}\n"
     files = {f"{place}/Dockerfile": text, f"{place}/{locks.FILE}": ""}
-    monkeypatch.setattr("envbuilder.render.render", lambda lock: Context(files=files))
+    monkeypatch.setattr("envbuilder.render.context.render", lambda lock: Context(files=files))
     return found
 
 
@@ -108,8 +109,8 @@ def test_build_pushes_the_tag_once_it_is_earned(
         before_it_was_earned.append(engine.image(tag))
         return Receipt(schema=SCHEMA, image=image, suite={}, host={}, verdict=Verdict.PASSED, checks=())
 
-    monkeypatch.setattr(workflow, "have_base", lambda *_: None)
-    monkeypatch.setattr(workflow, "earn", earn)
+    monkeypatch.setattr(pipeline, "have_base", lambda *_: None)
+    monkeypatch.setattr(pipeline, "earn", earn)
     try:
         code = cli.run(["build", "--lock", str(LOCK), "--tag", tag, "--push", "--json"])
     finally:
@@ -131,10 +132,10 @@ def test_an_image_that_fails_is_not_pushed(
         refused.append(image)
         raise AcceptanceError("it does not train")
 
-    monkeypatch.setattr(workflow, "earn", earn)
+    monkeypatch.setattr(pipeline, "earn", earn)
     tag = f"{there.host}/team/refused:1"
     with pytest.raises(AcceptanceError):
-        workflow.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
+        pipeline.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
     docker("image", "rm", refused[0])
     assert engine.image(tag) is None
     assert "team/refused" not in there.ask("_catalog")["repositories"]

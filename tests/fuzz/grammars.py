@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Policy
-from envbuilder.host import Host
+from envbuilder.host.records import Host
 from envbuilder.model import Base, Stack
 
 from .values import copied

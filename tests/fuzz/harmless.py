@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder.model import Base, BaseSource, Feature, Lock, Stack, Wheel
-from envbuilder.targets.job import SETTINGS as JOB_SETTINGS
+from envbuilder.render.targets.cluster_job import SETTINGS as JOB_SETTINGS
 
 ONE = Version("1.0")
 SHA = "0" * 64

@@ -24,10 +24,10 @@ from unittest import mock
 from standin.engine import StandInEngine
 from standin.suite_output import IMAGE
 
-from envbuilder import catalog, cli, process
+from envbuilder import catalog, cli, processes
 from envbuilder.catalog.rows import Catalog
-from envbuilder.cli import accept, base, build, inspect
-from envbuilder.process import Completed
+from envbuilder.cli import accept_command, base_command, build_command, inspect_command
+from envbuilder.processes import Completed
 
 ROOT = Path(__file__).parents[2]
 CODES = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130})  # as README.md lists them; 1 is a bug
@@ -183,12 +183,12 @@ def sandbox() -> Iterator[Sandbox]:
         with (
             mock.patch.dict(os.environ, _environment(home, temporary), clear=True),
             mock.patch.object(tempfile, "tempdir", str(temporary)),
-            mock.patch.object(process, "run", made.start),
-            mock.patch.object(process, "stream", made.stream),
+            mock.patch.object(processes, "run", made.start),
+            mock.patch.object(processes, "stream", made.stream),
             mock.patch.object(sys, "dont_write_bytecode", True),
             mock.patch.object(catalog, "load", _load_once(catalog.load)),
         ):
-            for module in (accept, base, build, inspect):
+            for module in (accept_command, base_command, build_command, inspect_command):
                 mock.patch.object(module, "new_engine", made.connect).start()
             try:
                 yield made

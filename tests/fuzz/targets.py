@@ -15,14 +15,17 @@ from standin import suite_output
 from standin.engine import says
 from standin.suite_output import IMAGE
 
-from envbuilder import catalog, cli, config, project, render, resolver, targets, wire
+from envbuilder import catalog, cli, config, serialize
 from envbuilder import lock as locks
 from envbuilder.acceptance.report import form_of
 from envbuilder.errors import EnvbuilderError, NoStackError
-from envbuilder.host.ask import ask
+from envbuilder.format.page import receipt_summary
+from envbuilder.host.collect import ask
 from envbuilder.model import Context, Lock, Receipt
-from envbuilder.page import proof
-from envbuilder.request import parse_request
+from envbuilder.render import context as render
+from envbuilder.render import project, targets
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 from . import grammars, harmless, reports
 from .sandbox import CODES, ROOT, Engine, Finding, Sandbox
@@ -441,14 +444,14 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
         return
     made = replace(PARSED, stack=replace(found, index="pypi"), wheels=(), catalog=facts.date.isoformat())
     check_renders(made)
-    text = wire.dumps(made)
-    wire.loads(text, Lock)  # what is written can be read
+    text = serialize.dumps(made)
+    serialize.loads(text, Lock)  # what is written can be read
 
 
 # --- hosts ---------------------------------------------------------------------------------------------------------
 
 HOSTS: tuple[dict[str, Any], ...] = tuple(
-    {"schema": 1, "ok": True, "findings": [], "host": wire.plain(ask(hosts.play(hosts.read(name))))}
+    {"schema": 1, "ok": True, "findings": [], "host": serialize.plain(ask(hosts.play(hosts.read(name))))}
     for name in hosts.NAMES
 )
 
@@ -604,11 +607,11 @@ def receipts(box: Sandbox, draw: Draw) -> bool:
     )
     with box.watched():
         try:
-            proof.read(folder / "receipts")
+            receipt_summary.read(folder / "receipts")
         except EnvbuilderError as error:
             _known(error)
     try:
-        receipt = wire.loads(text, Receipt)
+        receipt = serialize.loads(text, Receipt)
     except (ValueError, RecursionError, UnicodeError):
         return False
     for ending in reports.ENDINGS:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from envbuilder import grammar, project, targets
+from envbuilder import grammar
 from envbuilder.errors import UsageError
-from envbuilder.request import parse_package
+from envbuilder.render import project, targets
+from envbuilder.resolve.command_line import parse_package
 
 from . import harmless
 from .sandbox import Engine, sandbox

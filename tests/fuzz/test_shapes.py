@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from envbuilder import cli, process, project, render, targets
+from envbuilder import cli, processes
 from envbuilder.model import Context
+from envbuilder.render import context, project, targets
 
 from . import harmless, reports
 from .sandbox import Answer, Finding, Sandbox, check, sandbox
@@ -22,7 +23,7 @@ def files() -> dict[str, str]:
     """Everything that is rendered of a lock, and of its settings."""
     names = list(targets.TARGETS)
     described = project.describe(PARSED, settings={"arguments": "--epochs 3"})
-    found = {**render.render(PARSED).files, **targets.render(described, *names).files}
+    found = {**context.render(PARSED).files, **targets.render(described, *names).files}
     return found | {"envbuilder.toml": project.settings_text(PARSED, names, {"make": "lint"})}
 
 
@@ -33,16 +34,16 @@ def named(files: dict[str, str], ending: str) -> str:
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000\nRUN id\n"),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000 0\n"),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "useradd ", "id; useradd "),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "useradd ", "$(id) useradd "),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "useradd ", "useradd --x "),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", "# cu117", "# syntax=x.example/y\n# cu117"),
-        (f"{render.place_of(PARSED.stack)}/Dockerfile", 'title="', 'other="a" title="'),
-        (f"{render.place_of(PARSED.stack)}/requirements.txt", "torch==", "--index-url https://x.example\ntorch=="),
-        (f"{render.place_of(PARSED.stack)}/requirements.txt", "torch==2.0.1", "torch @ https://x.example/t.whl"),
-        (f"{render.place_of(PARSED.stack)}/envbuilder.lock", '"platform"', '"more": 1, "platform"'),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000\nRUN id\n"),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000 0\n"),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "id; useradd "),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "$(id) useradd "),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "useradd --x "),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", "# cu117", "# syntax=x.example/y\n# cu117"),
+        (f"{context.place_of(PARSED.stack)}/Dockerfile", 'title="', 'other="a" title="'),
+        (f"{context.place_of(PARSED.stack)}/requirements.txt", "torch==", "--index-url https://x.example\ntorch=="),
+        (f"{context.place_of(PARSED.stack)}/requirements.txt", "torch==2.0.1", "torch @ https://x.example/t.whl"),
+        (f"{context.place_of(PARSED.stack)}/envbuilder.lock", '"platform"', '"more": 1, "platform"'),
         ("compose.yaml", "  accept:\n", "  more:\n    image: a\n  accept:\n"),
         ("compose.yaml", "network_mode: none", "network_mode: none\n    privileged: true"),
         ("compose.yaml", "${TRAIN_IMAGE:-", "${TRAIN_IMAGE:-$HOME"),
@@ -168,7 +169,7 @@ def test_a_case_that_does_not_end_is_ended(box: Sandbox, monkeypatch: pytest.Mon
 
 
 def test_programs_are_stand_ins(box: Sandbox) -> None:
-    assert process.run(["uv", "--version"]).returncode == 2
+    assert processes.run(["uv", "--version"]).returncode == 2
     assert box.started == [("uv", "--version")]
 
 

@@ -9,15 +9,15 @@ make record-index
 from pathlib import Path
 
 from envbuilder import lock as locks
-from envbuilder import render
 from envbuilder.model import Layer
+from envbuilder.render import context
 
 HERE = Path(__file__).parent / "arm64"
 LOCK = locks.parse_lock((HERE / locks.FILE).read_text(), source=str(HERE))
 
 
 def test_the_dockerfile_is_this_one() -> None:
-    assert render.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
+    assert context.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
 
 
 def test_every_wheel_is_for_it() -> None:

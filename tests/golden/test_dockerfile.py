@@ -9,9 +9,9 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import lock as locks
-from envbuilder import render
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Layer, Lock
+from envbuilder.render import context as render
 
 from .test_presets import PRESETS, lock_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import matrix
-from envbuilder import render
+from envbuilder.render import context as render
 from matrix_table import Line, page, read, replaced, short_table
 
 ROOT = Path(__file__).parents[2]

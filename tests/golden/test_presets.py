@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from envbuilder import catalog, render, resolver
+from envbuilder import catalog
 from envbuilder import lock as locks
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Lock, Request
+from envbuilder.render import context as render
+from envbuilder.resolve import resolver
 
 FOLDER = Path(__file__).parents[2] / "docker" / "images"
 PRESETS = sorted(path for path in FOLDER.iterdir() if path.is_dir())

@@ -8,7 +8,7 @@ import pytest
 import samples
 from jsonschema import Draft202012Validator
 
-from envbuilder import wire
+from envbuilder import serialize
 from envbuilder.acceptance.schema import receipt_schema
 from envbuilder.model import Check, Receipt, Status, Verdict
 
@@ -46,7 +46,7 @@ def test_every_field_of_today_is_described() -> None:
 
 @pytest.mark.parametrize("receipt", GOOD, ids=["passed", "failed", "bare", "not a number"])
 def test_receipts_fit(receipt: Receipt) -> None:
-    assert problems(json.loads(wire.dumps(receipt))) == []
+    assert problems(json.loads(serialize.dumps(receipt))) == []
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_receipts_fit(receipt: Receipt) -> None:
     ],
 )
 def test_broken_receipts_are_refused(change: dict[str, Any], message: str) -> None:
-    found = problems({**json.loads(wire.dumps(samples.passed())), **change})
+    found = problems({**json.loads(serialize.dumps(samples.passed())), **change})
     assert len(found) == 1
     assert message in found[0]
 
 
 @pytest.mark.parametrize("name", ["schema", "image", "suite", "host", "verdict", "checks"])
 def test_nothing_that_must_be_there_may_be_missing(name: str) -> None:
-    document = json.loads(wire.dumps(samples.passed()))
+    document = json.loads(serialize.dumps(samples.passed()))
     del document[name]
     assert problems(document) == [f"{name!r} is a required property"]

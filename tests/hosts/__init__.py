@@ -11,9 +11,9 @@ import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from envbuilder.host.answers import NOT_FOUND
-from envbuilder.host.ask import Probe
-from envbuilder.process import Completed
+from envbuilder.host.collect import Probe
+from envbuilder.host.parse import NOT_FOUND
+from envbuilder.processes import Completed
 
 FOLDER = Path(__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

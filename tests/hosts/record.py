@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import catalog
-from envbuilder.cli.probe import new_probe
-from envbuilder.host.answers import NOT_FOUND, read_json
-from envbuilder.host.ask import ask
+from envbuilder.host.collect import ask
+from envbuilder.host.local_probe import new_probe
+from envbuilder.host.parse import NOT_FOUND, read_json
 from envbuilder.network import find_network
 
 _READ = """ServerVersion Name OperatingSystem DockerRootDir SecurityOptions CgroupVersion Runtimes DefaultRuntime

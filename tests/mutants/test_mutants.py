@@ -10,7 +10,7 @@ import pytest
 from container.engine import Image, docker, envbuilder
 
 from envbuilder.acceptance import suite
-from envbuilder.acceptance.watch import Watch
+from envbuilder.acceptance.event_stream import Watch
 from envbuilder.model import Check
 
 from .catalog import MUTANTS, Mutant

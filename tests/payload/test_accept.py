@@ -12,7 +12,7 @@ from waiting import PATIENCE
 
 import accept
 import checks
-from envbuilder.acceptance.watch import Watch
+from envbuilder.acceptance.event_stream import Watch
 from envbuilder.model import Status
 
 from .conftest import NO_FILE, PAYLOAD

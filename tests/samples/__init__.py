@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from envbuilder import wire
+from envbuilder import serialize
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
 _FOLDER = Path(__file__).parent
@@ -14,11 +14,11 @@ ATTACK = (
 
 
 def passed() -> Receipt:
-    return wire.loads((_FOLDER / "passed.json").read_bytes(), Receipt)
+    return serialize.loads((_FOLDER / "passed.json").read_bytes(), Receipt)
 
 
 def failed() -> Receipt:
-    return wire.loads((_FOLDER / "failed.json").read_bytes(), Receipt)
+    return serialize.loads((_FOLDER / "failed.json").read_bytes(), Receipt)
 
 
 def bare(*checks: Check, verdict: Verdict = Verdict.INCOMPLETE) -> Receipt:

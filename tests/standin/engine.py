@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from envbuilder.engine.container_spec import Job
+from envbuilder.engine.gpu_access import Offers
 from envbuilder.engine.image import ImageFacts
-from envbuilder.engine.job import Job
 from envbuilder.engine.output import lines_of
 from envbuilder.engine.pulse import Pulse
 from envbuilder.errors import EngineError
-from envbuilder.gpu import Offers
 
 from .suite_output import FILES, IMAGE, passing
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import lock as locks
-from envbuilder import render
 from envbuilder.acceptance import shipped, suite
 from envbuilder.engine.image import ImageFacts
+from envbuilder.render import context
 
 ROOT = Path(__file__).parents[2]
 LOCK_TEXT = (ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock").read_text(encoding="utf-8")
 LOCK = locks.parse_lock(LOCK_TEXT, source="the stand-in's lock")
-LABELS = render.labels(LOCK, LOCK_TEXT)
+LABELS = context.labels(LOCK, LOCK_TEXT)
 WHEEL_BYTES = sum(wheel.size for wheel in LOCK.wheels)
 FACTS = {
     "python": "3.9", "os": "debian 11", "torch": "2.0.1", "torchvision": "0.15.2", "torchaudio": "2.0.2",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import wire
+from envbuilder import serialize
 from envbuilder.acceptance import receipts
-from envbuilder.acceptance.judge import check_answered, check_labels, verdict
-from envbuilder.acceptance.watch import Watch, ending_text, number_text, with_unit
+from envbuilder.acceptance.event_stream import Watch, ending_text, number_text, with_unit
+from envbuilder.acceptance.verdict import check_answered, check_labels, verdict
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
 PLAN = {
@@ -135,7 +135,7 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
     (tmp_path / f"a-folder-{receipts.file_name(receipt('passed'))}").mkdir()
     for kind in ("failed", "passed"):
         path = tmp_path / f"{kind}-{receipts.file_name(receipt(kind))}"
-        path.write_text(wire.dumps(receipt(kind)))
+        path.write_text(serialize.dumps(receipt(kind)))
         assert (receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is not None) == (kind == "passed")
     assert receipts.find(tmp_path, "sha256:other", "sha256:5", {"cpus": 2}) is None
     assert receipts.find(tmp_path, IMAGE, "sha256:6", {"cpus": 2}) is None
@@ -155,7 +155,7 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
     ],
 )
 def test_a_receipt_with_what_no_image_may_say_is_none(broken: dict[str, object]) -> None:
-    document = json.loads(wire.dumps(receipt()))
+    document = json.loads(serialize.dumps(receipt()))
     assert receipts.read(json.dumps(document).encode()) == receipt()
     assert receipts.read(json.dumps(document | broken).encode()) is None
 
@@ -166,7 +166,7 @@ def test_what_is_no_receipt_is_none(content: bytes) -> None:
 
 
 def test_a_receipt_that_is_read_is_printable_and_its_stack_no_path() -> None:
-    document = json.loads(wire.dumps(receipt())) | {"stack": "../../x", "reference": "a\x1b[2J\nb"}
+    document = json.loads(serialize.dumps(receipt())) | {"stack": "../../x", "reference": "a\x1b[2J\nb"}
     found = receipts.read(json.dumps(document).encode())
     assert found is not None
     assert (found.stack, found.reference) == ("", "a [2J b")
@@ -215,7 +215,7 @@ def test_what_is_no_file_among_receipts_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> None:
     forged = replace(receipt("failed"), verdict=Verdict.PASSED)
-    (tmp_path / receipts.file_name(forged)).write_text(wire.dumps(forged))
+    (tmp_path / receipts.file_name(forged)).write_text(serialize.dumps(forged))
     assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is None
     assert receipts.newest(tmp_path, IMAGE) == forged
 

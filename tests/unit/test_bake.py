@@ -10,7 +10,7 @@ from packaging.version import Version
 from envbuilder import lock as locks
 from envbuilder.errors import UsageError
 from envbuilder.model import Lock
-from envbuilder.targets import MARK, Project, bake, render
+from envbuilder.render.targets import MARK, Project, bake, render
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"

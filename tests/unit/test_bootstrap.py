@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from envbuilder import resolver, workflow
+from envbuilder import pipeline
 from envbuilder.catalog.rows import Catalog
 from envbuilder.engine import bootstrap
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError
 from envbuilder.model import BASE_BOOTSTRAP, Request, Stack
+from envbuilder.resolve import resolver
 
 
 @pytest.fixture
@@ -35,17 +36,17 @@ def test_a_base_that_lacks_something_is_made_again(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, contents: str | None, made: int
 ) -> None:
     bases: list[str] = []
-    monkeypatch.setattr(workflow, "make_base", lambda base, engine, site: bases.append(base.reference))
+    monkeypatch.setattr(pipeline, "make_base", lambda base, engine, site: bases.append(base.reference))
     found = made_by(bootstrap.contents(stack.base) if contents is None else contents)
     engine = cast("Any", SimpleNamespace(image=lambda reference: found, platform=lambda: "linux/amd64"))
-    assert workflow.have_base(stack, engine, cast("Any", None)) is found
+    assert pipeline.have_base(stack, engine, cast("Any", None)) is found
     assert bases == [stack.base.reference] * made
 
 
 def test_a_base_for_another_machine_is_not_made_here(stack: Stack) -> None:
     engine = cast("Any", SimpleNamespace(image=made_by, platform=lambda: "linux/amd64"))
     with pytest.raises(EngineError) as caught:
-        workflow.have_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
+        pipeline.have_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
     assert caught.value.problems == ("this engine runs on linux/amd64",)
 
 
@@ -59,7 +60,7 @@ def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Cata
     stack = resolver.resolve(Request(platform="linux/arm64"), facts)
     engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
     with pytest.raises(EngineError, match="neither in the engine's store nor on a registry"):
-        workflow.have_base(stack, engine, cast("Any", None))
+        pipeline.have_base(stack, engine, cast("Any", None))
     assert pulled == [(stack.base.reference, "linux/arm64")]
 
 

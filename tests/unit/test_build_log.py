@@ -13,10 +13,10 @@ from builds.record import FOLDER, KINDS, LOCK, documents
 
 from envbuilder import lock as locks
 from envbuilder.console import Row
-from envbuilder.engine.build import failure
+from envbuilder.engine.build_process import failure
 from envbuilder.engine.buildx import LineReader, Progress, Step, wheel_sizes
 from envbuilder.model import Layer
-from envbuilder.workflow import step_row
+from envbuilder.pipeline import step_row
 
 FAILED = [kind for kind in KINDS if kind != "built"]
 SIZES = wheel_sizes(locks.parse_lock(LOCK.read_text(), source=str(LOCK)))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, cli, resolver
+from envbuilder import catalog, cli
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import CatalogError
 from envbuilder.model import Request
+from envbuilder.resolve import resolver
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "catalog.md").read_text()

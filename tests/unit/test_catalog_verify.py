@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from packaging.version import Version
 
-from envbuilder import catalog, cli, resolver
+from envbuilder import catalog, cli
 from envbuilder.catalog import checks, online, verify
 from envbuilder.catalog.rows import Catalog
 from envbuilder.catalog.verify import Check, Facts, Problem
+from envbuilder.resolve import resolver
 
 Row = dict[str, Any]
 SOUND = verify.gather(list(resolver.PREFERENCES))

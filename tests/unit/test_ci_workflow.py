@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from envbuilder import lock as locks
-from envbuilder import project, targets
 from envbuilder.errors import UsageError
+from envbuilder.render import project, targets
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"

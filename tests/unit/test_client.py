@@ -12,13 +12,13 @@ import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
 from waiting import wait_until
 
-from envbuilder.engine import background, client, output
-from envbuilder.engine.client import Engine
-from envbuilder.engine.job import RUN_LABEL, Job
+from envbuilder.engine import background, docker_client, output
+from envbuilder.engine.container_spec import RUN_LABEL, Job
+from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
-from envbuilder.gpu import GpuAccess, GpuPlan, Offers
 
 IMAGE = "sha256:1"
 TRUE = Job(command=("true",))
@@ -274,7 +274,7 @@ def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
         background.in_background(compute, answer)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "in_background", start_and_interrupt)
+    monkeypatch.setattr(docker_client, "in_background", start_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         lines_of(engine)
     assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
@@ -538,7 +538,7 @@ def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impati
 def test_a_deadline_holds_where_the_engine_kills_nothing(
     daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(docker_client, "_KILL_SECONDS", 0.2)
     daemon.script = runs_until_it_is_killed(b"one\n")
     daemon.faults["kill"] = Fault(status=500, message="not today")
     with engine.container(IMAGE, TRUE) as container:
@@ -550,8 +550,8 @@ def test_a_deadline_holds_where_the_engine_kills_nothing(
 def test_a_deadline_holds_where_the_engine_is_frozen(
     daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_KILL_SECONDS", 0.2)
-    monkeypatch.setattr(client, "_SILENCE_AT_THE_END", 0.1)
+    monkeypatch.setattr(docker_client, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(docker_client, "_SILENCE_AT_THE_END", 0.1)
     daemon.script = runs_until_it_is_killed(b"one\n")
 
     def follow() -> None:
@@ -568,7 +568,7 @@ def test_a_deadline_holds_where_the_engine_is_frozen(
 def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
     daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_SILENCE_AT_THE_END", 0.1)
+    monkeypatch.setattr(docker_client, "_SILENCE_AT_THE_END", 0.1)
 
     def interrupt() -> None:
         with engine.container(IMAGE, TRUE):
@@ -585,7 +585,7 @@ def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
 def test_a_registry_that_sends_nothing_is_given_up(
     daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(docker_client, "_IDLE_SECONDS", 0.1)
     stalled = threading.Event()
     daemon.stalls = {"pull": stalled, "push": stalled}
     daemon.registry["a/b:1"] = image("sha256:2")

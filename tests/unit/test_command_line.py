@@ -4,11 +4,12 @@ import shlex
 
 import pytest
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder.errors import NoStackError
-from envbuilder.explanation import command
 from envbuilder.model import Request
-from envbuilder.request import parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve.conflict import command
 
 
 def request(*packages: str, **options: str) -> Request:

@@ -16,7 +16,7 @@ from packaging.version import Version
 from envbuilder import lock as locks
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource
-from envbuilder.targets import Project, compose, render
+from envbuilder.render.targets import Project, compose, render
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "docker" / "images").iterdir())

@@ -15,15 +15,15 @@ import pytest
 from standin.engine import StandInEngine, says
 from standin.suite_output import FACTS, IMAGE, INSIDE, LABELS, event, result, start
 
-from envbuilder import grammar, wire
+from envbuilder import grammar, serialize
 from envbuilder.acceptance import receipts, report, suite
-from envbuilder.cli.show import receipt_text
-from envbuilder.cli.show_doctor import show
 from envbuilder.console import Console, Row, answer, complain, printer, table
 from envbuilder.doctor import Finding, Severity
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.errors import EngineError
-from envbuilder.gpu import GpuAccess, GpuPlan
-from envbuilder.host import Host
+from envbuilder.format.doctor_text import show
+from envbuilder.format.stack_text import receipt_text
+from envbuilder.host.records import Host
 from envbuilder.model import Receipt, Verdict
 
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
@@ -103,7 +103,7 @@ def test_a_hostile_image_leaves_nothing_on_a_real_terminal(monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdout", terminal.stream)
     monkeypatch.setattr(sys, "stderr", terminal.stream)
     answer(receipt_text(receipt))
-    answer(wire.dumps(receipt), end="")
+    answer(serialize.dumps(receipt), end="")
     answer(table({HOSTILE: HOSTILE}))
     complain(HOSTILE.replace("\n", ""))
     written = terminal.text()
@@ -150,7 +150,7 @@ def test_no_form_of_a_report_holds_what_cannot_be_printed(suffix: str) -> None:
 
 
 def test_json_keeps_what_cannot_be_printed_as_escapes() -> None:
-    text = wire.dumps({"a": HOSTILE})
+    text = serialize.dumps({"a": HOSTILE})
     assert not FORBIDDEN.search(text)
     assert json.loads(text) == {"a": HOSTILE}
 

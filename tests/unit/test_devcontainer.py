@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 
 from envbuilder import lock as locks
-from envbuilder import project, targets
 from envbuilder.errors import UsageError
-from envbuilder.targets import MARK
+from envbuilder.render import project, targets
+from envbuilder.render.targets import MARK
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("docker/images/*/envbuilder.lock"))

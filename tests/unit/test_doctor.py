@@ -13,15 +13,15 @@ import msgspec
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, cli, wire
+from envbuilder import catalog, cli, serialize
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor import RULES, Case, Finding, Severity, diagnose, remedies
 from envbuilder.doctor.remedies import Remedy
-from envbuilder.doctor.stack import best_for, with_capabilities
-from envbuilder.host import Gpu, Host
-from envbuilder.host.ask import ask, ask_gpus
+from envbuilder.doctor.stack_rules import best_for, with_capabilities
+from envbuilder.host.collect import ask, ask_gpus
+from envbuilder.host.records import Gpu, Host
 from envbuilder.model import Request
-from envbuilder.request import parse_request
+from envbuilder.resolve.command_line import parse_request
 
 KNOWN = {value.command for value in vars(remedies).values() if isinstance(value, Remedy)}
 
@@ -59,7 +59,7 @@ def resolves(command: str) -> bool:
 
 
 def plain(finding: Finding) -> dict[str, Any]:
-    return {key: wire.plain(finding)[key] for key in ("id", "severity", "message", "remedy")}
+    return {key: serialize.plain(finding)[key] for key in ("id", "severity", "message", "remedy")}
 
 
 @pytest.mark.parametrize("name", hosts.NAMES)
@@ -174,8 +174,8 @@ def test_a_stack_without_cuda_asks_for_no_gpu_and_no_driver(facts: Catalog, name
 @pytest.mark.parametrize("name", hosts.NAMES)
 def test_a_host_survives_its_document(name: str) -> None:
     host = host_of(name)
-    document = json.loads(wire.dumps({"host": host}))
-    assert msgspec.convert(document["host"], Host, dec_hook=wire.from_plain) == host
+    document = json.loads(serialize.dumps({"host": host}))
+    assert msgspec.convert(document["host"], Host, dec_hook=serialize.from_plain) == host
 
 
 def test_what_the_resolver_takes_from_a_host(facts: Catalog) -> None:
@@ -227,7 +227,7 @@ def test_answers_that_make_no_sense_are_unknown(name: str) -> None:
 def test_no_secret_of_a_proxy_is_kept() -> None:
     recording = hosts.read("proxy-refuses")
     recording["environ"] = {"HTTPS_PROXY": "http://anna:hunter2@proxy.example:3128"}
-    assert "hunter2" not in wire.dumps(ask(hosts.play(recording)))
+    assert "hunter2" not in serialize.dumps(ask(hosts.play(recording)))
 
 
 def test_recordings_name_no_server() -> None:

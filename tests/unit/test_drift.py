@@ -8,10 +8,10 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import lock as locks
-from envbuilder.drift import find_drift
 from envbuilder.errors import EngineError
+from envbuilder.lock.drift import find_drift
 from envbuilder.model import Lock, Wheel
-from envbuilder.process import Completed
+from envbuilder.processes import Completed
 
 PRESET = Path(__file__).parents[2] / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / locks.FILE
 LOCK = locks.parse_lock(PRESET.read_text(encoding="utf-8"), source=str(PRESET))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder.engine import archive, machine, run_id
+from envbuilder.engine import archive, run_id
+from envbuilder.engine import info as machine
 from envbuilder.engine.archive import pack
+from envbuilder.engine.container_spec import Job, create_options
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
 from envbuilder.engine.image import ImageFacts, facts_of
-from envbuilder.engine.job import Job, create_options
-from envbuilder.gpu import GpuAccess, GpuPlan, Offers
 
 CHUNK = 7  # bytes a chunk: no member of a tar ends where one does
 

@@ -10,8 +10,8 @@ from standin.suite_output import FACTS, event, plan, result, start
 
 from envbuilder import grammar
 from envbuilder.acceptance import events
+from envbuilder.acceptance.event_stream import CLAIMED, Watch
 from envbuilder.acceptance.events import ProtocolError, parse
-from envbuilder.acceptance.watch import CLAIMED, Watch
 from envbuilder.model import Status
 
 NAMES = ["contract.user", "gpu.kernel", "own.mine"]

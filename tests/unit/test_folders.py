@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import folders, render
 from envbuilder.errors import UsageError
 from envbuilder.model import Context
+from envbuilder.render import context, folders
 
 OLD = {"images/x/envbuilder.lock": "old"}
 NEW = {"images/x/envbuilder.lock": "new", "images/x/Dockerfile": "FROM scratch"}
@@ -49,7 +49,7 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[Path, Path], bool] | None
 ) -> None:
     """Where no exchange can be had, between the two renames; otherwise there is no between."""
-    render.write(Context(files=OLD), tmp_path)
+    context.write(Context(files=OLD), tmp_path)
     if exchange:
         monkeypatch.setattr(folders, "_exchange", exchange)
     renamed = Path.rename
@@ -62,10 +62,10 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
     monkeypatch.setattr(Path, "rename", interrupted)
     if exchange:
         with pytest.raises(KeyboardInterrupt):
-            render.write(Context(files=NEW), tmp_path)
+            context.write(Context(files=NEW), tmp_path)
         assert contents(tmp_path) == OLD
     else:
-        render.write(Context(files=NEW), tmp_path)
+        context.write(Context(files=NEW), tmp_path)
         assert contents(tmp_path) == NEW
 
 
@@ -90,7 +90,7 @@ folders._exchange = exchange
 render.write(Context(files={"images/x/envbuilder.lock": "new"}), folder)
 """
     for when in ("before", "after"):
-        render.write(Context(files=OLD), tmp_path / when)
+        context.write(Context(files=OLD), tmp_path / when)
         done = subprocess.run(
             [sys.executable, "-c", program, when, signal, str(tmp_path / when)], capture_output=True, check=False
         )
@@ -136,22 +136,22 @@ for turn in range(8):
 
 
 def test_a_full_disk_is_no_bug_and_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    render.write(Context(files=OLD), tmp_path)
+    context.write(Context(files=OLD), tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UsageError, match=r"cannot write .*: No space left on device") as caught:
-        render.write(Context(files=NEW), tmp_path)
+        context.write(Context(files=NEW), tmp_path)
     assert caught.value.exit_code == 2
     assert contents(tmp_path) == OLD
 
 
 def test_what_vanishes_while_it_is_compared_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    render.write(Context(files=OLD), tmp_path)
-    monkeypatch.setattr(render.disk, "exists", lambda path: True)
-    assert list(render.stale(Context(files=NEW), tmp_path)) == [
+    context.write(Context(files=OLD), tmp_path)
+    monkeypatch.setattr(context.disk, "exists", lambda path: True)
+    assert list(context.stale(Context(files=NEW), tmp_path)) == [
         "stale: images/x/envbuilder.lock",
         "missing: images/x/Dockerfile",
     ]
@@ -162,5 +162,5 @@ def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(tmp_path
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "images").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="leads out of"):
-        render.write(Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build")
+        context.write(Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build")
     assert contents(tmp_path) == {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from envbuilder.gpu import CDI_ALL, GpuAccess, Offers, find_gpu_failure, plan_gpu, run_options
+from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, Offers, find_gpu_failure, plan_gpu, run_options
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from envbuilder import catalog, config, grammar
 from envbuilder import lock as locks
-from envbuilder.cli.doctor import read_host
-from envbuilder.cli.options import own_checks, setting
+from envbuilder.cli.doctor_command import read_host
+from envbuilder.cli.shared_options import own_checks, setting
 from envbuilder.engine.bootstrap import bootstrap_argv
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import CatalogError, UsageError

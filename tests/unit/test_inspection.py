@@ -11,10 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from envbuilder import render, wire
-from envbuilder.cli.show_image import inspection_document, inspection_text
-from envbuilder.engine.image import ImageFacts
-from envbuilder.inspection import (
+from envbuilder import serialize
+from envbuilder.acceptance.inspect_image import (
     Distribution,
     Inspection,
     Installed,
@@ -25,13 +23,16 @@ from envbuilder.inspection import (
     read_lock,
     read_steps,
 )
+from envbuilder.engine.image import ImageFacts
+from envbuilder.format.image_text import inspection_document, inspection_text
 from envbuilder.lock import parse_lock
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
+from envbuilder.render import context
 
 ROOT = Path(__file__).parents[2]
 PROBE = ROOT / "docker" / "probe" / "packages.py"
 TEXT = (ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock").read_text()
-LABELS = render.labels(parse_lock(TEXT, source="preset"), TEXT)
+LABELS = context.labels(parse_lock(TEXT, source="preset"), TEXT)
 WHEELS = "RUN /bin/sh -c python3 /install/wheels.py /requirements.txt"
 HISTORY = [
     (270_000_000, "Imported from -"),
@@ -343,5 +344,5 @@ def test_the_document_has_its_keys_whatever_the_image() -> None:
     assert full["packages"]["bytes"] == 20_000_000
     assert (full["receipt"]["verdict"], full["receipt"]["suite"]["current"]) == ("failed", True)
     assert [check["id"] for check in full["receipt"]["failed"]] == ["c.d"]
-    assert json.loads(wire.dumps(full)) == json.loads(json.dumps(wire.plain(full)))
-    assert json.loads(wire.dumps(bare))["labels"] == {"a": "b\n"}
+    assert json.loads(serialize.dumps(full)) == json.loads(json.dumps(serialize.plain(full)))
+    assert json.loads(serialize.dumps(bare))["labels"] == {"a": "b\n"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from envbuilder.acceptance import judge
+from envbuilder.acceptance import verdict
 from envbuilder.model import Check, Status
 
 LABELS = {
@@ -24,38 +24,38 @@ def labels_check(status: Status, **rest: object) -> Check:
 
 
 def test_labels_that_are_true() -> None:
-    assert judge.check_labels(LABELS, FACTS) == labels_check(Status.PASSED, value=0, bound={"max": 0})
+    assert verdict.check_labels(LABELS, FACTS) == labels_check(Status.PASSED, value=0, bound={"max": 0})
     custom = {**LABELS, "dev.envbuilder.os": "custom"}
-    assert judge.check_labels(custom, {**FACTS, "os": "alpine 3"}).status is Status.PASSED
-    assert judge.check_labels(LABELS, {**FACTS, "nccl": None}).status is Status.PASSED
+    assert verdict.check_labels(custom, {**FACTS, "os": "alpine 3"}).status is Status.PASSED
+    assert verdict.check_labels(LABELS, {**FACTS, "nccl": None}).status is Status.PASSED
 
 
 @pytest.mark.parametrize("name", [name.removeprefix("dev.envbuilder.") for name in LABELS])
 def test_each_label_is_compared_with_its_fact(name: str) -> None:
     label, key = f"dev.envbuilder.{name}", name.replace("-", "_")
-    found = judge.check_labels({**LABELS, label: "9"}, FACTS)
+    found = verdict.check_labels({**LABELS, label: "9"}, FACTS)
     inside = FACTS[key] if name != "arch-list" else "sm_37 sm_86"
     detail = f"{label} says 9; inside is {inside}"
     assert found == labels_check(Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER)
     missing = {other: value for other, value in LABELS.items() if other != label}
-    found = judge.check_labels(missing, FACTS)
+    found = verdict.check_labels(missing, FACTS)
     detail = f"the label {label} is missing"
     assert found == labels_check(Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER)
 
 
 def test_a_number_is_not_the_beginning_of_a_longer_one() -> None:
-    found = judge.check_labels(LABELS, {**FACTS, "cuda": "11", "cudnn": "8.5.0.9"})
+    found = verdict.check_labels(LABELS, {**FACTS, "cuda": "11", "cudnn": "8.5.0.9"})
     assert (found.status, found.value) == (Status.FAILED, 1)
     assert found.detail == "dev.envbuilder.cudnn says 8.5.0.96; inside is 8.5.0.9"
 
 
 def test_labels_that_cannot_be_compared() -> None:
     detail = "nothing was read inside to compare the labels with"
-    assert judge.check_labels(LABELS, {}) == labels_check(Status.ERROR, detail=detail)
+    assert verdict.check_labels(LABELS, {}) == labels_check(Status.ERROR, detail=detail)
     detail = "this image is not ours: its labels are its own"
-    assert judge.check_labels({"a": "b"}, FACTS, ours=False) == labels_check(Status.NOT_RUN, value=1, detail=detail)
+    assert verdict.check_labels({"a": "b"}, FACTS, ours=False) == labels_check(Status.NOT_RUN, value=1, detail=detail)
     without = {key: value for key, value in FACTS.items() if key not in ("lock", "torch")}
-    found = judge.check_labels({**LABELS, "dev.envbuilder.python": "2"}, without)
+    found = verdict.check_labels({**LABELS, "dev.envbuilder.python": "2"}, without)
     assert found.value == 2
     assert found.detail == (
         "dev.envbuilder.python says 2; inside is 3.10; there is no lock inside to compare the labels with"
@@ -80,8 +80,8 @@ HARMLESS = [
 
 
 def test_an_image_without_a_secret() -> None:
-    assert judge.check_layers(OCI, HARMLESS, HARMLESS, []) == layers_check(Status.PASSED, value=0)
-    assert judge.check_layers({}, [], [], [], ours=False) == layers_check(Status.PASSED, value=0)
+    assert verdict.check_layers(OCI, HARMLESS, HARMLESS, []) == layers_check(Status.PASSED, value=0)
+    assert verdict.check_layers({}, [], [], [], ours=False) == layers_check(Status.PASSED, value=0)
 
 
 @pytest.mark.parametrize("text", SECRETS)
@@ -90,12 +90,12 @@ def test_a_secret_is_found_wherever_it_is(text: str) -> None:
     for place, where in (("a label", 0), ("the environment", 1), ("the history", 2)):
         texts = [dict(OCI), [], []]
         texts[where] = {**OCI, "x": f"a {text}"} if where == 0 else ["PATH=/bin", f"a {text}"]
-        found = judge.check_layers(texts[0], texts[1], texts[2], [])  # type: ignore[arg-type]
+        found = verdict.check_layers(texts[0], texts[1], texts[2], [])  # type: ignore[arg-type]
         assert found == layers_check(Status.FAILED, value=1, detail=f"a secret is in {place}", remedy=remedy)
 
 
 def test_labels_and_files_are_told_up_to_five() -> None:
-    found = judge.check_layers({}, [SECRETS[0]], [], ["/root/.netrc", "/a"])
+    found = verdict.check_layers({}, [SECRETS[0]], [], ["/root/.netrc", "/a"])
     assert found.value == 6
     assert found.detail == (
         "a secret is in the environment; a secret is in the layers, as /root/.netrc; a secret is in the layers, as /a; "
@@ -110,8 +110,8 @@ def size_check(status: Status, **rest: object) -> Check:
 
 def test_the_size_of_an_image() -> None:
     bound = {"max": 2.0}
-    assert judge.check_size(2000, {"wheel_bytes": 1000}, bound) == size_check(Status.PASSED, value=2.0, bound=bound)
-    found = judge.check_size(3_210_000_000, {"wheel_bytes": 1_600_000_000}, bound)
+    assert verdict.check_size(2000, {"wheel_bytes": 1000}, bound) == size_check(Status.PASSED, value=2.0, bound=bound)
+    found = verdict.check_size(3_210_000_000, {"wheel_bytes": 1_600_000_000}, bound)
     assert found == size_check(
         Status.FAILED,
         value=2.006,
@@ -121,7 +121,7 @@ def test_the_size_of_an_image() -> None:
     )
     detail = "there is no lock inside to compare with"
     for facts in ({}, {"wheel_bytes": 0}):
-        assert judge.check_size(7, facts, bound) == size_check(Status.NOT_RUN, value=7, unit="B", detail=detail)
+        assert verdict.check_size(7, facts, bound) == size_check(Status.NOT_RUN, value=7, unit="B", detail=detail)
 
 
 def complete(status: Status, **rest: object) -> Check:
@@ -130,12 +130,12 @@ def complete(status: Status, **rest: object) -> Check:
 
 def test_a_suite_that_answered_everything() -> None:
     checks = [Check(id=name, title=name, status=Status.PASSED) for name in ("a", "b")]
-    assert judge.check_answered(["a", "b"], checks, "", "") == complete(Status.PASSED)
+    assert verdict.check_answered(["a", "b"], checks, "", "") == complete(Status.PASSED)
     again = "run it again; if it stays so, build the image again"
-    found = judge.check_answered(["d", "a", "c"], checks, "2 lines are odd", "it ended with 1")
+    found = verdict.check_answered(["d", "a", "c"], checks, "2 lines are odd", "it ended with 1")
     detail = "no answer to c, d; it ended with 1; 2 lines are odd"
     assert found == complete(Status.ERROR, detail=detail, remedy=again)
-    found = judge.check_answered(["a", "b", "c"], checks, "", "", only=["a"])
+    found = verdict.check_answered(["a", "b", "c"], checks, "", "", only=["a"])
     assert found == complete(Status.ERROR, detail="only a ran", remedy="run the whole suite")
-    found = judge.check_answered(["a"], checks, "", "", only=["a", "z"])
+    found = verdict.check_answered(["a"], checks, "", "", only=["a", "z"])
     assert found.detail == "no answer to z; only a, z ran"

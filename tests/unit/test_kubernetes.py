@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from envbuilder import lock as locks
 from envbuilder.errors import UsageError
-from envbuilder.targets import MARK, Project, render
+from envbuilder.render.targets import MARK, Project, render
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "tests" / "schemas" / "kubeflow"

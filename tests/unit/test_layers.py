@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from envbuilder.acceptance import outside
-from envbuilder.acceptance.outside import Layers
-from envbuilder.engine.client import Engine
+from envbuilder.acceptance import host_checks
+from envbuilder.acceptance.host_checks import Layers
+from envbuilder.engine.docker_client import Engine
 from envbuilder.model import Check, Status
 
 
@@ -22,7 +22,7 @@ from envbuilder.model import Check, Status
     ],
 )  # fmt: skip
 def test_a_file_worth_a_look(path: str) -> None:
-    assert outside.is_telling(path)
+    assert host_checks.is_telling(path)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_file_worth_a_look(path: str) -> None:
     ],
 )  # fmt: skip
 def test_a_file_of_the_system(path: str) -> None:
-    assert not outside.is_telling(path)
+    assert not host_checks.is_telling(path)
 
 
 def engine_with(*files: tuple[str, int, bytes]) -> Engine:
@@ -46,7 +46,7 @@ def engine_with(*files: tuple[str, int, bytes]) -> Engine:
 
 
 def test_secrets_and_caches_are_told_apart() -> None:
-    found = outside.read_layers(
+    found = host_checks.read_layers(
         engine_with(
             ("/root/.netrc", 3, b"abc"),
             ("/root/.env", 0, b""),
@@ -72,25 +72,25 @@ def test_caches_may_have_a_bound() -> None:
             id="contract.caches", title=title, value=8_000_000, unit="B", status=status, bound={"max": bound}, **rest
         )
 
-    assert outside.judge_caches(layers, {"max": 8_000_000}) == check(Status.PASSED, 8_000_000)
+    assert host_checks.judge_caches(layers, {"max": 8_000_000}) == check(Status.PASSED, 8_000_000)
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
     failed = check(Status.FAILED, 7_999_999, detail="6 MB are in /b", remedy=remedy)
-    assert outside.judge_caches(layers, {"max": 7_999_999}) == failed
-    nothing = outside.judge_caches(Layers(secrets=[], caches={}), {"max": 0})
+    assert host_checks.judge_caches(layers, {"max": 7_999_999}) == failed
+    nothing = host_checks.judge_caches(Layers(secrets=[], caches={}), {"max": 0})
     assert (nothing.status, nothing.value) == (Status.PASSED, 0)
 
 
 def test_what_breaks_a_check_is_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 12.346, 20.0, 21.0])
-    monkeypatch.setattr(outside.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(host_checks.time, "monotonic", lambda: next(clock))
 
     def broken() -> Check:
         raise ValueError("x" * 600)
 
     detail = f"ValueError: {'x' * 488}"
-    assert outside.attempt("the title", "an.id", broken) == Check(
+    assert host_checks.attempt("the title", "an.id", broken) == Check(
         id="an.id", title="the title", status=Status.ERROR, detail=detail, remedy="run it again", seconds=2.35
     )
     good = Check(id="a", title="a", status=Status.PASSED)
-    found = outside.attempt("the title", "an.id", lambda: good)
+    found = host_checks.attempt("the title", "an.id", lambda: good)
     assert (found.id, found.status, found.seconds) == ("a", Status.PASSED, 1.0)

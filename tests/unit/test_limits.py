@@ -9,12 +9,11 @@ from standin.daemon import daemon_in, image
 from standin.engine import StandInEngine, kind_of
 from standin.suite_output import IMAGE
 
-from envbuilder import inspection
-from envbuilder.acceptance import outside, suite
-from envbuilder.engine import machine, output
-from envbuilder.engine.client import Engine
-from envbuilder.engine.job import Job, create_options
-from envbuilder.gpu import GpuAccess, GpuPlan
+from envbuilder.acceptance import host_checks, inspect_image, suite
+from envbuilder.engine import info, output
+from envbuilder.engine.container_spec import Job, create_options
+from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 
 DOCS = Path(__file__).parents[2] / "docs/acceptance.md"
 COLUMNS = ("suite", "any_user", "signals", "inspect")
@@ -69,7 +68,7 @@ def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch:
     made = {**jobs(), "inspect": inspecting(tmp_path, monkeypatch)}
     rows = [cells(create_options(made[column], "here:1:2"), made[column]) for column in COLUMNS]
     lines = [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in rows[0]]
-    seconds = [suite.DEADLINE, outside._JOB_SECONDS, outside._JOB_SECONDS, inspection._DEADLINE]
+    seconds = [suite.DEADLINE, host_checks._JOB_SECONDS, host_checks._JOB_SECONDS, inspect_image._DEADLINE]
     lines.append("| time, at most | " + " | ".join(f"{number} s" for number in seconds) + " |")
     text = DOCS.read_text(encoding="utf-8")
     assert [line for line in lines if line not in text.splitlines()] == []
@@ -77,7 +76,7 @@ def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch:
 
 def test_the_bounds_of_output_and_memory_stand_in_the_docs() -> None:
     text = " ".join(DOCS.read_text(encoding="utf-8").split())
-    assert machine.memory_to_give({"MemTotal": 10**10}) == 9 * 10**9
+    assert info.memory_to_give({"MemTotal": 10**10}) == 9 * 10**9
     for words in (
         f"{output.MOST_BYTES // 1_000_000} MB or {output.MOST_LINES:,} lines",
         f"longer than {output.LONGEST_LINE // 1_000_000} MB is cut",

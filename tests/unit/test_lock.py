@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, resolver, wire, workflow
+from envbuilder import catalog, pipeline, serialize
 from envbuilder import lock as locks
-from envbuilder.cli.options import said_beside
+from envbuilder.cli.shared_options import said_beside
 from envbuilder.console import Console
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.model import Lock, Request, Stack, Wheel
 from envbuilder.network import Network
-from envbuilder.process import Completed
-from envbuilder.request import parse_request
-from envbuilder.workflow import Site
+from envbuilder.pipeline import Site
+from envbuilder.processes import Completed
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
 TEXT = PRESET.read_text()
@@ -140,7 +141,7 @@ def test_the_command_to_try_is_the_whole_request() -> None:
     said = said_beside({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
     site = session(clashing("a==1", "b"), said=said)
     with pytest.raises(NoStackError) as caught:
-        workflow.make_lock(wanted, site)
+        pipeline.make_lock(wanted, site)
     assert caught.value.suggestions == (
         "envbuilder lock --cuda 11.7 --torch 2.0 --driver 535 --base bootstrap --os 'debian 11' "
         "--package a --package b --catalog 'our own' --index-url https://mirror.example/simple",
@@ -151,7 +152,7 @@ def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str])
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap", "as_of": "2026-11-14"})
     for today, noted in ((date(2026, 11, 27), True), (date(2026, 11, 28), False)):
         with pytest.raises(LockError):
-            workflow.make_lock(wanted, session(failing("× No solution found"), today=today))
+            pipeline.make_lock(wanted, session(failing("× No solution found"), today=today))
         text = " ".join(capsys.readouterr().err.split())
         assert ("2026-11-14 is less than 14 days ago" in text) is noted
 
@@ -159,7 +160,7 @@ def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str])
 def test_a_day_in_the_future_is_refused() -> None:
     wanted = parse_request({"cuda": "11.7", "as_of": "2026-11-28"})
     with pytest.raises(UsageError, match="--as-of 2026-11-28 is in the future"):
-        workflow.make_lock(wanted, session(clashing()))
+        pipeline.make_lock(wanted, session(clashing()))
 
 
 def test_a_password_is_not_said_again() -> None:
@@ -171,7 +172,7 @@ def lock() -> Lock:
 
 
 def test_a_lock_survives_the_way_to_disk_and_back() -> None:
-    assert wire.dumps(lock()) == TEXT
+    assert serialize.dumps(lock()) == TEXT
 
 
 def edited(change: Callable[[dict[str, object]], object]) -> str:

@@ -10,12 +10,13 @@ import pytest
 from packaging.tags import Tag
 from packaging.version import Version
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder import lock as locks
 from envbuilder.errors import EngineError, LockError
 from envbuilder.model import Stack
-from envbuilder.process import Completed
-from envbuilder.request import parse_request
+from envbuilder.processes import Completed
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 EMPTY = 'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
 MAC = {

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder import lock as locks
 from envbuilder.errors import LockError, NoStackError, UsageError
 from envbuilder.model import Layer, Lock, Stack, Wheel
-from envbuilder.process import Completed
-from envbuilder.request import parse_request
+from envbuilder.processes import Completed
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
 TEXT = PRESET.read_text()

@@ -12,7 +12,7 @@ import wheelhouse
 from index_server import Faults, serve
 
 from envbuilder.engine.buildx import find_cause
-from envbuilder.network_causes import find_network_cause
+from envbuilder.network import find_network_cause
 
 WHEEL = wheelhouse.make_wheel()
 HALF = len(WHEEL) // 2

@@ -11,14 +11,15 @@ import pytest
 import samples
 
 from envbuilder import lock as locks
-from envbuilder import resolver, wire
+from envbuilder import serialize
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError, UsageError
+from envbuilder.format.page import dockerfile, document, receipt_summary
+from envbuilder.format.page.axes import Axis, Picked, line, request_of
+from envbuilder.format.page.grid import Grid, compute
 from envbuilder.model import Lock, Stack
-from envbuilder.page import dockerfile, document, proof
-from envbuilder.page.axes import Axis, Picked, line, request_of
-from envbuilder.page.grid import Grid, compute
-from envbuilder.request import parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock"))
 LARGEST = 1_500_000
@@ -176,7 +177,7 @@ def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
 
 def write(folder: Path, **receipts: object) -> Path:
     for name, receipt in receipts.items():
-        (folder / f"{name}.json").write_text(wire.dumps(receipt))
+        (folder / f"{name}.json").write_text(serialize.dumps(receipt))
     return folder
 
 
@@ -184,7 +185,7 @@ def test_a_receipt_is_told(tmp_path: Path) -> None:
     passed = samples.passed()
     failed = replace(samples.failed(), stack="another", started="2026-11-25T00:00:00+00:00")
     (tmp_path / "torn.json").write_text("{")
-    told = proof.read(write(tmp_path, a=passed, b=failed))
+    told = receipt_summary.read(write(tmp_path, a=passed, b=failed))
     assert set(told) == {passed.stack, "another"}
     assert told[passed.stack].accepted
     assert told[passed.stack].title == f"built, accepted on {passed.started[:10]}"
@@ -198,7 +199,7 @@ def test_a_receipt_is_told(tmp_path: Path) -> None:
 def test_a_later_failure_does_not_take_an_acceptance_away(tmp_path: Path) -> None:
     passed = samples.passed()
     later = replace(samples.failed(), stack=passed.stack, started="2030-01-01T00:00:00+00:00")
-    assert proof.read(write(tmp_path, a=later, b=passed))[passed.stack].accepted
+    assert receipt_summary.read(write(tmp_path, a=later, b=passed))[passed.stack].accepted
 
 
 def test_the_size_is_the_images(tmp_path: Path) -> None:
@@ -206,18 +207,18 @@ def test_the_size_is_the_images(tmp_path: Path) -> None:
     checks = [replace(c, value=1.5) if c.id == "contract.size" else c for c in receipt.checks]
     assert "contract.size" in {check.id for check in checks}
     sized = replace(receipt, checks=tuple(checks), facts={"wheel_bytes": 2_000_000_000})
-    told = proof.read(write(tmp_path, a=sized))
+    told = receipt_summary.read(write(tmp_path, a=sized))
     assert dict(told[receipt.stack].pairs)["image size"] == "3.00 GB, 1.50 times its wheels"
 
 
 def test_no_folder_of_receipts() -> None:
     with pytest.raises(UsageError, match="is not a folder"):
-        proof.read(Path("nowhere"))
+        receipt_summary.read(Path("nowhere"))
 
 
 def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) -> None:
     grid = small
-    proven = proof.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
+    proven = receipt_summary.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
     name = next(stack.name for stack in grid.stacks if stack == grid.answer({"cuda": "11.7", "base": "bootstrap"}))
     known = document.Known(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
     shown = {stack["name"]: stack for stack in document.document(known)["stacks"]}
@@ -247,7 +248,7 @@ def test_the_page_is_the_same_each_time(small: Grid, few: Catalog) -> None:
 
 def test_a_receipt_cannot_end_the_data(small: Grid, few: Catalog) -> None:
     attack = "</script><script>alert(1)</script>"
-    hostile = proof.Proof(accepted=True, title=attack, pairs=((attack, attack),))
+    hostile = receipt_summary.Proof(accepted=True, title=attack, pairs=((attack, attack),))
     page = document.html(few, small, proofs={stack.name: hostile for stack in small.stacks})
     assert "\\u003cscript>alert(1)" in page
     assert attack not in page

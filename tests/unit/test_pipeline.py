@@ -15,20 +15,21 @@ from standin.programs import Programs, vertex
 from standin.suite_output import IMAGE, INSIDE, passing, plan, start
 
 from envbuilder import lock as locks
-from envbuilder import resolver, wire, workflow
+from envbuilder import pipeline, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console
 from envbuilder.engine import bootstrap
-from envbuilder.engine.build import log_path
+from envbuilder.engine.build_process import log_path
 from envbuilder.engine.buildx import BuildOptions, Step
+from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, NoStackError
-from envbuilder.gpu import GpuAccess
 from envbuilder.model import BaseSource, Lock, Receipt, Request, Verdict
 from envbuilder.network import Network
-from envbuilder.request import parse_request
-from envbuilder.workflow import Site, Wishes
+from envbuilder.pipeline import Site, Wishes
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / locks.FILE
 LOCK = locks.parse_lock(PRESET.read_text(), source=str(PRESET))
@@ -72,8 +73,8 @@ def engine_with(**scripts: Any) -> StandInEngine:
     return StandInEngine(images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE}, scripts=scripts)
 
 
-def build(engine: StandInEngine, site: Site, request: Request | Lock = LOCK, **wishes: Any) -> workflow.Outcome:
-    return workflow.build(request, lambda: engine, site, Wishes(**wishes))
+def build(engine: StandInEngine, site: Site, request: Request | Lock = LOCK, **wishes: Any) -> pipeline.Outcome:
+    return pipeline.build(request, lambda: engine, site, Wishes(**wishes))
 
 
 def said(site: Site) -> str:
@@ -83,7 +84,7 @@ def said(site: Site) -> str:
 
 
 def written(site: Site) -> list[Receipt]:
-    return [wire.loads(path.read_bytes(), Receipt) for path in sorted(site.receipts.glob("*.json"))]
+    return [serialize.loads(path.read_bytes(), Receipt) for path in sorted(site.receipts.glob("*.json"))]
 
 
 # --- the tag is earned ---------------------------------------------------------------------------------------------
@@ -231,8 +232,8 @@ def test_fresh_replaces_the_receipt(site: Site) -> None:
 
 def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(site: Site) -> None:
     engine = engine_with(suite=says(passing(["contract.user"])))
-    trial = workflow.make_trial(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
-    receipt = workflow.accept(IMAGE.id, engine, site, trial)
+    trial = pipeline.make_trial(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
+    receipt = pipeline.accept(IMAGE.id, engine, site, trial)
     assert receipt.verdict is Verdict.INCOMPLETE
     assert written(site) == []
 
@@ -252,7 +253,7 @@ def test_a_build_that_fails_is_told_with_its_log_and_nothing_is_tried(site: Site
 
 def test_a_build_without_a_known_cause_points_to_its_log(site: Site, programs: Programs) -> None:
     broken = vertex("[stage-1 2/2] RUN odd", error="exit code: 1")
-    programs.answer("docker", 1, wire.dumps({"vertexes": [broken]}))
+    programs.answer("docker", 1, serialize.dumps({"vertexes": [broken]}))
     with pytest.raises(EngineError, match=r"the build failed at “.*odd”") as caught:
         build(engine_with(), site)
     assert caught.value.hint == f"read the full log: `less {caught.value.log}`"
@@ -319,7 +320,7 @@ def test_each_step_is_shown_as_it_stands(site: Site) -> None:
     ],
 )
 def test_a_step_as_a_row(step: Step, state: str, note: str, seconds: float | None) -> None:
-    row = workflow.step_row(step)
+    row = pipeline.step_row(step)
     assert (row.title, row.state, row.note, row.seconds) == ("x", state, note, seconds)
 
 
@@ -354,7 +355,7 @@ def test_a_request_that_fits_nothing_asks_no_engine(site: Site) -> None:
         raise AssertionError("an engine was asked")
 
     with pytest.raises(NoStackError):
-        workflow.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, site, Wishes())
+        pipeline.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, site, Wishes())
 
 
 def test_a_base_of_a_registry_is_pulled_first_and_locked_by_its_digest(
@@ -408,7 +409,7 @@ def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
 
     monkeypatch.setattr(resolver, "resolve", refuse)
     with pytest.raises(EngineError, match="neither in the engine's store") as caught:
-        workflow.choose_stack(WANTED, stack, StandInEngine(), site)
+        pipeline.choose_stack(WANTED, stack, StandInEngine(), site)
     assert (caught.value.problems, caught.value.hint) == (("no release has it",), "try `this`")
 
 
@@ -420,7 +421,7 @@ def test_a_base_that_vanishes_is_an_error(site: Site, facts: Catalog) -> None:
     stack = resolver.resolve(WANTED, facts)
     engine = Forgetful(registry={stack.base.reference: BASE})
     with pytest.raises(EngineError, match="has vanished from the engine's store"):
-        workflow.have_base(stack, engine, site)
+        pipeline.have_base(stack, engine, site)
 
 
 def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
@@ -432,11 +433,11 @@ def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
     engine = StandInEngine()
     programs.answer("mmdebstrap", 25, "I: start\nE: unable to pick chroot mode\n")
     with pytest.raises(EngineError, match="mmdebstrap ended with exit code 25") as caught:
-        workflow.make_base(LOCK.stack.base, engine, site)
+        pipeline.make_base(LOCK.stack.base, engine, site)
     assert caught.value.problems == ("E: unable to pick chroot mode",)
     programs.answer("mmdebstrap", 100, "Err:1 Temporary failure resolving 'deb'\n")
     with pytest.raises(EngineError, match="the network was cut") as caught:
-        workflow.make_base(LOCK.stack.base, engine, site)
+        pipeline.make_base(LOCK.stack.base, engine, site)
     assert caught.value.problems == ("Err:1 Temporary failure resolving 'deb'",)
     assert engine.journal == []
     assert list(temporary.iterdir()) == []

@@ -11,26 +11,26 @@ from typing import Any
 import pytest
 from waiting import PATIENCE, wait_until
 
-from envbuilder import process
+from envbuilder import processes
 from envbuilder.errors import EngineError, UsageError
 
 
 def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
-        process.run(["no-such-program"])
+        processes.run(["no-such-program"])
     with pytest.raises(EngineError) as caught:
-        process.stream(["mmdebstrap"], print, env={"PATH": str(tmp_path)})
+        processes.stream(["mmdebstrap"], print, env={"PATH": str(tmp_path)})
     assert caught.value.exit_code == 6
 
 
 def test_what_takes_too_long_is_ended() -> None:
     with pytest.raises(EngineError, match="did not answer within 1 s"):
-        process.run(["sleep", "30"], timeout=1)
+        processes.run(["sleep", "30"], timeout=1)
 
 
 def test_both_streams_come_as_they_are_written() -> None:
     seen: list[str] = []
-    assert process.stream(["sh", "-c", "echo out; echo err >&2; exit 3"], seen.append) == 3
+    assert processes.stream(["sh", "-c", "echo out; echo err >&2; exit 3"], seen.append) == 3
     assert sorted(seen) == ["err\n", "out\n"]
 
 
@@ -80,7 +80,7 @@ def test_an_interrupt_while_a_process_is_being_started_ends_it_too(monkeypatch: 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            process.stream(["sleep", "300"], print)
+            processes.stream(["sleep", "300"], print)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -97,14 +97,14 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
 def test_a_word_that_no_program_can_be_given_is_a_mistake_and_no_bug(word: str) -> None:
-    for call in (lambda: process.run(["true", word]), lambda: process.stream(["true", word], print)):
+    for call in (lambda: processes.run(["true", word]), lambda: processes.stream(["true", word], print)):
         with pytest.raises(UsageError, match="`true` cannot be given these words"):
             call()
 
 
 def test_a_process_that_does_not_end_in_its_time_is_ended() -> None:
     with pytest.raises(EngineError, match="`sleep` did not end within 0 minutes"):
-        process.stream(["sleep", "300"], print, timeout=0.1)
+        processes.stream(["sleep", "300"], print, timeout=0.1)
 
 
 def test_a_process_whose_partner_is_silent_is_ended_at_once() -> None:
@@ -116,14 +116,14 @@ def test_a_process_whose_partner_is_silent_is_ended_at_once() -> None:
         raise EngineError("silent")
 
     with pytest.raises(EngineError, match="silent"):
-        process.stream(["sh", "-c", "trap '' INT; sleep 300"], print, check=check)
-    assert limits == [None, process._SILENCE]  # once running, once asked to end
+        processes.stream(["sh", "-c", "trap '' INT; sleep 300"], print, check=check)
+    assert limits == [None, processes._SILENCE]  # once running, once asked to end
 
 
 def test_lines_are_whole_however_they_come() -> None:
     seen: list[str] = []
     script = r"printf 'a\r\nb\rc'; sleep 0.1; printf '\303'; sleep 0.1; printf '\244\n\nlast \377'"
-    process.stream(["sh", "-c", script], seen.append)
+    processes.stream(["sh", "-c", script], seen.append)
     assert seen == ["a\n", "b\n", "cä\n", "\n", "last \ufffd"]
 
 
@@ -157,6 +157,6 @@ def can_unshare() -> bool:
 
 
 def test_what_is_contained_gives_its_own_exit_code_and_a_missing_program_is_named() -> None:
-    assert process.stream(process.contain(["sh", "-c", "exit 7"], env=os.environ), print) == 7
+    assert processes.stream(processes.contain(["sh", "-c", "exit 7"], env=os.environ), print) == 7
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
-        process.stream(process.contain(["no-such-program"], env=os.environ), print)
+        processes.stream(processes.contain(["no-such-program"], env=os.environ), print)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import config, project, resolver, wire
+from envbuilder import config, serialize
 from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
-from envbuilder.request import parse_request
+from envbuilder.render import project
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"
@@ -146,7 +148,7 @@ def test_a_tag_of_ones_own_is_the_image() -> None:
 
 def test_a_lock_is_written_as_it_was_read() -> None:
     path = ROOT / project.IMAGES / OLD / locks.FILE
-    assert wire.dumps(lock_of(OLD)) == path.read_text()
+    assert serialize.dumps(lock_of(OLD)) == path.read_text()
 
 
 def test_a_base_of_ones_own_is_named_in_the_settings(facts: Catalog) -> None:

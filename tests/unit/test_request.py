@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbuilder.cli.options import REQUEST_OPTIONS
+from envbuilder.cli.shared_options import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.request import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
+from envbuilder.resolve.command_line import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
 
 BAD = [
     "",

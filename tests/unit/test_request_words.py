@@ -7,7 +7,15 @@ from packaging.version import Version
 
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.request import option_name, parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
+from envbuilder.resolve.command_line import (
+    option_name,
+    parse_base,
+    parse_option,
+    parse_package,
+    parse_request,
+    parse_tag,
+    quoted,
+)
 
 VERSION = "a version is digits and dots, such as 11.7"
 GPU = "a GPU is a name such as H100, or a compute capability such as 8.6"

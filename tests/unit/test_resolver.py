@@ -6,11 +6,13 @@ from datetime import date, timedelta
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, hardware, resolver
+from envbuilder import catalog
+from envbuilder.catalog import gpus
 from envbuilder.catalog.rows import PYPI, Catalog
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.model import BaseSource, Flavour, Request
-from envbuilder.request import parse_option, parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_option, parse_request
 
 CATALOG = catalog.load()
 
@@ -186,7 +188,7 @@ def test_an_ambiguous_gpu_is_not_guessed(facts: Catalog) -> None:
     ],
 )  # fmt: skip
 def test_a_gpu_as_its_driver_calls_it(said: str, capability: str, facts: Catalog) -> None:
-    found = hardware.find_gpu(str(parse_option("gpu", said)), facts)
+    found = gpus.find_gpu(str(parse_option("gpu", said)), facts)
     assert found is not None
     assert str(found.capability) == capability
 
@@ -315,7 +317,7 @@ def test_wheels_on_another_index_come_after_those_that_can_be_locked(facts: Cata
 def test_the_weakest_fact_is_the_stacks(facts: Catalog) -> None:
     assert resolver.resolve(request(cuda="11.7"), facts).evidence == "verified"
     by_name, by_number = request(cuda="11.7", gpu="A100"), request(cuda="11.7", gpu="8.0")
-    assert resolver.resolve(by_name, facts).evidence == hardware.find_gpus("A100", facts)[0].status
+    assert resolver.resolve(by_name, facts).evidence == gpus.find_gpus("A100", facts)[0].status
     assert resolver.resolve(by_number, facts).evidence == "verified"
     assert resolver.resolve(request(cuda="11.7.1"), facts).evidence == "documented"
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder import resolver
+from envbuilder.catalog.gpus import branches, eras, find_gpus
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
-from envbuilder.hardware import branches, eras, find_gpus
-from envbuilder.request import parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import parse_request
 
 CMAKE = "Kitware/CMake:Modules/Internal/CMakeCUDAArchitecturesAll.cmake"
 CUDA_13 = "NVIDIA CUDA 13 release notes"

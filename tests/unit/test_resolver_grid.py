@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Combination, Oracle, number
 
-from envbuilder import catalog, resolver
+from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
-from envbuilder.choice import REFUSED, Choice, choice
 from envbuilder.errors import NoStackError
 from envbuilder.model import Stack
-from envbuilder.request import parse_option, parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.candidate_index import REFUSED, Choice, choice
+from envbuilder.resolve.command_line import parse_option, parse_request
 
 CATALOG = catalog.load()
 ORACLE = Oracle(catalog.FOLDER)

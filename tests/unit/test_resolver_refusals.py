@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envbuilder import catalog, resolver
-from envbuilder.alternatives import explain
+from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
-from envbuilder.choice import DEFAULTS, choice
-from envbuilder.cli import host
-from envbuilder.cli.options import request_from
-from envbuilder.cli.resolve import command as resolve_command
+from envbuilder.cli.resolve_command import command as resolve_command
+from envbuilder.cli.shared_options import request_from
+from envbuilder.doctor import request_for_host
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.host import Host
+from envbuilder.host.records import Host
 from envbuilder.model import Request, Stack
-from envbuilder.request import parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.candidate_index import DEFAULTS, choice
+from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve.explain import explain
 
 CATALOG = catalog.load()
 OPTIONS = {
@@ -59,7 +60,7 @@ PACKAGES: list[tuple[str, ...]] = [(), (), ("peft<0.12",), ("peft", "lion-pytorc
 @pytest.fixture(autouse=True)
 def no_settings_and_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(host, "ask", lambda _: Host())
+    monkeypatch.setattr(request_for_host, "ask", lambda _: Host())
 
 
 def resolved(request: Request) -> Stack | NoStackError:

@@ -7,12 +7,13 @@ from itertools import pairwise
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, resolver
-from envbuilder.candidates import PREFERENCES, Candidate, catalog_candidates, compiles, features
+from envbuilder import catalog
 from envbuilder.catalog.rows import Advisory, Catalog, Evidence
-from envbuilder.choice import REFUSED, Choice, choice
 from envbuilder.model import Feature, Request, Stack
-from envbuilder.request import parse_request
+from envbuilder.resolve import resolver
+from envbuilder.resolve.candidate_index import REFUSED, Choice, choice
+from envbuilder.resolve.candidates import PREFERENCES, Candidate, catalog_candidates, compiles, features
+from envbuilder.resolve.command_line import parse_request
 
 CATALOG = catalog.load()
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, rules
-from envbuilder.candidates import Candidate, covers
+from envbuilder import catalog
+from envbuilder.catalog.gpus import find_gpu
 from envbuilder.catalog.rows import Catalog
-from envbuilder.choice import Choice, choice
-from envbuilder.hardware import find_gpu
 from envbuilder.model import Request
-from envbuilder.request import parse_request
+from envbuilder.resolve import rules
+from envbuilder.resolve.candidate_index import Choice, choice
+from envbuilder.resolve.candidates import Candidate, covers
+from envbuilder.resolve.command_line import parse_request
 
 CATALOG = catalog.load()
 RULES = {option: rule for option, rule, _ in rules.RULES}

@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE, wait_until
 
 from envbuilder import lock as locks
-from envbuilder.targets import Project, render
+from envbuilder.render.targets import Project, render
 
 DOCKER = Path(__file__).parents[2] / "docker"
 PRESETS = sorted((DOCKER / "images").iterdir())

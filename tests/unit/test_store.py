@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from envbuilder import catalog, wire, workflow
+from envbuilder import catalog, pipeline, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.console import Console
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
-from envbuilder.gpu import GpuAccess, GpuPlan
 from envbuilder.lock import Uv
 from envbuilder.model import Check, Receipt, Status, Verdict
 from envbuilder.network import Network
-from envbuilder.process import Completed
+from envbuilder.processes import Completed
 
 IMAGE = "sha256:abcdef0123456789"
 HOST: Mapping[str, Any] = {"cpus": 2}
@@ -63,8 +63,8 @@ def _facts() -> ImageFacts:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> workflow.Site:
-    return workflow.Site(
+def site(tmp_path: Path) -> pipeline.Site:
+    return pipeline.Site(
         catalog=catalog.load(),
         network=Network(),
         environ={},
@@ -75,19 +75,19 @@ def site(tmp_path: Path) -> workflow.Site:
     )
 
 
-def accept(site: workflow.Site, **options: Any) -> Receipt:
-    return workflow.accept("x", None, site, TRIAL, **options)  # type: ignore[arg-type]
+def accept(site: pipeline.Site, **options: Any) -> Receipt:
+    return pipeline.accept("x", None, site, TRIAL, **options)  # type: ignore[arg-type]
 
 
-def test_a_receipt_in_the_project_spares_nothing(judged: Suite, site: workflow.Site) -> None:
+def test_a_receipt_in_the_project_spares_nothing(judged: Suite, site: pipeline.Site) -> None:
     site.receipts.mkdir()
-    (site.receipts / receipts.file_name(PASSED)).write_text(wire.dumps(PASSED))
+    (site.receipts / receipts.file_name(PASSED)).write_text(serialize.dumps(PASSED))
     assert accept(site).started.startswith("2026")
     assert judged.runs == 1
 
 
 def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
-    judged: Suite, site: workflow.Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judged: Suite, site: pipeline.Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = accept(site)
     (tmp_path / "other").mkdir()
@@ -95,13 +95,13 @@ def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
     assert accept(site) == first
     assert judged.runs == 1
     (written,) = site.receipts.glob("*.json")
-    assert wire.loads(written.read_text(), Receipt) == first
+    assert serialize.loads(written.read_text(), Receipt) == first
     accept(site, fresh=True)
     assert judged.runs == 2
 
 
 def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
-    judged: Suite, site: workflow.Site, capsys: pytest.CaptureFixture[str]
+    judged: Suite, site: pipeline.Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert site.store is not None
     accept(site)
@@ -112,7 +112,7 @@ def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
     assert list(site.receipts.glob("*.json")), "it is in the project all the same"
 
 
-def test_receipts_are_not_written_through_a_link(judged: Suite, site: workflow.Site, tmp_path: Path) -> None:
+def test_receipts_are_not_written_through_a_link(judged: Suite, site: pipeline.Site, tmp_path: Path) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
     site.receipts.symlink_to(outside)

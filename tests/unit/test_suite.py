@@ -23,11 +23,11 @@ from standin.suite_output import (
     start,
 )
 
-from envbuilder import wire
-from envbuilder.acceptance import outside, suite
+from envbuilder import serialize
+from envbuilder.acceptance import host_checks, suite
 from envbuilder.console import Row
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.errors import EngineError, UsageError
-from envbuilder.gpu import GpuAccess, GpuPlan
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 CPU = GpuPlan(access=GpuAccess.NONE, reason="no GPU here")
@@ -276,7 +276,7 @@ def test_a_foreign_image_is_not_held_to_what_only_ours_promises() -> None:
     receipt = accept(engine)
     assert receipt.verdict is Verdict.PASSED
     for name in ("contract.any_user", "contract.signals"):
-        assert (check_of(receipt, name).status, check_of(receipt, name).detail) == (Status.NOT_RUN, outside.FOREIGN)
+        assert (check_of(receipt, name).status, check_of(receipt, name).detail) == (Status.NOT_RUN, host_checks.FOREIGN)
     assert engine.asked("create") == ["create suite"]
 
 
@@ -431,7 +431,7 @@ def test_caches_count_together_and_the_largest_is_named() -> None:
 def test_layers_full_of_secrets_and_caches_are_judged_within_bounds() -> None:
     layers = [(f"/root/.cache/pip/{number}/a", 1000, b"") for number in range(20_000)]
     layers += [(f"/home/{number}/.netrc", 5, b"x") for number in range(20_000)]
-    found = outside.read_layers(StandInEngine(layers=layers), IMAGE.id)
+    found = host_checks.read_layers(StandInEngine(layers=layers), IMAGE.id)
     assert len(found.secrets) == 1000
     assert len(found.caches) == 10_001
     assert sum(found.caches.values()) == 20_000_000
@@ -450,7 +450,7 @@ def test_layers_that_cannot_be_read_are_an_error_of_both_checks() -> None:
 
 def any_user(script: Any, *, remaps: bool = False) -> tuple[Check, StandInEngine]:
     engine = StandInEngine(scripts={"any_user": script}, remaps=remaps)
-    return outside.check_any_user(engine, IMAGE.id), engine
+    return host_checks.check_any_user(engine, IMAGE.id), engine
 
 
 def test_any_user_is_a_stranger_who_may_write_one_folder_and_nothing_else() -> None:
@@ -499,7 +499,7 @@ def test_no_file_at_all_is_an_engine_elsewhere() -> None:
 
 def signals(script: Any) -> tuple[Check, StandInContainer]:
     engine = StandInEngine(scripts={"signals": script})
-    return outside.check_signals(engine, IMAGE.id), engine.containers[0]
+    return host_checks.check_signals(engine, IMAGE.id), engine.containers[0]
 
 
 def test_sigterm_is_sent_once_the_job_runs_and_130_is_the_answer() -> None:
@@ -545,7 +545,7 @@ def test_a_flood_is_not_accepted_and_the_container_is_removed() -> None:
     assert "it wrote more than 16 MB or 100000 lines, and was stopped" in detail
     assert "lines of its output break the protocol; the first: " in detail
     assert engine.asked("create", "remove")[:2] == ["create suite", "remove suite"]
-    assert len(wire.dumps(receipt)) < 200_000
+    assert len(serialize.dumps(receipt)) < 200_000
 
 
 def test_a_flood_before_the_plan_is_not_accepted_either() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from envbuilder.acceptance.watch import Watch, ending_text, number_text, result_row, with_unit
+from envbuilder.acceptance.event_stream import Watch, ending_text, number_text, result_row, with_unit
 from envbuilder.console import Row
 from envbuilder.model import Check, Status
 

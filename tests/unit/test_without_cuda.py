@@ -5,13 +5,14 @@ from typing import cast
 
 import pytest
 
-from envbuilder import render, workflow
+from envbuilder import pipeline
 from envbuilder.acceptance import suite
-from envbuilder.engine.client import Engine
-from envbuilder.gpu import GpuAccess, Offers
+from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.gpu_access import GpuAccess, Offers
+from envbuilder.render import context
 
-CPU = {render.CUDA_LABEL: render.NO_CUDA}
-CUDA = {render.CUDA_LABEL: "13.0.3"}
+CPU = {context.CUDA_LABEL: context.NO_CUDA}
+CUDA = {context.CUDA_LABEL: "13.0.3"}
 
 
 def engine_with(labels: dict[str, str] | None) -> Engine:
@@ -31,7 +32,7 @@ def engine_with(labels: dict[str, str] | None) -> Engine:
     ],
 )
 def test_which_image_asks_for_a_gpu(labels: dict[str, str] | None, wanted: GpuAccess, access: GpuAccess) -> None:
-    assert workflow.make_trial(engine_with(labels), "image", wanted).gpu.access is access
+    assert pipeline.make_trial(engine_with(labels), "image", wanted).gpu.access is access
 
 
 def test_which_size_an_image_may_have() -> None:

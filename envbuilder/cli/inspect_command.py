@@ -1,0 +1,26 @@
+"""`envbuilder inspect`: Image → what it holds and what it has proven."""
+
+import click
+
+from envbuilder.cli.shared_options import json_option, new_engine, print_json, receipt_store
+
+
+@click.command(name="inspect")
+@click.argument("image")
+@json_option
+def command(image: str, as_json: bool) -> None:
+    """Show stack, lock, size by layer and package, and the last receipt of IMAGE, a name or an id.
+
+    Nothing of the image is changed; a foreign image is shown as far as it goes.
+    """
+    from envbuilder.acceptance.inspect_image import look
+    from envbuilder.console import answer
+    from envbuilder.format.image_text import inspection_document, inspection_text
+
+    with new_engine() as engine:
+        engine.sweep()
+        inspection = look(image, engine, receipt_store())
+    if as_json:
+        print_json(inspection_document(inspection))
+    else:
+        answer(inspection_text(inspection))

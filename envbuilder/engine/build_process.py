@@ -1,0 +1,121 @@
+"""Running a build: buildx does it, `Progress` follows it, the full log goes to a file, the image id comes back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbuilder import processes
+from envbuilder.engine.buildx import (
+    INDEX_VARIABLE,
+    LOGIN_VARIABLE,
+    BuildOptions,
+    Progress,
+    WheelSizes,
+    build_argv,
+    find_cause,
+    telling_lines,
+)
+from envbuilder.errors import EngineError
+from envbuilder.files import is_file, read_text, temporary_folder, unwritable
+from envbuilder.network import Network
+
+_LOST_SESSION = "no active session"  # BuildKit takes up what an interrupted build left, and misses who asked for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A built image by its id (sha256:…); `cached` is how many of `steps` were there already."""
+
+    image: str
+    steps: int
+    cached: int
+
+
+def build(
+    context: Path,
+    *,
+    dockerfile: str,
+    log: Path,
+    options: BuildOptions,
+    network: Network,
+    environ: dict[str, str],
+    on_change: Callable[[Progress], None],
+    sizes: WheelSizes | None = None,
+    check: processes.Check = processes.no_check,
+) -> Built:
+    """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
+
+    Raises `EngineError` with the cause, telling lines and the log's path.
+    """
+    progress = Progress(sizes)
+    env = {**environ, **(network.proxies or {})}
+    if network.index_url:
+        env[INDEX_VARIABLE] = network.index_url
+    if network.login:
+        env[LOGIN_VARIABLE] = network.login
+    with temporary_folder("build") as folder:
+        iidfile, metadata = folder / "iid", folder / "metadata.json"
+        argv = build_argv(
+            context, dockerfile=dockerfile, iidfile=iidfile, metadata=metadata, options=options, network=network
+        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        written = 0
+        log.unlink(missing_ok=True)  # a link of that name is not followed
+        with _written(log), log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+
+            def write_log() -> None:
+                nonlocal written
+                stream.writelines(f"{line}\n" for line in progress.log[written:])
+                stream.flush()
+                written = len(progress.log)
+
+            def on_text(text: str) -> None:
+                progress.feed(text)
+                write_log()
+                on_change(progress)
+
+            try:
+                code = processes.stream(argv, on_text, env=env, check=check)
+                if code != 0 and any(_LOST_SESSION in line for line in progress.rest):
+                    code = processes.stream(argv, on_text, env=env, check=check)
+            finally:
+                progress.close()
+                write_log()
+        if code != 0 or not is_file(iidfile):
+            raise failure(progress, log)
+        image = read_text(iidfile).strip()
+    titled = [step for step in progress.steps.values() if step.title]
+    return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
+
+
+@contextmanager
+def _written(log: Path) -> Iterator[None]:
+    """Name the log in the error of a write to it: the system names none."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(log, error) from error
+
+
+def failure(progress: Progress, log: Path) -> EngineError:
+    """The error of a build that ended: the step, the cause if it is known, and the lines that tell."""
+    lines = telling_lines(progress)
+    cause = find_cause("\n".join([*lines, *progress.rest, progress.failed.error if progress.failed else ""]))
+    step = progress.failed
+    where = f" at “{step.title}”" if step and step.title else ""
+    return EngineError(
+        f"the build failed{where}: {cause[0]}" if cause else f"the build failed{where}",
+        hint=cause[1] if cause else f"read the full log: `less {log}`",
+        problems=lines,
+        log=str(log),
+    )
+
+
+def log_path(folder: Path, name: str, stamp: str) -> Path:
+    """A log file's path; older logs of the same context beyond the last ten are removed."""
+    if folder.is_dir():
+        for old in sorted(folder.glob(f"{name}-*.log"))[:-9]:
+            with suppress(OSError):
+                old.unlink()
+    return folder / f"{name}-{stamp}.log"

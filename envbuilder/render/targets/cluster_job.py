@@ -1,0 +1,97 @@
+"""The training job that the cluster targets write: what `--set NAME=VALUE` changes, checked."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from envbuilder import grammar
+from envbuilder.errors import UsageError
+from envbuilder.model import Lock
+from envbuilder.render.targets import Project
+
+ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
+TRAIN = "/opt/envbuilder/payload/train.py"
+OPTIONS = "/opt/envbuilder/payload/options.py"  # says whether the options of `train` are right
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}")
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_NUMBERS = {"nodes": 2, "gpus": 0, "cpus": 4, "memory": 16, "shared-memory": 1, "storage": 10, "hours": 24}
+_TEXTS = {"name": "envbuilder-train", "image": "", "arguments": ""}
+SETTINGS = (*_TEXTS, *_NUMBERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training on some nodes, the same on each."""
+
+    lock: Lock
+    name: str
+    image: str
+    nodes: int
+    gpus: int  # of each node; 0: a job for the CPU
+    cpus: int  # of each node
+    memory: int  # GiB of each node, shared memory included
+    shared_memory: int  # GiB of each node
+    storage: int  # GiB, for what all runs leave
+    hours: int  # the longest it may take, where a limit is due
+    arguments: str  # for `train`, quoted for a shell
+
+    @property
+    def processes(self) -> int:
+        """Processes on each node: one for each GPU, one without any."""
+        return max(1, self.gpus)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process. torch would count the machine's cores, not those that the job may use."""
+        return max(1, self.cpus // self.processes)
+
+
+def job_of(project: Project) -> Job:
+    """The job of a project. Raises `UsageError` that lists every setting at fault."""
+    texts = _TEXTS | {"image": project.image} | {k: v for k, v in project.settings.items() if k in _TEXTS}
+    problems = [*_number_problems(project.settings), *_text_problems(texts), *_gpu_problems(project)]
+    if problems:
+        raise UsageError("this is no training job", problems=problems, hint="settings: " + ", ".join(SETTINGS))
+    numbers = _NUMBERS | {name: int(project.settings[name]) for name in _NUMBERS if name in project.settings}
+    return Job(
+        lock=project.lock,
+        name=texts["name"],
+        image=texts["image"],
+        nodes=numbers["nodes"],
+        gpus=numbers["gpus"],
+        cpus=numbers["cpus"],
+        memory=numbers["memory"],
+        shared_memory=numbers["shared-memory"],
+        storage=numbers["storage"],
+        hours=numbers["hours"],
+        arguments=shlex.join(shlex.split(texts["arguments"])),
+    )
+
+
+def _gpu_problems(project: Project) -> Iterator[str]:
+    gpus = project.settings.get("gpus", "0")
+    if gpus != "0" and project.lock.stack.cuda is None:
+        yield f"gpus is {gpus!r}: {project.lock.stack.name} is made without CUDA"
+
+
+def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
+    for name, said in settings.items():
+        least = 0 if name == "gpus" else 1
+        if name in _NUMBERS and (not _NUMBER.fullmatch(said) or int(said) < least):
+            yield f"{name} is {said!r}: a whole number from {least}, without a unit"
+
+
+def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:
+    if not _NAME.fullmatch(texts["name"]) or texts["name"] in grammar.YAML_WORDS:
+        yield f"name is {texts['name']!r}: small letters, digits and hyphens, at most 40, a letter first"
+    if not _IMAGE.fullmatch(texts["image"]):
+        yield f"image is {texts['image']!r}: not the name of an image"
+    if not grammar.matches(grammar.Setting, texts["arguments"]):
+        yield f"arguments are {texts['arguments']!r}: one line"
+        return
+    try:
+        shlex.split(texts["arguments"])
+    except ValueError as error:
+        yield f"arguments are {texts['arguments']!r}: {error}"

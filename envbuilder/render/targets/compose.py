@@ -1,0 +1,60 @@
+"""compose.yaml, .env.example, and the image of its notebook: the stack on one machine, and on several nodes of it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from packaging.requirements import Requirement
+
+from envbuilder import lock as locks
+from envbuilder import resources
+from envbuilder.errors import UsageError
+from envbuilder.model import BaseSource, Stack
+from envbuilder.render.targets import MARK, Project
+from envbuilder.templates import fill
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+
+
+def files(project: Project) -> Mapping[str, str]:
+    """Relative path → text. Raises `UsageError` for an image or a context that cannot stand in a compose file."""
+    stack = project.lock.stack
+    values = {
+        "name": _plain("name", stack.name),
+        "image": _plain("image", project.image),
+        "context": _plain("context", project.context),
+        "dockerfile": _plain("Dockerfile", project.dockerfile),
+        "lock": project.lock_file,
+        "platform": stack.platform,
+        "cuda": stack.cuda is not None,
+        "base": stack.base.reference,
+        "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
+    }
+    return {
+        "compose.yaml": fill("compose/compose.yaml.j2", values),
+        ".env.example": fill("compose/env.example.j2", values),
+        "docker/notebook/Dockerfile": fill("compose/notebook.Dockerfile.j2", values),
+        "docker/notebook/requirements.txt": _notebook_requirements(stack),
+    }
+
+
+def _plain(what: str, value: str) -> str:
+    """A value that YAML, Compose (`$`) and the Dockerfile all take as it is."""
+    if not _PLAIN.fullmatch(value):
+        raise UsageError(f"the {what} would be {value!r}: that cannot stand in a compose file")
+    return value
+
+
+def _notebook_requirements(stack: Stack) -> str:
+    """JupyterLab and all beneath it, hashed: of the locked versions those that fit the stack's Python."""
+    text = resources.text("templates", "compose/notebook.txt")
+    header = f"# JupyterLab for Python {stack.python}. {MARK}.\n"
+    return header + "".join(_fitting(text, cast("dict[str, str]", locks.markers(stack))))
+
+
+def _fitting(text: str, environment: dict[str, str]) -> Iterator[str]:
+    """The entries of a hashed requirements file whose marker holds, each with its hashes."""
+    for entry in re.findall(r"^[a-z0-9].*\n(?: .*\n)*", text, re.MULTILINE):
+        requirement = Requirement(entry.splitlines()[0].removesuffix("\\"))
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            yield entry

@@ -1,0 +1,35 @@
+"""`.devcontainer/` for VS Code, PyCharm and the devcontainer command: the accepted image with what an editor needs.
+
+It starts from the image's tag and not from its Dockerfile: a tag means that the image has been accepted. The thin
+Dockerfile on top is there because editors start processes past the entrypoint, and a volume's folder needs an owner.
+"""
+
+import re
+
+from envbuilder.errors import UsageError
+from envbuilder.render.targets import MARK, Project
+from envbuilder.templates import fill
+
+SETTINGS = {"shm-size": "shared memory of the dev container, as 2g"}
+EXECUTABLE = (".devcontainer/check",)
+_SHM_SIZE = "2g"  # two workers hand over batches of some hundred MB; the suite wants 1 GiB
+_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
+
+
+def files(project: Project) -> dict[str, str]:
+    """devcontainer.json, the Dockerfile on top of the image, and the check that runs after creation."""
+    shm_size = project.settings.get("shm-size", _SHM_SIZE)
+    if not _SIZE.fullmatch(shm_size):
+        raise UsageError(f"shm-size {shm_size!r} is no size", hint='write it as docker takes it: `shm-size = "2g"`')
+    values = {
+        "mark": MARK,
+        "stack": project.lock.stack.name,
+        "cuda": project.lock.stack.cuda is not None,
+        "image": project.image,
+        "lock": project.lock_file,
+        "shm_size": shm_size,
+    }
+    return {
+        f".devcontainer/{name}": fill(f"devcontainer/{name}.j2", values)
+        for name in ("devcontainer.json", "Dockerfile", "check")
+    }
