@@ -148,7 +148,7 @@ def with_fault(file: str, key: Row, edit: Callable[[Row, list[Row]], object]) ->
     lines = [json.loads(json.dumps(row, default=str)) for row in catalog.written(table)]
     row = next(row for row in lines if key.items() <= row.items())
     edit(row, lines)
-    made = msgspec.convert(lines, tuple[table.row, ...], dec_hook=catalog.wire.from_plain)  # type: ignore[name-defined]
+    made = msgspec.convert(lines, tuple[table.row, ...], dec_hook=catalog.serialize.from_plain)  # type: ignore[name-defined]
     tables = {**SOUND.tables, file: made}
     field = file.removesuffix(".json")
     loaded = replace(SOUND.catalog, **{field: made}) if hasattr(SOUND.catalog, field) else SOUND.catalog

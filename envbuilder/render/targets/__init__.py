@@ -27,7 +27,8 @@ TARGETS: Mapping[str, str] = {
     "workflow": "GitHub checks the files, builds the image and reports",
     "bake": "every image of the repository by `docker buildx bake`",
 }
-"""Name of a target, as `--target` takes it → what it is for. The module has the same name."""
+"""Name of a target, as `--target` takes it → what it is for."""
+_MODULES = {"workflow": "github_actions"}  # the others have their target's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def are_whole(*targets: str) -> bool:
 def _module(target: str) -> ModuleType:
     if target not in TARGETS:
         raise UsageError(f"there is no target {target!r}", hint=f"targets: {', '.join(TARGETS)}")
-    return importlib.import_module(f"envbuilder.render.targets.{target}")
+    return importlib.import_module(f"envbuilder.render.targets.{_MODULES.get(target, target)}")
 
 
 def strangers(context: Context, folder: Path) -> list[str]:
