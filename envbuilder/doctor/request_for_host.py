@@ -4,8 +4,8 @@ from packaging.version import Version
 
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.stack_rules import best_for, for_host, with_capabilities
+from envbuilder.host import local_probe
 from envbuilder.host.collect import ask_gpus
-from envbuilder.host.local_probe import new_probe
 from envbuilder.host.records import Host
 from envbuilder.model import Request
 from envbuilder.network import Network
@@ -14,7 +14,7 @@ from envbuilder.resolve.conflict import given
 
 def ask(catalog: Catalog) -> Host:
     """This host's GPUs as the doctor sees them; no network and no engine is asked."""
-    return with_capabilities(ask_gpus(new_probe(Network(), catalog)), catalog)
+    return with_capabilities(ask_gpus(local_probe.new_probe(Network(), catalog)), catalog)
 
 
 def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], str]:

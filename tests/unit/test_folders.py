@@ -75,8 +75,8 @@ def test_a_signal_at_any_rename_leaves_the_old_or_the_new(tmp_path: Path, signal
     program = """
 import os, signal, sys
 from pathlib import Path
-from envbuilder import folders, render
 from envbuilder.model import Context
+from envbuilder.render import context as render, folders
 when, number, folder = sys.argv[1], getattr(signal, sys.argv[2]), Path(sys.argv[3])
 def hurt(path):
     os.kill(os.getpid(), number)
@@ -120,8 +120,8 @@ def test_renders_at_the_same_second_all_succeed(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from envbuilder import render
 from envbuilder.model import Context
+from envbuilder.render import context as render
 files = {f"install/{number}": sys.argv[2] for number in range(40)} | {"install/wheels.py": sys.argv[2]}
 sys.stdin.read()
 for turn in range(8):

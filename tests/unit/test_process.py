@@ -36,10 +36,10 @@ def test_both_streams_come_as_they_are_written() -> None:
 
 def test_what_a_process_writes_is_utf_8_whatever_the_locale() -> None:
     script = r"""
-from envbuilder import process
+from envbuilder import processes
 check_mark, seen = ["printf", r"\342\234\223"], []
-process.stream(check_mark, seen.append)
-print(ascii([process.run(check_mark).stdout, *seen]))
+processes.stream(check_mark, seen.append)
+print(ascii([processes.run(check_mark).stdout, *seen]))
 """
     env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
@@ -49,11 +49,11 @@ print(ascii([process.run(check_mark).stdout, *seen]))
 def test_an_interrupt_ends_the_process_and_its_children(tmp_path: Path) -> None:
     script = f"""
 import signal, sys
-from envbuilder import process
+from envbuilder import processes
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     command = "sleep 300 & echo $! > {shlex.quote(str(tmp_path / "child"))}; echo ready; wait"
-    process.stream(["sh", "-c", command], lambda text: print(text, flush=True))
+    processes.stream(["sh", "-c", command], lambda text: print(text, flush=True))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -130,10 +130,10 @@ def test_lines_are_whole_however_they_come() -> None:
 def test_what_is_contained_ends_when_we_are_killed(tmp_path: Path) -> None:
     script = f"""
 import os
-from envbuilder import process
+from envbuilder import processes
 command = "setsid sleep 300 & echo $! > {shlex.quote(str(tmp_path / "child"))}; sleep 301 & echo ready; wait"
-argv = process.contain(["sh", "-c", command], env=os.environ)
-process.stream(argv, lambda text: print(text, flush=True))
+argv = processes.contain(["sh", "-c", command], env=os.environ)
+processes.stream(argv, lambda text: print(text, flush=True))
 """
     started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert started.stdout is not None
