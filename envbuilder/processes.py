@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from envbuilder.errors import EngineError, EnvbuilderError, UsageError
 
 _HINTS = {
-    "docker": "install Docker with buildx; on Debian 12 and 13 `tools/engine up` does it",
-    "mmdebstrap": "install it (`tools/engine bootstrap-tools`), or let the engine reach a registry",
+    "docker": "install Docker with buildx: https://docs.docker.com/engine/install/",
+    "mmdebstrap": "install it (`sudo apt-get install mmdebstrap`), or make a registry reachable for the engine",
 }
 _PATIENCE = 10  # seconds between asking a process to end and making it
 _SILENCE = 2.0  # as `_PATIENCE`, where the process waits for somebody who is silent

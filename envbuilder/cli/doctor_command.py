@@ -1,6 +1,6 @@
 """`envbuilder doctor`: what a machine has, and what to mend before building."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +67,19 @@ def _host(target: str | None, options: dict[str, Any], facts: "Catalog") -> "Hos
 
     named = _named(options, facts)
     if target:
-        return replace(read_host(target), **named)
-    return Host(**named) if named else ask_here(options, facts)
+        host = read_host(target)
+        return replace(host, gpu=replace(host.gpu, **named))
+    if named:
+        return replace(Host(), gpu=replace(Host().gpu, **named))
+    return ask_here(options, facts)
 
 
 def ask_here(options: dict[str, Any], facts: "Catalog") -> "Host":
-    """This machine."""
-    from envbuilder.host.collect import ask
+    """The state of this machine."""
+    from envbuilder.host.collect import collect
     from envbuilder.host.local_probe import new_probe
 
-    return ask(new_probe(network_from(options), facts))
+    return collect(new_probe(network_from(options), facts))
 
 
 def read_host(name: str) -> "Host":
@@ -90,15 +93,29 @@ def read_host(name: str) -> "Host":
     hint = "write it on that machine: `envbuilder doctor --json > host.json`"
     text = read_text(Path(name), hint=hint)
     try:
-        document = msgspec.json.decode(text)
-        return msgspec.convert(document["host"], Host, dec_hook=serialize.from_plain)
+        document = msgspec.json.decode(text)["host"]
+        host = msgspec.convert(document, Host, dec_hook=serialize.from_plain)
+        _check_fields(document, host)
+        return host
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{name} describes no host: {grammar.explained(str(error))}", hint=hint) from error
 
 
+def _check_fields(document: dict[str, Any], host: "Host") -> None:
+    """Raise `ValueError` for a field that a host does not have: without it, a misspelt one would count as unknown."""
+    known = {field.name for field in fields(host)}
+    for name, record in document.items():
+        if name not in known:
+            raise ValueError(f"Object contains unknown field `{name}`")
+        parts = {field.name for field in fields(getattr(host, name))}
+        unknown = sorted(record.keys() - parts)
+        if unknown:
+            raise ValueError(f"Object contains unknown field `{unknown[0]}` - at `$.{name}`")
+
+
 def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
     """The GPU and the driver that the options name."""
-    from envbuilder.host.records import Gpu
+    from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
     from envbuilder.resolve.resolver import find_gpu
 
@@ -110,7 +127,7 @@ def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
             raise UsageError(
                 f"the catalog of {facts.date} knows no GPU {said.gpu!r}", hint="give its compute capability, as 8.6"
             )
-        named["gpus"] = (Gpu(name="GPU" if said.gpu[0].isdigit() else said.gpu, capability=row.capability),)
+        named["devices"] = (GpuDevice(name="GPU" if said.gpu[0].isdigit() else said.gpu, capability=row.capability),)
     return named
 
 

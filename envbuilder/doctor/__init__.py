@@ -1,7 +1,7 @@
-"""Case → Findings: pure judgement of what `host.ask` was told. What could not be asked is unknown, never fine.
+"""Case → Findings: pure rules over what `host.collect` found. What could not be asked is unknown, never fine.
 
-The rules stand in the order in which one thing needs another: no build without an engine, no training without a
-driver. Findings are sorted by severity and keep that order within, so the first one is what to mend first.
+The rules are in the order in which one thing needs another: no build without an engine, no training without a driver.
+Findings are sorted by severity and keep that order within it, so the first one is what to fix first.
 """
 
 from dataclasses import replace
@@ -14,10 +14,10 @@ __all__ = ["RULES", "Case", "Finding", "Severity", "diagnose"]
 RULES: tuple[Rule, ...] = (
     engine_rules.engine_answers,
     engine_rules.engine_is_docker,
-    engine_rules.engine_is_here,
+    engine_rules.engine_is_local,
     network_rules.clock_is_right,
-    network_rules.network_is_there,
-    engine_rules.buildx_is_there,
+    network_rules.network_is_up,
+    engine_rules.buildx_is_installed,
     machine_rules.disk_has_room,
     network_rules.proxy_reaches_the_engine,
     network_rules.index_answers,
@@ -34,19 +34,23 @@ RULES: tuple[Rule, ...] = (
     engine_rules.engine_is_no_snap,
     engine_rules.compose_is_v2,
     network_rules.containers_trust_the_ca,
-    gpu_rules.gpus_are_asked_for,
+    gpu_rules.gpus_must_be_requested,
     engine_rules.files_belong_to_the_user,
     engine_rules.control_groups_are_current,
     machine_rules.shared_memory_is_enough,
     network_rules.builds_trust_the_ca,
-    network_rules.bases_can_be_made,
+    network_rules.bases_can_be_bootstrapped,
 )
 
 _ORDER = list(Severity)
 
 
 def diagnose(case: Case) -> list[Finding]:
-    """What every rule has to say, what blocks first in front."""
+    """The findings of all rules, most severe first."""
     case = replace(case, host=stack_rules.with_capabilities(case.host, case.catalog))
-    said = (rule(case) for rule in RULES)
-    return sorted((finding for finding in said if finding), key=lambda finding: _ORDER.index(finding.severity))
+    findings = []
+    for rule in RULES:
+        finding = rule(case)
+        if finding:
+            findings.append(finding)
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))

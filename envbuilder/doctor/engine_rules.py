@@ -5,100 +5,114 @@ from packaging.version import InvalidVersion, Version
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.doctor.remedies import Remedy
-from envbuilder.host.records import EngineTrouble, Host
+from envbuilder.host.records import EngineFailure, Host
 
 _NEEDED = "nothing can be built or run without one"
 
 
 def engine_answers(case: Case) -> Finding | None:
-    host = case.host
-    if host.engine:
-        return fine("engine", f"{host.engine.program.title()} {host.engine.version} answers")
-    if host.engine_trouble is None:
-        return unknown("engine", "whether a container engine answers is unknown")
-    message, remedy = _trouble(host)
-    why = f"{_NEEDED}; it says: {host.engine_said}" if host.engine_said else _NEEDED
+    engine = case.host.engine
+    if engine.daemon:
+        return fine("engine", f"{engine.daemon.program.title()} {engine.daemon.version} answers")
+    if engine.failure is None:
+        return unknown("engine", "whether a container engine is running is unknown")
+    message, remedy = _failure(case.host)
+    why = _NEEDED
+    if engine.message:
+        why = f"{_NEEDED} (error: {engine.message})"
     return error("engine", message, why, remedy)
 
 
-def _trouble(host: Host) -> tuple[str, Remedy]:
-    match host.engine_trouble:
-        case EngineTrouble.MISSING:
-            return "there is no `docker` command", remedies.docker(host)
-        case EngineTrouble.DENIED:
-            return "the container engine runs, but this user may not speak to it", remedies.JOIN_DOCKER
-        case EngineTrouble.STOPPED if host.docker_host:
-            return "no container engine answers where DOCKER_HOST points", remedies.FORGET_HOST
-        case EngineTrouble.STOPPED:
-            return "no container engine answers", _start(host)
-        case EngineTrouble.SILENT:
+def _failure(host: Host) -> tuple[str, Remedy]:
+    """What is wrong with the engine, and what fixes it."""
+    match host.engine.failure:
+        case EngineFailure.MISSING:
+            return "no `docker` command was found", remedies.docker(host)
+        case EngineFailure.DENIED:
+            return "the container engine is running, but this user may not connect to it", remedies.JOIN_DOCKER
+        case EngineFailure.STOPPED if host.engine.docker_host:
+            return "no container engine answers at DOCKER_HOST", remedies.FORGET_HOST
+        case EngineFailure.STOPPED:
+            return "the container engine is not running", _start(host)
+        case EngineFailure.SILENT:
             return "the container engine does not answer in time", remedies.DOCKER_CONTEXTS
     return "no container engine answers", remedies.DOCKER_CONTEXTS
 
 
 def _start(host: Host) -> Remedy:
-    if host.wsl:
+    if host.machine.wsl:
         return remedies.START_DESKTOP
-    return remedies.ENGINE_UP if host.distribution == "debian" else remedies.START_DOCKER
+    return remedies.START_DOCKER
 
 
-def engine_is_here(case: Case) -> Finding | None:
-    if not case.host.engine_is_elsewhere:
+def engine_is_local(case: Case) -> Finding | None:
+    if not case.host.engine.is_remote:
         return None
-    why = "what this machine has does not count; `envbuilder doctor --json` there, and `--target` here"
-    return unknown("elsewhere", "the engine runs on another machine: its disk, driver and GPUs are unknown", why)
+    why = (
+        "containers run on that machine, not on this one: "
+        "run `envbuilder doctor --json > host.json` there and `envbuilder doctor --target host.json` here"
+    )
+    return unknown("remote", "the engine runs on another machine, whose disk, driver and GPUs are unknown", why)
 
 
 def engine_is_docker(case: Case) -> Finding | None:
-    engine = case.host.engine
-    if engine is None or engine.program == "docker":
+    daemon = case.host.engine.daemon
+    if daemon is None or daemon.program == "docker":
         return None
     return error(
         "engine",
-        f"`docker` is Podman {engine.version}",
+        f"`docker` is Podman {daemon.version}",
         "images are built with BuildKit and its `--metadata-file`, which Podman does not have",
         remedies.by_distribution(case.host, remedies.NO_PODMAN_APT, remedies.NO_PODMAN_DNF),
     )
 
 
 def engine_is_no_snap(case: Case) -> Finding | None:
-    engine = case.host.engine
-    if engine is None or not engine.root.startswith("/var/snap/"):
+    daemon = case.host.engine.daemon
+    if daemon is None or not daemon.root.startswith("/var/snap/"):
         return None
     return warning(
         "snap",
-        "Docker is a snap",
-        "it sees no folder outside your home, and `nvidia-ctk` does not configure it; "
+        "Docker is installed as a snap",
+        "it cannot read folders outside your home, and `nvidia-ctk` cannot configure it; "
         "install Docker's own packages instead",
         remedies.NO_SNAP,
     )
 
 
-def buildx_is_there(case: Case) -> Finding | None:
+def buildx_is_installed(case: Case) -> Finding | None:
     host = case.host
-    if host.engine_trouble is EngineTrouble.MISSING or (host.engine and host.engine.program != "docker"):
+    if not _is_docker(host):
         return None
-    if host.buildx is None:
-        return unknown("buildx", "whether `docker buildx` is there is unknown")
-    if host.buildx == "":
-        remedy = remedies.UBUNTU_BUILDX if host.distribution == "ubuntu" else remedies.docker(host)
-        return error("buildx", "`docker buildx` is not there", "images are built with it", remedy)
-    return fine("buildx", f"buildx {host.buildx}")
+    if host.engine.buildx is None:
+        return unknown("buildx", "whether `docker buildx` is installed is unknown")
+    if host.engine.buildx == "":
+        remedy = remedies.UBUNTU_BUILDX if host.machine.distribution == "ubuntu" else remedies.docker(host)
+        return error("buildx", "`docker buildx` is not installed", "images are built with it", remedy)
+    return fine("buildx", f"buildx {host.engine.buildx}")
+
+
+def _is_docker(host: Host) -> bool:
+    """Whether there is a client, and no other engine's."""
+    if host.engine.failure is EngineFailure.MISSING:
+        return False
+    return host.engine.daemon is None or host.engine.daemon.program == "docker"
 
 
 def compose_is_v2(case: Case) -> Finding | None:
     host = case.host
-    if host.engine_trouble is EngineTrouble.MISSING:
+    version = host.engine.compose
+    if host.engine.failure is EngineFailure.MISSING:
         return None
-    if host.compose is None:
-        return unknown("compose", "whether Docker Compose is there is unknown")
-    remedy = remedies.UBUNTU_COMPOSE if host.distribution == "ubuntu" else remedies.docker(host)
-    if host.compose == "":
-        return note("compose", "Docker Compose is not there", "`docker compose up train` needs it", remedy)
-    if _is_before(host.compose, "2"):
-        why = "it does not read `compose.yaml` as we write it, and nobody has maintained it since 2023"
-        return warning("compose", f"Docker Compose is {host.compose}: the old one", why, remedy)
-    return fine("compose", f"Compose {host.compose}")
+    if version is None:
+        return unknown("compose", "whether Docker Compose is installed is unknown")
+    remedy = remedies.UBUNTU_COMPOSE if host.machine.distribution == "ubuntu" else remedies.docker(host)
+    if version == "":
+        return note("compose", "Docker Compose is not installed", "`docker compose up train` needs it", remedy)
+    if _is_before(version, "2"):
+        why = "it cannot read envbuilder's `compose.yaml`, and has not been maintained since 2023"
+        return warning("compose", f"Docker Compose {version} is version 1", why, remedy)
+    return fine("compose", f"Compose {version}")
 
 
 def _is_before(version: str, bound: str) -> bool:
@@ -109,31 +123,30 @@ def _is_before(version: str, bound: str) -> bool:
 
 
 def files_belong_to_the_user(case: Case) -> Finding | None:
-    host = case.host
-    if host.engine is None or host.uid is None:
-        return unknown("user", "who owns the files that containers write is unknown")
-    if host.engine.rootless:
-        return note(
-            "user",
-            f"{host.engine.program.title()} is rootless",
-            "root in a container is you on the host; any other user in it is a subordinate id, and files it writes are "
-            "not yours: train with `--user 0`",
+    daemon, uid = case.host.engine.daemon, case.host.machine.uid
+    if daemon is None or uid is None:
+        return unknown("user", "who owns files that containers write is unknown")
+    if daemon.rootless:
+        why = (
+            "root in a container is you on the host; any other user in it is a subordinate id, "
+            "whose files are not yours: train with `--user 0`"
         )
-    if host.engine.remaps_users:
-        why = "files that containers write to a folder of yours are owned by a subordinate id"
-        return note("user", "the engine maps users to others (userns-remap)", why)
-    if host.uid == 0:
-        return fine("user", "you are root; files of `--user $(id -u)` are root's")
-    return fine("user", f"you are {host.uid}; files of `--user $(id -u)` are yours")
+        return note("user", f"{daemon.program.title()} is rootless", why)
+    if daemon.remaps_users:
+        why = "files that containers write to your folders are owned by a subordinate id"
+        return note("user", "the engine maps users to other ids (userns-remap)", why)
+    if uid == 0:
+        return fine("user", "you are root; with `--user $(id -u)` files belong to root")
+    return fine("user", f"you are user {uid}; with `--user $(id -u)` files are yours")
 
 
 def control_groups_are_current(case: Case) -> Finding | None:
-    engine = case.host.engine
-    if engine is None or engine.cgroups is None:
+    daemon = case.host.engine.daemon
+    if daemon is None or daemon.cgroups is None:
         return unknown("cgroups", "the version of the control groups is unknown")
-    if engine.cgroups == 1:
-        why = "memory limits work; systemd and new engines are dropping it"
-        if engine.rootless:
-            why = "a rootless engine ignores memory and CPU limits with it; systemd and new engines are dropping it"
-        return note("cgroups", "control groups are version 1", why)
-    return fine("cgroups", "control groups are version 2")
+    if daemon.cgroups != 1:
+        return fine("cgroups", "control groups are version 2")
+    why = "memory limits work; systemd and new engines are dropping it"
+    if daemon.rootless:
+        why = "a rootless engine ignores memory and CPU limits with it; systemd and new engines are dropping it"
+    return note("cgroups", "control groups are version 1", why)

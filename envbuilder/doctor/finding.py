@@ -1,4 +1,4 @@
-"""The nouns of a diagnosis: what a rule is given, and what it says."""
+"""The nouns of a diagnosis: what a rule is given, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from envbuilder.model import Request
 
 
 class Severity(StrEnum):
-    """How bad a finding is, worst first; an error is what makes a build or a run fail."""
+    """How bad a finding is, worst first; an error makes a build or a run fail."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A host, and what is to run there: `request` is None if nothing was asked for."""
+    """A host, and what is to run on it; `request` is None if no stack was requested."""
 
     host: Host
     catalog: Catalog
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One judgement: what was found, why it matters, the command that mends it, and who says so."""
+    """One result: what was found, why it matters, the command that fixes it, and the source of that command."""
 
     id: str
     severity: Severity
@@ -42,7 +42,7 @@ class Finding:
 
 
 Rule = Callable[[Case], Finding | None]
-"""None: there is nothing to say, as the question does not arise or another rule has said it."""
+"""None: the question does not arise, or another rule has answered it."""
 
 
 def error(name: str, message: str, why: str, remedy: Remedy) -> Finding:
@@ -69,6 +69,6 @@ def _finding(name: str, severity: Severity, message: str, why: str, remedy: Reme
     return Finding(id=name, severity=severity, message=message, why=why, remedy=remedy.command, source=remedy.source)
 
 
-def ours(command: str) -> Remedy:
+def own_command(arguments: str) -> Remedy:
     """A command of envbuilder itself."""
-    return Remedy(command=f"envbuilder {command}", source="envbuilder")
+    return Remedy(command=f"envbuilder {arguments}", source="envbuilder")

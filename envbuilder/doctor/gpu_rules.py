@@ -10,261 +10,307 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.catalog.rows import Gpu as GpuRow
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
+from envbuilder.doctor.remedies import Remedy
 from envbuilder.engine.gpu_access import RUNTIME, GpuAccess, GpuPlan, Offers, plan_gpu
-from envbuilder.host.records import DESKTOP, Engine, Host
+from envbuilder.host.records import DESKTOP, Daemon, GpuState, Host
 
-_TOOLKIT = "nvidia-container-toolkit"  # as advisories call it
+_TOOLKIT = "nvidia-container-toolkit"  # its name in advisories
 _CONSUMER = ("geforce", "titan")
-_SMI_SAYS = "nvidia-smi says: "
 
 
 def jetson_is_no_server(case: Case) -> Finding | None:
     if not is_jetson(case.host, case.catalog):
         return None
-    model = case.host.jetson or describe(case.host)
+    model = case.host.machine.jetson or describe(case.host.gpu)
     return error(
         "jetson",
         f"this is a Jetson: {model}",
-        "the wheels of the index have no kernels for its GPU; NVIDIA makes wheels and images for it",
+        "the package index has no wheels with kernels for its GPU; NVIDIA publishes wheels and images for it",
         remedies.JETSON,
     )
 
 
+# --- the driver ----------------------------------------------------------------------------------------------------
+
+
 def driver_works(case: Case) -> Finding | None:
     host = case.host
-    if host.engine_is_elsewhere or is_jetson(host, case.catalog) or (host.hidden_by and not host.gpus):
+    if host.engine.is_remote or is_jetson(host, case.catalog):
         return None
-    if _libraries_differ(host):
+    if host.gpu.hidden_by and not host.gpu.devices:
+        return None
+    if host.gpu.libraries_differ:
         return error(
             "driver",
-            f"the kernel runs NVIDIA driver {host.driver or '?'}, and the libraries on disk are of another one",
-            "an upgrade has not been loaded yet: no program can use the GPU, in a container or outside; "
-            f"{_SMI_SAYS}{host.smi_said}",
+            f"the kernel runs NVIDIA driver {host.gpu.driver or '?'}, but the libraries on disk are another version",
+            "an upgrade is not loaded yet: no program can use the GPU, in a container or outside "
+            f"(nvidia-smi: {host.gpu.nvidia_smi_error})",
             remedies.REBOOT,
         )
-    if host.gpus:
-        return _driver_with_gpus(host)
-    return _driver_without_gpus(host) if host.driver else _no_driver(host)
+    if host.gpu.devices:
+        return _driver_with_gpus(host.gpu)
+    if host.gpu.driver:
+        return _driver_without_gpus(host.gpu)
+    return _no_driver(host)
 
 
-def _driver_with_gpus(host: Host) -> Finding:
-    if not host.driver:
-        return unknown("gpu", f"{describe(host)}; its driver is unknown", "`--driver` names it")
-    return fine("gpu", f"{describe(host)}, driver {host.driver}")
+def _driver_with_gpus(gpu: GpuState) -> Finding:
+    if not gpu.driver:
+        return unknown("gpu", f"{describe(gpu)}; its driver is unknown", "name it with `--driver`")
+    return fine("gpu", f"{describe(gpu)}, driver {gpu.driver}")
 
 
-def _driver_without_gpus(host: Host) -> Finding:
-    if host.smi_said:
-        message = f"NVIDIA driver {host.driver} is loaded, and shows no GPU"
-        return error("driver", message, f"{_SMI_SAYS}{host.smi_said}", remedies.SHOW_MODULE)
-    return unknown("gpu", f"NVIDIA driver {host.driver}; which GPUs it has is unknown", "there is no `nvidia-smi`")
+def _driver_without_gpus(gpu: GpuState) -> Finding:
+    if gpu.nvidia_smi_error:
+        message = f"NVIDIA driver {gpu.driver} is loaded, but shows no GPU"
+        return error("driver", message, f"nvidia-smi: {gpu.nvidia_smi_error}", remedies.SHOW_MODULE)
+    return unknown("gpu", f"NVIDIA driver {gpu.driver}; its GPUs are unknown", "`nvidia-smi` was not found")
 
 
 def _no_driver(host: Host) -> Finding:
-    if host.gpus is None and host.driver is None:
+    gpu = host.gpu
+    if gpu.devices is None and gpu.driver is None:
         return unknown("gpu", "whether there is an NVIDIA GPU is unknown")
-    if host.wsl:
-        why = "training runs on the CPU; WSL2 gets GPUs from the driver of Windows, never from one of its own"
+    if host.machine.wsl:
+        why = "training runs on the CPU; WSL2 gets GPUs from the Windows driver, never from a driver of its own"
         return note("gpu", "WSL2 shows no NVIDIA GPU", why, remedies.WSL_DRIVER)
-    cards = f"{host.cards} NVIDIA GPU{'s' if host.cards != 1 else ''}"
-    if host.cards and host.nouveau:
+    if gpu.cards:
+        return _cards_without_driver(host, gpu.cards)
+    return note("gpu", "no NVIDIA GPU was found", "training runs on the CPU")
+
+
+def _cards_without_driver(host: Host, count: int) -> Finding:
+    cards = f"{count} NVIDIA GPU" if count == 1 else f"{count} NVIDIA GPUs"
+    if host.gpu.nouveau:
+        why = "CUDA needs NVIDIA's driver, which cannot be loaded next to nouveau"
         remedy = remedies.by_distribution(host, remedies.NO_NOUVEAU, remedies.NO_NOUVEAU_DNF)
-        return error(
-            "driver", f"nouveau holds {cards}", "CUDA needs NVIDIA's driver, which cannot load beside it", remedy
-        )
-    if host.cards:
-        why = f"CUDA needs it{'; ' + _SMI_SAYS + host.smi_said if host.smi_said else ''}"
-        return error("driver", f"{cards} and no NVIDIA driver loaded", why, remedies.driver(host))
-    return note("gpu", "no NVIDIA GPU is here", "training runs on the CPU")
+        return error("driver", f"nouveau is the driver of {cards}", why, remedy)
+    why = "CUDA needs it"
+    if host.gpu.nvidia_smi_error:
+        why += f" (nvidia-smi: {host.gpu.nvidia_smi_error})"
+    return error("driver", f"{cards}, but no NVIDIA driver is loaded", why, remedies.driver(host))
 
 
-def cuda_starts(case: Case) -> Finding | None:
-    host = case.host
-    if _libraries_differ(host) or not (host.gpus or host.cuda_init in _CUDA_SAYS) or host.engine_is_elsewhere:
-        return None
-    if host.cuda_init is None:
-        return unknown("cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be asked")
-    if host.cuda_init == 0:
-        return fine("cuda", f"CUDA starts; the driver knows it up to {host.cuda_newest}")
-    if host.hidden_by or any(gpu.mig for gpu in host.gpus or ()):
-        return None
-    says = _CUDA_SAYS.get(host.cuda_init)
-    if says is None:
-        why = "no program can use the GPU; the kernel's log may say why"
-        return error("cuda", f"CUDA does not start: error {host.cuda_init}", why, remedies.SHOW_MODULE)
-    message, why, remedy = says
-    if host.cuda_init in _VERSIONS_CLASH and not host.compat:
-        remedy = remedies.driver(host)
-    driver = host.driver or "unknown"
-    return error("cuda", f"CUDA does not start: error {host.cuda_init}, {message}", why.format(driver=driver), remedy)
-
+# --- CUDA ----------------------------------------------------------------------------------------------------------
 
 _VERSIONS_CLASH = (803, 804)
-_CUDA_SAYS = {  # https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TYPES.html
+_CUDA_ERRORS: dict[int, tuple[str, str, Remedy]] = {
+    # https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TYPES.html
     802: (
         "the GPUs' fabric is not ready",
-        "GPUs joined by NVSwitch wait for the fabric manager, which must be of the driver's version ({driver})",
+        "GPUs joined by NVSwitch wait for the fabric manager, which must have the driver's version ({driver})",
         remedies.FABRIC,
     ),
     803: (
-        "driver and libcuda do not go together",
-        "driver {driver} is too old for the libcuda that is found first, or an upgrade has not been loaded",
+        "driver and libcuda do not match",
+        "driver {driver} is too old for the libcuda that is found first, or an upgrade is not loaded yet",
         remedies.NO_COMPAT,
     ),
     804: (
-        "forward compatibility on a GPU that has none",
+        "forward compatibility is not supported on this GPU",
         "a libcuda newer than driver {driver} is found first, as in images of nvidia/cuda (cuda-compat): "
-        "that works on data-centre GPUs only",
+        "that works on data-center GPUs only",
         remedies.NO_COMPAT,
     ),
     999: (
         "unknown",
-        "most often the module nvidia_uvm is not loaded, as after a suspend",
+        "most often the module nvidia_uvm is not loaded, e.g. after a suspend",
         remedies.LOAD_UVM,
     ),
 }
 
 
-def gpu_is_not_hidden(case: Case) -> Finding | None:
-    host = case.host
-    if not host.hidden_by:
+def cuda_starts(case: Case) -> Finding | None:
+    gpu = case.host.gpu
+    if case.host.engine.is_remote or gpu.libraries_differ:
         return None
-    message = f"{host.hidden_by} hides the GPUs"
-    if not host.gpus:
-        why = "this is a container that was started without GPUs" if host.container else "nothing here can see one"
-        return error("hidden", message, why, remedies.GIVE_GPUS if host.container else remedies.SHOW_GPUS)
-    why = "compose.yaml passes it on to its containers, and so do programs started here"
-    return warning("hidden", message, why, remedies.SHOW_GPUS)
+    if not gpu.devices and gpu.cuda_init not in _CUDA_ERRORS:
+        return None
+    if gpu.cuda_init is None:
+        return unknown("cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be loaded")
+    if gpu.cuda_init == 0:
+        return fine("cuda", f"CUDA starts; the driver supports up to CUDA {gpu.cuda_newest}")
+    if gpu.hidden_by or gpu.has_mig:
+        return None
+    return _cuda_error(case.host, gpu.cuda_init)
+
+
+def _cuda_error(host: Host, code: int) -> Finding:
+    if code not in _CUDA_ERRORS:
+        why = "no program can use the GPU; the kernel log may say why"
+        return error("cuda", f"CUDA does not start: error {code}", why, remedies.SHOW_MODULE)
+    name, why, remedy = _CUDA_ERRORS[code]
+    if code in _VERSIONS_CLASH and not host.gpu.compat:
+        remedy = remedies.driver(host)
+    driver = host.gpu.driver or "unknown"
+    return error("cuda", f"CUDA does not start: error {code}, {name}", why.format(driver=driver), remedy)
+
+
+def gpu_is_not_hidden(case: Case) -> Finding | None:
+    gpu = case.host.gpu
+    if not gpu.hidden_by:
+        return None
+    message = f"{gpu.hidden_by} hides the GPUs"
+    if gpu.devices:
+        why = "compose.yaml passes it on to its containers, and so do programs started here"
+        return warning("hidden", message, why, remedies.SHOW_GPUS)
+    if case.host.machine.container:
+        return error("hidden", message, "this container was started without GPUs", remedies.GIVE_GPUS)
+    return error("hidden", message, "no program started here can see a GPU", remedies.SHOW_GPUS)
 
 
 def mig_has_instances(case: Case) -> Finding | None:
-    host = case.host
-    if not any(gpu.mig for gpu in host.gpus or ()):
+    gpu = case.host.gpu
+    if not gpu.has_mig:
         return None
-    if host.mig_instances is None:
-        return unknown("mig", "MIG is on; how many instances there are is unknown")
-    if host.mig_instances == 0:
+    if gpu.mig_instances is None:
+        return unknown("mig", "MIG is on; the number of instances is unknown")
+    if gpu.mig_instances == 0:
         why = "a GPU in MIG mode gives CUDA nothing but its instances"
-        return error("mig", "MIG is on, and there is no instance", why, remedies.MIG_INSTANCES)
-    why = "one process gets one instance: training on several GPUs is not possible with them"
-    return note("mig", f"MIG is on, with {host.mig_instances} instances", why)
+        return error("mig", "MIG is on, but there are no instances", why, remedies.MIG_INSTANCES)
+    why = "a process can use only one instance: training on several of them is not possible"
+    return note("mig", f"MIG is on, with {gpu.mig_instances} instances", why)
 
 
 # --- containers ----------------------------------------------------------------------------------------------------
 
 
 def containers_get_gpus(case: Case) -> Finding | None:
-    host, engine = case.host, case.host.engine
-    if not host.gpus or host.engine_is_elsewhere or _libraries_differ(host):
+    host = case.host
+    if not host.gpu.devices or host.engine.is_remote or host.gpu.libraries_differ:
         return None
-    if engine is None:
-        return unknown("gpu-access", "whether containers get the GPUs is unknown")
-    return _access(host, engine) if engine.program == "docker" else None
+    daemon = host.engine.daemon
+    if daemon is None:
+        return unknown("gpu-access", "whether containers can use the GPUs is unknown")
+    if daemon.program != "docker":
+        return None
+    return _access(host, daemon)
 
 
-def _access(host: Host, engine: Engine) -> Finding:
-    plan = _plan(host)
-    if plan.access is GpuAccess.CDI and host.cdi_driver and host.driver and host.cdi_driver != host.driver:
-        message = f"the CDI specification is for driver {host.cdi_driver}, and {host.driver} runs"
-        why = "it names files that are gone: containers with a GPU do not start"
+def _access(host: Host, daemon: Daemon) -> Finding:
+    plan = _plan(host.gpu, daemon)
+    if plan.access is GpuAccess.CDI and _cdi_is_stale(host.gpu):
+        message = f"the CDI specification is for driver {host.gpu.cdi_driver}, but {host.gpu.driver} is running"
+        why = "it names files that no longer exist: containers with a GPU do not start"
         return error("gpu-access", message, why, remedies.CDI_AGAIN)
     if plan.access in (GpuAccess.CDI, GpuAccess.RUNTIME):
         return fine("gpu-access", plan.reason)
-    return fine("gpu-access", "Docker Desktop passes GPUs on") if engine.system == DESKTOP else _no_access(host, engine)
+    if daemon.system == DESKTOP:
+        return fine("gpu-access", "Docker Desktop gives containers the GPUs")
+    return _no_access(host, daemon)
 
 
-def _no_access(host: Host, engine: Engine) -> Finding:
-    if host.cdi_files and not engine.cdi:
-        message = f"a CDI specification is here ({host.cdi_files[0]}), and the engine does not read it"
-        why = f"CDI is off in Docker {engine.version}: containers see no GPU"
+def _cdi_is_stale(gpu: GpuState) -> bool:
+    if not gpu.cdi_driver or not gpu.driver:
+        return False
+    return gpu.cdi_driver != gpu.driver
+
+
+def _no_access(host: Host, daemon: Daemon) -> Finding:
+    if host.gpu.cdi_files and not daemon.cdi:
+        message = f"there is a CDI specification ({host.gpu.cdi_files[0]}), but the engine does not read it"
+        why = f"CDI is off in Docker {daemon.version}: containers see no GPU"
         return error("gpu-access", message, why, remedies.CDI_ON)
-    if host.toolkit is None:
-        return unknown("gpu-access", "whether containers get the GPUs is unknown")
-    if host.toolkit == "":
+    if host.gpu.toolkit is None:
+        return unknown("gpu-access", "whether containers can use the GPUs is unknown")
+    if host.gpu.toolkit == "":
+        why = '`docker run --gpus all` fails with `could not select device driver "" with capabilities: [[gpu]]`'
         remedy = remedies.by_distribution(host, remedies.INSTALL_TOOLKIT, remedies.INSTALL_TOOLKIT_DNF)
-        why = '`docker run --gpus all` ends in `could not select device driver "" with capabilities: [[gpu]]`'
-        return error("gpu-access", "containers see no GPU: the NVIDIA Container Toolkit is not here", why, remedy)
-    why = "`--gpus all` works by a hook if the engine was started after the toolkit came; `--runtime nvidia` does not"
+        message = "containers see no GPU: the NVIDIA Container Toolkit is not installed"
+        return error("gpu-access", message, why, remedy)
+    why = (
+        "`--gpus all` works if the engine was started after the toolkit was installed; `--runtime nvidia` does not work"
+    )
     return warning("gpu-access", "the engine has no NVIDIA runtime", why, remedies.CONFIGURE_RUNTIME)
 
 
-def _plan(host: Host) -> GpuPlan:
-    engine = host.engine
-    assert engine is not None  # noqa: S101  (its callers have looked)
-    return plan_gpu(
-        Offers(runtimes=engine.runtimes, cdi_devices=engine.cdi_devices, device_nodes=bool(host.device_nodes))
-    )
+def _plan(gpu: GpuState, daemon: Daemon) -> GpuPlan:
+    device_nodes = bool(gpu.device_nodes)
+    return plan_gpu(Offers(runtimes=daemon.runtimes, cdi_devices=daemon.cdi_devices, device_nodes=device_nodes))
 
 
 def rootless_engine_gets_gpus(case: Case) -> Finding | None:
-    host, engine = case.host, case.host.engine
-    if engine is None or not engine.rootless or not host.gpus or not host.toolkit or engine.program != "docker":
+    gpu, daemon = case.host.gpu, case.host.engine.daemon
+    if daemon is None or not daemon.rootless or daemon.program != "docker":
         return None
-    if _plan(host).access is GpuAccess.CDI or host.toolkit_cgroups is False:
+    if not gpu.devices or not gpu.toolkit or gpu.toolkit_cgroups is False:
         return None
-    message = "the engine is rootless, and NVIDIA's runtime wants to set up control groups"
-    if host.toolkit_cgroups is None:
-        return unknown("rootless", f"{message}, or not: its configuration could not be read")
+    if _plan(gpu, daemon).access is GpuAccess.CDI:
+        return None
+    if gpu.toolkit_cgroups is None:
+        message = "whether NVIDIA's runtime works with this rootless engine is unknown"
+        return unknown("rootless", message, "its configuration could not be read")
+    message = "the engine is rootless, but NVIDIA's runtime is configured to set up control groups"
     why = "containers with a GPU do not start: `bpf_prog_query(BPF_CGROUP_DEVICE) failed: operation not permitted`"
     return error("rootless", message, why, remedies.ROOTLESS_GPU)
 
 
 def toolkit_is_safe(case: Case) -> Finding | None:
-    host = case.host
-    if not host.toolkit:
+    toolkit = case.host.gpu.toolkit
+    if not toolkit:
         return None
     try:
-        version = Version(host.toolkit)
+        version = Version(toolkit)
     except InvalidVersion:
-        return unknown("toolkit", f"whether NVIDIA Container Toolkit {host.toolkit} is safe is unknown")
-    against = [row for row in case.catalog.advisories if row.package == _TOOLKIT and version < row.fixed]
-    if not against:
-        return fine("toolkit", f"NVIDIA Container Toolkit {host.toolkit}")
-    last = max(against, key=lambda row: row.fixed)  # what mends it mends the others
-    message = f"NVIDIA Container Toolkit {host.toolkit}: {last.says} ({', '.join(row.id for row in against)})"
-    remedy = remedies.by_distribution(host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF)
-    return warning("toolkit", message, f"{last.advice}; run no image of others until then", remedy)
+        return unknown("toolkit", f"whether NVIDIA Container Toolkit {toolkit} is safe is unknown")
+    advisories = [row for row in case.catalog.advisories if row.package == _TOOLKIT and version < row.fixed]
+    if not advisories:
+        return fine("toolkit", f"NVIDIA Container Toolkit {toolkit}")
+    last = max(advisories, key=lambda row: row.fixed)  # upgrading to what fixes it fixes the others
+    ids = ", ".join(row.id for row in advisories)
+    remedy = remedies.by_distribution(case.host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF)
+    why = f"{last.advice}; run no untrusted images until then"
+    return warning("toolkit", f"NVIDIA Container Toolkit {toolkit}: {last.says} ({ids})", why, remedy)
 
 
-def gpus_are_asked_for(case: Case) -> Finding | None:
-    host, engine = case.host, case.host.engine
-    if not host.gpus or engine is None or RUNTIME not in engine.runtimes:
+def gpus_must_be_requested(case: Case) -> Finding | None:
+    daemon = case.host.engine.daemon
+    if not case.host.gpu.devices or daemon is None or RUNTIME not in daemon.runtimes:
         return None
-    if engine.default_runtime == RUNTIME:
+    if daemon.default_runtime == RUNTIME:
         return fine("runtime", "every container gets the GPUs that its environment names")
-    why = f"the default runtime is {engine.default_runtime}: a plain `docker run` trains on the CPU"
-    return note("runtime", "containers get GPUs only if they ask for them", why, remedies.ASK_FOR_GPU)
+    why = f"the default runtime is {daemon.default_runtime}: a plain `docker run` trains on the CPU"
+    return note("runtime", "containers get GPUs only on request", why, remedies.ASK_FOR_GPU)
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- texts and kinds -----------------------------------------------------------------------------------------------
 
 
-def describe(host: Host) -> str:
-    """`2 × NVIDIA A100-SXM4-80GB (8.0)`."""
-    kinds = Counter((gpu.name, gpu.capability) for gpu in host.gpus or ())
-    return ", ".join(
-        f"{f'{count} × ' if count > 1 else ''}{name}{f' ({capability})' if capability else ''}"
-        for (name, capability), count in kinds.items()
-    )
+def describe(gpu: GpuState) -> str:
+    """The GPUs of a host: `2 × NVIDIA A100-SXM4-80GB (8.0)`."""
+    kinds = Counter((device.name, device.capability) for device in gpu.devices or ())
+    descriptions = []
+    for (name, capability), count in kinds.items():
+        description = f"{name} ({capability})" if capability else name
+        if count > 1:
+            description = f"{count} × {description}"
+        descriptions.append(description)
+    return ", ".join(descriptions)
 
 
 def is_consumer(name: str) -> bool:
-    """Whether a GPU is of a family that has no forward compatibility."""
+    """Whether a GPU is of a family without forward compatibility."""
     return any(word in name.lower() for word in _CONSUMER)
 
 
 def is_jetson(host: Host, catalog: Catalog) -> bool:
-    """Whether it is a Jetson that servers' wheels do not run on; a GPU that is only named tells by its capability."""
-    if host.jetson:
-        served = (row for row in catalog.gpus if gpus.is_jetson(row) and runs_server_wheels(row, catalog))
-        return not any(_code_name(row) in host.jetson for row in served)
-    return any(row.capability in host.capabilities for row in catalog.gpus if not runs_server_wheels(row, catalog))
+    """Whether it is a Jetson on which wheels for servers do not run; without a model its GPU's capability tells."""
+    if host.machine.jetson:
+        return not _is_served_jetson(host.machine.jetson, catalog)
+    for row in catalog.gpus:
+        if row.capability in host.gpu.capabilities and not runs_server_wheels(row, catalog):
+            return True
+    return False
+
+
+def _is_served_jetson(model: str, catalog: Catalog) -> bool:
+    """Whether it is one of the newer Jetsons, on which they do run."""
+    for row in catalog.gpus:
+        if _code_name(row) in model and gpus.is_jetson(row) and runs_server_wheels(row, catalog):
+            return True
+    return False
 
 
 def _code_name(row: GpuRow) -> str:
-    """Thor of `Blackwell (Thor)`: a Jetson's model has it, as `NVIDIA Jetson AGX Thor Developer Kit`."""
+    """Thor of `Blackwell (Thor)`: it is part of a Jetson's model, as in `NVIDIA Jetson AGX Thor Developer Kit`."""
     return row.architecture.partition("(")[2].rstrip(")") or row.architecture
-
-
-def _libraries_differ(host: Host) -> bool:
-    return "version mismatch" in host.smi_said.lower()

@@ -1,4 +1,4 @@
-"""The commands that mend a machine, each with the page that documents it. What envbuilder can mend is not here."""
+"""The commands that fix a machine, each with the page that documents it. What envbuilder itself fixes is not here."""
 
 from dataclasses import dataclass
 
@@ -18,15 +18,21 @@ _APT, _DNF = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """One command line, and who says that it helps."""
+    """One command line, and the page that documents it."""
 
     command: str
     source: str
 
 
 NONE = Remedy(command="", source="")
-ENGINE_UP = Remedy(command="tools/engine up", source="tools/engine, in a checkout of envbuilder")
-BOOTSTRAP_TOOLS = Remedy(command="tools/engine bootstrap-tools", source=ENGINE_UP.source)
+DEBIAN_DOCKER = Remedy(
+    command="curl -fsSL https://get.docker.com | sudo sh",
+    source="https://docs.docker.com/engine/install/debian/#install-using-the-convenience-script",
+)
+BOOTSTRAP_TOOLS = Remedy(
+    command="sudo apt-get install mmdebstrap debian-archive-keyring",
+    source="https://manpages.debian.org/stable/mmdebstrap/mmdebstrap.1.en.html",
+)
 START_DOCKER = Remedy(command="sudo systemctl start docker", source="https://docs.docker.com/engine/daemon/start/")
 START_DESKTOP = Remedy(
     command="docker desktop start", source="https://docs.docker.com/reference/cli/docker/desktop/start/"
@@ -53,7 +59,7 @@ FORGET_HOST = Remedy(
 )
 NO_SNAP = Remedy(command="sudo snap remove docker", source="https://docs.docker.com/engine/install/ubuntu/")
 NO_PODMAN_APT = Remedy(
-    command="sudo apt-get remove podman-docker && tools/engine up",
+    command="sudo apt-get remove podman-docker && curl -fsSL https://get.docker.com | sudo sh",
     source="https://docs.docker.com/engine/install/debian/#uninstall-old-versions",
 )
 NO_PODMAN_DNF = Remedy(
@@ -151,21 +157,21 @@ SHOW_MODULE = Remedy(command="sudo dmesg | grep -i nvrm", source=_DRIVER)
 
 
 def by_distribution(host: Host, apt: Remedy, dnf: Remedy) -> Remedy:
-    """The package manager of the host's distribution; apt's where the distribution is unknown."""
-    return dnf if host.distribution in _DNF else apt
+    """The command for the package manager of the host's distribution; apt's where the distribution is unknown."""
+    return dnf if host.machine.distribution in _DNF else apt
 
 
 def driver(host: Host) -> Remedy:
-    """How this distribution gets NVIDIA's driver, or a newer one."""
-    if host.wsl:
+    """How to install or upgrade NVIDIA's driver on this distribution."""
+    if host.machine.wsl:
         return WSL_DRIVER
-    if host.distribution == "ubuntu":
+    if host.machine.distribution == "ubuntu":
         return UBUNTU_DRIVER
     return by_distribution(host, DEBIAN_DRIVER, DNF_DRIVER)
 
 
 def docker(host: Host) -> Remedy:
-    """How this distribution gets Docker with buildx and compose."""
-    if host.distribution == "ubuntu":
+    """How to install Docker with buildx and Compose on this distribution."""
+    if host.machine.distribution == "ubuntu":
         return UBUNTU_DOCKER
-    return by_distribution(host, ENGINE_UP, DOCKER_PLUGINS)
+    return by_distribution(host, DEBIAN_DOCKER, DOCKER_PLUGINS)

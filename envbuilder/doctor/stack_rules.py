@@ -1,6 +1,6 @@
-"""The rule about the stack: would what was asked for run here, and if not, what would?
+"""The rule about the stack: would the requested stack run here, and if not, which one would?
 
-Rests on the resolver: the host's GPUs, driver and platform become options of a request.
+It uses the resolver: the host's GPUs, driver and platform become options of a request.
 """
 
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from dataclasses import replace
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Catalog
-from envbuilder.doctor.finding import Case, Finding, error, fine, ours, unknown, warning
+from envbuilder.doctor.finding import Case, Finding, error, fine, own_command, unknown, warning
 from envbuilder.doctor.gpu_rules import describe, is_consumer, is_jetson
 from envbuilder.doctor.remedies import NONE, Remedy
 from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
-from envbuilder.host.records import Host
+from envbuilder.host.records import GpuState, Host
 from envbuilder.model import Request, Stack
 from envbuilder.resolve import resolver
 from envbuilder.resolve.rules import strangers
@@ -22,184 +22,236 @@ from envbuilder.resolve.rules import strangers
 _COMPAT_IMAGES = "nvidia/cuda"
 
 
+# --- what a host adds to a request ---------------------------------------------------------------------------------
+
+
 def with_capabilities(host: Host, catalog: Catalog) -> Host:
-    """The host with what the catalog knows of GPUs whose driver is too old to name their compute capability."""
-    if host.gpus is None:
+    """The host, with compute capabilities from the catalog for GPUs whose driver is too old to name them."""
+    if host.gpu.devices is None:
         return host
-    rows = ((gpu, resolver.find_gpu(gpu.name, catalog)) for gpu in host.gpus)
-    gpus = tuple(replace(gpu, capability=gpu.capability or (row.capability if row else None)) for gpu, row in rows)
-    return replace(host, gpus=gpus)
+    devices = []
+    for device in host.gpu.devices:
+        row = resolver.find_gpu(device.name, catalog)
+        if device.capability is None and row is not None:
+            device = replace(device, capability=row.capability)  # noqa: PLW2901  (the same device, completed)
+        devices.append(device)
+    return replace(host, gpu=replace(host.gpu, devices=tuple(devices)))
 
 
 def for_host(request: Request, host: Host) -> Iterator[Request]:
     """The request with what a host adds to it, once for each kind of GPU; what the request says itself stands."""
-    added: dict[str, object] = {}
-    if host.platform and request.platform == Request().platform:
-        added["platform"] = host.platform
-    if request.driver is None and host.driver_version is not None:
-        added["driver"] = host.driver_version
-    if request.gpu is None and host.capabilities:
-        for capability in host.capabilities:
-            yield replace(request, **added, gpu=str(capability))  # type: ignore[arg-type]
-    else:
-        yield replace(request, **added)  # type: ignore[arg-type]
+    platform, driver = host.machine.platform, host.gpu.driver_version
+    if platform and request.platform == Request().platform:
+        request = replace(request, platform=platform)
+    if request.driver is None and driver is not None:
+        request = replace(request, driver=driver)
+    if request.gpu is not None or not host.gpu.capabilities:
+        yield request
+        return
+    for capability in host.gpu.capabilities:
+        yield replace(request, gpu=str(capability))
 
 
 def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, Stack] | None:
     """The best stack for all GPUs of a host, with the request that finds it; None if there is none."""
-    for wanted in for_host(request, host):
+    for candidate in for_host(request, host):
         try:
-            stack = resolver.resolve(wanted, catalog)
+            stack = resolver.resolve(candidate, catalog)
         except NoStackError:
             continue
-        if not list(_without_kernels(stack, host)):
-            return wanted, stack
+        if not _without_kernels(stack, host):
+            return candidate, stack
     return None
+
+
+# --- the rule ------------------------------------------------------------------------------------------------------
 
 
 def stack_runs_here(case: Case) -> Finding | None:
     if is_jetson(case.host, case.catalog):
         return None  # none does, and another rule has said so
     if case.request is None:
-        return _what_runs_here(case)
+        return _best_stack(case)
     try:
         stack = resolver.resolve(case.request, case.catalog)
     except NoStackError as refusal:
-        suggestions = refusal.suggestions
-        remedy = Remedy(command=suggestions[0], source="envbuilder") if suggestions else NONE
+        remedy = NONE
+        if refusal.suggestions:
+            remedy = Remedy(command=refusal.suggestions[0], source="envbuilder")
         return error("stack", refusal.message, "; ".join(refusal.reasons), remedy)
-    objections = (rule(stack, case) for rule in (_OBJECTIONS if stack.cuda else (_platform_fits,)))
-    return next((finding for finding in objections if finding), None) or _runs(stack, case.host)
+    objections = _OBJECTIONS if stack.cuda else (_platform_differs,)
+    for objection in objections:
+        finding = objection(stack, case)
+        if finding:
+            return finding
+    return _runs(stack, case.host)
 
 
 def _runs(stack: Stack, host: Host) -> Finding:
-    """Nothing speaks against it; whether that is known is another matter."""
+    """Nothing speaks against the stack; whether enough is known to say that it runs is another question."""
+    name = stack.torch_text
     if stack.cuda is None:
-        return fine("stack", f"{_name(stack)} needs no GPU and no driver")
-    if host.gpus == ():
-        return warning("stack", f"{_name(stack)} would train on the CPU", "no NVIDIA GPU is to be seen")
-    missing = [name for name, value in (("GPU", host.capabilities), ("driver", host.driver)) if not value]
-    if missing:
-        message = f"whether {_name(stack)} runs there is unknown: {' and '.join(missing)} unknown"
-        return unknown("stack", message, "`--gpu` and `--driver` name them")
-    return fine("stack", f"{_name(stack)} runs on {describe(host)} with driver {host.driver}")
+        return fine("stack", f"{name} needs no GPU and no driver")
+    if host.gpu.devices == ():
+        return warning("stack", f"{name} would train on the CPU", "no NVIDIA GPU was found")
+    unknowns = []
+    if not host.gpu.capabilities:
+        unknowns.append("GPU")
+    if not host.gpu.driver:
+        unknowns.append("driver")
+    if unknowns:
+        message = f"whether {name} runs on this machine is unknown: {' and '.join(unknowns)} unknown"
+        return unknown("stack", message, "name them with `--gpu` and `--driver`")
+    return fine("stack", f"{name} runs on {describe(host.gpu)} with driver {host.gpu.driver}")
 
 
-def _what_runs_here(case: Case) -> Finding | None:
+def _best_stack(case: Case) -> Finding | None:
+    """Without a request: what would run here."""
     host = case.host
-    if not host.capabilities and not host.driver:
+    if not host.gpu.capabilities and not host.gpu.driver:
         return None
-    found = best_for(Request(), host, case.catalog)
-    if found is None:
-        why = "; ".join(dict.fromkeys(_reasons(case)))
-        return error("stack", f"no stack runs on {_machine(host)}", why, driver_remedy(host))
-    request, stack = found
-    finding = fine("stack", f"{_name(stack)} is the best for {_machine(host)}")
-    remedy = ours(_resolve(request, case))
-    return replace(finding, remedy=remedy.command, source=remedy.source)
+    best = best_for(Request(), host, case.catalog)
+    if best is None:
+        return error("stack", f"no stack runs on {_machine(host)}", _why_none_runs(case), driver_remedy(host))
+    request, stack = best
+    remedy = own_command(_arguments(request, case))
+    message = f"{stack.torch_text} is the best for {_machine(host)}"
+    return replace(fine("stack", message), remedy=remedy.command, source=remedy.source)
 
 
-def _reasons(case: Case) -> Iterator[str]:
+def _why_none_runs(case: Case) -> str:
+    reasons: list[str] = []
     for request in for_host(Request(), case.host):
         try:
             resolver.resolve(request, case.catalog)
         except NoStackError as refusal:
-            yield from refusal.reasons
+            reasons += refusal.reasons
+    return "; ".join(dict.fromkeys(reasons))
 
 
-def _platform_fits(stack: Stack, case: Case) -> Finding | None:
-    host = case.host
-    if host.platform is None or host.platform == stack.platform:
+# --- what speaks against a stack -----------------------------------------------------------------------------------
+
+
+def _platform_differs(stack: Stack, case: Case) -> Finding | None:
+    platform = case.host.machine.platform
+    if platform is None or platform == stack.platform:
         return None
-    why = "its programs are for another processor: `exec format error`, or minutes where seconds are due"
-    return error("stack", f"{_name(stack)} is for {stack.platform}; this is {host.platform}", why, _instead(case))
+    message = f"{stack.torch_text} is for {stack.platform}, but this machine is {platform}"
+    why = "its programs are for another processor: they fail with `exec format error`, or are emulated and slow"
+    return error("stack", message, why, _alternative(case))
 
 
-def _without_kernels(stack: Stack, host: Host) -> Iterator[Version]:
-    for capability in host.capabilities:
-        if not any(resolver.runs_on(arch, capability) for arch in stack.arch_list):
-            yield capability
-
-
-def _kernels_are_there(stack: Stack, case: Case) -> Finding | None:
-    lacking = list(_without_kernels(stack, case.host))
-    if not lacking:
+def _driver_does_not_know_the_gpus(stack: Stack, case: Case) -> Finding | None:
+    gpu = case.host.gpu
+    if gpu.cuda_init == 0:  # CUDA has started: whatever the catalog says, the driver knows the GPUs
         return None
-    names = ", ".join(dict.fromkeys(gpu.name for gpu in case.host.gpus or () if gpu.capability in lacking))
-    capabilities = ", ".join(map(str, lacking))
-    why = f"its kernels are for {' '.join(stack.arch_list)}: `no kernel image is available for execution on the device`"
-    return error("stack", f"{_name(stack)} has no kernels for {names} ({capabilities})", why, _instead(case))
+    reasons = []
+    for capability in gpu.capabilities:
+        reason = strangers(Request(gpu=str(capability), driver=gpu.driver_version), case.catalog)
+        if reason:
+            reasons.append(reason)
+    if not reasons:
+        return None
+    message = f"driver {gpu.driver} does not support {describe(gpu)}"
+    return error("stack", message, "; ".join(reasons), _alternative(case))
 
 
-def _driver_is_new_enough(stack: Stack, case: Case) -> Finding | None:
-    driver = case.host.driver_version
+def _kernels_are_missing(stack: Stack, case: Case) -> Finding | None:
+    missing = _without_kernels(stack, case.host)
+    if not missing:
+        return None
+    devices = case.host.gpu.devices or ()
+    names = dict.fromkeys(device.name for device in devices if device.capability in missing)
+    capabilities = ", ".join(str(capability) for capability in missing)
+    message = f"{stack.torch_text} has no kernels for {', '.join(names)} ({capabilities})"
+    architectures = " ".join(stack.arch_list)
+    why = f"its kernels are for {architectures}: `no kernel image is available for execution on the device`"
+    return error("stack", message, why, _alternative(case))
+
+
+def _without_kernels(stack: Stack, host: Host) -> list[Version]:
+    """The compute capabilities of a host for which a stack has no kernels."""
+    missing = []
+    for capability in host.gpu.capabilities:
+        if not any(resolver.runs_on(architecture, capability) for architecture in stack.arch_list):
+            missing.append(capability)
+    return missing
+
+
+def _driver_is_too_old(stack: Stack, case: Case) -> Finding | None:
+    driver = case.host.gpu.driver_version
     if driver is None or driver >= Version(stack.driver_floor):
         return None
     why = (
-        "torch says that the driver is too old (error 35); in an image of nvidia/cuda CUDA answers error 803, "
+        "torch reports that the driver is too old (error 35); in an image of nvidia/cuda CUDA reports error 803, "
         "or the container does not start: `unsatisfied condition: cuda>=`"
     )
-    message = f"{_name(stack)} needs driver {stack.driver_floor} or newer; this one is {case.host.driver}"
-    return error("stack", message, why, _instead(case))
+    message = f"{stack.torch_text} needs driver {stack.driver_floor} or newer, but {case.host.gpu.driver} is installed"
+    return error("stack", message, why, _alternative(case))
 
 
-def _driver_knows_the_gpus(stack: Stack, case: Case) -> Finding | None:
-    host = case.host
-    if host.cuda_init == 0:  # it has started: whatever facts say, the driver knows them
-        return None
-    asked = (Request(gpu=str(capability), driver=host.driver_version) for capability in host.capabilities)
-    why = "; ".join(reason for request in asked if (reason := strangers(request, case.catalog)))
-    if not why:
-        return None
-    return error("stack", f"driver {host.driver} does not know {describe(host)}", why, _instead(case))
-
-
-def _compat_is_allowed(stack: Stack, case: Case) -> Finding | None:
-    host = case.host
-    consumer = _refuses_compat(stack, host)
+def _compat_is_refused(stack: Stack, case: Case) -> Finding | None:
+    gpu = case.host.gpu
+    consumer = _consumer_behind_compat(stack, gpu)
     if consumer is None:
         return None
     why = (
-        f"driver {host.driver} knows CUDA up to {host.cuda_newest}; the image's cuda-compat steps in and {consumer} "
-        "refuses it: error 804"
+        f"driver {gpu.driver} supports up to CUDA {gpu.cuda_newest}; the image's cuda-compat replaces its libcuda, "
+        f"which {consumer} refuses: error 804"
     )
     message = f"{stack.base.reference} brings a libcuda that does not run on {consumer}"
-    return error("stack", message, why, _instead(case))
+    return error("stack", message, why, _alternative(case))
 
 
-_OBJECTIONS = (_platform_fits, _driver_knows_the_gpus, _kernels_are_there, _driver_is_new_enough, _compat_is_allowed)
+_OBJECTIONS = (
+    _platform_differs,
+    _driver_does_not_know_the_gpus,
+    _kernels_are_missing,
+    _driver_is_too_old,
+    _compat_is_refused,
+)
 
 
-def _refuses_compat(stack: Stack, host: Host) -> str | None:
+def _consumer_behind_compat(stack: Stack, gpu: GpuState) -> str | None:
     """The GPU that refuses the libcuda of a stack's base: nvidia/cuda puts its own first where it is newer."""
-    if _COMPAT_IMAGES not in stack.base.reference or host.cuda_newest is None:
+    if _COMPAT_IMAGES not in stack.base.reference or gpu.cuda_newest is None:
         return None
-    if Version(stack.cuda_line) <= host.cuda_newest:
+    if Version(stack.cuda_line) <= gpu.cuda_newest:
         return None
-    return next((gpu.name for gpu in host.gpus or () if is_consumer(gpu.name)), None)
+    for device in gpu.devices or ():
+        if is_consumer(device.name):
+            return device.name
+    return None
 
 
-def _instead(case: Case) -> Remedy:
-    """What would run here and is nearest to what was asked: the request without one option, or with none."""
+def _alternative(case: Case) -> Remedy:
+    """What would run here and is nearest to the request: the request without one of its options, or without all."""
     request = case.request or Request()
-    names = [name for name, _ in resolver.given(request)]
-    loosened = [replace(request, **{name: getattr(Request(), name)}) for name in names]
-    for wanted in (request, *loosened, Request(packages=request.packages)):
-        found = best_for(wanted, case.host, case.catalog)
-        if found and not _refuses_compat(found[1], case.host):
-            return ours(_resolve(found[0], case))
+    candidates = [request]
+    for name, _ in resolver.given(request):
+        default = getattr(Request(), name)
+        candidates.append(replace(request, **{name: default}))
+    candidates.append(Request(packages=request.packages))
+    for candidate in candidates:
+        best = best_for(candidate, case.host, case.catalog)
+        if best and not _consumer_behind_compat(best[1], case.host.gpu):
+            return own_command(_arguments(best[0], case))
     return driver_remedy(case.host)
 
 
-def _resolve(request: Request, case: Case) -> str:
-    """The request as options of `envbuilder`."""
-    return resolver.command(request, beside=resolver.beside(case.catalog)).removeprefix("envbuilder ")
+# --- texts ---------------------------------------------------------------------------------------------------------
 
 
-def _name(stack: Stack) -> str:
-    return stack.torch_text
+def _arguments(request: Request, case: Case) -> str:
+    """The request as arguments of `envbuilder`."""
+    command = resolver.command(request, beside=resolver.beside(case.catalog))
+    return command.removeprefix("envbuilder ")
 
 
 def _machine(host: Host) -> str:
-    parts = [describe(host), f"driver {host.driver}" if host.driver else ""]
-    return " with ".join(part for part in parts if part) or "this machine"
+    parts = []
+    if host.gpu.devices:
+        parts.append(describe(host.gpu))
+    if host.gpu.driver:
+        parts.append(f"driver {host.gpu.driver}")
+    return " with ".join(parts) or "this machine"

@@ -327,7 +327,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"Cannot connect to the Docker daemon|error reading from server|rpc error.*(EOF|Unavailable)|"
         r"connection error: desc =|closing transport",
         "the engine died, or was stopped, during the build",
-        "start it (`tools/engine up`), then run the same command: finished layers are kept",
+        "start it (`sudo systemctl start docker`), then run the same command: finished layers are kept",
     ),
     (
         r"exec format error",

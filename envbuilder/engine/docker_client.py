@@ -41,7 +41,7 @@ _SILENCE_AT_THE_END = 2.0  # the same, once there is nothing left to do but to c
 _KILL_SECONDS = 15  # how long an engine may take to end a container
 _PING_SECONDS = 10
 _IDLE_SECONDS = 600.0  # how long a registry may send nothing
-_NO_ENGINE_HINT = "start Docker; on Debian 12 and 13 `tools/engine up` sets one up"
+_NO_ENGINE_HINT = "start Docker, or run `envbuilder doctor` to find out what is wrong"
 
 # Docker says "no such file or directory" of much else: a folder that is not there, a socket, its own storage.
 _NO_PROGRAM = re.compile(r'executable file not found|exec: "[^"]*": stat [^:]*: no such file|exec [^:]*: no such file')

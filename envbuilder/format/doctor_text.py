@@ -1,4 +1,4 @@
-"""A diagnosis as a person reads it: what to mend in front, each with its reason and its command."""
+"""A diagnosis as a person reads it: what to fix in front, each with its reason and its command."""
 
 import sys
 import textwrap
@@ -27,7 +27,9 @@ _FOLDED = 3  # more unknown things than these become one line
 def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None = None) -> None:
     """Print it to stdout; `of` says which machine it is."""
     console = printer(stream or sys.stdout)
-    described = ", ".join(part for part in (host.os, host.machine, "WSL2" if host.wsl else None) if part)
+    described = ", ".join(
+        part for part in (host.machine.os, host.machine.processor, "WSL2" if host.machine.wsl else None) if part
+    )
     console.print(f"[bold]{escape(clean(of))}[/]{': ' + escape(clean(described)) if described else ''}\n")
     quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
     folded = quiet if len(quiet) > _FOLDED else []
@@ -78,5 +80,5 @@ def _sum_up(findings: Sequence[Finding]) -> str:
     }
     said = ", ".join(f"{count[severity]} {word}" for severity, word in words.items() if count[severity])
     if count[Severity.ERROR]:
-        return f"[bold red]{said}[/]; mend {escape(findings[0].id)} first, then ask again"
-    return said if count[Severity.WARNING] else f"{said}; nothing to mend"
+        return f"[bold red]{said}[/]; fix {escape(findings[0].id)} first, then run `envbuilder doctor` again"
+    return said if count[Severity.WARNING] else f"{said}; nothing to fix"

@@ -1,10 +1,10 @@
-"""Asking a machine: `ask(probe) → Host`. What it asks with is a parameter; what it is told, `host.answers` reads.
+"""Asking a machine: `collect(probe) → Host`. What it asks with is a parameter; `host.parse` reads the answers.
 
-Nothing is changed on the machine and nothing is started in a container. A question without an answer leaves None.
+Nothing is changed on the machine and no container is started. A question without an answer leaves None.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,210 +12,270 @@ from envbuilder.engine.gpu_access import CDI_ALL
 from envbuilder.grammar import printable
 from envbuilder.host import parse
 from envbuilder.host.parse import NOT_FOUND
-from envbuilder.host.records import Engine, EngineTrouble, Host
+from envbuilder.host.records import Daemon, EngineFailure, EngineState, GpuState, Host, MachineState, NetworkState
 from envbuilder.processes import Completed
 
-INDEX = ("index",)  # does the package index answer the client that locks? its exit code and words
-REGISTRY = ("registry",)  # does a registry answer the engine?
-CUDA = ("cuda",)  # cuInit and cuDriverGetVersion: "0 12080"
 _SMI = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 _QUERY = "--query-gpu=name,driver_version,compute_cap,mig.mode.current"
 _OLD_QUERY = "--query-gpu=name,driver_version"  # drivers before R510 know no compute_cap
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
-_OWN_CAS = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors")
+_CA_FOLDERS = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors")
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _HIDING = {"NVIDIA_VISIBLE_DEVICES": ("void", "none", ""), "CUDA_VISIBLE_DEVICES": ("-1", "none", "")}
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
+_DAEMON_SETTINGS = "/etc/docker/daemon.json"
 _DEFAULT_SHM = 64 * 2**20  # Docker's, without default-shm-size
+_LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """The ways to ask: run a command (127 if there is none, 124 if it takes too long), read a file, list a folder."""
+    """The ways to ask: run a command (127: not found, 124: timed out), read a file, list a folder, reach a server."""
 
     run: Callable[[Sequence[str]], Completed]
-    read: Callable[[str], str | None]  # None: there is none, or it may not be read
-    names: Callable[[str], Sequence[str]]  # () if there is none
+    read: Callable[[str], str | None]  # None: it does not exist, or may not be read
+    names: Callable[[str], Sequence[str]]  # () if it does not exist
+    reach_index: Callable[[], Completed]  # as uv reaches the package index when it locks
+    reach_registry: Callable[[], Completed]  # as the engine reaches a registry when it pulls
+    start_cuda: Callable[[], Completed]  # cuInit and cuDriverGetVersion: "0 12080"
     environ: Mapping[str, str]
     ca: str | None  # the CA bundle that builds get; "" for none
 
+    def output(self, *argv: str) -> str:
+        """What a command prints on stdout."""
+        return self.run(argv).stdout
 
-def ask(probe: Probe) -> Host:
-    """Everything that a host's diagnosis rests on."""
-    host: Host = _printable(Host(**_machine(probe), **_engine(probe), **_gpus(probe), **_network(probe)))
-    return host
+    def succeeds(self, *argv: str) -> bool:
+        """Whether a command exits with 0."""
+        return self.run(argv).returncode == 0
+
+    def text(self, path: str) -> str:
+        """The content of a file; empty if it cannot be read."""
+        return self.read(path) or ""
 
 
-def _printable(value: Any) -> Any:
-    """The same value with every text fit for a terminal and a document: programs write what they like."""
+def collect(probe: Probe) -> Host:
+    """Everything that a diagnosis of a machine rests on."""
+    host = Host(machine=_machine(probe), engine=_engine(probe), gpu=_gpu(probe), network=_network(probe))
+    sanitized: Host = _sanitize(host)
+    return sanitized
+
+
+def collect_gpus(probe: Probe) -> Host:
+    """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and `uname`."""
+    return Host(machine=MachineState(processor=_processor(probe)), gpu=_driver_and_gpus(probe))
+
+
+def _sanitize(value: Any) -> Any:
+    """The same value with every text fit for a terminal and a document: programs may print anything."""
     if type(value) is str:  # not the words of an enumeration
         return printable(value)
     if isinstance(value, tuple):
-        return tuple(map(_printable, value))
+        return tuple(_sanitize(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        changed = {field.name: _printable(getattr(value, field.name)) for field in fields(value)}
+        changed = {}
+        for field in fields(value):
+            changed[field.name] = _sanitize(getattr(value, field.name))
         return type(value)(**changed)
     return value
 
 
-def ask_gpus(probe: Probe) -> Host:
-    """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and `uname`."""
-    return Host(machine=_processor(probe), **_driven(probe))
+# --- the machine ---------------------------------------------------------------------------------------------------
 
 
-def _said(done: Completed) -> str:
-    return parse.last_line(done.stderr) or parse.last_line(done.stdout)
-
-
-def _machine(probe: Probe) -> dict[str, Any]:
-    release = parse.os_release(probe.read("/etc/os-release") or "")
+def _machine(probe: Probe) -> MachineState:
+    release = parse.os_release(probe.text("/etc/os-release"))
     kernel = probe.read("/proc/version")
-    uid, now = probe.run(["id", "-u"]), probe.run(["date", "-u", "+%s"])
-    model = (probe.read("/proc/device-tree/model") or "").strip("\0\n ")
-    return {
-        "os": release.get("PRETTY_NAME"),
-        "distribution": release.get("ID"),
-        "machine": _processor(probe),
-        "uid": int(uid.stdout) if uid.stdout.strip().isdigit() else None,
-        "wsl": None if kernel is None else "microsoft" in kernel.lower(),
-        "jetson": model if probe.read("/etc/nv_tegra_release") else "",
-        "container": any(probe.read(path) is not None for path in ("/.dockerenv", "/run/.containerenv")),
-        "clock": float(now.stdout) if now.stdout.strip().isdigit() else None,
-        "shm": parse.total_bytes(probe.run(["df", "-PB1", "/dev/shm"]).stdout),  # noqa: S108  (asked, not used)
-    }
+    now = parse.whole_number(probe.output("date", "-u", "+%s"))
+    return MachineState(
+        os=release.get("PRETTY_NAME"),
+        distribution=release.get("ID"),
+        processor=_processor(probe),
+        uid=parse.whole_number(probe.output("id", "-u")),
+        wsl=None if kernel is None else "microsoft" in kernel.lower(),
+        jetson=_jetson_model(probe),
+        container=any(probe.read(path) is not None for path in _CONTAINER_MARKS),
+        clock=None if now is None else float(now),
+        shm=parse.total_bytes(probe.output("df", "-PB1", "/dev/shm")),  # noqa: S108  (asked, not used)
+    )
 
 
 def _processor(probe: Probe) -> str | None:
-    return probe.run(["uname", "-m"]).stdout.strip() or None
+    return probe.output("uname", "-m").strip() or None
+
+
+def _jetson_model(probe: Probe) -> str:
+    if not probe.read("/etc/nv_tegra_release"):
+        return ""
+    return probe.text("/proc/device-tree/model").strip("\0\n ")
 
 
 # --- the engine ----------------------------------------------------------------------------------------------------
 
 
-def _engine(probe: Probe) -> dict[str, Any]:
+def _engine(probe: Probe) -> EngineState:
     version = probe.run(["docker", "version", "--format", "{{json .}}"])
-    facts: dict[str, Any] = {"docker_host": bool(probe.environ.get("DOCKER_HOST"))}
+    state = EngineState(docker_host=bool(probe.environ.get("DOCKER_HOST")))
     if version.returncode != NOT_FOUND:
-        facts["compose"] = _compose(probe)
-        buildx = probe.run(["docker", "buildx", "version"])
-        facts["buildx"] = (parse.version_in(buildx.stdout) or "") if buildx.returncode == 0 else ""
+        state = replace(state, compose=_compose(probe), buildx=_buildx(probe))
     if version.returncode != 0:
-        trouble = parse.engine_trouble(version.returncode, version.stderr)
-        return facts | {"engine_trouble": trouble, "engine_said": _said(version)}
-    info = parse.read_json(probe.run(["docker", "info", "--format", "{{json .}}"]).stdout)
-    try:
-        engine = _podman(info) if "host" in info else _docker(info, probe)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        engine = None  # an engine that we do not know
-    if engine is None:
-        said = "`docker info` has no answer that can be understood"
-        return facts | {"engine_trouble": EngineTrouble.OTHER, "engine_said": said}
-    facts |= {"engine": engine, "shm_default": _shm_default(probe) if engine.local else None}
-    if engine.local and engine.root:
-        facts["disk_free"] = parse.free_bytes(probe.run(["df", "-PB1", engine.root]).stdout)
-    return facts
+        failure = parse.engine_failure(version.returncode, version.stderr)
+        message = parse.last_line(version.stderr) or parse.last_line(version.stdout)
+        return replace(state, failure=failure, message=message)
+    daemon = _daemon(probe)
+    if daemon is None:
+        message = "the output of `docker info` was not understood"
+        return replace(state, failure=EngineFailure.OTHER, message=message)
+    if not daemon.local:
+        return replace(state, daemon=daemon)
+    disk_free = parse.free_bytes(probe.output("df", "-PB1", daemon.root)) if daemon.root else None
+    return replace(state, daemon=daemon, shm_default=_shm_default(probe), disk_free=disk_free)
+
+
+def _buildx(probe: Probe) -> str:
+    """Its version; "" if the client has no buildx."""
+    done = probe.run(["docker", "buildx", "version"])
+    if done.returncode != 0:
+        return ""
+    return parse.version_in(done.stdout) or ""
 
 
 def _compose(probe: Probe) -> str:
+    """The plugin's version, else that of the old `docker-compose`; "" if there is neither."""
+    output = ""
     plugin = probe.run(["docker", "compose", "version"])
+    # A client without the plugin may print its own version and exit with 0.
     if plugin.returncode == 0 and "ompose" in plugin.stdout:
-        return parse.version_in(plugin.stdout) or ""
-    return parse.version_in(probe.run(["docker-compose", "--version"]).stdout) or ""
+        output = plugin.stdout
+    else:
+        output = probe.output("docker-compose", "--version")
+    return parse.version_in(output) or ""
 
 
-def _docker(info: Mapping[str, Any], probe: Probe) -> Engine | None:
-    if not info.get("ServerVersion"):
+def _daemon(probe: Probe) -> Daemon | None:
+    """The engine's own description; None if it is of a kind that is not known."""
+    info = parse.read_json(probe.output("docker", "info", "--format", "{{json .}}"))
+    try:
+        if "host" in info:
+            return _podman(info)
+        if info.get("ServerVersion"):
+            return _docker(info, probe)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    node = (probe.read("/proc/sys/kernel/hostname") or "").strip()
-    features = parse.read_json(probe.read("/etc/docker/daemon.json") or "").get("features") or {}
-    discovered = [row["ID"] for row in info.get("DiscoveredDevices") or () if row.get("Source") == "cdi"]
-    cdi = bool(info.get("CDISpecDirs")) or features.get("cdi") is True
-    return Engine(
+    return None
+
+
+def _docker(info: Mapping[str, Any], probe: Probe) -> Daemon:
+    host_name = probe.text("/proc/sys/kernel/hostname").strip()
+    security = info.get("SecurityOptions") or ()
+    cdi = _has_cdi(info, probe)
+    return Daemon(
         program="docker",
         version=info["ServerVersion"],
-        local=info.get("Name") == node,
+        local=info.get("Name") == host_name,
         system=info.get("OperatingSystem") or "",
         root=info.get("DockerRootDir") or "",
-        rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
-        remaps_users=any("userns" in option for option in info.get("SecurityOptions") or ()),
-        cgroups=int(info["CgroupVersion"]) if str(info.get("CgroupVersion")).isdigit() else None,
+        rootless=any("rootless" in option for option in security),
+        remaps_users=any("userns" in option for option in security),
+        cgroups=parse.whole_number(str(info.get("CgroupVersion"))),
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
         default_runtime=info.get("DefaultRuntime") or "",
         cdi=cdi,
-        cdi_devices=tuple(discovered) or ((CDI_ALL,) if cdi and _cdi_specs(probe) else ()),
+        cdi_devices=_cdi_devices(info, probe, cdi=cdi),
         proxied=bool(info.get("HttpProxy") or info.get("HttpsProxy")),
         clock=_seconds(info.get("SystemTime")),
     )
 
 
-def _podman(info: Mapping[str, Any]) -> Engine:
-    host, store = info["host"], info.get("store") or {}
-    return Engine(
+def _has_cdi(info: Mapping[str, Any], probe: Probe) -> bool:
+    features = _daemon_settings(probe).get("features") or {}
+    return bool(info.get("CDISpecDirs")) or features.get("cdi") is True
+
+
+def _cdi_devices(info: Mapping[str, Any], probe: Probe, *, cdi: bool) -> tuple[str, ...]:
+    """The devices that the engine has discovered; older engines read the specifications without listing them."""
+    devices = []
+    for row in info.get("DiscoveredDevices") or ():
+        if row.get("Source") == "cdi":
+            devices.append(row["ID"])
+    if not devices and cdi and _cdi_specs(probe):
+        devices.append(CDI_ALL)
+    return tuple(devices)
+
+
+def _podman(info: Mapping[str, Any]) -> Daemon:
+    host = info["host"]
+    store = info.get("store") or {}
+    version = info.get("version") or {}
+    distribution = host.get("distribution") or {}
+    security = host.get("security") or {}
+    return Daemon(
         program="podman",
-        version=str((info.get("version") or {}).get("Version") or ""),
+        version=str(version.get("Version") or ""),
         local=not host.get("serviceIsRemote"),
-        system=str((host.get("distribution") or {}).get("distribution") or ""),
+        system=str(distribution.get("distribution") or ""),
         root=store.get("graphRoot") or "",
-        rootless=bool((host.get("security") or {}).get("rootless")),
+        rootless=bool(security.get("rootless")),
         cgroups={"v1": 1, "v2": 2}.get(host.get("cgroupVersion")),
         cdi=True,
     )
 
 
 def _seconds(moment: object) -> float | None:
+    """Seconds since 1970 of `2026-11-24T21:55:09.123456789Z`; the engine's clock is always in UTC."""
+    text = str(moment)
+    if not text.endswith("Z"):
+        return None
     try:
-        return datetime.fromisoformat(str(moment)[:19] + "+00:00").timestamp() if str(moment).endswith("Z") else None
+        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
     except ValueError:
         return None
 
 
 def _shm_default(probe: Probe) -> int | None:
-    said = parse.read_json(probe.read("/etc/docker/daemon.json") or "").get("default-shm-size")
-    return _DEFAULT_SHM if said is None else parse.size(said)
+    configured = _daemon_settings(probe).get("default-shm-size")
+    return _DEFAULT_SHM if configured is None else parse.size(configured)
+
+
+def _daemon_settings(probe: Probe) -> Mapping[str, Any]:
+    return parse.read_json(probe.text(_DAEMON_SETTINGS))
 
 
 # --- GPUs ----------------------------------------------------------------------------------------------------------
 
 
-def _gpus(probe: Probe) -> dict[str, Any]:
-    listed = probe.names(_PCI)
-    modules = probe.read("/proc/modules")
-    facts: dict[str, Any] = {
-        "cards": sum(_is_nvidia_display(probe, name) for name in listed) if listed else None,
-        "nouveau": None if modules is None else any(line.startswith("nouveau ") for line in modules.splitlines()),
-        "device_nodes": "nvidiactl" in probe.names("/dev"),
-        "compat": "/cuda/compat" in probe.environ.get("LD_LIBRARY_PATH", ""),
-        "hidden_by": _hidden_by(probe.environ),
-    }
-    facts |= _driven(probe) | _toolkit(probe)
-    facts["cuda_init"], facts["cuda_newest"] = parse.cuda(probe.run(CUDA).stdout)
-    return facts
+def _gpu(probe: Probe) -> GpuState:
+    specs = _cdi_specs(probe)
+    cuda_init, cuda_newest = parse.cuda(probe.start_cuda().stdout)
+    return replace(
+        _driver_and_gpus(probe),
+        cards=_count_cards(probe),
+        nouveau=_has_nouveau(probe),
+        device_nodes="nvidiactl" in probe.names("/dev"),
+        cuda_init=cuda_init,
+        cuda_newest=cuda_newest,
+        compat="/cuda/compat" in probe.environ.get("LD_LIBRARY_PATH", ""),
+        hidden_by=_hidden_by(probe.environ),
+        toolkit=_toolkit_version(probe),
+        toolkit_cgroups=_toolkit_cgroups(probe),
+        cdi_files=tuple(specs),
+        cdi_driver=_cdi_driver(specs),
+    )
 
 
-def _driven(probe: Probe) -> dict[str, Any]:
-    """The driver and its GPUs."""
-    module = (probe.read("/sys/module/nvidia/version") or "").strip()
-    facts = _smi(probe)
-    facts["driver"] = module or facts.get("driver", "")
-    if module and not facts["gpus"] and not facts.get("smi_said"):
-        facts["gpus"] = None  # a driver, and no nvidia-smi to say of what
-    return facts
+def _driver_and_gpus(probe: Probe) -> GpuState:
+    module = probe.text("/sys/module/nvidia/version").strip()
+    state = _nvidia_smi(probe)
+    driver = module or state.driver or ""
+    devices = state.devices
+    if module and not devices and not state.nvidia_smi_error:
+        devices = None  # the driver is loaded, and without nvidia-smi nothing says for which GPUs
+    return replace(state, driver=driver, devices=devices)
 
 
-def _is_nvidia_display(probe: Probe, name: str) -> bool:
-    vendor, kind = (probe.read(f"{_PCI}/{name}/{part}") or "" for part in ("vendor", "class"))
-    return vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY)
-
-
-def _hidden_by(environ: Mapping[str, str]) -> str:
-    for name, hiding in _HIDING.items():
-        if environ.get(name, "all").lower() in hiding:
-            return f"{name}={environ[name]}"
-    return ""
-
-
-def _smi(probe: Probe) -> dict[str, Any]:
+def _nvidia_smi(probe: Probe) -> GpuState:
     for program in _SMI:
         done = probe.run([program, _QUERY, "--format=csv,noheader"])
         if "is not a valid field" in done.stdout + done.stderr:
@@ -223,54 +283,121 @@ def _smi(probe: Probe) -> dict[str, Any]:
         if done.returncode == NOT_FOUND:
             continue
         if done.returncode != 0:
-            return {"gpus": (), "smi_said": " ".join((done.stdout + done.stderr).split())[:300]}
-        found, driver = parse.gpus(done.stdout)
-        facts: dict[str, Any] = {"gpus": found, "driver": driver}
-        if any(gpu.mig for gpu in found):
-            listed = probe.run([program, "-L"]).stdout
-            facts["mig_instances"] = sum(line.strip().startswith("MIG ") for line in listed.splitlines())
-        return facts
-    return {"gpus": (), "smi_said": ""}
+            message = " ".join((done.stdout + done.stderr).split())
+            return GpuState(devices=(), nvidia_smi_error=message[:_LONGEST_MESSAGE])
+        devices, driver = parse.gpus(done.stdout)
+        state = GpuState(devices=devices, driver=driver)
+        if state.has_mig:
+            state = replace(state, mig_instances=_count_mig_instances(probe, program))
+        return state
+    return GpuState(devices=())
 
 
-def _toolkit(probe: Probe) -> dict[str, Any]:
-    asked = (probe.run([name, "--version"]) for name in ("nvidia-ctk", "nvidia-container-cli"))
-    version = next((parse.version_in(done.stdout) or "" for done in asked if done.returncode == 0), "")
+def _count_mig_instances(probe: Probe, program: str) -> int:
+    count = 0
+    for line in probe.output(program, "-L").splitlines():
+        if line.strip().startswith("MIG "):
+            count += 1
+    return count
+
+
+def _count_cards(probe: Probe) -> int | None:
+    """NVIDIA's display devices on the PCI bus; None where there is no bus to be read."""
+    names = probe.names(_PCI)
+    if not names:
+        return None
+    count = 0
+    for name in names:
+        vendor = probe.text(f"{_PCI}/{name}/vendor").strip()
+        kind = probe.text(f"{_PCI}/{name}/class")
+        if vendor == _NVIDIA and kind.startswith(_DISPLAY):
+            count += 1
+    return count
+
+
+def _has_nouveau(probe: Probe) -> bool | None:
+    modules = probe.read("/proc/modules")
+    if modules is None:
+        return None
+    return any(line.startswith("nouveau ") for line in modules.splitlines())
+
+
+def _hidden_by(environ: Mapping[str, str]) -> str:
+    for name, values in _HIDING.items():
+        value = environ.get(name)
+        if value is not None and value.lower() in values:
+            return f"{name}={value}"
+    return ""
+
+
+def _toolkit_version(probe: Probe) -> str:
+    """The version of the NVIDIA Container Toolkit; "" if it is not installed."""
+    for program in ("nvidia-ctk", "nvidia-container-cli"):
+        done = probe.run([program, "--version"])
+        if done.returncode == 0:
+            return parse.version_in(done.stdout) or ""
+    return ""
+
+
+def _toolkit_cgroups(probe: Probe) -> bool | None:
     settings = probe.read("/etc/nvidia-container-runtime/config.toml")
-    specs = _cdi_specs(probe)
-    drivers = [found for text in specs.values() if (found := parse.version_in(text.partition("libcuda.so.")[2]))]
-    return {
-        "toolkit": version,
-        "toolkit_cgroups": None if settings is None else not _switched_on(settings, "no-cgroups"),
-        "cdi_files": tuple(specs),
-        "cdi_driver": drivers[0] if drivers else "",
-    }
-
-
-def _switched_on(settings: str, name: str) -> bool:
-    return any(line.replace(" ", "") == f"{name}=true" for line in settings.splitlines())
+    if settings is None:
+        return None
+    lines = [line.replace(" ", "") for line in settings.splitlines()]
+    return "no-cgroups=true" not in lines
 
 
 def _cdi_specs(probe: Probe) -> dict[str, str]:
     """The CDI specifications that name NVIDIA GPUs, with their text."""
-    paths = [f"{folder}/{name}" for folder in _CDI_FOLDERS for name in probe.names(folder)]
-    texts = {path: probe.read(path) or "" for path in paths}
-    return {path: text for path, text in texts.items() if "nvidia.com/gpu" in text}
+    specs = {}
+    for folder in _CDI_FOLDERS:
+        for name in probe.names(folder):
+            path = f"{folder}/{name}"
+            text = probe.text(path)
+            if "nvidia.com/gpu" in text:
+                specs[path] = text
+    return specs
+
+
+def _cdi_driver(specs: Mapping[str, str]) -> str:
+    """The version of the driver whose libcuda a specification mounts."""
+    for text in specs.values():
+        after = text.partition("libcuda.so.")[2]
+        version = parse.version_in(after)
+        if version:
+            return version
+    return ""
 
 
 # --- the network ---------------------------------------------------------------------------------------------------
 
 
-def _network(probe: Probe) -> dict[str, Any]:
-    environ = probe.environ
-    table = probe.read("/proc/net/route")
-    index, registry = probe.run(INDEX), probe.run(REGISTRY)
-    return {
-        "route": None if table is None else parse.has_default_route(table),
-        "proxies": tuple(name for name in _PROXIES if environ.get(name) or environ.get(name.lower())),
-        "ca": probe.ca,
-        "own_cas": tuple(f"{folder}/{name}" for folder in _OWN_CAS for name in probe.names(folder)),
-        "index": parse.reach(index.returncode, index.stderr),
-        "registry": parse.reach(registry.returncode, registry.stderr),
-        "mmdebstrap": probe.run(["mmdebstrap", "--version"]).returncode == 0,
-    }
+def _network(probe: Probe) -> NetworkState:
+    routes = probe.read("/proc/net/route")
+    index, registry = probe.reach_index(), probe.reach_registry()
+    return NetworkState(
+        route=None if routes is None else parse.has_default_route(routes),
+        proxies=_proxies(probe.environ),
+        ca=probe.ca,
+        private_cas=_private_cas(probe),
+        index=parse.reachability(index.returncode, index.stderr),
+        registry=parse.reachability(registry.returncode, registry.stderr),
+        mmdebstrap=probe.succeeds("mmdebstrap", "--version"),
+    )
+
+
+def _proxies(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that are set, in either case; their values may hold passwords and are not kept."""
+    names = []
+    for name in _PROXIES:
+        if environ.get(name) or environ.get(name.lower()):
+            names.append(name)
+    return tuple(names)
+
+
+def _private_cas(probe: Probe) -> tuple[str, ...]:
+    paths = []
+    for folder in _CA_FOLDERS:
+        for name in probe.names(folder):
+            paths.append(f"{folder}/{name}")
+    return tuple(paths)

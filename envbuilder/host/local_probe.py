@@ -1,23 +1,24 @@
-"""How this machine is asked: the `Probe` that `host.ask` takes, made of processes, files and the engine."""
+"""How this machine is asked: the `Probe` for `host.collect`, made of processes, files and the engine."""
 
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from envbuilder import processes
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.files import read_text
-from envbuilder.host.collect import CUDA, INDEX, REGISTRY, Probe
+from envbuilder.host.collect import Probe
 from envbuilder.host.parse import NOT_FOUND, TIMED_OUT
 from envbuilder.network import Network, uv_environment
 from envbuilder.processes import Completed
 
 _PATIENCE = 15.0  # seconds for each question
-_WANTED = "packaging"  # any small package: only its listing is read
-_ASK_CUDA = """
+_SMALL_PACKAGE = "packaging"  # only its listing is read
+_START_CUDA = """
 import ctypes
 cuda, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
 print(cuda.cuInit(0), (cuda.cuDriverGetVersion(ctypes.byref(version)), version.value)[1])
@@ -25,30 +26,30 @@ print(cuda.cuInit(0), (cuda.cuDriverGetVersion(ctypes.byref(version)), version.v
 
 
 def new_probe(network: Network, catalog: Catalog) -> Probe:
-    """A probe of this machine. The index is asked by uv and the registry by the engine, as a build does."""
-    special: Mapping[tuple[str, ...], Callable[[], Completed]] = {
-        INDEX: lambda: _ask_index(network),
-        REGISTRY: lambda: _ask_registry(catalog),
-        CUDA: lambda: _run([sys.executable, "-c", _ASK_CUDA]),
-    }
+    """A probe of this machine. The index is asked by uv and the registry by the engine, as in a build."""
     return Probe(
-        run=lambda argv: special[tuple(argv)]() if tuple(argv) in special else _run(argv),
+        run=_run,
         read=_read,
         names=_names,
+        reach_index=partial(_reach_index, network),
+        reach_registry=partial(_reach_registry, catalog),
+        start_cuda=partial(_run, [sys.executable, "-c", _START_CUDA]),
         environ=os.environ,
         ca=str(network.ca) if network.ca else "",
     )
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Completed:
+    environ = dict(env or os.environ)
+    environ["LC_ALL"] = "C"  # the answers are parsed
     try:
-        return processes.run(argv, env={**(env or os.environ), "LC_ALL": "C"}, timeout=_PATIENCE)
+        return processes.run(argv, env=environ, timeout=_PATIENCE)
     except EngineError as error:
-        code = NOT_FOUND if isinstance(error.__cause__, OSError) else TIMED_OUT
-        return Completed(returncode=code, stdout="", stderr=error.message)
+        not_started = isinstance(error.__cause__, OSError)
+        return Completed(returncode=NOT_FOUND if not_started else TIMED_OUT, stdout="", stderr=error.message)
 
 
-def _ask_index(network: Network) -> Completed:
+def _reach_index(network: Network) -> Completed:
     import uv
 
     try:
@@ -57,11 +58,11 @@ def _ask_index(network: Network) -> Completed:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=str(error))
     env = {**uv_environment(os.environ, network), "UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
     argv = [program, "pip", "install", "--dry-run", "--no-deps", "--no-config", "--no-cache", "--no-progress"]
-    with tempfile.TemporaryDirectory() as empty:  # so that nothing is there already
-        return _run([*argv, "--python", sys.executable, "--target", empty, _WANTED], env)
+    with tempfile.TemporaryDirectory() as empty:  # so that the package is not installed already
+        return _run([*argv, "--python", sys.executable, "--target", empty, _SMALL_PACKAGE], env)
 
 
-def _ask_registry(catalog: Catalog) -> Completed:
+def _reach_registry(catalog: Catalog) -> Completed:
     from envbuilder.engine.docker_client import Engine
     from envbuilder.engine.run_id import new_run_id
 
@@ -69,10 +70,10 @@ def _ask_registry(catalog: Catalog) -> Completed:
     reference = policy.reference.format(python=policy.pythons[-1], release=policy.release)
     try:
         with Engine(new_run_id(), timeout=int(_PATIENCE)) as engine:
-            said = engine.registry_trouble(reference)
+            failure = engine.registry_trouble(reference)
     except EngineError as error:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=error.message)
-    return Completed(returncode=1 if said else 0, stdout="", stderr=said or "")
+    return Completed(returncode=1 if failure else 0, stdout="", stderr=failure or "")
 
 
 def _read(path: str) -> str | None:

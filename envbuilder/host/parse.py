@@ -1,149 +1,203 @@
-"""What programs and files answer → values. Pure; every parser takes what it does not understand for unknown."""
+"""Parsers for what programs and files answer. Pure: whatever a parser does not understand is unknown."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from envbuilder.host.records import EngineTrouble, Gpu, Reach, Trouble
+from envbuilder.host.records import ConnectionFailure, EngineFailure, GpuDevice, Reachability
 
-NOT_FOUND, TIMED_OUT = 127, 124  # as a shell and timeout(1) have it
+NOT_FOUND, TIMED_OUT = 127, 124  # exit codes as a shell and timeout(1) use them
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_MIG_MODES = {"enabled": True, "disabled": False, "[n/a]": False}
+_DF_COLUMNS = 6
+_LONGEST_LINE = 200
+_MOST_DIGITS = 18  # of a number: it fits 64 bits
 
-_ENGINE_TROUBLES = (
-    ("permission denied", EngineTrouble.DENIED),
-    ("cannot connect to the docker daemon", EngineTrouble.STOPPED),
-    ("failed to connect to the docker api", EngineTrouble.STOPPED),
-    ("connection refused", EngineTrouble.STOPPED),
-    ("deadline exceeded", EngineTrouble.SILENT),
+_ENGINE_FAILURES = (
+    ("permission denied", EngineFailure.DENIED),
+    ("cannot connect to the docker daemon", EngineFailure.STOPPED),
+    ("failed to connect to the docker api", EngineFailure.STOPPED),
+    ("connection refused", EngineFailure.STOPPED),
+    ("deadline exceeded", EngineFailure.SILENT),
 )
-_TROUBLES = (
-    ("not yet valid", Trouble.CLOCK),
-    ("not valid yet", Trouble.CLOCK),
-    ("has expired", Trouble.CLOCK),
-    ("notvalidyet", Trouble.CLOCK),
-    ("certificate expired", Trouble.CLOCK),
-    ("invalid peer certificate: expired", Trouble.CLOCK),
-    ("unknown authority", Trouble.ISSUER),
-    ("unknownissuer", Trouble.ISSUER),
-    ("self-signed", Trouble.ISSUER),
-    ("unable to get local issuer", Trouble.ISSUER),
-    ("tunnel error", Trouble.PROXY),
-    ("proxyconnect", Trouble.PROXY),
-    ("407 proxy", Trouble.PROXY),
-    ("no such host", Trouble.NAME),
-    ("dns error", Trouble.NAME),
-    ("name or service not known", Trouble.NAME),
-    ("temporary failure in name resolution", Trouble.NAME),
-    ("server misbehaving", Trouble.NAME),
-    ("toomanyrequests", Trouble.DENIED),
-    ("unauthorized", Trouble.DENIED),
-    ("403 forbidden", Trouble.DENIED),
-    ("429 too many", Trouble.DENIED),
-    ("refused", Trouble.CONNECT),
-    ("unreachable", Trouble.CONNECT),
-    ("timed out", Trouble.CONNECT),
-    ("timeout", Trouble.CONNECT),
-    ("deadline exceeded", Trouble.CONNECT),
+_CONNECTION_FAILURES = (
+    ("not yet valid", ConnectionFailure.CLOCK),
+    ("not valid yet", ConnectionFailure.CLOCK),
+    ("has expired", ConnectionFailure.CLOCK),
+    ("notvalidyet", ConnectionFailure.CLOCK),
+    ("certificate expired", ConnectionFailure.CLOCK),
+    ("invalid peer certificate: expired", ConnectionFailure.CLOCK),
+    ("unknown authority", ConnectionFailure.ISSUER),
+    ("unknownissuer", ConnectionFailure.ISSUER),
+    ("self-signed", ConnectionFailure.ISSUER),
+    ("unable to get local issuer", ConnectionFailure.ISSUER),
+    ("tunnel error", ConnectionFailure.PROXY),
+    ("proxyconnect", ConnectionFailure.PROXY),
+    ("407 proxy", ConnectionFailure.PROXY),
+    ("no such host", ConnectionFailure.NAME),
+    ("dns error", ConnectionFailure.NAME),
+    ("name or service not known", ConnectionFailure.NAME),
+    ("temporary failure in name resolution", ConnectionFailure.NAME),
+    ("server misbehaving", ConnectionFailure.NAME),
+    ("toomanyrequests", ConnectionFailure.DENIED),
+    ("unauthorized", ConnectionFailure.DENIED),
+    ("403 forbidden", ConnectionFailure.DENIED),
+    ("429 too many", ConnectionFailure.DENIED),
+    ("refused", ConnectionFailure.CONNECT),
+    ("unreachable", ConnectionFailure.CONNECT),
+    ("timed out", ConnectionFailure.CONNECT),
+    ("timeout", ConnectionFailure.CONNECT),
+    ("deadline exceeded", ConnectionFailure.CONNECT),
 )
 
 
 def read_json(text: str) -> Mapping[str, Any]:
-    """The first JSON object in what a program wrote, or an empty one."""
+    """The first JSON object in a program's output, or an empty one."""
     try:
-        found = json.loads(text[text.index("{") :])
+        document = json.loads(text[text.index("{") :])
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
-def engine_trouble(code: int, said: str) -> EngineTrouble:
+def engine_failure(code: int, stderr: str) -> EngineFailure:
+    """Why a Docker client failed, from its exit code and what it printed."""
     if code == NOT_FOUND:
-        return EngineTrouble.MISSING
+        return EngineFailure.MISSING
     if code == TIMED_OUT:
-        return EngineTrouble.SILENT
-    low = said.lower()
-    return next((trouble for sign, trouble in _ENGINE_TROUBLES if sign in low), EngineTrouble.OTHER)
+        return EngineFailure.SILENT
+    text = stderr.lower()
+    for phrase, failure in _ENGINE_FAILURES:
+        if phrase in text:
+            return failure
+    return EngineFailure.OTHER
 
 
-def reach(code: int, said: str) -> Reach | None:
+def reachability(code: int, stderr: str) -> Reachability | None:
     """Whether a client reached its server; None if the client itself is missing."""
     if code == 0:
-        return Reach()
+        return Reachability()
     if code == NOT_FOUND:
         return None
-    low = said.lower()
-    trouble = next((trouble for sign, trouble in _TROUBLES if sign in low), None)
-    return Reach(trouble=trouble or (Trouble.CONNECT if code == TIMED_OUT else Trouble.OTHER), said=last_line(said))
+    return Reachability(failure=_connection_failure(code, stderr.lower()), message=last_line(stderr))
+
+
+def _connection_failure(code: int, text: str) -> ConnectionFailure:
+    for phrase, failure in _CONNECTION_FAILURES:
+        if phrase in text:
+            return failure
+    return ConnectionFailure.CONNECT if code == TIMED_OUT else ConnectionFailure.OTHER
 
 
 def last_line(text: str) -> str:
-    """The line nearest to the cause: programs name it last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("cause: ")[-200:] if lines else ""
+    """The last line that is not empty: programs name the cause last."""
+    for line in reversed(text.splitlines()):
+        if line.strip():
+            return line.strip().removeprefix("cause: ")[-_LONGEST_LINE:]
+    return ""
 
 
 def version_in(text: str) -> str | None:
-    """The first dotted version in a program's answer: `NVIDIA Container Toolkit CLI version 1.17.8`."""
-    found = re.search(r"[0-9]+(?:\.[0-9]+)+", text)
-    return found[0] if found else None
+    """The first dotted version in a program's output: `NVIDIA Container Toolkit CLI version 1.17.8`."""
+    match = re.search(r"[0-9]+(?:\.[0-9]+)+", text)
+    return match[0] if match else None
 
 
 def free_bytes(df: str) -> int | None:
     """The `Available` column of `df -PB1 FOLDER`."""
-    words = df.splitlines()[-1].split() if df.strip() else []
-    return int(words[3]) if len(words) >= 6 and words[3].isdigit() else None
+    return _column_of_df(df, 3)
 
 
 def total_bytes(df: str) -> int | None:
-    words = df.splitlines()[-1].split() if df.strip() else []
-    return int(words[1]) if len(words) >= 6 and words[1].isdigit() else None
+    """The size column of `df -PB1 FOLDER`."""
+    return _column_of_df(df, 1)
+
+
+def _column_of_df(df: str, number: int) -> int | None:
+    if not df.strip():
+        return None
+    columns = df.splitlines()[-1].split()
+    if len(columns) < _DF_COLUMNS:
+        return None
+    return whole_number(columns[number])
+
+
+def whole_number(text: str) -> int | None:
+    """A number without a sign, or None if it is none or absurdly large."""
+    text = text.strip()
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        return None
+    return int(text)
 
 
 def size(text: str) -> int | None:
-    """Bytes of a size as Docker's configuration has it: `64M`, `1g`, `67108864`."""
-    found = re.fullmatch(r"([0-9]+)([bkmg]?)(?:i?b)?", str(text).strip().lower())
-    return int(found[1]) * _UNITS[found[2]] if found else None
+    """Bytes of a size as Docker's configuration writes it: `64M`, `1g`, `67108864`."""
+    match = re.fullmatch(r"([0-9]+)([bkmg]?)(?:i?b)?", str(text).strip().lower())
+    return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def gpus(csv: str) -> tuple[tuple[Gpu, ...], str]:
+def gpus(csv: str) -> tuple[tuple[GpuDevice, ...], str]:
     """The GPUs and the driver in `nvidia-smi --query-gpu=name,driver_version,compute_cap,mig.mode.current`."""
-    found, driver = [], ""
+    devices: list[GpuDevice] = []
+    driver = ""
     for line in csv.splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) < 2:
+        columns = [column.strip() for column in line.split(",")]
+        if len(columns) < 2:
             continue
-        driver = words[1]
-        mig = {"enabled": True, "disabled": False, "[n/a]": False}.get(words[3].lower()) if len(words) > 3 else None
-        found.append(Gpu(name=words[0], capability=_capability(words[2]) if len(words) > 2 else None, mig=mig))
-    return tuple(found), driver
+        driver = columns[1]
+        devices.append(_gpu(columns))
+    return tuple(devices), driver
 
 
-def _capability(text: str) -> Version | None:
+def _gpu(columns: Sequence[str]) -> GpuDevice:
+    """One row; old drivers leave out the compute capability and the MIG mode."""
+    capability = None
+    if len(columns) > 2:
+        capability = _version(columns[2])
+    mig = None
+    if len(columns) > 3:
+        mig = _MIG_MODES.get(columns[3].lower())
+    return GpuDevice(name=columns[0], capability=capability, mig=mig)
+
+
+def _version(text: str) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:
         return None
 
 
-def cuda(answer: str) -> tuple[int | None, Version | None]:
-    """`804 12000`: what cuInit returned, and the newest CUDA that the driver knows, as cuDriverGetVersion counts."""
-    words = answer.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+def cuda(output: str) -> tuple[int | None, Version | None]:
+    """`804 12000`: what cuInit returned, and the newest CUDA of the driver in the form of cuDriverGetVersion."""
+    words = output.split()
+    if len(words) != 2:
         return None, None
-    newest = int(words[1])
-    return int(words[0]), Version(f"{newest // 1000}.{newest % 1000 // 10}") if newest else None
+    code, encoded = whole_number(words[0]), whole_number(words[1])
+    if code is None or encoded is None:
+        return None, None
+    if encoded == 0:
+        return code, None
+    major, minor = encoded // 1000, encoded % 1000 // 10
+    return code, Version(f"{major}.{minor}")
 
 
 def os_release(text: str) -> dict[str, str]:
     """os-release(5)."""
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {name: value.strip().strip('"') for name, _, value in pairs}
+    values = {}
+    for line in text.splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
+            values[name] = value.strip().strip('"')
+    return values
 
 
 def has_default_route(table: str) -> bool:
     """/proc/net/route: a line whose destination and mask are zero."""
-    rows = [line.split() for line in table.splitlines()[1:]]
-    return any(len(row) > 7 and row[1] == row[7] == "00000000" for row in rows)
+    for line in table.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) > 7 and columns[1] == columns[7] == "00000000":
+            return True
+    return False

@@ -1,10 +1,10 @@
-"""The noun `Host`: what a machine is, as its own answers tell.
+"""What is known of a machine: `Host` and the four records in it.
 
-`host.ask` fills it by asking; the document that `envbuilder doctor --json` writes carries it to another machine.
-In every field None is what could not be found out; `""`, `()` and False are what was looked for and is not there.
+`host.collect` fills them by asking; `envbuilder doctor --json` writes them for another machine to judge.
+In every field None means that it could not be found out; `""`, `()` and False mean that it was looked for in vain.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from packaging.version import InvalidVersion, Version
@@ -14,49 +14,51 @@ from envbuilder.grammar import Count, Prose, Seconds
 DESKTOP = "Docker Desktop"
 """What it calls the operating system of its virtual machine, which gets this machine's GPUs."""
 
+_PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 
-class EngineTrouble(StrEnum):
+
+class EngineFailure(StrEnum):
     """Why no container engine answers."""
 
     MISSING = "missing"  # there is no `docker` command
     STOPPED = "stopped"  # nothing listens on its socket
-    DENIED = "denied"  # it listens, and this user may not speak to it
+    DENIED = "denied"  # it listens, and this user may not connect
     SILENT = "silent"  # it listens, and does not answer in time
     OTHER = "other"
 
 
-class Trouble(StrEnum):
+class ConnectionFailure(StrEnum):
     """Why a server was not reached."""
 
     NAME = "name"  # its name does not resolve
     CONNECT = "connect"  # refused, unreachable, timed out
-    CLOCK = "clock"  # a certificate that is not valid at the time this machine believes in
+    CLOCK = "clock"  # a certificate that is not valid at the time of this machine's clock
     ISSUER = "issuer"  # a certificate signed by a CA that is not trusted
-    PROXY = "proxy"  # the proxy between refuses
+    PROXY = "proxy"  # the proxy in between refuses
     DENIED = "denied"  # the server itself refuses: credentials, rate limit
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """Whether a server answered; `trouble` is None if it did."""
+class Reachability:
+    """Whether a server answered; `failure` is None if it did."""
 
-    trouble: Trouble | None = None
-    said: Prose = ""
+    failure: ConnectionFailure | None = None
+    message: Prose = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class GpuDevice:
     """One NVIDIA GPU as its driver describes it."""
 
     name: Prose
     capability: Version | None = None  # compute capability: 8.6
-    mig: bool | None = None  # cut into instances (Multi-Instance GPU)
+    mig: bool | None = None  # split into instances (Multi-Instance GPU)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """A container engine by its own account."""
+class Daemon:
+    """A container engine as it describes itself."""
 
     program: Prose  # "docker" or "podman"
     version: Prose
@@ -75,72 +77,109 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """Everything that was asked of one machine."""
+class MachineState:
+    """The machine itself."""
 
-    # the machine
     os: Prose | None = None  # "Debian GNU/Linux 12 (bookworm)"
     distribution: Prose | None = None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
-    machine: Prose | None = None  # "x86_64", "aarch64"
+    processor: Prose | None = None  # "x86_64", "aarch64"
     uid: Count | None = None
     wsl: bool | None = None
     jetson: Prose | None = None  # the model, if it is one
     container: bool | None = None  # the answers come from inside a container
     clock: Seconds | None = None  # seconds since 1970
-    # the engine
-    engine: Engine | None = None
-    engine_trouble: EngineTrouble | None = None
-    engine_said: Prose = ""
+    shm: Count | None = None  # bytes of its own /dev/shm
+
+    @property
+    def platform(self) -> str | None:
+        """The platform as images name it: `linux/amd64`."""
+        return _PLATFORMS.get(self.processor or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """The container engine and its client."""
+
+    daemon: Daemon | None = None
+    failure: EngineFailure | None = None
+    message: Prose = ""  # what its client printed when it failed
     docker_host: bool | None = None  # DOCKER_HOST says where the engine is
     buildx: Prose | None = None  # version
     compose: Prose | None = None  # version
     disk_free: Count | None = None  # bytes, where the engine keeps its images
     shm_default: Count | None = None  # bytes of /dev/shm that a container gets without --shm-size
-    shm: Count | None = None  # bytes of this machine's own /dev/shm
-    # GPUs
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether containers run on another machine than this one; Docker Desktop's run for this one."""
+        if self.daemon is None or self.daemon.local:
+            return False
+        return self.daemon.system != DESKTOP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """NVIDIA's driver, its GPUs, and the tools that give them to containers."""
+
     cards: Count | None = None  # NVIDIA display devices on the PCI bus
-    nouveau: bool | None = None  # the kernel's free driver has been loaded
+    nouveau: bool | None = None  # the kernel's free driver is loaded
     driver: Prose | None = None  # NVIDIA's driver: "550.54.15"
-    gpus: tuple[Gpu, ...] | None = None
+    devices: tuple[GpuDevice, ...] | None = None
     mig_instances: Count | None = None
-    smi_said: Prose = ""  # what nvidia-smi said instead of an answer
-    device_nodes: bool | None = None  # /dev/nvidiactl
+    nvidia_smi_error: Prose = ""
+    device_nodes: bool | None = None  # /dev/nvidiactl exists
     cuda_init: Count | None = None  # what cuInit returned: 0, 803, 804, …
-    cuda_newest: Version | None = None  # the newest CUDA that the driver knows by itself
+    cuda_newest: Version | None = None  # the newest CUDA that the driver supports by itself
     compat: bool | None = None  # a forward-compatibility libcuda is first in LD_LIBRARY_PATH
     hidden_by: Prose | None = None  # "NVIDIA_VISIBLE_DEVICES=void"
     toolkit: Prose | None = None  # version of the NVIDIA Container Toolkit
-    toolkit_cgroups: bool | None = None  # it sets up device control groups, as its configuration has it
+    toolkit_cgroups: bool | None = None  # it is configured to set up device control groups
     cdi_files: tuple[Prose, ...] | None = None  # specifications that name NVIDIA GPUs
     cdi_driver: Prose | None = None  # the driver whose files they name
-    # the network
-    route: bool | None = None  # there is a default route
-    proxies: tuple[Prose, ...] | None = None  # names of the proxy variables that are set
-    ca: Prose | None = None  # the CA bundle that builds get
-    own_cas: tuple[Prose, ...] | None = None  # CAs that somebody added to this machine
-    index: Reach | None = None
-    registry: Reach | None = None
-    mmdebstrap: bool | None = None
 
     @property
     def capabilities(self) -> tuple[Version, ...]:
-        """The compute capabilities of its GPUs, each once, in the order of the GPUs."""
-        return tuple(dict.fromkeys(gpu.capability for gpu in self.gpus or () if gpu.capability is not None))
+        """The compute capabilities of the GPUs, each once, in the order of the GPUs."""
+        capabilities = [gpu.capability for gpu in self.devices or () if gpu.capability is not None]
+        return tuple(dict.fromkeys(capabilities))
 
     @property
     def driver_version(self) -> Version | None:
-        """Its driver, to be compared; None if there is none or it is unknown."""
+        """The driver's version, for comparisons; None if there is none or it is unknown."""
         try:
             return Version(self.driver) if self.driver else None
         except InvalidVersion:
             return None
 
     @property
-    def engine_is_elsewhere(self) -> bool:
-        """Whether containers run on another machine than the one that was asked; Docker Desktop's runs for this one."""
-        return bool(self.engine and not self.engine.local and self.engine.system != DESKTOP)
+    def has_mig(self) -> bool:
+        """Whether a GPU is in MIG mode."""
+        return any(gpu.mig for gpu in self.devices or ())
 
     @property
-    def platform(self) -> str | None:
-        """As images name it: `linux/amd64`."""
-        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}.get(self.machine or "")
+    def libraries_differ(self) -> bool:
+        """Whether the driver in the kernel and the libraries on disk are of different versions."""
+        return "version mismatch" in self.nvidia_smi_error.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkState:
+    """The ways to an index and a registry."""
+
+    route: bool | None = None  # there is a default route
+    proxies: tuple[Prose, ...] | None = None  # names of the proxy variables that are set
+    ca: Prose | None = None  # the CA bundle that builds get
+    private_cas: tuple[Prose, ...] | None = None  # CAs that were added to this machine
+    index: Reachability | None = None
+    registry: Reachability | None = None
+    mmdebstrap: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Everything that was asked of one machine."""
+
+    machine: MachineState = field(default_factory=MachineState)
+    engine: EngineState = field(default_factory=EngineState)
+    gpu: GpuState = field(default_factory=GpuState)
+    network: NetworkState = field(default_factory=NetworkState)

@@ -40,12 +40,12 @@ def nobody(*_: object) -> None:
 THIS_MACHINE = """\
 This machine: Debian GNU/Linux 12 (bookworm), x86_64
 
-✗ engine      no container engine answers where DOCKER_HOST points
-              nothing can be built or run without one; it says: Cannot connect to the Docker daemon at
-              unix:///run/elsewhere.sock. Is the docker daemon running?
+✗ engine      no container engine answers at DOCKER_HOST
+              nothing can be built or run without one (error: Cannot connect to the Docker daemon at
+              unix:///run/elsewhere.sock. Is the docker daemon running?)
               $ unset DOCKER_HOST
 
-! ca          this machine trusts a CA of its own, and containers do not:
+! ca          this machine trusts a private CA that containers do not:
               /usr/local/share/ca-certificates/corporate-1.crt,
               /usr/local/share/ca-certificates/corporate-2.crt
               builds get it as a secret; a run that downloads fails with `certificate verify failed`
@@ -53,7 +53,7 @@ This machine: Debian GNU/Linux 12 (bookworm), x86_64
 
 ? unknown     nothing is known about disk, registry, user, cgroups, shm
 
-· gpu         no NVIDIA GPU is here
+· gpu         no NVIDIA GPU was found
               training runs on the CPU
 
 ✓ clock       2026-11-24 21:55 UTC
@@ -61,9 +61,9 @@ This machine: Debian GNU/Linux 12 (bookworm), x86_64
 ✓ index       the package index answers
 ✓ compose     Compose 2.26.1
 ✓ build-ca    builds get /etc/ssl/certs/ca-certificates.crt as a secret
-✓ bootstrap   bases can be made from Debian's packages
+✓ bootstrap   base images can be built from Debian packages
 
-1 error, 1 warning, 5 unknown, 6 fine; mend engine first, then ask again
+1 error, 1 warning, 5 unknown, 6 fine; fix engine first, then run `envbuilder doctor` again
 """
 
 
@@ -86,14 +86,16 @@ def test_the_contract_of_doctor_json(run: Run, on: Any) -> None:
     assert document["findings"][0] == {
         "id": "gpu-access",
         "severity": "error",
-        "message": "containers see no GPU: the NVIDIA Container Toolkit is not here",
-        "why": '`docker run --gpus all` ends in `could not select device driver "" with capabilities: [[gpu]]`',
+        "message": "containers see no GPU: the NVIDIA Container Toolkit is not installed",
+        "why": '`docker run --gpus all` fails with `could not select device driver "" with capabilities: [[gpu]]`',
         "remedy": "sudo apt-get install nvidia-container-toolkit && sudo nvidia-ctk runtime configure "
         "--runtime=docker && sudo systemctl restart docker",
         "source": "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html",
     }
-    assert document["host"]["gpus"] == [{"name": "NVIDIA GeForce RTX 3090", "capability": "8.6", "mig": False}]
-    assert document["host"]["driver"] == "550.54.15"
+    assert document["host"]["gpu"]["devices"] == [
+        {"name": "NVIDIA GeForce RTX 3090", "capability": "8.6", "mig": False}
+    ]
+    assert document["host"]["gpu"]["driver"] == "550.54.15"
 
 
 def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +145,15 @@ def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch:
 
 
 def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
-    host = {"os": "\x1b[2Jx", "engine_trouble": "other", "engine_said": "\x1b]0;title\x07", "driver": "535.1\n"}
+    host = {
+        "machine": {"os": "\x1b[2Jx"},
+        "engine": {"failure": "other", "message": "\x1b]0;title\x07"},
+        "gpu": {"driver": "535.1\n"},
+    }
     (tmp_path / "host.json").write_text(json.dumps({"host": host}))
     answer = run("doctor", "--target", "host.json")
     assert answer.code == 2
-    assert "Expected one line of text - at `$.os`" in answer.err
+    assert "Expected one line of text - at `$.machine.os`" in answer.err
     assert "\x1b" not in answer.out + answer.err
     assert "\x07" not in answer.out + answer.err
 
@@ -163,7 +169,7 @@ def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Pa
     ],
 )
 def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
-    (tmp_path / "other.json").write_text('{"host": {"gpus": "many"}}')
+    (tmp_path / "other.json").write_text('{"host": {"gpu": {"devices": "many"}}}')
     answer = run("doctor", *words)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("error: ")
@@ -181,4 +187,4 @@ def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.Mon
 
 
 def test_without_an_engine_no_registry_is_asked(run: Run, facts: Any) -> None:
-    assert local_probe.new_probe(Network(), facts).run(["registry"]).returncode == 127
+    assert local_probe.new_probe(Network(), facts).reach_registry().returncode == 127

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from envbuilder.doctor import request_for_host
 from envbuilder.host import local_probe
-from envbuilder.host.records import Gpu, Host
+from envbuilder.host.records import GpuDevice, GpuState, Host, MachineState
 
 from .conftest import Run
 
@@ -177,25 +177,33 @@ def test_settings_take_every_option(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("resolve", "--flavour", "any", "--json").out)["stack"]["cuda"] == "11.7.99"
 
 
-NOBODY = "nothing is asked for, and no NVIDIA driver is seen here: the best stack by policy"
-BY = "nothing is asked for: the best stack for this host, by"
+NOBODY = "no options given and no NVIDIA driver found; using the default stack"
+BY = "no options given; using the best stack for this host:"
 
 
-def gpus(*capabilities: str) -> tuple[Gpu, ...]:
-    return tuple(Gpu(name="GPU", capability=Version(capability)) for capability in capabilities)
+def gpus(*capabilities: str) -> tuple[GpuDevice, ...]:
+    return tuple(GpuDevice(name="GPU", capability=Version(capability)) for capability in capabilities)
 
 
 @pytest.mark.parametrize(
     ("seen", "told", "cuda"),
     [
         (Host(), NOBODY, "13.2.2"),
-        (Host(machine="aarch64", gpus=()), f"{NOBODY}, by --platform linux/arm64", "13.2.2"),
-        (Host(driver="535.104.05"), f"{BY} --driver 535.104.05", "12.8.90"),
-        (Host(driver="470.57.02", gpus=gpus("8.6")), f"{BY} --driver 470.57.02 and --gpu 8.6", "11.7.99"),
         (
-            Host(driver="580.65.06", gpus=gpus("9.0", "7.0")),
+            Host(machine=MachineState(processor="aarch64"), gpu=GpuState(devices=())),
+            f"{NOBODY} for --platform linux/arm64",
+            "13.2.2",
+        ),
+        (Host(gpu=GpuState(driver="535.104.05")), f"{BY} --driver 535.104.05", "12.8.90"),
+        (
+            Host(gpu=GpuState(driver="470.57.02", devices=gpus("8.6"))),
+            f"{BY} --driver 470.57.02 and --gpu 8.6",
+            "11.7.99",
+        ),
+        (
+            Host(gpu=GpuState(driver="580.65.06", devices=gpus("9.0", "7.0"))),
             f"{BY} --driver 580.65.06 and --gpu 7.0; its GPUs differ (7.0, 9.0): all of them run this, "
-            "`--gpu` chooses another",
+            "use `--gpu` to choose another",
             "12.8.90",
         ),
     ],
@@ -211,10 +219,12 @@ def test_without_options_it_is_the_best_for_this_host(
 
 
 def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_for_host, "ask", lambda _: Host(driver="470.57.02", gpus=gpus("8.6", "10.0", "3.5")))
+    monkeypatch.setattr(
+        request_for_host, "ask", lambda _: Host(gpu=GpuState(driver="470.57.02", devices=gpus("8.6", "10.0", "3.5")))
+    )
     answer = run("resolve")
     assert (answer.code, answer.out) == (4, "")
-    told = "its GPUs differ (3.5, 8.6, 10.0): this is for the oldest, `--gpu` chooses another"
+    told = "its GPUs differ (3.5, 8.6, 10.0): this is for the oldest, use `--gpu` to choose another"
     assert answer.err.startswith(f"{BY} --driver 470.57.02 and --gpu 3.5; {told}\nerror: no stack has gpu 3.5\n")
 
 
@@ -283,7 +293,7 @@ def test_no_engine_is_exit_6(run: Run) -> None:
     answer = run("accept", "envbuilder:nothing")
     assert answer.code == 6
     assert "no Docker engine answers" in answer.err
-    assert "tools/engine up" in answer.err
+    assert "`envbuilder doctor`" in answer.err
 
 
 def test_dry_run_asks_nobody(run: Run) -> None:

@@ -210,7 +210,7 @@ def test_an_engine_that_dies_in_a_build_is_named_and_leaves_nothing(tmp_path: Pa
         error = failed_build(tmp_path, text, host=engine.host, on_change=kill)
     assert at_death, Path(error.log).read_text()
     assert "the engine died" in error.message, (error.problems, Path(error.log).read_text())
-    assert "`tools/engine up`" in error.hint
+    assert "`sudo systemctl start docker`" in error.hint
     assert at_death[0] not in [pid_namespace(path.name) for path in Path("/proc").glob("[0-9]*")]
     assert str(engine.folder) not in Path("/proc/mounts").read_text()
     assert list(Path("/sys/fs/cgroup").glob(f"**/{engine.folder.name}")) == []

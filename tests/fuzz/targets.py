@@ -20,7 +20,7 @@ from envbuilder import lock as locks
 from envbuilder.acceptance.report import form_of
 from envbuilder.errors import EnvbuilderError, NoStackError
 from envbuilder.format.page import receipt_summary
-from envbuilder.host.collect import ask
+from envbuilder.host.collect import collect
 from envbuilder.model import Context, Lock, Receipt
 from envbuilder.render import context as render
 from envbuilder.render import project, targets
@@ -451,7 +451,7 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
 # --- hosts ---------------------------------------------------------------------------------------------------------
 
 HOSTS: tuple[dict[str, Any], ...] = tuple(
-    {"schema": 1, "ok": True, "findings": [], "host": serialize.plain(ask(hosts.play(hosts.read(name))))}
+    {"schema": 1, "ok": True, "findings": [], "host": serialize.plain(collect(hosts.play(hosts.read(name))))}
     for name in hosts.NAMES
 )
 

@@ -1,4 +1,4 @@
-"""Recorded hosts: what machines answered, played back to `host.ask`.
+"""Recorded hosts: what machines answered, played back to `host.collect`.
 
 A recording holds `commands` (command line → `[exit code, stdout, stderr]`), `files` (path → text) and `environ`. What
 it does not hold is not there: a command ends with 127, a file cannot be read. `like` names a recording that it changes;
@@ -40,8 +40,20 @@ def play(recording: dict[str, Any]) -> Probe:
         code, out, err = commands.get(line, (NOT_FOUND, "", f"{argv[0]}: command not found"))
         return Completed(returncode=code, stdout=out if isinstance(out, str) else json.dumps(out), stderr=err)
 
+    def answer(name: str) -> Any:
+        return lambda: run([name])
+
     def names(folder: str) -> list[str]:
         inside = (PurePosixPath(path) for path in files if PurePosixPath(folder) in PurePosixPath(path).parents)
         return sorted({path.relative_to(folder).parts[0] for path in inside})
 
-    return Probe(run=run, read=files.get, names=names, environ=recording["environ"], ca=recording.get("ca", CA))
+    return Probe(
+        run=run,
+        read=files.get,
+        names=names,
+        reach_index=answer("index"),
+        reach_registry=answer("registry"),
+        start_cuda=answer("cuda"),
+        environ=recording["environ"],
+        ca=recording.get("ca", CA),
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import catalog
-from envbuilder.host.collect import ask
+from envbuilder.host.collect import collect
 from envbuilder.host.local_probe import new_probe
 from envbuilder.host.parse import NOT_FOUND, read_json
 from envbuilder.network import find_network
@@ -31,7 +31,9 @@ def main() -> None:
     files: dict[str, str] = {}
 
     def run(argv: Any) -> Any:
-        done = probe.run(argv)
+        return keep(argv, probe.run(argv))
+
+    def keep(argv: Any, done: Any) -> Any:
         if done.returncode != NOT_FOUND:
             out: Any = done.stdout
             if list(argv[:2]) == ["docker", "info"]:
@@ -56,7 +58,16 @@ def main() -> None:
             files.update({f"{folder}/{name}": "" for name in listed})
         return listed
 
-    ask(replace(probe, run=run, read=read, names=names))
+    recorder = replace(
+        probe,
+        run=run,
+        read=read,
+        names=names,
+        reach_index=lambda: keep(["index"], probe.reach_index()),
+        reach_registry=lambda: keep(["registry"], probe.reach_registry()),
+        start_cuda=lambda: keep(["cuda"], probe.start_cuda()),
+    )
+    collect(recorder)
     environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     recording = {"source": "recorded by tests/hosts/record.py", "expect": {}, "commands": commands, "files": files}
     json.dump({**recording, "environ": environ}, sys.stdout, indent=1, ensure_ascii=False)

@@ -23,7 +23,7 @@ from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.errors import EngineError
 from envbuilder.format.doctor_text import show
 from envbuilder.format.stack_text import receipt_text
-from envbuilder.host.records import Host
+from envbuilder.host.records import Host, MachineState
 from envbuilder.model import Receipt, Verdict
 
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
@@ -124,7 +124,7 @@ def test_a_hostile_image_leaves_nothing_in_a_pipe() -> None:
 def test_doctor_prints_what_machines_say_harmlessly() -> None:
     stream = io.StringIO()
     finding = Finding(id="engine", severity=Severity.ERROR, message=HOSTILE, why=HOSTILE, remedy=HOSTILE)
-    show(Host(os=HOSTILE, machine=HOSTILE), [finding], HOSTILE, stream)
+    show(Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)), [finding], HOSTILE, stream)
     check_clean(stream.getvalue())
 
 

@@ -323,22 +323,24 @@ def test_an_option_of_the_command_line_passes_the_same_parser(name: str, value: 
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("record", "field", "value"),
     [
-        ("clock", 1e300),
-        ("clock", -1.0),
-        ("uid", -1),
-        ("disk_free", 10**30),
-        ("os", "a\x1b]0;t\x07"),
-        ("driver", "x" * 5000),
-        ("gpus", [{"name": "H100", "capability": 9}]),
-        ("gpus", [{"name": "H100", "capability": "9" * 5000}]),
-        ("engine", {"program": "docker", "version": "1", "local": True, "clock": "now"}),
+        ("machine", "clock", 1e300),
+        ("machine", "clock", -1.0),
+        ("machine", "uid", -1),
+        ("engine", "disk_free", 10**30),
+        ("machine", "os", "a\x1b]0;t\x07"),
+        ("gpu", "driver", "x" * 5000),
+        ("gpu", "devices", [{"name": "H100", "capability": 9}]),
+        ("gpu", "devices", [{"name": "H100", "capability": "9" * 5000}]),
+        ("engine", "daemon", {"program": "docker", "version": "1", "local": True, "clock": "now"}),
+        ("gpu", "drivers", "550.54.15"),  # misspelt
+        ("gpus", "driver", "550.54.15"),
     ],
 )
-def test_no_field_of_a_host_takes_what_means_something(tmp_path: Path, field: str, value: object) -> None:
+def test_a_host_with_an_invalid_field_is_refused(tmp_path: Path, record: str, field: str, value: object) -> None:
     file = tmp_path / "host.json"
-    file.write_text(json.dumps({"host": {field: value}}), encoding="utf-8")
+    file.write_text(json.dumps({"host": {record: {field: value}}}), encoding="utf-8")
     with pytest.raises(UsageError, match="describes no host"):
         read_host(str(file))
 
