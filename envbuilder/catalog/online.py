@@ -1,7 +1,7 @@
-"""Does an index agree with the catalog? uv resolves each release; what it answers is compared with the row. Pure.
+"""Whether an index agrees with the catalog: uv resolves each release, and its answer is compared with the row. Pure.
 
-uv reads the metadata of the wheels by itself, by range requests where an index has no files of it: so this is a second
-reading, independent of the one by which `tools/refresh_torch.py` wrote the rows.
+uv reads the metadata of the wheels by itself, by range requests where an index has no files of it: this is a second
+reading, independent of the one with which `tools/refresh_torch.py` wrote the rows.
 """
 
 import re
@@ -29,15 +29,19 @@ def builds(catalog: Catalog) -> list[TorchBuild]:
 
 
 def family(build: TorchBuild) -> str:
-    """What one environment is asked for, to see the pins."""
-    names = {name: getattr(build, name) for name in ("torch", "torchvision", "torchaudio")}
-    return "".join(f"{name}=={version}\n" for name, version in names.items() if version)
+    """The requirements of one environment, of which the pins are compared."""
+    lines = []
+    for package in ("torch", "torchvision", "torchaudio"):
+        version = getattr(build, package)
+        if version:
+            lines.append(f"{package}=={version}\n")
+    return "".join(lines)
 
 
 def pins_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """Resolve the family for one Python: the metadata of wheels for another system may lack the pins (torch 2.0.0)."""
-    python = min(python for python in build.family["linux/amd64"] if python >= OLDEST_PYTHON)
-    place = ["--python-version", str(python), "--python-platform", f"x86_64-manylinux_{MANYLINUX}"]
+    supported = [python for python in build.family["linux/amd64"] if python >= OLDEST_PYTHON]
+    place = ["--python-version", str(min(supported)), "--python-platform", f"x86_64-manylinux_{MANYLINUX}"]
     return [*_argv(program, folder), *place]
 
 
@@ -57,28 +61,41 @@ def _argv(program: str, folder: Path) -> list[str]:
 
 def compare(build: TorchBuild, wheels: Mapping[str, Any], pins: Mapping[str, Any]) -> Iterator[Problem]:
     """How the two parsed answers of uv differ from the row."""
-    files = next(package["wheels"] for package in wheels["packages"] if package["name"] == "torch")
-    locked = {package["name"]: Version(package["version"]) for package in pins["packages"]}
-    wanted: dict[str, object] = {"pythons": _pythons(build, files), "released": _released(files) or build.released}
+    files: Sequence[Mapping[str, Any]] = ()
+    for package in wheels["packages"]:
+        if package["name"] == "torch":
+            files = package["wheels"]
+    locked = {}
+    for package in pins["packages"]:
+        locked[package["name"]] = Version(package["version"])
+    expected: dict[str, object] = {"pythons": _pythons(build, files), "released": _released(files) or build.released}
     for field, pattern in PINS.items():
-        found = sorted(name for name in locked if re.fullmatch(pattern, name))  # cuda-toolkit, then the runtime's own
-        if found or field in ("nccl", "triton"):
-            wanted[field] = locked[found[0]] if found else None
-    yield from differing(TORCH, build, wanted, "the index has")
+        names = sorted(name for name in locked if re.fullmatch(pattern, name))
+        if names:
+            expected[field] = locked[names[0]]  # cuda-toolkit comes before the package of the runtime
+        elif field in ("nccl", "triton"):
+            expected[field] = None
+    yield from differing(TORCH, build, expected, "the index has")
 
 
 def _pythons(build: TorchBuild, wheels: Sequence[Mapping[str, Any]]) -> tuple[Version, ...]:
-    found = {python for python in build.pythons if python < OLDEST_PYTHON}  # what uv was not asked for
+    pythons = {python for python in build.pythons if python < OLDEST_PYTHON}  # those that uv does not resolve for
     for wheel in wheels:
         for tag in parse_wheel_filename(_file(wheel))[3]:
-            exact = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
-            if exact and _PLATFORM.fullmatch(tag.platform) and tag.platform.endswith("x86_64") and tag.abi[-1] != "t":
-                found.add(Version(f"3.{exact[1]}"))
-    return tuple(sorted(found))
+            interpreter = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
+            platform = _PLATFORM.fullmatch(tag.platform)
+            if not interpreter or not platform or platform[1] != "x86_64":
+                continue
+            if not tag.abi.endswith("t"):  # of the free-threaded Python
+                pythons.add(Version(f"3.{interpreter[1]}"))
+    return tuple(sorted(pythons))
 
 
 def _released(wheels: Sequence[Mapping[str, Any]]) -> date | None:
-    days = [w["upload-time"].date() for w in wheels if "upload-time" in w and "manylinux" in _file(w)]
+    days = []
+    for wheel in wheels:
+        if "upload-time" in wheel and "manylinux" in _file(wheel):
+            days.append(wheel["upload-time"].date())
     return min(days, default=None)
 
 
@@ -87,13 +104,14 @@ def _file(wheel: Mapping[str, Any]) -> str:
 
 
 def withdrawn(build: TorchBuild, yanked: Mapping[str, str]) -> Iterator[Problem]:
-    """Releases of the torch family that the index no longer offers unless they are pinned."""
+    """Releases of the torch family that the index only offers to those who pin them."""
     for field in ("torch", "torchvision", "torchaudio"):
         if field in yanked:
             yield problem(TORCH, build, field, f"{getattr(build, field)} {yanked[field]}")
 
 
 def unreadable(build: TorchBuild, stderr: str) -> Problem:
-    """uv found no answer: the release is gone, or it does not fit together."""
-    told = " ".join(line.strip() for line in stderr.splitlines() if line.strip())
-    return problem(TORCH, build, "torch", f"the index has no such family: {told[:300]}")
+    """uv could not resolve the family: a release is gone, or they do not fit together."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    output = " ".join(line for line in lines if line)
+    return problem(TORCH, build, "torch", f"the index has no such family: {output[:300]}")

@@ -1,4 +1,4 @@
-"""Does the catalog agree with itself? What can be derived from other facts is derived again and compared.
+"""Whether the catalog agrees with itself: what can be derived from other facts is derived again and compared.
 
 A check is a function from all facts to the problems it finds; each names the file, the row by its key, and the field.
 Pure: `envbuilder.catalog.online` compares with an index.
@@ -24,7 +24,7 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One fact that cannot be true beside the others."""
+    """One fact that contradicts the others."""
 
     row: str  # "torch.json 2.0.1 pypi"
     field: str
@@ -36,7 +36,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything that the catalog holds, what is read on demand too."""
+    """Everything in the catalog, including what is only read on demand."""
 
     catalog: Catalog
     tables: Mapping[str, tuple[Any, ...]]  # file → its rows
@@ -52,8 +52,11 @@ class Facts:
     @cached_property
     def floors(self) -> Mapping[str, str]:
         """CUDA major → the oldest driver by minor-version compatibility."""
-        found = [row for row in self.catalog.compatibility if row.kind == "minor-version" and row.driver_floor]
-        return {row.subject: str(row.driver_floor) for row in found}
+        floors = {}
+        for row in self.catalog.compatibility:
+            if row.kind == "minor-version" and row.driver_floor:
+                floors[row.subject] = str(row.driver_floor)
+        return floors
 
     @cached_property
     def lines_of_cuda(self) -> set[tuple[int, ...]]:
@@ -63,11 +66,16 @@ class Facts:
     @cached_property
     def architectures(self) -> Mapping[str, tuple[Version | None, Version | None]]:
         """sm_XY → the CUDA that began to compile for it (None: before the table begins) and the one that stopped."""
-        found: dict[str, tuple[Version | None, Version | None]] = {}
+        began: dict[str, Version | None] = {}
+        stopped: dict[str, Version | None] = {}
         for row in sorted(self.rows(catalog.ARCHITECTURES), key=lambda row: row.cuda):
-            found |= dict.fromkeys(row.added, (row.cuda, None))
-            found |= {name: (found.get(name, (None, None))[0], row.cuda) for name in row.dropped}
-        return found
+            for name in row.added:
+                began[name] = row.cuda
+                stopped[name] = None
+            for name in row.dropped:
+                began.setdefault(name, None)
+                stopped[name] = row.cuda
+        return {name: (began[name], stopped[name]) for name in began}
 
     def rows(self, table: Table[Any]) -> tuple[Any, ...]:
         """The rows of one table."""
@@ -79,10 +87,15 @@ Check = Callable[[Facts], Iterator[Problem]]
 
 def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Path | None = None) -> Facts:
     """Read all of it. Raises `CatalogError` if a row cannot be read at all."""
+    tables = {}
+    lines = {}
+    for table in catalog.TABLES:
+        tables[table.file] = catalog.read(table, folder, own)
+        lines[table.file] = catalog.written(table, folder, own)
     return Facts(
         catalog=catalog.load(folder, own),
-        tables={table.file: catalog.read(table, folder, own) for table in catalog.TABLES},
-        lines={table.file: catalog.written(table, folder, own) for table in catalog.TABLES},
+        tables=tables,
+        lines=lines,
         rulings=catalog.load_rulings(folder),
         preferences=preferences,
     )
@@ -90,12 +103,18 @@ def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Pat
 
 def find_problems(facts: Facts, checks: Iterable[Check]) -> list[Problem]:
     """Everything that is wrong, check after check."""
-    return [problem for check in checks for problem in check(facts)]
+    problems: list[Problem] = []
+    for check in checks:
+        problems += check(facts)
+    return problems
 
 
 def name_of(table: Table[Any], row: object) -> str:
     """`torch.json 2.0.1 pypi`."""
-    return " ".join([table.file, *(str(getattr(row, key)) for key in table.key)])
+    words = [table.file]
+    for key in table.key:
+        words.append(str(getattr(row, key)))
+    return " ".join(words)
 
 
 def problem(table: Table[Any], row: object, field: str, says: str) -> Problem:
@@ -103,41 +122,45 @@ def problem(table: Table[Any], row: object, field: str, says: str) -> Problem:
     return Problem(row=name_of(table, row), field=field, says=says)
 
 
-def differing(table: Table[Any], row: object, wanted: Mapping[str, object], source: str) -> Iterator[Problem]:
+def differing(table: Table[Any], row: object, expected: Mapping[str, object], source: str) -> Iterator[Problem]:
     """One problem for each field that is not what was derived."""
-    for field, value in wanted.items():
-        found = getattr(row, field)
-        if found != value:
-            yield problem(table, row, field, f"is {shown(found)}; {source} {shown(value)}")
+    for field, value in expected.items():
+        actual = getattr(row, field)
+        if actual != value:
+            yield problem(table, row, field, f"is {shown(actual)}; {source} {shown(value)}")
 
 
 def shown(value: object) -> str:
-    """A value in a message: mappings and lists in words, `empty` where there is nothing."""
+    """A value in a message: mappings and lists in words, `empty` for what has no items."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {shown(item)}" for name, item in value.items()) or "empty"
+        items = [f"{name}: {shown(item)}" for name, item in value.items()]
+        return "; ".join(items) or "empty"
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value)
-    return " ".join(map(str, value)) or "empty"
+    words = [str(item) for item in value]
+    return " ".join(words) or "empty"
 
 
 # --- every table ---------------------------------------------------------------------------------------------------
 
 
 def fields_are_known(facts: Facts) -> Iterator[Problem]:
-    """msgspec passes over a field that is misspelt; its value would be lost in silence."""
+    """msgspec ignores a misspelt field, and its value would be lost without a word."""
     for table in catalog.TABLES:
+        known = {field.name for field in fields(table.row)}
         for line in facts.lines[table.file]:
-            where = " ".join([table.file, *(str(line.get(key)) for key in table.key)])
-            for name in set(line) - {field.name for field in fields(table.row)}:
-                yield Problem(row=where, field=name, says="there is no such field")
+            keys = [str(line.get(key)) for key in table.key]
+            for name in set(line) - known:
+                yield Problem(row=" ".join([table.file, *keys]), field=name, says="there is no such field")
 
 
 def rows_are_unique(facts: Facts) -> Iterator[Problem]:
-    """By their key, which is how an own catalog replaces one."""
+    """By their key, with which a custom catalog replaces a row."""
     for table in catalog.TABLES:
-        for name, count in Counter(name_of(table, row) for row in facts.rows(table)).items():
+        counts = Counter(name_of(table, row) for row in facts.rows(table))
+        for name, count in counts.items():
             if count > 1:
-                yield Problem(row=name, field=" ".join(table.key), says=f"stands there {count} times")
+                yield Problem(row=name, field=" ".join(table.key), says=f"occurs {count} times")
 
 
 def sources_are_named(facts: Facts) -> Iterator[Problem]:
@@ -148,20 +171,20 @@ def sources_are_named(facts: Facts) -> Iterator[Problem]:
                 yield problem(table, row, "source", "is empty: where is this from?")
 
 
-def nothing_is_newer_than_the_look_at_it(facts: Facts) -> Iterator[Problem]:
+def nothing_is_newer_than_its_check(facts: Facts) -> Iterator[Problem]:
     """No release, and no listing, is of a day after `checked`."""
     for table in catalog.TABLES:
         for row in facts.rows(table):
             for field in ("released", "listed", "next_released"):
                 day = getattr(row, field, None)
                 if isinstance(day, date) and day > row.checked:
-                    yield problem(table, row, field, f"is {day}, after the day it was looked at ({row.checked})")
+                    yield problem(table, row, field, f"is {day}, after the day it was checked ({row.checked})")
 
 
 # --- policy --------------------------------------------------------------------------------------------------------
 
 
-def policy(key: str, says: str) -> Problem:
+def in_policy(key: str, says: str) -> Problem:
     """What is wrong with a key of policy.toml."""
     return Problem(row="policy.toml", field=key, says=says)
 
@@ -170,50 +193,57 @@ def preferences_are_known(facts: Facts) -> Iterator[Problem]:
     """The resolver has an order for each of the words."""
     for word in facts.catalog.policy.preference:
         if word not in facts.preferences:
-            yield policy("preference", f"{word!r} is none of {shown(facts.preferences)}")
+            yield in_policy("preference", f"{word!r} is not one of {shown(facts.preferences)}")
 
 
 def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
-    """Systems, indexes and Pythons that policy speaks of are in the facts."""
-    chosen, known = facts.catalog.policy, {row.os for row in facts.catalog.systems}
-    if chosen.registry.release not in {row.release for row in facts.catalog.systems}:
-        yield policy("registry.release", f"{chosen.registry.release!r} is no system's")
-    for name in set(chosen.bootstrap.systems) - known:
-        yield policy("bootstrap.systems", f"{name!r} is unknown")
-    for name in set(chosen.bootstrap.more_packages) - set(chosen.bootstrap.systems):
-        yield policy("bootstrap.more_packages", f"{name!r} is none of the systems that bases are made of")
-    wanted = {row.index for row in facts.catalog.torch}
-    for name in wanted - set(chosen.indexes):
-        yield policy("indexes", f"has no name for {name!r}, which rows of torch.json are on")
-    pythons = {python for row in facts.catalog.torch for python in row.pythons}
-    for python in set(chosen.registry.pythons) - pythons:
-        yield policy("registry.pythons", f"no torch has a wheel for Python {python}")
+    """Systems, indexes and Pythons that the policy names are in the facts."""
+    policy = facts.catalog.policy
+    releases = {row.release for row in facts.catalog.systems}
+    systems = {row.os for row in facts.catalog.systems}
+    indexes = {row.index for row in facts.catalog.torch}
+    if policy.registry.release not in releases:
+        yield in_policy("registry.release", f"{policy.registry.release!r} is no system's")
+    for name in set(policy.bootstrap.systems) - systems:
+        yield in_policy("bootstrap.systems", f"{name!r} is unknown")
+    for name in set(policy.bootstrap.more_packages) - set(policy.bootstrap.systems):
+        yield in_policy("bootstrap.more_packages", f"{name!r} is not one of bootstrap.systems")
+    for name in indexes - set(policy.indexes):
+        yield in_policy("indexes", f"has no name for {name!r}, which rows of torch.json are on")
+    pythons: set[Version] = set()
+    for build in facts.catalog.torch:
+        pythons.update(build.pythons)
+    for python in set(policy.registry.pythons) - pythons:
+        yield in_policy("registry.pythons", f"no torch has a wheel for Python {python}")
 
 
 def rulings_hold(facts: Facts) -> Iterator[Problem]:
-    """Each has two sources and a reason, and the row that it names still says what was held."""
-    by_name = {name_of(table, row): row for table in catalog.TABLES for row in facts.rows(table)}
+    """Each has two sources and a reason, and the row that it names still has the value that was decided."""
+    rows_by_name = {}
+    for table in catalog.TABLES:
+        for row in facts.rows(table):
+            rows_by_name[name_of(table, row)] = row
     for ruling in facts.rulings:
-        if not (ruling.why and ruling.held and len(ruling.sources) > 1):
+        if not ruling.why or not ruling.held or len(ruling.sources) < 2:
             yield Problem(row="rulings.toml", field=ruling.about, says="needs two sources, what is held, and why")
         if not ruling.row:
             continue
-        row = by_name.get(ruling.row)
-        found = msgspec.json.decode(serialize.dumps(getattr(row, ruling.field, None))) if row else None
-        wanted = [] if ruling.value is None else ruling.value
-        if row is None:
+        if ruling.row not in rows_by_name:
             yield Problem(row="rulings.toml", field=ruling.about, says=f"there is no row {ruling.row}")
-        elif found != wanted:
-            yield Problem(
-                row=ruling.row, field=ruling.field, says=f"is {found}; rulings.toml has {wanted} ({ruling.about})"
-            )
+            continue
+        value = getattr(rows_by_name[ruling.row], ruling.field, None)
+        actual = msgspec.json.decode(serialize.dumps(value))
+        expected = [] if ruling.value is None else ruling.value
+        if actual != expected:
+            says = f"is {actual}; rulings.toml has {expected} ({ruling.about})"
+            yield Problem(row=ruling.row, field=ruling.field, says=says)
 
 
 CHECKS: tuple[Check, ...] = (
     fields_are_known,
     rows_are_unique,
     sources_are_named,
-    nothing_is_newer_than_the_look_at_it,
+    nothing_is_newer_than_its_check,
     preferences_are_known,
     policy_names_are_known,
     rulings_hold,

@@ -1,4 +1,4 @@
-"""The checks of what torch stands on: systems, drivers, GPUs, images."""
+"""The checks of what torch runs on: systems, drivers, GPUs, images."""
 
 import re
 from collections.abc import Iterator
@@ -18,35 +18,42 @@ def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
     for row in facts.catalog.systems:
         names = [name for name in ("released", "end_of_life", "long_term") if getattr(row, name)]
         for earlier, later in pairwise(names):
-            if getattr(row, later) < getattr(row, earlier):
-                yield problem(SYSTEMS, row, later, f"is {getattr(row, later)}, before {earlier}")
+            day = getattr(row, later)
+            if day < getattr(row, earlier):
+                yield problem(SYSTEMS, row, later, f"is {day}, before {earlier}")
 
 
 def toolkits_have_the_floor_of_their_major(facts: Facts) -> Iterator[Problem]:
-    """Minor-version compatibility is per CUDA major; before CUDA 11 a toolkit asks for its own driver."""
+    """Minor-version compatibility is per CUDA major; before CUDA 11 a toolkit needs its own driver."""
     for row in facts.catalog.toolkits:
-        floor = facts.floors.get(str(row.cuda.major), row.driver)  # before there were minors: its own driver
-        yield from differing(TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {row.cuda.major} it is")
+        major = str(row.cuda.major)
+        floor = facts.floors.get(major, row.driver)
+        yield from differing(TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {major} it is")
 
 
 def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
     """A newer toolkit does not come with an older driver."""
-    known = sorted((row for row in facts.catalog.toolkits if row.driver), key=lambda row: row.cuda)
-    for older, newer in pairwise(known):
+    toolkits = [row for row in facts.catalog.toolkits if row.driver]
+    toolkits.sort(key=lambda row: row.cuda)
+    for older, newer in pairwise(toolkits):
         if Version(str(newer.driver)) < Version(str(older.driver)):
-            yield problem(TOOLKITS, newer, "driver", f"is {newer.driver}; CUDA {older.cuda} came with {older.driver}")
+            says = f"is {newer.driver}; CUDA {older.cuda} came with {older.driver}"
+            yield problem(TOOLKITS, newer, "driver", says)
 
 
 def gpu_names_are_unique_and_have_a_family(facts: Facts) -> Iterator[Problem]:
     """A name means one compute capability, and `families` holds the same names as `names`."""
     seen: dict[str, Version] = {}
     for row in facts.catalog.gpus:
-        in_families = {name for names in row.families.values() for name in names}
-        if in_families != set(row.names):
-            yield problem(GPUS, row, "families", f"and names differ in {shown(sorted(in_families ^ set(row.names)))}")
+        in_families: set[str] = set()
+        for names in row.families.values():
+            in_families.update(names)
+        different = in_families ^ set(row.names)
+        if different:
+            yield problem(GPUS, row, "families", f"and names differ in {shown(sorted(different))}")
         for name in row.names:
             if name in seen:
-                yield problem(GPUS, row, "names", f"{name} is of {seen[name]} too")
+                yield problem(GPUS, row, "names", f"{name} also has {seen[name]}")
             seen[name] = row.capability
 
 
@@ -58,28 +65,38 @@ def gpus_have_the_toolkits_of_their_architecture(facts: Facts) -> Iterator[Probl
             yield problem(GPUS, row, "capability", f"{arch} is in no row of architectures.json")
             continue
         first, stopped = facts.architectures[arch]
-        before = [line for line in facts.lines_of_cuda if stopped and line < stopped.release[:2]]
-        wanted: dict[str, object] = {"last_cuda": Version(".".join(map(str, max(before)))) if before else None}
+        expected: dict[str, object] = {"last_cuda": _last_before(stopped, facts)}
         if first:
-            wanted["first_cuda"] = first
-        yield from differing(GPUS, row, wanted, "architectures.json makes it")
+            expected["first_cuda"] = first
+        yield from differing(GPUS, row, expected, "architectures.json makes it")
+
+
+def _last_before(stopped: Version | None, facts: Facts) -> Version | None:
+    """The last CUDA line before the one that stopped to compile for an architecture; None if none has."""
+    if stopped is None:
+        return None
+    earlier = [line for line in facts.lines_of_cuda if line < stopped.release[:2]]
+    if not earlier:
+        return None
+    return Version(".".join(str(part) for part in max(earlier)))
 
 
 def images_have_tags_of_their_own(facts: Facts) -> Iterator[Problem]:
-    """Flavours are such as NVIDIA has, and what was pulled is one of the tags."""
+    """Flavors are such as NVIDIA has, and what was pulled is one of the tags."""
     for row in facts.rows(IMAGES):
         for flavour in row.flavours:
             if not FLAVOUR.fullmatch(flavour):
-                yield problem(IMAGES, row, "flavours", f"{flavour!r} is none that there is")
+                yield problem(IMAGES, row, "flavours", f"{flavour!r} is not a flavor of nvidia/cuda")
         for tag in row.pulled:
             if row.os != "*" and tag not in row.tags:
-                yield problem(IMAGES, row, "pulled", f"{tag} is none of its tags")
+                yield problem(IMAGES, row, "pulled", f"{tag} is not one of its tags")
 
 
-def images_are_in_a_state_that_can_be(facts: Facts) -> Iterator[Problem]:
+def images_are_in_a_possible_state(facts: Facts) -> Iterator[Problem]:
     """Recent is what was never on a list, and nothing else."""
     for row in facts.rows(IMAGES):
-        if (row.listed is None) != (row.state is ImageState.RECENT):
+        never_listed = row.listed is None
+        if never_listed != (row.state is ImageState.RECENT):
             yield problem(IMAGES, row, "state", f"is {row.state}, and it was last listed {row.listed or 'never'}")
 
 
@@ -90,5 +107,5 @@ CHECKS: tuple[Check, ...] = (
     gpu_names_are_unique_and_have_a_family,
     gpus_have_the_toolkits_of_their_architecture,
     images_have_tags_of_their_own,
-    images_are_in_a_state_that_can_be,
+    images_are_in_a_possible_state,
 )

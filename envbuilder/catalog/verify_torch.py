@@ -1,14 +1,14 @@
 """The checks of torch's builds and of transformers: against the wheels, the drivers, the architectures and the runs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from envbuilder.catalog import RELEASES, RUNS, TORCH, TRANSFORMERS, WHEELS
-from envbuilder.catalog.observations import Wheels
+from envbuilder.catalog.observations import Run, Wheels
 from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
 from envbuilder.catalog.verify import PLATFORMS, Check, Facts, Problem, differing, problem, shown
 
@@ -26,9 +26,8 @@ def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
     known = {build.torch for build in on_pypi(facts)}
     for package, version in facts.wheels:
         if package == "torch" and version not in known:
-            yield Problem(
-                row=f"{TORCH.file} {version} {PYPI}", field="torch", says="wheels.json has it, torch.json not"
-            )
+            name = f"{TORCH.file} {version} {PYPI}"
+            yield Problem(row=name, field="torch", says="is in wheels.json but not in torch.json")
 
 
 def releases_are_in_order(facts: Facts) -> Iterator[Problem]:
@@ -45,9 +44,9 @@ def wheels_say_the_same(facts: Facts) -> Iterator[Problem]:
     for build in on_pypi(facts):
         wheel = facts.wheels.get(("torch", build.torch))
         if wheel is None:
-            yield problem(TORCH, build, "torch", "wheels.json does not know it")
+            yield problem(TORCH, build, "torch", "is not in wheels.json")
             continue
-        wanted: dict[str, object] = {
+        expected: dict[str, object] = {
             "released": wheel.released,
             "pythons": wheel.pythons[AMD64],
             "requires_python": wheel.requires_python,
@@ -55,8 +54,10 @@ def wheels_say_the_same(facts: Facts) -> Iterator[Problem]:
         }
         for field, pattern in PINS.items():
             pin = pinned(wheel, pattern)
-            wanted |= {field: pin} if pin or field in ("triton", "nccl") else {}
-        yield from differing(TORCH, build, wanted, "its wheel says")
+            # Builds without CUDA pin neither CUDA nor cuDNN, and their rows keep what the build was made with.
+            if pin or field in ("triton", "nccl"):
+                expected[field] = pin
+        yield from differing(TORCH, build, expected, "its wheel says")
 
 
 PINS = {
@@ -68,43 +69,60 @@ PINS = {
 
 
 def pinned(wheel: Wheels, pattern: str) -> Version | None:
-    """The version that a wheel asks for, of the package whose name is like that."""
+    """The version that a wheel requires, of the package whose name matches the pattern."""
     for name, bound in wheel.requires.items():
-        found = re.match(r"[=~]=([0-9.]+)$", bound)
-        if found and re.fullmatch(pattern, name):
-            return Version(found[1])
+        match = re.match(r"[=~]=([0-9.]+)$", bound)
+        if match and re.fullmatch(pattern, name):
+            return Version(match[1])
     return None
 
 
 def companions_fit(facts: Facts) -> Iterator[Problem]:
-    """torchvision, torchaudio and triton are releases that there are, and that ask for this very torch."""
+    """torchvision, torchaudio and triton are existing releases that require this very torch."""
     for build in facts.catalog.torch:
         for package in COMPANIONS:
             version = getattr(build, package)
-            wheel = facts.wheels.get((package, version)) if version else None
-            if version and wheel is None:
-                yield problem(TORCH, build, package, f"{version} is in no row of wheels.json")
-            elif wheel and not SpecifierSet(wheel.requires.get("torch", "")).contains(build.torch):
-                yield problem(TORCH, build, package, f"{package} {version} asks for torch {wheel.requires['torch']}")
+            if version:
+                yield from _companion_fits(facts, build, package, version)
         if build.compile and build.triton is None:
-            yield problem(TORCH, build, "triton", "is empty, and torch.compile needs it")
+            yield problem(TORCH, build, "triton", "is empty, but torch.compile needs it")
+
+
+def _companion_fits(facts: Facts, build: TorchBuild, package: str, version: Version) -> Iterator[Problem]:
+    wheel = facts.wheels.get((package, version))
+    if wheel is None:
+        yield problem(TORCH, build, package, f"{version} is in no row of wheels.json")
+        return
+    required = wheel.requires.get("torch", "")
+    if not SpecifierSet(required).contains(build.torch):
+        yield problem(TORCH, build, package, f"{package} {version} requires torch {required}")
 
 
 def families_are_derived(facts: Facts) -> Iterator[Problem]:
-    """The Pythons for which the whole family has a wheel; builds elsewhere are taken to have those of PyPI."""
+    """The Pythons for which the whole family has a wheel; other indexes are taken to have the same as PyPI."""
     for build in facts.catalog.torch:
-        names = [("torch", build.torch), ("torchvision", build.torchvision), ("torchaudio", build.torchaudio)]
-        wheels = [wheel for package, version in names if version and (wheel := facts.wheels.get((package, version)))]
-        wanted: dict[str, tuple[Version, ...]] = {}
-        for platform in PLATFORMS:
-            sets = [set(wheel.pythons.get(platform, ())) for wheel in wheels]
-            pythons = tuple(sorted(set.intersection(*sets))) if sets else ()
-            wanted |= {platform: pythons} if pythons or platform in build.platforms else {}
         if build.index == PYPI:
-            yield from differing(TORCH, build, {"family": wanted}, "the wheels of all three make it")
-        for platform, found in build.family.items():
-            if platform == AMD64 and not set(found) <= set(build.pythons):
-                yield problem(TORCH, build, "family", f"has {shown(found)}; torch itself {shown(build.pythons)}")
+            yield from differing(TORCH, build, {"family": _family(facts, build)}, "the wheels of all three make it")
+        pythons = build.family.get(AMD64, ())
+        if not set(pythons) <= set(build.pythons):
+            yield problem(TORCH, build, "family", f"has {shown(pythons)}; torch itself {shown(build.pythons)}")
+
+
+def _family(facts: Facts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
+    """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
+    wheels = []
+    for package in ("torch", "torchvision", "torchaudio"):
+        wheel = facts.wheels.get((package, getattr(build, package)))
+        if wheel:
+            wheels.append(wheel)
+    family = {}
+    for platform in PLATFORMS:
+        pythons: set[Version] = set()
+        if wheels:
+            pythons = set.intersection(*(set(wheel.pythons.get(platform, ())) for wheel in wheels))
+        if pythons or platform in build.platforms:
+            family[platform] = tuple(sorted(pythons))
+    return family
 
 
 def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
@@ -125,101 +143,121 @@ def architectures_are_known(facts: Facts) -> Iterator[Problem]:
     """A wheel has code only for what its CUDA compiles for."""
     for build in facts.catalog.torch:
         for field in ("arch_list", "arch_list_arm64"):
-            listed = getattr(build, field)
-            for arch in listed:
-                first, stopped = facts.architectures.get(arch, (None, None))
-                if arch not in facts.architectures:
-                    yield problem(TORCH, build, field, f"{arch} is in no row of architectures.json")
-                elif (first and build.cuda < first) or (stopped and build.cuda >= stopped):
-                    yield problem(TORCH, build, field, f"CUDA {build.cuda} does not compile for {arch}")
-            if list(listed) != sorted(set(listed), key=lambda arch: int(arch.removeprefix("sm_"))):
-                yield problem(TORCH, build, field, f"{shown(listed)} is not in order")
+            architectures = getattr(build, field)
+            for arch in architectures:
+                says = _objection_to(arch, build, facts)
+                if says:
+                    yield problem(TORCH, build, field, says)
+            if list(architectures) != sorted(set(architectures), key=_number_of):
+                yield problem(TORCH, build, field, f"{shown(architectures)} is not in order")
         if not build.arch_list:
             yield problem(TORCH, build, "arch_list", "is empty")
+
+
+def _number_of(arch: str) -> int:
+    return int(arch.removeprefix("sm_"))
+
+
+def _objection_to(arch: str, build: TorchBuild, facts: Facts) -> str | None:
+    """Why a build cannot have code for an architecture."""
+    if arch not in facts.architectures:
+        return f"{arch} is in no row of architectures.json"
+    first, stopped = facts.architectures[arch]
+    too_early = first is not None and build.cuda < first
+    too_late = stopped is not None and build.cuda >= stopped
+    if too_early or too_late:
+        return f"CUDA {build.cuda} does not compile for {arch}"
+    return None
 
 
 def platforms_are_known(facts: Facts) -> Iterator[Problem]:
     """And there are architectures for arm64 exactly where there is a CUDA wheel for it."""
     for build in facts.catalog.torch:
         for platform in set(build.platforms) - set(PLATFORMS):
-            yield problem(TORCH, build, "platforms", f"{platform} is none of {shown(PLATFORMS)}")
-        if (ARM64 in build.platforms) != bool(build.arch_list_arm64):
-            yield problem(
-                TORCH,
-                build,
-                "arch_list_arm64",
-                f"is {shown(build.arch_list_arm64)}, platforms are {shown(build.platforms)}",
-            )
+            yield problem(TORCH, build, "platforms", f"{platform} is not one of {shown(PLATFORMS)}")
+        has_wheel = ARM64 in build.platforms
+        if has_wheel != bool(build.arch_list_arm64):
+            says = f"is {shown(build.arch_list_arm64)}, platforms are {shown(build.platforms)}"
+            yield problem(TORCH, build, "arch_list_arm64", says)
 
 
 def glibc_is_at_least_what_the_tag_says(facts: Facts) -> Iterator[Problem]:
-    """The tag of a wheel never asks for a newer glibc than its symbols do."""
-    for build in facts.catalog.torch:
-        if build.glibc_tag and build.index == PYPI and build.glibc < build.glibc_tag:
-            yield problem(TORCH, build, "glibc", f"is {build.glibc}, and the tag promises {build.glibc_tag}")
+    """The tag of a wheel never requires a newer glibc than its symbols do."""
+    for build in on_pypi(facts):
+        if build.glibc_tag and build.glibc < build.glibc_tag:
+            yield problem(TORCH, build, "glibc", f"is {build.glibc}, but the tag promises {build.glibc_tag}")
 
 
 def builds_elsewhere_have_a_sister(facts: Facts) -> Iterator[Problem]:
     """A build on PyTorch's own index is of a release that PyPI has too, for the CUDA of its index and for no other."""
     sisters = {build.torch: build for build in on_pypi(facts)}
     for build in facts.catalog.torch:
-        tag = re.fullmatch(r"pytorch-cu([0-9]{2})([0-9])", build.index)
-        if tag is None:
+        match = re.fullmatch(r"pytorch-cu([0-9]{2})([0-9])", build.index)
+        if match is None:
             continue
-        line = (int(tag[1]), int(tag[2]))
-        sister = sisters.get(build.torch)
+        line = (int(match[1]), int(match[2]))
         if build.cuda.release[:2] != line:
             yield problem(TORCH, build, "cuda", f"is {build.cuda} on an index for {line[0]}.{line[1]}")
+        sister = sisters.get(build.torch)
         if sister is None:
             yield problem(TORCH, build, "torch", "PyPI has no such release")
         elif sister.cuda.release[:2] == line:
             yield problem(TORCH, build, "index", "PyPI has the build for this CUDA")
         elif build.status is Evidence.VERIFIED:
-            yield problem(TORCH, build, "status", "is verified, and nobody here can read that index")
+            yield problem(TORCH, build, "status", "is verified, but that index was never read")
 
 
 def evidence_is_the_weakest(facts: Facts) -> Iterator[Problem]:
     """`field_status` and `unknown` name fields; a build off PyPI is known no better than its worst field."""
     order = list(Evidence)
     for build in facts.catalog.torch:
-        for name in {*build.field_status, *build.unknown}:
-            if name not in TorchBuild.__dataclass_fields__:
-                yield problem(
-                    TORCH, build, "field_status" if name in build.field_status else "unknown", f"{name!r} is no field"
-                )
-        for name in build.unknown:
-            if getattr(build, name, None):
-                yield problem(
-                    TORCH, build, "unknown", f"{name} is said to be unknown and is {shown(getattr(build, name))}"
-                )
+        yield from _status_names_fields(build)
         weakest = max(build.field_status.values(), key=order.index, default=build.status)
         if build.index != PYPI and order.index(build.status) < order.index(weakest):
             yield problem(TORCH, build, "status", f"is {build.status}; one of its fields is {weakest}")
+
+
+def _status_names_fields(build: TorchBuild) -> Iterator[Problem]:
+    for field, names in (("field_status", build.field_status), ("unknown", build.unknown)):
+        for name in names:
+            if name not in TorchBuild.__dataclass_fields__:
+                yield problem(TORCH, build, field, f"{name!r} is not a field")
+    for name in build.unknown:
+        value = getattr(build, name, None)
+        if value:
+            yield problem(TORCH, build, "unknown", f"{name} is declared unknown but is {shown(value)}")
 
 
 def gates_make_sense(facts: Facts) -> Iterator[Problem]:
     """Only where there is torch.compile can it end at a Python."""
     for build in facts.catalog.torch:
         if build.compile_until and not build.compile:
-            yield problem(TORCH, build, "compile_until", "is set, and there is no torch.compile")
+            yield problem(TORCH, build, "compile_until", "is set, but there is no torch.compile")
 
 
 def ceilings_are_derived(facts: Facts) -> Iterator[Problem]:
     """The newest transformers that worked, and the older ones that failed, are those of the runs."""
+    lines_of_torch = {build.torch.release[:2] for build in facts.catalog.torch}
     for row in facts.catalog.transformers:
-        runs = [run for run in facts.rows(RUNS) if (run.torch, run.python) == (row.torch, row.python)]
-        worked = [run.transformers for run in runs if run.ok]
-        failed = [run.transformers for run in runs if not run.ok and "install" not in run.failed]
-        wanted = {
-            "newest": max(worked, default=None),
-            "broken": tuple(sorted(version for version in failed if worked and version < max(worked))),
-        }
+        runs = [run for run in facts.rows(RUNS) if run.torch == row.torch and run.python == row.python]
         if runs or row.status is Evidence.VERIFIED:
-            yield from differing(TRANSFORMERS, row, wanted, "the runs say")
+            yield from differing(TRANSFORMERS, row, _outcome(runs), "the runs say")
         if row.next_released and row.next_released <= row.released:
             yield problem(TRANSFORMERS, row, "next_released", f"is {row.next_released}, not after {row.released}")
-        if row.torch.release[:2] not in {build.torch.release[:2] for build in facts.catalog.torch}:
+        if row.torch.release[:2] not in lines_of_torch:
             yield problem(TRANSFORMERS, row, "torch", f"{row.torch} is in no row of torch.json")
+
+
+def _outcome(runs: Sequence[Run]) -> dict[str, object]:
+    """The newest transformers that worked, and those before it that failed although they could be installed."""
+    worked = [run.transformers for run in runs if run.ok]
+    newest = max(worked, default=None)
+    broken = []
+    for run in runs:
+        was_installed = "install" not in run.failed
+        if not run.ok and was_installed and newest is not None and run.transformers < newest:
+            broken.append(run.transformers)
+    return {"newest": newest, "broken": tuple(sorted(broken))}
 
 
 def what_ran_can_be_installed(facts: Facts) -> Iterator[Problem]:
@@ -230,10 +268,11 @@ def what_ran_can_be_installed(facts: Facts) -> Iterator[Problem]:
         if row is None:
             yield problem(RUNS, run, "transformers", "transformers_releases.json does not have its line")
             continue
-        installed = "install" not in run.failed
-        if installed != (run.python in row.pythons["linux/amd64"]):
-            done = "was installed" if installed else "could not be installed"
-            yield problem(RELEASES, row, "pythons", f"on Python {run.python} it {done}")
+        was_installed = "install" not in run.failed
+        can_be_installed = run.python in row.pythons[AMD64]
+        if was_installed != can_be_installed:
+            outcome = "was installed" if was_installed else "could not be installed"
+            yield problem(RELEASES, row, "pythons", f"on Python {run.python} it {outcome}")
 
 
 def wheels_are_for_pythons_they_allow(facts: Facts) -> Iterator[Problem]:

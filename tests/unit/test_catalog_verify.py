@@ -56,7 +56,7 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
     ("fields_are_known", "torch.json", torch("2.0.1"), put(cudn="8"), "cudn"),
     ("rows_are_unique", "gpus.json", {"capability": "9.0"}, again, "capability"),
     ("sources_are_named", "advisories.json", {"id": "CVE-2025-32434"}, put(source=" "), "source"),
-    ("nothing_is_newer_than_the_look_at_it", "torch.json", torch("2.15.0"), put(released="2027-01-01"), "released"),
+    ("nothing_is_newer_than_its_check", "torch.json", torch("2.15.0"), put(released="2027-01-01"), "released"),
     ("rulings_hold", "torch.json", torch("2.14.1"), put(cuda="13.2.2"), "cuda"),
     ("every_release_has_its_row", "torch.json", torch("2.3.0"), remove, "torch"),
     ("releases_are_in_order", "torch.json", torch("2.0.1"), put(released="2022-12-31"), "released"),
@@ -117,13 +117,13 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
      put(flavours=["develop"], pulled=[]), "flavours"),
     ("images_have_tags_of_their_own", "nvidia_images.json", {"cuda": "12.4.1", "os": "ubuntu22.04"},
      put(pulled=["12.4.1-base-ubuntu20.04"]), "pulled"),
-    ("images_are_in_a_state_that_can_be", "nvidia_images.json", {"cuda": "12.4.1", "os": "ubuntu22.04"},
+    ("images_are_in_a_possible_state", "nvidia_images.json", {"cuda": "12.4.1", "os": "ubuntu22.04"},
      put(state="recent"), "state"),
 ]  # fmt: skip
 
 # check, text of policy.toml or rulings.toml, what it becomes, what is said
 SLIPS: list[tuple[str, str, str, str]] = [
-    ("preferences_are_known", '"features"', '"fetures"', "preference: 'fetures' is none of"),
+    ("preferences_are_known", '"features"', '"fetures"', "preference: 'fetures' is not one of"),
     ("policy_names_are_known", 'release = "bookworm"', 'release = "sid"', "registry.release"),
     ("policy_names_are_known", 'systems = ["debian 11"', 'systems = ["debian 7", "debian 11"', "bootstrap.systems"),
     ("policy_names_are_known", '"debian 11" = ["python3-distutils"]', '"debian 7" = ["python3-distutils"]', "more_packages"),
