@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from envbuilder import lock as locks
 from envbuilder import processes, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.acceptance.receipts import Store
@@ -22,6 +21,9 @@ from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError, UsageError
 from envbuilder.files import refuse_links, temporary_folder, write_file
+from envbuilder.lock import creation
+from envbuilder.lock.package_conflict import CommandFor
+from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import (
     BASE_AUTO,
     BASE_BOOTSTRAP,
@@ -46,7 +48,7 @@ class Site:
     catalog: Catalog
     network: Network
     environ: Mapping[str, str]
-    uv: locks.Uv
+    uv: Uv
     console: Console
     today: date  # in UTC
     context: Path = Path("build")
@@ -86,7 +88,7 @@ class Outcome:
 def decide(request: Request, site: Site) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is asked."""
     stack = resolver.resolve(request, site.catalog)
-    locks.refuse(stack, index_url=site.uv.index_url, again=_again(request, site))
+    creation.check_lockable(stack, index_url=site.uv.index_url, command_for=_command_for(request, site))
     return stack
 
 
@@ -98,11 +100,11 @@ def make_lock(request: Request, site: Site) -> Lock:
 def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
     """Stack → Lock; the request is what to ask again with other packages, if these clash."""
     _check_day(request, stack, site)
-    return locks.make_lock(
+    return creation.create_lock(
         stack,
         uv=site.uv,
         catalog=site.catalog.date.isoformat(),
-        again=_again(request, site),
+        command_for=_command_for(request, site),
         base_digest=base_digest,
     )
 
@@ -119,7 +121,7 @@ def _check_day(request: Request, stack: Stack, site: Site) -> None:
         )
 
 
-def _again(request: Request, site: Site) -> locks.Again:
+def _command_for(request: Request, site: Site) -> CommandFor:
     return lambda packages: resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
 
 

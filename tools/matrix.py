@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import matrix_table
-from envbuilder import lock as locks
 from envbuilder.acceptance import suite
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource, Lock
 from envbuilder.render import context as render
 
@@ -65,8 +65,8 @@ class Cell:
 
 def cells(names: list[str]) -> Iterator[Cell]:
     """The presets, or those that are named, by CUDA."""
-    for folder in sorted(path.parent for path in PRESETS.glob(f"*/{locks.FILE}")):
-        lock = locks.parse_lock((folder / locks.FILE).read_text(encoding="utf-8"), source=str(folder / locks.FILE))
+    for folder in sorted(path.parent for path in PRESETS.glob(f"*/{LOCK_FILE}")):
+        lock = parse_lock((folder / LOCK_FILE).read_text(encoding="utf-8"), source=str(folder / LOCK_FILE))
         if names and not any(name in folder.name for name in names):
             continue
         file = RECEIPTS / f"{folder.name}.json"
@@ -140,7 +140,7 @@ def remember(cell: Cell, before: Sequence[str]) -> None:
 
 def build(cell: Cell) -> tuple[dict[str, Any] | None, str]:
     """Build and accept a preset: what goes into its receipt, or None and what was said."""
-    words = [sys.executable, "-m", "envbuilder", "build", "--lock", str(cell.folder / locks.FILE), "--json"]
+    words = [sys.executable, "-m", "envbuilder", "build", "--lock", str(cell.folder / LOCK_FILE), "--json"]
     context = identity(cell.lock)["context"]  # as it is now: files may change while it is built
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, check=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource, Lock, Stack
 
 START, END = "<!-- docs/matrix.md -->", "<!-- /docs/matrix.md -->"
@@ -40,10 +40,10 @@ class Line:
 def read(root: Path) -> list[Line]:
     """Every preset, by CUDA, torch and Python."""
     lines = []
-    for path in (root / "docker" / "images").glob(f"*/{locks.FILE}"):
+    for path in (root / "docker" / "images").glob(f"*/{LOCK_FILE}"):
         file = root / "docs" / "receipts" / f"{path.parent.name}.json"
         receipt = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        lines.append(Line(lock=locks.parse_lock(path.read_text(encoding="utf-8"), source=str(path)), receipt=receipt))
+        lines.append(Line(lock=parse_lock(path.read_text(encoding="utf-8"), source=str(path)), receipt=receipt))
     return sorted(lines, key=lambda line: (line.stack.cuda, line.stack.torch, line.stack.python))
 
 

@@ -26,7 +26,7 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 from remotezip import RemoteZip  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 
-from envbuilder.lock import FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Lock, Stack
 from index.recording import (
     Releases,
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def find_locks() -> list[Path]:
     """Every lock that is committed."""
     tests = ROOT / "tests" / "golden"
-    return sorted([*(ROOT / "docker" / "images").glob(f"*/{FILE}"), *tests.glob(f"*/{FILE}")])
+    return sorted([*(ROOT / "docker" / "images").glob(f"*/{LOCK_FILE}"), *tests.glob(f"*/{LOCK_FILE}")])
 
 
 def find_drift(lock: Lock, wheels: Mapping[str, Sequence[Wheel]]) -> Iterator[str]:

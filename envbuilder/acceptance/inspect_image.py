@@ -12,17 +12,17 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from envbuilder import grammar, resources, serialize
-from envbuilder import lock as locks
 from envbuilder.acceptance import receipts, suite
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
 from envbuilder.grammar import Size
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Layer, Lock, Receipt
 from envbuilder.render import context
 
-LOCK_PATH = f"/opt/envbuilder/{locks.FILE}"
+LOCK_PATH = f"/opt/envbuilder/{LOCK_FILE}"
 LOCK_LABEL = f"{context.LABEL_PREFIX}lock"
 _PYTHONS = ("python3", "python")
 _DEADLINE = 120  # seconds for measuring packages: a walk over their files on a cold disk
@@ -158,7 +158,7 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
     digest = f"sha256:{sha256(content).hexdigest()}"
     try:
         text = content.decode()
-        lock = locks.parse_lock(text, source=LOCK_PATH)
+        lock = parse_lock(text, source=LOCK_PATH)
     except UsageError as error:
         return LockInside(sha256=digest, lock=None, problems=(error.message, *error.problems))
     except (ValueError, RecursionError) as error:  # a foreign file of that name can be anything

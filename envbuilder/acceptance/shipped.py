@@ -5,10 +5,11 @@ from functools import cache, partial
 from hashlib import sha256
 from typing import Any
 
-from envbuilder import lock as locks
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.files import read_bytes
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import Check, Lock, Status
 from envbuilder.render import context
 
@@ -34,16 +35,16 @@ def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: 
 
 
 def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[str]:
-    content = files.get(locks.FILE)
+    content = files.get(LOCK_FILE)
     if content is None:
-        yield f"there is no {FOLDER}/{locks.FILE}"
+        yield f"there is no {FOLDER}/{LOCK_FILE}"
         return
     digest = f"sha256:{sha256(content).hexdigest()}"
     if facts.get("lock", digest) != digest:
         yield f"Python in the image has read another lock ({facts['lock']}) than lies there ({digest})"
     try:
         text = content.decode()
-        lock = locks.parse_lock(text, source=f"{FOLDER}/{locks.FILE}")
+        lock = parse_lock(text, source=f"{FOLDER}/{LOCK_FILE}")
     except (UsageError, UnicodeError) as error:
         yield str(error)
         return
@@ -59,7 +60,7 @@ def _of_lock(
     for name, value in context.labels(lock, text).items():
         if labels.get(name) != value:
             yield f"the label {name} says {labels.get(name)}; the lock says {value}"
-    if files.get(_REQUIREMENTS) != locks.requirements_text(lock).encode():
+    if files.get(_REQUIREMENTS) != requirements_text(lock).encode():
         yield f"{FOLDER}/{_REQUIREMENTS} is not the lock's"
     size = sum(wheel.size for wheel in lock.wheels)
     if facts.get("wheel_bytes", size) != size:

@@ -18,7 +18,7 @@ from envbuilder.cli.shared_options import (
 
 if TYPE_CHECKING:
     from envbuilder.catalog.verify import Problem
-    from envbuilder.lock import Answer
+    from envbuilder.lock.index_answer import IndexAnswer
     from envbuilder.pipeline import Site
 
 
@@ -62,7 +62,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
 def ask_index(site: "Site") -> Iterator["Problem"]:
     """What the index says otherwise, release after release."""
     from envbuilder.catalog import online
-    from envbuilder.lock import yanked
+    from envbuilder.lock.index_answer import yanked_releases
 
     for build in online.builds(site.catalog):
         site.console.say(f"torch {build.torch}")
@@ -74,13 +74,13 @@ def ask_index(site: "Site") -> Iterator["Problem"]:
                 break
         if wheels.document is not None and pins.document is not None:
             yield from online.compare(build, wheels.document, pins.document)
-            yield from online.withdrawn(build, yanked(pins.stderr))
+            yield from online.withdrawn(build, yanked_releases(pins.stderr))
 
 
-def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "Answer":
+def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "IndexAnswer":
     """What uv found. Raises `EngineError` if the index cannot be reached."""
     from envbuilder.files import temporary_folder, write_file
-    from envbuilder.lock import read_answer
+    from envbuilder.lock.index_answer import read_answer
 
     with temporary_folder("verify") as folder:
         write_file(folder / "requirements.in", requirements)

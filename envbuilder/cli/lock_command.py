@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 @json_option
 def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
     """Pin every wheel of a stack by hash, as the index stood on the day that fits its torch."""
-    from envbuilder import lock as locks
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer
     from envbuilder.files import write_file
+    from envbuilder.lock.requirements import requirements_text
 
     site = site_from(options)
     if check:
         check_lock(output, site, options, as_json=as_json)
         return
     lock = pipeline.make_lock(request_from(options), site)
-    text = serialize.dumps(lock) if form == "lock" else locks.requirements_text(lock)
+    text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
         answer(text, end="")
         return

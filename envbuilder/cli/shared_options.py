@@ -209,7 +209,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
 
     from envbuilder import processes
     from envbuilder.console import Console
-    from envbuilder.lock import Uv
+    from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
     from envbuilder.pipeline import Site
 
@@ -288,7 +288,7 @@ def new_engine() -> "Engine":
 def read_lock(name: str) -> "Lock":
     """A lock file somebody names."""
     from envbuilder.files import read_text
-    from envbuilder.lock import parse_lock
+    from envbuilder.lock.lock_file import parse_lock
 
     return parse_lock(read_text(Path(name), hint="make one: `envbuilder lock`"), source=name)
 

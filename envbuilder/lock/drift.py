@@ -12,9 +12,10 @@ from typing import Any
 from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
-from envbuilder import lock as locks
 from envbuilder.errors import EngineError
-from envbuilder.lock import Uv
+from envbuilder.lock.index_answer import ask_index, yanked_releases
+from envbuilder.lock.uv_compile import Uv
+from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Lock, Wheel
 
 _MISSING = re.compile(r"no version of ([A-Za-z0-9._-]+)(?:\[[^]]*\])?==")
@@ -50,7 +51,7 @@ def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
     pins = {wheel.name: wheel for wheel in lock.wheels}
     while pins:
         lines = [f"{wheel.name}=={wheel.version}" for wheel in pins.values()]
-        answer = locks.ask(uv, lock.stack, lines, alone=True)
+        answer = ask_index(uv, lock.stack, lines, alone=True)
         if answer.document is not None:
             yield from _yanked(answer.stderr, pins)
             yield from _replaced(answer.document, pins)
@@ -75,7 +76,7 @@ def _missing(stderr: str, pins: Mapping[str, Wheel]) -> Wheel | None:
 
 
 def _yanked(stderr: str, pins: Mapping[str, Wheel]) -> Iterator[Drift]:
-    for name, because in locks.yanked(stderr).items():
+    for name, because in yanked_releases(stderr).items():
         if name in pins:
             yield Drift(package=name, problem=f"{name} {pins[name].version} {because}")
 
@@ -107,12 +108,12 @@ def _hashes(document: Mapping[str, Any]) -> dict[str, str]:
 def _changed(lock: Lock, uv: Uv) -> Iterator[Drift]:
     """Packages for which the index, as of the stack's day, now gives another release."""
     stack = lock.stack
-    answer = locks.ask(uv, stack, [*stack.requirements, *stack.extras])
+    answer = ask_index(uv, stack, [*stack.requirements, *stack.extras])
     if answer.document is None:
         problem = f"the index no longer has a complete set of wheels: {' '.join(answer.causes[:2])}"
         yield Drift(package="torch", problem=problem)
         return
-    now = {wheel.name: wheel for wheel in locks.select_wheels(answer.document, stack)}
+    now = {wheel.name: wheel for wheel in select_wheels(answer.document, stack)}
     for wheel in lock.wheels:
         other = now.pop(wheel.name, None)
         if other is None:

@@ -15,9 +15,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from envbuilder import files as disk
-from envbuilder import lock as locks
 from envbuilder import resources, serialize
 from envbuilder.errors import UsageError
+from envbuilder.lock.creation import check_lockable
+from envbuilder.lock.lock_file import LOCK_FILE
+from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
 from envbuilder.render import folders
 from envbuilder.templates import fill
@@ -45,7 +47,7 @@ _WARM = {
 }
 IMAGES = "images"
 _SHARED = ("install", "payload")
-_KNOWN_BY = (locks.FILE, "wheels.py", "entrypoint")
+_KNOWN_BY = (LOCK_FILE, "wheels.py", "entrypoint")
 """The files by which folders that are there are known to be envbuilder's."""
 # Beside the Dockerfile, not at the context's top: docker/ of a repository may have a .dockerignore of its own.
 _DOCKERIGNORE = """# Only what the Dockerfile names goes to the builder, and nothing that Python left there.
@@ -72,14 +74,14 @@ class LayerView:
 
 def render(lock: Lock) -> Context:
     """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
-    locks.refuse(lock.stack, index_url="")  # a lock is there: where its wheels are is the builder's business
+    check_lockable(lock.stack, index_url="")  # a lock is there: where its wheels are is the builder's business
     lock_text, place = serialize.dumps(lock), place_of(lock.stack)
     files = {
         f"{place}/Dockerfile": _dockerfile(lock, lock_text),
         f"{place}/Dockerfile.dockerignore": _DOCKERIGNORE.format(place=place),
-        f"{place}/{locks.FILE}": lock_text,
-        f"{place}/requirements.txt": locks.requirements_text(lock),
-        **{_layer_file(place, layer): locks.requirements_text(lock, layer) for layer in layers_of(lock)},
+        f"{place}/{LOCK_FILE}": lock_text,
+        f"{place}/requirements.txt": requirements_text(lock),
+        **{_layer_file(place, layer): requirements_text(lock, layer) for layer in layers_of(lock)},
     }
     if lock.stack.flavour is Flavour.DEVEL:
         files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text("install", TRIM)

@@ -10,10 +10,10 @@ from datetime import date
 from pathlib import Path
 
 from envbuilder import config
-from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, REPOSITORY, BaseSource, Context, Flavour, Lock, Request
 from envbuilder.render import context as render
 from envbuilder.render import targets
@@ -57,8 +57,8 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
     Raises `UsageError` for a folder of another name: the Dockerfile in it would not find its files.
     """
     found = {}
-    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{locks.FILE}")):
-        lock = locks.parse_lock(read_text(path), source=str(path))
+    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{LOCK_FILE}")):
+        lock = parse_lock(read_text(path), source=str(path))
         if lock.stack.name != path.parent.name:
             raise UsageError(f"{path.parent} holds the lock of {lock.stack.name}", hint="give the folder that name")
         found[lock.stack.name] = lock

@@ -15,15 +15,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from envbuilder import lock as locks
 from envbuilder import processes
 from envbuilder.engine.buildx import BuildOptions, build_argv
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import find_network
 from envbuilder.render import context
 
 KINDS = ("built", "hash-mismatch", "no-network", "disk-full")
 STACK = "cu117-torch2.0.1-py3.9-debian11"
-LOCK = Path(__file__).parents[2] / "docker" / context.IMAGES / STACK / locks.FILE
+LOCK = Path(__file__).parents[2] / "docker" / context.IMAGES / STACK / LOCK_FILE
 FOLDER = Path(__file__).parent
 CACHE = "type=cache,target=/root/.cache/uv,id=uv"
 OWN_CACHE = "type=cache,target=/root/.cache/uv,id=record"
@@ -45,7 +45,7 @@ def main() -> None:
 
 def build(kind: str, folder: Path, said: list[str]) -> int:
     """Build today's Dockerfile, spoilt as `kind` wants it."""
-    lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
     context.write(context.render(lock), folder)
     place = context.place_of(lock.stack)
     edit(folder / place / "Dockerfile", CACHE, SMALL_CACHE if kind == "disk-full" else OWN_CACHE)

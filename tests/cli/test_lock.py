@@ -13,7 +13,7 @@ import pytest
 from index_server import RECORDED, Faults, IndexServer, serve
 
 from cli.conftest import Answer, Run
-from envbuilder.lock import parse_lock
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import BaseSource, Lock
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Ru
 def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, output: Path) -> None:
     answer = lock_cuda_117(run, index, "--package", "tqdm", "--package", package)
     assert answer.code == 4
-    assert answer.err.startswith(f"error: {package} cannot be installed beside torch 2.0.1 for CUDA 11.7")
+    assert answer.err.startswith(f"error: {package} cannot be installed with torch 2.0.1 for CUDA 11.7")
     assert not output.exists()
 
 

@@ -15,11 +15,11 @@ from envbuilder import cli
 from envbuilder.cli import accept_command, base_command, build_command
 from envbuilder.engine import bootstrap
 from envbuilder.errors import EngineError
-from envbuilder.lock import FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 
 from .conftest import Run
 
-PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / FILE
+PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
 STACK = parse_lock(PRESET.read_text(), source=str(PRESET)).stack
 BASE = replace(IMAGE, id="sha256:b", size=71_000_000, labels={bootstrap.LABEL: bootstrap.contents(STACK.base)})
 LOCK = ("--lock", str(PRESET))

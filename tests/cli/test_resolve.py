@@ -268,9 +268,9 @@ def test_wheels_that_pypi_has_not_are_refused_before_anything_is_asked(
     answer = run(*words, "--torch", "2.0", "--flavour", "cpu")
     assert (answer.code, answer.out) == (5, "")
     assert answer.err == (
-        "error: torch 2.0.1 without CUDA is not on PyPI: its wheels are on the index pytorch-cpu\n"
-        "  of torch 2.0.1, PyPI has only the build for CUDA on linux/amd64; the runtime image trains on a CPU too\n"
-        "hint: name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        "error: torch 2.0.1 without CUDA is not on PyPI, only on PyTorch's own index (pytorch-cpu)\n"
+        "  PyPI's torch 2.0.1 is built for CUDA on linux/amd64; the runtime image trains on a CPU too\n"
+        "hint: pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
         "`envbuilder lock --torch 2.0 --flavour cpu --index-url URL`\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -16,9 +16,9 @@ from standin.suite_output import IMAGE, plan
 from waiting import PATIENCE, wait_until
 
 from envbuilder.engine import bootstrap
-from envbuilder.lock import FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 
-PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / FILE
+PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
 BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 HEARING = ("env", "--default-signal=INT,TERM,HUP")  # whoever started us may have been told to ignore them

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Lock
 from envbuilder.render import targets
 from envbuilder.render.targets import Project
@@ -28,8 +28,8 @@ NO_ATTESTATIONS = ["type=provenance,disabled=true", "type=sbom,disabled=true"]
 
 
 def lock_of(name: str) -> Lock:
-    path = ROOT / "docker" / "images" / name / locks.FILE
-    return locks.parse_lock(path.read_text(), source=name)
+    path = ROOT / "docker" / "images" / name / LOCK_FILE
+    return parse_lock(path.read_text(), source=name)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import yaml
 from waiting import wait_until
 
 from container.engine import Image, docker
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.render.targets import Project, render
 from envbuilder.render.targets.cluster_job import TRAIN
 
@@ -30,7 +30,7 @@ NEAR = 2e-5  # of losses near 0.7, written with five digits
 
 
 def documents(image: str, arguments: str = "") -> dict[str, Any]:
-    lock = locks.parse_lock((PRESET / locks.FILE).read_text(), source=str(PRESET))
+    lock = parse_lock((PRESET / LOCK_FILE).read_text(), source=str(PRESET))
     project = Project(lock=lock, image=image, context="docker", settings={"cpus": "1", "arguments": arguments})
     files = render(project, "kubernetes").files
     texts = [text for name, text in files.items() if name.endswith(".yaml")]

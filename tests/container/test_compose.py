@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from waiting import PATIENCE, wait_until
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import find_network
 from envbuilder.render import targets
 from envbuilder.render.targets import Project
@@ -26,7 +26,7 @@ from .registry import free_port
 
 ROOT = Path(__file__).parents[2]
 PRESET = "cu117-torch2.0.1-py3.9-debian11"
-LOCK = ROOT / "docker" / "images" / PRESET / locks.FILE
+LOCK = ROOT / "docker" / "images" / PRESET / LOCK_FILE
 TINY = "--rows 64 --held-out 16 --epochs 1"
 LONG = "--rows 1900 --epochs 100"
 TOKEN = "sesame"
@@ -73,7 +73,7 @@ class Site:
 
 
 def write(folder: Path) -> None:
-    lock = locks.parse_lock(LOCK.read_text(), source=PRESET)
+    lock = parse_lock(LOCK.read_text(), source=PRESET)
     project = Project(lock=lock, image=f"envbuilder:{PRESET}", context="docker")
     for name, text in targets.render(project, "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -283,7 +283,7 @@ def test_the_notebook_wants_a_token_and_computes_with_what_the_lock_pins(noteboo
     assert [status(port, "/api/contents", token) for token in ("", "wrong", TOKEN)] == [403, 403, 200]
     assert status(port, "/lab", TOKEN) == 200
     assert addresses(notebook, "notebook") == {"127.0.0.1"}
-    locked = {wheel.name: wheel.version for wheel in locks.parse_lock(LOCK.read_text(), source=PRESET).wheels}
+    locked = {wheel.name: wheel.version for wheel in parse_lock(LOCK.read_text(), source=PRESET).wheels}
     code, said = notebook.run("exec", "--no-TTY", "notebook", "python", "-c", KERNEL)
     assert f"2.0 {locked['packaging']}" in said.splitlines(), said
 

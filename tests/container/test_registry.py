@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from envbuilder import cli, pipeline
-from envbuilder import lock as locks
 from envbuilder.console import Console
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import AcceptanceError, EngineError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network
 from envbuilder.pipeline import Site, Wishes
@@ -26,7 +26,7 @@ from .engine import docker, envbuilder
 from .registry import USERS, Registry, registry
 
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / locks.FILE
+LOCK = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def site(tmp_path: Path) -> Site:
 def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
     """A lock whose context is a tiny one; what is written here goes into a folder of the test's."""
     monkeypatch.chdir(tmp_path)
-    found = locks.parse_lock(LOCK.read_text(), source=LOCK.name)
+    found = parse_lock(LOCK.read_text(), source=LOCK.name)
     place = context.place_of(found.stack)
     text = f"FROM scratch\nCOPY {place}/Dockerfile /\nLABEL unique={uuid4().hex}\n"
-    files = {f"{place}/Dockerfile": text, f"{place}/{locks.FILE}": ""}
+    files = {f"{place}/Dockerfile": text, f"{place}/{LOCK_FILE}": ""}
     monkeypatch.setattr("envbuilder.render.context.render", lambda lock: Context(files=files))
     return found
 

@@ -16,11 +16,11 @@ from standin.engine import says
 from standin.suite_output import IMAGE
 
 from envbuilder import catalog, cli, config, serialize
-from envbuilder import lock as locks
 from envbuilder.acceptance.report import form_of
 from envbuilder.errors import EnvbuilderError, NoStackError
 from envbuilder.format.page import receipt_summary
 from envbuilder.host.collect import collect
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Context, Lock, Receipt
 from envbuilder.render import context as render
 from envbuilder.render import project, targets
@@ -375,7 +375,7 @@ def lock(box: Sandbox, draw: Draw) -> bool:
     answer = box.run(*draw(st.sampled_from(_USERS_OF_LOCKS)))
     _check_started(answer.started)
     try:
-        parsed = locks.parse_lock(content.decode(), source="x.lock")
+        parsed = parse_lock(content.decode(), source="x.lock")
     except (EnvbuilderError, UnicodeDecodeError):
         return False
     return check_renders(parsed)
@@ -580,7 +580,7 @@ def image(box: Sandbox, draw: Draw) -> bool:
     box.engine = Engine(images={IMAGE.id: facts}, history=history)
     box.engine.lock, box.engine.packages = content, packages
     if content is not None:  # what a reader of /opt/envbuilder is given
-        box.engine.files = {locks.FILE: content, "requirements.txt": draw(st.binary(max_size=40))}
+        box.engine.files = {LOCK_FILE: content, "requirements.txt": draw(st.binary(max_size=40))}
     words = draw(st.sampled_from([["inspect", IMAGE.id], ["inspect", IMAGE.id, "--json"], ["accept", IMAGE.id]]))
     return box.run(*words).code == 0
 
@@ -631,4 +631,4 @@ TARGETS: Mapping[str, Fuzz] = {
     "image": image,
     "receipt": receipts,
 }
-PARSED = locks.parse_lock(PRESETS[PRESET], source=PRESET)
+PARSED = parse_lock(PRESETS[PRESET], source=PRESET)

@@ -8,12 +8,12 @@ make record-index
 
 from pathlib import Path
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Layer
 from envbuilder.render import context
 
 HERE = Path(__file__).parent / "arm64"
-LOCK = locks.parse_lock((HERE / locks.FILE).read_text(), source=str(HERE))
+LOCK = parse_lock((HERE / LOCK_FILE).read_text(), source=str(HERE))
 
 
 def test_the_dockerfile_is_this_one() -> None:

@@ -17,9 +17,10 @@ import yaml
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder import lock as locks
 from envbuilder.acceptance.inspect_image import read_steps
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.validation import find_problems
 from envbuilder.model import Flavour, Layer
 from envbuilder.render import context, project
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
@@ -27,8 +28,8 @@ from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
 HERE = Path(__file__).parent / "cpu"
-TEXT = (HERE / locks.FILE).read_text()
-LOCK = locks.parse_lock(TEXT, source=str(HERE))
+TEXT = (HERE / LOCK_FILE).read_text()
+LOCK = parse_lock(TEXT, source=str(HERE))
 PROJECT = Project(lock=LOCK, image=f"envbuilder:{LOCK.stack.name}", context="docker")
 
 
@@ -82,7 +83,7 @@ def test_a_torch_with_cuda_is_not_taken_for_it() -> None:
     runtime = replace(LOCK.wheels[0], name="nvidia-cuda-runtime", version=Version("13.0.96"), layer=Layer.NVIDIA)
     runtime = replace(runtime, file="nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.whl")
     wrong = replace(LOCK, wheels=(runtime, *LOCK.wheels))
-    assert list(locks.find_problems(wrong)) == ["nvidia-cuda-runtime is locked; the stack has no CUDA"]
+    assert list(find_problems(wrong)) == ["nvidia-cuda-runtime is locked; the stack has no CUDA"]
     assert LOCK.stack.flavour is Flavour.CPU
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Flavour, Layer, Lock
 from envbuilder.render import context as render
 
@@ -96,7 +96,7 @@ def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     same = render.render(lock).files
     place = f"images/{lock.stack.name}"
     assert {name for name in same if same[name] != changed[name]} == {
-        f"{place}/{name}" for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", locks.FILE)
+        f"{place}/{name}" for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", LOCK_FILE)
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from envbuilder import catalog
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Lock, Request
 from envbuilder.render import context as render
 from envbuilder.resolve import resolver
@@ -16,7 +16,7 @@ PRESETS = sorted(path for path in FOLDER.iterdir() if path.is_dir())
 
 
 def lock_of(preset: Path) -> Lock:
-    return locks.parse_lock((preset / locks.FILE).read_text(), source=str(preset / locks.FILE))
+    return parse_lock((preset / LOCK_FILE).read_text(), source=str(preset / LOCK_FILE))
 
 
 def test_there_are_presets() -> None:

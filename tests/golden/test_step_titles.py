@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from builds.record import FOLDER, LOCK, documents
 
-from envbuilder import lock as locks
 from envbuilder.engine.buildx import layer_of, step_title, wheel_sizes
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import BaseSource, Flavour, Layer, Lock
 from envbuilder.render import context
 
@@ -16,7 +16,7 @@ from . import test_arm64, test_cpu
 from .test_presets import PRESETS, lock_of
 
 ALL = [*map(lock_of, PRESETS), test_arm64.LOCK, test_cpu.LOCK]
-RECORDED = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+RECORDED = parse_lock(LOCK.read_text(), source=str(LOCK))
 VERTEX = re.compile(r"(FROM|RUN|COPY|ADD|WORKDIR)\b")  # the instructions that are steps of a build
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project, targets
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def findings(text: str) -> list[str]:
 
 
 def rendered(settings: dict[str, str]) -> str:
-    lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
     return targets.render(project.describe(lock, settings=settings), "workflow").files[".github/workflows/ci.yml"]
 
 

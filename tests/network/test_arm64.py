@@ -9,7 +9,7 @@ import pytest
 import uv
 
 from envbuilder import catalog
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Layer
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_a_line_is_locked_with_cuda_wheels_for_it(tmp_path: Path, torch: str) ->
     words = [sys.executable, "-m", "envbuilder", "lock", "--torch", torch, "--platform", "linux/arm64"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    lock = locks.parse_lock((tmp_path / locks.FILE).read_text(), source=torch)
+    lock = parse_lock((tmp_path / LOCK_FILE).read_text(), source=torch)
     assert not [wheel.file for wheel in lock.wheels if "x86_64" in wheel.file]
     compiled = [wheel.name for wheel in lock.wheels if "aarch64" in wheel.file and wheel.layer is Layer.NVIDIA]
     assert {"nvidia-cublas", "nvidia-nccl-cu13"} <= set(compiled)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from envbuilder import catalog
-from envbuilder.lock import FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource, Lock
 
 OLD = timedelta(days=60)
 LOCKS = [
     parse_lock(path.read_text(), source=str(path))
-    for path in sorted((Path(__file__).parents[2] / "docker" / "images").glob(f"*/{FILE}"))
+    for path in sorted((Path(__file__).parents[2] / "docker" / "images").glob(f"*/{LOCK_FILE}"))
 ]
 SETTLED = [lock for lock in LOCKS if lock.stack.as_of <= catalog.load().date - OLD]
 
@@ -37,4 +37,4 @@ def test_a_lock_of_an_old_day_comes_out_of_the_real_index(tmp_path: Path, root: 
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / FILE).read_text() == (root / "docker" / "images" / stack.name / FILE).read_text()
+    assert (tmp_path / LOCK_FILE).read_text() == (root / "docker" / "images" / stack.name / LOCK_FILE).read_text()

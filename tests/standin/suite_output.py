@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envbuilder import lock as locks
 from envbuilder.acceptance import shipped, suite
 from envbuilder.engine.image import ImageFacts
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.requirements import requirements_text
 from envbuilder.render import context
 
 ROOT = Path(__file__).parents[2]
 LOCK_TEXT = (ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock").read_text(encoding="utf-8")
-LOCK = locks.parse_lock(LOCK_TEXT, source="the stand-in's lock")
+LOCK = parse_lock(LOCK_TEXT, source="the stand-in's lock")
 LABELS = context.labels(LOCK, LOCK_TEXT)
 WHEEL_BYTES = sum(wheel.size for wheel in LOCK.wheels)
 FACTS = {
@@ -21,8 +22,8 @@ FACTS = {
     "lock": LABELS["dev.envbuilder.lock"], "wheel_bytes": WHEEL_BYTES,
 }  # fmt: skip
 FILES = {  # of /opt/envbuilder
-    locks.FILE: LOCK_TEXT.encode(),
-    "requirements.txt": locks.requirements_text(LOCK).encode(),
+    LOCK_FILE: LOCK_TEXT.encode(),
+    "requirements.txt": requirements_text(LOCK).encode(),
     **shipped.payload(),
 }
 IMAGE = ImageFacts(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Lock
 from envbuilder.render.targets import MARK, Project, bake, render
 
@@ -17,8 +17,8 @@ OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"
 
 
 def lock_of(name: str) -> Lock:
-    path = ROOT / "docker" / "images" / name / locks.FILE
-    return locks.parse_lock(path.read_text(), source=name)
+    path = ROOT / "docker" / "images" / name / LOCK_FILE
+    return parse_lock(path.read_text(), source=name)
 
 
 LOCK = lock_of(NEW)

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from builds.record import FOLDER, KINDS, LOCK, documents
 
-from envbuilder import lock as locks
 from envbuilder.console import Row
 from envbuilder.engine.build_process import failure
 from envbuilder.engine.buildx import LineReader, Progress, Step, wheel_sizes
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Layer
 from envbuilder.pipeline import step_row
 
 FAILED = [kind for kind in KINDS if kind != "built"]
-SIZES = wheel_sizes(locks.parse_lock(LOCK.read_text(), source=str(LOCK)))
+SIZES = wheel_sizes(parse_lock(LOCK.read_text(), source=str(LOCK)))
 Tear = Callable[[bytes], list[bytes]]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project, targets
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids
 
 
 def rendered(settings: dict[str, str]) -> str:
-    lock = locks.parse_lock(LOCK.read_text(), source=str(LOCK))
+    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
     return targets.render(project.describe(lock, settings=settings), "workflow").files[NAME]
 
 

@@ -13,8 +13,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from packaging.version import Version
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource
 from envbuilder.render.targets import Project, compose, render
 
@@ -29,7 +29,7 @@ EXAMPLES = {  # documented with an example: their default is nothing, or depends
 
 
 def project(preset: Path = PRESETS[0]) -> Project:
-    lock = locks.parse_lock((preset / locks.FILE).read_text(), source=preset.name)
+    lock = parse_lock((preset / LOCK_FILE).read_text(), source=preset.name)
     return Project(lock=lock, image=f"envbuilder:{preset.name}", context="docker")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project, targets
 from envbuilder.render.targets import MARK
 
@@ -23,7 +23,7 @@ SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_
 
 
 def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
-    described = project.describe(locks.parse_lock(lock.read_text(), source=str(lock)), settings=settings)
+    described = project.describe(parse_lock(lock.read_text(), source=str(lock)), settings=settings)
     files = targets.render(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 

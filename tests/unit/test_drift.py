@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from envbuilder import lock as locks
 from envbuilder.errors import EngineError
 from envbuilder.lock.drift import find_drift
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Lock, Wheel
 from envbuilder.processes import Completed
 
-PRESET = Path(__file__).parents[2] / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / locks.FILE
-LOCK = locks.parse_lock(PRESET.read_text(encoding="utf-8"), source=str(PRESET))
+PRESET = Path(__file__).parents[2] / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
+LOCK = parse_lock(PRESET.read_text(encoding="utf-8"), source=str(PRESET))
 SIX = next(wheel for wheel in LOCK.wheels if wheel.name == "six")
 Change = Callable[[Wheel], Wheel | None]
 
@@ -27,7 +28,7 @@ def row(wheel: Wheel) -> str:
     )
 
 
-def index(change: Change, *, yanked: Mapping[str, str] | None = None, resolved: Change | None = None) -> locks.Uv:
+def index(change: Change, *, yanked: Mapping[str, str] | None = None, resolved: Change | None = None) -> Uv:
     """A uv whose index has the locked files after `change`; a resolution takes them after `resolved`, too."""
 
     def run(argv: Sequence[str]) -> Completed:
@@ -49,7 +50,7 @@ def index(change: Change, *, yanked: Mapping[str, str] | None = None, resolved: 
         Path(argv[5]).write_text(text, encoding="utf-8")
         return Completed(returncode=0, stdout="", stderr="\n".join(yanked.values()) if yanked and alone else "")
 
-    return locks.Uv(program="uv", run=run)
+    return Uv(program="uv", run=run)
 
 
 def same(wheel: Wheel) -> Wheel:
@@ -64,7 +65,7 @@ def without(name: str) -> Change:
     return lambda wheel: None if wheel.name == name else wheel
 
 
-def problems(uv: locks.Uv, lock: Lock = LOCK) -> list[str]:
+def problems(uv: Uv, lock: Lock = LOCK) -> list[str]:
     return [drift.problem for drift in find_drift(lock, uv)]
 
 
@@ -115,12 +116,12 @@ def test_packages_that_came_and_went_are_named() -> None:
 
 
 def test_an_index_out_of_reach_is_no_drift() -> None:
-    broken = locks.Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: dns error"))
+    broken = Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: dns error"))
     with pytest.raises(EngineError, match="cannot be reached"):
         find_drift(LOCK, broken)
 
 
 def test_an_answer_that_names_no_package_is_an_error() -> None:
-    broken = locks.Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: uv is broken"))
+    broken = Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: uv is broken"))
     with pytest.raises(EngineError, match="gave no answer"):
         find_drift(LOCK, broken)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from envbuilder import catalog, config, grammar
-from envbuilder import lock as locks
 from envbuilder.cli.doctor_command import read_host
 from envbuilder.cli.shared_options import own_checks, setting
 from envbuilder.engine.bootstrap import bootstrap_argv
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import CatalogError, UsageError
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.network import Network
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_no_field_of_a_lock_takes_text_that_means_something(place: tuple[Any, ..
         if prose or (place == SPACED and text == "a b"):
             continue
         with pytest.raises(UsageError) as caught:
-            locks.parse_lock(json.dumps(document), source="x.lock")
+            parse_lock(json.dumps(document), source="x.lock")
         assert len(caught.value.message) + sum(map(len, caught.value.problems)) < 12_000
 
 
@@ -91,7 +91,7 @@ def test_no_field_of_a_lock_takes_another_type(place: tuple[Any, ...], value: ob
     put(document, place, value)
     text = json.dumps(document).replace('"HUGE"', "9" * 5000)
     try:
-        locks.parse_lock(text, source="x.lock")
+        parse_lock(text, source="x.lock")
     except UsageError:
         return
     assert value is None, "only an optional field may be empty"
@@ -102,7 +102,7 @@ def test_a_size_is_a_number_of_bytes_that_a_file_can_have(size: object) -> None:
     document = json.loads(TEXT)
     document["wheels"][0]["size"] = size
     with pytest.raises(UsageError, match=r"wheels\[0\]\.size"):
-        locks.parse_lock(json.dumps(document), source="x.lock")
+        parse_lock(json.dumps(document), source="x.lock")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_size_is_a_number_of_bytes_that_a_file_can_have(size: object) -> None:
 )
 def test_damaged_json_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
-        locks.parse_lock(text, source="x.lock")
+        parse_lock(text, source="x.lock")
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_a_wheel_is_the_file_of_its_package_for_the_stack(change: Callable[[Any]
     wheel = next(wheel for wheel in document["wheels"] if wheel["name"] == "accelerate")
     change(wheel)
     with pytest.raises(UsageError) as caught:
-        locks.parse_lock(json.dumps(document), source="x.lock")
+        parse_lock(json.dumps(document), source="x.lock")
     assert any(problem in line for line in caught.value.problems)
 
 
 def test_every_committed_lock_is_of_the_grammar() -> None:
     for name, text in LOCKS.items():
-        assert locks.parse_lock(text, source=name).stack.name == name
+        assert parse_lock(text, source=name).stack.name == name
 
 
 def test_words_of_a_lock_come_after_the_options_of_a_program() -> None:
-    base = locks.parse_lock(TEXT, source="x.lock").stack.base
+    base = parse_lock(TEXT, source="x.lock").stack.base
     words = bootstrap_argv(base, Path("/tmp/base.tar"))
     assert words[-3:] == ["--", "bullseye", "/tmp/base.tar"]
     argv = build_argv(

@@ -25,7 +25,7 @@ from envbuilder.acceptance.inspect_image import (
 )
 from envbuilder.engine.image import ImageFacts
 from envbuilder.format.image_text import inspection_document, inspection_text
-from envbuilder.lock import parse_lock
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 from envbuilder.render import context
 

@@ -12,8 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from packaging.version import Version
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.render.targets import MARK, Project, render
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ CU117 = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
 
 
 def project(preset: Path = CU117, **settings: str) -> Project:
-    lock = locks.parse_lock((preset / locks.FILE).read_text(), source=str(preset))
+    lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
     image = f"envbuilder:{lock.stack.name}"
     return Project(
         lock=lock, image=image, context="docker", settings={k.replace("_", "-"): v for k, v in settings.items()}

@@ -10,10 +10,15 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, pipeline, serialize
-from envbuilder import lock as locks
 from envbuilder.cli.shared_options import said_beside
 from envbuilder.console import Console
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
+from envbuilder.lock.creation import check_lockable, create_lock
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.requirements import requirements_text
+from envbuilder.lock.uv_compile import Uv, compile_argv
+from envbuilder.lock.validation import find_problems
+from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Lock, Request, Stack, Wheel
 from envbuilder.network import Network
 from envbuilder.pipeline import Site
@@ -21,7 +26,7 @@ from envbuilder.processes import Completed
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
+PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
 TEXT = PRESET.read_text()
 
 
@@ -30,8 +35,8 @@ def stack(*packages: str) -> Stack:
     return resolver.resolve(wanted, catalog.load())
 
 
-def failing(stderr: str) -> locks.Uv:
-    return locks.Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr))
+def failing(stderr: str) -> Uv:
+    return Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr))
 
 
 def again(packages: Sequence[str]) -> str:
@@ -42,7 +47,7 @@ def asked(argv: Sequence[str]) -> set[str]:
     return set(Path(argv[3]).read_text().split())
 
 
-def clashing(*bad: str) -> locks.Uv:
+def clashing(*bad: str) -> Uv:
     """A uv that finds nothing as soon as all of `bad` are asked for together."""
 
     def run(argv: Sequence[str]) -> Completed:
@@ -51,11 +56,11 @@ def clashing(*bad: str) -> locks.Uv:
         Path(argv[5]).write_text('lock-version = "1.0"\ncreated-by = "test"\npackages = []\n')
         return Completed(returncode=0, stdout="", stderr="")
 
-    return locks.Uv(program="uv", run=run)
+    return Uv(program="uv", run=run)
 
 
 def test_everything_that_decides_stands_in_the_command() -> None:
-    words = locks.compile_argv(failing(""), stack(), Path("f"))
+    words = compile_argv(failing(""), stack(), Path("f"))
     for option, value in {
         "--python-version": "3.9", "--python-platform": "x86_64-manylinux_2_31", "--only-binary": ":all:",
         "--exclude-newer": "2025-03-21T00:00:00Z", "--index-strategy": "first-index",
@@ -66,8 +71,11 @@ def test_everything_that_decides_stands_in_the_command() -> None:
 
 def test_a_network_that_is_cut_is_the_engine_rooms_error() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
-        locks.make_lock(
-            stack(), uv=failing("error: Request failed after 3 retries\n  cause: dns error"), catalog="x", again=again
+        create_lock(
+            stack(),
+            uv=failing("error: Request failed after 3 retries\n  cause: dns error"),
+            catalog="x",
+            command_for=again,
         )
 
 
@@ -77,11 +85,11 @@ def elsewhere() -> Stack:
 
 def test_wheels_on_another_index_want_that_index_named() -> None:
     with pytest.raises(LockError) as caught:
-        locks.make_lock(elsewhere(), uv=clashing(), catalog="x", again=again)
+        create_lock(elsewhere(), uv=clashing(), catalog="x", command_for=again)
     assert caught.value.message == (
-        "torch 2.5.1 for CUDA 11.8 is not on PyPI: its wheels are on the index pytorch-cu118"
+        "torch 2.5.1 for CUDA 11.8 is not on PyPI, only on PyTorch's own index (pytorch-cu118)"
     )
-    assert caught.value.hint.endswith("such as a mirror of both: `again --index-url URL`")
+    assert caught.value.hint.endswith("with upload times (PEP 700): `again --index-url URL`")
 
 
 def torch_wheel(version: str) -> Wheel:
@@ -92,44 +100,44 @@ def torch_wheel(version: str) -> Wheel:
 def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
     stack = replace(elsewhere(), requirements=("torch==2.5.1",))
     wrong = replace(lock(), stack=stack, wheels=(torch_wheel("2.5.1"),))
-    assert list(locks.find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
+    assert list(find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
     right = replace(wrong, wheels=(torch_wheel("2.5.1+cu118"),))
-    assert list(locks.find_problems(right)) == []
+    assert list(find_problems(right)) == []
 
 
 def test_a_build_without_cuda_is_its_own() -> None:
     cpu = resolver.resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
-    locks.refuse(cpu, index_url="URL")
+    check_lockable(cpu, index_url="URL")
     wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=(torch_wheel("2.13.0"),))
-    assert list(locks.find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]
+    assert list(find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]
 
 
 def test_a_stack_without_wheels_is_a_lock_error() -> None:
     with pytest.raises(LockError, match="no complete set of wheels"):
-        locks.make_lock(stack(), uv=failing("× No solution found"), catalog="x", again=again)
+        create_lock(stack(), uv=failing("× No solution found"), catalog="x", command_for=again)
 
 
 def test_a_clash_names_the_culprit_and_only_it() -> None:
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x", again=again)
+        create_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x", command_for=again)
     assert caught.value.conflict == (("package", "torch==2.6.0"),)
     assert caught.value.exit_code == 4
 
 
 def test_two_packages_that_clash_only_together_are_both_named() -> None:
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x", again=again)
+        create_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x", command_for=again)
     assert {line for _, line in caught.value.conflict} == {"a==1", "b==2"}
     assert caught.value.suggestions == ("again c a b",)
 
 
 def test_where_dropping_bounds_does_not_help_the_culprits_are_dropped() -> None:
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(stack("fine", "worse"), uv=clashing("worse"), catalog="x", again=again)
+        create_lock(stack("fine", "worse"), uv=clashing("worse"), catalog="x", command_for=again)
     assert caught.value.suggestions == ("again fine",)
 
 
-def session(uv: locks.Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Site:
+def session(uv: Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Site:
     return Site(catalog=catalog.load(), network=Network(), environ={}, uv=uv, console=Console(), today=today, said=said)
 
 
@@ -168,7 +176,7 @@ def test_a_password_is_not_said_again() -> None:
 
 
 def lock() -> Lock:
-    return locks.parse_lock(TEXT, source="x")
+    return parse_lock(TEXT, source="x")
 
 
 def test_a_lock_survives_the_way_to_disk_and_back() -> None:
@@ -206,14 +214,14 @@ def of_another_schema(document: dict[str, object]) -> None:
         ("numpy==1.26.4", "cannot be read"),
         (edited(without_a_hash), "(the wheel of "),
         (edited(with_a_short_hash), "Expected a sha256 in hexadecimal digits - at `$.wheels[0].sha256` (the wheel of "),
-        (edited(with_another_torch), "torch 2.6.0 is locked; the stack asks for ==2.0.1"),
+        (edited(with_another_torch), "torch 2.6.0 is locked; the stack requires ==2.0.1"),
         (edited(of_another_schema), "schema 99"),
     ],
     ids=["empty", "nothing", "foreign", "requirements", "no hash", "short hash", "other torch", "other schema"],
 )
 def test_a_bad_lock_is_refused_by_name(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        locks.parse_lock(text, source="x.lock")
+        parse_lock(text, source="x.lock")
     told = " ".join([caught.value.message, *caught.value.problems])
     assert said in told
     assert "x.lock" in told
@@ -221,7 +229,7 @@ def test_a_bad_lock_is_refused_by_name(text: str, said: str) -> None:
 
 
 def test_requirements_are_hashed_wheels_only() -> None:
-    lines = locks.requirements_text(lock()).splitlines()
+    lines = requirements_text(lock()).splitlines()
     assert lines[0] == "--only-binary :all:"
     assert len(lines) == len(lock().wheels) + 1
     assert all("==" in line and "--hash=sha256:" in line for line in lines[1:])
@@ -249,8 +257,8 @@ def test_a_wheel_for_another_machine_is_not_taken() -> None:
             }
         ],
     }
-    assert [wheel.file for wheel in locks.select_wheels(document, stack())] == [
+    assert [wheel.file for wheel in select_wheels(document, stack())] == [
         "numpy-1.0-cp39-cp39-manylinux_2_28_x86_64.whl"
     ]
     with pytest.raises(LockError, match="no wheel"):
-        locks.select_wheels(document, replace(stack(), platform="linux/arm64"))
+        select_wheels(document, replace(stack(), platform="linux/arm64"))

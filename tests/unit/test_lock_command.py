@@ -11,8 +11,13 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder import lock as locks
 from envbuilder.errors import EngineError, LockError
+from envbuilder.lock import target_platform
+from envbuilder.lock.creation import create_lock
+from envbuilder.lock.index_answer import ask_index, read_answer
+from envbuilder.lock.target_platform import markers, wheel_tags
+from envbuilder.lock.uv_compile import Uv, compile_argv
+from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Stack
 from envbuilder.processes import Completed
 from envbuilder.resolve import resolver
@@ -32,10 +37,8 @@ def stack(*packages: str, **changes: object) -> Stack:
     return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
 
 
-def uv(index_url: str | None = None) -> locks.Uv:
-    return locks.Uv(
-        program="/opt/uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=""), index_url=index_url
-    )
+def uv(index_url: str | None = None) -> Uv:
+    return Uv(program="/opt/uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=""), index_url=index_url)
 
 
 def on_glibc(minor: int) -> Stack:
@@ -44,7 +47,7 @@ def on_glibc(minor: int) -> Stack:
 
 def test_the_command_is_exactly_this_one() -> None:
     wanted = stack(as_of=date(2025, 3, 20))
-    assert locks.compile_argv(uv(), wanted, Path("/f")) == [
+    assert compile_argv(uv(), wanted, Path("/f")) == [
         "/opt/uv", "pip", "compile", "/f/requirements.in", "--output-file", "/f/pylock.toml", "--format", "pylock.toml",
         "--no-config", "--no-header", "--quiet", "--python", sys.executable, "--python-version", "3.9",
         "--python-platform", "x86_64-manylinux_2_31", "--only-binary", ":all:",
@@ -54,25 +57,25 @@ def test_the_command_is_exactly_this_one() -> None:
 
 
 def test_packages_alone_are_asked_for_with_warnings_and_without_dependencies() -> None:
-    whole = locks.compile_argv(uv(), stack(), Path("/f"))
-    alone = locks.compile_argv(uv(), stack(), Path("/f"), alone=True)
+    whole = compile_argv(uv(), stack(), Path("/f"))
+    alone = compile_argv(uv(), stack(), Path("/f"), alone=True)
     assert alone == ["--no-deps" if word == "--quiet" else word for word in whole]
 
 
 def test_the_address_of_an_index_is_no_word_of_the_command() -> None:
     """It may hold a password; uv has it from its environment."""
-    argv = locks.compile_argv(uv("https://me:secret@mirror.example/simple"), stack(), Path("/f"))
-    assert argv == locks.compile_argv(uv(), stack(), Path("/f"))
+    argv = compile_argv(uv("https://me:secret@mirror.example/simple"), stack(), Path("/f"))
+    assert argv == compile_argv(uv(), stack(), Path("/f"))
 
 
 @pytest.mark.parametrize(("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)])
 def test_uv_is_told_the_newest_glibc_that_it_has_a_name_for(glibc: int, platform: int) -> None:
-    argv = locks.compile_argv(uv(), on_glibc(glibc), Path("/f"))
+    argv = compile_argv(uv(), on_glibc(glibc), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == f"x86_64-manylinux_2_{platform}"
 
 
 def test_uv_is_told_the_machine_of_the_image() -> None:
-    argv = locks.compile_argv(uv(), stack(platform="linux/arm64"), Path("/f"))
+    argv = compile_argv(uv(), stack(platform="linux/arm64"), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == "aarch64-manylinux_2_31"
 
 
@@ -94,7 +97,7 @@ class Recorder:
 def test_uv_reads_one_requirement_a_line_and_what_is_left_out() -> None:
     recorder = Recorder()
     wanted = stack(excluded=("cmake", "lit"))
-    answer = locks.ask(locks.Uv(program="uv", run=recorder.run), wanted, ["a==1", "b<2"])
+    answer = ask_index(Uv(program="uv", run=recorder.run), wanted, ["a==1", "b<2"])
     assert recorder.read == [{"requirements.in": "a==1\nb<2\n", "excludes.txt": "cmake\nlit\n"}]
     assert answer.document == {"lock-version": "1.0", "created-by": "test", "packages": []}
     assert answer.stderr == "warning: `a==1` is yanked"
@@ -105,7 +108,7 @@ def test_everything_is_asked_for_together() -> None:
     recorder = Recorder()
     wanted = stack("peft", "einops==0.8")
     with pytest.raises(LockError):
-        locks.make_lock(wanted, uv=locks.Uv(program="uv", run=recorder.run), catalog="x", again=" ".join)
+        create_lock(wanted, uv=Uv(program="uv", run=recorder.run), catalog="x", command_for=" ".join)
     assert recorder.read[0]["requirements.in"].splitlines() == [*wanted.requirements, "einops==0.8", "peft"]
 
 
@@ -125,7 +128,7 @@ def failed(stderr: str) -> Completed:
 )
 def test_what_uv_says_of_the_network(stderr: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
-        locks.read_answer(failed(f"{stderr}\nhint: set SSL_CERT_FILE"), tmp_path)
+        read_answer(failed(f"{stderr}\nhint: set SSL_CERT_FILE"), tmp_path)
     assert caught.value.message.startswith("the package index cannot be reached: ")
     assert caught.value.problems == (stderr.strip().removeprefix("error: ").removeprefix("cause: "),)
     assert "`--ca-bundle FILE`" in caught.value.hint or "the proxy (`HTTPS_PROXY`)" in caught.value.hint
@@ -133,15 +136,15 @@ def test_what_uv_says_of_the_network(stderr: str, tmp_path: Path) -> None:
 
 def test_what_uv_says_of_packages_is_an_answer(tmp_path: Path) -> None:
     stderr = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n\n  hint: try --prerelease"
-    answer = locks.read_answer(failed(stderr), tmp_path)
+    answer = read_answer(failed(stderr), tmp_path)
     assert answer.document is None
     assert answer.causes == ["No solution found when resolving dependencies:", "Because a needs b"]
 
 
 @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
 def test_markers_are_those_of_the_image_on_any_machine(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "default_environment", lambda: dict(MAC))
-    found = locks.markers(stack(platform=platform))
+    monkeypatch.setattr(target_platform, "default_environment", lambda: dict(MAC))
+    found = markers(stack(platform=platform))
     assert found == {
         **MAC,
         "implementation_version": "3.9.0",
@@ -189,10 +192,10 @@ def document(*tags: str) -> Mapping[str, object]:
 )
 def test_which_wheels_the_image_can_install(tag: str, taken: bool) -> None:
     if taken:
-        assert [wheel.file for wheel in locks.select_wheels(document(tag), stack())] == [f"a-1.0-{tag}.whl"]
+        assert [wheel.file for wheel in select_wheels(document(tag), stack())] == [f"a-1.0-{tag}.whl"]
     else:
         with pytest.raises(LockError, match="a locked package has no wheel for linux/amd64"):
-            locks.select_wheels(document(tag), stack())
+            select_wheels(document(tag), stack())
 
 
 def test_the_newest_glibc_is_taken_before_older_ones() -> None:
@@ -204,7 +207,7 @@ def test_the_newest_glibc_is_taken_before_older_ones() -> None:
     ]
     found = []
     while tags:
-        [wheel] = locks.select_wheels(document(*tags), stack())
+        [wheel] = select_wheels(document(*tags), stack())
         found.append(wheel.file.removeprefix("a-1.0-").removesuffix(".whl"))
         tags.remove(found[-1])
     assert found == [
@@ -213,7 +216,7 @@ def test_the_newest_glibc_is_taken_before_older_ones() -> None:
 
 
 def test_tags_go_from_the_newest_glibc_to_the_oldest() -> None:
-    found = list(dict.fromkeys(tag.platform for tag in locks.wheel_tags(on_glibc(18))))
+    found = list(dict.fromkeys(tag.platform for tag in wheel_tags(on_glibc(18))))
     assert found == [
         "manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_16_x86_64",
         "manylinux_2_15_x86_64", "manylinux_2_14_x86_64", "manylinux_2_13_x86_64", "manylinux_2_12_x86_64",
@@ -221,4 +224,4 @@ def test_tags_go_from_the_newest_glibc_to_the_oldest() -> None:
         "manylinux_2_8_x86_64", "manylinux_2_7_x86_64", "manylinux_2_6_x86_64", "manylinux_2_5_x86_64",
         "manylinux1_x86_64", "linux_x86_64", "any",
     ]  # fmt: skip
-    assert Tag("cp39", "none", "any") in locks.wheel_tags(stack())
+    assert Tag("cp39", "none", "any") in wheel_tags(stack())

@@ -9,16 +9,22 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder import lock as locks
 from envbuilder.errors import LockError, NoStackError, UsageError
+from envbuilder.lock.creation import check_lockable, create_lock
+from envbuilder.lock.index_answer import yanked_releases
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.requirements import requirements_text
+from envbuilder.lock.uv_compile import Uv
+from envbuilder.lock.validation import find_problems
+from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.processes import Completed
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
+PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
 TEXT = PRESET.read_text()
-LOCK = locks.parse_lock(TEXT, source="x")
+LOCK = parse_lock(TEXT, source="x")
 HASH = "0123456789abcdef" * 4
 
 
@@ -45,7 +51,7 @@ def lock(*wheels: Wheel, **changes: object) -> Lock:
 
 
 def problems(made: Lock) -> list[str]:
-    return list(locks.find_problems(made))
+    return list(find_problems(made))
 
 
 def test_a_good_lock_has_no_problems() -> None:
@@ -96,7 +102,7 @@ def test_what_is_asked_for_is_locked() -> None:
     small = replace(made.stack, requirements=("torch==2.0.1", "Some.Package>=1"), extras=("b<2", "c[x]==1"))
     assert problems(replace(made, stack=small)) == [
         "Some.Package is required but missing from the lock",
-        "b 2.0 is locked; the stack asks for <2",
+        "b 2.0 is locked; the stack requires <2",
         "c is required but missing from the lock",
     ]
     whole = replace(made, stack=small, wheels=(*made.wheels[:1], wheel("some-package"), wheel("b", "1.0"), wheel("c")))
@@ -141,7 +147,7 @@ def document(*packages: Mapping[str, object]) -> dict[str, object]:
 
 
 def test_a_wheel_is_taken_over_field_by_field() -> None:
-    [found] = locks.select_wheels(document(package("typing-extensions", "4.9.0")), stack())
+    [found] = select_wheels(document(package("typing-extensions", "4.9.0")), stack())
     assert found == Wheel(
         name="typing-extensions",
         version=Version("4.9.0"),
@@ -157,7 +163,7 @@ def test_a_wheel_is_taken_over_field_by_field() -> None:
 )
 def test_an_index_that_gives_no_size_or_hash_is_not_enough(changes: dict[str, object]) -> None:
     with pytest.raises(LockError) as caught:
-        locks.select_wheels(document(package("a", **changes)), stack())
+        select_wheels(document(package("a", **changes)), stack())
     assert caught.value.message == "the index gives no size or no sha256 for a-1.0-py3-none-any.whl"
     hint = "use an index that follows PEP 503 and PEP 691, or a mirror of one (`--index-url URL`)"
     assert caught.value.hint == hint
@@ -166,8 +172,8 @@ def test_an_index_that_gives_no_size_or_hash_is_not_enough(changes: dict[str, ob
 def test_what_comes_without_a_wheel_is_refused() -> None:
     sdist = {"name": "a-1.0.tar.gz", "url": "https://mirror.example/x", "size": 7, "hashes": {"sha256": HASH}}
     with pytest.raises(LockError) as caught:
-        locks.select_wheels(document({"name": "a", "version": "1.0", "sdist": sdist}), stack())
-    assert caught.value.message == "a comes without a wheel"
+        select_wheels(document({"name": "a", "version": "1.0", "sdist": sdist}), stack())
+    assert caught.value.message == "a has no wheel"
     assert caught.value.hint == "only wheels can be locked; choose another version"
 
 
@@ -176,7 +182,7 @@ def test_every_wheel_lies_in_its_layer_and_they_are_sorted() -> None:
     names = ["peft", "tokenizers", "numpy", "some-package", "torchvision", "torchaudio", "torch", "triton"]
     names += ["nvidia-cublas-cu11", "cuda-bindings", "zipp"]
     wanted = stack("Some_Package[x]>=0.1", "peft", moving=("tokenizers",))
-    found = locks.select_wheels(document(*(package(name) for name in names)), wanted)
+    found = select_wheels(document(*(package(name) for name in names)), wanted)
     assert [(str(wheel.layer), wheel.name) for wheel in found] == [
         ("nvidia", "cuda-bindings"), ("nvidia", "nvidia-cublas-cu11"),
         ("torch", "torch"), ("torch", "torchaudio"), ("torch", "torchvision"), ("torch", "triton"),
@@ -187,9 +193,9 @@ def test_every_wheel_lies_in_its_layer_and_they_are_sorted() -> None:
 
 def test_a_package_for_another_python_is_left_out() -> None:
     other = package("tomli") | {"marker": "python_version < '3.9'"}
-    assert locks.select_wheels(document(other), stack()) == ()
+    assert select_wheels(document(other), stack()) == ()
     own = package("tomli") | {"marker": "python_version == '3.9'"}
-    assert [wheel.name for wheel in locks.select_wheels(document(own), stack())] == ["tomli"]
+    assert [wheel.name for wheel in select_wheels(document(own), stack())] == ["tomli"]
 
 
 # --- the whole way -------------------------------------------------------------------------------------------------
@@ -199,12 +205,12 @@ def again(packages: Sequence[str]) -> str:
     return " ".join(["again", *packages])
 
 
-def answering(text: str) -> locks.Uv:
+def answering(text: str) -> Uv:
     def run(argv: Sequence[str]) -> Completed:
         Path(argv[5]).write_text(text)
         return Completed(returncode=0, stdout="", stderr="")
 
-    return locks.Uv(program="uv", run=run)
+    return Uv(program="uv", run=run)
 
 
 PYLOCK = f"""
@@ -225,7 +231,7 @@ hashes = {{ sha256 = "{HASH}" }}
 
 def test_a_lock_is_the_stack_its_wheels_and_where_they_are_from() -> None:
     wanted = stack(requirements=("torch==2.0.1",))
-    made = locks.make_lock(wanted, uv=answering(PYLOCK), catalog="2026-11-23", again=again, base_digest="sha256:1")
+    made = create_lock(wanted, uv=answering(PYLOCK), catalog="2026-11-23", command_for=again, base_digest="sha256:1")
     assert made == Lock(
         schema=1,
         catalog="2026-11-23",
@@ -241,27 +247,27 @@ def test_an_index_that_is_named_is_asked_for_what_pypi_does_not_have() -> None:
     local = PYLOCK.replace("2.0.1", "2.0.1+cu117")
     wanted = stack(requirements=("torch==2.0.1+cu117",), index="pytorch-cu117")
     uv = replace(answering(local), index_url="https://mirror.example/simple")
-    [torch] = locks.make_lock(wanted, uv=uv, catalog="x", again=again).wheels
+    [torch] = create_lock(wanted, uv=uv, catalog="x", command_for=again).wheels
     assert str(torch.version) == "2.0.1+cu117"
 
 
 def test_an_answer_that_is_not_the_stack_is_refused_with_its_problems() -> None:
     with pytest.raises(LockError) as caught:
-        locks.make_lock(stack(requirements=("torch==2.1",)), uv=answering(PYLOCK), catalog="x", again=again)
-    assert caught.value.message == "the resolved wheels do not make the stack that was asked for"
-    assert list(caught.value.problems) == ["torch 2.0.1 is locked; the stack asks for ==2.1"]
+        create_lock(stack(requirements=("torch==2.1",)), uv=answering(PYLOCK), catalog="x", command_for=again)
+    assert caught.value.message == "the resolved wheels do not make up the requested stack"
+    assert list(caught.value.problems) == ["torch 2.0.1 is locked; the stack requires ==2.1"]
 
 
 def test_a_stack_that_has_no_wheels_is_told_in_the_words_of_uv() -> None:
-    uv = locks.Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="error: no wheels\n"))
+    uv = Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="error: no wheels\n"))
     for packages in ((), ("a",)):
         with pytest.raises(LockError) as caught:
-            locks.make_lock(stack(*packages), uv=uv, catalog="x", again=again)
+            create_lock(stack(*packages), uv=uv, catalog="x", command_for=again)
         assert caught.value.message == "there is no complete set of wheels for torch 2.0.1 here"
         assert list(caught.value.problems) == ["no wheels"]
 
 
-def clashing(*bad: str) -> locks.Uv:
+def clashing(*bad: str) -> Uv:
     """A uv that finds nothing as soon as one of `bad` is asked for."""
 
     def run(argv: Sequence[str]) -> Completed:
@@ -270,20 +276,20 @@ def clashing(*bad: str) -> locks.Uv:
         Path(argv[5]).write_text('lock-version = "1.0"\ncreated-by = "test"\npackages = []\n')
         return Completed(returncode=0, stdout="", stderr="")
 
-    return locks.Uv(program="uv", run=run)
+    return Uv(program="uv", run=run)
 
 
 def test_a_clash_is_told_with_its_reasons_and_what_works() -> None:
     wanted = stack("bad[y,x]==1", "fine")
     with pytest.raises(NoStackError) as caught:
-        locks.make_lock(wanted, uv=clashing("bad[x,y]==1"), catalog="x", again=again)
+        create_lock(wanted, uv=clashing("bad[x,y]==1"), catalog="x", command_for=again)
     error = caught.value
-    assert error.message == "bad[x,y]==1 cannot be installed beside torch 2.0.1 for CUDA 11.7"
+    assert error.message == "bad[x,y]==1 cannot be installed with torch 2.0.1 for CUDA 11.7"
     assert error.conflict == (("package", "bad[x,y]==1"),)
     assert list(error.reasons) == [
         "No solution found",
         "Because a needs b",
-        f"packages are resolved as of {wanted.as_of}, and nothing moves the torch family",
+        f"packages are resolved as of {wanted.as_of}; torch and its family stay as they are",
     ]
     assert error.suggestions == ("again fine bad[x,y]",)
 
@@ -291,15 +297,15 @@ def test_a_clash_is_told_with_its_reasons_and_what_works() -> None:
 def test_wheels_on_another_index_are_told_with_the_command_that_takes_one() -> None:
     elsewhere = stack(index="pytorch-cu117")
     with pytest.raises(LockError) as caught:
-        locks.refuse(elsewhere)
-    assert list(caught.value.problems) == ["of torch 2.0.1, PyPI has only the build for another CUDA"]
+        check_lockable(elsewhere)
+    assert list(caught.value.problems) == ["PyPI's torch 2.0.1 is built for another CUDA"]
     assert caught.value.hint == (
-        "name an index that has them, PyPI's packages and upload dates, such as a mirror of both: "
+        "pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
         "`envbuilder lock --index-url URL`"
     )
     with pytest.raises(LockError, match="is not on PyPI") as caught:
-        locks.refuse(replace(elsewhere, cuda=None, extras=("a",)), again=again)
-    said = "of torch 2.0.1, PyPI has only the build for CUDA on linux/amd64; the runtime image trains on a CPU too"
+        check_lockable(replace(elsewhere, cuda=None, extras=("a",)), command_for=again)
+    said = "PyPI's torch 2.0.1 is built for CUDA on linux/amd64; the runtime image trains on a CPU too"
     assert list(caught.value.problems) == [said]
     assert caught.value.hint.endswith("`again a --index-url URL`")
 
@@ -317,10 +323,10 @@ def test_a_damaged_lock_names_the_wheel_and_how_to_make_it_again() -> None:
     name = LOCK.wheels[3].name
     for number, text in ((3, edited(3, "size", "big")), (3, edited(3, "layer", "no layer"))):
         with pytest.raises(UsageError) as caught:
-            locks.parse_lock(text, source="my.lock")
+            parse_lock(text, source="my.lock")
         assert caught.value.message.startswith("my.lock is not a lock of envbuilder's: ")
         assert caught.value.message.endswith(f"(the wheel of {name})"), number
-        assert caught.value.hint == "make it again: `envbuilder lock --output my.lock`"
+        assert caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
 
 
 @pytest.mark.parametrize("row", ["a wheel", {"version": "1.0"}, {"name": 7}, {"name": "no name\n"}])
@@ -328,24 +334,24 @@ def test_a_wheel_without_a_good_name_is_told_by_its_number(row: object) -> None:
     table = json.loads(TEXT)
     table["wheels"][2] = row
     with pytest.raises(UsageError, match=r"\$\.wheels\[2\][^(]*$"):
-        locks.parse_lock(json.dumps(table), source="x")
+        parse_lock(json.dumps(table), source="x")
 
 
 def test_a_lock_that_contradicts_itself_is_damaged() -> None:
     name, version = LOCK.wheels[0].name, LOCK.wheels[0].version
     with pytest.raises(UsageError) as caught:
-        locks.parse_lock(edited(0, "file", "other-1.0-py3-none-any.whl"), source="my.lock")
+        parse_lock(edited(0, "file", "other-1.0-py3-none-any.whl"), source="my.lock")
     assert caught.value.message == "my.lock is damaged"
     said = f"{name} {version}: other-1.0-py3-none-any.whl is the file of another package or version"
     assert list(caught.value.problems) == [said]
-    assert caught.value.hint == "make it again: `envbuilder lock --output my.lock`"
+    assert caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
 
 
 def test_what_is_no_json_says_so() -> None:
     with pytest.raises(UsageError) as caught:
-        locks.parse_lock("{", source="my.lock")
+        parse_lock("{", source="my.lock")
     assert caught.value.message.startswith("my.lock cannot be read as a lock: ")
-    assert caught.value.hint == "make it again: `envbuilder lock --output my.lock`"
+    assert caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
 
 
 def test_requirements_are_these_bytes() -> None:
@@ -355,8 +361,8 @@ def test_requirements_are_these_bytes() -> None:
         f"a==1.0 --hash=sha256:{HASH}",
         f"nvidia-x==1.0 --hash=sha256:{HASH}",
     ]
-    assert locks.requirements_text(made) == "\n".join(["--only-binary :all:", *lines]) + "\n"
-    assert locks.requirements_text(made, Layer.STACK) == f"--only-binary :all:\n{lines[1]}\n"
+    assert requirements_text(made) == "\n".join(["--only-binary :all:", *lines]) + "\n"
+    assert requirements_text(made, Layer.STACK) == f"--only-binary :all:\n{lines[1]}\n"
 
 
 @pytest.mark.parametrize(
@@ -369,4 +375,4 @@ def test_requirements_are_these_bytes() -> None:
     ],
 )
 def test_yanked_releases_are_told(stderr: str, found: dict[str, str]) -> None:
-    assert locks.yanked(stderr) == found
+    assert yanked_releases(stderr) == found

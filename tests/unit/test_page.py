@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import samples
 
-from envbuilder import lock as locks
 from envbuilder import serialize
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.format.page import dockerfile, document, receipt_summary
 from envbuilder.format.page.axes import Axis, Picked, line, request_of
 from envbuilder.format.page.grid import Grid, compute
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Lock, Stack
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
@@ -38,7 +38,7 @@ def small(few: Catalog) -> Grid:
 
 
 def lock_of(path: Path) -> Lock:
-    return locks.parse_lock(path.read_text(), source=str(path))
+    return parse_lock(path.read_text(), source=str(path))
 
 
 def said(picked: Picked, facts: Catalog) -> Stack | NoStackError:

@@ -14,7 +14,6 @@ from standin.engine import DIGEST, StandInContainer, StandInEngine, breaks, says
 from standin.programs import Programs, vertex
 from standin.suite_output import IMAGE, INSIDE, passing, plan, start
 
-from envbuilder import lock as locks
 from envbuilder import pipeline, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.catalog.rows import Catalog
@@ -25,14 +24,17 @@ from envbuilder.engine.buildx import BuildOptions, Step
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, NoStackError
+from envbuilder.lock import creation
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import BaseSource, Lock, Receipt, Request, Verdict
 from envbuilder.network import Network
 from envbuilder.pipeline import Site, Wishes
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / locks.FILE
-LOCK = locks.parse_lock(PRESET.read_text(), source=str(PRESET))
+PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
+LOCK = parse_lock(PRESET.read_text(), source=str(PRESET))
 BASE = replace(
     IMAGE,
     id="sha256:" + "b" * 64,
@@ -58,7 +60,7 @@ def site(tmp_path: Path, programs: Programs, facts: Catalog) -> Site:
         catalog=facts,
         network=Network(),
         environ={"PATH": f"{programs.folder}:/usr/bin:/bin"},
-        uv=locks.Uv(program="uv", run=refuse),
+        uv=Uv(program="uv", run=refuse),
         console=Console(io.StringIO()),
         today=facts.date,
         context=tmp_path / "build",
@@ -334,11 +336,11 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What a lock was asked for; the index is not asked."""
     asked: list[dict[str, Any]] = []
 
-    def make_lock(stack: Any, **how: Any) -> Lock:
+    def create_lock(stack: Any, **how: Any) -> Lock:
         asked.append({"stack": stack, **how})
         return replace(LOCK, stack=stack, base_digest=how["base_digest"])
 
-    monkeypatch.setattr(locks, "make_lock", make_lock)
+    monkeypatch.setattr(creation, "create_lock", create_lock)
     return asked
 
 

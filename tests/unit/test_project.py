@@ -9,9 +9,9 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import config, serialize
-from envbuilder import lock as locks
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
 from envbuilder.render import project
 from envbuilder.resolve import resolver
@@ -23,8 +23,8 @@ CU117 = Request(cuda=Version("11.7"))
 
 
 def lock_of(name: str) -> Lock:
-    path = ROOT / project.IMAGES / name / locks.FILE
-    return locks.parse_lock(path.read_text(), source=str(path))
+    path = ROOT / project.IMAGES / name / LOCK_FILE
+    return parse_lock(path.read_text(), source=str(path))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_tag_of_ones_own_is_the_image() -> None:
 
 
 def test_a_lock_is_written_as_it_was_read() -> None:
-    path = ROOT / project.IMAGES / OLD / locks.FILE
+    path = ROOT / project.IMAGES / OLD / LOCK_FILE
     assert serialize.dumps(lock_of(OLD)) == path.read_text()
 
 

@@ -18,7 +18,7 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 import record_index
-from envbuilder.lock import parse_lock
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Lock
 from index.recording import Wheel, dependencies, fits, releases_for, trim_metadata, versions_to_keep
 

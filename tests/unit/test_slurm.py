@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from waiting import PATIENCE, wait_until
 
-from envbuilder import lock as locks
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.render.targets import Project, render
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -60,7 +60,7 @@ note() { for word; do printf '%s\\0' "$word"; done >"$NOTES/$(basename "$0")-${S
 
 
 def script(preset: Path = PRESETS[-1], **settings: str) -> str:
-    lock = locks.parse_lock((preset / locks.FILE).read_text(), source=str(preset))
+    lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
     project = Project(lock=lock, image=f"envbuilder:{lock.stack.name}", context="docker", settings=settings)
     return render(project, "slurm").files["slurm/train.sbatch"]
 

@@ -14,7 +14,7 @@ from envbuilder.console import Console
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
-from envbuilder.lock import Uv
+from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Check, Receipt, Status, Verdict
 from envbuilder.network import Network
 from envbuilder.processes import Completed

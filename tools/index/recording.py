@@ -19,7 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 from pypi_simple import DistributionPackage, ProjectPage
 
-from envbuilder.lock import markers, wheel_tags
+from envbuilder.lock.target_platform import markers, wheel_tags
 from envbuilder.model import Stack
 from index.pages import allows
 

@@ -20,7 +20,7 @@ from envbuilder.format.page import dockerfile
 from envbuilder.format.page.axes import Axis, Picked, line, request_of
 from envbuilder.format.page.grid import Clash, Grid
 from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
-from envbuilder.lock import TORCH_FAMILY
+from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.resolve import resolver
 from envbuilder.templates import fill

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from envbuilder import lock as locks
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Context, Lock
 from envbuilder.render.context import place_of
 
@@ -49,7 +49,7 @@ class Project:
     @property
     def lock_file(self) -> str:
         """The lock, relative to the project."""
-        return f"{self.context}/{place_of(self.lock.stack)}/{locks.FILE}"
+        return f"{self.context}/{place_of(self.lock.stack)}/{LOCK_FILE}"
 
 
 def render(project: Project, *targets: str) -> Context:

@@ -6,9 +6,9 @@ from typing import cast
 
 from packaging.requirements import Requirement
 
-from envbuilder import lock as locks
 from envbuilder import resources
 from envbuilder.errors import UsageError
+from envbuilder.lock.target_platform import markers
 from envbuilder.model import BaseSource, Stack
 from envbuilder.render.targets import MARK, Project
 from envbuilder.templates import fill
@@ -49,7 +49,7 @@ def _notebook_requirements(stack: Stack) -> str:
     """JupyterLab and all beneath it, hashed: of the locked versions those that fit the stack's Python."""
     text = resources.text("templates", "compose/notebook.txt")
     header = f"# JupyterLab for Python {stack.python}. {MARK}.\n"
-    return header + "".join(_fitting(text, cast("dict[str, str]", locks.markers(stack))))
+    return header + "".join(_fitting(text, cast("dict[str, str]", markers(stack))))
 
 
 def _fitting(text: str, environment: dict[str, str]) -> Iterator[str]:

@@ -1,0 +1,88 @@
+"""What the package index has for some requirements, as uv reports it."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from envbuilder.errors import EngineError
+from envbuilder.files import read_text, temporary_folder, write_file
+from envbuilder.lock.uv_compile import EXCLUDES, PYLOCK, REQUIREMENTS, Uv, compile_argv
+from envbuilder.model import Stack
+from envbuilder.network import find_network_cause
+from envbuilder.processes import Completed
+
+_DISK_FULL = "No space left on device"
+_PREFIX = re.compile(r"^(error|cause|×|╰─▶|hint):?\s*")
+_YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
+_LONGEST_REASON = 200  # characters of what the index says about a yanked release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexAnswer:
+    """The parsed pylock document (None: uv found no solution), and what uv wrote to stderr."""
+
+    document: Mapping[str, Any] | None
+    stderr: str
+
+    @property
+    def causes(self) -> list[str]:
+        """uv's own words, without its prefixes and hints about its own options."""
+        return _causes(self.stderr)
+
+
+def ask_index(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = False) -> IndexAnswer:
+    """What the index has for these requirements, as of the stack's day, for its Python and platform.
+
+    `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
+    """
+    with temporary_folder("lock") as folder:
+        write_file(folder / REQUIREMENTS, "".join(f"{line}\n" for line in requirements))
+        write_file(folder / EXCLUDES, "".join(f"{line}\n" for line in stack.excluded))
+        completed = uv.run(compile_argv(uv, stack, folder, alone=alone))
+        return read_answer(completed, folder)
+
+
+def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
+    """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
+    stderr = completed.stderr
+    if completed.returncode == 0:
+        document = tomllib.loads(read_text(folder / PYLOCK))
+        return IndexAnswer(document=document, stderr=stderr)
+    if _DISK_FULL in stderr:
+        raise EngineError(
+            "uv cannot resolve: the disk is full",
+            problems=_causes(stderr),
+            hint="free space for temporary files (`TMPDIR`) and uv's cache (`UV_CACHE_DIR`)",
+        )
+    failure = find_network_cause(stderr)
+    if failure:
+        cause, hint = failure
+        raise EngineError(f"the package index cannot be reached: {cause}", problems=_causes(stderr), hint=hint)
+    return IndexAnswer(document=None, stderr=stderr)
+
+
+def yanked_releases(stderr: str) -> dict[str, str]:
+    """The releases that uv took although the index has withdrawn them: package → "was yanked: why"."""
+    releases: dict[str, str] = {}
+    for name, reason in _YANKED.findall(stderr):
+        because = f": {reason[:_LONGEST_REASON]}" if reason else ""
+        releases[canonicalize_name(name)] = f"was yanked{because}"
+    return releases
+
+
+def _causes(stderr: str) -> list[str]:
+    causes = []
+    for line in stderr.splitlines():
+        text = line.strip()
+        # uv's hints name options of uv, which the user of envbuilder cannot give.
+        if text.startswith("hint"):
+            continue
+        text = _PREFIX.sub("", text)
+        if text:
+            causes.append(text)
+    return causes

@@ -1,0 +1,62 @@
+"""Which of the user's packages clash with a stack, and what to try instead."""
+
+from collections.abc import Callable, Sequence
+
+from packaging.requirements import Requirement
+
+from envbuilder.errors import LockError, NoStackError
+from envbuilder.lock.index_answer import IndexAnswer, ask_index
+from envbuilder.lock.uv_compile import Uv
+from envbuilder.model import Stack
+
+CommandFor = Callable[[Sequence[str]], str]
+"""The command that requests the same stack with these packages."""
+
+
+def unresolved_error(uv: Uv, stack: Stack, answer: IndexAnswer, command_for: CommandFor) -> LockError | NoStackError:
+    """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
+    if not stack.extras or not _resolves(uv, stack, stack.requirements):
+        return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=answer.causes)
+    culprits = _culprits(uv, stack)
+    return NoStackError(
+        f"{' and '.join(culprits)} cannot be installed with {stack.torch_text}",
+        conflict=[("package", line) for line in culprits],
+        reasons=[
+            *answer.causes,
+            f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
+        ],
+        suggestions=[command_for(_packages_to_try(uv, stack, culprits))],
+    )
+
+
+def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:
+    return ask_index(uv, stack, requirements).document is not None
+
+
+def _culprits(uv: Uv, stack: Stack) -> list[str]:
+    """A smallest set of the user's packages that clashes: drop any one of it and the rest resolves."""
+    needed = list(stack.extras)
+    for line in stack.extras:
+        fewer = [other for other in needed if other != line]
+        if not _resolves(uv, stack, [*stack.requirements, *fewer]):
+            needed = fewer
+    return needed
+
+
+def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
+    """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
+    kept = [line for line in stack.extras if line not in culprits]
+    names = [_without_bounds(line) for line in culprits]
+    if names == list(culprits):  # there was no bound to drop
+        return kept
+    if not _resolves(uv, stack, [*stack.requirements, *kept, *names]):
+        return kept
+    return [*kept, *names]
+
+
+def _without_bounds(line: str) -> str:
+    """`xformers[cuda]==0.0.20` → `xformers[cuda]`."""
+    requirement = Requirement(line)
+    if not requirement.extras:
+        return requirement.name
+    return f"{requirement.name}[{','.join(sorted(requirement.extras))}]"

@@ -1,0 +1,76 @@
+"""What is wrong with a lock in itself: with its wheels, its CUDA, and what the stack requires."""
+
+from collections.abc import Iterator
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from envbuilder import grammar
+from envbuilder.lock.target_platform import wheel_tags
+from envbuilder.model import SCHEMA, Lock, Stack, Wheel
+
+_LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
+_CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cudnn")  # what every torch with CUDA requires, where wheels bring CUDA
+
+
+def find_problems(lock: Lock) -> Iterator[str]:
+    """What is wrong with a lock in itself; a good one yields nothing."""
+    if lock.schema != SCHEMA:
+        yield f"it has schema {lock.schema}; this envbuilder reads {SCHEMA}"
+    if len({wheel.name for wheel in lock.wheels}) != len(lock.wheels):
+        yield "a package is locked twice"
+    for wheel in lock.wheels:
+        yield from _wheel_problems(wheel, lock.stack)
+    yield from _cuda_problems(lock)
+    for line in [*lock.stack.requirements, *lock.stack.extras]:
+        yield from _requirement_problems(line, lock)
+
+
+def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
+    if not grammar.matches(grammar.Sha256, wheel.sha256):
+        yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
+    try:
+        name, version, _, tags_of_file = parse_wheel_filename(wheel.file)
+    except InvalidWheelFilename:
+        yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
+        return
+    if (name, version) != (wheel.name, wheel.version):
+        yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
+    if tags_of_file.isdisjoint(wheel_tags(stack)):
+        yield f"{wheel.file} does not install on Python {stack.python} for {stack.platform}"
+
+
+def _cuda_problems(lock: Lock) -> Iterator[str]:
+    """Wheels of another CUDA than the stack's."""
+    stack = lock.stack
+    has_local_versions = stack.index.startswith(_LOCAL_INDEXES)
+    cuda_wheels = []
+    for wheel in lock.wheels:
+        if wheel.name == "torch" and has_local_versions and wheel.version.local != stack.cuda_tag:
+            expected = f"{wheel.version.public}+{stack.cuda_tag}"
+            yield f"torch {wheel.version} is locked; on the index {stack.index} it is {expected}"
+        if wheel.name.startswith(_CUDA_WHEELS):
+            cuda_wheels.append(wheel.name)
+    if stack.cuda is None and cuda_wheels:
+        yield f"{' and '.join(sorted(cuda_wheels))} is locked; the stack has no CUDA"
+
+
+def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
+    """A requirement of the stack that is malformed, or that no wheel of the lock satisfies."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        yield f"{line!r} is not a package with an optional version"
+        return
+    wheel = _wheel_named(canonicalize_name(requirement.name), lock)
+    if wheel is None:
+        yield f"{requirement.name} is required but missing from the lock"
+    elif not requirement.specifier.contains(wheel.version, prereleases=True):
+        yield f"{requirement.name} {wheel.version} is locked; the stack requires {requirement.specifier}"
+
+
+def _wheel_named(name: str, lock: Lock) -> Wheel | None:
+    for wheel in lock.wheels:
+        if wheel.name == name:
+            return wheel
+    return None
