@@ -1,7 +1,7 @@
-"""Everything said to a person: on stderr, with colour and live displays on a terminal, plain lines in a pipe.
+"""Everything printed for a person: on stderr, with colour and live displays on a terminal, plain lines in a pipe.
 
 All text passes `clean` on its way, that of answers on stdout too: what an image, a lock or a program wrote cannot move
-the cursor, name the window or add a line. tests/unit/test_console.py holds the package to it: nothing else prints.
+the cursor, rename the window or add a line. tests/unit/test_console.py checks the package: nothing else prints.
 """
 
 import sys
@@ -25,28 +25,29 @@ _REFRESH = 8  # times a second
 
 
 def clean(text: str) -> str:
-    """Text of whoever as one printable line of bounded length; a line break in it becomes a blank."""
-    escaped = text.encode(errors="backslashreplace").decode()  # a byte of a path that is no text
+    """Any text as one printable line of bounded length; a line break in it becomes a blank."""
+    # A path can contain bytes that are not text.
+    escaped = text.encode(errors="backslashreplace").decode()
     return grammar.printable(" ".join(escaped.splitlines()))
 
 
 def clean_lines(text: str) -> str:
-    """Lines of ours, each printable; what stands in them of others has passed `clean`, so that it adds no line."""
+    """Lines of ours, each printable; foreign text in them has passed `clean`, so that it adds no line."""
     return grammar.UNPRINTABLE_IN_LINES.sub("?", text)
 
 
 def answer(text: str, end: str = "\n") -> None:
-    """Print what a command answers, on stdout. A JSON document of `wire.dumps` passes as it is."""
+    """Print what a command answers, on stdout. A JSON document of `serialize.dumps` passes unchanged."""
     _write(sys.stdout, clean_lines(text) + end)
 
 
 def complain(text: str) -> None:
-    """Print to stderr, without colour: for what comes before a command or instead of one."""
+    """Print to stderr, without colour: for messages before a command or instead of one."""
     _write(sys.stderr, clean_lines(text) + "\n")
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is not None:  # None: whoever started this closed it
+    if stream is not None:  # None: the parent process closed it
         stream.write(text)
 
 
@@ -62,6 +63,10 @@ class Row:
     unit: str = ""  # "B" for bytes, else a word
     note: str = ""
 
+    @property
+    def has_ended(self) -> bool:
+        return self.state not in ("waiting", "running")
+
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -75,7 +80,7 @@ _MARKS = {
 
 
 class Printer(Rich):
-    """Rich's console, which leaves nothing unprintable in what it renders, whoever made it."""
+    """Rich's console, with every unprintable character in its output replaced."""
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -91,7 +96,7 @@ def printer(stream: TextIO) -> Printer:
 
 
 class Console:
-    """stderr, as the user has it. `NO_COLOR`, `TERM=dumb` and a pipe are rich's business."""
+    """stderr. `NO_COLOR`, `TERM=dumb` and pipes are handled by rich."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._rich = printer(stream or sys.stderr)
@@ -109,7 +114,7 @@ class Console:
         self._line(text, Text("note: ", "yellow"))
 
     def error(self, error: EnvbuilderError) -> None:
-        """What is wrong, what speaks for it, and on its own line what to do."""
+        """What is wrong, the evidence, and on its own line what to do."""
         self._line(error.message, Text("error: ", "bold red"))
         for problem in error.problems:
             self._line(f"  {problem}")
@@ -123,7 +128,7 @@ class Console:
 
     @contextmanager
     def rows(self) -> Iterator[Callable[[Sequence[Row]], None]]:
-        """A display of rows: redrawn on a terminal, one line for each row that ends in a pipe."""
+        """A display of rows: redrawn on a terminal; in a pipe, one line for each row when it ends."""
         if not self.live:
             yield self._plain()
             return
@@ -137,19 +142,24 @@ class Console:
             yield show
 
     def _plain(self) -> Callable[[Sequence[Row]], None]:
-        told: set[int] = set()
+        printed: set[int] = set()
 
         def show(rows: Sequence[Row]) -> None:
             for number, row in enumerate(rows):
-                if number not in told and row.state not in ("waiting", "running"):
-                    told.add(number)
-                    self.say("  ".join(part for part in (f"{row.state:8}", row.title, _amount(row), row.note) if part))
+                if row.has_ended and number not in printed:
+                    printed.add(number)
+                    self.say(_line_of(row))
 
         return show
 
 
+def _line_of(row: Row) -> str:
+    parts = (f"{row.state:8}", row.title, _amount(row), row.note)
+    return "  ".join(part for part in parts if part)
+
+
 class _Display:
-    """What still runs, at the bottom of the terminal; what has ended is printed above it, once, and scrolls away."""
+    """The running rows, at the bottom of the terminal; ended ones are printed above it, once, and scroll away."""
 
     def __init__(self) -> None:
         self._rows: Sequence[Row] = ()
@@ -158,25 +168,28 @@ class _Display:
 
     def take(self, rows: Sequence[Row]) -> list[Row]:
         """The rows as they are now; returns those that have ended since."""
-        fresh = [n for n, row in enumerate(rows) if row.state not in ("waiting", "running") and n not in self._ended]
-        self._ended.update(fresh)
         self._rows = rows
-        return [rows[number] for number in fresh]
+        ended = []
+        for number, row in enumerate(rows):
+            if row.has_ended and number not in self._ended:
+                self._ended.add(number)
+                ended.append(row)
+        return ended
 
     def __rich_console__(self, console: Rich, options: ConsoleOptions) -> RenderResult:
         now = time.monotonic()
-        running = [
-            replace(row, seconds=now - self._since.setdefault(number, now))
-            for number, row in enumerate(self._rows)
-            if row.state == "running"
-        ]
+        running = []
+        for number, row in enumerate(self._rows):
+            if row.state == "running":
+                started = self._since.setdefault(number, now)
+                running.append(replace(row, seconds=now - started))
         yield _table(running, options.max_width)
         if self._rows:
             yield f"[dim]{len(self._ended)} of {len(self._rows)}[/]"
 
 
 def _table(rows: Sequence[Row], width: int) -> Table:
-    """Rows with columns that stand below each other also when each is printed by itself."""
+    """Rows with columns that line up even if each row is printed by itself."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, width=1)
     table.add_column(no_wrap=True, overflow="ellipsis", width=max(16, min(58, width - 43)))
@@ -184,8 +197,9 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     table.add_column(overflow="fold")
     for row in rows:
         mark, style = _MARKS[row.state]
-        note = Text(clean(row.note))
-        if row.state not in ("failed", "error"):
+        if row.state in ("failed", "error"):
+            note = Text(clean(row.note))
+        else:
             note = Text(clean(row.note), "dim", no_wrap=True, overflow="ellipsis")
         table.add_row(Text(mark, style), Text(clean(row.title)), Text(clean(_amount(row))), note)
     return table
@@ -193,26 +207,39 @@ def _table(rows: Sequence[Row], width: int) -> Table:
 
 def _amount(row: Row) -> str:
     parts = []
-    if row.total and row.unit == "B":
-        parts.append(
-            f"{row.current / 1e6:.0f} / {row.total / 1e6:.0f} MB" if row.state == "running" else size_text(row.total)
-        )
-    elif row.total and row.state == "running":
-        parts.append(f"{row.current} / {row.total}{' ' + row.unit if row.unit else ''}")
+    if row.total:
+        parts.append(_progress(row))
     if row.seconds is not None and row.state != "cached":
         parts.append(f"{row.seconds:.1f} s")
-    return "  ".join(parts)
+    return "  ".join(part for part in parts if part)
 
 
-def size_text(number: int) -> str:
+def _progress(row: Row) -> str:
+    """How much of a row's total is done; of a download that has ended, its size."""
+    if row.unit == "B":
+        if row.state == "running":
+            return f"{row.current / 1e6:.0f} / {row.total / 1e6:.0f} MB"
+        return size_text(row.total)
+    if row.state != "running":
+        return ""
+    return f"{row.current} / {row.total} {row.unit}".rstrip()
+
+
+def size_text(number: float) -> str:
     """`4.42 GB`, `270 MB`, `9 kB` or `12 B`."""
     if number >= 1e9:
         return f"{number / 1e9:.2f} GB"
-    unit, name = next(((unit, name) for unit, name in ((1e6, "MB"), (1e3, "kB")) if number >= unit), (1, "B"))
-    return f"{number / unit:.0f} {name}"
+    if number >= 1e6:
+        return f"{number / 1e6:.0f} MB"
+    if number >= 1e3:
+        return f"{number / 1e3:.0f} kB"
+    return f"{number:.0f} B"
 
 
 def table(pairs: Mapping[str, str]) -> str:
-    """Two columns, for what is printed as an answer."""
-    width = max(map(len, pairs), default=0)
-    return "\n".join(f"{clean(name):<{width}}  {clean(value)}" for name, value in pairs.items())
+    """Labels and values in two columns."""
+    width = max((len(name) for name in pairs), default=0)
+    lines = []
+    for name, value in pairs.items():
+        lines.append(f"{clean(name):<{width}}  {clean(value)}")
+    return "\n".join(lines)

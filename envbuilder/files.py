@@ -67,7 +67,7 @@ def read_owned(
     except ValueError as wrong:  # NUL, or a character that the file system's encoding lacks
         raise error(f"{str(path)!r} is no name of a file: {wrong}", hint=hint) from wrong
     if len(content) > limit:
-        raise error(f"{path} is larger than {limit / 1e6:.0f} MB; that is no file of envbuilder's", hint=hint)
+        raise error(f"{path} is larger than {limit / 1e6:.0f} MB, too large for a file of envbuilder's", hint=hint)
     return content, status.st_uid
 
 

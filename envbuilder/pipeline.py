@@ -37,7 +37,8 @@ from envbuilder.model import (
     Verdict,
 )
 from envbuilder.network import Network
-from envbuilder.render import context as render
+from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_context
+from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolver
 
 
@@ -226,7 +227,7 @@ def _refuse_links(*places: Path) -> None:
 
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
     """Lock → Context → Image → Receipt → tag."""
-    render.write(render.render(lock), site.context)
+    write_context(render_context(lock), site.context)
     built, seconds = build_context(lock, engine, site, wishes.options)
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
@@ -264,7 +265,7 @@ def build_context(lock: Lock, engine: Engine, site: Site, options: BuildOptions)
 
         built = builds.build(
             site.context,
-            dockerfile=f"{render.place_of(lock.stack)}/Dockerfile",
+            dockerfile=f"{place_of(lock.stack)}/Dockerfile",
             log=log,
             options=options,
             network=site.network,
@@ -315,7 +316,7 @@ def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any
     trial = suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
     suite.validate(trial)
     found = engine.image(image)
-    if gpu_access is GpuAccess.AUTO and found and found.labels.get(render.CUDA_LABEL) == render.NO_CUDA:
+    if gpu_access is GpuAccess.AUTO and found and found.labels.get(CUDA_LABEL) == NO_CUDA:
         trial = replace(trial, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image is made without CUDA"))
     return trial
 

@@ -28,7 +28,7 @@ from envbuilder.acceptance import suite
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource, Lock
-from envbuilder.render import context as render
+from envbuilder.render.context import render_context
 
 ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "docker" / "images"
@@ -78,7 +78,7 @@ def cells(names: list[str]) -> Iterator[Cell]:
 def identity(lock: Lock) -> dict[str, str]:
     """What a receipt holds for: the suite, and everything that is built (the lock is among the files)."""
     sha = hashlib.sha256()
-    for path, text in sorted(render.render(lock).files.items()):
+    for path, text in sorted(render_context(lock).files.items()):
         sha.update(f"{path}\0{len(text)}\0{text}".encode())
     trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.NONE, reason=""))
     return {"suite": suite.suite_hash(trial), "context": f"sha256:{sha.hexdigest()}"}

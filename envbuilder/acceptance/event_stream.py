@@ -11,7 +11,7 @@ from typing import Any
 from envbuilder import grammar
 from envbuilder.acceptance import events
 from envbuilder.acceptance.events import MOST_CHECKS, ProtocolError
-from envbuilder.console import Row
+from envbuilder.console import Row, size_text
 from envbuilder.model import Check, Status
 
 OWN = "own."  # what the ids of the user's checks begin with: each may give several answers
@@ -196,9 +196,8 @@ def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str
 
 
 def with_unit(value: object, unit: str) -> str:
-    """`75.2 GB`, `8 s`, `0.9961`."""
+    """`75.21 GB`, `8 s`, `0.9961`."""
     if unit == "B" and isinstance(value, int | float) and abs(value) < _HUGE:
-        scale, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if value >= pair[0]), (1, "B"))
-        return f"{value / scale:.3g} {name}"
+        return size_text(value)
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{text} {unit}" if unit else text

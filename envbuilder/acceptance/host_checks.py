@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from envbuilder.acceptance.verdict import SECRET
+from envbuilder.console import size_text
 from envbuilder.engine.container_spec import Job
 from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError
@@ -147,7 +148,7 @@ def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
         return check(status=Status.PASSED)
     place, most = max(layers.caches.items(), key=lambda pair: pair[1])
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
-    return check(status=Status.FAILED, detail=f"{most / 1e6:.0f} MB are in {place}", remedy=remedy)
+    return check(status=Status.FAILED, detail=f"{size_text(most)} are in {place}", remedy=remedy)
 
 
 # --- running them --------------------------------------------------------------------------------------------------

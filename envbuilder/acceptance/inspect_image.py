@@ -11,19 +11,19 @@ from hashlib import sha256
 import msgspec
 from packaging.utils import canonicalize_name
 
-from envbuilder import grammar, resources, serialize
+from envbuilder import resources, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
-from envbuilder.grammar import Size
+from envbuilder.grammar import Size, one_line
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Layer, Lock, Receipt
-from envbuilder.render import context
+from envbuilder.render.context import LABEL_PREFIX, labels_of, layers_of
 
 LOCK_PATH = f"/opt/envbuilder/{LOCK_FILE}"
-LOCK_LABEL = f"{context.LABEL_PREFIX}lock"
+LOCK_LABEL = f"{LABEL_PREFIX}lock"
 _PYTHONS = ("python3", "python")
 _DEADLINE = 120  # seconds for measuring packages: a walk over their files on a cold disk
 _BASE, _SYSTEM, _PAYLOAD = "base", "system", "payload"
@@ -92,7 +92,7 @@ def look(reference: str, engine: Engine, store: receipts.Store | None) -> Inspec
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
     inside = read_lock(content, image.labels) if content is not None else None
-    layers = context.layers_of(inside.lock) if inside and inside.lock else tuple(Layer)
+    layers = layers_of(inside.lock) if inside and inside.lock else tuple(Layer)
     return Inspection(
         reference=reference,
         image=image,
@@ -163,7 +163,7 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
         return LockInside(sha256=digest, lock=None, problems=(error.message, *error.problems))
     except (ValueError, RecursionError) as error:  # a foreign file of that name can be anything
         return LockInside(sha256=digest, lock=None, problems=(f"it cannot be read: {error}",))
-    wanted = {name: value for name, value in context.labels(lock, text).items() if name in {*labels, LOCK_LABEL}}
+    wanted = {name: value for name, value in labels_of(lock, text).items() if name in {*labels, LOCK_LABEL}}
     problems = [
         f"the label {name} says {labels[name]}; by the lock it is {value}" if name in labels else f"no label {name}"
         for name, value in wanted.items()
@@ -191,8 +191,3 @@ def read_installed(lines: Sequence[str]) -> Installed | None:
         distributions=tuple(sorted(named, key=lambda item: (-(item.bytes or 0), item.name))),
         unclaimed=found.unclaimed,
     )
-
-
-def one_line(text: str) -> str:
-    """Text of others', safe to print: no line break, no control character, single spaces."""
-    return grammar.one_line(text)

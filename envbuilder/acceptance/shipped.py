@@ -11,11 +11,11 @@ from envbuilder.files import read_bytes
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import Check, Lock, Status
-from envbuilder.render import context
+from envbuilder.render.context import LABEL_PREFIX, labels_of
 
 FOLDER = "/opt/envbuilder"
 TITLE = "lock and labels, read from outside, are what was locked"
-_LOCK_LABEL = f"{context.LABEL_PREFIX}lock"
+_LOCK_LABEL = f"{LABEL_PREFIX}lock"
 _REQUIREMENTS = "requirements.txt"
 _PAYLOAD = "payload/"
 _MOST = 5  # names in one line
@@ -57,7 +57,7 @@ def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapp
 def _of_lock(
     lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]
 ) -> Iterator[str]:
-    for name, value in context.labels(lock, text).items():
+    for name, value in labels_of(lock, text).items():
         if labels.get(name) != value:
             yield f"the label {name} says {labels.get(name)}; the lock says {value}"
     if files.get(_REQUIREMENTS) != requirements_text(lock).encode():

@@ -10,6 +10,7 @@ import msgspec
 
 from envbuilder import grammar
 from envbuilder.acceptance.event_stream import with_unit
+from envbuilder.console import size_text
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 MEANINGS = {
@@ -91,7 +92,7 @@ def figures(training: Mapping[str, Any]) -> list[Figure]:
             ("fine-tune", _told(training, "seconds", seconds_text)),
             ("samples / s", _told(training, "samples_per_second", "{:,.0f}".format)),
             ("trained on", value_text(training.get("device"))),
-            ("peak memory", _told(training, "peak_memory_bytes", lambda size: f"{size / 1e6:,.0f} MB")),
+            ("peak memory", _told(training, "peak_memory_bytes", size_text)),
         )
         if text
     ]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from envbuilder.console import size_text
 from envbuilder.model import Check, Status, Verdict
 
 _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
@@ -95,7 +96,7 @@ def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) 
     if ratio <= bound["max"]:
         return check(status=Status.PASSED, value=ratio)
     remedy = "see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?"
-    detail = f"{size / 1e9:.2f} GB for {wheels / 1e9:.2f} GB of wheels"
+    detail = f"{size_text(size)} for {size_text(wheels)} of wheels"
     return check(status=Status.FAILED, value=ratio, detail=detail, remedy=remedy)
 
 

@@ -74,7 +74,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     from envbuilder.acceptance import report as reports
     from envbuilder.console import answer
     from envbuilder.files import sweep_temporary_folders, write_file
-    from envbuilder.format.stack_text import receipt_text
+    from envbuilder.format.receipt_text import receipt_text
     from envbuilder.model import Verdict
 
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]

@@ -25,7 +25,7 @@ from envbuilder.cli.shared_options import (
 def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     """Have the base image of a stack at hand: from the engine's store, a registry, or Debian's packages."""
     from envbuilder import pipeline
-    from envbuilder.console import answer
+    from envbuilder.console import answer, size_text
 
     site = site_from(options)
     if lock_file:
@@ -40,4 +40,4 @@ def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"ok": True, "base": stack.base.reference, "image": found.id, "bytes": found.size})
     else:
-        answer(f"{stack.base.reference}  {found.id}  {found.size / 1e6:.0f} MB")
+        answer(f"{stack.base.reference}  {found.id}  {size_text(found.size)}")

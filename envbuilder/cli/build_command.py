@@ -1,6 +1,7 @@
 """`envbuilder build`: Request or Lock → Image → Receipt → tag."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,10 @@ from envbuilder.cli.shared_options import (
 )
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
+
+if TYPE_CHECKING:
+    from envbuilder.model import Lock, Request
+    from envbuilder.pipeline import Site, Wishes
 
 
 @click.command(name="build")
@@ -42,19 +47,41 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
     """Build an image, prove that it trains, and only then give it its tag."""
     from envbuilder import pipeline
     from envbuilder.console import answer
-    from envbuilder.format.stack_text import outcome_document, outcome_text, plan_text
+    from envbuilder.format.build_text import outcome_document, outcome_text
 
     request = read_lock(lock_file) if lock_file else request_from(options)
     wishes = wishes_from(options)
     site = site_from(options)
     if dry_run:
-        answer(plan_text(request, site, wishes))
+        answer(_plan(request, site, wishes))
         return
     outcome = pipeline.build(request, new_engine, site, wishes)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:
         answer(outcome_text(outcome))
+
+
+def _plan(request: "Request | Lock", site: "Site", wishes: "Wishes") -> str:
+    """The plan of a build; neither the engine nor the index is contacted."""
+    from envbuilder import pipeline
+    from envbuilder.engine.buildx import build_argv
+    from envbuilder.format.build_text import plan_text
+    from envbuilder.model import Lock
+    from envbuilder.render.context import place_of
+
+    lock = request if isinstance(request, Lock) else None
+    stack = request.stack if isinstance(request, Lock) else pipeline.decide(request, site)
+    dockerfile = f"{place_of(stack)}/Dockerfile"
+    argv = build_argv(
+        site.context,
+        dockerfile=dockerfile,
+        iidfile=Path("IIDFILE"),
+        metadata=Path("METADATA"),
+        options=wishes.options,
+        network=site.network,
+    )
+    return plan_text(stack, lock, wishes, context=site.context, dockerfile=dockerfile, argv=argv)
 
 
 def wishes_from(options: dict[str, Any]) -> Any:

@@ -48,9 +48,9 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     if as_json:
         print_json({"ok": not worst, "findings": serialize.plain(findings), "host": serialize.plain(host)})
     else:
-        from envbuilder.format.doctor_text import show
+        from envbuilder.format.doctor_text import print_diagnosis
 
-        show(host, findings, _name(target, options))
+        print_diagnosis(host, findings, _name(target, options))
     return DOCTOR_FOUND_AN_ERROR if worst else 0
 
 

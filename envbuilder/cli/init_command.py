@@ -33,6 +33,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     """Give this repository envbuilder.toml, a locked build context, compose, dev container and CI for one stack."""
     from envbuilder import config, pipeline
     from envbuilder.files import exists
+    from envbuilder.model import Context
     from envbuilder.render import project, targets
 
     site = site_from(options)
@@ -43,7 +44,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     what = project.describe(lock, tag=setting(options, "tag"), settings=settings, images=project.read_locks(Path()))
     files = project.render_files(what, names)
     more = {config.FILE: project.settings_text(lock, names, settings, request.as_of if request else None)}
-    strange = project.in_the_way(files, Path(), more)
+    strange = [*project.foreign_files(files, Path()), *project.unmarked_files(Context(files=more), Path())]
     if strange and not force:
         raise UsageError(
             "files that are not envbuilder's stand in the way; nothing was written",

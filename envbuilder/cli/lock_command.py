@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
     """Pin every wheel of a stack by hash, as the index stood on the day that fits its torch."""
     from envbuilder import pipeline, serialize
-    from envbuilder.console import answer
+    from envbuilder.console import answer, size_text
     from envbuilder.files import write_file
     from envbuilder.lock.requirements import requirements_text
 
@@ -44,7 +44,7 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
         return
     write_file(Path(output), text)
     size = sum(wheel.size for wheel in lock.wheels)
-    site.console.say(f"{output}: {len(lock.wheels)} wheels, {size / 1e9:.2f} GB to download, as of {lock.stack.as_of}")
+    site.console.say(f"{output}: {len(lock.wheels)} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
     if as_json:
         print_json({"ok": True, "file": output, "wheels": len(lock.wheels), "bytes": size, "stack": lock.stack.name})
 

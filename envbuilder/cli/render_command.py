@@ -47,7 +47,8 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
     """
     from envbuilder.files import refuse_links
-    from envbuilder.render import context as render
+    from envbuilder.render.context import place_of, render_context
+    from envbuilder.render.context_folder import differences, write_context
 
     site = site_from(options)
     asked = [options["lock_file"], options["targets"], output, options["packages"], *map(options.get, REQUEST_OPTIONS)]
@@ -59,13 +60,13 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
         return _targets(
             lock, options["targets"], Path(output or "."), changes=changes, check=check, force=force, site=site
         )
-    context = render.render(lock)
-    folder, dockerfile = Path(output or "build"), f"{render.place_of(lock.stack)}/Dockerfile"
-    differing = list(render.differences(context, folder)) if check else []
+    context = render_context(lock)
+    folder, dockerfile = Path(output or "build"), f"{place_of(lock.stack)}/Dockerfile"
+    differing = list(differences(context, folder)) if check else []
     if not check:
         if output is None:
             refuse_links(Path(), "build")
-        render.write(context, folder)
+        write_context(context, folder)
         words = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
         site.console.say(f"{folder}: {len(context.files)} files; build it with `{words}`")
     for line in differing:
@@ -108,22 +109,23 @@ def _targets(
 ) -> int:
     """Write the files of targets into a project, or say which are stale."""
     from envbuilder.files import refuse_links, write_file
-    from envbuilder.render import context as render
     from envbuilder.render import project, targets
+    from envbuilder.render.context_folder import stale_files
+    from envbuilder.render.targets import render_targets
 
     found = settings()
     own = found.get("render", {}).get("settings", {})  # of all targets of the repository, of which these are some
     wanted = {name: value for name, value in own.items() if not targets.unknown_settings({name: value}, *names)}
     wanted |= changes
     described = project.describe(lock, tag=found.get("tag"), settings=wanted, images=project.read_locks(folder))
-    context = targets.render(described, *names)
+    context = render_targets(described, *names)
     if check:
-        differing = list(render.stale(context, folder))
+        differing = list(stale_files(context, folder))
         for line in differing:
             site.console.say(line)
         return 1 if differing else 0
     refuse_links(folder, *context.files)
-    strange = [] if force else targets.strangers(context, folder)
+    strange = [] if force else project.unmarked_files(context, folder)
     if strange:
         raise _strangers(strange)
     for name, text in context.files.items():
@@ -152,7 +154,7 @@ def _project(
     files = project.render_files(described, table.get("targets", ()))
     if check:
         return _tell(site, as_json, project.differences(files, folder))
-    strange = [] if force else project.in_the_way(files, folder, {})
+    strange = [] if force else project.foreign_files(files, folder)
     if strange:
         raise _strangers(strange)
     for name, verb in project.write(files, folder, {}).items():

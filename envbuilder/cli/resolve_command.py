@@ -1,16 +1,11 @@
 """`envbuilder resolve`: Request → Stack."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from envbuilder.cli.shared_options import json_option, load_catalog, print_json, request_from, request_options
 from envbuilder.errors import NoStackError
-
-if TYPE_CHECKING:
-    from envbuilder.catalog.rows import Advisory
-    from envbuilder.model import Stack
-    from envbuilder.resolve.explain import Explanation
 
 _FEW = 2  # bases that are named; `--json` names all
 
@@ -26,7 +21,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     """
     from envbuilder import serialize
     from envbuilder.console import answer
-    from envbuilder.format.stack_text import stack_document, stack_text
+    from envbuilder.format.stack_text import advisory_text, explanation_text, stack_document, stack_text
     from envbuilder.resolve import resolver
     from envbuilder.resolve.candidate_index import choice
     from envbuilder.resolve.explain import explain as weigh
@@ -48,19 +43,3 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     else:
         told = [advisory_text(row, stack) for row in resolver.advisories(stack, facts)]
         answer("\n".join([stack_text(stack), *told, *([explanation_text(weighed)] if weighed else [])]))
-
-
-def advisory_text(row: "Advisory", stack: "Stack") -> str:
-    """What is known against a stack's torch, and what to do about it."""
-    return f"advice: torch {stack.torch} has {row.id}: {row.says}; {row.advice} ({row.source})"
-
-
-def explanation_text(weighed: "Explanation") -> str:
-    """The winner, why it won, and everything else with what speaks against it."""
-    lines = [f"winner: {weighed.winner}", f"because: {weighed.because}"] if weighed.winner else []
-    for other in weighed.alternatives:
-        pythons = ", ".join(map(str, other.pythons))
-        bases = ", ".join(other.bases) if len(other.bases) <= _FEW else f"{len(other.bases)} bases"
-        lines.append(f"{'behind' if other.fits else 'rejected'}: {other.build} on Python {pythons} ({bases})")
-        lines += [f"  {reason}" for reason in other.reasons]
-    return "\n".join(lines)

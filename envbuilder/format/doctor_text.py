@@ -1,4 +1,4 @@
-"""A diagnosis as a person reads it: what to fix in front, each with its reason and its command."""
+"""A diagnosis as text for a person: the most severe findings first, each with its reason and its command."""
 
 import sys
 import textwrap
@@ -24,53 +24,68 @@ _WIDEST, _NAME = 110, 12  # columns: of a line, and of a finding's name
 _FOLDED = 3  # more unknown things than these become one line
 
 
-def show(host: Host, findings: Sequence[Finding], of: str, stream: TextIO | None = None) -> None:
-    """Print it to stdout; `of` says which machine it is."""
+def print_diagnosis(host: Host, findings: Sequence[Finding], machine: str, stream: TextIO | None = None) -> None:
+    """Print the findings to stdout; `machine` says where they were made."""
     console = printer(stream or sys.stdout)
-    described = ", ".join(
-        part for part in (host.machine.os, host.machine.processor, "WSL2" if host.machine.wsl else None) if part
-    )
-    console.print(f"[bold]{escape(clean(of))}[/]{': ' + escape(clean(described)) if described else ''}\n")
-    quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
-    folded = quiet if len(quiet) > _FOLDED else []
+    console.print(f"{_heading(host, machine)}\n")
     last = None
-    for finding in (finding for finding in findings if finding not in folded[1:]):
+    for finding in _folded(findings):
         if last is not None and (_is_loud(last) or finding.severity is not last.severity):
             console.print()
-        _show(_fold(folded) if finding in folded else finding, console)
+        _print_finding(finding, console)
         last = finding
-    console.print(f"\n{_sum_up(findings)}")
+    console.print(f"\n{_summary(findings)}")
 
 
-def _fold(findings: Sequence[Finding]) -> Finding:
-    """Many things that are unknown, in one line."""
-    names = ", ".join(dict.fromkeys(finding.id for finding in findings))
-    return Finding(id="unknown", severity=Severity.UNKNOWN, message=f"nothing is known about {names}")
+def _heading(host: Host, machine: str) -> str:
+    parts = [part for part in (host.machine.os, host.machine.processor) if part]
+    if host.machine.wsl:
+        parts.append("WSL2")
+    heading = f"[bold]{escape(clean(machine))}[/]"
+    return f"{heading}: {escape(clean(', '.join(parts)))}" if parts else heading
 
 
-def _show(finding: Finding, console: Printer) -> None:
+def _folded(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, but with many unknown ones in one line, in the place of the first."""
+    quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
+    if len(quiet) <= _FOLDED:
+        return list(findings)
+    names = ", ".join(dict.fromkeys(finding.id for finding in quiet))
+    fold = Finding(id="unknown", severity=Severity.UNKNOWN, message=f"nothing is known about {names}")
+    shown = []
+    for finding in findings:
+        if finding is quiet[0]:
+            shown.append(fold)
+        elif finding not in quiet:
+            shown.append(finding)
+    return shown
+
+
+def _print_finding(finding: Finding, console: Printer) -> None:
     mark, style = _STYLES[finding.severity]
     width = max(_NARROWEST, min(console.width, _WIDEST) - _NAME - 2)
-    lines = textwrap.wrap(clean(finding.message), width, break_long_words=False, break_on_hyphens=False)
-    first, *rest = lines or [""]
-    told = f"[bold]{escape(first)}[/]" if _is_loud(finding) else escape(first)
-    console.print(f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]{told}")
     indent = " " * (_NAME + 2)
-    for line in rest:
-        console.print(
-            f"{indent}{'[bold]' if _is_loud(finding) else ''}{escape(line)}{'[/]' if _is_loud(finding) else ''}"
-        )
-    for line in textwrap.wrap(clean(finding.why), width, break_long_words=False, break_on_hyphens=False):
+    prefix = f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]"
+    for line in _wrapped(finding.message, width) or [""]:
+        text = f"[bold]{escape(line)}[/]" if _is_loud(finding) else escape(line)
+        console.print(f"{prefix}{text}")
+        prefix = indent
+    for line in _wrapped(finding.why, width):
         console.print(f"{indent}[dim]{escape(line)}[/]")
-    if finding.remedy:  # never wrapped by us: it is to be pasted
+    # A command is never wrapped: it is meant to be pasted.
+    if finding.remedy:
         console.print(f"{indent}[cyan]$ {escape(clean(finding.remedy))}[/]")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(clean(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _is_loud(finding: Finding) -> bool:
     return finding.severity in (Severity.ERROR, Severity.WARNING)
 
 
-def _sum_up(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[Finding]) -> str:
     count = Counter(finding.severity for finding in findings)
     words = {
         Severity.ERROR: "error" if count[Severity.ERROR] == 1 else "errors",
@@ -78,7 +93,7 @@ def _sum_up(findings: Sequence[Finding]) -> str:
         Severity.UNKNOWN: "unknown",
         Severity.OK: "fine",
     }
-    said = ", ".join(f"{count[severity]} {word}" for severity, word in words.items() if count[severity])
+    counts = ", ".join(f"{count[severity]} {word}" for severity, word in words.items() if count[severity])
     if count[Severity.ERROR]:
-        return f"[bold red]{said}[/]; fix {escape(findings[0].id)} first, then run `envbuilder doctor` again"
-    return said if count[Severity.WARNING] else f"{said}; nothing to fix"
+        return f"[bold red]{counts}[/]; fix {escape(findings[0].id)} first, then run `envbuilder doctor` again"
+    return counts if count[Severity.WARNING] else f"{counts}; nothing to fix"

@@ -7,11 +7,12 @@ from typing import Any
 from envbuilder import serialize
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.event_stream import number_text
-from envbuilder.acceptance.inspect_image import Inspection, Installed, LockInside, Step, one_line
+from envbuilder.acceptance.inspect_image import Inspection, Installed, LockInside, Step
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
 from envbuilder.format.stack_text import stack_document, stack_text
-from envbuilder.model import Receipt, Verdict
+from envbuilder.grammar import one_line
+from envbuilder.model import Check, Lock, Receipt, Verdict
 
 _MOST_PACKAGES = 15
 _MOST_LETTERS = 80
@@ -19,13 +20,13 @@ _TRAINING = ("accuracy", "negated", "seconds", "device")
 _HOST = ("cpus", "memory", "architecture", "os", "gpu")
 
 
-def inspection_document(found: Inspection) -> dict[str, Any]:
+def inspection_document(inspection: Inspection) -> dict[str, Any]:
     """`inspect --json`."""
-    image, lock = found.image, found.lock
-    total = sum(step.size for step in found.steps)
+    image, lock = inspection.image, inspection.lock
+    installed, receipt = inspection.installed, inspection.receipt
     return {
         "image": image.id,
-        "reference": found.reference,
+        "reference": inspection.reference,
         "digest": image.digest,
         "created": image.created or None,
         "platform": image.platform,
@@ -39,24 +40,36 @@ def inspection_document(found: Inspection) -> dict[str, Any]:
         "size": image.size,
         "stack": stack_document(lock.lock.stack) if lock and lock.lock else None,
         "lock": _lock_document(lock) if lock else None,
-        "layers": [{**serialize.plain(step), "share": round(_share(step.size, total), 4)} for step in found.steps],
-        "packages": {"bytes": found.installed.total, **serialize.plain(found.installed)} if found.installed else None,
-        "receipt": _receipt_document(found.receipt, found.suite) if found.receipt else None,
+        "layers": _layer_documents(inspection.steps),
+        "packages": {"bytes": installed.total, **serialize.plain(installed)} if installed else None,
+        "receipt": _receipt_document(receipt, inspection.suite) if receipt else None,
     }
 
 
+def _layer_documents(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    total = sum(step.size for step in steps)
+    documents = []
+    for step in steps:
+        documents.append({**serialize.plain(step), "share": round(_share(step.size, total), 4)})
+    return documents
+
+
 def _lock_document(inside: LockInside) -> dict[str, Any]:
-    lock = inside.lock
-    return {
+    document: dict[str, Any] = {
         "sha256": inside.sha256,
         "agrees": not inside.problems,
         "problems": list(inside.problems),
-        "wheels": len(lock.wheels) if lock else None,
-        "bytes": sum(wheel.size for wheel in lock.wheels) if lock else None,
-        "as_of": lock.stack.as_of.isoformat() if lock else None,
-        "catalog": lock.catalog if lock else None,
-        "base": lock.stack.base.reference if lock else None,
-        "base_digest": lock.base_digest if lock else None,
+    }
+    lock = inside.lock
+    if lock is None:
+        return document | dict.fromkeys(("wheels", "bytes", "as_of", "catalog", "base", "base_digest"))
+    return document | {
+        "wheels": len(lock.wheels),
+        "bytes": _download_size(lock),
+        "as_of": lock.stack.as_of.isoformat(),
+        "catalog": lock.catalog,
+        "base": lock.stack.base.reference,
+        "base_digest": lock.base_digest,
     }
 
 
@@ -69,36 +82,42 @@ def _receipt_document(receipt: Receipt, suite: str) -> dict[str, Any]:
         "host": {key: receipt.host.get(key) for key in _HOST},
         "training": {key: receipt.training.get(key) for key in _TRAINING},
         "checks": len(receipt.checks),
-        "failed": [
-            {"id": check.id, "title": check.title, "value": check.value, "detail": check.detail}
-            for check in receipts.failures(receipt)
-        ],
+        "failed": [_check_document(check) for check in receipts.failures(receipt)],
     }
 
 
-def inspection_text(found: Inspection) -> str:
+def _check_document(check: Check) -> dict[str, Any]:
+    return {"id": check.id, "title": check.title, "value": check.value, "detail": check.detail}
+
+
+def inspection_text(inspection: Inspection) -> str:
     """What a person wants to know of an image, section by section."""
-    image = found.image
+    sections = [
+        _image_lines(inspection),
+        _stack_lines(inspection),
+        _lock_lines(inspection.lock) if inspection.lock else [],
+        _layer_lines(inspection.steps),
+        _package_lines(inspection.installed),
+        _receipt_lines(inspection.receipt, inspection),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def _image_lines(inspection: Inspection) -> list[str]:
+    image = inspection.image
     facts = {
         "image": image.id,
         "created": one_line(image.created) or "unknown",
         "platform": one_line(image.platform),
         "size": size_text(image.size),
-        **({"digest": f"{image.digest}, a registry's"} if image.digest else {}),
     }
-    sections = [
-        [one_line(found.reference), *_indented(table(facts))],
-        _stack_lines(found),
-        _lock_lines(found.lock) if found.lock else [],
-        _layer_lines(found.steps),
-        _package_lines(found.installed),
-        _receipt_lines(found.receipt, found),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+    if image.digest:
+        facts["digest"] = f"{image.digest}, from a registry"
+    return [one_line(inspection.reference), *_indented(table(facts))]
 
 
 def _indented(text: str) -> list[str]:
-    """Lines of a section; what others wrote can hold anything but is printed without it."""
+    """Lines of a section. What an image says of itself can contain anything, and is printed clean."""
     return [f"  {clean(line)}" for line in text.split("\n")]
 
 
@@ -107,97 +126,118 @@ def _short(text: str) -> str:
     return line if len(line) <= _MOST_LETTERS else f"{line[: _MOST_LETTERS - 1]}…"
 
 
-def _stack_lines(found: Inspection) -> list[str]:
-    if found.lock and found.lock.lock:
-        return ["stack", *_indented(stack_text(found.lock.lock.stack))]
-    why = "a lock that this envbuilder cannot read" if found.lock else "no lock inside: it is not envbuilder's"
-    labels = {one_line(name): _short(value) for name, value in sorted(found.image.labels.items())}
-    return [f"stack: unknown, {why}", *_indented(table(_said(found.image) | labels))]
+def _stack_lines(inspection: Inspection) -> list[str]:
+    lock = inspection.lock
+    if lock and lock.lock:
+        return ["stack", *_indented(stack_text(lock.lock.stack))]
+    why = "this envbuilder cannot read its lock" if lock else "it contains no lock, so envbuilder did not build it"
+    pairs = _configuration(inspection.image)
+    for name, value in sorted(inspection.image.labels.items()):
+        pairs[one_line(name)] = _short(value)
+    return [f"stack: unknown, {why}", *_indented(table(pairs))]
 
 
-def _said(image: ImageFacts) -> dict[str, str]:
+def _configuration(image: ImageFacts) -> dict[str, str]:
     """What a foreign image's configuration says of it: how it runs, and the versions in its environment."""
-    said = {
+    pairs = {
         "user": _short(image.user) or "root",
         "entrypoint": _short(shlex.join(image.entrypoint)) or "none",
         "command": _short(shlex.join(image.command)) or "none",
     }
-    return said | {one_line(name): _short(value) for name, value in _versions(image).items()}
+    for name, value in _versions(image).items():
+        pairs[one_line(name)] = _short(value)
+    return pairs
 
 
 def _versions(image: ImageFacts) -> dict[str, str]:
-    """The versions that an image's environment names, as PYTHON_VERSION."""
-    pairs = (item.partition("=") for item in image.env)
-    return {name: value for name, _, value in pairs if name.endswith("_VERSION")}
+    """The versions in an image's environment, such as PYTHON_VERSION."""
+    versions = {}
+    for item in image.env:
+        name, _, value = item.partition("=")
+        if name.endswith("_VERSION"):
+            versions[name] = value
+    return versions
 
 
 def _lock_lines(inside: LockInside) -> list[str]:
     facts = {"sha256": inside.sha256.removeprefix("sha256:")}
     if lock := inside.lock:
-        size = sum(wheel.size for wheel in lock.wheels)
-        facts |= {
-            "wheels": f"{len(lock.wheels)}, {size_text(size)} to download",
-            "as of": f"{lock.stack.as_of}",
-            "catalog": lock.catalog,
-            "base": f"{lock.stack.base.reference} ({lock.base_digest or 'no digest'})",
-        }
+        base = lock.stack.base.reference
+        facts["wheels"] = f"{len(lock.wheels)}, {size_text(_download_size(lock))} to download"
+        facts["as of"] = str(lock.stack.as_of)
+        facts["catalog"] = lock.catalog
+        facts["base"] = f"{base} ({lock.base_digest or 'no digest'})"
     if inside.problems:
-        facts["problems"] = "; ".join(map(one_line, inside.problems))
+        facts["problems"] = "; ".join(one_line(problem) for problem in inside.problems)
     else:
         facts["labels"] = "agree with it"
     return ["lock", *_indented(table(facts))]
 
 
+def _download_size(lock: Lock) -> int:
+    return sum(wheel.size for wheel in lock.wheels)
+
+
 def _layer_lines(steps: Sequence[Step]) -> list[str]:
     """Where the bytes are, the first step first; steps without any are left out."""
-    full = [step for step in steps if step.size]
-    total = sum(step.size for step in full)
-    rows = [(size_text(step.size), _percent(step.size, total), step.holds, _short(step.instruction)) for step in full]
-    return [f"layers: {size_text(total)} in {len(full)}", *_rows(rows)]
+    total = sum(step.size for step in steps)
+    rows = []
+    for step in steps:
+        if step.size:
+            rows.append((size_text(step.size), _percent(step.size, total), step.holds, _short(step.instruction)))
+    return [f"layers: {size_text(total)} in {len(rows)}", *_aligned(rows)]
 
 
 def _package_lines(installed: Installed | None) -> list[str]:
     if installed is None:
-        return ["packages: unknown, no Python answers in this image"]
-    most, rest = installed.distributions[:_MOST_PACKAGES], installed.distributions[_MOST_PACKAGES:]
-    rows = [
-        (
-            "unknown" if item.bytes is None else size_text(item.bytes),
-            _percent(item.bytes or 0, installed.total),
-            _short(item.name),
-            _short(item.version),
-        )
-        for item in most
-    ]
-    if rest:
-        size = sum(item.bytes or 0 for item in rest)
-        rows.append((size_text(size), _percent(size, installed.total), f"{len(rest)} more", ""))
+        return ["packages: unknown, no Python runs in this image"]
+    total, count = installed.total, len(installed.distributions)
+    rows = []
+    for item in installed.distributions[:_MOST_PACKAGES]:
+        size = "unknown" if item.bytes is None else size_text(item.bytes)
+        rows.append((size, _percent(item.bytes or 0, total), _short(item.name), _short(item.version)))
+    others = installed.distributions[_MOST_PACKAGES:]
+    if others:
+        size_of_others = sum(item.bytes or 0 for item in others)
+        rows.append((size_text(size_of_others), _percent(size_of_others, total), f"{len(others)} more", ""))
     if installed.unclaimed:
-        rows.append((size_text(installed.unclaimed), "", "not of any package", ""))
-    count = len(installed.distributions)
-    told = f"{size_text(installed.total)} in {count}" if count else "none"
-    return [f"packages: {told}, Python {one_line(installed.python)}", *_rows(rows)]
+        rows.append((size_text(installed.unclaimed), "", "in no package", ""))
+    summary = f"{size_text(total)} in {count}" if count else "none"
+    return [f"packages: {summary}, Python {one_line(installed.python)}", *_aligned(rows)]
 
 
-def _receipt_lines(receipt: Receipt | None, found: Inspection) -> list[str]:
+def _receipt_lines(receipt: Receipt | None, inspection: Inspection) -> list[str]:
     if receipt is None:
-        return [f"receipt: none: `envbuilder accept {shlex.quote(one_line(found.reference))}`"]
-    host, failed = receipt.host, receipts.failures(receipt)
-    current = receipt.suite.get("hash") == found.suite
-    facts = {
+        return [f"receipt: none: `envbuilder accept {shlex.quote(one_line(inspection.reference))}`"]
+    lines = [f"receipt: {_verdict(receipt)}", *_indented(table(_receipt_facts(receipt, inspection.suite)))]
+    for check in receipts.failures(receipt):
+        parts = (check.id, check.title, number_text(check), check.detail)
+        lines.append(f"  ✗ {one_line(': '.join(part for part in parts if part))}")
+    return lines
+
+
+def _verdict(receipt: Receipt) -> str:
+    """A receipt is a file: its verdict is shown together with what its checks say."""
+    if receipt.verdict is Verdict.PASSED and not receipts.has_passed(receipt):
+        return f"{receipt.verdict}, but its checks do not confirm it"
+    return receipt.verdict.value
+
+
+def _receipt_facts(receipt: Receipt, suite: str) -> dict[str, str]:
+    host = receipt.host
+    hash_of_suite = receipt.suite.get("hash", "unknown")
+    whose = "this envbuilder's" if hash_of_suite == suite else "of another envbuilder"
+    checks = str(len(receipt.checks))
+    failed = len(receipts.failures(receipt))
+    if failed:
+        checks += f", {failed} of them did not pass"
+    return {
         "when": f"{receipt.started}, {receipt.seconds} s",
-        "suite": f"{receipt.suite.get('hash', 'unknown')} ({'this' if current else 'not this'} envbuilder's)",
+        "suite": f"{hash_of_suite} ({whose})",
         "host": f"{host.get('cpus', '?')} CPUs, {host.get('architecture', '?')}, GPU access: {host.get('gpu', '?')}",
         "fine-tune": "; ".join(_training(receipt)) or "none",
-        "checks": f"{len(receipt.checks)}, {len(failed)} of them did not pass" if failed else f"{len(receipt.checks)}",
+        "checks": checks,
     }
-    told = [
-        ": ".join(part for part in (check.id, check.title, number_text(check), check.detail) if part)
-        for check in failed
-    ]
-    borne_out = receipt.verdict is not Verdict.PASSED or receipts.has_passed(receipt)
-    verdict = receipt.verdict.value if borne_out else f"{receipt.verdict}, but its checks do not say so"
-    return [f"receipt: {verdict}", *_indented(table(facts)), *(f"  ✗ {one_line(line)}" for line in told)]
 
 
 def _training(receipt: Receipt) -> Iterator[str]:
@@ -217,10 +257,14 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * _share(part, whole):.1f} %"
 
 
-def _rows(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     """Four columns: two numbers, two texts."""
-    wide = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return [
-        f"  {size:>{wide[0]}}  {share:>{wide[1]}}  {name:<{wide[2]}}  {text}".rstrip()
-        for size, share, name, text in rows
-    ]
+    widths = [0, 0, 0]
+    for row in rows:
+        for column in range(3):
+            widths[column] = max(widths[column], len(row[column]))
+    lines = []
+    for size, share, name, text in rows:
+        line = f"  {size:>{widths[0]}}  {share:>{widths[1]}}  {name:<{widths[2]}}  {text}"
+        lines.append(line.rstrip())
+    return lines

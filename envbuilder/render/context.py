@@ -1,27 +1,23 @@
-"""Lock → Context: every file of a build context as text, the same bytes for the same lock; nothing is written here
-but by `write`, which replaces a folder whole or leaves it alone.
+"""Lock → Context: every file of a build context as text, the same bytes for the same lock. Nothing is written here.
 
-A context has one layout, wherever it lies: `images/<stack>/` for what is one stack's, `install/` and `payload/` for
-what all stacks share. So several stacks lie side by side in one folder, and one Dockerfile fits everywhere.
+A context has one layout, wherever it is: `images/<stack>/` for the files of one stack, `install/` and `payload/` for
+the files that all stacks share. So several stacks fit side by side in one folder, and one Dockerfile fits everywhere.
 """
 
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from envbuilder import files as disk
 from envbuilder import resources, serialize
 from envbuilder.errors import UsageError
+from envbuilder.files import is_executable, read_text
 from envbuilder.lock.creation import check_lockable
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
-from envbuilder.render import folders
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -36,8 +32,8 @@ _TITLES = {
     Layer.LIBRARIES: "the libraries beneath",
     Layer.STACK: "Hugging Face stack and your own packages",
 }
-# Without byte-code every start compiles for six seconds; for every module it would be 300 MB. So: what a training
-# imports, which the build finds out by importing it.
+# Without byte-code every start compiles for six seconds; byte-code for every module would take 300 MB. So the build
+# compiles what a training imports, by importing it.
 _WARM = {
     Layer.LIBRARIES: ("torch", "torchvision", "numpy", "pandas", "pyarrow"),
     Layer.STACK: (
@@ -47,10 +43,8 @@ _WARM = {
 }
 IMAGES = "images"
 _SHARED = ("install", "payload")
-_KNOWN_BY = (LOCK_FILE, "wheels.py", "entrypoint")
-"""The files by which folders that are there are known to be envbuilder's."""
-# Beside the Dockerfile, not at the context's top: docker/ of a repository may have a .dockerignore of its own.
-_DOCKERIGNORE = """# Only what the Dockerfile names goes to the builder, and nothing that Python left there.
+# Next to the Dockerfile, not at the top of the context: docker/ of a repository may have its own .dockerignore.
+_DOCKERIGNORE = """# Send only what the Dockerfile copies, without Python's caches.
 *
 !{place}
 !install
@@ -72,43 +66,54 @@ class LayerView:
     megabytes: int
 
 
-def render(lock: Lock) -> Context:
+def render_context(lock: Lock) -> Context:
     """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
-    check_lockable(lock.stack, index_url="")  # a lock is there: where its wheels are is the builder's business
-    lock_text, place = serialize.dumps(lock), place_of(lock.stack)
+    # There is a lock: which index its wheels come from is up to whoever builds.
+    check_lockable(lock.stack, index_url="")
+    files = _stack_files(lock)
+    executable = set()
+    for folder in _SHARED:
+        for name, path in resources.files(folder).items():
+            files[f"{folder}/{name}"] = read_text(path)
+            if is_executable(path):
+                executable.add(f"{folder}/{name}")
+    return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+
+
+def _stack_files(lock: Lock) -> dict[str, str]:
+    """The files of images/<stack>/."""
+    place = place_of(lock.stack)
+    lock_text = serialize.dumps(lock)
     files = {
         f"{place}/Dockerfile": _dockerfile(lock, lock_text),
         f"{place}/Dockerfile.dockerignore": _DOCKERIGNORE.format(place=place),
         f"{place}/{LOCK_FILE}": lock_text,
         f"{place}/requirements.txt": requirements_text(lock),
-        **{_layer_file(place, layer): requirements_text(lock, layer) for layer in layers_of(lock)},
     }
+    for layer in layers_of(lock):
+        files[_layer_file(place, layer)] = requirements_text(lock, layer)
     if lock.stack.flavour is Flavour.DEVEL:
         files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text("install", TRIM)
-    executable = set()
-    for folder in _SHARED:
-        for name, path in resources.files(folder).items():
-            files[f"{folder}/{name}"] = disk.read_text(path)
-            if disk.is_executable(path):
-                executable.add(f"{folder}/{name}")
-    return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+    return files
 
 
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
-    """All, but without CUDA none of NVIDIA's, unless packages of the user's bring one."""
-    bare = lock.stack.cuda is None and not any(wheel.layer is Layer.NVIDIA for wheel in lock.wheels)
-    return tuple(layer for layer in Layer if not (bare and layer is Layer.NVIDIA))
+    """All layers; without CUDA, NVIDIA's only if a package of the user's requires one of its libraries."""
+    has_nvidia = lock.stack.cuda is not None or any(wheel.layer is Layer.NVIDIA for wheel in lock.wheels)
+    if has_nvidia:
+        return tuple(Layer)
+    return tuple(layer for layer in Layer if layer is not Layer.NVIDIA)
 
 
 def place_of(stack: Stack) -> str:
     """The folder in a context that is the stack's own: "images/cu117-…". Raises `UsageError` for an odd name."""
     if not _FOLDER.fullmatch(stack.name):
-        raise UsageError(f"the stack's name would be {stack.name!r}: that cannot stand in a Dockerfile")
+        raise UsageError(f"the stack's name would be {stack.name!r}: that cannot be used in a Dockerfile")
     return f"{IMAGES}/{stack.name}"
 
 
-def labels(lock: Lock, lock_text: str) -> dict[str, str]:
-    """OCI annotations and `dev.envbuilder.*`: what acceptance compares with the inside of the image."""
+def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
+    """OCI annotations and `dev.envbuilder.*` labels, which acceptance compares with what is inside the image."""
     stack = lock.stack
     facts = {
         "schema": lock.schema,
@@ -132,9 +137,12 @@ def labels(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.title": stack.name,
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
-        **({"org.opencontainers.image.base.digest": lock.base_digest} if lock.base_digest else {}),
     }
-    return oci | {LABEL_PREFIX + name: str(value) for name, value in facts.items()}
+    if lock.base_digest:
+        oci["org.opencontainers.image.base.digest"] = lock.base_digest
+    for name, value in facts.items():
+        oci[LABEL_PREFIX + name] = str(value)
+    return oci
 
 
 def _layer_file(place: str, layer: Layer) -> str:
@@ -150,7 +158,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
-        "labels": _inert(labels(lock, lock_text)),
+        "labels": _inert(labels_of(lock, lock_text)),
     }
     return fill("debian/Dockerfile.j2", values)  # `_inert` refuses what could become an instruction
 
@@ -159,7 +167,7 @@ def _inert(values: Mapping[str, str]) -> Mapping[str, str]:
     """Labels that cannot leave their quotes: no line break, quote, `$` or backslash."""
     for name, value in values.items():
         if not _INERT.fullmatch(value):
-            raise UsageError(f"{name} would be {value!r}: that cannot stand in a Dockerfile")
+            raise UsageError(f"{name} would be {value!r}: that cannot be used in a Dockerfile")
     return values
 
 
@@ -172,109 +180,3 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
         count=len(wheels),
         megabytes=round(sum(wheel.size for wheel in wheels) / 1e6),
     )
-
-
-def stale(context: Context, folder: Path) -> Iterator[str]:
-    """How `folder` differs from what would be written: `missing`, `stale` and `not executable`, one line a file."""
-    for name in context.files:
-        path = folder / name
-        content = _read(path) if disk.exists(path) else None
-        if content is None:
-            yield f"missing: {name}"
-        elif content != _bytes(context, name):
-            yield f"stale: {name}"
-        elif name in context.executable and not disk.is_executable(path):
-            yield f"not executable: {name}"
-
-
-def differences(context: Context, folder: Path) -> Iterator[str]:
-    """`stale`, and what lies beside our files: `not ours`."""
-    yield from stale(context, folder)
-    yield from (f"not ours: {name}" for name in _there(context, folder) if name not in context.files)
-
-
-def differing(context: Context, folder: Path) -> dict[str, list[str]]:
-    """The places that are to be written → the files of each."""
-    found = _places(line.split(": ", 1)[1] for line in differences(context, folder))
-    return {place: [name for name in context.files if _places([name]) == [place]] for place in found}
-
-
-def strangers(context: Context, folder: Path) -> list[str]:
-    """The files that are not ours: what lies beside our own, and all of a folder that is somebody else's."""
-    theirs = {place for place in _places(context.files) if not _is_ours(context, folder, place)}
-    return [name for name in _there(context, folder) if name not in context.files or theirs & {*_places([name])}]
-
-
-def write(context: Context, folder: Path) -> None:
-    """Put the folders of a context into `folder`, each whole: a reader sees the old one or the new one.
-
-    One that is right already is left alone. Raises `UsageError` rather than replace one that is somebody else's, or
-    follow a link out of `folder`.
-    """
-    disk.refuse_links(folder, *_places(context.files))
-    if disk.exists(folder) and not disk.is_folder(folder):
-        raise UsageError(f"{folder} is a file, where a folder would be", hint="move it elsewhere")
-    try:
-        with folders.alone(folder):
-            _write(context, folder)
-    except OSError as error:
-        raise disk.unwritable(folder, error) from error
-
-
-def _write(context: Context, folder: Path) -> None:
-    found = differing(context, folder)
-    for place in found:
-        if disk.exists(folder / place) and not disk.is_folder(folder / place):
-            raise UsageError(f"{folder / place} is a file, where a folder would be", hint="move it elsewhere")
-        if not _is_ours(context, folder, place):
-            raise UsageError(f"{folder / place} holds files that are not envbuilder's", hint="move them elsewhere")
-    for place, names in found.items():
-        _replace(folder / place, {name.removeprefix(f"{place}/"): name for name in names}, context)
-
-
-def _places(names: Iterable[str]) -> list[str]:
-    """The folders, each all ours, that files of a context lie in: "images/cu117-…", "install", "payload"."""
-    return sorted({"/".join(name.split("/")[: 2 if name.startswith(f"{IMAGES}/") else 1]) for name in names})
-
-
-def _there(context: Context, folder: Path) -> list[str]:
-    """The files in the folders that are ours."""
-    return [f"{place}/{name}" for place in _places(context.files) for name in resources.files_in(folder / place)]
-
-
-def _is_ours(context: Context, folder: Path, place: str) -> bool:
-    """Whether a folder may be replaced: nothing is in it, or the file that tells, or one that we would write."""
-    there = resources.files_in(folder / place)
-    if not there or any(name in there for name in _KNOWN_BY):
-        return True
-    ours = [name for name in there if f"{place}/{name}" in context.files]
-    return any(_read(there[name]) == _bytes(context, f"{place}/{name}") for name in ours)
-
-
-def _read(path: Path) -> bytes | None:
-    """A file's content; None if it has vanished meanwhile. Raises `UsageError` if it cannot be read."""
-    try:
-        return disk.read_bytes(path)
-    except UsageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
-
-
-def _bytes(context: Context, name: str) -> bytes | None:
-    return context.files[name].encode() if name in context.files else None
-
-
-def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
-    """Put files, their path in `target` → in the context, where `target` is."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-            new = Path(folder) / "new"
-            for path, name in names.items():
-                (new / path).parent.mkdir(parents=True, exist_ok=True)
-                (new / path).write_text(context.files[name], encoding="utf-8", newline="\n")
-                (new / path).chmod(0o755 if name in context.executable else 0o644)
-            folders.put(new, target, spare=Path(folder) / "old")
-    except OSError as error:
-        raise disk.unwritable(target, error) from error

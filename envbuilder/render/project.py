@@ -1,6 +1,6 @@
 """A repository and the files that envbuilder keeps in it: a build context with its locks, and the files of targets.
 
-All of them come from `envbuilder.toml` and the lock, so that each can be renewed, and one that is stale be named.
+All of them come from `envbuilder.toml` and the lock, so that each can be renewed, and stale ones can be listed.
 """
 
 import json
@@ -9,29 +9,37 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from packaging.version import Version
+
 from envbuilder import config
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, REPOSITORY, BaseSource, Context, Flavour, Lock, Request
-from envbuilder.render import context as render
-from envbuilder.render import targets
-from envbuilder.render.targets import Project
+from envbuilder.render import context_folder
+from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
+from envbuilder.render.context import render_context
+from envbuilder.render.targets import MARKS, Project, render_targets, unknown_settings
 from envbuilder.resolve import resolver
 
 CONTEXT = "docker"
-IMAGES = f"{CONTEXT}/{render.IMAGES}"
+IMAGES = f"{CONTEXT}/{CONTEXT_IMAGES}"
 STANDARD = ("compose", "devcontainer", "workflow")
-"""What `init` gives a repository, as far as there is such a target."""
+"""The targets that `init` gives a repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """Everything that a repository holds of envbuilder's, but `envbuilder.toml`."""
+    """Every file of envbuilder's in a repository, except `envbuilder.toml`."""
 
     context: Context  # of the build, in docker/
     others: Context  # of the targets
+
+    @property
+    def names(self) -> list[str]:
+        """All paths, relative to the repository."""
+        return [*(f"{CONTEXT}/{name}" for name in self.context.files), *self.others.files]
 
 
 def describe(
@@ -40,14 +48,19 @@ def describe(
     tag: str | None = None,
     settings: Mapping[str, str] | None = None,
     images: Mapping[str, Lock] | None = None,
+    capabilities: Sequence[Version] = (),
 ) -> Project:
-    """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives."""
+    """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives.
+
+    `capabilities`: the compute capabilities of the GPUs in the catalog.
+    """
     return Project(
         lock=lock,
         image=tag or f"{REPOSITORY}:{lock.stack.name}",
         context=CONTEXT,
         settings=dict(settings or {}),
         images=dict(images or {}),
+        capabilities=tuple(capabilities),
     )
 
 
@@ -56,70 +69,92 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
 
     Raises `UsageError` for a folder of another name: the Dockerfile in it would not find its files.
     """
-    found = {}
-    for path in sorted((folder / IMAGES).glob(f"{stack or '*'}/{LOCK_FILE}")):
+    locks = {}
+    pattern = f"{stack or '*'}/{LOCK_FILE}"
+    for path in sorted((folder / IMAGES).glob(pattern)):
         lock = parse_lock(read_text(path), source=str(path))
-        if lock.stack.name != path.parent.name:
-            raise UsageError(f"{path.parent} holds the lock of {lock.stack.name}", hint="give the folder that name")
-        found[lock.stack.name] = lock
-    return found
+        name = lock.stack.name
+        if path.parent.name != name:
+            raise UsageError(f"{path.parent} holds the lock of {name}", hint=f"rename the folder to {name}")
+        locks[name] = lock
+    return locks
 
 
 def render_files(project: Project, names: Sequence[str]) -> Files:
-    """Everything that is to lie in the repository. Raises `UsageError` for a target or a setting that there is not."""
-    unknown = targets.unknown_settings(project.settings, *names)
+    """Everything that belongs in the repository. Raises `UsageError` for a target or a setting that does not exist."""
+    unknown = unknown_settings(project.settings, *names)
     if unknown:
-        raise UsageError("[render.settings] has settings that mean nothing", problems=unknown, hint="mend them")
-    return Files(context=render.render(project.lock), others=targets.render(project, *names))
+        raise UsageError(
+            "[render.settings] contains invalid settings",
+            problems=unknown,
+            hint=f"fix them in {config.FILE} and try again",
+        )
+    return Files(context=render_context(project.lock), others=render_targets(project, *names))
 
 
 def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
-    """The lock under docker/images/ that answers the request. Raises `UsageError` if several do."""
-    there = read_locks(folder, stack).values()
-    found = [lock for lock in there if not resolver.objections(request, lock.stack, catalog)]
-    if len(found) > 1:
-        names = [lock.stack.name for lock in found]
+    """The lock under docker/images/ that matches the request. Raises `UsageError` if several do."""
+    matching = []
+    for lock in read_locks(folder, stack).values():
+        if not resolver.objections(request, lock.stack, catalog):
+            matching.append(lock)
+    if len(matching) > 1:
+        names = [lock.stack.name for lock in matching]
         raise UsageError(
-            f"several locks in {IMAGES}/ answer the request",
+            f"several locks in {IMAGES}/ match the request",
             problems=names,
-            hint=f'name one in {config.FILE}: `[render]`, then `stack = "{names[0]}"`',
+            hint=f'select one in {config.FILE}: `[render]`, then `stack = "{names[0]}"`',
         )
-    return found[0] if found else None
+    return matching[0] if matching else None
 
 
 def differences(files: Files, folder: Path) -> list[str]:
     """How the repository differs from what would be written, one line a file."""
-    found = (line.split(": ", 1) for line in render.differences(files.context, folder / CONTEXT))
-    return [*(f"{kind}: {CONTEXT}/{name}" for kind, name in found), *render.stale(files.others, folder)]
+    lines = []
+    for line in context_folder.differences(files.context, folder / CONTEXT):
+        kind, name = line.split(": ", 1)
+        lines.append(f"{kind}: {CONTEXT}/{name}")
+    return lines + list(context_folder.stale_files(files.others, folder))
 
 
-def in_the_way(files: Files, folder: Path, more: Mapping[str, str]) -> list[str]:
-    """The files that are not envbuilder's to replace; `more` are to be written beside those of the targets.
+def foreign_files(files: Files, folder: Path) -> list[str]:
+    """The files that would be replaced and were not created by envbuilder.
 
     Raises `UsageError` if one of them is reached through a link out of the repository.
     """
-    _refuse_links(files, folder, more)
-    context = [f"{CONTEXT}/{name}" for name in render.strangers(files.context, folder / CONTEXT)]
-    return context + targets.strangers(Context(files={**more, **files.others.files}), folder)
+    refuse_links(folder, *files.names)
+    context = context_folder.foreign_files(files.context, folder / CONTEXT)
+    return [*(f"{CONTEXT}/{name}" for name in context), *unmarked_files(files.others, folder)]
+
+
+def unmarked_files(context: Context, folder: Path) -> list[str]:
+    """The files of targets that exist, differ, and do not carry envbuilder's mark."""
+    names = []
+    for name, text in context.files.items():
+        if not exists(folder / name):
+            continue
+        current = read_text(folder / name)
+        if current != text and not any(mark in current for mark in MARKS):
+            names.append(name)
+    return names
 
 
 def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Write what differs; returns what was written, relative to the repository, and `wrote` or `replaced` for each."""
-    _refuse_links(files, folder, more)
-    done = {}
-    for place, names in render.differing(files.context, folder / CONTEXT).items():
-        done[f"{CONTEXT}/{place}/ ({len(names)} files)"] = _verb(folder / CONTEXT / place)
-    render.write(files.context, folder / CONTEXT)
+    """Write the files that differ, and `more` next to those of the targets.
+
+    Returns their paths, relative to the repository, with `wrote` or `replaced` for each.
+    """
+    refuse_links(folder, *files.names, *more)
+    written = {}
+    for place, names in context_folder.differing_places(files.context, folder / CONTEXT).items():
+        written[f"{CONTEXT}/{place}/ ({len(names)} files)"] = _verb(folder / CONTEXT / place)
+    context_folder.write_context(files.context, folder / CONTEXT)
     others = Context(files={**more, **files.others.files}, executable=files.others.executable)
-    for line in list(render.stale(others, folder)):
+    for line in list(context_folder.stale_files(others, folder)):
         name = line.split(": ", 1)[1]
-        done[name] = _verb(folder / name)
+        written[name] = _verb(folder / name)
         write_file(folder / name, others.files[name], executable=name in others.executable)
-    return done
-
-
-def _refuse_links(files: Files, folder: Path, more: Mapping[str, str]) -> None:
-    refuse_links(folder, *(f"{CONTEXT}/{name}" for name in files.context.files), *files.others.files, *more)
+    return written
 
 
 IGNORE_FILE = ".gitignore"
@@ -127,13 +162,14 @@ IGNORED = ("/runs/", "/build/", "/receipts/", "/.env")
 
 
 def ignore_text() -> str:
-    """`.gitignore` for a repository that has none: what envbuilder, Compose and the job make there."""
+    """`.gitignore` for a repository that has none: what envbuilder, Compose and the job create there."""
     return "".join(f"{pattern}\n" for pattern in IGNORED)
 
 
 def unignored(folder: Path) -> list[str]:
-    """What the repository's own `.gitignore` does not name, in the ways that people write it."""
-    lines = {line.strip().strip("/") for line in read_text(folder / IGNORE_FILE, errors="replace").splitlines()}
+    """The patterns that are missing from the repository's own `.gitignore`, with or without slashes."""
+    text = read_text(folder / IGNORE_FILE, errors="replace")
+    lines = {line.strip().strip("/") for line in text.splitlines()}
     return [pattern for pattern in IGNORED if pattern.strip("/") not in lines]
 
 

@@ -19,11 +19,12 @@ from envbuilder import processes
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import find_network
-from envbuilder.render import context
+from envbuilder.render.context import IMAGES, place_of, render_context
+from envbuilder.render.context_folder import write_context
 
 KINDS = ("built", "hash-mismatch", "no-network", "disk-full")
 STACK = "cu117-torch2.0.1-py3.9-debian11"
-LOCK = Path(__file__).parents[2] / "docker" / context.IMAGES / STACK / LOCK_FILE
+LOCK = Path(__file__).parents[2] / "docker" / IMAGES / STACK / LOCK_FILE
 FOLDER = Path(__file__).parent
 CACHE = "type=cache,target=/root/.cache/uv,id=uv"
 OWN_CACHE = "type=cache,target=/root/.cache/uv,id=record"
@@ -46,8 +47,8 @@ def main() -> None:
 def build(kind: str, folder: Path, said: list[str]) -> int:
     """Build today's Dockerfile, spoilt as `kind` wants it."""
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
-    context.write(context.render(lock), folder)
-    place = context.place_of(lock.stack)
+    write_context(render_context(lock), folder)
+    place = place_of(lock.stack)
     edit(folder / place / "Dockerfile", CACHE, SMALL_CACHE if kind == "disk-full" else OWN_CACHE)
     if kind == "hash-mismatch":
         numpy = next(wheel for wheel in lock.wheels if wheel.name == "numpy")

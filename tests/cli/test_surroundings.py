@@ -170,7 +170,7 @@ def test_a_catalog_of_fifos_is_refused_with_3(run: Run, tmp_path: Path, name: st
     ("words", "said"),
     [
         ("lock --check --output " + "x" * 300, "File name too long"),
-        ("render --lock envbuilder.lock --output envbuilder.lock", "is a file, where a folder would be"),
+        ("render --lock envbuilder.lock --output envbuilder.lock", "is a file, not a directory"),
         ("render --lock envbuilder.lock --output envbuilder.lock/x", "cannot write envbuilder.lock/x"),
         ("render --lock envbuilder.lock --output " + "x" * 300, "File name too long"),
     ],

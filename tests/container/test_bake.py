@@ -13,8 +13,7 @@ import pytest
 
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Lock
-from envbuilder.render import targets
-from envbuilder.render.targets import Project
+from envbuilder.render.targets import Project, render_targets
 
 from .engine import docker
 from .private_engine import PrivateEngine, import_shell, private_engine
@@ -60,7 +59,7 @@ class Site:
 def write(folder: Path, *more: Lock) -> None:
     images = {lock.stack.name: lock for lock in (lock_of(OLD), lock_of(NEW), *more)}
     project = Project(lock=lock_of(OLD), image=f"envbuilder:{OLD}", context="docker", images=images)
-    for name, text in targets.render(project, "bake", "compose").files.items():
+    for name, text in render_targets(project, "bake", "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     for name in images:

@@ -17,7 +17,7 @@ from waiting import wait_until
 
 from container.engine import Image, docker
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.render.targets import Project, render
+from envbuilder.render.targets import Project, render_targets
 from envbuilder.render.targets.cluster_job import TRAIN
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ NEAR = 2e-5  # of losses near 0.7, written with five digits
 def documents(image: str, arguments: str = "") -> dict[str, Any]:
     lock = parse_lock((PRESET / LOCK_FILE).read_text(), source=str(PRESET))
     project = Project(lock=lock, image=image, context="docker", settings={"cpus": "1", "arguments": arguments})
-    files = render(project, "kubernetes").files
+    files = render_targets(project, "kubernetes").files
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
     return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text)}
 

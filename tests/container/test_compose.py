@@ -17,8 +17,7 @@ from waiting import PATIENCE, wait_until
 
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import find_network
-from envbuilder.render import targets
-from envbuilder.render.targets import Project
+from envbuilder.render.targets import Project, render_targets
 
 from .engine import Image, docker
 from .private_engine import PrivateEngine, import_shell, private_engine
@@ -75,7 +74,7 @@ class Site:
 def write(folder: Path) -> None:
     lock = parse_lock(LOCK.read_text(), source=PRESET)
     project = Project(lock=lock, image=f"envbuilder:{PRESET}", context="docker")
-    for name, text in targets.render(project, "compose").files.items():
+    for name, text in render_targets(project, "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 

@@ -204,7 +204,7 @@ def test_a_broken_image_does_not_come_up_and_says_why(image: Image, new_host: Ne
         docker("image", "rm", "--force", broken)
     assert "no file of torch, transformers or CUDA has changed" in said
     assert "transformers/trainer.py" in said
-    assert "error: this container is not what its lock says" in said
+    assert "error: this container does not match its lock" in said
 
 
 def test_an_absent_image_says_how_it_is_made(image: Image, new_host: New) -> None:
@@ -226,11 +226,11 @@ def test_a_cache_volume_of_somebody_else_is_refused(image: Image, new_host: New)
     host = new_host(USERS[1])
     volume = f"{host.volume}:/cache"
     docker("run", "--rm", "--user", "0", "--network", "none", "--volume", volume, image.tag, "touch", "/cache/models")
-    assert "may not write the cache volume, which belongs to UID 0" in refused(host)
+    assert "cannot write to the cache volume, which belongs to UID 0" in refused(host)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_somebody_else_is_refused(new_host: New) -> None:
     host = new_host(USERS[1])
     os.chown(host.project, 0, 0)
-    assert "trainer (1001) may not write" in refused(host)
+    assert "trainer (1001) cannot write" in refused(host)

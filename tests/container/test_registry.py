@@ -20,7 +20,7 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network
 from envbuilder.pipeline import Site, Wishes
-from envbuilder.render import context
+from envbuilder.render.context import place_of
 
 from .engine import docker, envbuilder
 from .registry import USERS, Registry, registry
@@ -91,10 +91,10 @@ def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
     """A lock whose context is a tiny one; what is written here goes into a folder of the test's."""
     monkeypatch.chdir(tmp_path)
     found = parse_lock(LOCK.read_text(), source=LOCK.name)
-    place = context.place_of(found.stack)
+    place = place_of(found.stack)
     text = f"FROM scratch\nCOPY {place}/Dockerfile /\nLABEL unique={uuid4().hex}\n"
     files = {f"{place}/Dockerfile": text, f"{place}/{LOCK_FILE}": ""}
-    monkeypatch.setattr("envbuilder.render.context.render", lambda lock: Context(files=files))
+    monkeypatch.setattr("envbuilder.pipeline.render_context", lambda lock: Context(files=files))
     return found
 
 

@@ -22,8 +22,9 @@ from envbuilder.format.page import receipt_summary
 from envbuilder.host.collect import collect
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Context, Lock, Receipt
-from envbuilder.render import context as render
 from envbuilder.render import project, targets
+from envbuilder.render.context import render_context
+from envbuilder.render.targets import render_targets
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
@@ -82,13 +83,13 @@ def check_renders(lock: Lock, *, tag: str | None = None, settings: Mapping[str, 
     twin, names = harmless.lock(lock), list(targets.TARGETS)
     try:
         if lock is not PARSED:
-            same_shape(render.render(lock), render.render(twin))
-        ours = targets.render(project.describe(lock, tag=tag, settings=settings), *names)
+            same_shape(render_context(lock), render_context(twin))
+        ours = render_targets(project.describe(lock, tag=tag, settings=settings), *names)
     except EnvbuilderError as error:
         _known(error)
         return False
     wanted = harmless.settings(settings or {})
-    theirs = targets.render(project.describe(twin, tag=tag and "a:b", settings=wanted), *names)
+    theirs = render_targets(project.describe(twin, tag=tag and "a:b", settings=wanted), *names)
     same_shape(ours, theirs)
     text = project.settings_text(lock, names, settings or {}, lock.stack.as_of)
     same_shape(
@@ -339,7 +340,7 @@ def set_option(box: Sandbox, draw: Draw) -> bool:
     if answer.code:
         return False
     lock, wanted = PARSED, harmless.settings(changes)
-    twin = targets.render(project.describe(harmless.lock(lock), settings=wanted), *names)
+    twin = render_targets(project.describe(harmless.lock(lock), settings=wanted), *names)
     written = {name: (folder / "out" / name).read_text() for name in twin.files}
     same_shape(Context(files=written), twin)
     return True

@@ -12,7 +12,8 @@ from packaging.specifiers import SpecifierSet
 
 from envbuilder import grammar
 from envbuilder.errors import UsageError
-from envbuilder.render import project, targets
+from envbuilder.render import project
+from envbuilder.render.targets import render_targets
 from envbuilder.resolve.command_line import parse_package
 
 from . import harmless
@@ -23,7 +24,7 @@ from .targets import IMAGE, PARSED, PRESET, PRESETS, ROWS
 
 def rendered(target: str, **settings: str) -> dict[str, str]:
     named = {name.replace("_", "-"): value for name, value in settings.items()}
-    return dict(targets.render(project.describe(PARSED, settings=named), target).files)
+    return dict(render_targets(project.describe(PARSED, settings=named), target).files)
 
 
 @pytest.mark.parametrize("name", ["on", "no", "true", "null", "y"])
@@ -45,7 +46,7 @@ def test_a_make_target_is_not_longer_than_a_key_of_yaml() -> None:
 
 @pytest.mark.parametrize("source", ["-r https://x.example", "--index-url=https://x.example", "-"])
 def test_what_ci_installs_is_no_option_of_pip(source: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a workflow"):
+    with pytest.raises(UsageError, match="cannot be used in a workflow"):
         rendered("workflow", envbuilder=source)
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from envbuilder import cli, processes
 from envbuilder.model import Context
-from envbuilder.render import context, project, targets
+from envbuilder.render import project, targets
+from envbuilder.render.context import place_of, render_context
+from envbuilder.render.targets import render_targets
 
 from . import harmless, reports
 from .sandbox import Answer, Finding, Sandbox, check, sandbox
@@ -23,7 +25,7 @@ def files() -> dict[str, str]:
     """Everything that is rendered of a lock, and of its settings."""
     names = list(targets.TARGETS)
     described = project.describe(PARSED, settings={"arguments": "--epochs 3"})
-    found = {**context.render(PARSED).files, **targets.render(described, *names).files}
+    found = {**render_context(PARSED).files, **render_targets(described, *names).files}
     return found | {"envbuilder.toml": project.settings_text(PARSED, names, {"make": "lint"})}
 
 
@@ -34,16 +36,16 @@ def named(files: dict[str, str], ending: str) -> str:
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000\nRUN id\n"),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000 0\n"),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "id; useradd "),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "$(id) useradd "),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "useradd ", "useradd --x "),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", "# cu117", "# syntax=x.example/y\n# cu117"),
-        (f"{context.place_of(PARSED.stack)}/Dockerfile", 'title="', 'other="a" title="'),
-        (f"{context.place_of(PARSED.stack)}/requirements.txt", "torch==", "--index-url https://x.example\ntorch=="),
-        (f"{context.place_of(PARSED.stack)}/requirements.txt", "torch==2.0.1", "torch @ https://x.example/t.whl"),
-        (f"{context.place_of(PARSED.stack)}/envbuilder.lock", '"platform"', '"more": 1, "platform"'),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000\nRUN id\n"),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "USER 1000\n", "USER 1000 0\n"),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "id; useradd "),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "$(id) useradd "),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "useradd --x "),
+        (f"{place_of(PARSED.stack)}/Dockerfile", "# cu117", "# syntax=x.example/y\n# cu117"),
+        (f"{place_of(PARSED.stack)}/Dockerfile", 'title="', 'other="a" title="'),
+        (f"{place_of(PARSED.stack)}/requirements.txt", "torch==", "--index-url https://x.example\ntorch=="),
+        (f"{place_of(PARSED.stack)}/requirements.txt", "torch==2.0.1", "torch @ https://x.example/t.whl"),
+        (f"{place_of(PARSED.stack)}/envbuilder.lock", '"platform"', '"more": 1, "platform"'),
         ("compose.yaml", "  accept:\n", "  more:\n    image: a\n  accept:\n"),
         ("compose.yaml", "network_mode: none", "network_mode: none\n    privileged: true"),
         ("compose.yaml", "${TRAIN_IMAGE:-", "${TRAIN_IMAGE:-$HOME"),

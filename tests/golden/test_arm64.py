@@ -10,14 +10,14 @@ from pathlib import Path
 
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Layer
-from envbuilder.render import context
+from envbuilder.render.context import render_context
 
 HERE = Path(__file__).parent / "arm64"
 LOCK = parse_lock((HERE / LOCK_FILE).read_text(), source=str(HERE))
 
 
 def test_the_dockerfile_is_this_one() -> None:
-    assert context.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
+    assert render_context(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
 
 
 def test_every_wheel_is_for_it() -> None:

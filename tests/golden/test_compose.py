@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbuilder.render import targets
-from envbuilder.render.targets import Project
+from envbuilder.render.targets import Project, render_targets
 
 from .test_presets import FOLDER, lock_of
 
@@ -25,8 +25,8 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("name", sorted(targets.render(PROJECT, "compose").files))
+@pytest.mark.parametrize("name", sorted(render_targets(PROJECT, "compose").files))
 def test_every_file_says_whose_it_is_and_names_no_address(name: str) -> None:
-    text = targets.render(PROJECT, "compose").files[name]
-    assert targets.MARK in text
+    text = render_targets(PROJECT, "compose").files[name]
+    assert any(mark in text for mark in targets.MARKS)
     assert "://" not in text.replace("http://127.0.0.1:", "")

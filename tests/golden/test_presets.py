@@ -8,7 +8,8 @@ from jinja2 import UndefinedError
 from envbuilder import catalog
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Lock, Request
-from envbuilder.render import context as render
+from envbuilder.render.context import render_context
+from envbuilder.render.context_folder import differences, write_context
 from envbuilder.resolve import resolver
 
 FOLDER = Path(__file__).parents[2] / "docker" / "images"
@@ -25,7 +26,7 @@ def test_there_are_presets() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_a_preset_is_what_would_be_rendered(preset: Path) -> None:
-    assert list(render.differences(render.render(lock_of(preset)), FOLDER.parent)) == []
+    assert list(differences(render_context(lock_of(preset)), FOLDER.parent)) == []
 
 
 def test_a_payload_is_there_once() -> None:
@@ -36,12 +37,12 @@ def test_a_payload_is_there_once() -> None:
 
 
 def test_stacks_in_one_folder_share_payload_and_installer(tmp_path: Path) -> None:
-    contexts = [render.render(lock_of(preset)) for preset in PRESETS[:2]]
-    render.write(contexts[0], tmp_path)
+    contexts = [render_context(lock_of(preset)) for preset in PRESETS[:2]]
+    write_context(contexts[0], tmp_path)
     entrypoint = (tmp_path / "payload" / "entrypoint").stat()
-    render.write(contexts[1], tmp_path)
+    write_context(contexts[1], tmp_path)
     assert (tmp_path / "payload" / "entrypoint").stat() == entrypoint  # nothing to write: left alone
-    assert [line for context in contexts for line in render.differences(context, tmp_path)] == []
+    assert [line for context in contexts for line in differences(context, tmp_path)] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "install", "payload"]
 
 
@@ -62,7 +63,7 @@ def test_a_preset_names_no_address(preset: Path) -> None:
 
 def test_rendering_is_repeatable_and_byte_identical() -> None:
     lock = lock_of(PRESETS[0])
-    assert render.render(lock).files == render.render(lock).files
+    assert render_context(lock).files == render_context(lock).files
 
 
 def test_a_template_cannot_use_a_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,4 +71,4 @@ def test_a_template_cannot_use_a_name_that_is_not_there(monkeypatch: pytest.Monk
     (tmp_path / "debian" / "Dockerfile.j2").write_text("FROM {{ bsae }}\n")
     monkeypatch.setattr("envbuilder.resources.folder", lambda name: tmp_path)
     with pytest.raises(UndefinedError):
-        render.render(lock_of(PRESETS[0]))
+        render_context(lock_of(PRESETS[0]))

@@ -10,7 +10,7 @@ from builds.record import FOLDER, LOCK, documents
 from envbuilder.engine.buildx import layer_of, step_title, wheel_sizes
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import BaseSource, Flavour, Layer, Lock
-from envbuilder.render import context
+from envbuilder.render.context import layers_of, place_of, render_context
 
 from . import test_arm64, test_cpu
 from .test_presets import PRESETS, lock_of
@@ -23,7 +23,7 @@ VERTEX = re.compile(r"(FROM|RUN|COPY|ADD|WORKDIR)\b")  # the instructions that a
 def vertex_names(lock: Lock, platform: str = "") -> list[str]:
     """How BuildKit names the steps of the Dockerfile that is rendered for a lock."""
     stages: list[tuple[str, list[str]]] = []
-    for instruction in instructions(context.render(lock).files[f"{context.place_of(lock.stack)}/Dockerfile"]):
+    for instruction in instructions(render_context(lock).files[f"{place_of(lock.stack)}/Dockerfile"]):
         if instruction.startswith("FROM "):
             _, _, name = instruction.partition(" AS ")
             stages.append((name or f"stage-{len(stages)}", [f"FROM docker.io/library/{lock.stack.base.reference}"]))
@@ -63,7 +63,7 @@ def test_no_step_of_ours_is_shown_as_its_instruction(lock: Lock) -> None:
 @pytest.mark.parametrize("lock", ALL, ids=lambda lock: lock.stack.name)
 def test_every_layer_of_wheels_is_known_by_its_step(lock: Lock) -> None:
     layers = [layer for layer in map(layer_of, vertex_names(lock)) if layer]
-    assert layers == list(context.layers_of(lock))
+    assert layers == list(layers_of(lock))
 
 
 def of_kind(source: BaseSource, flavour: Flavour = Flavour.RUNTIME) -> Lock:

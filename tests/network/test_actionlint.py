@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from envbuilder.lock.lock_file import parse_lock
-from envbuilder.render import project, targets
+from envbuilder.render import project
+from envbuilder.render.targets import render_targets
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
@@ -27,7 +28,7 @@ def findings(text: str) -> list[str]:
 
 def rendered(settings: dict[str, str]) -> str:
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
-    return targets.render(project.describe(lock, settings=settings), "workflow").files[".github/workflows/ci.yml"]
+    return render_targets(project.describe(lock, settings=settings), "workflow").files[".github/workflows/ci.yml"]
 
 
 @pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])

@@ -9,12 +9,12 @@ from envbuilder.acceptance import shipped, suite
 from envbuilder.engine.image import ImageFacts
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
-from envbuilder.render import context
+from envbuilder.render.context import labels_of
 
 ROOT = Path(__file__).parents[2]
 LOCK_TEXT = (ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock").read_text(encoding="utf-8")
 LOCK = parse_lock(LOCK_TEXT, source="the stand-in's lock")
-LABELS = context.labels(LOCK, LOCK_TEXT)
+LABELS = labels_of(LOCK, LOCK_TEXT)
 WHEEL_BYTES = sum(wheel.size for wheel in LOCK.wheels)
 FACTS = {
     "python": "3.9", "os": "debian 11", "torch": "2.0.1", "torchvision": "0.15.2", "torchaudio": "2.0.2",

@@ -234,6 +234,6 @@ def test_numbers_are_shown_with_their_bound() -> None:
 
 def test_units() -> None:
     check = Check(id="a", title="A", status=Status.PASSED, value=75_200_000_000, bound={"min": 67_100_000}, unit="B")
-    assert number_text(check) == "75.2 GB (at least 67.1 MB)"
+    assert number_text(check) == "75.20 GB (at least 67 MB)"
     assert with_unit(10**400, "B").startswith("1000")
     assert with_unit(8, "s") == "8 s"

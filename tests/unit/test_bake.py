@@ -10,7 +10,7 @@ from packaging.version import Version
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Lock
-from envbuilder.render.targets import MARK, Project, bake, render
+from envbuilder.render.targets import MARK, Project, bake, render_targets
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = "cu117-torch2.0.1-py3.9-debian11", "cu117-torch2.0.1-py3.10-debian12"
@@ -75,14 +75,14 @@ def test_the_repository_is_that_of_the_tag() -> None:
 
 @pytest.mark.parametrize("bad", ['a"', "a\nb", "${HOME}", "%{x}", "a b", ""])
 def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a bake file"):
+    with pytest.raises(UsageError, match="cannot be used in a bake file"):
         bake.files(replace(PROJECT, image=f"{bad}:1"))
-    with pytest.raises(UsageError, match="cannot stand in a bake file"):
+    with pytest.raises(UsageError, match="cannot be used in a bake file"):
         bake.files(replace(PROJECT, context=bad))
 
 
 def test_it_says_whose_it_is_and_names_no_address() -> None:
-    files = render(PROJECT, "bake").files
+    files = render_targets(PROJECT, "bake").files
     assert list(files) == ["docker-bake.hcl"]
     assert MARK in files["docker-bake.hcl"]
     assert "://" not in files["docker-bake.hcl"]

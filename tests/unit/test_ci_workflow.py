@@ -9,7 +9,8 @@ import pytest
 
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import parse_lock
-from envbuilder.render import project, targets
+from envbuilder.render import project
+from envbuilder.render.targets import render_targets
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
@@ -19,7 +20,7 @@ BOTH = pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids
 
 def rendered(settings: dict[str, str]) -> str:
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
-    return targets.render(project.describe(lock, settings=settings), "workflow").files[NAME]
+    return render_targets(project.describe(lock, settings=settings), "workflow").files[NAME]
 
 
 def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:

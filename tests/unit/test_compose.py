@@ -16,7 +16,7 @@ from packaging.version import Version
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BaseSource
-from envbuilder.render.targets import Project, compose, render
+from envbuilder.render.targets import Project, compose, render_targets
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "docker" / "images").iterdir())
@@ -67,14 +67,14 @@ def test_the_schema_would_find_a_mistake(document: dict[str, Any], change: dict[
 
 
 def test_the_same_project_gives_the_same_bytes() -> None:
-    assert render(project(), "compose").files == render(project(), "compose").files
+    assert render_targets(project(), "compose").files == render_targets(project(), "compose").files
 
 
 @pytest.mark.parametrize("bad", ['a"', "a\nb", "$HOME", "a b", "a}", ""])
 def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in a compose file"):
+    with pytest.raises(UsageError, match="cannot be used in a compose file"):
         compose.files(replace(project(), image=bad))
-    with pytest.raises(UsageError, match="cannot stand in a compose file"):
+    with pytest.raises(UsageError, match="cannot be used in a compose file"):
         compose.files(replace(project(), context=bad))
 
 

@@ -21,8 +21,8 @@ from envbuilder.console import Console, Row, answer, complain, printer, table
 from envbuilder.doctor import Finding, Severity
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.errors import EngineError
-from envbuilder.format.doctor_text import show
-from envbuilder.format.stack_text import receipt_text
+from envbuilder.format.doctor_text import print_diagnosis
+from envbuilder.format.receipt_text import receipt_text
 from envbuilder.host.records import Host, MachineState
 from envbuilder.model import Receipt, Verdict
 
@@ -124,7 +124,7 @@ def test_a_hostile_image_leaves_nothing_in_a_pipe() -> None:
 def test_doctor_prints_what_machines_say_harmlessly() -> None:
     stream = io.StringIO()
     finding = Finding(id="engine", severity=Severity.ERROR, message=HOSTILE, why=HOSTILE, remedy=HOSTILE)
-    show(Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)), [finding], HOSTILE, stream)
+    print_diagnosis(Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)), [finding], HOSTILE, stream)
     check_clean(stream.getvalue())
 
 

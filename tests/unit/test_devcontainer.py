@@ -13,8 +13,8 @@ import pytest
 
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import parse_lock
-from envbuilder.render import project, targets
-from envbuilder.render.targets import MARK
+from envbuilder.render import project
+from envbuilder.render.targets import MARK, render_targets
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("docker/images/*/envbuilder.lock"))
@@ -24,7 +24,7 @@ SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_
 
 def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
     described = project.describe(parse_lock(lock.read_text(), source=str(lock)), settings=settings)
-    files = targets.render(described, "devcontainer").files
+    files = render_targets(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 
 
@@ -76,7 +76,7 @@ def test_the_shared_memory_is_enough_for_the_suite(document: Any) -> None:
 
 def test_the_shared_memory_can_be_set_and_nothing_else_can_come_with_it() -> None:
     assert parsed(rendered(**{"shm-size": "8g"})["devcontainer.json"])["runArgs"] == ["--shm-size=8g"]
-    with pytest.raises(UsageError, match="is no size"):
+    with pytest.raises(UsageError, match="is not a size"):
         rendered(**{"shm-size": '8g", "--privileged'})
 
 
@@ -93,7 +93,7 @@ def test_an_absent_image_is_said_before_anything_is_built(document: Any, tmp_pat
         capture_output=True, text=True, check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == code
-    said = "make it with: envbuilder build --lock docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+    said = "build it: envbuilder build --lock docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
     assert (said in done.stdout) == bool(code)
 
 

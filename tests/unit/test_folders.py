@@ -11,7 +11,8 @@ import pytest
 
 from envbuilder.errors import UsageError
 from envbuilder.model import Context
-from envbuilder.render import context, folders
+from envbuilder.render import context_folder, folders
+from envbuilder.render.context_folder import stale_files, write_context
 
 OLD = {"images/x/envbuilder.lock": "old"}
 NEW = {"images/x/envbuilder.lock": "new", "images/x/Dockerfile": "FROM scratch"}
@@ -49,7 +50,7 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[Path, Path], bool] | None
 ) -> None:
     """Where no exchange can be had, between the two renames; otherwise there is no between."""
-    context.write(Context(files=OLD), tmp_path)
+    write_context(Context(files=OLD), tmp_path)
     if exchange:
         monkeypatch.setattr(folders, "_exchange", exchange)
     renamed = Path.rename
@@ -62,10 +63,10 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
     monkeypatch.setattr(Path, "rename", interrupted)
     if exchange:
         with pytest.raises(KeyboardInterrupt):
-            context.write(Context(files=NEW), tmp_path)
+            write_context(Context(files=NEW), tmp_path)
         assert contents(tmp_path) == OLD
     else:
-        context.write(Context(files=NEW), tmp_path)
+        write_context(Context(files=NEW), tmp_path)
         assert contents(tmp_path) == NEW
 
 
@@ -76,7 +77,8 @@ def test_a_signal_at_any_rename_leaves_the_old_or_the_new(tmp_path: Path, signal
 import os, signal, sys
 from pathlib import Path
 from envbuilder.model import Context
-from envbuilder.render import context as render, folders
+from envbuilder.render import context_folder, folders
+from envbuilder.render.context_folder import write_context
 when, number, folder = sys.argv[1], getattr(signal, sys.argv[2]), Path(sys.argv[3])
 def hurt(path):
     os.kill(os.getpid(), number)
@@ -87,10 +89,10 @@ def exchange(new, target):
     if when == "after": hurt(new)
     return answer
 folders._exchange = exchange
-render.write(Context(files={"images/x/envbuilder.lock": "new"}), folder)
+write_context(Context(files={"images/x/envbuilder.lock": "new"}), folder)
 """
     for when in ("before", "after"):
-        context.write(Context(files=OLD), tmp_path / when)
+        write_context(Context(files=OLD), tmp_path / when)
         done = subprocess.run(
             [sys.executable, "-c", program, when, signal, str(tmp_path / when)], capture_output=True, check=False
         )
@@ -121,11 +123,11 @@ def test_renders_at_the_same_second_all_succeed(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from envbuilder.model import Context
-from envbuilder.render import context as render
+from envbuilder.render.context_folder import write_context
 files = {f"install/{number}": sys.argv[2] for number in range(40)} | {"install/wheels.py": sys.argv[2]}
 sys.stdin.read()
 for turn in range(8):
-    render.write(Context(files={name: f"{text} {turn}" for name, text in files.items()}), Path(sys.argv[1]))
+    write_context(Context(files={name: f"{text} {turn}" for name, text in files.items()}), Path(sys.argv[1]))
 """
     words = [sys.executable, "-c", program, str(tmp_path / "build")]
     started = [subprocess.Popen([*words, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(3)]
@@ -136,22 +138,22 @@ for turn in range(8):
 
 
 def test_a_full_disk_is_no_bug_and_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context.write(Context(files=OLD), tmp_path)
+    write_context(Context(files=OLD), tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UsageError, match=r"cannot write .*: No space left on device") as caught:
-        context.write(Context(files=NEW), tmp_path)
+        write_context(Context(files=NEW), tmp_path)
     assert caught.value.exit_code == 2
     assert contents(tmp_path) == OLD
 
 
 def test_what_vanishes_while_it_is_compared_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context.write(Context(files=OLD), tmp_path)
-    monkeypatch.setattr(context.disk, "exists", lambda path: True)
-    assert list(context.stale(Context(files=NEW), tmp_path)) == [
+    write_context(Context(files=OLD), tmp_path)
+    monkeypatch.setattr(context_folder, "exists", lambda path: True)
+    assert list(stale_files(Context(files=NEW), tmp_path)) == [
         "stale: images/x/envbuilder.lock",
         "missing: images/x/Dockerfile",
     ]
@@ -162,5 +164,5 @@ def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(tmp_path
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "images").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="leads out of"):
-        context.write(Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build")
+        write_context(Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build")
     assert contents(tmp_path) == {}

@@ -27,12 +27,12 @@ from envbuilder.engine.image import ImageFacts
 from envbuilder.format.image_text import inspection_document, inspection_text
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
-from envbuilder.render import context
+from envbuilder.render.context import labels_of
 
 ROOT = Path(__file__).parents[2]
 PROBE = ROOT / "docker" / "probe" / "packages.py"
 TEXT = (ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock").read_text()
-LABELS = context.labels(parse_lock(TEXT, source="preset"), TEXT)
+LABELS = labels_of(parse_lock(TEXT, source="preset"), TEXT)
 WHEELS = "RUN /bin/sh -c python3 /install/wheels.py /requirements.txt"
 HISTORY = [
     (270_000_000, "Imported from -"),
@@ -271,7 +271,7 @@ def test_the_text_of_ours() -> None:
     packages = section(text, "packages")
     assert packages[0] == "packages: 20 MB in 20, Python 3.9.2"
     assert len(packages) == 1 + 15 + 2
-    assert packages[-2:] == ["  5 MB  25.0 %  5 more", "  8 kB          not of any package"]
+    assert packages[-2:] == ["  5 MB  25.0 %  5 more", "  8 kB          in no package"]
 
 
 def test_the_text_of_a_receipt() -> None:
@@ -286,8 +286,8 @@ def test_the_text_of_a_receipt() -> None:
     ]
     forged = replace(ours(), receipt=replace(RECEIPT, verdict=Verdict.PASSED), suite="sha256:6")
     lines = section(inspection_text(forged), "receipt")
-    assert lines[0] == "receipt: passed, but its checks do not say so"
-    assert lines[2].endswith("(not this envbuilder's)")
+    assert lines[0] == "receipt: passed, but its checks do not confirm it"
+    assert lines[2].endswith("(of another envbuilder)")
 
 
 def test_the_text_of_a_foreign_image() -> None:
@@ -298,7 +298,7 @@ def test_the_text_of_a_foreign_image() -> None:
         "  platform  linux/amd64",
         "  size      12 B",
         "",
-        "stack: unknown, no lock inside: it is not envbuilder's",
+        "stack: unknown, it contains no lock, so envbuilder did not build it",
         "  user            root",
         "  entrypoint      'a b' c",
         "  command         none",
@@ -308,7 +308,7 @@ def test_the_text_of_a_foreign_image() -> None:
         "layers: 12 B in 1",
         "  12 B  100.0 %    ADD x /",
         "",
-        "packages: unknown, no Python answers in this image",
+        "packages: unknown, no Python runs in this image",
         "",
         "receipt: none: `envbuilder accept 'foreign image'`",
     ]
@@ -316,7 +316,7 @@ def test_the_text_of_a_foreign_image() -> None:
 
 def test_an_image_that_a_registry_has_shows_its_digest_there() -> None:
     pushed = replace(ours(), image=replace(IMAGE, digest="sha256:4567"))
-    assert section(inspection_text(pushed), "envbuilder:x")[-1] == "  digest    sha256:4567, a registry's"
+    assert section(inspection_text(pushed), "envbuilder:x")[-1] == "  digest    sha256:4567, from a registry"
     assert inspection_document(pushed)["digest"] == "sha256:4567"
 
 
@@ -330,7 +330,7 @@ def test_odd_labels_break_no_line() -> None:
 
 def test_an_unreadable_lock_is_told() -> None:
     text = inspection_text(replace(ours(), lock=read_lock(b"{}", LABELS)))
-    assert section(text, "stack")[0] == "stack: unknown, a lock that this envbuilder cannot read"
+    assert section(text, "stack")[0] == "stack: unknown, this envbuilder cannot read its lock"
     assert "problems" in section(text, "lock")[2]
 
 

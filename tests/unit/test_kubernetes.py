@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from packaging.version import Version
 
+from envbuilder import catalog
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.render.targets import MARK, Project, render
+from envbuilder.render.targets import MARK, Project, render_targets
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "tests" / "schemas" / "kubeflow"
@@ -26,6 +28,7 @@ Document = dict[str, Any]
 Place = tuple[str | int, ...]
 
 
+CAPABILITIES = tuple(gpu.capability for gpu in catalog.load().gpus)
 CU117 = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
 
 
@@ -33,13 +36,17 @@ def project(preset: Path = CU117, **settings: str) -> Project:
     lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
     image = f"envbuilder:{lock.stack.name}"
     return Project(
-        lock=lock, image=image, context="docker", settings={k.replace("_", "-"): v for k, v in settings.items()}
+        lock=lock,
+        image=image,
+        context="docker",
+        settings={k.replace("_", "-"): v for k, v in settings.items()},
+        capabilities=CAPABILITIES,
     )
 
 
 def documents(**settings: str) -> dict[str, Document]:
     """Kind → document, of all files."""
-    files = render(project(**settings), "kubernetes").files
+    files = render_targets(project(**settings), "kubernetes").files
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
     return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text)}
 
@@ -253,8 +260,15 @@ def test_a_gpu_job_asks_for_gpus_and_keeps_off_those_without_kernels() -> None:
     assert "--nproc_per_node=8" in job_script(GPU)
 
 
+def test_a_gpu_job_avoids_the_gpus_of_the_catalog_that_was_given() -> None:
+    own = replace(project(gpus="8"), capabilities=(Version("8.6"), Version("11.0")))
+    text = render_targets(own, "kubernetes").files["kubernetes/job.yaml"]
+    assert text.count("- '11'") + text.count('- "11"') + text.count('["11"]') == 1
+    assert '"9"' not in text
+
+
 def test_a_cpu_job_says_nothing_of_gpus() -> None:
-    texts = [text for name, text in render(project(), "kubernetes").files.items() if name.endswith(".yaml")]
+    texts = [text for name, text in render_targets(project(), "kubernetes").files.items() if name.endswith(".yaml")]
     assert not any("nvidia" in text for text in texts)
     assert "--nproc_per_node=1" in job_script(CPU)
 
@@ -273,7 +287,7 @@ def test_one_node_needs_no_shared_storage() -> None:
 def test_every_problem_is_told_at_once() -> None:
     settings = {"name": "No_Name", "image": "a b", "nodes": "0", "memory": "16Gi", "arguments": "--data 'x"}
     with pytest.raises(UsageError) as caught:
-        render(project(**settings), "kubernetes")
+        render_targets(project(**settings), "kubernetes")
     assert [problem.split(" ")[0] for problem in caught.value.problems] == [
         "nodes", "memory", "name", "image", "arguments",
     ]  # fmt: skip
@@ -281,13 +295,13 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
-        render(project(node="4"), "kubernetes", "slurm")
+        render_targets(project(node="4"), "kubernetes", "slurm")
     assert caught.value.problems[0].startswith("unknown setting 'node'")
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_files_are_ours_and_the_same_every_time(preset: Path) -> None:
-    first, second = (render(project(preset, gpus="2"), "kubernetes", "slurm") for _ in range(2))
+    first, second = (render_targets(project(preset, gpus="2"), "kubernetes", "slurm") for _ in range(2))
     assert first == second
     assert first.executable == {"slurm/train.sbatch"}
     for name, text in first.files.items():

@@ -92,7 +92,7 @@ def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
         "stale: docker/install/trim.txt", "not executable: docker/payload/entrypoint",
         "missing: docker/payload/train.py", "stale: .devcontainer/check",
     ]  # fmt: skip
-    assert project.in_the_way(files, tmp_path, {}) == [".devcontainer/check"]
+    assert project.foreign_files(files, tmp_path) == [".devcontainer/check"]
     payload = sum(name.startswith("payload/") for name in files.context.files)
     assert project.write(files, tmp_path, {}) == {
         "docker/install/ (3 files)": "replaced",
@@ -128,7 +128,7 @@ def test_a_payload_of_somebodys_own_is_in_the_way_whatever_its_files_are_called(
     (tmp_path / "docker/payload").mkdir(parents=True)
     (tmp_path / "docker/payload/train.py").write_text("# mine\n")
     (tmp_path / "docker/Dockerfile").write_text("FROM scratch\n")
-    assert project.in_the_way(files, tmp_path, {}) == ["docker/payload/train.py"]
+    assert project.foreign_files(files, tmp_path) == ["docker/payload/train.py"]
 
 
 def test_a_setting_that_no_target_has_is_refused() -> None:

@@ -322,7 +322,7 @@ def test_bounds_are_words(bound: object, text: str) -> None:
 
 def test_numbers_have_their_unit_and_words_have_none() -> None:
     check = Check(id="a.b", title="A", status=Status.PASSED, value=75381075968, bound={"min": 67108864}, unit="B")
-    assert (summary.found_text(check), summary.bound_text(check)) == ("75.4 GB", "at least 67.1 MB")
+    assert (summary.found_text(check), summary.bound_text(check)) == ("75.38 GB", "at least 67 MB")
     assert summary.found_text(replace(check, value=10**400)).startswith("10,000")
     assert summary.found_text(replace(check, value="none")) == "none"
 

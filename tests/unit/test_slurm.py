@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE, wait_until
 
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.render.targets import Project, render
+from envbuilder.render.targets import Project, render_targets
 
 DOCKER = Path(__file__).parents[2] / "docker"
 PRESETS = sorted((DOCKER / "images").iterdir())
@@ -62,7 +62,7 @@ note() { for word; do printf '%s\\0' "$word"; done >"$NOTES/$(basename "$0")-${S
 def script(preset: Path = PRESETS[-1], **settings: str) -> str:
     lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
     project = Project(lock=lock, image=f"envbuilder:{lock.stack.name}", context="docker", settings=settings)
-    return render(project, "slurm").files["slurm/train.sbatch"]
+    return render_targets(project, "slurm").files["slurm/train.sbatch"]
 
 
 class Site:

@@ -9,10 +9,10 @@ from envbuilder import pipeline
 from envbuilder.acceptance import suite
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, Offers
-from envbuilder.render import context
+from envbuilder.render.context import CUDA_LABEL, NO_CUDA
 
-CPU = {context.CUDA_LABEL: context.NO_CUDA}
-CUDA = {context.CUDA_LABEL: "13.0.3"}
+CPU = {CUDA_LABEL: NO_CUDA}
+CUDA = {CUDA_LABEL: "13.0.3"}
 
 
 def engine_with(labels: dict[str, str] | None) -> Engine:

@@ -3,7 +3,7 @@
 import re
 
 from envbuilder.model import SCHEMA, Lock, Stack
-from envbuilder.render import context
+from envbuilder.render.context import place_of, render_context
 
 UNCOUNTED = "counted when it is locked"
 UNLOCKED = "known when it is locked"
@@ -22,4 +22,4 @@ def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
 
 
 def _rendered(lock: Lock) -> str:
-    return context.render(lock).files[f"{context.place_of(lock.stack)}/Dockerfile"]
+    return render_context(lock).files[f"{place_of(lock.stack)}/Dockerfile"]

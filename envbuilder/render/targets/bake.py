@@ -1,4 +1,4 @@
-"""docker-bake.hcl: every image of the repository, for `docker buildx bake`, a registry cache and remote builders."""
+"""docker-bake.hcl: every image of the repository for `docker buildx bake`, a registry cache, remote builders."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,21 +16,21 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class BakeImage:
     """One target: the image of one lock."""
 
     name: str  # "cu117-torch2.0.1-…", the tag
-    target: str  # the same as bake takes it, without dots
+    target: str  # the same without dots, which bake does not allow
     dockerfile: str  # relative to the build context
     platform: str
     line: str  # "cu117"
-    base: str  # what a builder elsewhere cannot have by itself; "" where a registry has it
+    base: str  # what a remote builder cannot pull; "" if a registry has it
 
 
 def files(project: Project) -> Mapping[str, str]:
-    """The one file. Raises `UsageError` for a value that cannot stand in it."""
-    found = {**project.images, project.lock.stack.name: project.lock}
-    images = [_image(found[name]) for name in sorted(found)]
+    """The one file. Raises `UsageError` for a value that cannot be used in it."""
+    locks = {**project.images, project.lock.stack.name: project.lock}
+    images = [_image(locks[name]) for name in sorted(locks)]
     values = {
         "mark": MARK,
         "repository": _plain("image", project.image.rpartition(":")[0]),
@@ -43,9 +43,9 @@ def files(project: Project) -> Mapping[str, str]:
     return {"docker-bake.hcl": fill("bake/docker-bake.hcl.j2", values)}
 
 
-def _image(lock: Lock) -> Image:
+def _image(lock: Lock) -> BakeImage:
     stack = lock.stack
-    return Image(
+    return BakeImage(
         name=_plain("tag", stack.name),
         target=stack.name.replace(".", "_"),
         dockerfile=_plain("Dockerfile", f"{place_of(stack)}/Dockerfile"),
@@ -55,17 +55,21 @@ def _image(lock: Lock) -> Image:
     )
 
 
-def _groups(images: Sequence[Image]) -> Iterator[tuple[str, list[str]]]:
+def _groups(images: Sequence[BakeImage]) -> Iterator[tuple[str, list[str]]]:
     """Everything; then one group for each CUDA and, if there are several, for each platform."""
     yield "default", [image.target for image in images]
-    for line in sorted({image.line for image in images}):
-        yield line, [image.target for image in images if image.line == line]
-    platforms = sorted({image.platform for image in images})
-    for platform in platforms if len(platforms) > 1 else ():
-        yield platform.split("/")[1], [image.target for image in images if image.platform == platform]
+    by_line: dict[str, list[str]] = {}
+    by_machine: dict[str, list[str]] = {}
+    for image in images:
+        machine = image.platform.split("/")[1]
+        by_line.setdefault(image.line, []).append(image.target)
+        by_machine.setdefault(machine, []).append(image.target)
+    yield from sorted(by_line.items())
+    if len(by_machine) > 1:
+        yield from sorted(by_machine.items())
 
 
 def _plain(what: str, value: str) -> str:
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the {what} would be {value!r}: that cannot stand in a bake file")
+        raise UsageError(f"the {what} would be {value!r}: that cannot be used in a bake file")
     return value

@@ -1,9 +1,11 @@
-"""The training job that the cluster targets write: what `--set NAME=VALUE` changes, checked."""
+"""The training job of the cluster targets, with the settings that `--set NAME=VALUE` changes, checked."""
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+
+from packaging.version import Version
 
 from envbuilder import grammar
 from envbuilder.errors import UsageError
@@ -12,7 +14,7 @@ from envbuilder.render.targets import Project
 
 ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
 TRAIN = "/opt/envbuilder/payload/train.py"
-OPTIONS = "/opt/envbuilder/payload/options.py"  # says whether the options of `train` are right
+OPTIONS = "/opt/envbuilder/payload/options.py"  # exits with 2 if the options of `train` are wrong
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
@@ -22,7 +24,7 @@ SETTINGS = (*_TEXTS, *_NUMBERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ClusterJob:
     """One training on some nodes, the same on each."""
 
     lock: Lock
@@ -34,8 +36,9 @@ class Job:
     memory: int  # GiB of each node, shared memory included
     shared_memory: int  # GiB of each node
     storage: int  # GiB, for what all runs leave
-    hours: int  # the longest it may take, where a limit is due
+    hours: int  # the time limit, where the cluster needs one
     arguments: str  # for `train`, quoted for a shell
+    capabilities: tuple[Version, ...]  # compute capabilities of the GPUs in the catalog
 
     @property
     def processes(self) -> int:
@@ -48,14 +51,17 @@ class Job:
         return max(1, self.cpus // self.processes)
 
 
-def job_of(project: Project) -> Job:
+def job_of(project: Project) -> ClusterJob:
     """The job of a project. Raises `UsageError` that lists every setting at fault."""
-    texts = _TEXTS | {"image": project.image} | {k: v for k, v in project.settings.items() if k in _TEXTS}
+    texts = _TEXTS | {"image": project.image}
+    texts |= _chosen(project.settings, _TEXTS)
     problems = [*_number_problems(project.settings), *_text_problems(texts), *_gpu_problems(project)]
     if problems:
-        raise UsageError("this is no training job", problems=problems, hint="settings: " + ", ".join(SETTINGS))
-    numbers = _NUMBERS | {name: int(project.settings[name]) for name in _NUMBERS if name in project.settings}
-    return Job(
+        raise UsageError("invalid training job settings", problems=problems, hint="settings: " + ", ".join(SETTINGS))
+    numbers = dict(_NUMBERS)
+    for name, text in _chosen(project.settings, _NUMBERS).items():
+        numbers[name] = int(text)
+    return ClusterJob(
         lock=project.lock,
         name=texts["name"],
         image=texts["image"],
@@ -67,29 +73,35 @@ def job_of(project: Project) -> Job:
         storage=numbers["storage"],
         hours=numbers["hours"],
         arguments=shlex.join(shlex.split(texts["arguments"])),
+        capabilities=project.capabilities,
     )
+
+
+def _chosen(settings: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: text for name, text in settings.items() if name in names}
 
 
 def _gpu_problems(project: Project) -> Iterator[str]:
     gpus = project.settings.get("gpus", "0")
     if gpus != "0" and project.lock.stack.cuda is None:
-        yield f"gpus is {gpus!r}: {project.lock.stack.name} is made without CUDA"
+        yield f"gpus is {gpus!r}: {project.lock.stack.name} has no CUDA"
 
 
 def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
-    for name, said in settings.items():
+    for name, text in _chosen(settings, _NUMBERS).items():
         least = 0 if name == "gpus" else 1
-        if name in _NUMBERS and (not _NUMBER.fullmatch(said) or int(said) < least):
-            yield f"{name} is {said!r}: a whole number from {least}, without a unit"
+        if not _NUMBER.fullmatch(text) or int(text) < least:
+            yield f"{name} is {text!r}: it must be a whole number, {least} or more, without a unit"
 
 
 def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:
     if not _NAME.fullmatch(texts["name"]) or texts["name"] in grammar.YAML_WORDS:
-        yield f"name is {texts['name']!r}: small letters, digits and hyphens, at most 40, a letter first"
+        rule = "it must be at most 40 lower-case letters, digits and hyphens, starting with a letter"
+        yield f"name is {texts['name']!r}: {rule}"
     if not _IMAGE.fullmatch(texts["image"]):
-        yield f"image is {texts['image']!r}: not the name of an image"
+        yield f"image is {texts['image']!r}: it must be the name of an image"
     if not grammar.matches(grammar.Setting, texts["arguments"]):
-        yield f"arguments are {texts['arguments']!r}: one line"
+        yield f"arguments are {texts['arguments']!r}: they must be one line"
         return
     try:
         shlex.split(texts["arguments"])

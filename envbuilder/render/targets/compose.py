@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
 
 
 def files(project: Project) -> Mapping[str, str]:
-    """Relative path → text. Raises `UsageError` for an image or a context that cannot stand in a compose file."""
+    """Relative path → text. Raises `UsageError` for an image or a context that cannot be used in a compose file."""
     stack = project.lock.stack
     values = {
         "name": _plain("name", stack.name),
@@ -41,7 +41,7 @@ def files(project: Project) -> Mapping[str, str]:
 def _plain(what: str, value: str) -> str:
     """A value that YAML, Compose (`$`) and the Dockerfile all take as it is."""
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the {what} would be {value!r}: that cannot stand in a compose file")
+        raise UsageError(f"the {what} would be {value!r}: that cannot be used in a compose file")
     return value
 
 

@@ -1,7 +1,7 @@
-"""`.devcontainer/` for VS Code, PyCharm and the devcontainer command: the accepted image with what an editor needs.
+"""`.devcontainer/` for VS Code, PyCharm and the devcontainer CLI: the accepted image plus what an editor needs.
 
-It starts from the image's tag and not from its Dockerfile: a tag means that the image has been accepted. The thin
-Dockerfile on top is there because editors start processes past the entrypoint, and a volume's folder needs an owner.
+It starts from the image's tag, not from its Dockerfile: a tag means that the image has been accepted. The thin
+Dockerfile on top exists because editors start processes without the entrypoint, and a volume's folder needs an owner.
 """
 
 import re
@@ -10,9 +10,9 @@ from envbuilder.errors import UsageError
 from envbuilder.render.targets import MARK, Project
 from envbuilder.templates import fill
 
-SETTINGS = {"shm-size": "shared memory of the dev container, as 2g"}
+SETTINGS = {"shm-size": "shared memory of the dev container, e.g. 2g"}
 EXECUTABLE = (".devcontainer/check",)
-_SHM_SIZE = "2g"  # two workers hand over batches of some hundred MB; the suite wants 1 GiB
+_SHM_SIZE = "2g"  # two workers pass batches of some hundred MB; the suite needs 1 GiB
 _SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 
 
@@ -20,7 +20,7 @@ def files(project: Project) -> dict[str, str]:
     """devcontainer.json, the Dockerfile on top of the image, and the check that runs after creation."""
     shm_size = project.settings.get("shm-size", _SHM_SIZE)
     if not _SIZE.fullmatch(shm_size):
-        raise UsageError(f"shm-size {shm_size!r} is no size", hint='write it as docker takes it: `shm-size = "2g"`')
+        raise UsageError(f"shm-size {shm_size!r} is not a size", hint='write it as Docker does: `shm-size = "2g"`')
     values = {
         "mark": MARK,
         "stack": project.lock.stack.name,

@@ -1,6 +1,6 @@
-"""`.github/workflows/ci.yml`: the drift check, and the image built, accepted and reported; or make targets alone.
+"""`.github/workflows/ci.yml`: check the files for drift, build, accept and report; or run make targets only.
 
-With the setting `make` every job is one make target of the repository. Without it the jobs are envbuilder's commands.
+With the setting `make` every job is one make target of the repository. Without it the jobs run envbuilder's commands.
 """
 
 import json
@@ -12,14 +12,14 @@ from envbuilder.render.targets import MARK, Project
 from envbuilder.templates import fill
 
 SETTINGS = {
-    "make": "make targets, each a job of its own, as 'lint test'",
-    "envbuilder": "what pip installs envbuilder from in CI, at a fixed commit",
+    "make": "make targets, one job each, e.g. 'lint test'",
+    "envbuilder": "source that pip installs envbuilder from in CI, at a fixed commit",
 }
 _RUNNER = "ubuntu-24.04"
 # Commits that the tags pointed to in the projects' own repositories when they were read, in 2026.
 _CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 _UPLOAD = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.0.0"
-_VARIABLE = "${{ vars.ENVBUILDER }}"  # no name on an index: there, `envbuilder` is somebody else's
+_VARIABLE = "${{ vars.ENVBUILDER }}"  # not a name on an index: `envbuilder` is another project there
 _TARGET = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SOURCE = re.compile(rf"(?!-)[^{grammar.UNPRINTABLE}{{}}$]{{1,1000}}")  # no option of pip, no expression of GitHub's
 
@@ -32,7 +32,7 @@ def files(project: Project) -> dict[str, str]:
     if wrong:
         raise UsageError(f"{wrong[0]!r} cannot be a make target and a job", hint="use lower-case letters, digits and -")
     if source is not None and not _SOURCE.fullmatch(source):
-        raise UsageError(f"the setting envbuilder is {source!r}: that cannot stand in a workflow")
+        raise UsageError(f"the setting envbuilder is {source!r}: that cannot be used in a workflow")
     values = {
         "mark": MARK,
         "make": make,

@@ -2,16 +2,16 @@
 
 import re
 
-from envbuilder import catalog
+from envbuilder.catalog.gpus import has_kernels
 from envbuilder.render.targets import MARK, Project
-from envbuilder.render.targets.cluster_job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, Job, job_of
-from envbuilder.resolve import resolver
+from envbuilder.render.targets.cluster_job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, ClusterJob, job_of
 from envbuilder.templates import fill
 
-__all__ = ("SETTINGS", "files", "unfit_majors")
+__all__ = ("SETTINGS", "files", "unsupported_majors")
 
+_PARTS = {"launch": "launch.sh.j2", "resources": "resources.yaml.j2", "jobspec": "jobspec.yaml.j2"}
 _FILES = ("README.md", "job.yaml", "storage.yaml", "trainjob.yaml")
-_PLACES = {  # what the nodes are called: where the index stands, and the name of the node with index 0
+_NODES = {  # the variable that holds a node's index, and the value of the node with index 0
     "job.yaml": {"service": True, "index": "JOB_COMPLETION_INDEX", "first": "0"},
     "trainjob.yaml": {"service": False, "index": "PET_NODE_RANK", "first": "node-0-0"},
 }
@@ -23,14 +23,22 @@ def files(project: Project) -> dict[str, str]:
     return {f"kubernetes/{name}": _fill(name, job) for name in _FILES}
 
 
-def _fill(name: str, job: Job) -> str:
+def _fill(name: str, job: ClusterJob) -> str:
     """A file with the parts that it shares with others."""
-    values: dict[str, object] = {"mark": MARK, "job": job, "stack": job.lock.stack, "unfit": unfit_majors(job)}
-    values |= {"arguments": job.arguments.replace("$", "$$"), "code": _code(job.arguments)}
-    if name in _PLACES:
-        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS, **_PLACES[name]}
-        for part, template in (("launch", "launch.sh"), ("resources", "resources.yaml"), ("jobspec", "jobspec.yaml")):
-            values[part] = fill(f"kubernetes/{template}.j2", values).rstrip("\n")
+    values: dict[str, object] = {
+        "mark": MARK,
+        "job": job,
+        "stack": job.lock.stack,
+        "unfit": unsupported_majors(job),
+        "arguments": job.arguments.replace("$", "$$"),
+        "code": _code(job.arguments),
+    }
+    if name in _NODES:
+        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS}
+        values |= _NODES[name]
+        # In this order: the job's specification contains the other two.
+        for part, template in _PARTS.items():
+            values[part] = fill(f"kubernetes/{template}", values).rstrip("\n")
     return fill(f"kubernetes/{name}.j2", values)
 
 
@@ -42,9 +50,13 @@ def _code(text: str) -> str:
     return f"{fence} {escaped} {fence}" if longest else f"`{escaped}`"
 
 
-def unfit_majors(job: Job) -> list[int]:
-    """The major compute capabilities that the wheels have no kernels for on any GPU that the catalog knows."""
+def unsupported_majors(job: ClusterJob) -> list[int]:
+    """The major compute capabilities that the wheels have no kernels for on any GPU of the catalog."""
     archs = job.lock.stack.arch_list
-    gpus = catalog.load().gpus
-    fit = {gpu.capability.major for gpu in gpus if any(resolver.runs_on(arch, gpu.capability) for arch in archs)}
-    return sorted({gpu.capability.major for gpu in gpus} - fit)
+    majors = set()
+    supported = set()
+    for capability in job.capabilities:
+        majors.add(capability.major)
+        if has_kernels(archs, capability):
+            supported.add(capability.major)
+    return sorted(majors - supported)

@@ -1,0 +1,147 @@
+"""A build context on disk: how a folder differs from it, and writing it whole or not at all."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from envbuilder import resources
+from envbuilder.errors import UsageError
+from envbuilder.files import exists, is_executable, is_folder, read_bytes, refuse_links, unwritable
+from envbuilder.lock.lock_file import LOCK_FILE
+from envbuilder.model import Context
+from envbuilder.render import folders
+from envbuilder.render.context import IMAGES
+
+_OUR_FILES = (LOCK_FILE, "wheels.py", "entrypoint")
+"""A folder that holds one of these was written by envbuilder."""
+_MOVE_HINT = "move it elsewhere"
+
+
+def stale_files(context: Context, folder: Path) -> Iterator[str]:
+    """How `folder` differs from what would be written: `missing`, `stale` and `not executable`, one line a file."""
+    for name in context.files:
+        path = folder / name
+        content = _read(path) if exists(path) else None
+        if content is None:
+            yield f"missing: {name}"
+        elif content != _bytes(context, name):
+            yield f"stale: {name}"
+        elif name in context.executable and not is_executable(path):
+            yield f"not executable: {name}"
+
+
+def differences(context: Context, folder: Path) -> Iterator[str]:
+    """`stale_files`, and the files next to ours: `not ours`."""
+    yield from stale_files(context, folder)
+    for name in _existing_files(context, folder):
+        if name not in context.files:
+            yield f"not ours: {name}"
+
+
+def differing_places(context: Context, folder: Path) -> dict[str, list[str]]:
+    """The places that are to be written → the files of each."""
+    names = [line.split(": ", 1)[1] for line in differences(context, folder)]
+    files_of: dict[str, list[str]] = {place: [] for place in _places(names)}
+    for name in context.files:
+        place = _place(name)
+        if place in files_of:
+            files_of[place].append(name)
+    return files_of
+
+
+def foreign_files(context: Context, folder: Path) -> list[str]:
+    """The files not created by envbuilder: those next to our own, and all of a folder that holds none of ours."""
+    foreign_places = {place for place in _places(context.files) if not _is_ours(context, folder, place)}
+    foreign = []
+    for name in _existing_files(context, folder):
+        if name not in context.files or _place(name) in foreign_places:
+            foreign.append(name)
+    return foreign
+
+
+def write_context(context: Context, folder: Path) -> None:
+    """Put the folders of a context into `folder`, each whole: a reader sees the old one or the new one.
+
+    One that is right already is left alone. Raises `UsageError` rather than replace one not created by envbuilder, or
+    follow a link out of `folder`.
+    """
+    refuse_links(folder, *_places(context.files))
+    if exists(folder) and not is_folder(folder):
+        raise UsageError(f"{folder} is a file, not a directory", hint=_MOVE_HINT)
+    try:
+        with folders.alone(folder):
+            _write(context, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def _write(context: Context, folder: Path) -> None:
+    places = differing_places(context, folder)
+    for place in places:
+        if exists(folder / place) and not is_folder(folder / place):
+            raise UsageError(f"{folder / place} is a file, not a directory", hint=_MOVE_HINT)
+        if not _is_ours(context, folder, place):
+            raise UsageError(f"{folder / place} holds files not created by envbuilder", hint="move them elsewhere")
+    for place, names in places.items():
+        _replace(folder / place, {name.removeprefix(f"{place}/"): name for name in names}, context)
+
+
+def _place(name: str) -> str:
+    """The folder, all ours, that a file of a context is in: "images/cu117-…", "install" or "payload"."""
+    parts = name.split("/")
+    depth = 2 if parts[0] == IMAGES else 1
+    return "/".join(parts[:depth])
+
+
+def _places(names: Iterable[str]) -> list[str]:
+    return sorted({_place(name) for name in names})
+
+
+def _existing_files(context: Context, folder: Path) -> list[str]:
+    """The files that are in the context's places now, ours or not."""
+    names = []
+    for place in _places(context.files):
+        for name in resources.files_in(folder / place):
+            names.append(f"{place}/{name}")
+    return names
+
+
+def _is_ours(context: Context, folder: Path, place: str) -> bool:
+    """Whether a folder may be replaced: it is empty, or has one of `_OUR_FILES`, or a file that equals ours."""
+    existing = resources.files_in(folder / place)
+    if not existing or any(name in existing for name in _OUR_FILES):
+        return True
+    for name, path in existing.items():
+        expected = _bytes(context, f"{place}/{name}")
+        if expected is not None and _read(path) == expected:
+            return True
+    return False
+
+
+def _read(path: Path) -> bytes | None:
+    """A file's content; None if it has vanished meanwhile. Raises `UsageError` if it cannot be read."""
+    try:
+        return read_bytes(path)
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def _bytes(context: Context, name: str) -> bytes | None:
+    return context.files[name].encode() if name in context.files else None
+
+
+def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
+    """Write files, given as path in `target` → name in the context, in the place of `target`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            new = Path(folder) / "new"
+            for path, name in names.items():
+                (new / path).parent.mkdir(parents=True, exist_ok=True)
+                (new / path).write_text(context.files[name], encoding="utf-8", newline="\n")
+                (new / path).chmod(0o755 if name in context.executable else 0o644)
+            folders.put(new, target, spare=Path(folder) / "old")
+    except OSError as error:
+        raise unwritable(target, error) from error
