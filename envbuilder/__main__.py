@@ -1,6 +1,6 @@
-"""`python -m envbuilder`, and the console script: whatever asks it to end, and however early, ends it cleanly.
+"""`python -m envbuilder`, and the console script: any signal that ends it, however early, ends it cleanly.
 
-Nothing heavy is imported before the handlers are there. Until then there is nothing to clean up.
+Nothing heavy is imported before the handlers are set. Until then there is nothing to clean up.
 """
 
 import os
@@ -15,7 +15,7 @@ def main() -> None:
     """Run the command line."""
     try:
         handle_signals()
-        from envbuilder import cli  # noqa: PLC0415 - takes a while, and may be interrupted
+        from envbuilder import cli  # noqa: PLC0415 - slow, and may be interrupted
 
         code = cli.main()
     except KeyboardInterrupt:  # before the command line could handle it, or after
@@ -23,7 +23,7 @@ def main() -> None:
             os.write(2, b"interrupted\n")
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        # Python would end itself by SIGINT if the interrupt came in certain functions of its own (`exec`).
+        # Python would kill itself with SIGINT if the interrupt came in some of its own functions (`exec`).
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def handle_signals() -> None:
-    """What asks this process to end is handled as Ctrl-C is, but a hangup that it was started to ignore (`nohup`)."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, except a hangup that the parent told us to ignore (`nohup`)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return
@@ -40,7 +40,8 @@ def handle_signals() -> None:
 
     def hang_up(number: int, frame: object) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may come twice, from the kernel and from the shell
-        for terminal in terminals:  # gone; writing to it would fail in the middle of cleaning up
+        # The terminal is gone: writing to it would fail in the middle of the cleanup.
+        for terminal in terminals:
             os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
         raise KeyboardInterrupt
 

@@ -1,26 +1,27 @@
 """`envbuilder.toml`, or `[tool.envbuilder]` in `pyproject.toml`: defaults for the options of every command.
 
-A key is an option's name; its value is what the option takes. The command line wins. Two tables stand beside them:
+A key is an option's name; its value is one that the option accepts. The command line and the environment win. There are
+two more tables:
 
     [accept]
-    checks = ["my_check.py"]   # checks of your own, beside this file
+    checks = ["my_check.py"]   # custom checks, relative to this file
 
     [render]
-    targets = ["devcontainer"] # the files of this repository that `envbuilder render` keeps, beside the build context
-    stack = "cu117-…"          # of several locks under docker/images/, this one
+    targets = ["devcontainer"] # the files that `envbuilder render` keeps in this repository, next to the build context
+    stack = "cu117-…"          # which of several locks under docker/images/
 
-    [render.settings]          # what targets let people change
+    [render.settings]          # settings of the targets
     shm-size = "2g"
 
-A file that is found rather than named is one that we would have written: no search leaves the repository, and a file of
-another user is refused, as git refuses to work in another user's repository (`safe.directory`).
+The search for such a file does not leave the repository, and a file of another user is refused, as git refuses to work
+in another user's repository (`safe.directory`).
 """
 
 import difflib
 import os
 import shlex
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ from envbuilder.resolve.command_line import (
 
 FILE = "envbuilder.toml"
 PYPROJECT = "pyproject.toml"
-ROOT = 0  # root's files are believed: root can do anything here as it is
-_HINT = "mend it, or move it out of the way"
+TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
+"""File → the table that holds the settings; in other files they are at the top."""
+ROOT = 0  # root's files are trusted: root can do anything here anyway
+_HINT = "fix it, or move it elsewhere"
+_ALIASES = {"flavor": "flavour"}
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
 _REQUEST = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
@@ -59,7 +63,7 @@ def _parse_word(text: str) -> str:
 
 def _parse_text(text: str) -> str:
     if not grammar.matches(grammar.Setting, text):
-        raise ValueError("it must be one line without control characters, of at most 1000")
+        raise ValueError("it must be one line without control characters, at most 1000 of them")
     return text
 
 
@@ -92,22 +96,22 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     "gpu-access": _parse_gpu_access,
     "catalog": parse_path,
 }
-"""Key of a setting → the parser of its value, which is that of the option of the same name."""
+"""Key of a setting → the parser of its value, the same as of the option of that name."""
 
 
 def _parse_check(text: str) -> str:
-    """A check of the settings: the file is put into a container, so it is none of the user's other files."""
+    """A check of the settings. It is copied into a container, so it must not be any file of the user's."""
     if _leads_out(parse_path(text)):
-        raise ValueError("a check lies beside this file or below it; name another by `--check FILE`")
+        raise ValueError("a check must be in the folder of this file or below; use `--check FILE` for others")
     return text
 
 
 def _parse_cache(text: str) -> str:
-    """A cache of the settings: buildx reads and writes a local one wherever it is told."""
+    """A cache of the settings: buildx reads and writes a local one at any path."""
     for field in parse_cache(text).split(","):
         name, _, value = field.partition("=")
         if name.lower() in ("dest", "src") and _leads_out(value):
-            raise ValueError("a local cache lies in the project; name another by the option")
+            raise ValueError("a local cache must be in the project; use the option for others")
     return text
 
 
@@ -120,7 +124,7 @@ _FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
     "cache-to": _parse_cache,
     "cache-from": _parse_cache,
 }
-"""As `PARSERS`; in a file that somebody else may have written, a path that would be written to stays in the project."""
+"""As `PARSERS`, but a path that is written to must be in the project: somebody else may have written the file."""
 
 _ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": _parse_check}
 _RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {"targets": _parse_word, "stack": _parse_folder_name}
@@ -133,34 +137,42 @@ def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, Mapping[str, 
     """
     trusted = {ROOT, os.geteuid(), *users}
     for place in (folder, *folder.parents):
-        own, project = place / FILE, place / PYPROJECT
+        own = place / FILE
         if exists(own):
             return own, _checked(own, _trusted(own, trusted))
-        if is_file(project) and "envbuilder" in _tool(_parsed(project, read_text(project, hint=_HINT))):
-            return project, _checked(project, _tool(_trusted(project, trusted))["envbuilder"])
+        project = place / PYPROJECT
+        if is_file(project) and _has_table(project):
+            table = _tool(_trusted(project, trusted))["envbuilder"]
+            return project, _checked(project, table)
+        # A repository ends here; what is above it belongs to something else.
         if exists(place / ".git"):
             break
     return None
 
 
+def _has_table(project: Path) -> bool:
+    document = _parsed(project, read_text(project, hint=_HINT))
+    return "envbuilder" in _tool(document)
+
+
 def read(path: Path) -> tuple[Path, Mapping[str, Any]]:
-    """The settings in a file that the user names, whoever it belongs to."""
+    """The settings in a file that the user names, even if another user owns it."""
     document = _parsed(path, read_text(path, hint=_HINT))
     if path.name != PYPROJECT:
         return path, _checked(path, document)
     if "envbuilder" not in _tool(document):
-        raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or name another file")
+        raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or choose another file")
     return path, _checked(path, _tool(document)["envbuilder"])
 
 
 def _trusted(path: Path, users: Collection[int]) -> dict[str, Any]:
-    """What a file says, if it and a link that leads to it belong to one of these users."""
+    """The content of a file, if it and a link that leads to it belong to one of these users."""
     content, owner = read_owned(path, hint=_HINT)
-    strange = {owner, path.lstat().st_uid} - set(users)
-    if strange:
+    others = {owner, path.lstat().st_uid} - set(users)
+    if others:
         raise UsageError(
-            f"{path} belongs to another user (uid {min(strange)}): its settings decide what is built and run here",
-            hint=f"read it; if it is good, name it: `export ENVBUILDER_CONFIG={shlex.quote(str(path))}`",
+            f"{path} belongs to another user (uid {min(others)}): its settings decide what is built and run here",
+            hint=f"read it; if you trust it: `export ENVBUILDER_CONFIG={shlex.quote(str(path))}`",
         )
     return _parsed(path, decode(content, path, hint=_HINT))
 
@@ -178,54 +190,94 @@ def _tool(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _checked(path: Path, table: object) -> Mapping[str, Any]:
+    """The settings by their options' names in Python. Raises one `UsageError` with every problem in the file."""
     if not isinstance(table, dict):
         raise UsageError(f"{path}: envbuilder's settings must be a table")
-    accept = table.get("accept", {})
-    render = table.get("render")
-    table = {key: value for key, value in table.items() if key not in ("accept", "render")}
-    problems = [problem for key, value in table.items() if (problem := _problem(key, value, _FILE_PARSERS))]
-    problems += _accept_problems(accept) + ([] if render is None else _render_problems(render))
+    table = dict(table)
+    accept = table.pop("accept", {})
+    render = table.pop("render", None)
+    problems = _alias_problems(table)
+    _rename_aliases(table)
+    problems += _problems(table, _FILE_PARSERS)
+    problems += _accept_problems(accept)
+    if render is not None:
+        problems += _render_problems(render)
     if problems:
-        raise UsageError(f"{path} has settings that mean nothing", problems=problems, hint="mend them and run it again")
-    flat = {key.replace("-", "_"): tuple(value) if key in _LISTS else value for key, value in table.items()}
-    flat |= {key: tuple(value) for key, value in accept.items()}
-    return flat if render is None else flat | {"render": render}
+        raise UsageError(f"{path} contains invalid settings", problems=problems, hint="fix them and try again")
+    settings: dict[str, Any] = {}
+    for key, value in (*table.items(), *accept.items()):
+        settings[key.replace("-", "_")] = tuple(value) if key in _LISTS else value
+    if render is not None:
+        settings["render"] = render
+    return settings
+
+
+def _alias_problems(table: Mapping[str, object]) -> list[str]:
+    problems = []
+    for alias, name in _ALIASES.items():
+        if alias in table and name in table:
+            problems.append(f"{alias} and {name} are the same setting")
+    return problems
+
+
+def _rename_aliases(table: dict[str, Any]) -> None:
+    for alias, name in _ALIASES.items():
+        if alias in table:
+            table[name] = table.pop(alias)
 
 
 def _accept_problems(table: object) -> list[str]:
     if not isinstance(table, dict):
         return ["accept must be a table with the key checks"]
-    problems = (_problem(key, value, _ACCEPT_PARSERS) for key, value in table.items())
-    return [f"[accept]: {problem}" for problem in problems if problem]
+    return [f"[accept]: {problem}" for problem in _problems(table, _ACCEPT_PARSERS)]
 
 
 def _render_problems(table: object) -> list[str]:
-    if not isinstance(table, dict) or not isinstance(table.get("settings", {}), dict):
+    settings = table.get("settings", {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(settings, dict):
         return ["render must be a table with the keys targets, stack and settings, which is a table too"]
-    settings = table.get("settings", {})
-    plain = {key: value for key, value in table.items() if key != "settings"}
-    problems = [_problem(key, value, _RENDER_PARSERS) for key, value in plain.items()]
-    problems += [_problem(key, value, dict.fromkeys(settings, _parse_text)) for key, value in settings.items()]
-    return [f"[render]: {problem}" for problem in problems if problem]
+    keys = {key: value for key, value in table.items() if key != "settings"}
+    problems = _problems(keys, _RENDER_PARSERS)
+    # Which settings there are depends on the targets; here each must only be one line of text.
+    problems += _problems(settings, dict.fromkeys(settings, _parse_text))
+    return [f"[render]: {problem}" for problem in problems]
+
+
+def _problems(table: Mapping[str, object], parsers: Mapping[str, Callable[[str], object]]) -> list[str]:
+    problems = []
+    for key, value in table.items():
+        problem = _problem(key, value, parsers)
+        if problem:
+            problems.append(problem)
+    return problems
 
 
 def _problem(key: str, value: object, parsers: Mapping[str, Callable[[str], object]]) -> str | None:
     """What is wrong with one setting, in one line; None if nothing is."""
     if key not in parsers:
-        near = difflib.get_close_matches(key, sorted(parsers), n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]!r}?" if near else f"keys: {', '.join(sorted(parsers))}"
-        return f"unknown key {quoted(key)}; {meant}"
-    if key in _LISTS:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            return f"{key} must be a list of strings, not {quoted(value)}"
-        texts = value
-    elif isinstance(value, str):
-        texts = [value]
-    else:
-        return f'{key} must be a string, not {quoted(value)}: write {key} = "{str(value)[:40]}"'
+        return f"unknown key {quoted(key)}; {_suggestion(key, sorted(parsers))}"
+    texts = _texts(key, value)
+    if texts is None:
+        expected = "a list of strings" if key in _LISTS else "a string"
+        problem = f"{key} must be {expected}, not {quoted(value)}"
+        return problem if key in _LISTS else f'{problem}: write {key} = "{str(value)[:40]}"'
     for text in texts:
         try:
             parsers[key](text)
         except ValueError as error:
             return f"{key} = {quoted(text)}: {error}"
+    return None
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"keys: {', '.join(known)}"
+
+
+def _texts(key: str, value: object) -> list[str] | None:
+    """The one or several values of a setting; None for a value of another type."""
+    if key not in _LISTS:
+        return [value] if isinstance(value, str) else None
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
     return None

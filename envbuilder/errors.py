@@ -9,7 +9,7 @@ from typing import Any
 
 
 class EnvbuilderError(Exception):
-    """Base of all errors that are the user's or the world's, never a bug. `problems` lists further lines."""
+    """Base of all errors that have a cause outside of envbuilder, never a bug. `problems` are further lines."""
 
     exit_code = 1
 
@@ -21,7 +21,7 @@ class EnvbuilderError(Exception):
 
 
 class UsageError(EnvbuilderError):
-    """The request itself is malformed: a value, a name or a key that cannot mean anything."""
+    """The input is malformed: a value, a name or a key that is not valid."""
 
     exit_code = 2
 
@@ -54,13 +54,13 @@ class NoStackError(EnvbuilderError):
 
 
 class LockError(EnvbuilderError):
-    """A lock cannot be made, read or trusted."""
+    """A lock cannot be created, read or trusted."""
 
     exit_code = 5
 
 
 class EngineError(EnvbuilderError):
-    """The container engine, the build or the network under it failed; `log` is the full log's path, if any."""
+    """The container engine, the build or the network failed; `log` is the path of the full log, if any."""
 
     exit_code = 6
 
@@ -70,6 +70,6 @@ class EngineError(EnvbuilderError):
 
 
 class AcceptanceError(EnvbuilderError):
-    """The image was built and did not pass; it keeps its digest and gets no tag."""
+    """The image was built and did not pass the suite; it gets no tag."""
 
     exit_code = 7

@@ -1,7 +1,7 @@
-"""Files, read in one way and written whole or not at all, and temporary folders that do not stay.
+"""Files, read in one way and written whole or not at all, and temporary folders that are removed.
 
-Somebody else may have made what is read: a FIFO must not block, a device must not be read without end, and each of the
-many ways in which a file cannot be read is one clear error.
+Somebody else may have created a file: a FIFO must not block, a device must not be read without end, and each of the
+many ways in which reading fails is one clear error.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from envbuilder.errors import EnvbuilderError, UsageError
 
-LARGEST = 16 * 1024 * 1024  # bytes of a file that is read; the largest lock has 100 kB
+LARGEST = 16 * 1024 * 1024  # bytes of a file; the largest lock has 100 kB
 _PIECE = 1 << 16  # bytes
 _LONGEST_NAME = 100  # characters; file systems take 255 bytes, and a suffix follows
 _KINDS = {
@@ -39,24 +39,26 @@ def read_text(path: Path, *, error: type[EnvbuilderError] = UsageError, hint: st
 def decode(
     content: bytes, path: Path, *, error: type[EnvbuilderError] = UsageError, hint: str = "", errors: str = "strict"
 ) -> str:
-    """The text of what was read from `path`."""
+    """The text of bytes that were read from `path`."""
     try:
         return content.decode("utf-8", errors)
     except UnicodeDecodeError as wrong:
-        raise error(f"{path} is not text in UTF-8: byte {wrong.start} is wrong", hint=hint) from wrong
+        raise error(f"{path} is not UTF-8 text: byte {wrong.start} is invalid", hint=hint) from wrong
 
 
 def read_bytes(path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = "") -> bytes:
-    """The content of a regular file of at most `limit` bytes. Whatever prevents that is an `error` naming the path."""
-    return read_owned(path, limit=limit, error=error, hint=hint)[0]
+    """The content of a regular file of at most `limit` bytes. Raises `error` with the path if it cannot be read."""
+    content, _ = read_owned(path, limit=limit, error=error, hint=hint)
+    return content
 
 
 def read_owned(
     path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = ""
 ) -> tuple[bytes, int]:
-    """`read_bytes`, and the id of the user whom the file that was read belongs to."""
+    """`read_bytes`, and the id of the user who owns the file."""
     try:
-        _refuse_special(path, path.stat().st_mode, error, hint)  # before it is opened: opening a device can act
+        # Before it is opened: opening a device can have an effect.
+        _refuse_special(path, path.stat().st_mode, error, hint)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
@@ -65,17 +67,18 @@ def read_owned(
     except OSError as wrong:
         raise error(f"{path} cannot be read: {wrong.strerror}", hint=hint) from wrong
     except ValueError as wrong:  # NUL, or a character that the file system's encoding lacks
-        raise error(f"{str(path)!r} is no name of a file: {wrong}", hint=hint) from wrong
+        raise error(f"{str(path)!r} is not a file name: {wrong}", hint=hint) from wrong
     if len(content) > limit:
         raise error(f"{path} is larger than {limit / 1e6:.0f} MB, too large for a file of envbuilder's", hint=hint)
     return content, status.st_uid
 
 
 def _read(stream: BinaryIO, most: int) -> bytes:
-    """At most so many bytes, in small pieces: /proc/sys makes room for all that is asked for at once, and refuses."""
+    """At most so many bytes, in small pieces: files in /proc/sys refuse to be read in a large one."""
     content = bytearray()
     while len(content) < most:
-        piece = stream.read(min(_PIECE, most - len(content)))
+        size = min(_PIECE, most - len(content))
+        piece = stream.read(size)
         if not piece:
             break
         content += piece
@@ -84,21 +87,22 @@ def _read(stream: BinaryIO, most: int) -> bytes:
 
 def _refuse_special(path: Path, mode: int, error: type[EnvbuilderError], hint: str) -> None:
     if not stat.S_ISREG(mode):
-        raise error(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file", hint=hint)
+        kind = _KINDS.get(stat.S_IFMT(mode), "special")
+        raise error(f"{path} is {kind}, not a file", hint=hint)
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of that name, even a link that leads nowhere; false where that cannot be told."""
+    """Whether anything has that name, even a dangling link; false if that cannot be determined."""
     return os.path.lexists(path)
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a regular file, links followed; false where that cannot be told."""
+    """Whether it is a regular file, links followed; false if that cannot be determined."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, links followed; false where that cannot be told."""
+    """Whether it is a folder, links followed; false if that cannot be determined."""
     return stat.S_ISDIR(_mode(path))
 
 
@@ -115,7 +119,7 @@ def _mode(path: Path) -> int:
 
 
 def own_users(sudo: str | None) -> frozenset[int]:
-    """The users whose files are as good as our own: this one and, as root by sudo (`SUDO_UID`), the one who asked."""
+    """The users whose files we trust like our own: this one and, under sudo, the one who called it (`SUDO_UID`)."""
     user = os.geteuid()
     if user == 0 and sudo and sudo.isdecimal():
         return frozenset({0, int(sudo)})
@@ -123,12 +127,13 @@ def own_users(sudo: str | None) -> frozenset[int]:
 
 
 def safe_name(text: str) -> str:
-    """A name for a file from text that comes from outside: one component, never hidden, never empty."""
-    return _UNSAFE.sub("-", text).lstrip(".-")[:_LONGEST_NAME] or "image"
+    """A file name made from foreign text: one component, never hidden, never empty."""
+    name = _UNSAFE.sub("-", text).lstrip(".-")
+    return name[:_LONGEST_NAME] or "image"
 
 
 def refuse_links(root: Path, *names: str) -> None:
-    """Raise `UsageError` if one of these paths below `root` leads out of it by a link: nothing is written there."""
+    """Raise `UsageError` if one of these paths below `root` leads out of it through a link."""
     top = _real(root)
     for name in names:
         place = root
@@ -137,17 +142,17 @@ def refuse_links(root: Path, *names: str) -> None:
             if not _real(place).is_relative_to(top):
                 raise UsageError(
                     f"{place} leads out of {top}, to {_real(place)}; envbuilder writes nothing there",
-                    hint=f"put a folder or a file in the place of the link: `rm {place}`",
+                    hint=f"replace the link by a file or a folder: `rm {place}`",
                 )
 
 
 def is_below(root: Path, path: Path) -> bool:
-    """Whether a path leads to a place below `root`, links followed. Raises `UsageError` for one that leads nowhere."""
+    """Whether a path leads to a place below `root`, links followed. Raises `UsageError` for links in a circle."""
     return _real(path).is_relative_to(_real(root))
 
 
 def _real(path: Path) -> Path:
-    """Where a path leads, links followed; the last parts need not be there."""
+    """Where a path leads, links followed; the last parts need not exist."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
@@ -155,11 +160,12 @@ def _real(path: Path) -> Path:
 
 
 def write_file(path: Path, text: str, *, executable: bool = False) -> None:
-    """Replace a file whole, or leave it alone; its folders are made. Raises `UsageError` if it cannot."""
+    """Replace a file whole, or leave it alone; its folders are created. Raises `UsageError` if it cannot."""
+    prefix = f".{path.name[:_LONGEST_NAME]}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}-", delete=False, encoding="utf-8", newline="\n"
+            "w", dir=path.parent, prefix=prefix, delete=False, encoding="utf-8", newline="\n"
         ) as stream:
             temporary = Path(stream.name)
             try:
@@ -175,31 +181,33 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> None:
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> UsageError:
-    """The error for what cannot be written: the disk is full or read-only, or the path is not the user's."""
-    told = error.strerror if isinstance(error, OSError) else error
-    return UsageError(f"cannot write {path}: {told}", hint="is there space, and may you write there?")
+    """The error for a path that cannot be written: the disk is full or read-only, or the path is not the user's."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return UsageError(f"cannot write {path}: {reason}", hint="check the free space and your permissions there")
 
 
 # --- temporary folders ---------------------------------------------------------------------------------------------
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NEW_SECONDS = 600
-_PREFIX = "envbuilder.temporary-"  # nobody calls a folder of their own so
+_PREFIX = "envbuilder.temporary-"  # no user names a folder like that
 
 
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
-    """A folder that is removed when the block ends; first, those that killed processes left behind are removed.
+    """A folder that is removed when the block ends. First, those that killed processes left behind are removed.
 
-    Whoever uses one holds a lock on it, which the kernel lifts when the process ends, however it ends.
+    The process holds a lock on it, which the kernel releases however the process ends.
     """
     sweep_temporary_folders()
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{purpose}-") as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
-            with suppress(OSError):  # a file system without locks: nobody gets one to sweep it
+            # Without locks in the file system nobody can sweep it either.
+            with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                os.utime(descriptor, (0, 0))  # no longer new: it may be swept, though empty, once nobody holds it
+                # Make it old: even if it stays empty, it may be swept once nobody holds it.
+                os.utime(descriptor, (0, 0))
             yield Path(name)
         finally:
             os.close(descriptor)
@@ -213,19 +221,24 @@ def sweep_temporary_folders() -> None:
 
 
 def _has_mounts(folder: Path) -> bool:
-    """Whether something is mounted there: what is in it belongs to others."""
-    places = [line.split()[4] for line in read_text(_MOUNTS).splitlines()]
-    return any(place.startswith(f"{folder.resolve()}/") for place in places)
+    """Whether something is mounted below it, whose files must not be removed."""
+    prefix = f"{folder.resolve()}/"
+    for line in read_text(_MOUNTS).splitlines():
+        mount_point = line.split()[4]
+        if mount_point.startswith(prefix):
+            return True
+    return False
 
 
 def _remove_unlocked(folder: Path) -> None:
-    """Remove a folder of ours that no process holds. A new and empty one stays: it may have just been made."""
+    """Remove a folder of ours that no process holds. A new and empty one stays: its process may not hold it yet."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         is_ours = os.geteuid() in (0, os.fstat(descriptor).st_uid)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_new = time.time() - os.fstat(descriptor).st_mtime < _NEW_SECONDS
-        if is_ours and not _has_mounts(folder) and (any(folder.iterdir()) or not is_new):
+        age = time.time() - os.fstat(descriptor).st_mtime
+        is_left_behind = age >= _NEW_SECONDS or any(folder.iterdir())
+        if is_ours and is_left_behind and not _has_mounts(folder):
             shutil.rmtree(folder)
     finally:
         os.close(descriptor)

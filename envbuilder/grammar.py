@@ -1,8 +1,8 @@
-"""What text from outside may be: one closed grammar for each kind of value, ASCII unless it is prose.
+"""What external text may contain: one closed grammar for each kind of value, ASCII unless it is prose.
 
-Whatever is read from a lock, a catalog, `envbuilder.toml` or the command line has one of these types before it becomes
-a word of a command, a path, or a line of a Dockerfile, YAML, HCL, JSON or shell. msgspec checks the annotated types of
-records when it decodes them; parsers of single values call `matches`.
+Text from a lock, a catalog, `envbuilder.toml` or the command line has one of these types before it becomes an argument
+of a command, a path, or a line of a Dockerfile, YAML, HCL, JSON or shell. msgspec checks the annotated types of records
+when it decodes them; parsers of single values call `matches`.
 """
 
 import re
@@ -15,10 +15,10 @@ LONGEST_TEXT = 4000  # characters of prose
 MOST_BYTES = 1 << 44  # 16 TiB: no wheel and no image is larger
 
 YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
-"""Names that YAML 1.1 reads as something else than text."""
+"""Names that YAML 1.1 does not read as strings."""
 
 _WORDS: dict[str, str] = {}
-"""Pattern → what it describes, for messages: a person cannot read the pattern."""
+"""Pattern → its description, for messages: people cannot read the pattern."""
 
 
 def _kind(words: str, pattern: str, longest: int = LONGEST) -> msgspec.Meta:
@@ -28,7 +28,7 @@ def _kind(words: str, pattern: str, longest: int = LONGEST) -> msgspec.Meta:
     return msgspec.Meta(pattern=whole, max_length=longest)
 
 
-# What is no letter on a screen: control characters (C0, DEL, C1), line and paragraph separators, marks and overrides of
+# Not printable: control characters (C0, DEL, C1), line and paragraph separators, marks and overrides of
 # direction, characters of no width, tags, surrogates, and what XML 1.0 cannot hold.
 UNPRINTABLE = (
     "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -84,7 +84,7 @@ ImageTag = Annotated[str, _kind("an image name with a tag", rf"{_REPOSITORY}:{_T
 ImageTemplate = Annotated[
     str,
     _kind(
-        "an image reference in which {python}, {release} or {number} may stand",
+        "an image reference that may contain {python}, {release} or {number}",
         r"[a-z0-9](?:[A-Za-z0-9._/:-]|\{(?:python|release|number)\})*",
     ),
 ]
@@ -98,7 +98,7 @@ IndexUrl = Annotated[
     str, _kind("the address of a package index", r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+", 2000)
 ]
 Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]
-CacheSpec = Annotated[str, _kind("a build cache, as buildx takes it", r"[A-Za-z0-9][A-Za-z0-9._/:@=,+~-]*", 1000)]
+CacheSpec = Annotated[str, _kind("a build cache in buildx's syntax", r"[A-Za-z0-9][A-Za-z0-9._/:@=,+~-]*", 1000)]
 FolderName = Annotated[str, _kind("the name of a folder", r"[A-Za-z0-9][A-Za-z0-9._+-]*")]
 Setting = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", 1000)]
 Platform = Annotated[str, _kind(f"one of {', '.join(PLATFORMS)}", "|".join(PLATFORMS))]
@@ -109,14 +109,16 @@ UNPRINTABLE_IN_LINES = re.compile(f"(?!\n)[{UNPRINTABLE}]")
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` as `Prose`: what cannot be printed becomes a question mark, what is too long is cut."""
+    """`text` as `Prose`: unprintable characters become question marks, and long text is cut."""
     clean = _UNPRINTABLE.sub("?", text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    if len(clean) <= longest:
+        return clean
+    return clean[: longest - 1] + "…"
 
 
 def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` as `Prose`, with a single blank for what cannot be printed, for line breaks and for runs of blanks."""
-    # What is far beyond the bound is not looked at: it may be a million characters.
+    """`text` as `Prose`, with single blanks for unprintable characters, line breaks and runs of blanks."""
+    # Text far beyond the bound is not processed: it may be millions of characters.
     words = _UNPRINTABLE.sub(" ", text[: 4 * longest]).split()
     return printable(" ".join(words), longest)
 
@@ -128,12 +130,12 @@ def matches(kind: object, text: str) -> bool:
 
 
 def words(kind: object) -> str:
-    """What a kind is, for a message."""
+    """The description of a kind, for a message."""
     return _WORDS[kind.__metadata__[0].pattern]  # type: ignore[attr-defined]
 
 
 def explained(message: str) -> str:
-    """A message of msgspec's with the kind in words instead of its pattern."""
+    """A message of msgspec's with the description of a kind instead of its pattern."""
     for pattern, kind in _WORDS.items():
         message = message.replace(f"`str` matching regex {pattern!r}", kind)
     return message

@@ -35,8 +35,8 @@ from envbuilder.grammar import (
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
 
-UNSAID: Mapping[str, bool] = {"unsaid": True}
-"""Of a field that came later: its default is not written, so that the locks that are there keep their bytes."""
+OMIT_IF_DEFAULT: Mapping[str, bool] = {"omit_if_default": True}
+"""Fields added after schema 1: omitted when default, so existing locks stay byte-identical."""
 
 ANY = "any"
 """What an option takes for "I do not mind", against a default in `envbuilder.toml`."""
@@ -146,8 +146,8 @@ class Stack:
     features: tuple[Feature, ...] = ()
     notes: tuple[Prose, ...] = ()
     evidence: Word = "verified"  # weakest status of the facts it rests on
-    flavour: Flavour = field(default=Flavour.RUNTIME, metadata=UNSAID)
-    unknown: tuple[Word, ...] = field(default=(), metadata=UNSAID)  # versions that no source gives: "nccl"
+    flavour: Flavour = field(default=Flavour.RUNTIME, metadata=OMIT_IF_DEFAULT)
+    unknown: tuple[Word, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)  # versions that no source gives: "nccl"
 
     @property
     def nccl_text(self) -> str:

@@ -1,4 +1,4 @@
-"""What this machine says about reaching an index: CA bundle, proxies, netrc. Read by `cli`, passed down from there.
+"""How this machine reaches an index: CA bundle, proxies, netrc. Read by `cli`, passed down from there.
 
 Only *how* to reach something is taken from the environment. *What* is resolved never is: see `uv_environment`.
 """
@@ -22,11 +22,11 @@ _KEPT = ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The way to an index. `index_url` is only ever given by the user, never found lying around."""
+    """The way to an index. `index_url` is only ever given by the user, never read from pip's or uv's settings."""
 
     ca: Path | None = None
-    netrc: Path | None = None  # for uv, which gives each host what is its own
-    login: str = ""  # what a build gets of it: the entry of the index's host
+    netrc: Path | None = None  # for uv, which sends each host only its own entry
+    login: str = ""  # for a build: the entry of the index's host
     index_url: str | None = None
     proxies: Mapping[str, str] | None = None
 
@@ -34,62 +34,81 @@ class Network:
 def find_network(
     environ: Mapping[str, str], *, home: Path, ca: Path | None = None, index_url: str | None = None
 ) -> Network:
-    """The network as `environ` and the home folder describe it; explicit values win."""
-    named = [environ[name] for name in CA_VARIABLES if environ.get(name)]
-    bundles = (Path(name) for name in (*named, *SYSTEM_BUNDLES))  # a company's CA is in its machines' own bundle
+    """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
-    proxies = {
-        name: value for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if (value := environ.get(name))
-    }
+    has_logins = is_file(logins)
     return Network(
-        ca=ca or next((path for path in bundles if is_file(path)), None),
-        netrc=logins if is_file(logins) else None,
-        login=_login(logins, index_url) if is_file(logins) and index_url else "",
+        ca=ca or _find_bundle(environ),
+        netrc=logins if has_logins else None,
+        login=_login(logins, index_url) if has_logins and index_url else "",
         index_url=index_url,
-        proxies=proxies,
+        proxies=_proxies(environ),
     )
+
+
+def _find_bundle(environ: Mapping[str, str]) -> Path | None:
+    """The bundle that a variable names, else the system's: on a company's machines it contains the company's CA."""
+    named = [environ[name] for name in CA_VARIABLES if environ.get(name)]
+    for name in (*named, *SYSTEM_BUNDLES):
+        path = Path(name)
+        if is_file(path):
+            return path
+    return None
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    proxies = {}
+    for upper in PROXY_VARIABLES:
+        for name in (upper, upper.lower()):
+            if environ.get(name):
+                proxies[name] = environ[name]
+    return proxies
 
 
 def _login(logins: Path, index_url: str) -> str:
     """The entry of a netrc for the index's host; "" if it has none.
 
-    A build runs the base image and the packages that somebody chose: they get no credentials of other hosts.
+    A build runs foreign code, of the base image and of packages: it gets no credentials of other hosts.
     """
     try:
         host = urlsplit(index_url).hostname or ""
-        found = netrc(str(logins)).hosts.get(host)
+        entry = netrc(str(logins)).hosts.get(host)
     except (NetrcParseError, OSError, ValueError):
         return ""
-    if found is None:
+    if entry is None:
         return ""
-    login, _, password = found
+    login, _, password = entry
     return f"machine {host} login {_token(login)} password {_token(password)}\n"
 
 
 def _token(text: str) -> str:
+    """A word of a netrc, in quotes where it needs them."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if escaped != text or not text or any(letter.isspace() for letter in text) else text
+    has_blank = any(letter.isspace() for letter in text)
+    if escaped == text and text and not has_blank:
+        return text
+    return f'"{escaped}"'
 
 
 def check_bundle(path: Path) -> None:
-    """Raise `UsageError` unless a file holds certificates and no private key.
+    """Raise `UsageError` unless a file contains certificates and no private key.
 
-    Settings name it, and a build gives it to the base image: it must not be any file of the user's.
+    A settings file can name it, and a build passes it to the base image: it must not be any file of the user's.
     """
     if not is_file(path):
         raise UsageError(f"the CA bundle {path} is not a file")
     text = read_text(path, errors="replace")
     if not any(f"-----BEGIN {kind}-----" in text for kind in _CERTIFICATES):
-        raise UsageError(f"the CA bundle {path} holds no certificate", hint="it must be a file in PEM")
+        raise UsageError(f"the CA bundle {path} contains no certificate", hint="it must be a PEM file")
     if "PRIVATE KEY-----" in text:
-        raise UsageError(f"the CA bundle {path} holds a private key", hint="name a file with certificates alone")
+        raise UsageError(f"the CA bundle {path} contains a private key", hint="use a file with certificates only")
 
 
 def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, str]:
-    """The environment uv runs in: no `UV_*` or `PIP_*` that could change which versions it picks."""
+    """The environment that uv runs in, without the `UV_*` and `PIP_*` that could change which versions it picks."""
     env = {name: environ[name] for name in _KEPT if name in environ}
     env |= network.proxies or {}
-    env["UV_HTTP_TIMEOUT"] = "30"  # seconds without a byte; uv asks four times
+    env["UV_HTTP_TIMEOUT"] = "30"  # seconds without a byte; uv tries four times
     if network.ca:
         env["SSL_CERT_FILE"] = str(network.ca)
     if network.index_url:
@@ -99,73 +118,73 @@ def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, st
     return env
 
 
-# What the words of a program that could not download something mean.
-AGAIN = "then run the same command: what has been finished is kept"
+AGAIN = "then run the same command again: finished steps are kept"
+# Error messages of programs that download, and what they mean.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"certificate verify failed|UnknownIssuer|invalid peer certificate|SSLCertVerificationError|x509: certificate",
-        "a server's TLS certificate is signed by a CA that is not known there",
-        "give it the CA bundle: `--ca-bundle FILE`",
+        "a server's TLS certificate is signed by an unknown CA",
+        "pass the CA bundle: `--ca-bundle FILE`",
     ),
     (
         r"\b407\b.{0,3}Proxy Authentication|Proxy Authentication Required",
         "the proxy asks for credentials (407)",
-        "put them into the proxy's address: `HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT`",
+        "add them to the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT`",
     ),
     (
         r"\(?401\b.{0,3}(Unauthorized|Client Error)|lack of valid authentication",
         "the server asks for credentials (401)",
-        "put them into ~/.netrc, one line a host: `machine HOST login USER password PASSWORD`",
+        "add them to ~/.netrc, one line per host: `machine HOST login USER password PASSWORD`",
     ),
     (
         r"\b403\b.{0,3}(Forbidden|Client Error)",
         "the server refuses access (403)",
-        "check the credentials in ~/.netrc, and whether the mirror or the proxy lets this file through",
+        "check the credentials in ~/.netrc, and whether the mirror or the proxy allows this file",
     ),
     (
         r"\b429\b.{0,3}(Too Many|Client Error)|toomanyrequests|pull rate limit",
-        "the server refuses so many requests (429)",
-        f"wait some minutes, {AGAIN}",
+        "the server limits the number of requests (429)",
+        f"wait a few minutes, {AGAIN}",
     ),
     (
         r"\b404\b.{0,3}(Not Found|Client Error)",
-        "a file is not on the server (404): it was removed, or the mirror never had it",
-        "use an index or a mirror that has it, or take what there is now: `envbuilder lock`, `apt-get update`",
+        "a file is not on the server (404): it was removed, or the mirror does not have it",
+        "use an index or a mirror that has it, or lock what exists now: `envbuilder lock`",
     ),
     (
         r"HTTP status server error|too many 5[0-9]{2} error responses|"
         r"\b5[0-9]{2}\b.{0,3}(Internal|Bad Gateway|Service Unav|Gateway Time|Server Error)",
-        "the server has a problem of its own (5xx)",
-        f"wait some minutes, {AGAIN}",
+        "the server has an internal problem (5xx)",
+        f"wait a few minutes, {AGAIN}",
     ),
     (
         r"name resolution|Temporary failure resolving|Could not resolve|dns error|Name or service not known|"
         r"failed to lookup address|no such host",
-        "the network was cut, or the name of a server cannot be resolved",
+        "the network is down, or the name of a server cannot be resolved",
         f"check the network, DNS and the proxy (`HTTPS_PROXY`), {AGAIN}",
     ),
     (
         r"Network is unreachable|No route to host|connection refused|Could not connect to|error sending request|"
         r"NewConnectionError",
-        "the network was cut, or a server cannot be reached",
+        "the network is down, or a server cannot be reached",
         f"check the network and the proxy (`HTTPS_PROXY`), {AGAIN}",
     ),
     (
         r"network timeout|operation timed out|read timed out|connection timed out|timed out|i/o timeout",
-        "the server, or the way to it, stopped answering in the middle",
+        "the connection timed out",
         f"check the network and the proxy (`HTTPS_PROXY`), {AGAIN}",
     ),
     (
         r"end of file before message length|error reading a body|IncompleteRead|connection (was )?(broken|reset)|"
         r"remote end closed connection|unexpected EOF|connection closed prematurely|error reading from server\. remote",
-        "the connection was cut in the middle of a download",
+        "the connection was lost during a download",
         f"check the network and the proxy (`HTTPS_PROXY`), {AGAIN}",
     ),
     (
         r"Bad CRC|Failed to extract archive|unexpected BufError|unexpected JSON|BadZipFile|zipfile|Hash Sum mismatch|"
         r"File has unexpected size|NO_PUBKEY|signatures? (was|were|couldn't)|Clearsigned file isn't valid",
         "a download arrived damaged",
-        "run the same command again; if it stays so, a proxy or the mirror changes what it serves",
+        "run the same command again; if it persists, a proxy or the mirror modifies files",
     ),
     (
         r"Release file .* is (not valid yet|expired)",
@@ -174,7 +193,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"Request failed after",
-        "the network was cut, or a server does not answer as it should",
+        "the network is down, or a server does not respond properly",
         f"check the network and the proxy (`HTTPS_PROXY`), {AGAIN}",
     ),
 )

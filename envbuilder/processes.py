@@ -19,20 +19,20 @@ _HINTS = {
     "docker": "install Docker with buildx: https://docs.docker.com/engine/install/",
     "mmdebstrap": "install it (`sudo apt-get install mmdebstrap`), or make a registry reachable for the engine",
 }
-_PATIENCE = 10  # seconds between asking a process to end and making it
-_SILENCE = 2.0  # as `_PATIENCE`, where the process waits for somebody who is silent
-_TICK = 0.25  # seconds between two looks at what is waited for
+_PATIENCE = 10  # seconds between SIGINT and SIGKILL
+_SILENCE = 2.0  # the same, if the process waits for a peer that is silent
+_TICK = 0.25  # seconds between two checks while waiting
 Check = Callable[[float | None], None]
-"""Raises `EnvbuilderError` if whoever a process works with has been silent for too long, or for so many seconds."""
+"""Raises `EnvbuilderError` if the peer of a process has been silent for too long, or for so many seconds."""
 
 
 def no_check(limit: float | None) -> None:
-    """Nobody else is waited for."""
+    """The process has no peer to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """How a process ended and what it said."""
+    """How a process ended, and its output."""
 
     returncode: int
     stdout: str
@@ -61,10 +61,10 @@ def stream(
     check: Check = no_check,
     timeout: float | None = None,
 ) -> int:
-    """Run to the end, giving what it writes (stdout and stderr, as it comes) to `on_text`; returns the exit code.
+    """Run to the end, passing its output (stdout and stderr, as it comes) to `on_text`; returns the exit code.
 
-    The process gets a session of its own, so that a Ctrl-C reaches us alone; we end it, with its children, and wait.
-    The same if `check` raises, or if it has not ended after `timeout` seconds.
+    The process runs in its own session, so that a Ctrl-C reaches only us; we end it, with its children, and wait. The
+    same if `check` raises, or if it has not ended after `timeout` seconds.
     """
     started = time.monotonic()
 
@@ -102,26 +102,29 @@ def _start(argv: Sequence[str], env: Mapping[str, str] | None) -> "subprocess.Po
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """An interrupt that comes in this block is one at its end: what is being started has no name until then."""
-    came: list[int] = []
+    """Delay signals until the end of the block: a process that is being started has no id yet to end it by."""
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+    ours = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            ours[number] = handler
     for number in ours:
-        signal.signal(number, lambda *words: came.append(words[0]))
+        signal.signal(number, lambda *details: received.append(details[0]))
     try:
         yield
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
-    for missed in came:
-        signal.raise_signal(missed)
+    for received_number in received:
+        signal.raise_signal(received_number)
 
 
 def contain(argv: Sequence[str], *, env: Mapping[str, str]) -> list[str]:
-    """The same command, so that every process that it starts ends with it and with us, and its mounts with them.
+    """The same command, wrapped so that its child processes and its mounts end with it, and it ends with us.
 
     Needs root and util-linux. Without root only the command itself ends with us; it cannot mount anything either.
     """
@@ -131,12 +134,12 @@ def contain(argv: Sequence[str], *, env: Mapping[str, str]) -> list[str]:
     ends_with_us = ["setpriv", "--pdeathsig", "KILL"]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     try:
-        may_unshare = os.geteuid() == 0 and run([*apart, "true"], env=env, timeout=_PATIENCE).returncode == 0
+        can_unshare = os.geteuid() == 0 and run([*apart, "true"], env=env, timeout=_PATIENCE).returncode == 0
     except EngineError:
-        may_unshare = False
-    if not may_unshare:
+        can_unshare = False
+    if not can_unshare:
         return [*ends_with_us, *argv]
-    # The first process of a namespace ignores most signals: that is a shell, not the command.
+    # The first process of a namespace ignores most signals, so it is a shell, not the command.
     return [*ends_with_us, *apart, "sh", "-c", '"$@"; exit "$?"', "sh", *argv]
 
 
@@ -149,15 +152,17 @@ def _lines(descriptor: int, check: Callable[[], None]) -> Iterator[str]:
         if ready:
             chunk = os.read(descriptor, 1 << 16)
             is_open = bool(chunk)
-            *lines, rest = (rest + decoder.decode(chunk, final=not is_open)).split("\n")
-            yield from (f"{line}\n" for line in lines)
+            text = rest + decoder.decode(chunk, final=not is_open)
+            *lines, rest = text.split("\n")
+            for line in lines:
+                yield f"{line}\n"
         check()
     if rest:
         yield rest
 
 
 def _end_group(process: "subprocess.Popen[bytes]", check: Check) -> None:
-    """Ask the process to end as Ctrl-C would, then end whatever is left of it and of those it started."""
+    """Interrupt the process as Ctrl-C would, then kill what is left of it and of its children."""
     for number in (signal.SIGINT, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -166,7 +171,7 @@ def _end_group(process: "subprocess.Popen[bytes]", check: Check) -> None:
 
 
 def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:
-    """Wait for a process that was asked to end, unless whoever it works with is silent: then it cannot."""
+    """Wait for a process that was interrupted, unless its peer is silent: then it cannot end."""
     deadline = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         check(_SILENCE)
@@ -175,7 +180,8 @@ def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:
 
 
 def _not_started(argv: Sequence[str], error: OSError | ValueError) -> EngineError | UsageError:
+    program = argv[0]
     if isinstance(error, ValueError):  # NUL, or a character that the system's encoding lacks
-        return UsageError(f"`{argv[0]}` cannot be given these words: {error}")
-    hint = _HINTS.get(argv[0], "install it, and check your PATH")
-    return EngineError(f"`{argv[0]}` cannot be started: {error.strerror}", hint=hint)
+        return UsageError(f"`{program}` cannot take these arguments: {error}")
+    hint = _HINTS.get(program, "install it, and check your PATH")
+    return EngineError(f"`{program}` cannot be started: {error.strerror}", hint=hint)

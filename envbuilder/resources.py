@@ -1,4 +1,4 @@
-"""Where the files that travel with the tool lie: templates, installer, payload and probe. The one module that knows.
+"""Where envbuilder's own data files are: templates, installer, payload and probe. The one module that knows.
 
 In a wheel they are package data (`envbuilder/_data`, put there by `force-include`); in a checkout, which is also
 what an editable install sees, they are the top-level `templates/` and the folders of `docker/`.
@@ -26,9 +26,9 @@ def folder(name: str) -> Path:
     for place in _PLACES[name]:
         if place.is_dir():
             return place
-    looked = ", ".join(str(place) for place in _PLACES[name])
+    places = ", ".join(str(place) for place in _PLACES[name])
     raise EnvbuilderError(
-        f"this installation of envbuilder lacks its {name} (looked in {looked})",
+        f"this installation of envbuilder lacks its {name} (expected in {places})",
         hint="reinstall it: `pip install --force-reinstall envbuilder`",
     )
 
@@ -44,15 +44,15 @@ def text(name: str, file: str) -> str:
 
 
 def files_in(root: Path) -> dict[str, Path]:
-    """Relative path → file of everything beneath `root`, if it is there, but what Python left behind; sorted.
+    """Relative path → file of everything below `root`, sorted, without Python's caches; empty if there is no `root`.
 
-    What vanishes meanwhile, since another envbuilder replaces the folder, is passed over.
+    Files that vanish meanwhile, because another envbuilder replaces the folder, are left out.
     """
-    found = {}
+    files: dict[Path, Path] = {}
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in _IGNORED_DIRS]
         for name in names:
             path = Path(place) / name
             if is_file(path):
-                found[path.relative_to(root)] = path
-    return {name.as_posix(): found[name] for name in sorted(found)}
+                files[path.relative_to(root)] = path
+    return {relative.as_posix(): files[relative] for relative in sorted(files)}

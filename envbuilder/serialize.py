@@ -1,4 +1,4 @@
-"""JSON at the edge: nouns to text and back, strict, with the row that fails in the message."""
+"""JSON at the edge: records to text and back, strict, with the field at fault in the message."""
 
 import dataclasses
 import re
@@ -28,12 +28,12 @@ def _version(text: str) -> Version:
     return Version(text)
 
 
-def from_plain(wanted: type[Any], value: object) -> object:
+def from_plain(kind: type[Any], value: object) -> object:
     """msgspec's `dec_hook`: the types it does not know by itself."""
-    if wanted is not Version:
-        raise NotImplementedError(wanted)
+    if kind is not Version:
+        raise NotImplementedError(kind)
     if not isinstance(value, str):
-        raise ValueError("a version is a text")
+        raise ValueError("a version is a string")
     try:
         return _version(value)
     except ValueError as error:  # InvalidVersion is one
@@ -45,48 +45,51 @@ def dumps(value: object) -> str:
     document = plain(value)
     try:
         encoded = msgspec.json.encode(document)
-    except UnicodeEncodeError:  # the name of a file can be bytes that are no text
+    except UnicodeEncodeError:  # a file name can contain bytes that are not text
         encoded = msgspec.json.encode(_as_text(document))
     text = msgspec.json.format(encoded, indent=1).decode() + "\n"
     return UNPRINTABLE_IN_LINES.sub(_escape, text)
 
 
 def _as_text(value: Any) -> Any:
-    """A document without half surrogate pairs, which no UTF-8 has: they are spelled out, as `\\udc80`."""
+    """A document without half surrogate pairs, which UTF-8 cannot encode: they are spelled out, as `\\udc80`."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):
         return {_as_text(key): _as_text(inner) for key, inner in value.items()}
-    return [_as_text(inner) for inner in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_as_text(inner) for inner in value]
+    return value
 
 
-def _escape(found: re.Match[str]) -> str:
-    """What cannot be printed is in a string, where JSON has `\\u202e` for it, or two of them above U+FFFF."""
-    units = found[0].encode("utf-16-be").hex()
+def _escape(match: re.Match[str]) -> str:
+    """An unprintable character is always in a string, where JSON can write `\\u202e`, or two of them above U+FFFF."""
+    units = match[0].encode("utf-16-be").hex()
     escaped = ""
-    for place in range(0, len(units), 4):
-        escaped += "\\u" + units[place : place + 4]
+    for start in range(0, len(units), 4):
+        escaped += "\\u" + units[start : start + 4]
     return escaped
 
 
 def plain(value: object) -> Any:
     """`value` as dicts, lists and strings, for a JSON document that wraps it."""
-    return _trimmed(value, msgspec.to_builtins(value, enc_hook=_to_plain))
-
-
-def _trimmed(value: object, document: Any) -> Any:
-    """`document` without the fields whose default is not written (`model.UNSAID`)."""
-    if not dataclasses.is_dataclass(value):
-        return document
-    for field in dataclasses.fields(value):
-        said = getattr(value, field.name)
-        if field.metadata.get("unsaid") and said == field.default:
-            del document[field.name]
-        elif dataclasses.is_dataclass(said):
-            _trimmed(said, document[field.name])
+    document = msgspec.to_builtins(value, enc_hook=_to_plain)
+    _omit_defaults(value, document)
     return document
 
 
-def loads(text: str | bytes, wanted: type[T]) -> T:
-    """Parse JSON into `wanted`; raises `msgspec.ValidationError` with the path of the field at fault."""
-    return msgspec.json.decode(text, type=wanted, dec_hook=from_plain)
+def _omit_defaults(value: object, document: Any) -> None:
+    """Remove the fields with default values that `model.OMIT_IF_DEFAULT` marks."""
+    if not dataclasses.is_dataclass(value):
+        return
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if field.metadata.get("omit_if_default") and inner == field.default:
+            del document[field.name]
+        elif dataclasses.is_dataclass(inner):
+            _omit_defaults(inner, document[field.name])
+
+
+def loads(text: str | bytes, kind: type[T]) -> T:
+    """Parse JSON into a record; raises `msgspec.ValidationError` with the path of the field at fault."""
+    return msgspec.json.decode(text, type=kind, dec_hook=from_plain)

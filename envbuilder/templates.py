@@ -1,4 +1,4 @@
-"""Templates of `templates/` become text; a name that a template misspells is an error."""
+"""Fills the templates of `templates/`; a misspelt name in a template is an error."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,7 +10,7 @@ from envbuilder import resources
 
 
 def fill(template: str, values: Mapping[str, object], *, html: bool = False) -> str:
-    """A template of `templates/` with its values, which are escaped if it is a page of HTML."""
+    """A template of `templates/` with its values, which are escaped if it is an HTML page."""
     return _environment(resources.folder("templates"), html).get_template(template).render(values)
 
 
@@ -22,5 +22,5 @@ def _environment(folder: Path, html: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=html,  # noqa: S701 - most of what we write is not HTML
+        autoescape=html,  # noqa: S701 - most files that we write are not HTML
     )

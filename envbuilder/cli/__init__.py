@@ -12,27 +12,30 @@ from typing import Any, TextIO
 
 import click
 
-from envbuilder.cli.shared_options import NAMED_SETTINGS
+from envbuilder import __version__
+from envbuilder.cli import completion
+from envbuilder.cli.command_group import SuggestingGroup, print_help_if_alone
+from envbuilder.cli.settings import NAMED_SETTINGS
 from envbuilder.errors import EnvbuilderError, NoStackError, UsageError
 
 COMMANDS = {
-    "resolve": "Every version that fits together for a request, and why",
+    "resolve": "Show the compatible versions for a request, and why",
     "lock": "Pin every wheel of a stack by hash",
-    "render": "Write the Dockerfile and all that it needs",
-    "base": "Have the base image at hand: from the store, a registry or Debian's packages",
-    "build": "Build an image, prove that it trains, and give it its tag",
-    "accept": "Run the acceptance suite in an image",
-    "inspect": "Show what is in an image: stack, lock, sizes, the last receipt",
-    "init": "Give a repository its lock, build context, compose, dev container and CI",
-    "catalog": "What is known, whether it still holds, and a page to pick from",
-    "doctor": "What this machine has, and what to mend before building",
+    "render": "Write a Dockerfile with its build context, or files for other tools",
+    "base": "Fetch or build the base image (engine cache, registry or Debian packages)",
+    "build": "Build an image, run the acceptance suite in it, and tag it if it passes",
+    "accept": "Run the acceptance suite on any image",
+    "inspect": "Show an image's stack, lock, sizes and last receipt",
+    "init": "Set up a repository: lock, build context, compose, dev container, CI",
+    "catalog": "Inspect and verify the version catalog, or export it as an HTML page",
+    "doctor": "Check this machine for problems before building",
 }
 
 
 _OUTPUT_ERRORS = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """Knows its commands by name and help, so that `--help` imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -51,28 +54,40 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="envbuilder", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.option(
-    "--config", metavar="FILE", envvar="ENVBUILDER_CONFIG", help="Take the settings from FILE, whoever it belongs to."
+    "--config",
+    metavar="FILE",
+    envvar="ENVBUILDER_CONFIG",
+    help="Read settings from FILE, even if another user owns it.",
 )
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:
     """envbuilder turns "CUDA 11.7" into a container image that is proven to train.
 
     \b
-      envbuilder resolve --cuda 11.7     which versions fit together
+      envbuilder resolve --cuda 11.7     show the compatible versions
       envbuilder build --cuda 11.7       build the image and fine-tune BERT in it
+
+    An option that takes one value can be set in the environment: --cuda as ENVBUILDER_CUDA, --index-url as
+    ENVBUILDER_INDEX_URL. The command line comes first, then the environment, then envbuilder.toml.
+
+    Shell completion: `eval "$(_ENVBUILDER_COMPLETE=bash_source envbuilder)"` in ~/.bashrc; for zsh and fish use
+    zsh_source and fish_source.
     """
     ctx.ensure_object(dict)
     ctx.meta[NAMED_SETTINGS] = config
+    print_help_if_alone(ctx)
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. The one boundary that turns errors into exits."""
+    if completion.VARIABLE in os.environ:
+        return completion.answer_shell(cli)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
-    except (OSError, SystemExit):  # neither stdout nor stderr can be written; click exits where a reader has gone
+    except (OSError, SystemExit):  # stdout and stderr cannot be written; click exits if the reader has gone
         if os.environ.get("ENVBUILDER_DEBUG"):
             raise
         _close(sys.__stdout__, sys.__stderr__)
@@ -107,26 +122,26 @@ def _report_bug(error: Exception) -> int:
     if os.environ.get("ENVBUILDER_DEBUG"):
         raise error
     _complain("error: ", f"a bug in envbuilder: {type(error).__name__}: {error}")
-    _complain("hint: run it again with `ENVBUILDER_DEBUG=1` and report what it prints")
+    _complain("hint: run it again with `ENVBUILDER_DEBUG=1` and report the output")
     return 1
 
 
 def _report_refusal(error: OSError, *, as_json: bool) -> int:
-    """What the system refuses is no bug: a file, which has a name, or else the output."""
-    if error.errno is None:  # not the system's: requests raises such
+    """An error of the system is no bug: it concerns a file, which has a name, or else the output."""
+    if error.errno is None:  # not from the system: requests raises such errors
         return _report_bug(error)
     if error.filename is not None:
         refusal = UsageError(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
         return _report(refusal, as_json=as_json)
     if error.errno not in _OUTPUT_ERRORS:
-        return _report(UsageError(f"the system refuses: {error.strerror}"), as_json=as_json)
+        return _report(UsageError(f"system error: {error.strerror}"), as_json=as_json)
     _close(sys.__stdout__)
-    refusal = UsageError(f"the output cannot be written: {error.strerror}", hint="is there space where it goes?")
+    refusal = UsageError(f"the output cannot be written: {error.strerror}", hint="is the disk full?")
     return _report(refusal, as_json=False)
 
 
 def _close(*streams: TextIO | None) -> None:
-    """Point output at nothing, so that what the interpreter flushes at its end cannot fail again."""
+    """Point output at /dev/null, so that the interpreter's last flush cannot fail again."""
     for stream in streams:
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
@@ -143,35 +158,44 @@ def _report(error: EnvbuilderError, *, as_json: bool) -> int:
 
     Console().error(error)
     if as_json:
-        from envbuilder.cli.shared_options import print_json
+        from envbuilder.cli.session import print_json
 
-        document: dict[str, Any] = {
+        print_json(_document(error))
+    return error.exit_code
+
+
+def _document(error: EnvbuilderError) -> dict[str, Any]:
+    """An error as the JSON answer of a command."""
+    if not isinstance(error, NoStackError):
+        return {
             "ok": False,
             "error": error.message,
             "problems": list(error.problems),
             "hint": error.hint,
         }
-        if isinstance(error, NoStackError):
-            document = {
-                "ok": False,
-                "conflict": [{"option": name, "value": value} for name, value in error.conflict],
-                "reasons": list(error.reasons),
-                "suggestions": [{"command": command} for command in error.suggestions],
-                **({"explanation": error.explanation} if error.explanation else {}),
-            }
-        print_json(document)
-    return error.exit_code
+    document: dict[str, Any] = {
+        "ok": False,
+        "conflict": [{"option": name, "value": value} for name, value in error.conflict],
+        "reasons": list(error.reasons),
+        "suggestions": [{"command": command} for command in error.suggestions],
+    }
+    if error.explanation:
+        document["explanation"] = error.explanation
+    return document
 
 
 def main() -> int:
-    """What the console script runs, once it can be interrupted: see `envbuilder.__main__`."""
+    """Called by the console script once it can be interrupted: see `envbuilder.__main__`."""
     _write_any_character()
     return run()
 
 
 def _write_any_character() -> None:
-    """Print what the locale has no character for as an escape, and UTF-8 where the locale is ASCII."""
+    """Print characters that the locale lacks as escapes; use UTF-8 if the locale is ASCII."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
-            stream.reconfigure(encoding="utf-8" if ascii_only else stream.encoding, errors="backslashreplace")
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        encoding = stream.encoding
+        if codecs.lookup(encoding).name == "ascii":
+            encoding = "utf-8"
+        stream.reconfigure(encoding=encoding, errors="backslashreplace")

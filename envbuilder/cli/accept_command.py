@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
+from envbuilder.cli.session import new_engine, print_json, site_from
+from envbuilder.cli.settings import own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
+    gpu_access_option,
     json_option,
     network_options,
-    new_engine,
-    own_checks,
-    print_json,
-    setting,
-    site_from,
+    require_gpu_option,
+    rerun_option,
 )
 from envbuilder.engine.gpu_access import GpuAccess
 
@@ -24,17 +24,17 @@ _MOST_SECONDS = 7 * 24 * 3600
 
 
 class _Seconds(click.FloatRange):
-    """A number of seconds; NaN is between any two numbers for click."""
+    """A number of seconds. click takes NaN for a number within any bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return seconds
 
 
 def _matching(pattern: str, words: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """What checks an option's value, which becomes a word of the engine's."""
+    """Checks an option's value, which becomes an argument of the engine."""
 
     def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(pattern, value):
@@ -52,23 +52,21 @@ _MEMORY = r"[0-9]{1,15}[bkmgBKMG]?"
 @click.argument("image")
 @network_options
 @check_option
-@click.option("--fresh", is_flag=True, help="Run it even if this image has a receipt of this suite on this host.")
+@rerun_option
 @click.option("--report", multiple=True, metavar="FILE", help="Write .html, .xml (JUnit), .md or .json; repeatable.")
-@click.option("--only", metavar="ID[,ID]", help="Run these checks alone; never enough to pass.")
-@click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
-@click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
+@click.option("--only", metavar="ID[,ID]", help="Run only these checks; never enough to pass.")
+@gpu_access_option
+@require_gpu_option
 @click.option(
-    "--deadline", type=_Seconds(1, _MOST_SECONDS), default=3600, show_default=True, help="Seconds it may take."
+    "--deadline", type=_Seconds(1, _MOST_SECONDS), default=3600, show_default=True, help="Time limit in seconds."
 )
 @click.option(
-    "--user", metavar="UID[:GID]", callback=_matching(_USER, "a user, as 1000:1000"), help="Run as this user."
+    "--user", metavar="UID[:GID]", callback=_matching(_USER, "a user, e.g. 1000:1000"), help="Run as this user."
 )
-@click.option(
-    "--memory", metavar="SIZE", callback=_matching(_MEMORY, "a size, as 2g"), help="Run with so much memory, as 2g."
-)
+@click.option("--memory", metavar="SIZE", callback=_matching(_MEMORY, "a size, e.g. 2g"), help="Memory limit, e.g. 2g.")
 @json_option
 def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any) -> int:
-    """Run the acceptance suite on IMAGE, a name or an id; ours or anybody's."""
+    """Run the acceptance suite on IMAGE, a name or an id, whoever built it."""
     from envbuilder import pipeline, serialize
     from envbuilder.acceptance import receipts
     from envbuilder.acceptance import report as reports
@@ -77,6 +75,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     from envbuilder.format.receipt_text import receipt_text
     from envbuilder.model import Verdict
 
+    # An unknown format is an error before the suite runs, not after.
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
     site = site_from(options)
     with new_engine() as engine:

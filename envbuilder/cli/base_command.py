@@ -1,20 +1,12 @@
-"""`envbuilder base`: the base image of a stack, at hand."""
+"""`envbuilder base`: fetch or build the base image of a stack."""
 
 from typing import Any
 
 import click
 
-from envbuilder.cli.shared_options import (
-    json_option,
-    lock_option,
-    network_options,
-    new_engine,
-    print_json,
-    read_lock,
-    request_from,
-    request_options,
-    site_from,
-)
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import new_engine, print_json, read_lock, site_from
+from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 
 
 @click.command(name="base")
@@ -23,7 +15,7 @@ from envbuilder.cli.shared_options import (
 @network_options
 @json_option
 def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
-    """Have the base image of a stack at hand: from the engine's store, a registry, or Debian's packages."""
+    """Fetch or build the base image of a stack: from the engine's cache, a registry, or Debian packages."""
     from envbuilder import pipeline
     from envbuilder.console import answer, size_text
 
@@ -31,13 +23,13 @@ def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     if lock_file:
         stack = read_lock(lock_file).stack
         with new_engine() as engine:
-            found = pipeline.have_base(stack, engine, site)
+            image = pipeline.have_base(stack, engine, site)
     else:
         request = request_from(options)
         stack = pipeline.decide(request, site)
         with new_engine() as engine:
-            stack, found = pipeline.choose_stack(request, stack, engine, site)
+            stack, image = pipeline.choose_stack(request, stack, engine, site)
     if as_json:
-        print_json({"ok": True, "base": stack.base.reference, "image": found.id, "bytes": found.size})
+        print_json({"ok": True, "base": stack.base.reference, "image": image.id, "bytes": image.size})
     else:
-        answer(f"{stack.base.reference}  {found.id}  {size_text(found.size)}")
+        answer(f"{stack.base.reference}  {image.id}  {size_text(image.size)}")

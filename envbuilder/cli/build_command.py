@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import new_engine, print_json, read_lock, site_from
+from envbuilder.cli.settings import own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
+    gpu_access_option,
     json_option,
     lock_option,
     network_options,
-    new_engine,
-    own_checks,
-    print_json,
-    read_lock,
-    request_from,
     request_options,
-    setting,
-    site_from,
+    require_gpu_option,
+    rerun_option,
+    tag_option,
+    value_option,
 )
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
@@ -31,20 +32,30 @@ if TYPE_CHECKING:
 @request_options
 @lock_option
 @network_options
-@click.option("--tag", metavar="NAME:TAG", help="What to call the image; envbuilder:<stack> if not given.")
+@tag_option
 @click.option("--push", is_flag=True, help="Push the tag once the image is accepted.")
-@click.option("--builder", metavar="NAME", help="The buildx builder.")
-@click.option("--cache-to", multiple=True, metavar="SPEC", help="As buildx takes it.")
-@click.option("--cache-from", multiple=True, metavar="SPEC", help="As buildx takes it.")
+@value_option("--builder", metavar="NAME", help="buildx builder to use.")
+@click.option(
+    "--cache-to",
+    multiple=True,
+    metavar="SPEC",
+    help="Cache destination, passed to `docker buildx build --cache-to`; repeatable.",
+)
+@click.option(
+    "--cache-from",
+    multiple=True,
+    metavar="SPEC",
+    help="Cache source, passed to `docker buildx build --cache-from`; repeatable.",
+)
 @click.option("--no-cache", is_flag=True, help="Build every step again.")
-@click.option("--gpu-access", type=click.Choice([x.value for x in GpuAccess]), help="How the suite gets GPUs [auto].")
-@click.option("--require-gpu", is_flag=True, help="Fail where no GPU is seen, rather than run on the CPU.")
+@gpu_access_option
+@require_gpu_option
 @check_option
-@click.option("--fresh", is_flag=True, help="Run the suite even if this very image has passed it.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; ask no engine and no index.")
+@rerun_option
+@click.option("--dry-run", is_flag=True, help="Print the plan without contacting the engine or the package index.")
 @json_option
 def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Build an image, prove that it trains, and only then give it its tag."""
+    """Build an image, run the acceptance suite in it, and tag it only if it passes."""
     from envbuilder import pipeline
     from envbuilder.console import answer
     from envbuilder.format.build_text import outcome_document, outcome_text
@@ -84,24 +95,25 @@ def _plan(request: "Request | Lock", site: "Site", wishes: "Wishes") -> str:
     return plan_text(stack, lock, wishes, context=site.context, dockerfile=dockerfile, argv=argv)
 
 
-def wishes_from(options: dict[str, Any]) -> Any:
-    """The options of a build, checked before any engine is asked."""
+def wishes_from(options: dict[str, Any]) -> "Wishes":
+    """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions
     from envbuilder.resolve.command_line import parse_platform, parse_tag, quoted
 
-    tag = setting(options, "tag")
+    tag = setting(options, "tag") or None
     platform = setting(options, "platform") or BuildOptions().platform
     try:
-        tag = parse_tag(tag) if tag else None
+        if tag:
+            tag = parse_tag(tag)
         platform = parse_platform(platform)
     except ValueError as error:
         raise UsageError(f"{quoted(tag or platform)}: {error}") from error
     if options["push"] and tag is None:
-        raise UsageError("--push needs --tag", hint="name the registry: `--tag registry.example/team/train:1`")
+        raise UsageError("--push needs --tag", hint="include the registry: `--tag registry.example/team/train:1`")
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     if options["require_gpu"] and access is GpuAccess.NONE:
-        raise UsageError("--require-gpu and --gpu-access none exclude each other")
+        raise UsageError("--require-gpu and --gpu-access none contradict each other")
     return pipeline.Wishes(
         options=BuildOptions(
             platform=platform,

@@ -1,4 +1,4 @@
-"""`envbuilder catalog`: what the facts are, and whether they still hold."""
+"""`envbuilder catalog`: show the facts, and check whether they still hold."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli.catalog_page_command import command as page
-from envbuilder.cli.shared_options import (
-    catalog_option,
-    json_option,
-    network_options,
-    own_catalog,
-    print_json,
-    site_from,
-)
+from envbuilder.cli.command_group import SuggestingGroup, print_help_if_alone
+from envbuilder.cli.session import print_json, site_from
+from envbuilder.cli.settings import own_catalog
+from envbuilder.cli.shared_options import catalog_option, json_option, network_options
 
 if TYPE_CHECKING:
     from envbuilder.catalog.verify import Problem
@@ -22,20 +18,22 @@ if TYPE_CHECKING:
     from envbuilder.pipeline import Site
 
 
-@click.group(name="catalog")
-def command() -> None:
-    """What is known of torch, CUDA, drivers, GPUs and images, and whether it still holds."""
+@click.group(name="catalog", cls=SuggestingGroup)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Inspect and verify the catalog of torch, CUDA, drivers, GPUs and images, or export it as an HTML page."""
+    print_help_if_alone(ctx)
 
 
 @command.command(name="verify")
 @catalog_option
-@click.option("--online", is_flag=True, help="Ask the index about every release of torch, too; some minutes.")
+@click.option("--online", is_flag=True, help="Also compare every torch release with the index (takes minutes).")
 @network_options
 @json_option
 def verify_command(online: bool, as_json: bool, **options: Any) -> None:
-    """Derive again what can be derived, and fail if a fact says something else.
+    """Check the facts against each other, and with --online against the package index.
 
-    Each line names file, row and field. Nothing is downloaded without --online.
+    Each problem names file, row and field. Nothing is downloaded without --online.
     """
     from envbuilder.catalog import checks, verify
     from envbuilder.console import answer
@@ -43,24 +41,27 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.resolve import resolver
 
     facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
-    found = verify.find_problems(facts, checks.ALL)
+    problems = verify.find_problems(facts, checks.ALL)
     if online:
-        found += ask_index(site_from(options))
-    if found:
+        problems += check_online(site_from(options))
+    if problems:
         raise CatalogError(
-            f"facts of the catalog that do not hold: {len(found)}",
-            problems=[str(problem) for problem in found],
-            hint="`.venv/bin/python tools/refresh_torch.py` in a checkout shows what moved; mend your own rows by hand",
+            f"facts of the catalog that do not hold: {len(problems)}",
+            problems=[str(problem) for problem in problems],
+            hint="fix the entries of a custom catalog by hand; for the built-in ones, upgrade envbuilder",
         )
-    rows = sum(len(found) for found in facts.tables.values())
+    rows = sum(len(table) for table in facts.tables.values())
+    date = facts.catalog.date
     if as_json:
-        print_json({"ok": True, "rows": rows, "date": facts.catalog.date.isoformat(), "online": online})
+        print_json({"ok": True, "rows": rows, "date": date.isoformat(), "online": online})
+    elif online:
+        answer(f"{rows} facts of {date} agree with each other and the index")
     else:
-        answer(f"{rows} facts of {facts.catalog.date} agree" + (" with each other and the index" if online else ""))
+        answer(f"{rows} facts of {date} agree")
 
 
-def ask_index(site: "Site") -> Iterator["Problem"]:
-    """What the index says otherwise, release after release."""
+def check_online(site: "Site") -> Iterator["Problem"]:
+    """How the index differs from the catalog, one release of torch after the other."""
     from envbuilder.catalog import online
     from envbuilder.lock.index_answer import yanked_releases
 
@@ -92,7 +93,7 @@ def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "In
 @click.argument("cuda", required=False)
 @json_option
 def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
-    """The tags of nvidia/cuda for CUDA (12.4, 12.4.1; all without it), each with what is known of its state."""
+    """List the tags of nvidia/cuda and their state, for one CUDA version (e.g. 12.4 or 12.4.1) or all."""
     from envbuilder import catalog, serialize
     from envbuilder.console import answer
     from envbuilder.errors import UsageError
@@ -100,20 +101,20 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     from envbuilder.resolve.command_line import parse_cuda, quoted
 
     try:
-        wanted = parse_cuda(cuda) if cuda else None
+        version = parse_cuda(cuda) if cuda else None
     except ValueError as error:
         raise UsageError(f"{quoted(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
     rows = catalog.load_images(own=own_catalog(options))
-    found = [row for row in rows if wanted is None or resolver.covers(wanted, row.cuda)]
-    if not found:
+    images = [row for row in rows if version is None or resolver.covers(version, row.cuda)]
+    if not images:
         raise UsageError(
-            f"the catalog knows no tag of nvidia/cuda for CUDA {wanted}", hint="`envbuilder catalog images` lists all"
+            f"no tag of nvidia/cuda for CUDA {version} is in the catalog", hint="list all: `envbuilder catalog images`"
         )
     if as_json:
-        print_json({"ok": True, "images": [serialize.plain(row) | {"tags": list(row.tags)} for row in found]})
-    else:
-        for row in found:
-            answer(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
+        print_json({"ok": True, "images": [serialize.plain(row) | {"tags": list(row.tags)} for row in images]})
+        return
+    for row in images:
+        answer(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")
 
 
 command.add_command(page)

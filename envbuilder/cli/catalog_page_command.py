@@ -1,11 +1,12 @@
-"""`envbuilder catalog page`: Catalog → one page to pick a stack from."""
+"""`envbuilder catalog page`: Catalog → one HTML page to choose a stack from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from envbuilder.cli.shared_options import json_option, print_json, read_lock
+from envbuilder.cli.session import print_json, read_lock
+from envbuilder.cli.shared_options import json_option
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,25 +14,27 @@ if TYPE_CHECKING:
 
 
 @click.command(name="page")
-@click.option("--output", "-o", default="envbuilder.html", show_default=True, metavar="FILE", help="Where to.")
-@click.option("--receipts", metavar="DIR", help="Receipts to show; receipts/, if it is there and none is named.")
+@click.option("--output", "-o", default="envbuilder.html", show_default=True, metavar="FILE", help="File to write.")
+@click.option("--receipts", metavar="DIR", help="Directory of receipts (default: receipts/ if it exists).")
 @click.option(
-    "--locks", metavar="DIR", help="Folders of stacks whose locks make Dockerfiles whole; docker/images/ likewise."
+    "--locks",
+    metavar="DIR",
+    help="Directory of locks; locked stacks show their complete Dockerfile (default: docker/images/).",
 )
 @json_option
 def command(output: str, receipts: str | None, locks: str | None, as_json: bool) -> None:
-    """Write one HTML page to pick a stack from: self-contained, with every answer of the resolver in it."""
+    """Write one self-contained HTML page to choose a stack from, with every answer of the resolver."""
     from envbuilder import catalog
     from envbuilder.console import Console, size_text
     from envbuilder.files import write_file
     from envbuilder.format.page import document, grid, receipt_summary
 
-    facts, found = catalog.load(), Path(receipts or "receipts")
+    facts, receipts_folder = catalog.load(), Path(receipts or "receipts")
     page = document.html(
         facts,
         grid.compute(facts),
         locks=_locks(Path(locks or "docker/images"), named=locks is not None),
-        proofs=receipt_summary.read(found) if receipts or found.is_dir() else {},
+        proofs=receipt_summary.read(receipts_folder) if receipts or receipts_folder.is_dir() else {},
     )
     write_file(Path(output), page)
     Console().say(f"wrote {output}: {size_text(len(page.encode()))}")
@@ -41,7 +44,7 @@ def command(output: str, receipts: str | None, locks: str | None, as_json: bool)
 
 def _locks(folder: Path, *, named: bool) -> "list[Lock]":
     """The locks of the stacks in a folder."""
-    found = [read_lock(str(path)) for path in sorted(folder.glob("*/envbuilder.lock"))]
-    if named and not found:
-        raise UsageError(f"{folder} holds no locks", hint="write one: `envbuilder render`")
-    return found
+    locks = [read_lock(str(path)) for path in sorted(folder.glob("*/envbuilder.lock"))]
+    if named and not locks:
+        raise UsageError(f"no locks found in {folder}", hint="create one: `envbuilder render`")
+    return locks

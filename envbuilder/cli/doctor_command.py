@@ -1,4 +1,4 @@
-"""`envbuilder doctor`: what a machine has, and what to mend before building."""
+"""`envbuilder doctor`: check a machine for problems before building."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.shared_options import (
-    json_option,
-    load_catalog,
-    network_from,
-    network_options,
-    print_json,
-    request_from,
-    request_options,
-    settings,
-)
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import load_catalog, network_from, print_json
+from envbuilder.cli.settings import is_from_environment, settings
+from envbuilder.cli.shared_options import json_option, network_options, request_options
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,20 +23,21 @@ _STACK_OPTIONS = ("cuda", "cudnn", "python", "torch", "base", "platform")
 
 @click.command(name="doctor")
 @request_options
-@click.option("--target", metavar="FILE", help="Judge the machine on which `envbuilder doctor --json > FILE` ran.")
+@click.option("--target", metavar="FILE", help="Check the machine on which `envbuilder doctor --json > FILE` ran.")
 @network_options
 @json_option
 def command(target: str | None, as_json: bool, **options: Any) -> int:
-    """What this machine has, and what to mend before building.
+    """Check this machine for problems before building.
 
-    With --cuda, --torch and the like: would that stack run here? --gpu and --driver judge a machine that has them
-    instead of this one.
+    With --cuda, --torch and the like: also check whether that stack runs here. --gpu and --driver check a machine
+    that has them instead of this one.
     """
     from envbuilder import serialize
     from envbuilder.doctor import Case, Severity, diagnose
 
     facts = load_catalog(options)
-    host = _host(target, options, facts)
+    machine = _machine_options(options)
+    host = _host(target, machine, options, facts)
     findings = diagnose(Case(host=host, catalog=facts, request=_request(options)))
     worst = any(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
@@ -50,22 +45,34 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     else:
         from envbuilder.format.doctor_text import print_diagnosis
 
-        print_diagnosis(host, findings, _name(target, options))
+        print_diagnosis(host, findings, _name(target, machine))
     return DOCTOR_FOUND_AN_ERROR if worst else 0
 
 
+def _machine_options(options: dict[str, Any]) -> dict[str, str]:
+    """`--gpu` and `--driver` describe another machine; in the environment they are wishes for the stack."""
+    machine = {}
+    for name in ("gpu", "driver"):
+        if options.get(name) and not is_from_environment(name):
+            machine[name] = options[name]
+    return machine
+
+
 def _request(options: dict[str, Any]) -> "Request | None":
-    """The stack that was asked for; --gpu and --driver name the machine, not the stack."""
+    """The requested stack; --gpu and --driver describe the machine, not the stack."""
     stack = {name: value for name, value in options.items() if name not in ("gpu", "driver")}
     defaults = settings()
-    said = any(stack.get(name) or defaults.get(name) for name in _STACK_OPTIONS) or stack["packages"]
-    return request_from(stack) if said or "package" in defaults else None
+    if stack["packages"] or "package" in defaults:
+        return request_from(stack)
+    if any(stack.get(name) or defaults.get(name) for name in _STACK_OPTIONS):
+        return request_from(stack)
+    return None
 
 
-def _host(target: str | None, options: dict[str, Any], facts: "Catalog") -> "Host":
+def _host(target: str | None, machine: dict[str, str], options: dict[str, Any], facts: "Catalog") -> "Host":
     from envbuilder.host.records import Host
 
-    named = _named(options, facts)
+    named = _named(machine, facts)
     if target:
         host = read_host(target)
         return replace(host, gpu=replace(host.gpu, **named))
@@ -113,28 +120,35 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
             raise ValueError(f"Object contains unknown field `{unknown[0]}` - at `$.{name}`")
 
 
-def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
-    """The GPU and the driver that the options name."""
+def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:
+    """The GPU and the driver that the options name, as fields of a host."""
     from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
     from envbuilder.resolve.resolver import find_gpu
 
-    said = parse_request({name: options.get(name) for name in ("gpu", "driver")})
-    named: dict[str, Any] = {"driver": options["driver"]} if said.driver else {}
-    if said.gpu:
-        row = find_gpu(said.gpu, facts)
+    request = parse_request(machine)
+    named: dict[str, Any] = {}
+    if request.driver:
+        named["driver"] = machine["driver"]
+    if request.gpu:
+        row = find_gpu(request.gpu, facts)
         if row is None:
             raise UsageError(
-                f"the catalog of {facts.date} knows no GPU {said.gpu!r}", hint="give its compute capability, as 8.6"
+                f"GPU {request.gpu!r} is not in the catalog ({facts.date})",
+                hint="give its compute capability, e.g. `--gpu 8.6`",
             )
-        named["devices"] = (GpuDevice(name="GPU" if said.gpu[0].isdigit() else said.gpu, capability=row.capability),)
+        name = "GPU" if request.gpu[0].isdigit() else request.gpu
+        named["devices"] = (GpuDevice(name=name, capability=row.capability),)
     return named
 
 
-def _name(target: str | None, options: dict[str, Any]) -> str:
-    named = " and ".join(
-        f"{word} {options[name]}" for name, word in (("gpu", "GPU"), ("driver", "driver")) if options.get(name)
-    )
+def _name(target: str | None, machine: dict[str, str]) -> str:
+    parts = []
+    if "gpu" in machine:
+        parts.append(f"GPU {machine['gpu']}")
+    if "driver" in machine:
+        parts.append(f"driver {machine['driver']}")
+    changes = " and ".join(parts)
     if target:
-        return f"{target} with {named}" if named else target
-    return f"A machine with {named}" if named else "This machine"
+        return f"{target} with {changes}" if changes else target
+    return f"A machine with {changes}" if changes else "This machine"

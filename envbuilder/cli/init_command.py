@@ -1,22 +1,22 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.shared_options import (
-    json_option,
-    lock_option,
-    network_options,
-    print_json,
-    read_lock,
-    request_from,
-    request_options,
-    setting,
-    site_from,
-)
+from envbuilder.cli import completion
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.settings import find_settings, setting, settings
+from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 from envbuilder.errors import UsageError
+
+if TYPE_CHECKING:
+    from envbuilder.model import Lock, Request
+    from envbuilder.pipeline import Site
+    from envbuilder.render.targets import Project
 
 
 @click.command(name="init")
@@ -24,47 +24,152 @@ from envbuilder.errors import UsageError
 @lock_option
 @network_options
 @click.option(
-    "--target", "names", multiple=True, metavar="NAME", help="compose, devcontainer, workflow (all if none is named) …"
+    "--target",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Files to write: compose, devcontainer, workflow (default: these three), …; repeatable.",
+    shell_complete=completion.targets,
 )
-@click.option("--source", metavar="SPEC", help="What pip installs envbuilder from in CI, at a fixed commit.")
-@click.option("--force", is_flag=True, help="Replace files that are not envbuilder's.")
+@click.option("--source", metavar="SPEC", help="Source that pip installs envbuilder from in CI, at a fixed commit.")
+@click.option("--force", is_flag=True, help="Overwrite files not created by envbuilder.")
 @json_option
 def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bool, **options: Any) -> None:
-    """Give this repository envbuilder.toml, a locked build context, compose, dev container and CI for one stack."""
-    from envbuilder import config, pipeline
-    from envbuilder.files import exists
-    from envbuilder.model import Context
-    from envbuilder.render import project, targets
+    """Set up this repository for one stack: envbuilder.toml, a locked build context, compose, dev container and CI.
+
+    In a repository that is set up already, it adds what is missing.
+    """
+    from envbuilder.render import project
 
     site = site_from(options)
     request = None if options["lock_file"] else request_from(options)
-    lock = pipeline.make_lock(request, site) if request else read_lock(options["lock_file"])
-    names = names or tuple(name for name in project.STANDARD if name in targets.TARGETS)
-    settings = {"envbuilder": source} if source else {}
-    what = project.describe(lock, tag=setting(options, "tag"), settings=settings, images=project.read_locks(Path()))
-    files = project.render_files(what, names)
-    more = {config.FILE: project.settings_text(lock, names, settings, request.as_of if request else None)}
-    strange = [*project.foreign_files(files, Path()), *project.unmarked_files(Context(files=more), Path())]
-    if strange and not force:
+    lock = _lock(request, options, site)
+    targets = _targets(names)
+    described = _describe(lock, source, options, site)
+    files = project.render_files(described, targets)
+    more = _settings_file(described, request, targets, force=force, site=site)
+    foreign = project.foreign_files(files, Path())
+    if foreign and not force:
         raise UsageError(
-            "files that are not envbuilder's stand in the way; nothing was written",
-            problems=strange,
-            hint="move them, choose others by `--target NAME`, or replace them by `--force`",
+            "refusing to overwrite files not created by envbuilder; nothing was written",
+            problems=foreign,
+            hint="move them, choose other targets with `--target NAME`, or overwrite them with `--force`",
         )
-    ignores = Path(project.IGNORE_FILE)
-    missing = project.unignored(Path()) if exists(ignores) else []
-    if not exists(ignores):
-        more[project.IGNORE_FILE] = project.ignore_text()
+    unignored = _unignored(more)
     written = project.write(files, Path(), more)
     for name, verb in written.items():
         site.console.say(f"{verb} {name}")
-    if missing:
-        site.console.say(f"your {ignores} may want: {' '.join(missing)}")
-    commands = [f"envbuilder build --lock {what.lock_file}", "envbuilder render --check"]
-    if "compose" in names:
-        commands[1] = "docker compose up train"
+    if unignored:
+        site.console.say(f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}")
+    commands = _next_commands(described, targets)
     site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
         print_json(
-            {"ok": True, "stack": lock.stack.name, "targets": list(names), "written": list(written), "next": commands}
+            {
+                "ok": True,
+                "stack": lock.stack.name,
+                "targets": targets,
+                "written": list(written),
+                "next": commands,
+            }
         )
+
+
+def _lock(request: "Request | None", options: dict[str, Any], site: "Site") -> "Lock":
+    """The lock that is named; the one that a repository has already, if it matches; or a new one."""
+    from envbuilder import pipeline
+    from envbuilder.render import project
+
+    if request is None:
+        return read_lock(options["lock_file"])
+    table = settings().get("render")
+    if table is not None:
+        lock = project.find_lock(Path(), request, table.get("stack"), site.catalog)
+        if lock:
+            return lock
+    return pipeline.make_lock(request, site)
+
+
+def _targets(names: Sequence[str]) -> list[str]:
+    """The targets that the repository has already, and those of this command."""
+    from envbuilder.render import project
+
+    existing = settings().get("render", {}).get("targets", ())
+    return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
+
+
+def _describe(lock: "Lock", source: str | None, options: dict[str, Any], site: "Site") -> "Project":
+    from envbuilder.render import project
+
+    target_settings = dict(settings().get("render", {}).get("settings", {}))
+    if source:
+        target_settings["envbuilder"] = source
+    return project.describe(
+        lock,
+        tag=setting(options, "tag"),
+        settings=target_settings,
+        images=project.read_locks(Path()),
+        capabilities=[gpu.capability for gpu in site.catalog.gpus],
+    )
+
+
+def _settings_file(
+    described: "Project", request: "Request | None", targets: Sequence[str], *, force: bool, site: "Site"
+) -> dict[str, str]:
+    """The file of settings and its text: a new one, or the repository's own with what it lacks.
+
+    Raises `UsageError` if its own settings request another stack.
+    """
+    from envbuilder import config
+    from envbuilder.files import read_text
+    from envbuilder.render import settings_file
+    from envbuilder.resolve import resolver
+
+    lock = described.lock
+    as_of = request.as_of if request else None
+    path = _own_settings()
+    if path is None:
+        return {config.FILE: settings_file.settings_text(lock, targets, described.settings, as_of)}
+    objections = resolver.objections(request_from({}, host=False), lock.stack, site.catalog)
+    if objections and not force:
+        raise UsageError(
+            f"{path} requests another stack than {lock.stack.name}; nothing was written",
+            problems=objections,
+            hint=f"change {path} first, or let `--force` change it",
+        )
+    text = settings_file.extended_settings(
+        read_text(path),
+        targets=targets,
+        settings=described.settings,
+        request=settings_file.request_settings(lock, as_of),
+        replace=bool(objections),
+        table=config.TABLES.get(path.name, ()),
+    )
+    return {path.name: text}
+
+
+def _own_settings() -> Path | None:
+    """The file in this folder that holds the repository's settings, if it has one."""
+    found = find_settings()
+    if found is None:
+        return None
+    path = found[0]
+    return Path(path.name) if path.parent.resolve() == Path().resolve() else None
+
+
+def _unignored(more: dict[str, str]) -> list[str]:
+    """What the repository's own .gitignore lacks; without one, `more` gets a new one."""
+    from envbuilder.files import exists
+    from envbuilder.render import project
+
+    if exists(Path(project.IGNORE_FILE)):
+        return project.unignored(Path())
+    more[project.IGNORE_FILE] = project.ignore_text()
+    return []
+
+
+def _next_commands(described: "Project", targets: Sequence[str]) -> list[str]:
+    build = f"envbuilder build --lock {described.lock_file}"
+    if "compose" in targets:
+        return [build, "docker compose up train"]
+    return [build, "envbuilder render --check"]

@@ -2,7 +2,8 @@
 
 import click
 
-from envbuilder.cli.shared_options import json_option, new_engine, print_json, receipt_store
+from envbuilder.cli.session import new_engine, print_json, receipt_store
+from envbuilder.cli.shared_options import json_option
 
 
 @click.command(name="inspect")
@@ -11,7 +12,7 @@ from envbuilder.cli.shared_options import json_option, new_engine, print_json, r
 def command(image: str, as_json: bool) -> None:
     """Show stack, lock, size by layer and package, and the last receipt of IMAGE, a name or an id.
 
-    Nothing of the image is changed; a foreign image is shown as far as it goes.
+    The image is not changed. An image that envbuilder did not build is shown as far as possible.
     """
     from envbuilder.acceptance.inspect_image import look
     from envbuilder.console import answer

@@ -5,15 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.shared_options import (
-    json_option,
-    network_options,
-    print_json,
-    read_lock,
-    request_from,
-    request_options,
-    site_from,
-)
+from envbuilder.cli.command_group import SuggestingChoice
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.shared_options import json_option, network_options, request_options
 
 if TYPE_CHECKING:
     from envbuilder.pipeline import Site
@@ -22,12 +17,21 @@ if TYPE_CHECKING:
 @click.command(name="lock")
 @request_options
 @network_options
-@click.option("--output", "-o", default="envbuilder.lock", show_default=True, metavar="FILE", help="- for stdout.")
-@click.option("--format", "form", type=click.Choice(["lock", "requirements"]), default="lock", show_default=True)
-@click.option("--check", is_flag=True, help="Write nothing; fail if FILE is stale or the index no longer gives it.")
+@click.option(
+    "--output", "-o", default="envbuilder.lock", show_default=True, metavar="FILE", help="File to write; - for stdout."
+)
+@click.option(
+    "--format",
+    "form",
+    type=SuggestingChoice(["lock", "requirements"]),
+    default="lock",
+    show_default=True,
+    help="envbuilder's lock, or a hashed requirements file for uv and pip.",
+)
+@click.option("--check", is_flag=True, help="Write nothing; fail if FILE is stale or the index has changed.")
 @json_option
 def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
-    """Pin every wheel of a stack by hash, as the index stood on the day that fits its torch."""
+    """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer, size_text
     from envbuilder.files import write_file
@@ -43,10 +47,11 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
         answer(text, end="")
         return
     write_file(Path(output), text)
+    count = len(lock.wheels)
     size = sum(wheel.size for wheel in lock.wheels)
-    site.console.say(f"{output}: {len(lock.wheels)} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
+    site.console.say(f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
     if as_json:
-        print_json({"ok": True, "file": output, "wheels": len(lock.wheels), "bytes": size, "stack": lock.stack.name})
+        print_json({"ok": True, "file": output, "wheels": count, "bytes": size, "stack": lock.stack.name})
 
 
 def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: bool) -> None:
@@ -58,18 +63,18 @@ def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: boo
 
     lock = read_lock(name)
     request = request_from(options, host=False)
+    again = resolver.command(request, "lock", beside=site.said)
     stale = [] if request == Request() else resolver.objections(request, lock.stack, site.catalog)
-    drift = find_drift(lock, site.uv)
     if stale:
-        again = resolver.command(request, "lock", beside=site.said)
-        raise LockError(f"{name} does not answer the request", problems=stale, hint=f"make it again: `{again}`")
+        raise LockError(f"{name} does not match the request", problems=stale, hint=f"create it again: `{again}`")
+    drift = find_drift(lock, site.uv)
     if drift:
-        again = resolver.command(request, "lock", beside=site.said)
         raise LockError(
             f"the index no longer gives {name} (packages that differ: {len(drift)})",
             problems=[difference.problem for difference in drift],
-            hint=f"the lock still builds while its files can be downloaded; to take what the index has now: `{again}`",
+            hint=f"the lock still builds while its files can be downloaded; to use what the index has now: `{again}`",
         )
-    site.console.say(f"{name}: {len(lock.wheels)} wheels, and the index gives the same as of {lock.stack.as_of}")
+    count = len(lock.wheels)
+    site.console.say(f"{name}: {count} wheels, and the index gives the same as of {lock.stack.as_of}")
     if as_json:
-        print_json({"ok": True, "file": name, "wheels": len(lock.wheels), "stack": lock.stack.name})
+        print_json({"ok": True, "file": name, "wheels": count, "stack": lock.stack.name})

@@ -1,4 +1,4 @@
-"""`envbuilder render`: Lock → Context."""
+"""`envbuilder render`: Lock → Context, or the files of targets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,163 +6,231 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.shared_options import (
-    REQUEST_OPTIONS,
-    find_settings,
-    json_option,
-    lock_option,
-    network_options,
-    print_json,
-    read_lock,
-    request_from,
-    request_options,
-    setting,
-    settings,
-    site_from,
-)
+from envbuilder.cli import completion
+from envbuilder.cli.request import request_from
+from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.settings import REQUEST_OPTIONS, find_settings, setting, settings, was_given
+from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock
     from envbuilder.pipeline import Site
+    from envbuilder.render.targets import Project
 
 
 @click.command(name="render")
 @request_options
 @lock_option
 @network_options
-@click.option("--output", "-o", metavar="DIR", help="Where to; build/ if not given.")
+@click.option("--output", "-o", metavar="DIR", help="Directory to write (default: build/).")
 @click.option(
-    "--target", "targets", multiple=True, metavar="NAME", help="Files for a tool, into DIR or here; repeatable."
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Files for a tool, e.g. compose, kubernetes or slurm, into DIR or here; repeatable.",
+    shell_complete=completion.targets,
 )
 @click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of the targets, as nodes=4; repeatable."
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Setting of a target, e.g. nodes=4; repeatable."
 )
-@click.option("--force", is_flag=True, help="Replace files that are not envbuilder's.")
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the folder is not what would be written.")
+@click.option("--force", is_flag=True, help="Overwrite files not created by envbuilder.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is missing or stale.")
 @json_option
 def command(output: str | None, check: bool, force: bool, as_json: bool, **options: Any) -> int:
-    """Write a build context: payload, installer and images/<stack>/ with its Dockerfile; or the files of other targets.
+    """Write a build context: payload, installer, and images/<stack>/ with its Dockerfile; or files for other tools.
 
-    Without options in a repository whose envbuilder.toml has a table [render]: all files that are named there.
+    In a repository that `envbuilder init` has set up: without options, update all its files; with --target, add the
+    files of a target to them.
     """
+    site = site_from(options)
+    is_specific = output or was_given(options, "lock_file", "targets", "packages", *REQUEST_OPTIONS)
+    if "render" in settings() and not is_specific:
+        return _update_project(options, check=check, force=force, as_json=as_json, site=site)
+    if options["targets"]:
+        return _write_targets(options, Path(output or "."), check=check, force=force, site=site)
+    return _write_build_context(options, output, check=check, as_json=as_json, site=site)
+
+
+def _write_build_context(
+    options: Mapping[str, Any], output: str | None, *, check: bool, as_json: bool, site: "Site"
+) -> int:
+    from envbuilder import pipeline
     from envbuilder.files import refuse_links
     from envbuilder.render.context import place_of, render_context
     from envbuilder.render.context_folder import differences, write_context
 
-    site = site_from(options)
-    asked = [options["lock_file"], options["targets"], output, options["packages"], *map(options.get, REQUEST_OPTIONS)]
-    if "render" in settings() and not any(asked):
-        return _project(options, settings()["render"], check=check, force=force, as_json=as_json, site=site)
-    lock = _lock(options, Path(output or "."), site)
-    if options["targets"]:
-        changes = _changes(options["changes"])
-        return _targets(
-            lock, options["targets"], Path(output or "."), changes=changes, check=check, force=force, site=site
-        )
+    lock_file = options["lock_file"]
+    lock = read_lock(lock_file) if lock_file else pipeline.make_lock(request_from(options), site)
     context = render_context(lock)
-    folder, dockerfile = Path(output or "build"), f"{place_of(lock.stack)}/Dockerfile"
-    differing = list(differences(context, folder)) if check else []
-    if not check:
+    folder = Path(output or "build")
+    dockerfile = f"{place_of(lock.stack)}/Dockerfile"
+    differing: list[str] = []
+    if check:
+        differing = list(differences(context, folder))
+    else:
         if output is None:
             refuse_links(Path(), "build")
         write_context(context, folder)
-        words = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
-        site.console.say(f"{folder}: {len(context.files)} files; build it with `{words}`")
+        line = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
+        site.console.say(f"{folder}: {len(context.files)} files; build it with `{line}`")
     for line in differing:
         site.console.say(f"{folder}: {line}")
     if as_json:
-        found = {"folder": str(folder), "dockerfile": dockerfile, "files": sorted(context.files)}
-        print_json({"ok": not differing, **found, "differing": differing})
+        print_json(
+            {
+                "ok": not differing,
+                "folder": str(folder),
+                "dockerfile": dockerfile,
+                "files": sorted(context.files),
+                "differing": differing,
+            }
+        )
     return 1 if differing else 0
 
 
-def _lock(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock":
-    """The lock that was named; one of the repository's, if nothing was asked for and any will do; or a new one."""
+# --- targets -------------------------------------------------------------------------------------------------------
+
+
+def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, force: bool, site: "Site") -> int:
+    """Write the files of targets into a project, or say which are stale."""
+    from envbuilder.files import refuse_links, write_file
+    from envbuilder.render import project
+    from envbuilder.render.context_folder import stale_files
+    from envbuilder.render.targets import render_targets
+
+    names = options["targets"]
+    changes = _changes(options["changes"])
+    lock = _lock_for_targets(options, folder, site)
+    context = render_targets(_described(lock, names, changes, folder, site), *names)
+    if check:
+        return _report(list(stale_files(context, folder)), site)
+    refuse_links(folder, *context.files)
+    foreign = project.unmarked_files(context, folder)
+    if foreign and not force:
+        raise _foreign_error(foreign)
+    for name, text in context.files.items():
+        write_file(folder / name, text, executable=name in context.executable)
+        site.console.say(f"wrote {folder / name}")
+    if lock == _lock_of_project({}, folder, site):
+        _enrol(names, changes, folder, site)
+    return 0
+
+
+def _changes(pairs: Sequence[str]) -> dict[str, str]:
+    """`nodes=4` → {"nodes": "4"}."""
+    changes = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"`--set {pair}` has no value", hint="write it as `--set NAME=VALUE`")
+        changes[name] = value
+    return changes
+
+
+def _lock_for_targets(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock":
+    """The lock that is named; the repository's, if no stack is requested; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project, targets
 
     if options["lock_file"]:
         return read_lock(options["lock_file"])
-    names, asked = options["targets"], [options["packages"], *map(options.get, REQUEST_OPTIONS)]
-    there = project.read_locks(folder) if names and targets.are_whole(*names) and not any(asked) else {}
-    return next(iter(there.values()), None) or pipeline.make_lock(request_from(options), site)
+    if not was_given(options, "packages", *REQUEST_OPTIONS):
+        lock = _lock_of_project(options, folder, site)
+        if lock is None and targets.are_whole(*options["targets"]):
+            lock = next(iter(project.read_locks(folder).values()), None)
+        if lock:
+            return lock
+    return pipeline.make_lock(request_from(options), site)
 
 
-def _changes(said: Sequence[str]) -> dict[str, str]:
-    """`nodes=4` → {"nodes": "4"}."""
-    for pair in said:
-        if "=" not in pair:
-            raise UsageError(f"`--set {pair}` sets nothing", hint="write it as `--set NAME=VALUE`")
-    return dict(pair.split("=", 1) for pair in said)
+def _lock_of_project(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock | None":
+    """The lock of the repository in `folder`, if `envbuilder init` has set it up."""
+    from envbuilder.render import project
+
+    table = settings().get("render")
+    if table is None or not _is_project(folder):
+        return None
+    return project.find_lock(folder, request_from(options, host=False), table.get("stack"), site.catalog)
 
 
-def _targets(
-    lock: "Lock",
-    names: Sequence[str],
-    folder: Path,
-    *,
-    changes: Mapping[str, str],
-    check: bool,
-    force: bool,
-    site: "Site",
-) -> int:
-    """Write the files of targets into a project, or say which are stale."""
-    from envbuilder.files import refuse_links, write_file
+def _is_project(folder: Path) -> bool:
+    """Whether the settings of this command lie in this folder."""
+    found = find_settings()
+    return found is not None and found[0].parent.resolve() == folder.resolve()
+
+
+def _described(lock: "Lock", names: Sequence[str], changes: Mapping[str, str], folder: Path, site: "Site") -> "Project":
+    """The project, with those of its settings that these targets have, and the changes."""
     from envbuilder.render import project, targets
-    from envbuilder.render.context_folder import stale_files
-    from envbuilder.render.targets import render_targets
 
-    found = settings()
-    own = found.get("render", {}).get("settings", {})  # of all targets of the repository, of which these are some
-    wanted = {name: value for name, value in own.items() if not targets.unknown_settings({name: value}, *names)}
-    wanted |= changes
-    described = project.describe(lock, tag=found.get("tag"), settings=wanted, images=project.read_locks(folder))
-    context = render_targets(described, *names)
-    if check:
-        differing = list(stale_files(context, folder))
-        for line in differing:
-            site.console.say(line)
-        return 1 if differing else 0
-    refuse_links(folder, *context.files)
-    strange = [] if force else project.unmarked_files(context, folder)
-    if strange:
-        raise _strangers(strange)
-    for name, text in context.files.items():
-        write_file(folder / name, text, executable=name in context.executable)
-        site.console.say(f"wrote {folder / name}")
-    return 0
+    table = settings()
+    chosen = {}
+    for name, value in table.get("render", {}).get("settings", {}).items():
+        if not targets.unknown_settings({name: value}, *names):
+            chosen[name] = value
+    chosen |= changes
+    return project.describe(
+        lock,
+        tag=table.get("tag"),
+        settings=chosen,
+        images=project.read_locks(folder),
+        capabilities=[gpu.capability for gpu in site.catalog.gpus],
+    )
 
 
-def _project(
-    options: Mapping[str, Any], table: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, site: "Site"
-) -> int:
-    """Renew every file that `[render]` of envbuilder.toml names, or say which are stale."""
+def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, site: "Site") -> None:
+    """Add targets and their settings to the repository's settings, so that `render --check` compares their files."""
+    from envbuilder import config
+    from envbuilder.files import read_text, write_file
+    from envbuilder.render.settings_file import extended_settings
+
+    found = find_settings()
+    assert found is not None  # noqa: S101 - there is a project
+    path = folder / found[0].name
+    text = read_text(path)
+    extended = extended_settings(text, targets=names, settings=changes, table=config.TABLES.get(path.name, ()))
+    if extended != text:
+        write_file(path, extended)
+        site.console.say(f"added {', '.join(names)} to {path.name}")
+
+
+# --- a repository --------------------------------------------------------------------------------------------------
+
+
+def _update_project(options: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, site: "Site") -> int:
+    """Update every file that `[render]` of envbuilder.toml names, or say which are stale."""
     from envbuilder import config, pipeline
     from envbuilder.render import project
 
+    table = settings()["render"]
     found = find_settings()
     folder = found[0].parent if found else Path()
-    request = request_from(options, host=False)  # the files of a repository are the same everywhere
+    # The files of a repository are the same on every host.
+    request = request_from(options, host=False)
     lock = project.find_lock(folder, request, table.get("stack"), site.catalog)
     if lock is None and check:
-        return _tell(site, as_json, [f"missing: a lock in {project.IMAGES}/ that answers {config.FILE}"])
-    lock = lock or pipeline.make_lock(request, site)
+        return _report([f"missing: a lock in {project.IMAGES}/ that matches {config.FILE}"], site, as_json=as_json)
     described = project.describe(
-        lock, tag=setting(options, "tag"), settings=table.get("settings"), images=project.read_locks(folder)
+        lock or pipeline.make_lock(request, site),
+        tag=setting(options, "tag"),
+        settings=table.get("settings"),
+        images=project.read_locks(folder),
+        capabilities=[gpu.capability for gpu in site.catalog.gpus],
     )
     files = project.render_files(described, table.get("targets", ()))
     if check:
-        return _tell(site, as_json, project.differences(files, folder))
-    strange = [] if force else project.foreign_files(files, folder)
-    if strange:
-        raise _strangers(strange)
+        return _report(project.differences(files, folder), site, as_json=as_json)
+    foreign = project.foreign_files(files, folder)
+    if foreign and not force:
+        raise _foreign_error(foreign)
     for name, verb in project.write(files, folder, {}).items():
         site.console.say(f"{verb} {name}")
-    return _tell(site, as_json, [])
+    return _report([], site, as_json=as_json)
 
 
-def _tell(site: "Site", as_json: bool, differing: Sequence[str]) -> int:
+def _report(differing: Sequence[str], site: "Site", *, as_json: bool = False) -> int:
     for line in differing:
         site.console.say(line)
     if as_json:
@@ -170,7 +238,9 @@ def _tell(site: "Site", as_json: bool, differing: Sequence[str]) -> int:
     return 1 if differing else 0
 
 
-def _strangers(names: Sequence[str]) -> UsageError:
+def _foreign_error(names: Sequence[str]) -> UsageError:
     return UsageError(
-        "files that are not envbuilder's stand in the way", problems=names, hint="move them, or use `--force`"
+        "refusing to overwrite files not created by envbuilder",
+        problems=names,
+        hint="move them, or overwrite them with `--force`",
     )

@@ -1,4 +1,4 @@
-"""Folders, replaced whole: there is the old one or the new one at every instant, whatever ends the program."""
+"""Folders, replaced whole: at every instant the old one or the new one exists, even if the program is killed."""
 
 import ctypes
 import errno
@@ -11,19 +11,20 @@ from pathlib import Path
 
 from envbuilder.errors import UsageError
 
-_PATIENCE = 60  # seconds that another envbuilder may write into the same folder; it takes less than one
+_PATIENCE = 60  # seconds to wait for another envbuilder that writes to the same folder; it takes less than one
 _PAUSE = 0.05
-_HERE = -100  # AT_FDCWD: a path is relative to the working directory
+_HERE = -100  # AT_FDCWD: paths are relative to the working directory
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
-# What renameat2 answers where the kernel, or the file system as NFS, has no exchange.
+# Errors of renameat2 if the kernel or the file system (NFS) cannot exchange.
 _CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM, errno.ENOTSUP})
 
 
 @contextmanager
 def alone(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
-    """Keep other envbuilders from writing into `folder` meanwhile; the folder is made. Leaves no file behind.
+    """Keep other envbuilders from writing to `folder` meanwhile; the folder is created. Leaves no file behind.
 
-    Raises `UsageError` if another one does not end. Where the file system has no locks, as some NFS, nothing is kept.
+    Raises `UsageError` if another one does not finish. Without locks in the file system (some NFS) there is no
+    protection.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -31,7 +32,7 @@ def alone(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
         _lock(descriptor, folder, time.monotonic() + patience)
         yield
     finally:
-        os.close(descriptor)  # which gives the lock back
+        os.close(descriptor)  # releases the lock
 
 
 def _lock(descriptor: int, folder: Path, deadline: float) -> None:
@@ -42,7 +43,7 @@ def _lock(descriptor: int, folder: Path, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise UsageError(
-                    f"another envbuilder writes to {folder}", hint="wait for it to end, or write elsewhere"
+                    f"another envbuilder writes to {folder}", hint="wait for it to finish, or write elsewhere"
                 ) from None
             time.sleep(_PAUSE)
         except OSError:
@@ -50,10 +51,10 @@ def _lock(descriptor: int, folder: Path, deadline: float) -> None:
 
 
 def put(new: Path, target: Path, spare: Path) -> None:
-    """Rename `new` to `target`; what was there, if anything, is `new` or `spare` afterwards.
+    """Rename `new` to `target`; the previous folder, if any, is at `new` or `spare` afterwards.
 
-    The two are exchanged in one step where the system can do that. Where it cannot, the old one comes back if
-    something ends the program in between, unless that is SIGKILL.
+    The two are exchanged in one step if the system can do that. If not, the old one is restored when something ends
+    the program in between, except SIGKILL.
     """
     if not target.exists():
         new.rename(target)
@@ -62,11 +63,12 @@ def put(new: Path, target: Path, spare: Path) -> None:
 
 
 def _exchange(new: Path, target: Path) -> bool:
-    """Exchange two folders in one step; false where that cannot be done."""
+    """Exchange two folders in one step; false if the system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
-    if rename(_HERE, os.fsencode(new), _HERE, os.fsencode(target), _EXCHANGE) == 0:
+    failed = rename(_HERE, os.fsencode(new), _HERE, os.fsencode(target), _EXCHANGE)
+    if not failed:
         return True
     number = ctypes.get_errno()
     if number in _CANNOT:

@@ -3,10 +3,8 @@
 All of them come from `envbuilder.toml` and the lock, so that each can be renewed, and stale ones can be listed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from packaging.version import Version
@@ -16,7 +14,7 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.model import BASE_BOOTSTRAP, REPOSITORY, BaseSource, Context, Flavour, Lock, Request
+from envbuilder.model import REPOSITORY, Context, Lock, Request
 from envbuilder.render import context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
@@ -175,36 +173,3 @@ def unignored(folder: Path) -> list[str]:
 
 def _verb(path: Path) -> str:
     return "replaced" if exists(path) else "wrote"
-
-
-def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str], as_of: date | None = None) -> str:
-    """`envbuilder.toml` for a repository that uses this lock; `as_of` is the day that was requested for it, if any."""
-    stack = lock.stack
-    request = {} if stack.flavour is Flavour.RUNTIME else {"flavour": stack.flavour.value}
-    request |= {"cuda": stack.cuda_line} if stack.cuda else {}
-    request |= {"torch": str(stack.torch), "python": str(stack.python)}
-    if stack.base.own:
-        request["base"] = stack.base.reference
-        request |= {"os": stack.base.os} if stack.base.os != resolver.CUSTOM_OS else {}
-    elif stack.base.source is BaseSource.BOOTSTRAP:
-        request["base"] = BASE_BOOTSTRAP
-    if stack.platform != Request().platform:
-        request["platform"] = stack.platform
-    if as_of:
-        request["as-of"] = as_of.isoformat()
-    lines = ["# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."]
-    lines += [f"{name} = {_quoted(value)}" for name, value in request.items()]
-    lines += [f"package = {_list(stack.extras)}"] if stack.extras else []
-    lines += ["", "[render]  # the files that `envbuilder render` renews and `envbuilder render --check` looks at"]
-    lines += [f"targets = {_list(names)}"]
-    lines += ["", "[render.settings]"] if settings else []
-    lines += [f"{name} = {_quoted(value)}" for name, value in settings.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML string
-
-
-def _list(texts: Sequence[str]) -> str:
-    return f"[{', '.join(map(_quoted, texts))}]"

@@ -222,7 +222,7 @@ def test_build_pushes_when_asked(run: Run, connect: Connect) -> None:
     ("words", "said"),
     [
         (("--push",), "--push needs --tag"),
-        (("--require-gpu", "--gpu-access", "none"), "--require-gpu and --gpu-access none exclude each other"),
+        (("--require-gpu", "--gpu-access", "none"), "--require-gpu and --gpu-access none contradict each other"),
         (("--tag", "UPPER CASE"), "a tag is lower-case"),
         (("--platform", "linux/vax"), "a platform is one of linux/amd64"),
     ],

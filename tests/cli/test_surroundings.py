@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder.cli import shared_options
+from envbuilder.cli import session
 
 from .conftest import Run
 
@@ -270,12 +270,12 @@ def test_the_state_of_a_user_without_a_home_is_not_in_the_project(
     for name in ("ENVBUILDER_STATE_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert shared_options.receipt_store() is None
+    assert session.receipt_store() is None
     assert run("build", "--lock", "envbuilder.lock", "--dry-run").code == 0
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", "state")
-    assert shared_options.receipt_store() is None, "it would be another one in each folder"
+    assert session.receipt_store() is None, "it would be another one in each folder"
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", "/state")
-    store = shared_options.receipt_store()
+    store = session.receipt_store()
     assert store is not None
     assert store.folder == Path("/state/receipts")
 
@@ -286,4 +286,4 @@ def test_no_room_for_temporary_files_is_no_bug(run: Run, lock: Path, monkeypatch
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     answer = run("lock", "--cuda", "11.7")
-    assert (answer.code, answer.err) == (2, "error: the system refuses: No usable temporary directory found\n")
+    assert (answer.code, answer.err) == (2, "error: system error: No usable temporary directory found\n")

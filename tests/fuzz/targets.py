@@ -24,6 +24,7 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Context, Lock, Receipt
 from envbuilder.render import project, targets
 from envbuilder.render.context import render_context
+from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import render_targets
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
@@ -91,10 +92,10 @@ def check_renders(lock: Lock, *, tag: str | None = None, settings: Mapping[str, 
     wanted = harmless.settings(settings or {})
     theirs = render_targets(project.describe(twin, tag=tag and "a:b", settings=wanted), *names)
     same_shape(ours, theirs)
-    text = project.settings_text(lock, names, settings or {}, lock.stack.as_of)
+    text = settings_text(lock, names, settings or {}, lock.stack.as_of)
     same_shape(
         Context(files={config.FILE: text}),
-        Context(files={config.FILE: project.settings_text(twin, names, wanted, twin.stack.as_of)}),
+        Context(files={config.FILE: settings_text(twin, names, wanted, twin.stack.as_of)}),
     )
     return True
 

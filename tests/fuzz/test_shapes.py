@@ -12,6 +12,7 @@ from envbuilder import cli, processes
 from envbuilder.model import Context
 from envbuilder.render import project, targets
 from envbuilder.render.context import place_of, render_context
+from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import render_targets
 
 from . import harmless, reports
@@ -26,7 +27,7 @@ def files() -> dict[str, str]:
     names = list(targets.TARGETS)
     described = project.describe(PARSED, settings={"arguments": "--epochs 3"})
     found = {**render_context(PARSED).files, **render_targets(described, *names).files}
-    return found | {"envbuilder.toml": project.settings_text(PARSED, names, {"make": "lint"})}
+    return found | {"envbuilder.toml": settings_text(PARSED, names, {"make": "lint"})}
 
 
 def named(files: dict[str, str], ending: str) -> str:

@@ -22,8 +22,8 @@ from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Flavour, Layer
-from envbuilder.render import project
 from envbuilder.render.context import CUDA_LABEL, LABEL_PREFIX, NO_CUDA, labels_of, layers_of, render_context
+from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
@@ -72,7 +72,7 @@ def test_labels_say_that_there_is_no_cuda() -> None:
 def test_the_lock_is_what_the_resolver_says_and_its_settings_lead_back_to_it() -> None:
     request = parse_request({"flavour": "cpu", "platform": "linux/arm64"})
     assert resolver.resolve(request, catalog.load()) == LOCK.stack
-    text = project.settings_text(LOCK, ["compose"], {})
+    text = settings_text(LOCK, ["compose"], {})
     assert text.splitlines()[1:5] == [
         'flavour = "cpu"', 'torch = "2.10.0"', 'python = "3.14"', 'platform = "linux/arm64"'
     ]  # fmt: skip

@@ -131,7 +131,7 @@ def test_what_is_no_progress_is_kept() -> None:
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
         ("rpc error: code = Unavailable desc = error reading from server: EOF", "the engine died"),
         ("rpc error: code = Unavailable desc = error reading from server: connection reset by peer", "the engine died"),
-        ("Temporary failure in name resolution", "the network was cut"),
+        ("Temporary failure in name resolution", "the network is down"),
         ("invalid peer certificate: UnknownIssuer", "TLS certificate"),
         ("failed to resolve source metadata for docker.io/library/python:3.10", "the base image cannot be had"),
         ("0.355 exec /bin/sh: exec format error", "cannot run programs of the image's platform"),

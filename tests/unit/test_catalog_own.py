@@ -146,7 +146,7 @@ def test_a_preference_that_there_is_not_is_an_error_of_the_catalog(
 ) -> None:
     (tmp_path / "policy.toml").write_text('preference = ["newest"]\n')
     assert cli.run(["resolve", "--catalog", str(tmp_path)]) == 3
-    assert "preference has 'newest'" in capsys.readouterr().err
+    assert "unknown preference 'newest'" in capsys.readouterr().err
 
 
 def test_the_guides_example_works(tmp_path: Path) -> None:

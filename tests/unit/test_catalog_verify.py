@@ -209,7 +209,7 @@ def test_the_command_says_what_agrees() -> None:
     ("words", "code", "said"),
     [
         (["12.4.1"], 0, "supported    12.4.1-*-ubuntu22.04: base, cudnn-devel, cudnn-runtime, devel, runtime\n"),
-        (["12.7"], 2, "the catalog knows no tag of nvidia/cuda for CUDA 12.7"),
+        (["12.7"], 2, "no tag of nvidia/cuda for CUDA 12.7 is in the catalog"),
         (["newest"], 2, "'newest': a version is digits and dots"),
     ],
 )

@@ -43,7 +43,7 @@ def too_large(path: Path) -> None:
         (Path.mkdir, "is a folder, not a file"),
         (linked_to_itself, "cannot be read: Too many levels of symbolic links"),
         (too_large, "is larger than 17 MB"),
-        (lambda path: path.write_bytes(b"caf\xe9"), "is not text in UTF-8: byte 3 is wrong"),
+        (lambda path: path.write_bytes(b"caf\xe9"), "is not UTF-8 text: byte 3 is invalid"),
         (lambda path: None, "cannot be read: No such file or directory"),
     ],
 )
@@ -62,7 +62,11 @@ def test_what_is_no_text_file_is_refused_with_its_path(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a\0b", "is no name of a file"), ("a" * 300, "cannot be read: File name too long"), ("\ud800", "is no name")],
+    [
+        ("a\0b", "is not a file name"),
+        ("a" * 300, "cannot be read: File name too long"),
+        ("\ud800", "is not a file name"),
+    ],
 )
 def test_a_path_that_no_file_can_have_is_refused(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -184,7 +188,7 @@ def test_what_cannot_be_written_is_a_mistake_of_the_path_and_no_bug(tmp_path: Pa
     with pytest.raises(UsageError) as caught:
         files.write_file(tmp_path / name, "text")
     assert caught.value.exit_code == 2
-    assert "may you write there" in caught.value.hint
+    assert "your permissions there" in caught.value.hint
 
 
 def test_a_full_disk_leaves_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from envbuilder import catalog, config, grammar
 from envbuilder.cli.doctor_command import read_host
-from envbuilder.cli.shared_options import own_checks, setting
+from envbuilder.cli.settings import own_checks, setting
 from envbuilder.engine.bootstrap import bootstrap_argv
 from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import CatalogError, UsageError
@@ -257,7 +257,7 @@ def test_a_setting_passes_the_parser_of_its_option(tmp_path: Path, key: str, val
 )
 def test_a_table_of_the_settings_has_a_grammar_too(tmp_path: Path, text: str) -> None:
     (tmp_path / config.FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match="settings that mean nothing"):
+    with pytest.raises(UsageError, match="contains invalid settings"):
         config.find(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_a_table_of_the_settings_has_a_grammar_too(tmp_path: Path, text: str) ->
 )
 def test_settings_name_no_place_out_of_the_project(tmp_path: Path, text: str) -> None:
     (tmp_path / config.FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match="settings that mean nothing"):
+    with pytest.raises(UsageError, match="contains invalid settings"):
         config.find(tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, pipeline, serialize
-from envbuilder.cli.shared_options import said_beside
+from envbuilder.cli.session import repeatable_flags
 from envbuilder.console import Console
 from envbuilder.errors import EngineError, LockError, NoStackError, UsageError
 from envbuilder.lock.creation import check_lockable, create_lock
@@ -146,7 +146,7 @@ def test_the_command_to_try_is_the_whole_request() -> None:
         {"cuda": "11.7", "torch": "2.0", "platform": "amd64", "base": "bootstrap", "os": "debian11", "driver": "535"},
         ["a==1", "b"],
     )
-    said = said_beside({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
+    said = repeatable_flags({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
     site = session(clashing("a==1", "b"), said=said)
     with pytest.raises(NoStackError) as caught:
         pipeline.make_lock(wanted, site)
@@ -172,7 +172,7 @@ def test_a_day_in_the_future_is_refused() -> None:
 
 
 def test_a_password_is_not_said_again() -> None:
-    assert said_beside({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
+    assert repeatable_flags({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
 
 
 def lock() -> Lock:

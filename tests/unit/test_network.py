@@ -127,11 +127,11 @@ def test_a_bundle_is_a_file_of_certificates(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "holds no certificate"),
-        ("aws_secret_access_key = x", "holds no certificate"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----", "holds no certificate"),
-        (CERTIFICATE + "-----BEGIN PRIVATE KEY-----\nMIIB\n", "holds a private key"),
-        ("-----BEGIN RSA PRIVATE KEY-----\n" + CERTIFICATE, "holds a private key"),
+        ("", "contains no certificate"),
+        ("aws_secret_access_key = x", "contains no certificate"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "contains no certificate"),
+        (CERTIFICATE + "-----BEGIN PRIVATE KEY-----\nMIIB\n", "contains a private key"),
+        ("-----BEGIN RSA PRIVATE KEY-----\n" + CERTIFICATE, "contains a private key"),
     ],
 )
 def test_another_file_of_the_users_is_no_bundle(tmp_path: Path, text: str, problem: str) -> None:

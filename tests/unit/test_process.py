@@ -98,7 +98,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
 def test_a_word_that_no_program_can_be_given_is_a_mistake_and_no_bug(word: str) -> None:
     for call in (lambda: processes.run(["true", word]), lambda: processes.stream(["true", word], print)):
-        with pytest.raises(UsageError, match="`true` cannot be given these words"):
+        with pytest.raises(UsageError, match="`true` cannot take these arguments"):
             call()
 
 

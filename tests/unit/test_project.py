@@ -14,6 +14,7 @@ from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
 from envbuilder.render import project
+from envbuilder.render.settings_file import settings_text
 from envbuilder.resolve import resolver
 from envbuilder.resolve.command_line import parse_request
 
@@ -62,7 +63,7 @@ def test_the_lock_is_found_by_the_request_or_by_its_name(facts: Catalog) -> None
 @pytest.mark.parametrize("name", [OLD, NEW])
 def test_the_settings_lead_back_to_the_lock(name: str, tmp_path: Path, facts: Catalog) -> None:
     lock = lock_of(name)
-    text = project.settings_text(lock, ["devcontainer"], {"shm-size": "4g"})
+    text = settings_text(lock, ["devcontainer"], {"shm-size": "4g"})
     (tmp_path / config.FILE).write_text(text)
     found = config.find(tmp_path)
     assert found is not None
@@ -75,7 +76,7 @@ def test_the_settings_lead_back_to_the_lock(name: str, tmp_path: Path, facts: Ca
 def test_extra_packages_are_kept_in_the_settings() -> None:
     lock = lock_of(OLD)
     with_extras = replace(lock, stack=replace(lock.stack, extras=('peft[a]<0.12; python_version<"4"',)))
-    assert tomllib.loads(project.settings_text(with_extras, [], {}))["package"] == list(with_extras.stack.extras)
+    assert tomllib.loads(settings_text(with_extras, [], {}))["package"] == list(with_extras.stack.extras)
 
 
 def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
@@ -154,15 +155,15 @@ def test_a_lock_is_written_as_it_was_read() -> None:
 def test_a_base_of_ones_own_is_named_in_the_settings(facts: Catalog) -> None:
     wanted = Request(base="mine:1", python=Version("3.9"), torch=Version("2.0"), os="debian 11")
     lock = replace(lock_of(OLD), stack=resolver.resolve(wanted, facts))
-    settings = tomllib.loads(project.settings_text(lock, [], {}))
+    settings = tomllib.loads(settings_text(lock, [], {}))
     assert (settings["base"], settings["os"], settings["python"]) == ("mine:1", "debian 11", "3.9")
 
 
 def test_a_requested_day_stands_in_the_settings_and_the_lock_has_to_be_of_it(facts: Catalog) -> None:
     lock = lock_of(NEW)
-    assert "as-of" not in tomllib.loads(project.settings_text(lock, [], {}))
+    assert "as-of" not in tomllib.loads(settings_text(lock, [], {}))
     day = date(2025, 3, 19)
-    assert tomllib.loads(project.settings_text(lock, [], {}, day))["as-of"] == "2025-03-19"
+    assert tomllib.loads(settings_text(lock, [], {}, day))["as-of"] == "2025-03-19"
     same, other = (Request(cuda=Version("11.7"), as_of=of) for of in (lock.stack.as_of, day))
     assert resolver.objections(same, lock.stack, facts) == []
     assert resolver.objections(other, lock.stack, facts) == ["its packages are as of 2025-03-20, not 2025-03-19"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbuilder.cli.shared_options import REQUEST_OPTIONS
+from envbuilder.cli.settings import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
 from envbuilder.resolve.command_line import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted

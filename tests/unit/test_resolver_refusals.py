@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
+from envbuilder.cli.request import request_from
 from envbuilder.cli.resolve_command import command as resolve_command
-from envbuilder.cli.shared_options import request_from
 from envbuilder.doctor import request_for_host
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS

@@ -1,0 +1,145 @@
+"""What a command works with: catalog, network, engine, store and console, from its options and the environment."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbuilder.cli.settings import is_from_environment, own_catalog, setting
+from envbuilder.errors import UsageError
+
+if TYPE_CHECKING:
+    from envbuilder.acceptance.receipts import Store
+    from envbuilder.catalog.rows import Catalog
+    from envbuilder.engine.docker_client import Engine
+    from envbuilder.model import Lock
+    from envbuilder.network import Network
+    from envbuilder.pipeline import Site
+
+
+def load_catalog(options: Mapping[str, Any]) -> "Catalog":
+    """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
+    from envbuilder import catalog
+    from envbuilder.errors import CatalogError
+    from envbuilder.resolve import resolver
+
+    own = own_catalog(options)
+    loaded = catalog.load(own=own)
+    for word in loaded.policy.preference:
+        if word not in resolver.PREFERENCES:
+            known = ", ".join(resolver.PREFERENCES)
+            raise CatalogError(f"policy.toml: unknown preference {word!r}", hint=f"preferences: {known}")
+    return loaded
+
+
+def network_from(options: Mapping[str, Any]) -> "Network":
+    """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
+    from envbuilder.network import check_bundle, find_network
+
+    bundle = setting(options, "ca_bundle")
+    ca = Path(bundle) if bundle else None
+    if ca:
+        check_bundle(ca)
+    return find_network(os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url"))
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user may have none
+        # Nothing is in it. `~` would be a folder of the project.
+        return Path(os.devnull)
+
+
+def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
+    """All of it, for the pipeline."""
+    import uv
+
+    from envbuilder import processes
+    from envbuilder.console import Console
+    from envbuilder.lock.uv_compile import Uv
+    from envbuilder.network import uv_environment
+    from envbuilder.pipeline import Site
+
+    network = network_from(options)
+    env = uv_environment(os.environ, network)
+    return Site(
+        catalog=load_catalog(options),
+        network=network,
+        environ=dict(os.environ),
+        uv=Uv(
+            program=uv.find_uv_bin(),
+            run=lambda argv: processes.run(argv, env=env, timeout=600),
+            index_url=network.index_url,
+        ),
+        console=Console(quiet=quiet),
+        today=datetime.now(UTC).date(),
+        said=repeatable_flags(options),
+        store=receipt_store(),
+    )
+
+
+def receipt_store() -> "Store | None":
+    """Where this user's receipts are kept: `ENVBUILDER_STATE_DIR`, or the folder for a program's state.
+
+    None for a user without a home: `~` would be a folder of the project then.
+    """
+    import platformdirs
+
+    from envbuilder.acceptance.receipts import Store
+    from envbuilder.files import own_users
+
+    state = os.environ.get("ENVBUILDER_STATE_DIR")
+    if not state:
+        with suppress(RuntimeError):
+            state = platformdirs.user_state_dir("envbuilder", appauthor=False)
+    if not state or not Path(state).is_absolute():
+        return None
+    return Store(folder=Path(state) / "receipts", users=own_users(os.environ.get("SUDO_UID")))
+
+
+def repeatable_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options next to the request that a suggested command must repeat; without passwords."""
+    flags = []
+    for word, name in (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle")):
+        value = str(options.get(name) or "")
+        if is_from_environment(name):  # the suggested command will find it there
+            continue
+        # An address with a login is not printed.
+        if "@" in value:
+            flags.append(f"--{word} URL")
+        elif value:
+            flags.append(f"--{word} {shlex.quote(value)}")
+    return tuple(flags)
+
+
+def new_engine() -> "Engine":
+    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent."""
+    from envbuilder.engine.docker_client import SILENCE, Engine
+    from envbuilder.engine.run_id import new_run_id
+
+    text = os.environ.get("ENVBUILDER_ENGINE_TIMEOUT")
+    if text and not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise UsageError(f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}", hint="set it to whole seconds, 1 to 9999")
+    return Engine(new_run_id(), silence=float(text or SILENCE))
+
+
+def read_lock(name: str) -> "Lock":
+    """The lock in a file that the user names."""
+    from envbuilder.files import read_text
+    from envbuilder.lock.lock_file import parse_lock
+
+    return parse_lock(read_text(Path(name), hint="create one: `envbuilder lock`"), source=name)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print the JSON document that answers a command."""
+    from envbuilder import serialize
+    from envbuilder.console import answer
+    from envbuilder.model import SCHEMA
+
+    answer(serialize.dumps({"schema": SCHEMA, **document}), end="")

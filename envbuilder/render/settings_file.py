@@ -1,0 +1,110 @@
+"""`envbuilder.toml` as `init` writes it, and additions to one that exists, which keep its comments and its order."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import tomlkit
+from tomlkit.container import Container
+from tomlkit.items import Table
+
+from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Flavour, Lock, Request
+from envbuilder.resolve import resolver
+
+_HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
+_RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
+
+
+def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
+    """The settings that request a lock's stack; `as_of` is the day that was requested for it, if any."""
+    stack = lock.stack
+    values = {}
+    if stack.flavour is not Flavour.RUNTIME:
+        values["flavour"] = stack.flavour.value
+    if stack.cuda:
+        values["cuda"] = stack.cuda_line
+    values["torch"] = str(stack.torch)
+    values["python"] = str(stack.python)
+    if stack.base.own:
+        values["base"] = stack.base.reference
+        if stack.base.os != resolver.CUSTOM_OS:
+            values["os"] = stack.base.os
+    elif stack.base.source is BaseSource.BOOTSTRAP:
+        values["base"] = BASE_BOOTSTRAP
+    if stack.platform != Request().platform:
+        values["platform"] = stack.platform
+    if as_of:
+        values["as-of"] = as_of.isoformat()
+    return values
+
+
+def settings_text(lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None = None) -> str:
+    """`envbuilder.toml` for a repository that uses this lock."""
+    return "\n".join(_lines(lock, targets, settings, as_of)) + "\n"
+
+
+def _lines(lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None) -> Iterator[str]:
+    yield _HEADER
+    for name, value in request_settings(lock, as_of).items():
+        yield f"{name} = {_quoted(value)}"
+    if lock.stack.extras:
+        yield f"package = {_list(lock.stack.extras)}"
+    yield ""
+    yield f"[render]  {_RENDER_COMMENT}"
+    yield f"targets = {_list(targets)}"
+    if settings:
+        yield ""
+        yield "[render.settings]"
+    for name, value in settings.items():
+        yield f"{name} = {_quoted(value)}"
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML string.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _list(texts: Sequence[str]) -> str:
+    quoted = ", ".join(_quoted(text) for text in texts)
+    return f"[{quoted}]"
+
+
+def extended_settings(
+    text: str,
+    *,
+    targets: Sequence[str],
+    settings: Mapping[str, str],
+    request: Mapping[str, object] | None = None,
+    replace: bool = False,
+    table: Sequence[str] = (),
+) -> str:
+    """A file of settings with these targets and their settings added, and of a request the keys that it lacks.
+
+    `replace`: give all keys of the request the new value. `table`: where envbuilder's settings are in the file.
+    """
+    document = tomlkit.parse(text)
+    place: Any = document
+    for name in table:
+        place = place[name]
+    for key, value in (request or {}).items():
+        if replace or key not in place:
+            place[key] = value
+    _add_targets(_subtable(place, "render"), targets, settings)
+    return tomlkit.dumps(document)
+
+
+def _add_targets(render: Table, targets: Sequence[str], settings: Mapping[str, str]) -> None:
+    array = render.setdefault("targets", tomlkit.array())
+    for target in targets:
+        if target not in array:
+            array.append(target)
+    if settings:
+        _subtable(render, "settings").update(settings)
+
+
+def _subtable(place: Container | Table, name: str) -> Table:
+    if name not in place:
+        place[name] = tomlkit.table()
+    subtable: Table = place[name]
+    return subtable
