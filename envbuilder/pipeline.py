@@ -304,7 +304,7 @@ def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
     trial = make_trial(engine, image, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
     receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
     if receipt.verdict is not Verdict.PASSED:
-        raise receipts.refusal(receipt)
+        raise receipts.acceptance_error(receipt)
     return receipt
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from envbuilder import grammar, resources
 from envbuilder.acceptance import host_checks, shipped
-from envbuilder.acceptance.event_stream import Watch, ending_text
+from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.acceptance.events import clean
 from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.console import Row
@@ -179,7 +179,7 @@ class _Run:
         self, engine: Engine, image: ImageFacts, trial: Trial, on_change: Callable[[Sequence[Row]], None]
     ) -> None:
         self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
-        self.watch = Watch(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
+        self.watch = SuiteEvents(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
         self.ours = bool(image.stack)
         self._layers: Future[host_checks.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
@@ -211,9 +211,9 @@ class _Run:
                 return error.message
 
     def _hear(self, line: str, container: Container) -> None:
-        before, strange = self.watch.running, self.watch.strange_lines
+        before, strange = self.watch.running, self.watch.violation_count
         self.watch.feed(line)
-        if self.watch.strange_lines > strange:  # it has changed nothing; there may be many
+        if self.watch.violation_count > strange:  # it has changed nothing; there may be many
             return
         if self.watch.running != before:
             deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE) * bounds()["patience"]

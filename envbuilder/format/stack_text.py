@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import serialize
-from envbuilder.acceptance.summary import number
+from envbuilder.acceptance.report.summary import number
 from envbuilder.console import table
 from envbuilder.engine.buildx import build_argv
 from envbuilder.model import REPOSITORY, Lock, Receipt, Request, Stack
