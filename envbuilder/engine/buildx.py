@@ -311,17 +311,17 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"no space left on device|disk quota exceeded|don't have enough free space",
         "the disk is full",
-        "see what takes the space: `docker system df`; free some: `docker builder prune`",
+        "see what uses the space: `docker system df`; free some: `docker builder prune`",
     ),
     (
         r"toomanyrequests|pull rate limit",
-        "the registry of the base image refuses so many pulls (429)",
-        "log in (`docker login`), wait, or make a base here: `envbuilder build --base bootstrap`",
+        "the registry of the base image limits pulls (429)",
+        "log in (`docker login`), wait, or build a base from Debian packages: `envbuilder build --base bootstrap`",
     ),
     (
         r"failed to do request|failed to resolve source metadata|pull access denied|manifest unknown",
-        "the base image cannot be had: no registry that is reachable has it",
-        "make a base here: `envbuilder build --base bootstrap`",
+        "the base image was not found on any reachable registry",
+        "build a base from Debian packages: `envbuilder build --base bootstrap`",
     ),
     (  # before the network: the socket of an engine that dies can say "connection reset by peer"
         r"Cannot connect to the Docker daemon|error reading from server|rpc error.*(EOF|Unavailable)|"
@@ -336,8 +336,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",
-        "a download is not the locked wheel: it was cut or changed on its way, or the index serves another file",
-        "try again; if it stays so, the index serves other files than those that were locked",
+        "a downloaded wheel does not match its hash in the lock",
+        "retry; if it persists, the index now serves a different file",
     ),
 )
 _NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|Dockerfile:)")

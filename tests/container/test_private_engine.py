@@ -246,5 +246,8 @@ def test_a_cut_network_is_named(tmp_path: Path, built: str) -> None:
 
 def test_a_base_that_nobody_has_is_named(tmp_path: Path, plain: PrivateEngine) -> None:
     error = failed_build(tmp_path, "FROM registry.invalid/nothing:1\n", host=plain.host)
-    assert "the base image cannot be had" in error.message, (error.problems, Path(error.log).read_text())
+    assert "the base image was not found on any reachable registry" in error.message, (
+        error.problems,
+        Path(error.log).read_text(),
+    )
     assert "--base bootstrap`" in error.hint

@@ -133,7 +133,7 @@ def test_what_is_in_uvs_cache_counts_too() -> None:
 
 
 CAUSES = {
-    "hash-mismatch": ("libraries: 58 wheels, 130 MB", "not the locked wheel", "try again"),
+    "hash-mismatch": ("libraries: 58 wheels, 130 MB", "does not match its hash in the lock", "retry"),
     "no-network": ("uv, for the build only", "the network was cut", "check the network"),
     "disk-full": ("NVIDIA libraries: 11 wheels, 1.58 GB", "the disk is full", "docker system df"),
 }
