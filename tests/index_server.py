@@ -6,6 +6,7 @@ those that a test gives it.
 
 import base64
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -210,6 +211,13 @@ class Handler(BaseHTTPRequestHandler):
             self.over.wait(600)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked may hang up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve(
     faults: Faults | None = None,
@@ -226,7 +234,7 @@ def serve(
         "folder": folder, "faults": faults, "paths": paths, "wheels": wheels or {}, "login": login, "over": over,
     }  # fmt: skip
     handler = type("OneIndex", (Handler,), attributes)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
