@@ -54,11 +54,12 @@ class Case:
     codes: tuple[int, ...]
     cause: str  # a regular expression; nothing is looked for where a command ended well
     run: Callable[[random.Random, Path], Outcome]
-    times: int = 1  # of so many rounds one; 0: once in the whole campaign
+    left: str = "nothing is left"
+    times: int = 1  # in each round; 0: once in the whole campaign
 
     @property
     def expected(self) -> str:
-        return f"{' or '.join(map(str, self.codes))}; the cause is named, nothing is left, the next run works"
+        return f"{' or '.join(map(str, self.codes))}; the cause is named, {self.left}, the next run works"
 
 
 def judge(case: Case, outcome: Outcome) -> list[str]:
@@ -93,7 +94,11 @@ def run_once(place: Workplace, words: Sequence[str]) -> tuple[Outcome, int]:
     started = time.monotonic()
     process = place.start(words)
     code = process.wait(900)
-    return Outcome(code, place.said(), time.monotonic() - started), process.pid
+    return Outcome(code, whole_log(place), time.monotonic() - started), process.pid
+
+
+def whole_log(place: Workplace) -> str:
+    return (place.folder / "log").read_text(encoding="utf-8", errors="replace")
 
 
 def problems_of_next(place: Workplace, words: Sequence[str], codes: Sequence[int]) -> list[str]:
@@ -215,16 +220,21 @@ def left_in(daemon: Daemon) -> list[str]:
     return left + [f"wrong tag: {line}" for line in daemon.asked("tag", "push")]
 
 
-def accept_by_a_faulty_engine(make: Callable[[], Fault], draw: random.Random, folder: Path) -> Outcome:
-    """`accept` by an engine that does one thing wrong, once."""
+def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -> Outcome:
+    """`accept` by an engine that does one thing wrong.
+
+    Where the answer is cut that names what was made, nobody knows that it is there but for its label.
+    """
     with standin(folder) as (daemon, _, place):
         daemon.script = writes("\n".join(passing()).encode() + b"\n")
         route = draw.choice(ROUTES)
-        daemon.faults[route] = make()
+        daemon.faults[route] = fault
         outcome, pid = run_once(place, ACCEPT)
         outcome.said = f"({route}) {outcome.said}"
         daemon.faults.clear()
-        outcome.found += left_in(daemon) + left_by(place, pid, has_engine=False)
+        if not fault.truncate:
+            outcome.found += left_in(daemon)
+        outcome.found += left_by(place, pid, has_engine=False)
         outcome.found += problems_of_next(place, ACCEPT, (7,))  # its other checks say that it is a stand-in
         outcome.found += left_in(daemon)
     return outcome
@@ -242,7 +252,7 @@ def freeze(words: Sequence[str], draw: random.Random, folder: Path) -> Outcome:
         started = time.monotonic()
         with daemon.frozen():
             code = process.wait(300)
-        outcome = Outcome(code, place.said(), time.monotonic() - started)
+        outcome = Outcome(code, whole_log(place), time.monotonic() - started)
         if outcome.seconds > ENDS_WITHIN:
             outcome.found.append(f"ended {outcome.seconds:.0f} s after the engine froze")
         outcome.found += left_by(place, process.pid, has_engine=False)
@@ -273,7 +283,7 @@ def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Pa
         pid = engine.pid
         os.kill(pid, number)
         code = process.wait(300)
-        outcome = Outcome(code, place.said(), time.monotonic() - started)
+        outcome = Outcome(code, whole_log(place), time.monotonic() - started)
         if number is signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
             outcome.found += run_after_it(place, process.pid)
@@ -308,17 +318,19 @@ def import_slow(engine: PrivateEngine) -> None:
 
 def engine_cases() -> Iterator[Case]:
     said = "engine|cannot|not today|not accepted"
-    for name, make in (
-        ("answers with an error", lambda: Fault(status=500, message="not today")),
-        ("hangs up", lambda: Fault(drop=True)),
-        ("cuts an answer", lambda: Fault(truncate=True)),
+    swept = "the next run sweeps what is left"
+    for name, fault in (
+        ("answers with an error", Fault(status=500, message="not today")),
+        ("hangs up", Fault(drop=True)),
+        ("cuts an answer", Fault(truncate=True)),
     ):
         yield Case(
             command="accept",
             name=f"engine: {name}",
             codes=(6, 7),
             cause=said,
-            run=partial(accept_by_a_faulty_engine, make),
+            run=partial(accept_by_a_faulty_engine, fault),
+            left=swept if fault.truncate else "nothing is left",
             times=2,
         )
     for words in (ACCEPT, BUILD):
@@ -328,6 +340,7 @@ def engine_cases() -> Iterator[Case]:
             codes=(6,),
             cause=f"has not answered for {SILENCE} s",
             run=partial(freeze, words),
+            left=swept,
         )
     for number, name, codes in (
         (signal.SIGSTOP, "stopped (SIGSTOP)", (6,)),
@@ -340,6 +353,7 @@ def engine_cases() -> Iterator[Case]:
             codes=codes,
             cause="engine|not accepted",
             run=partial(hit_a_private_engine, number),
+            left=swept if number is signal.SIGSTOP else "nothing is left",
             times=0,
         )
 
