@@ -243,7 +243,18 @@ class Engine:
         finally:
             # An interrupt may come before the engine's answer: what it makes all the same is removed too.
             with suppress(*_CONNECTION_ERRORS, TimeoutError, EngineError):
-                self.pulse.ask(lambda: answer.result(_CREATE_SECONDS).remove(force=True, **removal), patience)
+                self._finish(lambda: answer.result(_CREATE_SECONDS).remove(force=True, **removal), patience)
+
+    def _finish(self, call: Callable[[], Any], patience: float) -> None:
+        """Ask the engine for something, to its end: an interrupt meanwhile is raised when it is done."""
+        done: Future[Any] = Future()
+        try:
+            in_background(call, done)
+            self.pulse.wait(done, patience)
+        except KeyboardInterrupt:
+            with suppress(*_CONNECTION_ERRORS, TimeoutError, EngineError):
+                self.pulse.wait(done, _SILENCE_AT_THE_END)
+            raise
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         """(path, size, its first 100 kB) of every wanted file in every layer, whether a later layer hides it or not.

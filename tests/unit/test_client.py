@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -271,6 +272,47 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engi
         signal.signal(signal.SIGINT, before)
     assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
     assert daemon.boxes == {}
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["of the files", "of the job"])
+def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_volume(
+    daemon: Daemon, engine: Engine, which: int
+) -> None:
+    """The daemon removes the container only some time after the interrupt has come; a volume in use stays."""
+    removed, interrupted = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        wait_until(lambda: len(daemon.asked("remove")) == which, "nothing is removed")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        interrupted.wait(60)
+        time.sleep(0.5)
+        removed.set()
+
+    daemon.faults["remove"] = Fault(hold=removed)
+    before = signal.signal(signal.SIGINT, on_signal)
+    if which == 2:
+        removed.set()
+        daemon.faults.clear()
+
+        def script(box: Box) -> Iterator[bytes]:
+            removed.clear()
+            daemon.faults["remove"] = Fault(hold=removed)
+            yield b"hello\n"
+
+        daemon.script = script
+    thread = threading.Thread(target=interrupt)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(engine, Job(command=("true",), files={"/envbuilder-suite/a": b""}))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert daemon.boxes == daemon.volumes == {}
 
 
 def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
