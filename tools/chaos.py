@@ -361,7 +361,7 @@ def table(trials: Sequence[Trial]) -> list[str]:
 
 def report(trials: Sequence[Trial]) -> str:
     lines = [
-        "# Killed at random instants",
+        "# Killed at random instants, and what they work with broken",
         "",
         f"`make chaos`, {datetime.now(UTC).date()}: each command was started, killed at a random instant, and run",
         "again. After SIGINT, SIGTERM and SIGHUP nothing may be left: no container, no process, no mount, no temporary",
