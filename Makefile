@@ -47,7 +47,7 @@ mutate: setup ## break envbuilder's own source in many ways; writes docs/measure
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants
 
-chaos: setup engine ## kill commands at 200 random instants and see what they leave; needs an image; writes docs/measurements/chaos.md
+chaos: setup engine ## kill commands at 200 random instants, break network, disk and engine; needs an image; writes docs/measurements/chaos.md
 	$(BIN)/python tools/chaos.py
 
 presets: setup ## write docker/images/ again from its locks

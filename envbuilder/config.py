@@ -108,11 +108,20 @@ def _parse_check(text: str) -> str:
 
 def _parse_cache(text: str) -> str:
     """A cache of the settings: buildx reads and writes a local one at any path."""
-    for field in parse_cache(text).split(","):
-        name, _, value = field.partition("=")
-        if name.lower() in ("dest", "src") and _leads_out(value):
+    for path in local_cache_paths(parse_cache(text)):
+        if _leads_out(path):
             raise ValueError("a local cache must be in the project; use the option for others")
     return text
+
+
+def local_cache_paths(cache: str) -> list[str]:
+    """The folders of this machine that a cache names: `type=local,dest=FOLDER`."""
+    paths = []
+    for field in cache.split(","):
+        name, _, value = field.partition("=")
+        if name.lower() in ("dest", "src"):
+            paths.append(value)
+    return paths
 
 
 def _leads_out(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""The whole way, room after room: what `base`, `build` and `accept` do between parsing and printing."""
+"""The whole way from a request to an accepted image: what `base`, `build` and `accept` do."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -44,7 +44,7 @@ from envbuilder.resolve import resolver
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a command works with: the way to the index, the surroundings, and where its files go."""
+    """What a command runs with: the catalog, the way to the index, the environment, and where its files go."""
 
     catalog: Catalog
     network: Network
@@ -56,12 +56,12 @@ class Site:
     logs: Path = Path("build/logs")
     receipts: Path = Path("receipts")  # where they can be read; what spares a run is in the store
     store: Store | None = None
-    said: tuple[str, ...] = ()  # what the command line said beside the request, for commands to try: "--catalog own"
+    said: tuple[str, ...] = ()  # options of the command line besides the request, for suggested commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user wants of a build beside the request."""
+    """The settings of a build, besides its request."""
 
     options: BuildOptions = field(default_factory=BuildOptions)
     tag: str | None = None
@@ -69,12 +69,12 @@ class Wishes:
     require_gpu: bool = False
     push: bool = False
     fresh: bool = False  # run the suite even if this very image has passed it
-    own: tuple[Path, ...] = ()  # checks of the user's own
+    own: tuple[Path, ...] = ()  # custom checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a build came to."""
+    """The result of a build."""
 
     image: str
     tag: str
@@ -87,7 +87,7 @@ class Outcome:
 
 
 def decide(request: Request, site: Site) -> Stack:
-    """Request → a stack that can be locked and built; raises before anything is asked."""
+    """Request → a stack that can be locked and built; raises before anything is downloaded."""
     stack = resolver.resolve(request, site.catalog)
     creation.check_lockable(stack, index_url=site.uv.index_url, command_for=_command_for(request, site))
     return stack
@@ -99,7 +99,7 @@ def make_lock(request: Request, site: Site) -> Lock:
 
 
 def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
-    """Stack → Lock; the request is what to ask again with other packages, if these clash."""
+    """Stack → Lock; the request is for the suggested command, if its packages clash."""
     _check_day(request, stack, site)
     return creation.create_lock(
         stack,
@@ -111,26 +111,29 @@ def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | No
 
 
 def _check_day(request: Request, stack: Stack, site: Site) -> None:
-    """Say so if the index of the stack's day may still change. Raises `UsageError` for a day that has not come."""
+    """Warn if the index of the stack's day may still change. Raises `UsageError` for a day in the future."""
     if request.as_of and request.as_of > site.today:
-        raise UsageError(f"--as-of {request.as_of} is in the future", hint="give a day that has passed")
-    settled = site.today - timedelta(days=site.catalog.policy.as_of.settle_days)
-    if stack.as_of > settled:
+        raise UsageError(f"--as-of {request.as_of} is in the future", hint="use a day that has passed")
+    days = site.catalog.policy.as_of.settle_days
+    if stack.as_of > site.today - timedelta(days=days):
         site.console.note(
-            f"{stack.as_of} is less than {site.catalog.policy.as_of.settle_days} days ago: the index of that day can "
-            "still change, and the same request may lock other files later; `envbuilder lock --check` tells"
+            f"{stack.as_of} is less than {days} days ago: the index of that day can still change, and the same request "
+            "may lock other files later; `envbuilder lock --check` shows whether it did"
         )
 
 
 def _command_for(request: Request, site: Site) -> CommandFor:
-    return lambda packages: resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
+    def command(packages: Sequence[str]) -> str:
+        return resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
+
+    return command
 
 
-# --- the base at hand ----------------------------------------------------------------------------------------------
+# --- the base image ----------------------------------------------------------------------------------------------
 
 
 def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> tuple[Stack, ImageFacts]:
-    """`stack`, or the one whose base can be had here, and that base: the engine's store, a registry, then bootstrap."""
+    """`stack`, or the one whose base is available here, and that base: engine store, registry, then bootstrap."""
     try:
         return stack, have_base(stack, engine, site)
     except EngineError as error:
@@ -140,70 +143,87 @@ def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> 
             stack = resolver.resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
         except NoStackError as refusal:
             raise EngineError(error.message, problems=refusal.reasons, hint=refusal.hint) from refusal
-        site.console.say(f"{error.message}; going on with {stack.base.reference}, made here from Debian's packages")
+        site.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
     for note in stack.notes:
         site.console.note(note)
     return stack, have_base(stack, engine, site)
 
 
 def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
-    """The base image of a stack in the engine's store; fetched or made if need be."""
+    """The base image of a stack in the engine's store; pulled or built if need be."""
     base = stack.base
-    found = engine.image(base.reference)
-    if (
-        found
-        and found.platform.startswith(stack.platform)  # one name is one image: it may be there for another machine
-        and (base.source is BaseSource.REGISTRY or found.labels.get(bootstrap.LABEL) == bootstrap.contents(base))
-    ):
-        return found
+    image = engine.image(base.reference)
+    if image and _is_base_of(stack, image):
+        return image
     if base.source is BaseSource.BOOTSTRAP:
-        if engine.platform() != stack.platform:
-            raise EngineError(
-                f"{base.reference} for {stack.platform} can be made only where an engine runs on {stack.platform}",
-                problems=[f"this engine runs on {engine.platform()}"],
-                hint="run the same command there, or name a base that is on a registry: `--base IMAGE --python X.Y`",
-            )
+        _check_platform(stack, engine)
         make_base(base, engine, site)
     else:
-        refusal = engine.pull(base.reference, stack.platform)
-        if refusal:
+        failure = engine.pull(base.reference, stack.platform)
+        if failure:
             raise EngineError(
-                f"{base.reference} is neither in the engine's store nor on a registry that can be reached",
-                problems=[refusal],
-                hint="make a base here: `--base bootstrap`",
+                f"{base.reference} was not found in the engine's store nor on any reachable registry",
+                problems=[failure],
+                hint="build a base from Debian packages: `--base bootstrap`",
             )
-    made = engine.image(base.reference)
-    if made is None:
+    image = engine.image(base.reference)
+    if image is None:
         raise EngineError(f"{base.reference} has vanished from the engine's store")
-    return made
+    return image
+
+
+def _is_base_of(stack: Stack, image: ImageFacts) -> bool:
+    """Whether an image with the base's name is that base: it may be another platform's, or an older envbuilder's."""
+    if not image.platform.startswith(stack.platform):
+        return False
+    if stack.base.source is BaseSource.REGISTRY:
+        return True
+    return image.labels.get(bootstrap.LABEL) == bootstrap.contents(stack.base)
+
+
+def _check_platform(stack: Stack, engine: Engine) -> None:
+    if engine.platform() == stack.platform:
+        return
+    raise EngineError(
+        f"{stack.base.reference} for {stack.platform} can only be built by an engine that runs on {stack.platform}",
+        problems=[f"this engine runs on {engine.platform()}"],
+        hint="run the same command there, or use a base from a registry: `--base IMAGE --python X.Y`",
+    )
 
 
 def make_base(base: Base, engine: Engine, site: Site) -> None:
-    """Bootstrap a base image from Debian's packages."""
-    said: list[str] = []
-    site.console.say(f"making {base.reference} from Debian's packages ({base.os}, about 90 MB to download)")
+    """Build a base image from Debian packages."""
+    site.console.say(f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)")
     started = time.monotonic()
+    output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        argv, env = bootstrap.bootstrap_argv(base, tar), bootstrap.environment(site.environ, folder)
-        code = processes.stream(processes.contain(argv, env=env), said.append, env=env, timeout=bootstrap.LONGEST)
+        env = bootstrap.environment(site.environ, folder)
+        argv = processes.contain(bootstrap.bootstrap_argv(base, tar), env=env)
+        code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
-            errors = [line.strip() for line in said if line.startswith(("E:", "Err:"))] or said[-3:]
-            cause = find_cause("".join(said))
-            raise EngineError(
-                f"{base.reference} cannot be made: {cause[0] if cause else f'mmdebstrap ended with exit code {code}'}",
-                problems=[line.strip() for line in errors[-4:]],
-                hint=cause[1] if cause else "see that apt works on this machine: `apt-get update`",
-            )
+            raise _bootstrap_error(base, code, output)
         engine.import_tar(tar, base.reference, bootstrap.changes(base))
-    site.console.say(f"made {base.reference} in {time.monotonic() - started:.0f} s")
+    site.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
+
+
+def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineError:
+    """The error of an mmdebstrap that failed: its cause if that is known, and apt's own error lines."""
+    lines = [line.strip() for line in output if line.startswith(("E:", "Err:"))]
+    if not lines:
+        lines = [line.strip() for line in output[-3:]]
+    cause, hint = f"mmdebstrap ended with exit code {code}", "check that apt works on this machine: `apt-get update`"
+    known = find_cause("".join(output))
+    if known:
+        cause, hint = known
+    return EngineError(f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint)
 
 
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
 def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wishes: Wishes) -> Outcome:
-    """The whole way to an accepted, tagged image; no engine is asked before the request makes sense.
+    """The whole way to an accepted, tagged image; the engine is not contacted for an impossible request.
 
     Raises `AcceptanceError`, and tags nothing, if it does not train.
     """
@@ -215,14 +235,17 @@ def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wi
             have_base(stack, engine, site)
             return build_lock(request, engine, site, wishes)
         stack, base = choose_stack(request, stack, engine, site)
+        # A base that was built here has a new digest on every machine: only a registry's can be locked.
+        digest = base.digest if stack.base.source is BaseSource.REGISTRY else None
         site.console.say(f"locking {stack.name} as of {stack.as_of}")
-        lock = lock_stack(request, stack, site, base.digest if stack.base.source is BaseSource.REGISTRY else None)
+        lock = lock_stack(request, stack, site, digest)
         return build_lock(lock, engine, site, wishes)
 
 
 def _refuse_links(*places: Path) -> None:
     """Raise `UsageError` if one of our folders in the working directory is a link out of it."""
-    refuse_links(Path(), *(str(place) for place in places if not place.is_absolute()))
+    relative = [str(place) for place in places if not place.is_absolute()]
+    refuse_links(Path(), *relative)
 
 
 def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
@@ -232,25 +255,27 @@ def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcom
     receipt = earn(built.image, engine, site, wishes)
     tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
-    facts = engine.image(built.image)
+    image = engine.image(built.image)
+    digest = push(tag, engine, site) if wishes.push else ""
     return Outcome(
         image=built.image,
         tag=tag,
-        size=facts.size if facts else 0,
+        size=image.size if image else 0,
         seconds=round(seconds, 1),
         cached=built.cached,
         steps=built.steps,
         receipt=receipt,
-        digest=push(tag, engine, site) if wishes.push else "",
+        digest=digest,
     )
 
 
 def push(tag: str, engine: Engine, site: Site) -> str:
-    """Push a tag that has been earned; returns the digest by which it can be pulled, whatever becomes of the tag."""
+    """Push a tag of an accepted image; returns the digest by which it can be pulled, even if the tag moves on."""
     site.console.say(f"pushing {tag}")
     started = time.monotonic()
     digest = engine.push(tag)
-    site.console.say(f"pushed {tag.rpartition(':')[0]}@{digest} in {time.monotonic() - started:.0f} s")
+    repository = tag.rpartition(":")[0]
+    site.console.say(f"pushed {repository}@{digest} in {time.monotonic() - started:.0f} s")
     return digest
 
 
@@ -261,7 +286,8 @@ def build_context(lock: Lock, engine: Engine, site: Site, options: BuildOptions)
     with site.console.rows() as show:
 
         def on_change(progress: Progress) -> None:
-            show([step_row(step) for step in progress.steps.values() if step.title])
+            rows = [step_row(step) for step in progress.steps.values() if step.title]
+            show(rows)
 
         built = builds.build(
             site.context,
@@ -307,31 +333,33 @@ def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
     trial = make_trial(engine, image, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
     receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
     if receipt.verdict is not Verdict.PASSED:
-        raise receipts.refusal(receipt)
+        raise receipts.acceptance_error(receipt)
     return receipt
 
 
 def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
-    """How an image is tried on this engine; one of ours without CUDA asks for no GPU by itself."""
+    """How an image is tried on this engine; one of ours without CUDA gets no GPU unless it is requested."""
     trial = suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
     suite.validate(trial)
-    found = engine.image(image)
-    if gpu_access is GpuAccess.AUTO and found and found.labels.get(CUDA_LABEL) == NO_CUDA:
-        trial = replace(trial, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image is made without CUDA"))
+    facts = engine.image(image)
+    without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
+    if without_cuda and gpu_access is GpuAccess.AUTO:
+        return replace(trial, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"))
     return trial
 
 
 def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh: bool = False) -> Receipt:
-    """Run the suite with a display of its checks, and keep the receipt; or give the one that the image already has."""
+    """Run the suite with a display of its checks and keep the receipt; or return the one that the image already has."""
     _refuse_links(site.receipts)
-    found = suite.find_image(engine, image)
-    wanted = suite.suite_hash(trial)
-    host = suite.host_facts(engine, trial)
-    earlier = site.store.find(found.id, wanted, host) if site.store and not fresh else None
-    if earlier:
-        site.console.say(f"accepted on {earlier.started}; image, suite and host are the same: not run again")
-        _export(earlier, site)
-        return earlier
+    facts = suite.find_image(engine, image)
+    if site.store and not fresh:
+        earlier = site.store.find(facts.id, suite.suite_hash(trial), suite.host_facts(engine, trial))
+        if earlier:
+            site.console.say(
+                f"already accepted on {earlier.started} (same image, suite and host); `--rerun` runs it again"
+            )
+            _export(earlier, site)
+            return earlier
     site.console.say(trial.gpu.reason)
     with site.console.rows() as show:
         receipt = suite.accept(engine, image, trial, on_change=show)
@@ -339,13 +367,13 @@ def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh:
         return receipt
     problem = site.store.keep(receipt) if site.store else ""
     if problem:
-        site.console.note(f"this receipt will spare no run: {problem}")
+        site.console.note(f"this receipt will not spare a run: {problem}")
     _export(receipt, site)
     return receipt
 
 
 def _export(receipt: Receipt, site: Site) -> None:
-    """Put a receipt where people and programs look for it."""
+    """Write a receipt where people and programs look for it."""
     path = site.receipts / receipts.file_name(receipt)
     write_file(path, serialize.dumps(receipt))
     site.console.say(f"receipt: {path}")

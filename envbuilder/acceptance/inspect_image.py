@@ -1,11 +1,11 @@
 """What an image holds and has proven: its lock, its steps, its packages and its last receipt.
 
-`look` asks the engine; the rest is pure. A foreign image has no lock, perhaps no Python: that is an answer, no error.
+`inspect_image` asks the engine; the rest is pure. A foreign image without a lock, or without Python, is no error.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import msgspec
@@ -87,12 +87,15 @@ class Inspection:
     suite: str  # hash of the suite that this envbuilder runs when nothing else is asked for
 
 
-def look(reference: str, engine: Engine, store: receipts.Store | None) -> Inspection:
+def inspect_image(reference: str, engine: Engine, store: receipts.Store | None) -> Inspection:
     """Look into an image, and for its receipt in `store`. Raises `EngineError` if there is no such image."""
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
-    inside = read_lock(content, image.labels) if content is not None else None
-    layers = layers_of(inside.lock) if inside and inside.lock else tuple(Layer)
+    inside = None if content is None else read_lock(content, image.labels)
+    layers = tuple(Layer)
+    if inside and inside.lock:
+        layers = layers_of(inside.lock)
+    default_suite = suite.Trial(gpu=plan_gpu(engine.offers(), GpuAccess.NONE))
     return Inspection(
         reference=reference,
         image=image,
@@ -100,7 +103,7 @@ def look(reference: str, engine: Engine, store: receipts.Store | None) -> Inspec
         lock=inside,
         installed=_measure(image.id, engine),
         receipt=store.newest(image.id) if store else None,
-        suite=suite.suite_hash(suite.Trial(gpu=plan_gpu(engine.offers(), GpuAccess.NONE))),
+        suite=suite.suite_hash(default_suite),
     )
 
 
@@ -119,42 +122,54 @@ def _measure(image: str, engine: Engine) -> Installed | None:
 def read_steps(
     history: Sequence[tuple[int, str]], *, ours: bool, layers: Sequence[Layer] = tuple(Layer)
 ) -> tuple[Step, ...]:
-    """The history, first step first; in an image of ours each step with what it holds. `layers`: those of its lock."""
-    told = [read_instruction(text) for _, text in history]
-    held = _held(told, layers) if ours else [""] * len(told)
-    return tuple(
-        Step(size=size, instruction=line, holds=holds)
-        for (size, _), line, holds in zip(history, told, held, strict=True)
-    )
+    """The history, first step first; in our images each step with what it holds. `layers`: those of its lock."""
+    instructions = [read_instruction(text) for _, text in history]
+    contents = _contents_of_steps(instructions, layers) if ours else {}
+    steps = []
+    for number, (size, _) in enumerate(history):
+        step = Step(size=size, instruction=instructions[number], holds=contents.get(number, ""))
+        steps.append(step)
+    return tuple(steps)
 
 
 def read_instruction(text: str) -> str:
-    """What the history says, as its Dockerfile said it: no shell, no build arguments, no notes of the builder's."""
+    """A line of the history as in its Dockerfile: without the shell, build arguments and notes of the builder."""
     line = one_line(text).removesuffix("# buildkit").rstrip()
     shell = _SHELL.match(line)
     if shell is None:
         return line
     command = line[shell.end() :]
-    return command.removeprefix("#(nop)").lstrip() if command.startswith("#(nop)") else f"RUN {command}"
+    if command.startswith("#(nop)"):  # how the classic builder marks what is not a RUN
+        return command.removeprefix("#(nop)").lstrip()
+    return f"RUN {command}"
 
 
-def _held(told: Sequence[str], layers: Sequence[Layer]) -> list[str]:
-    """What each step of templates/debian/Dockerfile.j2 holds. All wheel steps look alike; their order tells."""
-    held = {number: _PAYLOAD for number, line in enumerate(told) if _PAYLOAD_STEP.match(line)}
-    wheels = [number for number, line in enumerate(told) if _WHEEL_STEP.match(line)]
-    if len(wheels) == len(layers):
-        held |= zip(wheels, layers, strict=True)
-    system = next((number for number, line in enumerate(told) if _USER_STEP.match(line)), None)
+def _contents_of_steps(instructions: Sequence[str], layers: Sequence[Layer]) -> dict[int, str]:
+    """What the steps of templates/debian/Dockerfile.j2 hold. All wheel steps look alike; their order tells."""
+    contents: dict[int, str] = {}
+    wheel_steps = []
+    system = None
+    for number, instruction in enumerate(instructions):
+        if _PAYLOAD_STEP.match(instruction):
+            contents[number] = _PAYLOAD
+        elif _WHEEL_STEP.match(instruction):
+            wheel_steps.append(number)
+        elif _USER_STEP.match(instruction) and system is None:
+            system = number
+    if len(wheel_steps) == len(layers):
+        contents.update(zip(wheel_steps, layers, strict=True))
     if system is not None:
-        held |= dict.fromkeys(range(system), _BASE) | {system: _SYSTEM}
-    return [held.get(number, "") for number in range(len(told))]
+        contents[system] = _SYSTEM
+        for number in range(system):
+            contents[number] = _BASE
+    return contents
 
 
 # --- lock ----------------------------------------------------------------------------------------------------------
 
 
 def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
-    """The lock, and where the image's labels say something else."""
+    """The lock, and where the image's labels contradict it."""
     digest = f"sha256:{sha256(content).hexdigest()}"
     try:
         text = content.decode()
@@ -163,12 +178,13 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
         return LockInside(sha256=digest, lock=None, problems=(error.message, *error.problems))
     except (ValueError, RecursionError) as error:  # a foreign file of that name can be anything
         return LockInside(sha256=digest, lock=None, problems=(f"it cannot be read: {error}",))
-    wanted = {name: value for name, value in labels_of(lock, text).items() if name in {*labels, LOCK_LABEL}}
-    problems = [
-        f"the label {name} says {labels[name]}; by the lock it is {value}" if name in labels else f"no label {name}"
-        for name, value in wanted.items()
-        if labels.get(name) != value
-    ]
+    problems = []
+    for name, expected in labels_of(lock, text).items():
+        value = labels.get(name)
+        if value is None and name == LOCK_LABEL:
+            problems.append(f"no label {name}")
+        elif value is not None and value != expected:
+            problems.append(f"the label {name} says {value}; by the lock it is {expected}")
     return LockInside(sha256=digest, lock=lock, problems=tuple(problems))
 
 
@@ -177,17 +193,18 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
 
 def read_installed(lines: Sequence[str]) -> Installed | None:
     """What docker/probe/packages.py printed, largest first; None if it is not that."""
+    if not lines:
+        return None
     try:
-        found = serialize.loads(lines[-1] if lines else "", Installed)
+        installed = serialize.loads(lines[-1], Installed)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    named = [
-        Distribution(name=canonicalize_name(item.name), version=item.version, bytes=item.bytes)
-        for item in found.distributions
-    ]
-    return Installed(
-        python=found.python,
-        folders=found.folders,
-        distributions=tuple(sorted(named, key=lambda item: (-(item.bytes or 0), item.name))),
-        unclaimed=found.unclaimed,
-    )
+    distributions = []
+    for item in installed.distributions:
+        distributions.append(replace(item, name=canonicalize_name(item.name)))
+    distributions.sort(key=_largest_first)
+    return replace(installed, distributions=tuple(distributions))
+
+
+def _largest_first(item: Distribution) -> tuple[int, str]:
+    return -(item.bytes or 0), item.name

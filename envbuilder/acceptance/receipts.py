@@ -4,7 +4,6 @@ A receipt spares a run only if it is in the `Store`, where nobody else can write
 ./receipts, is for people and programs to read: anybody may have put a file there.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from envbuilder import serialize
-from envbuilder.acceptance.event_stream import number_text
+from envbuilder.acceptance.check_text import number_text
 from envbuilder.acceptance.events import ProtocolError, fitting
 from envbuilder.acceptance.verdict import verdict
 from envbuilder.errors import AcceptanceError, UsageError
@@ -91,15 +90,12 @@ def read(content: bytes) -> Receipt | None:
 
 
 def find(folder: Path, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
-    """The receipt that says that this image has passed this suite on this host, if there is one."""
-    return next(
-        (
-            receipt
-            for receipt in all_of(folder, image)
-            if receipt.suite.get("hash") == suite_hash and dict(receipt.host) == dict(host) and has_passed(receipt)
-        ),
-        None,
-    )
+    """The receipt of a passed run of this suite, on this image and this host, if there is one."""
+    for receipt in all_of(folder, image):
+        same_run = receipt.suite.get("hash") == suite_hash and dict(receipt.host) == dict(host)
+        if same_run and has_passed(receipt):
+            return receipt
+    return None
 
 
 def newest(folder: Path, image: str) -> Receipt | None:
@@ -124,27 +120,38 @@ def all_of(folder: Path, image: str) -> Iterator[Receipt]:
 
 
 def failures(receipt: Receipt) -> list[Check]:
-    """The checks that speak against the image, or do not speak: evidence first."""
-    found = [check for check in receipt.checks if check.status in (Status.FAILED, Status.ERROR)]
-    return sorted(found, key=lambda check: check.status is not Status.FAILED)
+    """The checks that failed, then those that ended in an error."""
+    failed = [check for check in receipt.checks if check.status is Status.FAILED]
+    errors = [check for check in receipt.checks if check.status is Status.ERROR]
+    return failed + errors
 
 
-def refusal(receipt: Receipt) -> AcceptanceError:
-    """The error for an image that is not accepted: which checks did not pass, each with its number and its bound."""
+def acceptance_error(receipt: Receipt) -> AcceptanceError:
+    """The error for an image that is not accepted: the checks that did not pass, with their numbers and bounds."""
     failed = failures(receipt)
-    alike = Counter(check.detail for check in failed if check.status is Status.ERROR)
+    by_detail: dict[str, list[Check]] = {}
+    for check in failed:
+        if check.status is Status.ERROR:
+            by_detail.setdefault(check.detail, []).append(check)
+    # A suite that died leaves the same error at many checks: tell it once, with their names.
+    shared = {detail: checks for detail, checks in by_detail.items() if len(checks) > 1}
     lines = []
     for check in failed:
-        if check.status is Status.ERROR and alike[check.detail] > 1:
-            continue
-        told = " · ".join(part for part in (number_text(check), check.detail) if part)
-        lines.append(f"{check.id}: {check.title}: {told}")
-        lines += [f"  remedy: {check.remedy}"] if check.remedy else []
-    for detail, number in alike.items():
-        names = ", ".join(check.id for check in failed if check.status is Status.ERROR and check.detail == detail)
-        lines += [f"{number} checks: {detail}", f"  {names}"] if number > 1 else []
+        if check.status is Status.FAILED or check.detail not in shared:
+            lines += _lines_of(check)
+    for detail, checks in shared.items():
+        names = ", ".join(check.id for check in checks)
+        lines += [f"{len(checks)} checks: {detail}", f"  {names}"]
     return AcceptanceError(
         f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
         problems=lines,
         hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
     )
+
+
+def _lines_of(check: Check) -> list[str]:
+    parts = [part for part in (number_text(check), check.detail) if part]
+    lines = [f"{check.id}: {check.title}: {' · '.join(parts)}"]
+    if check.remedy:
+        lines.append(f"  remedy: {check.remedy}")
+    return lines

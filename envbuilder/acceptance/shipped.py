@@ -1,4 +1,4 @@
-"""What lies in /opt/envbuilder, read from outside: no program of the image takes part, so none can lie about it."""
+"""The files in /opt/envbuilder, read from outside: no program of the image takes part, so none can lie about them."""
 
 from collections.abc import Iterator, Mapping, Set
 from functools import cache, partial
@@ -24,14 +24,15 @@ _MOST = 5  # names in one line
 def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Check:
     """Whether lock, requirements and labels agree with each other, and with what the suite has read inside.
 
-    A training job that is not this envbuilder's is named and decides nothing: another version may have built the image.
+    A training job that differs from this envbuilder's is a warning: another version may have built the image.
     """
     check = partial(Check, id="identity.shipped", title=TITLE, bound={"max": 0})
-    wrong = list(_problems(files, labels, facts))
-    if wrong:
-        remedy = "do not use this image: render its context again and build it, `envbuilder build`"
-        return check(status=Status.FAILED, value=len(wrong), detail="; ".join(wrong), remedy=remedy)
-    return check(status=Status.PASSED, value=0, findings=tuple(_differences(files)))
+    problems = list(_problems(files, labels, facts))
+    if not problems:
+        warnings = tuple(_differences(files))
+        return check(status=Status.PASSED, value=0, findings=warnings)
+    remedy = "do not use this image; render its context and build it again: `envbuilder build`"
+    return check(status=Status.FAILED, value=len(problems), detail="; ".join(problems), remedy=remedy)
 
 
 def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[str]:
@@ -57,32 +58,41 @@ def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapp
 def _of_lock(
     lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]
 ) -> Iterator[str]:
-    for name, value in labels_of(lock, text).items():
-        if labels.get(name) != value:
-            yield f"the label {name} says {labels.get(name)}; the lock says {value}"
-    if files.get(_REQUIREMENTS) != requirements_text(lock).encode():
+    for name, expected in labels_of(lock, text).items():
+        value = labels.get(name)
+        if value != expected:
+            yield f"the label {name} says {value}; the lock says {expected}"
+    requirements = requirements_text(lock).encode()
+    if files.get(_REQUIREMENTS) != requirements:
         yield f"{FOLDER}/{_REQUIREMENTS} is not the lock's"
     size = sum(wheel.size for wheel in lock.wheels)
-    if facts.get("wheel_bytes", size) != size:
-        yield f"Python in the image has read wheels of {facts['wheel_bytes']} bytes; the lock has {size}"
+    size_inside = facts.get("wheel_bytes", size)
+    if size_inside != size:
+        yield f"Python in the image has read wheels of {size_inside} bytes; the lock has {size}"
 
 
 def _differences(files: Mapping[str, bytes]) -> Iterator[str]:
-    """What is other in the image's training job than in the one of this envbuilder."""
+    """How the image's training job differs from this envbuilder's."""
     ours = payload()
-    theirs = {path: content for path, content in files.items() if path.startswith(_PAYLOAD)}
-    changed = {path for path in ours.keys() & theirs.keys() if ours[path] != theirs[path]}
-    more = {path for path in theirs.keys() - ours.keys() if "__pycache__" not in path}
+    theirs = {}
+    for path, content in files.items():
+        if path.startswith(_PAYLOAD) and "__pycache__" not in path:
+            theirs[path] = content
+    common = ours.keys() & theirs.keys()
+    changed = {path for path in common if ours[path] != theirs[path]}
     yield from _named(changed, "differs from this envbuilder's")
     yield from _named(ours.keys() - theirs.keys(), "is not in this image")
-    yield from _named(more, "is not this envbuilder's")
+    yield from _named(theirs.keys() - ours.keys(), "is not this envbuilder's")
 
 
 def _named(paths: Set[str], words: str) -> Iterator[str]:
+    if not paths:
+        return
     names = sorted(paths)
-    if names:
-        rest = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-        yield f"{', '.join(names[:_MOST])}{rest} {words}"
+    line = ", ".join(names[:_MOST])
+    if len(names) > _MOST:
+        line += f" and {len(names) - _MOST} more"
+    yield f"{line} {words}"
 
 
 @cache

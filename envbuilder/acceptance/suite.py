@@ -1,6 +1,6 @@
 """Running the suite on an image: inside, in one container, and from outside; the receipt is what came of it.
 
-The suite is put into the container when it starts, so that an image is judged by this envbuilder and not by itself. An
+The suite is mounted into the container, read-only, so that an image is judged by this envbuilder and not by itself. An
 image of ours keeps its own training job, which is what is judged; a foreign one is lent ours.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 
 from envbuilder import grammar, resources
 from envbuilder.acceptance import host_checks, shipped
-from envbuilder.acceptance.event_stream import Watch, ending_text
+from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.acceptance.events import clean
 from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
-from envbuilder.engine.container_spec import Job
+from envbuilder.engine.container_spec import SUITE_FOLDER, Job
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.output import TooMuchOutput
@@ -38,7 +38,7 @@ CHECK_DEADLINE, GRACE = (
     120,
     30,
 )  # for a check without one in bounds.json; more, for the suite ends late checks by itself
-FOLDER = "/envbuilder-suite"
+FOLDER = SUITE_FOLDER
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
 echo "no Python" >&2; exit 127
@@ -179,7 +179,7 @@ class _Run:
         self, engine: Engine, image: ImageFacts, trial: Trial, on_change: Callable[[Sequence[Row]], None]
     ) -> None:
         self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
-        self.watch = Watch(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
+        self.watch = SuiteEvents(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
         self.ours = bool(image.stack)
         self._layers: Future[host_checks.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
@@ -211,9 +211,9 @@ class _Run:
                 return error.message
 
     def _hear(self, line: str, container: Container) -> None:
-        before, strange = self.watch.running, self.watch.strange_lines
+        before, strange = self.watch.running, self.watch.violation_count
         self.watch.feed(line)
-        if self.watch.strange_lines > strange:  # it has changed nothing; there may be many
+        if self.watch.violation_count > strange:  # it has changed nothing; there may be many
             return
         if self.watch.running != before:
             deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE) * bounds()["patience"]
@@ -238,6 +238,7 @@ class _Run:
             user=self.trial.user,
             memory=self.trial.memory,
             files=files(self.trial.own, job=not self.ours),
+            read_only=self.ours,  # where others write, only they know: it is one of the checks
         )
 
     def _history(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The verdict. Pure: it believes no `passed` it cannot derive from the checks themselves."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,41 +22,44 @@ _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
 )
 _ANY_OS = "custom"
 COMPLETE = "suite.complete"
+_MOST_PROBLEMS = 5  # in one line
 
 
 def check_labels(labels: Mapping[str, str], facts: Mapping[str, Any], *, ours: bool = True) -> Check:
-    """Whether what the labels say is what the suite read inside."""
+    """Whether the labels say what the suite read inside."""
     check = partial(Check, id="identity.labels", title="labels say what is inside")
     if not ours:
-        return check(status=Status.NOT_RUN, value=len(labels), detail="this image is not ours: its labels are its own")
+        detail = "this image was not built by envbuilder: its labels are its own"
+        return check(status=Status.NOT_RUN, value=len(labels), detail=detail)
     if not facts:
         return check(status=Status.ERROR, detail="nothing was read inside to compare the labels with")
-    wrong = [
-        problem for label, key in _LABEL_FACTS for problem in _label_problems(label, labels.get(label), facts.get(key))
-    ]
-    if wrong:
-        return check(
-            status=Status.FAILED,
-            value=len(wrong),
-            bound={"max": 0},
-            detail="; ".join(wrong),
-            remedy="render the context again and build it: `envbuilder build`",
-        )
-    return check(status=Status.PASSED, value=0, bound={"max": 0})
+    problems: list[str] = []
+    for label, key in _LABEL_FACTS:
+        problems += _label_problems(label, labels.get(label), facts.get(key))
+    if not problems:
+        return check(status=Status.PASSED, value=0, bound={"max": 0})
+    return check(
+        status=Status.FAILED,
+        value=len(problems),
+        bound={"max": 0},
+        detail="; ".join(problems),
+        remedy="render the context and build it again: `envbuilder build`",
+    )
 
 
-def _label_problems(label: str, said: str | None, seen: Any) -> Iterable[str]:
-    if said is None:
+def _label_problems(label: str, value: str | None, fact: Any) -> Iterable[str]:
+    if value is None:
         yield f"the label {label} is missing"
         return
-    if seen is None and label.endswith(".lock"):
+    if fact is None and label.endswith(".lock"):
         yield "there is no lock inside to compare the labels with"
         return
-    if said in ("", _ANY_OS) or seen is None:  # the stack promises nothing here, or it cannot be read here
+    if fact is None or value in ("", _ANY_OS):  # the stack promises nothing here, or it cannot be read here
         return
-    text = " ".join(seen) if isinstance(seen, list) else str(seen)
-    if not (text == said or said.startswith(text + ".")):  # torch knows CUDA as 11.7 and cuDNN as 8.5.0
-        yield f"{label} says {said}; inside is {text}"
+    text = " ".join(fact) if isinstance(fact, list) else str(fact)
+    # torch reports CUDA as 11.7 and cuDNN as 8.5.0, which are the beginnings of what was locked
+    if value != text and not value.startswith(f"{text}."):
+        yield f"{label} says {value}; inside is {text}"
 
 
 _OCI = tuple(f"org.opencontainers.image.{name}" for name in ("title", "description", "base.name"))
@@ -70,55 +73,73 @@ SECRET = re.compile(
 def check_layers(
     labels: Mapping[str, str], env: Sequence[str], history: Sequence[str], files: Sequence[str], *, ours: bool = True
 ) -> Check:
-    """Whether anybody who has the image can read a secret in it; `files` are those with one, in whichever layer."""
+    """Whether a secret can be read in the image; `files` are those with one, in whichever layer."""
     title = "no secret is in a layer, a label, the environment or the history"
     check = partial(Check, id="contract.layers", title=title)
-    places = {"a label": labels.values(), "the environment": env, "the history": history}
-    found = [place for place, texts in places.items() if any(SECRET.search(text) for text in texts)]
-    found += [f"the layers, as {path}" for path in files]
-    found += [f"the label {name} is missing" for name in _OCI if ours and not labels.get(name)]
-    if not found:
+    problems = [f"a secret is in {place}" for place in _places_of_secrets(labels, env, history)]
+    problems += [f"a secret is in the layers, as {path}" for path in files]
+    if ours:
+        problems += [f"the label {name} is missing" for name in _OCI if not labels.get(name)]
+    if not problems:
         return check(status=Status.PASSED, value=0, bound={"max": 0})
-    remedy = "give it as a build secret (`--secret`), not as ARG, ENV or in a command; then change it: it is out"
-    detail = "; ".join(item if item.startswith("the label ") else f"a secret is in {item}" for item in found[:5])
-    return check(status=Status.FAILED, value=len(found), bound={"max": 0}, detail=detail, remedy=remedy)
+    detail = "; ".join(problems[:_MOST_PROBLEMS])
+    remedy = "pass it as a build secret (`--secret`) and rotate it: it has been exposed"
+    return check(status=Status.FAILED, value=len(problems), bound={"max": 0}, detail=detail, remedy=remedy)
+
+
+def _places_of_secrets(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+    places: Mapping[str, Iterable[str]] = {"a label": labels.values(), "the environment": env, "the history": history}
+    for place, texts in places.items():
+        if any(SECRET.search(text) for text in texts):
+            yield place
 
 
 def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) -> Check:
     """Whether the image is as small as its wheels allow: its bytes for each byte of a locked wheel."""
-    check = partial(Check, id="contract.size", title="the image is as small as its wheels allow", bound=dict(bound))
+    check = partial(Check, id="contract.size", title="the image is as small as its wheels allow")
     wheels = facts.get("wheel_bytes")
     if not wheels:
-        return check(
-            status=Status.NOT_RUN, value=size, bound=None, unit="B", detail="there is no lock inside to compare with"
-        )
+        detail = "there is no lock inside to compare with"
+        return check(status=Status.NOT_RUN, value=size, unit="B", detail=detail)
     ratio = round(size / wheels, 3)
     if ratio <= bound["max"]:
-        return check(status=Status.PASSED, value=ratio)
-    remedy = "see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?"
-    detail = f"{size_text(size)} for {size_text(wheels)} of wheels"
-    return check(status=Status.FAILED, value=ratio, detail=detail, remedy=remedy)
+        return check(status=Status.PASSED, value=ratio, bound=dict(bound))
+    return check(
+        status=Status.FAILED,
+        value=ratio,
+        bound=dict(bound),
+        detail=f"{size_text(size)} for {size_text(wheels)} of wheels",
+        remedy="see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?",
+    )
 
 
 def check_answered(
     required: Sequence[str], checks: Sequence[Check], protocol: str, ending: str, only: Sequence[str] = ()
 ) -> Check:
-    """Whether the suite ran to its end and answered all that this envbuilder insists on; `protocol`: what broke it."""
+    """Whether the suite ran to its end and answered every check that is required; `protocol`: what broke it."""
     check = partial(Check, id=COMPLETE, title="the suite ran to its end")
-    missing = sorted(set(only or required) - {answer.id for answer in checks})
-    problems = [f"no answer to {', '.join(missing)}"] if missing else []
-    problems += [f"only {', '.join(only)} ran"] if only else []
-    problems += [ending] if ending else []
-    problems += [protocol] if protocol else []
-    if problems:
-        remedy = "run the whole suite" if only else "run it again; if it stays so, build the image again"
-        return check(status=Status.ERROR, detail="; ".join(problems), remedy=remedy)
-    return check(status=Status.PASSED)
+    answered = {answer.id for answer in checks}
+    missing = sorted(set(only or required) - answered)
+    problems = []
+    if missing:
+        problems.append(f"no answer to {', '.join(missing)}")
+    if only:
+        problems.append(f"only {', '.join(only)} ran")
+    if ending:
+        problems.append(ending)
+    if protocol:
+        problems.append(protocol)
+    if not problems:
+        return check(status=Status.PASSED)
+    remedy = "run the whole suite" if only else "run it again; if it persists, build the image again"
+    return check(status=Status.ERROR, detail="; ".join(problems), remedy=remedy)
 
 
 def verdict(checks: Sequence[Check]) -> Verdict:
-    """Evidence against it is `failed`; no evidence, from whichever check, is `incomplete`."""
-    found = {check.status for check in checks}
-    if Status.FAILED in found:
+    """Evidence against the image is `failed`; missing evidence, from whichever check, is `incomplete`."""
+    statuses = {check.status for check in checks}
+    if Status.FAILED in statuses:
         return Verdict.FAILED
-    return Verdict.INCOMPLETE if Status.ERROR in found or Status.PASSED not in found else Verdict.PASSED
+    if Status.ERROR in statuses or Status.PASSED not in statuses:
+        return Verdict.INCOMPLETE
+    return Verdict.PASSED

@@ -101,6 +101,6 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
         answer(receipt_text(receipt))
     if receipt.verdict is Verdict.PASSED:
         return 0
-    error = receipts.refusal(receipt)
+    error = receipts.acceptance_error(receipt)
     site.console.error(error)
     return error.exit_code

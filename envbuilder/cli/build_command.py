@@ -7,7 +7,7 @@ import click
 
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, site_from
-from envbuilder.cli.settings import own_checks, setting
+from envbuilder.cli.settings import caches, own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
     gpu_access_option,
@@ -118,8 +118,8 @@ def wishes_from(options: dict[str, Any]) -> "Wishes":
         options=BuildOptions(
             platform=platform,
             builder=setting(options, "builder"),
-            cache_to=tuple(setting(options, "cache_to")),
-            cache_from=tuple(setting(options, "cache_from")),
+            cache_to=caches(options, "cache_to"),
+            cache_from=caches(options, "cache_from"),
             no_cache=options["no_cache"],
         ),
         tag=tag,

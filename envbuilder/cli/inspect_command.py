@@ -14,13 +14,13 @@ def command(image: str, as_json: bool) -> None:
 
     The image is not changed. An image that envbuilder did not build is shown as far as possible.
     """
-    from envbuilder.acceptance.inspect_image import look
+    from envbuilder.acceptance.inspect_image import inspect_image
     from envbuilder.console import answer
     from envbuilder.format.image_text import inspection_document, inspection_text
 
     with new_engine() as engine:
         engine.sweep()
-        inspection = look(image, engine, receipt_store())
+        inspection = inspect_image(image, engine, receipt_store())
     if as_json:
         print_json(inspection_document(inspection))
     else:

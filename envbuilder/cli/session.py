@@ -3,8 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from envbuilder.model import Lock
     from envbuilder.network import Network
     from envbuilder.pipeline import Site
+    from envbuilder.processes import Completed
 
 
 def load_catalog(options: Mapping[str, Any]) -> "Catalog":
@@ -59,7 +61,6 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
     """All of it, for the pipeline."""
     import uv
 
-    from envbuilder import processes
     from envbuilder.console import Console
     from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
@@ -73,7 +74,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         environ=dict(os.environ),
         uv=Uv(
             program=uv.find_uv_bin(),
-            run=lambda argv: processes.run(argv, env=env, timeout=600),
+            run=lambda argv: _run_uv(argv, env, network),
             index_url=network.index_url,
         ),
         console=Console(quiet=quiet),
@@ -81,6 +82,13 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         said=repeatable_flags(options),
         store=receipt_store(),
     )
+
+
+def _run_uv(argv: Sequence[str], env: Mapping[str, str], network: "Network") -> "Completed":
+    from envbuilder import processes
+
+    completed = processes.run(argv, env=env, timeout=600)
+    return replace(completed, stderr=network.hide_token(completed.stderr))
 
 
 def receipt_store() -> "Store | None":
@@ -103,14 +111,14 @@ def receipt_store() -> "Store | None":
 
 
 def repeatable_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The options next to the request that a suggested command must repeat; without passwords."""
+    """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
     for word, name in (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle")):
         value = str(options.get(name) or "")
         if is_from_environment(name):  # the suggested command will find it there
             continue
-        # An address with a login is not printed.
-        if "@" in value:
+        # The login of an address is a secret, and its query may be a token.
+        if name == "index_url" and ("@" in value or "?" in value):
             flags.append(f"--{word} URL")
         elif value:
             flags.append(f"--{word} {shlex.quote(value)}")

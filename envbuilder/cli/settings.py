@@ -118,6 +118,25 @@ def was_given(options: Mapping[str, Any], *names: str) -> bool:
     return False
 
 
+def caches(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Sources or destinations of the build cache. Raises `UsageError` if the settings name a folder through a link.
+
+    Another person may have written the settings: buildx would follow the link, and read and write where it leads.
+    """
+    from envbuilder.config import ROOT, local_cache_paths
+    from envbuilder.files import own_users, refuse_foreign_folder, refuse_links
+
+    values = tuple(setting(options, name))
+    if options.get(name):
+        return values
+    users = own_users(os.environ.get("SUDO_UID")) | {ROOT}
+    for value in values:
+        for path in local_cache_paths(value):
+            refuse_links(Path(), path)
+            refuse_foreign_folder(Path(path), users)
+    return values
+
+
 def own_catalog(options: Mapping[str, Any]) -> Path | None:
     """The user's own catalog: of the command line or the environment, else of the settings, relative to their file."""
     if options.get("own_catalog"):

@@ -1,4 +1,4 @@
-"""Making a minimal base image from Debian's packages with mmdebstrap, where no registry has one. The plan is pure."""
+"""Building a minimal base image from Debian packages with mmdebstrap, where no registry has one. The plan is pure."""
 
 import os
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ _LEFT_OUT = (
     "/usr/lib/python3*/config-*/libpython*.a",
 )
 _KEPT = ("/usr/share/doc/*/copyright",)
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _EMPTIED = (
     "/var/lib/apt/lists/*",
     "/var/cache/apt/*",
@@ -38,7 +39,7 @@ _APT = (
     'Acquire::Retries "1"',
 )
 LABEL = "dev.envbuilder.base"
-"""What a base was asked to hold: a base of this name that an older envbuilder made may lack something."""
+"""The packages in a base: one of the same name that an older envbuilder made may lack some."""
 
 
 def contents(base: Base) -> str:
@@ -53,7 +54,7 @@ def changes(base: Base) -> list[str]:
 
 
 def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """What mmdebstrap runs in: its half-made file system is in `folder`, so that a later run can sweep it.
+    """The environment of mmdebstrap: its half-made file system is in `folder`, so that a later run can sweep it.
 
     Without root it works as another user, who may not enter that folder.
     """
@@ -64,12 +65,16 @@ def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def bootstrap_argv(base: Base, target: Path) -> list[str]:
-    """The mmdebstrap command that writes the base as a tar; it asks the mirror that this machine's apt uses."""
-    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    argv = ["mmdebstrap", "--variant=minbase", "--mode=auto", f"--keyring={keyring}"]
-    argv += [f"--aptopt={line}" for line in _APT]
-    argv += [f"--dpkgopt=path-exclude={glob}" for glob in _LEFT_OUT]
-    argv += [f"--dpkgopt=path-include={glob}" for glob in _KEPT]
-    argv += [f"--include={','.join(base.system_packages)}"]
-    argv += ["--customize-hook=chroot \"$1\" sh -c 'rm -rf {}'".format(" ".join(_EMPTIED))]
+    """The mmdebstrap command that writes the base as a tar; it uses the mirror of this machine's apt."""
+    argv = ["mmdebstrap", "--variant=minbase", "--mode=auto", f"--keyring={_KEYRING}"]
+    for line in _APT:
+        argv.append(f"--aptopt={line}")
+    for glob in _LEFT_OUT:
+        argv.append(f"--dpkgopt=path-exclude={glob}")
+    for glob in _KEPT:
+        argv.append(f"--dpkgopt=path-include={glob}")
+    packages = ",".join(base.system_packages)
+    emptied = " ".join(_EMPTIED)
+    argv.append(f"--include={packages}")
+    argv.append(f"--customize-hook=chroot \"$1\" sh -c 'rm -rf {emptied}'")
     return [*argv, "--", base.release, str(target)]

@@ -8,7 +8,7 @@ import base64
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -219,14 +219,16 @@ class LineReader:
 class Progress:
     """Follows a build: feed it buildx's output, read `steps`. Text that is no progress (an error) is kept in `rest`.
 
-    `sizes` are those of the lock that is built. Call `close` when buildx has ended: a last line may have no end.
+    `sizes` are those of the lock that is built; `hide` takes out of a text what nobody may read. Call `close` when
+    buildx has ended: a last line may have no end.
     """
 
-    def __init__(self, sizes: WheelSizes | None = None) -> None:
+    def __init__(self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str) -> None:
         self.steps: dict[str, Step] = {}
         self.log: list[str] = []  # every line any step wrote, and every step's beginning and end
         self.rest: list[str] = []
         self._sizes = sizes or {}
+        self._hide = hide
         self._buffer = ""
         self._readers: dict[tuple[str, int], LineReader] = {}  # by vertex and stream: stdout and stderr mix otherwise
 
@@ -234,8 +236,9 @@ class Progress:
         """Take one more line of output."""
         if not self._buffer and not text.startswith("{"):
             if text.strip():
-                self.rest.append(text.rstrip("\n"))
-                self.log.append(text.rstrip("\n"))
+                line = self._hide(text.rstrip("\n"))
+                self.rest.append(line)
+                self.log.append(line)
             return
         self._buffer += text
         if not text.startswith("}") and not text.endswith("}\n"):
@@ -249,7 +252,7 @@ class Progress:
 
     def close(self) -> None:
         """Take what was written without an end: of a line, or of a document if buildx was killed."""
-        self.rest += self._buffer.splitlines()
+        self.rest += self._hide(self._buffer).splitlines()
         self._buffer = ""
         for (vertex, _), reader in self._readers.items():
             self._read_lines(vertex, reader.close())
@@ -266,7 +269,8 @@ class Progress:
             reader = self._readers.setdefault(source, LineReader())
             self._read_lines(entry["vertex"], reader.feed(base64.b64decode(entry["data"])))
 
-    def _read_lines(self, vertex: str, lines: Sequence[str]) -> None:
+    def _read_lines(self, vertex: str, written: Sequence[str]) -> None:
+        lines = [self._hide(line) for line in written]
         self.log += lines
         step = self.steps.get(vertex)
         if step is None:
@@ -285,7 +289,7 @@ class Progress:
         was_done = step.done
         step.started = step.started or bool(vertex.get("started"))
         step.cached = bool(vertex.get("cached"))
-        step.error = vertex.get("error") or ""
+        step.error = self._hide(vertex.get("error") or "")
         if vertex.get("completed"):
             step.done = True
             step.seconds = _seconds(vertex.get("started") or vertex["completed"], vertex["completed"])
@@ -311,17 +315,17 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"no space left on device|disk quota exceeded|don't have enough free space",
         "the disk is full",
-        "see what takes the space: `docker system df`; free some: `docker builder prune`",
+        "see what uses the space: `docker system df`; free some: `docker builder prune`",
     ),
     (
         r"toomanyrequests|pull rate limit",
-        "the registry of the base image refuses so many pulls (429)",
-        "log in (`docker login`), wait, or make a base here: `envbuilder build --base bootstrap`",
+        "the registry of the base image limits pulls (429)",
+        "log in (`docker login`), wait, or build a base from Debian packages: `envbuilder build --base bootstrap`",
     ),
     (
         r"failed to do request|failed to resolve source metadata|pull access denied|manifest unknown",
-        "the base image cannot be had: no registry that is reachable has it",
-        "make a base here: `envbuilder build --base bootstrap`",
+        "the base image was not found on any reachable registry",
+        "build a base from Debian packages: `envbuilder build --base bootstrap`",
     ),
     (  # before the network: the socket of an engine that dies can say "connection reset by peer"
         r"Cannot connect to the Docker daemon|error reading from server|rpc error.*(EOF|Unavailable)|"
@@ -336,8 +340,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",
-        "a download is not the locked wheel: it was cut or changed on its way, or the index serves another file",
-        "try again; if it stays so, the index serves other files than those that were locked",
+        "a downloaded wheel does not match its hash in the lock",
+        "retry; if it persists, the index now serves a different file",
     ),
 )
 _NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|Dockerfile:)")

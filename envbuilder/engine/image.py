@@ -1,6 +1,6 @@
 """What the engine says about an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +34,29 @@ class ImageFacts:
 def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
     """The facts in an image's answer to `docker image inspect`."""
     config = attrs.get("Config") or {}
-    digests = [digest for _, at, digest in (item.partition("@") for item in attrs.get("RepoDigests") or ()) if at]
     return ImageFacts(
         id=attrs["Id"],
         labels=config.get("Labels") or {},
         env=tuple(config.get("Env") or ()),
         created=attrs.get("Created") or "",
-        platform="/".join(attrs[key] for key in ("Os", "Architecture", "Variant") if attrs.get(key)),
+        platform=_platform(attrs),
         user=config.get("User") or "",
         entrypoint=tuple(config.get("Entrypoint") or ()),
         command=tuple(config.get("Cmd") or ()),
         size=attrs["Size"],
-        digest=digests[0] if digests else None,
+        digest=_digest(attrs.get("RepoDigests") or ()),
     )
+
+
+def _platform(attrs: Mapping[str, Any]) -> str:
+    parts = [attrs.get(key) for key in ("Os", "Architecture", "Variant")]
+    return "/".join(part for part in parts if part)
+
+
+def _digest(references: Sequence[str]) -> str | None:
+    """The digest of the first `NAME@sha256:…`."""
+    for reference in references:
+        _, separator, digest = reference.partition("@")
+        if separator:
+            return digest
+    return None

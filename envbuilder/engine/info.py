@@ -16,13 +16,16 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as imag
 
 
 def offers(info: Mapping[str, Any]) -> Offers:
-    """What there is for GPUs, by the engine's own account and, if it runs here, by this host's device nodes."""
+    """What there is for GPUs, as the engine reports and, if it runs here, by this host's device nodes."""
     discovered = info.get("DiscoveredDevices") or ()
-    cdi = [item["ID"] for item in discovered if item.get("Source") == "cdi"]
+    devices = [item["ID"] for item in discovered if item.get("Source") == "cdi"]
+    if not devices:
+        devices = list(_cdi_files(info.get("CDISpecDirs") or ()))
+    runs_here = info.get("Name") == this_machine.node()
     return Offers(
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
-        cdi_devices=tuple(cdi or _cdi_files(info.get("CDISpecDirs") or ())),
-        device_nodes=info.get("Name") == this_machine.node() and Path("/dev/nvidiactl").exists(),
+        cdi_devices=tuple(devices),
+        device_nodes=runs_here and Path("/dev/nvidiactl").exists(),
     )
 
 

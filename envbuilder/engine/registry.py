@@ -5,15 +5,15 @@ import re
 _HINTS = (  # what the engine says → what to do; {host} is the registry's name
     (
         r"HTTP response to HTTPS client",
-        'it speaks no TLS: put `"insecure-registries": ["{host}"]` into the engine\'s daemon.json, and start it again',
+        'it does not use TLS: add `"insecure-registries": ["{host}"]` to the engine\'s daemon.json and restart it',
     ),
     (
         r"x509|certificate",
-        "the engine knows nobody who vouches for it: put its CA into `/etc/docker/certs.d/{host}/ca.crt`",
+        "its certificate is not trusted: install its CA as `/etc/docker/certs.d/{host}/ca.crt`",
     ),
     (
         r"connection refused|no such host|timeout|no route to host|server misbehaving",
-        "see that {host} is its name and port, and that the engine's machine can reach it",
+        "check that {host} is its name and port, and that the engine's machine can reach it",
     ),
     (
         r"denied|unauthorized|no basic auth credentials|authentication required",
@@ -23,9 +23,18 @@ _HINTS = (  # what the engine says → what to do; {host} is the registry's name
 )
 
 
-def refusal_hint(said: str, repository: str) -> str:
-    """The next step after the engine said why it could not push to a repository."""
+def refusal_hint(message: str, repository: str) -> str:
+    """The next step after the engine reported why it could not push to a repository."""
+    host = _host_of(repository)
+    for pattern, hint in _HINTS:
+        if re.search(pattern, message, re.IGNORECASE):
+            return hint.replace("{host}", host)
+    return "run the same command again: finished layers are kept"
+
+
+def _host_of(repository: str) -> str:
+    """The registry in the name of a repository; a name without one is on Docker Hub."""
     host, _, path = repository.partition("/")
-    host = host if path and re.search(r"[.:]|^localhost$", host) else "docker.io"
-    hint = next((hint for sign, hint in _HINTS if re.search(sign, said, re.IGNORECASE)), "")
-    return hint.replace("{host}", host) or "run the same command again: finished layers are kept"
+    if path and re.search(r"[.:]|^localhost$", host):
+        return host
+    return "docker.io"

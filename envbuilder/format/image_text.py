@@ -6,7 +6,7 @@ from typing import Any
 
 from envbuilder import serialize
 from envbuilder.acceptance import receipts
-from envbuilder.acceptance.event_stream import number_text
+from envbuilder.acceptance.check_text import number_text
 from envbuilder.acceptance.inspect_image import Inspection, Installed, LockInside, Step
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts

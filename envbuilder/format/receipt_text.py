@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from envbuilder.acceptance import summary
+from envbuilder.acceptance.report import summary
 from envbuilder.console import table
 from envbuilder.model import Receipt
 

@@ -299,11 +299,11 @@ def test_base_makes_one_where_no_registry_answers(run: Run, connect: Connect) ->
     del engine.images[STACK.base.reference]
     answer = run("base", "--cuda", "11.7", "--torch", "2.0.1", "--python", "3.9")
     assert answer.code == 0, answer.err
-    assert "made here from Debian's packages" in answer.err
+    assert "built from Debian packages" in answer.err
     assert [line.split()[0] for line in engine.asked("pull", "import")] == ["pull", "import"]
     answer = run("base", "--cuda", "11.7", "--base", "mine/base:1", "--python", "3.9")
     assert answer.code == 6
-    assert "mine/base:1 is neither in the engine's store" in answer.err
+    assert "mine/base:1 was not found in the engine's store" in answer.err
 
 
 # --- the boundary --------------------------------------------------------------------------------------------------

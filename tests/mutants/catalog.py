@@ -639,7 +639,7 @@ MUTANTS = (
     Mutant(
         "a Python that reports a GPU",
         "gpu.kernel",
-        "it claims a GPU that it was not given",
+        "it claims to have a GPU, but was given none",
         python_is(LYING),
         by_host=True,
     ),

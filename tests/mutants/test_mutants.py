@@ -10,7 +10,7 @@ import pytest
 from container.engine import Image, docker, envbuilder
 
 from envbuilder.acceptance import suite
-from envbuilder.acceptance.event_stream import Watch
+from envbuilder.acceptance.event_stream import SuiteEvents
 from envbuilder.model import Check
 
 from .catalog import MUTANTS, Mutant
@@ -36,7 +36,7 @@ def judged_inside(made: str, mutant: Mutant) -> list[Check]:
     words = ["run", "--rm", "--network", "none", "--shm-size", "1g", *mutant.run, made]
     own_entrypoint = ["/opt/envbuilder/payload/accept.py"] if "--entrypoint" in mutant.run else ["accept"]
     done = docker(*words, *own_entrypoint, "--json-lines", "--only", mutant.check, *mutant.accept, check=False)
-    watch = Watch()
+    watch = SuiteEvents()
     for line in done.stdout.splitlines():
         watch.feed(line)
     assert watch.titles, done.stderr

@@ -12,7 +12,7 @@ from waiting import PATIENCE
 
 import accept
 import checks
-from envbuilder.acceptance.event_stream import Watch
+from envbuilder.acceptance.event_stream import SuiteEvents
 from envbuilder.model import Status
 
 from .conftest import NO_FILE, PAYLOAD
@@ -92,10 +92,10 @@ def write_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 
     return script
 
 
-def run_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8) -> tuple[int, Watch]:
+def run_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8) -> tuple[int, SuiteEvents]:
     script = write_suite(tmp_path, *names, load=load, patience=patience)
     done = subprocess.run([sys.executable, str(script), "--json-lines"], capture_output=True, text=True, check=False)
-    watch = Watch()
+    watch = SuiteEvents()
     for line in done.stdout.splitlines():
         watch.feed(line)
     return done.returncode, watch
@@ -117,7 +117,7 @@ def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
 
 def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
-    assert (code, watch.verdict, watch.strange) == (accept.PASSED, "passed", [])
+    assert (code, watch.verdict, watch.violations) == (accept.PASSED, "passed", [])
 
 
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp
     assert code == accept.NOT_PASSED
     assert "longer than 1 s" in watch.results["native"].detail
     assert watch.results["good"].status is Status.PASSED
-    assert watch.strange == []  # no check is run or answered twice
+    assert watch.violations == []  # no check is run or answered twice
 
 
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
@@ -258,15 +258,15 @@ print(json.dumps(dict(event="progress", done=1, total=2, text="half")))
 """
 
 
-def run_own(tmp_path: Path, *lines: str) -> tuple[int, Watch]:
+def run_own(tmp_path: Path, *lines: str) -> tuple[int, SuiteEvents]:
     (tmp_path / "my_check.py").write_text(OWN + "\n".join(lines))
     script = write_suite(tmp_path, "good")
     words = [sys.executable, str(script), "--json-lines", "--own", str(tmp_path / "my_check.py")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    watch = Watch()
+    watch = SuiteEvents()
     for line in done.stdout.splitlines():
         watch.feed(line)
-    assert watch.strange == []
+    assert watch.violations == []
     return done.returncode, watch
 
 

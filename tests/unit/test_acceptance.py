@@ -9,7 +9,8 @@ import pytest
 
 from envbuilder import serialize
 from envbuilder.acceptance import receipts
-from envbuilder.acceptance.event_stream import Watch, ending_text, number_text, with_unit
+from envbuilder.acceptance.check_text import number_text, with_unit
+from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.acceptance.verdict import check_answered, check_labels, verdict
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
@@ -20,8 +21,8 @@ PLAN = {
 }
 
 
-def watched(*events: object) -> Watch:
-    watch = Watch()
+def watched(*events: object) -> SuiteEvents:
+    watch = SuiteEvents()
     for event in (PLAN, *events):
         watch.feed(event if isinstance(event, str) else json.dumps(event))
     return watch
@@ -64,7 +65,7 @@ def test_nothing_at_all_is_not_a_pass() -> None:
 @pytest.mark.parametrize("line", ["passed", "{}", '{"event": "magic"}', '{"event": "result", "id": "a"}', "[1]"])
 def test_a_line_that_is_no_event_is_kept_as_strange(line: str) -> None:
     watch = watched(line)
-    assert (watch.strange_lines, watch.strange[0].endswith(f": {line}")) == (1, True)
+    assert (watch.violation_count, watch.violations[0].endswith(f": {line}")) == (1, True)
     assert check_answered([], watch.checks(""), watch.protocol(), "").status is Status.ERROR
 
 
@@ -221,7 +222,7 @@ def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> No
 
 
 def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
-    error = receipts.refusal(receipt("failed"))
+    error = receipts.acceptance_error(receipt("failed"))
     assert error.exit_code == 7
     assert error.problems == ("training.accuracy: it learns: 0.55 (at least 0.95)", "  remedy: do this")
     assert "sha256:abcdef" in error.hint

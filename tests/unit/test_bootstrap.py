@@ -59,7 +59,7 @@ def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Cata
 
     stack = resolver.resolve(Request(platform="linux/arm64"), facts)
     engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
-    with pytest.raises(EngineError, match="neither in the engine's store nor on a registry"):
+    with pytest.raises(EngineError, match="not found in the engine's store nor on any reachable registry"):
         pipeline.have_base(stack, engine, cast("Any", None))
     assert pulled == [(stack.base.reference, "linux/arm64")]
 

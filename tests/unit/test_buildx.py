@@ -133,9 +133,12 @@ def test_what_is_no_progress_is_kept() -> None:
         ("rpc error: code = Unavailable desc = error reading from server: connection reset by peer", "the engine died"),
         ("Temporary failure in name resolution", "the network is down"),
         ("invalid peer certificate: UnknownIssuer", "TLS certificate"),
-        ("failed to resolve source metadata for docker.io/library/python:3.10", "the base image cannot be had"),
+        (
+            "failed to resolve source metadata for docker.io/library/python:3.10",
+            "the base image was not found on any reachable registry",
+        ),
         ("0.355 exec /bin/sh: exec format error", "cannot run programs of the image's platform"),
-        ("Hash mismatch for `numpy`", "not the locked wheel"),
+        ("Hash mismatch for `numpy`", "does not match its hash in the lock"),
     ],
 )
 def test_a_cause_is_named_with_what_to_do(said: str, cause: str) -> None:

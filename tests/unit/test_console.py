@@ -98,7 +98,7 @@ def test_a_hostile_image_leaves_nothing_on_a_real_terminal(monkeypatch: pytest.M
     with console.rows() as show:
         receipt = hostile_receipt(show)
     console.note(HOSTILE)
-    console.error(receipts.refusal(receipt))
+    console.error(receipts.acceptance_error(receipt))
     console.error(EngineError(HOSTILE, hint=HOSTILE, problems=[HOSTILE], log=HOSTILE))
     monkeypatch.setattr(sys, "stdout", terminal.stream)
     monkeypatch.setattr(sys, "stderr", terminal.stream)

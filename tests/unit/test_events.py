@@ -10,7 +10,7 @@ from standin.suite_output import FACTS, event, plan, result, start
 
 from envbuilder import grammar
 from envbuilder.acceptance import events
-from envbuilder.acceptance.event_stream import CLAIMED, Watch
+from envbuilder.acceptance.event_stream import CLAIMED, SuiteEvents
 from envbuilder.acceptance.events import ProtocolError, parse
 from envbuilder.model import Status
 
@@ -19,8 +19,8 @@ DEEP = "[" * 100_000
 DEEP_VALUE = '{"event": "result", "id": "contract.user", "title": "T", "status": "passed", "value": %s%s}'
 
 
-def watched(*lines: str, **how: Any) -> Watch:
-    watch = Watch(**how)
+def watched(*lines: str, **how: Any) -> SuiteEvents:
+    watch = SuiteEvents(**how)
     for line in lines:
         watch.feed(line)
     return watch
@@ -68,7 +68,7 @@ BROKEN = {
 @pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
 def test_what_does_not_fit_breaks_the_protocol_and_changes_nothing(line: str) -> None:
     watch = watched(plan(NAMES), line)
-    assert watch.strange_lines == 1
+    assert watch.violation_count == 1
     assert watch.protocol().startswith("1 lines of its output break the protocol; the first: ")
     assert grammar.matches(grammar.Prose, watch.protocol())
     assert (watch.results, watch.facts, watch.training, watch.verdict, watch.running) == ({}, {}, {}, "", "")
@@ -76,35 +76,35 @@ def test_what_does_not_fit_breaks_the_protocol_and_changes_nothing(line: str) ->
 
 
 def test_what_comes_at_the_wrong_time_breaks_the_protocol() -> None:
-    assert watched(start("contract.user"), plan(NAMES)).strange_lines == 1
-    assert watched(plan(NAMES), event("end", verdict="passed"), result("contract.user")).strange_lines == 1
-    assert watched(plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")).strange_lines == 1
+    assert watched(start("contract.user"), plan(NAMES)).violation_count == 1
+    assert watched(plan(NAMES), event("end", verdict="passed"), result("contract.user")).violation_count == 1
+    assert watched(plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")).violation_count == 1
     again = watched(plan(NAMES), result("contract.user", "failed"), result("contract.user"))
-    assert (again.strange_lines, again.results["contract.user"].status) == (1, Status.FAILED)
+    assert (again.violation_count, again.results["contract.user"].status) == (1, Status.FAILED)
 
 
 @pytest.mark.parametrize("names", [[], ["contract.user", "contract.user"], ["contract.user", "contract.layers"]])
 def test_a_plan_of_nothing_of_a_check_twice_or_of_the_hosts_is_none(names: list[str]) -> None:
     watch = watched(plan(names), reserved=frozenset({"contract.layers"}))
-    assert (watch.strange_lines, watch.titles) == (1, {})
+    assert (watch.violation_count, watch.titles) == (1, {})
 
 
 def test_a_plan_without_end_is_none() -> None:
     watch = watched(plan([f"a.{number}" for number in range(events.MOST_CHECKS + 1)]))
-    assert (watch.strange_lines, watch.titles) == (1, {})
+    assert (watch.violation_count, watch.titles) == (1, {})
 
 
 def test_of_many_lines_that_break_it_a_few_are_kept_and_all_are_counted() -> None:
     watch = watched(plan(NAMES), *["junk"] * 1000)
-    assert watch.strange_lines == 1000
-    assert len(watch.strange) == 20
+    assert watch.violation_count == 1000
+    assert len(watch.violations) == 20
     assert watch.protocol().startswith("1000 lines")
 
 
 def test_answers_below_a_check_of_the_users_own_are_bounded() -> None:
     answers = [result(f"own.mine.{number}") for number in range(events.MOST_CHECKS + 5)]
     watch = watched(plan(NAMES), *answers)
-    assert (len(watch.results), watch.strange_lines) == (events.MOST_CHECKS, 5)
+    assert (len(watch.results), watch.violation_count) == (events.MOST_CHECKS, 5)
 
 
 def test_texts_become_one_printable_line_of_bounded_length() -> None:
@@ -125,7 +125,7 @@ def test_what_is_not_measured_stands_as_that() -> None:
     watch = watched(plan(NAMES), event("training", losses=[1.0, None], accuracy=None, more={"of": "another version"}))
     assert watch.training == {"losses": [1.0, None], "accuracy": None}
     watch = watched(plan(NAMES), event("facts", **FACTS), event("facts", cuda=None))
-    assert (watch.facts, watch.strange_lines) == ({"cuda": None}, 0)
+    assert (watch.facts, watch.violation_count) == ({"cuda": None}, 0)
 
 
 def test_no_gpu_check_passes_where_no_gpu_was_given() -> None:
@@ -160,7 +160,7 @@ def test_whatever_an_event_holds_it_is_one_or_is_refused(kind: str, fields: dict
         assert grammar.matches(grammar.Prose, row.note)
     for check in watch.checks("ended"):
         assert grammar.matches(grammar.CheckId, check.id)
-    assert watch.strange_lines <= 1
+    assert watch.violation_count <= 1
 
 
 @given(st.text())

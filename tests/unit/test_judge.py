@@ -16,7 +16,7 @@ FACTS = {
     "cudnn": "8.5.0", "nccl": "2.14.3", "arch_list": ["sm_37", "sm_86"], "os": "debian 12", "lock": "sha256:1",
 }  # fmt: skip
 OCI = {f"org.opencontainers.image.{name}": "x" for name in ("title", "description", "base.name")}
-RENDER = "render the context again and build it: `envbuilder build`"
+RENDER = "render the context and build it again: `envbuilder build`"
 
 
 def labels_check(status: Status, **rest: object) -> Check:
@@ -52,7 +52,7 @@ def test_a_number_is_not_the_beginning_of_a_longer_one() -> None:
 def test_labels_that_cannot_be_compared() -> None:
     detail = "nothing was read inside to compare the labels with"
     assert verdict.check_labels(LABELS, {}) == labels_check(Status.ERROR, detail=detail)
-    detail = "this image is not ours: its labels are its own"
+    detail = "this image was not built by envbuilder: its labels are its own"
     assert verdict.check_labels({"a": "b"}, FACTS, ours=False) == labels_check(Status.NOT_RUN, value=1, detail=detail)
     without = {key: value for key, value in FACTS.items() if key not in ("lock", "torch")}
     found = verdict.check_labels({**LABELS, "dev.envbuilder.python": "2"}, without)
@@ -86,7 +86,7 @@ def test_an_image_without_a_secret() -> None:
 
 @pytest.mark.parametrize("text", SECRETS)
 def test_a_secret_is_found_wherever_it_is(text: str) -> None:
-    remedy = "give it as a build secret (`--secret`), not as ARG, ENV or in a command; then change it: it is out"
+    remedy = "pass it as a build secret (`--secret`) and rotate it: it has been exposed"
     for place, where in (("a label", 0), ("the environment", 1), ("the history", 2)):
         texts = [dict(OCI), [], []]
         texts[where] = {**OCI, "x": f"a {text}"} if where == 0 else ["PATH=/bin", f"a {text}"]
@@ -131,7 +131,7 @@ def complete(status: Status, **rest: object) -> Check:
 def test_a_suite_that_answered_everything() -> None:
     checks = [Check(id=name, title=name, status=Status.PASSED) for name in ("a", "b")]
     assert verdict.check_answered(["a", "b"], checks, "", "") == complete(Status.PASSED)
-    again = "run it again; if it stays so, build the image again"
+    again = "run it again; if it persists, build the image again"
     found = verdict.check_answered(["d", "a", "c"], checks, "2 lines are odd", "it ended with 1")
     detail = "no answer to c, d; it ended with 1; 2 lines are odd"
     assert found == complete(Status.ERROR, detail=detail, remedy=again)

@@ -80,7 +80,7 @@ def test_the_cause_of_a_failed_download_is_named(
     found = find_cause(said)
     assert found, said
     if client.program == "pip" and cause in ("arrived damaged", "the connection was lost"):
-        cause = "a download is not the locked wheel: it was cut or changed"  # pip looks only at the hash
+        cause = "a downloaded wheel does not match its hash in the lock"  # pip looks only at the hash
     assert cause in found[0], said
     assert "full log" not in found[1]
 

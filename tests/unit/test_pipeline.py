@@ -383,7 +383,7 @@ def test_without_a_registry_the_base_is_made_here_and_has_no_digest(
     assert programs.asked("mmdebstrap")[-2] == stack.base.release
     assert outcome.tag == f"envbuilder:{stack.name}"
     text = said(site)
-    assert f"going on with {stack.base.reference}, made here from Debian's packages" in text
+    assert f"continuing with {stack.base.reference}, built from Debian packages" in text
     assert f"locking {stack.name} as of {stack.as_of}" in text
     for note in stack.notes:
         assert note in text
@@ -394,7 +394,7 @@ def test_without_a_registry_the_base_is_made_here_and_has_no_digest(
 def test_a_base_that_somebody_names_is_not_replaced_by_another(site: Site, locked: list[dict[str, Any]]) -> None:
     named = parse_request({"cuda": "11.7", "base": "mine.example/base:1", "python": "3.9"})
     engine = StandInEngine()
-    with pytest.raises(EngineError, match=r"mine\.example/base:1 is neither in the engine's store") as caught:
+    with pytest.raises(EngineError, match=r"mine\.example/base:1 was not found in the engine's store") as caught:
         build(engine, site, named)
     assert caught.value.problems == ("no registry answers",)
     assert engine.asked("import", "create", "tag") == []
@@ -410,7 +410,7 @@ def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
         raise NoStackError("none", reasons=["no release has it"], suggestions=["this"])
 
     monkeypatch.setattr(resolver, "resolve", refuse)
-    with pytest.raises(EngineError, match="neither in the engine's store") as caught:
+    with pytest.raises(EngineError, match="not found in the engine's store") as caught:
         pipeline.choose_stack(WANTED, stack, StandInEngine(), site)
     assert (caught.value.problems, caught.value.hint) == (("no release has it",), "try `this`")
 

@@ -11,18 +11,18 @@ from envbuilder.engine.registry import refusal_hint
         (
             'Get "https://reg.example:5000/v2/": http: server gave HTTP response to HTTPS client',
             "reg.example:5000/train",
-            'it speaks no TLS: put `"insecure-registries": ["reg.example:5000"]` into the engine\'s daemon.json, and '
-            "start it again",
+            'it does not use TLS: add `"insecure-registries": ["reg.example:5000"]` to the engine\'s daemon.json and '
+            "restart it",
         ),
         (
             "tls: failed to verify certificate: x509: certificate signed by unknown authority",
             "reg.example/team/train",
-            "the engine knows nobody who vouches for it: put its CA into `/etc/docker/certs.d/reg.example/ca.crt`",
+            "its certificate is not trusted: install its CA as `/etc/docker/certs.d/reg.example/ca.crt`",
         ),
         (
             'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
             "127.0.0.1:1/train",
-            "see that 127.0.0.1:1 is its name and port, and that the engine's machine can reach it",
+            "check that 127.0.0.1:1 is its name and port, and that the engine's machine can reach it",
         ),
         (
             "denied: requested access to the resource is denied",

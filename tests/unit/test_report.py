@@ -11,7 +11,9 @@ import samples
 from markdown_it import MarkdownIt
 
 from envbuilder import serialize
-from envbuilder.acceptance import loss_plot, report, summary
+from envbuilder.acceptance import report
+from envbuilder.acceptance.report import summary
+from envbuilder.acceptance.report.loss_plot import loss_plot
 from envbuilder.errors import UsageError
 from envbuilder.model import Check, Receipt, Status, Verdict
 
@@ -95,7 +97,7 @@ def test_junit_has_a_case_for_each_check_and_counts_right(name: str) -> None:
     cases = suite.findall("testcase")
     found = Counter(check.status for check in receipt.checks)
     assert [case.get("name") for case in cases[: len(receipt.checks)]] == [
-        f"{check.id}: {check.title}" for check in summary.legible(receipt).checks
+        f"{check.id}: {check.title}" for check in summary.sanitize(receipt).checks
     ]
     assert suite.get("failures") == str(found[Status.FAILED])
     assert suite.get("skipped") == str(found[Status.NOT_RUN])
@@ -244,7 +246,7 @@ def test_the_page_without_a_fine_tune_says_so() -> None:
 
 @pytest.mark.parametrize("losses", [None, [], "0.1", {}, [None], [float("nan")], [True], [10**400]])
 def test_there_is_no_curve_of_no_numbers(losses: object) -> None:
-    assert loss_plot.curve(losses, []) is None
+    assert loss_plot(losses, []) is None
     assert "<svg" not in report.html(replace(samples.bare(), training={"losses": losses}))
 
 
@@ -252,7 +254,7 @@ def test_there_is_no_curve_of_no_numbers(losses: object) -> None:
 
 
 def test_a_curve_goes_from_corner_to_corner() -> None:
-    drawn = loss_plot.curve([1.0, 0.5, 0.0], [])
+    drawn = loss_plot([1.0, 0.5, 0.0], [])
     assert drawn
     assert drawn.lines == ("0.0,0.0 50.0,50.0 100.0,100.0",)
     assert [(tick.at, tick.label) for tick in drawn.steps] == [(0.0, "1"), (50.0, "2"), (100.0, "3")]
@@ -261,14 +263,14 @@ def test_a_curve_goes_from_corner_to_corner() -> None:
 
 
 def test_what_is_no_number_is_a_gap_and_what_stands_alone_a_dot() -> None:
-    drawn = loss_plot.curve([1.0, 0.5, float("nan"), 0.5, None, 0.0, 0.0], [])
+    drawn = loss_plot([1.0, 0.5, float("nan"), 0.5, None, 0.0, 0.0], [])
     assert drawn
     assert drawn.lines == ("0.0,0.0 16.67,50.0", "83.33,100.0 100.0,100.0")
     assert drawn.dots == ((50.0, 50.0),)
 
 
 def test_one_loss_is_a_dot_in_the_middle() -> None:
-    drawn = loss_plot.curve([2.0], summary.epochs({"epochs": [{"epoch": 1, "accuracy": 0.5}]}))
+    drawn = loss_plot([2.0], summary.epochs({"epochs": [{"epoch": 1, "accuracy": 0.5}]}))
     assert drawn
     assert (drawn.lines, drawn.dots) == ((), ((50.0, 0.0),))
     assert [(mark.name, mark.accuracy) for mark in drawn.marks] == [("1", "50 %")]
@@ -278,7 +280,7 @@ def test_one_loss_is_a_dot_in_the_middle() -> None:
     "losses", [[0.0, 0.0], [5e-324], [-1e20, -1e20], [9e299, -9e299], [-3, -1], [1e-12, 2e-12], [0.3] * 7, [7, 1e9]]
 )
 def test_every_curve_stays_in_its_frame(losses: list[float]) -> None:
-    drawn = loss_plot.curve(losses, [])
+    drawn = loss_plot(losses, [])
     assert drawn
     points = [tuple(map(float, point.split(","))) for line in drawn.lines for point in line.split()]
     assert all(0 <= number <= 100 for point in (*points, *drawn.dots) for number in point)
@@ -288,7 +290,7 @@ def test_every_curve_stays_in_its_frame(losses: list[float]) -> None:
 
 def test_many_epochs_keep_their_lines_and_lose_some_labels() -> None:
     epochs = summary.epochs({"epochs": [{"epoch": number, "accuracy": 0.5} for number in range(1, 41)]})
-    drawn = loss_plot.curve([0.5] * 400, epochs)
+    drawn = loss_plot([0.5] * 400, epochs)
     assert drawn
     assert len(drawn.marks) == 40
     assert len([mark for mark in drawn.marks if mark.name]) == 5
@@ -329,4 +331,4 @@ def test_numbers_have_their_unit_and_words_have_none() -> None:
 
 def test_what_is_legible_stays_as_it_is() -> None:
     for receipt in (samples.passed(), samples.failed()):
-        assert serialize.dumps(summary.legible(receipt)) == serialize.dumps(receipt)
+        assert serialize.dumps(summary.sanitize(receipt)) == serialize.dumps(receipt)

@@ -108,7 +108,7 @@ def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
     site.store.folder.chmod(0o777)
     accept(replace(site, console=Console()))
     assert judged.runs == 2
-    assert "this receipt will spare no run: others can write to" in capsys.readouterr().err
+    assert "this receipt will not spare a run: others can write to" in capsys.readouterr().err
     assert list(site.receipts.glob("*.json")), "it is in the project all the same"
 
 

@@ -586,7 +586,7 @@ def test_the_image_cannot_answer_for_the_host() -> None:
 def test_an_image_that_claims_a_gpu_it_was_not_given_fails() -> None:
     receipt = judged(passing(changed={"gpu.kernel": "passed"}))
     assert receipt.verdict is Verdict.FAILED
-    assert check_of(receipt, "gpu.kernel").detail == "it claims a GPU that it was not given"
+    assert check_of(receipt, "gpu.kernel").detail == "it claims to have a GPU, but was given none"
     gpu = replace(TRIAL, gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
     engine = StandInEngine(scripts={"suite": says(passing(changed={"gpu.kernel": "passed"}))})
     assert accept(engine, gpu).verdict is Verdict.PASSED

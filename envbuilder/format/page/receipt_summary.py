@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbuilder.acceptance import receipts, summary
+from envbuilder.acceptance import receipts
+from envbuilder.acceptance.report import summary
 from envbuilder.console import size_text
 from envbuilder.errors import UsageError
 from envbuilder.files import is_folder, read_bytes

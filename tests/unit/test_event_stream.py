@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from envbuilder.acceptance.event_stream import Watch, ending_text, number_text, result_row, with_unit
+from envbuilder.acceptance.check_text import number_text, result_row, with_unit
+from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.console import Row
 from envbuilder.model import Check, Status
 
 PLAN = {"event": "plan", "checks": [{"id": "a", "title": "the first"}, {"id": "b", "title": "the second"}]}
 
 
-def watch(*events: object) -> Watch:
-    made = Watch()
+def watch(*events: object) -> SuiteEvents:
+    made = SuiteEvents()
     for event in events:
         made.feed(json.dumps(event))
     return made
@@ -39,7 +40,7 @@ def test_a_plan_waits_runs_and_ends() -> None:
     made.feed(json.dumps(result("b")))
     assert made.running == ""
     assert [row.state for row in made.rows()] == ["done", "done"]
-    assert made.strange == []
+    assert made.violations == []
 
 
 def test_facts_training_and_verdict_are_taken_without_their_kind() -> None:
@@ -61,11 +62,11 @@ def test_facts_training_and_verdict_are_taken_without_their_kind() -> None:
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_event_is_kept_with_its_reason(line: str) -> None:
-    made = Watch()
+    made = SuiteEvents()
     made.feed(f"  {line}\n")
     made.feed(" \n")
-    assert made.strange_lines == 1
-    assert line[:190] in made.strange[0]
+    assert made.violation_count == 1
+    assert line[:190] in made.violations[0]
     assert (made.titles, made.results) == ({}, {})
 
 
@@ -77,7 +78,7 @@ def test_an_answer_below_an_own_check_is_shown_and_what_never_answered_is_an_err
     assert list(made.titles) == ["a", "b", "own.x", "own.x.z", "c"]
     assert made.titles["own.x.z"] == "the own.x.z"
     found = made.checks("the suite was killed")
-    remedy = "run it again; if it stays so, look inside: `docker run -it IMAGE bash`"
+    remedy = "run it again; if it persists, look inside: `docker run -it IMAGE bash`"
     silent = Check(
         id="a", title="the first", status=Status.ERROR, detail="no answer: the suite was killed", remedy=remedy
     )
