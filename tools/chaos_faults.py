@@ -194,7 +194,14 @@ def disk_cases() -> Iterator[Case]:
 
 ROUTES = ("info", "image", "make_volume", "create", "put", "attach", "start", "wait")
 ACCEPT = ("accept", IMAGE.id, "--fresh", "--gpu-access", "none")
-BUILD = ("build", "--lock", str(PRESETS / "cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE), "--fresh", "--gpu-access", "none")
+BUILD = (
+    "build",
+    "--lock",
+    str(PRESETS / "cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE),
+    "--fresh",
+    "--gpu-access",
+    "none",
+)
 
 
 @contextmanager

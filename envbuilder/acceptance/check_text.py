@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from envbuilder.console import Row
+from envbuilder.console import Row, size_text
 from envbuilder.model import Check, Status
 
 _HUGE = 1e300  # an int beyond it does not fit a float
-_SCALES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 _STATES = {
     Status.PASSED: "done",
@@ -55,15 +54,8 @@ def ends_text(bound: Mapping[str, Any], unit: str) -> str:
 
 
 def with_unit(value: object, unit: str) -> str:
-    """`75.2 GB`, `8 s`, `0.9961`."""
+    """`75.20 GB`, `8 s`, `0.9961`."""
     if unit == "B" and isinstance(value, int | float) and abs(value) < _HUGE:
-        return _bytes_text(value)
+        return size_text(value)
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{text} {unit}" if unit else text
-
-
-def _bytes_text(size: float) -> str:
-    for scale, name in _SCALES:
-        if size >= scale:
-            return f"{size / scale:.3g} {name}"
-    return f"{size:.3g} B"

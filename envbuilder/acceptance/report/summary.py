@@ -10,6 +10,7 @@ import msgspec
 
 from envbuilder import grammar
 from envbuilder.acceptance.check_text import with_unit
+from envbuilder.console import size_text
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 MEANINGS = {
@@ -103,13 +104,9 @@ def figures(training: Mapping[str, Any]) -> list[Figure]:
         "fine-tune": _figure(training, "seconds", seconds_text),
         "samples / s": _figure(training, "samples_per_second", "{:,.0f}".format),
         "trained on": value_text(training.get("device")),
-        "peak memory": _figure(training, "peak_memory_bytes", _megabytes),
+        "peak memory": _figure(training, "peak_memory_bytes", size_text),
     }
     return [Figure(label=label, value=text) for label, text in texts.items() if text]
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.0f} MB"
 
 
 def _figure(training: Mapping[str, Any], key: str, form: Callable[[float], str]) -> str:
