@@ -169,19 +169,22 @@ def read(path: Path) -> tuple[Path, Mapping[str, Any]]:
     document = _parsed(path, read_text(path, hint=_HINT))
     if path.name != PYPROJECT:
         return path, _checked(path, document)
-    if "envbuilder" not in _tool(document):
+    tool = _tool(document)
+    if "envbuilder" not in tool:
         raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or choose another file")
-    return path, _checked(path, _tool(document)["envbuilder"])
+    return path, _checked(path, tool["envbuilder"])
 
 
 def _trusted(path: Path, users: Collection[int]) -> dict[str, Any]:
     """The content of a file, if it and a link that leads to it belong to one of these users."""
     content, owner = read_owned(path, hint=_HINT)
-    others = {owner, path.lstat().st_uid} - set(users)
+    owner_of_link = path.lstat().st_uid
+    others = {owner, owner_of_link}.difference(users)
     if others:
+        name = shlex.quote(str(path))
         raise UsageError(
             f"{path} belongs to another user (uid {min(others)}): its settings decide what is built and run here",
-            hint=f"read it; if you trust it: `export ENVBUILDER_CONFIG={shlex.quote(str(path))}`",
+            hint=f"read it; if you trust it: `export ENVBUILDER_CONFIG={name}`",
         )
     return _parsed(path, decode(content, path, hint=_HINT))
 
@@ -242,13 +245,17 @@ def _accept_problems(table: object) -> list[str]:
 
 
 def _render_problems(table: object) -> list[str]:
-    settings = table.get("settings", {}) if isinstance(table, dict) else None
-    if not isinstance(table, dict) or not isinstance(settings, dict):
-        return ["render must be a table with the keys targets, stack and settings, which is a table too"]
-    keys = {key: value for key, value in table.items() if key != "settings"}
+    expected = "render must be a table with the keys targets, stack and settings, which is a table too"
+    if not isinstance(table, dict):
+        return [expected]
+    keys = dict(table)
+    settings = keys.pop("settings", {})
+    if not isinstance(settings, dict):
+        return [expected]
     problems = _problems(keys, _RENDER_PARSERS)
     # Which settings there are depends on the targets; here each must only be one line of text.
-    problems += _problems(settings, dict.fromkeys(settings, _parse_text))
+    parsers = dict.fromkeys(settings, _parse_text)
+    problems += _problems(settings, parsers)
     return [f"[render]: {problem}" for problem in problems]
 
 
@@ -267,9 +274,10 @@ def _problem(key: str, value: object, parsers: Mapping[str, Callable[[str], obje
         return f"unknown key {quoted(key)}; {_suggestion(key, sorted(parsers))}"
     texts = _texts(key, value)
     if texts is None:
-        expected = "a list of strings" if key in _LISTS else "a string"
-        problem = f"{key} must be {expected}, not {quoted(value)}"
-        return problem if key in _LISTS else f'{problem}: write {key} = "{str(value)[:40]}"'
+        if key in _LISTS:
+            return f"{key} must be a list of strings, not {quoted(value)}"
+        text = str(value)[:40]
+        return f'{key} must be a string, not {quoted(value)}: write {key} = "{text}"'
     for text in texts:
         try:
             parsers[key](text)

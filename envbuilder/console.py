@@ -85,9 +85,10 @@ class Printer(Rich):
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             text = segment.text
-            if segment.control is None and not text.isprintable():
-                text = grammar.UNPRINTABLE_IN_LINES.sub("?", text)
-            yield Segment(text, segment.style, segment.control)
+            control = segment.control
+            if control is None and not text.isprintable():
+                text = clean_lines(text)
+            yield Segment(text, segment.style, control)
 
 
 def printer(stream: TextIO) -> Printer:
@@ -241,5 +242,6 @@ def table(pairs: Mapping[str, str]) -> str:
     width = max((len(name) for name in pairs), default=0)
     lines = []
     for name, value in pairs.items():
-        lines.append(f"{clean(name):<{width}}  {clean(value)}")
+        label = clean(name).ljust(width)
+        lines.append(f"{label}  {clean(value)}")
     return "\n".join(lines)

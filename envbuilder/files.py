@@ -247,9 +247,11 @@ def _remove_unlocked(folder: Path) -> None:
     """Remove a folder of ours that no process holds. A new and empty one stays: its process may not hold it yet."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        is_ours = os.geteuid() in (0, os.fstat(descriptor).st_uid)
+        owner = os.fstat(descriptor).st_uid
+        is_ours = os.geteuid() in (0, owner)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        age = time.time() - os.fstat(descriptor).st_mtime
+        status = os.fstat(descriptor)
+        age = time.time() - status.st_mtime
         is_left_behind = age >= _NEW_SECONDS or any(folder.iterdir())
         if is_ours and is_left_behind and not _has_mounts(folder):
             shutil.rmtree(folder)

@@ -54,5 +54,6 @@ def files_in(root: Path) -> dict[str, Path]:
         for name in names:
             path = Path(place) / name
             if is_file(path):
-                files[path.relative_to(root)] = path
-    return {relative.as_posix(): files[relative] for relative in sorted(files)}
+                relative = path.relative_to(root)
+                files[relative] = path
+    return {relative.as_posix(): path for relative, path in sorted(files.items())}

@@ -51,7 +51,9 @@ def functions_of(path: Path, root: Path = ROOT) -> Iterator[Function]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         docstring = _docstring_lines(node)
-        lines = [line for line in range(node.lineno, (node.end_lineno or 0) + 1) if line in code_lines - docstring]
+        # The nodes of decorators are counted, so their lines are too.
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        lines = [line for line in range(first, (node.end_lineno or 0) + 1) if line in code_lines - docstring]
         if len(lines) >= SHORTEST:
             nodes = sum(1 for _ in ast.walk(node))
             place = path.relative_to(root) if path.is_relative_to(root) else path

@@ -33,13 +33,16 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-def _matching(pattern: str, words: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+Callback = Callable[[click.Context, click.Parameter, str | None], str | None]
+
+
+def _matching(pattern: str, words: str) -> Callback:
     """Checks an option's value, which becomes an argument of the engine."""
 
     def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(pattern, value):
-            raise click.BadParameter(f"{value!r} is not {words}", ctx, param)
-        return value
+        if value is None or re.fullmatch(pattern, value):
+            return value
+        raise click.BadParameter(f"{value!r} is not {words}", ctx, param)
 
     return check
 

@@ -1,5 +1,6 @@
 """`envbuilder catalog page`: Catalog → one HTML page to choose a stack from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,24 @@ def command(output: str, receipts: str | None, locks: str | None, as_json: bool)
     from envbuilder.console import Console, size_text
     from envbuilder.files import write_file
     from envbuilder.format.page import document, grid, receipt_summary
+    from envbuilder.format.page.receipt_summary import Proof
 
-    facts, receipts_folder = catalog.load(), Path(receipts or "receipts")
+    facts = catalog.load()
+    receipts_folder = Path(receipts or "receipts")
+    proofs: Mapping[str, Proof] = {}
+    if receipts or receipts_folder.is_dir():
+        proofs = receipt_summary.read(receipts_folder)
     page = document.html(
         facts,
         grid.compute(facts),
         locks=_locks(Path(locks or "docker/images"), named=locks is not None),
-        proofs=receipt_summary.read(receipts_folder) if receipts or receipts_folder.is_dir() else {},
+        proofs=proofs,
     )
     write_file(Path(output), page)
-    Console().say(f"wrote {output}: {size_text(len(page.encode()))}")
+    size = len(page.encode())
+    Console().say(f"wrote {output}: {size_text(size)}")
     if as_json:
-        print_json({"ok": True, "file": output, "bytes": len(page.encode())})
+        print_json({"ok": True, "file": output, "bytes": size})
 
 
 def _locks(folder: Path, *, named: bool) -> "list[Lock]":

@@ -60,12 +60,15 @@ def _machine_options(options: dict[str, Any]) -> dict[str, str]:
 
 def _request(options: dict[str, Any]) -> "Request | None":
     """The requested stack; --gpu and --driver describe the machine, not the stack."""
-    stack = {name: value for name, value in options.items() if name not in ("gpu", "driver")}
+    stack = dict(options)
+    stack.pop("gpu", None)
+    stack.pop("driver", None)
     defaults = settings()
     if stack["packages"] or "package" in defaults:
         return request_from(stack)
-    if any(stack.get(name) or defaults.get(name) for name in _STACK_OPTIONS):
-        return request_from(stack)
+    for name in _STACK_OPTIONS:
+        if stack.get(name) or defaults.get(name):
+            return request_from(stack)
     return None
 
 

@@ -152,7 +152,9 @@ def _lock_of_project(options: Mapping[str, Any], folder: Path, site: "Site") -> 
     table = settings().get("render")
     if table is None or not _is_project(folder):
         return None
-    return project.find_lock(folder, request_from(options, host=False), table.get("stack"), site.catalog)
+    request = request_from(options, host=False)
+    stack = table.get("stack")
+    return project.find_lock(folder, request, stack, site.catalog)
 
 
 def _is_project(folder: Path) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from envbuilder.pipeline import Site
     from envbuilder.processes import Completed
 
+_REPEATABLE = {"catalog": "own_catalog", "index-url": "index_url", "ca-bundle": "ca_bundle"}
+
 
 def load_catalog(options: Mapping[str, Any]) -> "Catalog":
     """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
@@ -113,7 +115,7 @@ def receipt_store() -> "Store | None":
 def repeatable_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
-    for word, name in (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle")):
+    for word, name in _REPEATABLE.items():
         value = str(options.get(name) or "")
         if is_from_environment(name):  # the suggested command will find it there
             continue

@@ -38,11 +38,14 @@ def print_diagnosis(host: Host, findings: Sequence[Finding], machine: str, strea
 
 
 def _heading(host: Host, machine: str) -> str:
-    parts = [part for part in (host.machine.os, host.machine.processor) if part]
+    heading = _styled(clean(machine), "bold")
+    parts = [host.machine.os, host.machine.processor]
     if host.machine.wsl:
         parts.append("WSL2")
-    heading = f"[bold]{escape(clean(machine))}[/]"
-    return f"{heading}: {escape(clean(', '.join(parts)))}" if parts else heading
+    described = ", ".join(part for part in parts if part)
+    if not described:
+        return heading
+    return f"{heading}: {escape(clean(described))}"
 
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:
@@ -65,16 +68,24 @@ def _print_finding(finding: Finding, console: Printer) -> None:
     mark, style = _STYLES[finding.severity]
     width = max(_NARROWEST, min(console.width, _WIDEST) - _NAME - 2)
     indent = " " * (_NAME + 2)
-    prefix = f"[{style}]{mark}[/] [{style}]{finding.id:<{_NAME}}[/]"
+    name = finding.id.ljust(_NAME)
+    prefix = f"[{style}]{mark}[/] [{style}]{name}[/]"
+    emphasis = "bold" if _is_loud(finding) else ""
     for line in _wrapped(finding.message, width) or [""]:
-        text = f"[bold]{escape(line)}[/]" if _is_loud(finding) else escape(line)
-        console.print(f"{prefix}{text}")
+        console.print(f"{prefix}{_styled(line, emphasis)}")
         prefix = indent
     for line in _wrapped(finding.why, width):
-        console.print(f"{indent}[dim]{escape(line)}[/]")
+        console.print(f"{indent}{_styled(line, 'dim')}")
     # A command is never wrapped: it is meant to be pasted.
     if finding.remedy:
-        console.print(f"{indent}[cyan]$ {escape(clean(finding.remedy))}[/]")
+        command = f"$ {clean(finding.remedy)}"
+        console.print(f"{indent}{_styled(command, 'cyan')}")
+
+
+def _styled(text: str, style: str) -> str:
+    """Text as rich's markup; brackets in it stay brackets."""
+    escaped = escape(text)
+    return f"[{style}]{escaped}[/]" if style else escaped
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -87,13 +98,19 @@ def _is_loud(finding: Finding) -> bool:
 
 def _summary(findings: Sequence[Finding]) -> str:
     count = Counter(finding.severity for finding in findings)
+    errors, warnings = count[Severity.ERROR], count[Severity.WARNING]
     words = {
-        Severity.ERROR: "error" if count[Severity.ERROR] == 1 else "errors",
-        Severity.WARNING: "warning" if count[Severity.WARNING] == 1 else "warnings",
+        Severity.ERROR: "error" if errors == 1 else "errors",
+        Severity.WARNING: "warning" if warnings == 1 else "warnings",
         Severity.UNKNOWN: "unknown",
         Severity.OK: "fine",
     }
-    counts = ", ".join(f"{count[severity]} {word}" for severity, word in words.items() if count[severity])
-    if count[Severity.ERROR]:
-        return f"[bold red]{counts}[/]; fix {escape(findings[0].id)} first, then run `envbuilder doctor` again"
-    return counts if count[Severity.WARNING] else f"{counts}; nothing to fix"
+    parts = []
+    for severity, word in words.items():
+        if count[severity]:
+            parts.append(f"{count[severity]} {word}")
+    counts = ", ".join(parts)
+    if errors:
+        first = escape(findings[0].id)
+        return f"[bold red]{counts}[/]; fix {first} first, then run `envbuilder doctor` again"
+    return counts if warnings else f"{counts}; nothing to fix"

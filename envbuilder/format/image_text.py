@@ -17,6 +17,7 @@ from envbuilder.model import Check, Lock, Receipt, Verdict
 _MOST_PACKAGES = 15
 _MOST_LETTERS = 80
 _TRAINING = ("accuracy", "negated", "seconds", "device")
+_SHARES = {"accuracy": "on held-out reviews", "negated": "on the negated ones"}
 _HOST = ("cpus", "memory", "architecture", "os", "gpu")
 
 
@@ -50,7 +51,9 @@ def _layer_documents(steps: Sequence[Step]) -> list[dict[str, Any]]:
     total = sum(step.size for step in steps)
     documents = []
     for step in steps:
-        documents.append({**serialize.plain(step), "share": round(_share(step.size, total), 4)})
+        document = serialize.plain(step)
+        document["share"] = round(_share(step.size, total), 4)
+        documents.append(document)
     return documents
 
 
@@ -127,10 +130,13 @@ def _short(text: str) -> str:
 
 
 def _stack_lines(inspection: Inspection) -> list[str]:
-    lock = inspection.lock
-    if lock and lock.lock:
-        return ["stack", *_indented(stack_text(lock.lock.stack))]
-    why = "this envbuilder cannot read its lock" if lock else "it contains no lock, so envbuilder did not build it"
+    inside = inspection.lock
+    if inside and inside.lock:
+        text = stack_text(inside.lock.stack)
+        return ["stack", *_indented(text)]
+    why = "it contains no lock, so envbuilder did not build it"
+    if inside:
+        why = "this envbuilder cannot read its lock"
     pairs = _configuration(inspection.image)
     for name, value in sorted(inspection.image.labels.items()):
         pairs[one_line(name)] = _short(value)
@@ -162,11 +168,13 @@ def _versions(image: ImageFacts) -> dict[str, str]:
 def _lock_lines(inside: LockInside) -> list[str]:
     facts = {"sha256": inside.sha256.removeprefix("sha256:")}
     if lock := inside.lock:
-        base = lock.stack.base.reference
-        facts["wheels"] = f"{len(lock.wheels)}, {size_text(_download_size(lock))} to download"
-        facts["as of"] = str(lock.stack.as_of)
+        stack = lock.stack
+        size = size_text(_download_size(lock))
+        digest = lock.base_digest or "no digest"
+        facts["wheels"] = f"{len(lock.wheels)}, {size} to download"
+        facts["as of"] = str(stack.as_of)
         facts["catalog"] = lock.catalog
-        facts["base"] = f"{base} ({lock.base_digest or 'no digest'})"
+        facts["base"] = f"{stack.base.reference} ({digest})"
     if inside.problems:
         facts["problems"] = "; ".join(one_line(problem) for problem in inside.problems)
     else:
@@ -183,37 +191,57 @@ def _layer_lines(steps: Sequence[Step]) -> list[str]:
     total = sum(step.size for step in steps)
     rows = []
     for step in steps:
-        if step.size:
-            rows.append((size_text(step.size), _percent(step.size, total), step.holds, _short(step.instruction)))
-    return [f"layers: {size_text(total)} in {len(rows)}", *_aligned(rows)]
+        if not step.size:
+            continue
+        size, share = size_text(step.size), _percent(step.size, total)
+        rows.append((size, share, step.holds, _short(step.instruction)))
+    heading = f"layers: {size_text(total)} in {len(rows)}"
+    return [heading, *_aligned(rows)]
 
 
 def _package_lines(installed: Installed | None) -> list[str]:
     if installed is None:
         return ["packages: unknown, no Python runs in this image"]
-    total, count = installed.total, len(installed.distributions)
+    total = installed.total
     rows = []
     for item in installed.distributions[:_MOST_PACKAGES]:
         size = "unknown" if item.bytes is None else size_text(item.bytes)
-        rows.append((size, _percent(item.bytes or 0, total), _short(item.name), _short(item.version)))
+        share = _percent(item.bytes or 0, total)
+        rows.append((size, share, _short(item.name), _short(item.version)))
     others = installed.distributions[_MOST_PACKAGES:]
     if others:
-        size_of_others = sum(item.bytes or 0 for item in others)
-        rows.append((size_text(size_of_others), _percent(size_of_others, total), f"{len(others)} more", ""))
+        bytes_of_others = sum(item.bytes or 0 for item in others)
+        size, share = size_text(bytes_of_others), _percent(bytes_of_others, total)
+        rows.append((size, share, f"{len(others)} more", ""))
     if installed.unclaimed:
-        rows.append((size_text(installed.unclaimed), "", "in no package", ""))
-    summary = f"{size_text(total)} in {count}" if count else "none"
-    return [f"packages: {summary}, Python {one_line(installed.python)}", *_aligned(rows)]
+        size = size_text(installed.unclaimed)
+        rows.append((size, "", "in no package", ""))
+    return [_package_heading(installed), *_aligned(rows)]
+
+
+def _package_heading(installed: Installed) -> str:
+    count = len(installed.distributions)
+    python = one_line(installed.python)
+    if not count:
+        return f"packages: none, Python {python}"
+    return f"packages: {size_text(installed.total)} in {count}, Python {python}"
 
 
 def _receipt_lines(receipt: Receipt | None, inspection: Inspection) -> list[str]:
     if receipt is None:
-        return [f"receipt: none: `envbuilder accept {shlex.quote(one_line(inspection.reference))}`"]
-    lines = [f"receipt: {_verdict(receipt)}", *_indented(table(_receipt_facts(receipt, inspection.suite)))]
+        image = shlex.quote(one_line(inspection.reference))
+        return [f"receipt: none: `envbuilder accept {image}`"]
+    facts = _receipt_facts(receipt, inspection.suite)
+    lines = [f"receipt: {_verdict(receipt)}", *_indented(table(facts))]
     for check in receipts.failures(receipt):
-        parts = (check.id, check.title, number_text(check), check.detail)
-        lines.append(f"  ✗ {one_line(': '.join(part for part in parts if part))}")
+        lines.append(f"  ✗ {_failure_text(check)}")
     return lines
+
+
+def _failure_text(check: Check) -> str:
+    parts = (check.id, check.title, number_text(check), check.detail)
+    text = ": ".join(part for part in parts if part)
+    return one_line(text)
 
 
 def _verdict(receipt: Receipt) -> str:
@@ -241,12 +269,14 @@ def _receipt_facts(receipt: Receipt, suite: str) -> dict[str, str]:
 
 
 def _training(receipt: Receipt) -> Iterator[str]:
-    for key, words in (("accuracy", "on held-out reviews"), ("negated", "on the negated ones")):
-        value = receipt.training.get(key)
+    training = receipt.training
+    for key, words in _SHARES.items():
+        value = training.get(key)
         if isinstance(value, int | float):
             yield f"{value:.3f} {words}"
-    if "seconds" in receipt.training:
-        yield f"{receipt.training['seconds']} s on {receipt.training.get('device', '?')}"
+    if "seconds" in training:
+        device = training.get("device", "?")
+        yield f"{training['seconds']} s on {device}"
 
 
 def _share(part: int, whole: int) -> float:
@@ -259,12 +289,19 @@ def _percent(part: int, whole: int) -> str:
 
 def _aligned(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
     """Four columns: two numbers, two texts."""
-    widths = [0, 0, 0]
-    for row in rows:
-        for column in range(3):
-            widths[column] = max(widths[column], len(row[column]))
+    size_width = share_width = name_width = 0
+    for size, share, name, _ in rows:
+        size_width = max(size_width, len(size))
+        share_width = max(share_width, len(share))
+        name_width = max(name_width, len(name))
     lines = []
     for size, share, name, text in rows:
-        line = f"  {size:>{widths[0]}}  {share:>{widths[1]}}  {name:<{widths[2]}}  {text}"
-        lines.append(line.rstrip())
+        columns = (
+            size.rjust(size_width),
+            share.rjust(share_width),
+            name.ljust(name_width),
+            text,
+        )
+        line = "  ".join(columns)
+        lines.append(f"  {line}".rstrip())
     return lines

@@ -1,30 +1,51 @@
 """A receipt as text for a person."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envbuilder.acceptance.report import summary
 from envbuilder.console import table
-from envbuilder.model import Receipt
+from envbuilder.model import Check, Receipt
 
 
 def receipt_text(receipt: Receipt) -> str:
     """What an image has proven, by family of checks."""
-    pairs = {"image": receipt.reference or receipt.image, "verdict": receipt.verdict.value}
+    pairs = {
+        "image": receipt.reference or receipt.image,
+        "verdict": receipt.verdict.value,
+    }
     for family, checks in summary.families(receipt.checks).items():
-        statuses = Counter(summary.WORDS[check.status] for check in checks)
-        pairs[family] = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        pairs[family] = _statuses(checks)
     if receipt.training:
         pairs["fine-tune"] = training_text(receipt.training)
-    pairs["took"] = f"{receipt.seconds:.0f} s on {receipt.host.get('cpus')} cores, {receipt.started}"
+    cores = receipt.host.get("cpus")
+    pairs["took"] = f"{receipt.seconds:.0f} s on {cores} cores, {receipt.started}"
     return table(pairs)
+
+
+def _statuses(checks: Sequence[Check]) -> str:
+    """`4 passed, 1 failed`."""
+    counts: Counter[str] = Counter()
+    for check in checks:
+        word = summary.WORDS[check.status]
+        counts[word] += 1
+    parts = []
+    for word, count in counts.items():
+        parts.append(f"{count} {word}")
+    return ", ".join(parts)
 
 
 def training_text(training: Mapping[str, Any]) -> str:
     """The bundled fine-tune in a line."""
-    accuracy = summary.number(training.get("accuracy")) or 0
-    negated = summary.number(training.get("negated")) or 0
-    seconds = summary.number(training.get("seconds")) or 0
+    accuracy = _number(training, "accuracy")
+    negated = _number(training, "negated")
+    seconds = _number(training, "seconds")
     device = training.get("device", "?")
-    return f"{accuracy:.3f} on held-out reviews, {negated:.3f} on the negated ones, {seconds:.1f} s on {device}"
+    shares = f"{accuracy:.3f} on held-out reviews, {negated:.3f} on the negated ones"
+    return f"{shares}, {seconds:.1f} s on {device}"
+
+
+def _number(training: Mapping[str, Any], key: str) -> float:
+    value = training.get(key)
+    return summary.number(value) or 0

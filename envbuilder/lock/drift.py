@@ -1,12 +1,13 @@
 """Lock × index → what changed since: does the index still give the files that were locked?
 
 A lock holds for years, but an index does not stand still: a file is yanked, removed or replaced, or shows up late under
-an earlier date. None of that is a fault of the lock; it is reported, so that a person can decide.
+an earlier date. None of that is an error in the lock; it is reported, so that a person can decide.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from packaging.pylock import Pylock
@@ -32,18 +33,18 @@ class Drift:
 def find_drift(lock: Lock, uv: Uv) -> list[Drift]:
     """How the index differs from a lock, sorted by package; empty if it gives the same files again.
 
-    Two questions to uv: whether every locked file can still be had, and whether the stack, resolved as of its own day,
-    comes out the same. Raises `EngineError` if the index cannot be reached.
+    Two questions to uv: whether every locked file is still available, and whether the stack, resolved as of its own
+    day, comes out the same. Raises `EngineError` if the index cannot be reached.
     """
-    found: dict[str, str] = {}
+    drifts: dict[str, Drift] = {}
     for drift in _lost(lock, uv):
-        found.setdefault(drift.package, drift.problem)
+        drifts.setdefault(drift.package, drift)
     for drift in _changed(lock, uv):
-        found.setdefault(drift.package, drift.problem)
-    return [Drift(package=name, problem=found[name]) for name in sorted(found)]
+        drifts.setdefault(drift.package, drift)
+    return [drifts[package] for package in sorted(drifts)]
 
 
-# --- can every locked file still be had ----------------------------------------------------------------------------
+# --- is every locked file still available --------------------------------------------------------------------------
 
 
 def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
@@ -59,18 +60,21 @@ def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
         missing = _missing(answer.stderr, pins)
         if missing is None:
             raise EngineError("the package index gave no answer about the locked files", problems=answer.causes[:6])
-        yield Drift(package=missing.name, problem=f"{missing.name} {missing.version} is no longer on the index")
-        # uv names one missing release at a time
+        problem = f"{missing.name} {missing.version} is no longer on the index"
+        yield Drift(package=missing.name, problem=problem)
+        # uv names one missing release at a time: ask again without it.
         del pins[missing.name]
 
 
 def _missing(stderr: str, pins: Mapping[str, Wheel]) -> Wheel | None:
     """The locked release that uv found no wheel of."""
     text = " ".join(stderr.split())  # uv wraps its sentences
-    named = [canonicalize_name(name) for name in _MISSING.findall(text)]
-    for name in [*named, *pins]:
-        wheel = pins.get(name)
-        if wheel and (name in named or f"{wheel.name}=={wheel.version}" in text):
+    for match in _MISSING.finditer(text):
+        name = canonicalize_name(match[1])
+        if name in pins:
+            return pins[name]
+    for wheel in pins.values():
+        if f"{wheel.name}=={wheel.version}" in text:
             return wheel
     return None
 
@@ -87,18 +91,23 @@ def _replaced(document: Mapping[str, Any], pins: Mapping[str, Wheel]) -> Iterato
     for wheel in pins.values():
         sha256 = hashes.get(wheel.file)
         if sha256 is None:
-            yield Drift(package=wheel.name, problem=f"{wheel.file} is no longer on the index")
+            problem = f"{wheel.file} is no longer on the index"
+            yield Drift(package=wheel.name, problem=problem)
         elif sha256 != wheel.sha256:
-            problem = f"{wheel.file} was replaced: sha256 {wheel.sha256[:12]}… is locked, the index has {sha256[:12]}…"
+            locked = wheel.sha256[:12]
+            current = sha256[:12]
+            problem = f"{wheel.file} was replaced: sha256 {locked}… is locked, the index has {current}…"
             yield Drift(package=wheel.name, problem=problem)
 
 
 def _hashes(document: Mapping[str, Any]) -> dict[str, str]:
     """File name → sha256 of every wheel that uv was offered."""
-    hashes: dict[str, str] = {}
-    for package in Pylock.from_dict(document).packages:
+    hashes = {}
+    pylock = Pylock.from_dict(document)
+    for package in pylock.packages:
         for file in package.wheels or ():
-            hashes[file.filename] = file.hashes.get("sha256", "")
+            sha256 = file.hashes.get("sha256", "")
+            hashes[file.filename] = sha256
     return hashes
 
 
@@ -110,22 +119,26 @@ def _changed(lock: Lock, uv: Uv) -> Iterator[Drift]:
     stack = lock.stack
     answer = ask_index(uv, stack, [*stack.requirements, *stack.extras])
     if answer.document is None:
-        problem = f"the index no longer has a complete set of wheels: {' '.join(answer.causes[:2])}"
+        causes = " ".join(answer.causes[:2])
+        problem = f"the index no longer has a complete set of wheels: {causes}"
         yield Drift(package="torch", problem=problem)
         return
     now = {wheel.name: wheel for wheel in select_wheels(answer.document, stack)}
     for wheel in lock.wheels:
         other = now.pop(wheel.name, None)
         if other is None:
-            yield Drift(package=wheel.name, problem=f"{wheel.name} {wheel.version} is locked and no longer needed")
+            problem = f"{wheel.name} {wheel.version} is locked and no longer needed"
+            yield Drift(package=wheel.name, problem=problem)
         elif other.file != wheel.file:
-            yield Drift(package=wheel.name, problem=_difference(wheel, other, lock))
+            problem = _difference(wheel, other, stack.as_of)
+            yield Drift(package=wheel.name, problem=problem)
     for other in now.values():
-        yield Drift(package=other.name, problem=f"{other.name} {other.version} is needed now and not locked")
+        problem = f"{other.name} {other.version} is needed now and not locked"
+        yield Drift(package=other.name, problem=problem)
 
 
-def _difference(wheel: Wheel, other: Wheel, lock: Lock) -> str:
+def _difference(wheel: Wheel, other: Wheel, as_of: date) -> str:
     if other.version == wheel.version:
         return f"{wheel.file} is locked; the index now gives {other.file}"
-    day = lock.stack.as_of
-    return f"{wheel.name} {wheel.version} is locked; as of {day} the index now gives {other.version}"
+    locked = f"{wheel.name} {wheel.version} is locked"
+    return f"{locked}; as of {as_of} the index now gives {other.version}"

@@ -41,10 +41,18 @@ def ask_index(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool 
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
     """
     with temporary_folder("lock") as folder:
-        write_file(folder / REQUIREMENTS, "".join(f"{line}\n" for line in requirements))
-        write_file(folder / EXCLUDES, "".join(f"{line}\n" for line in stack.excluded))
-        completed = uv.run(compile_argv(uv, stack, folder, alone=alone))
+        _write_lines(folder / REQUIREMENTS, requirements)
+        _write_lines(folder / EXCLUDES, stack.excluded)
+        argv = compile_argv(uv, stack, folder, alone=alone)
+        completed = uv.run(argv)
         return read_answer(completed, folder)
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    text = ""
+    for line in lines:
+        text += f"{line}\n"
+    write_file(path, text)
 
 
 def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
@@ -70,8 +78,11 @@ def yanked_releases(stderr: str) -> dict[str, str]:
     """The releases that uv took although the index has withdrawn them: package → "was yanked: why"."""
     releases: dict[str, str] = {}
     for name, reason in _YANKED.findall(stderr):
-        because = f": {reason[:_LONGEST_REASON]}" if reason else ""
-        releases[canonicalize_name(name)] = f"was yanked{because}"
+        text = "was yanked"
+        if reason:
+            text += f": {reason[:_LONGEST_REASON]}"
+        package = canonicalize_name(name)
+        releases[package] = text
     return releases
 
 

@@ -18,8 +18,9 @@ def unresolved_error(uv: Uv, stack: Stack, answer: IndexAnswer, command_for: Com
     if not stack.extras or not _resolves(uv, stack, stack.requirements):
         return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=answer.causes)
     culprits = _culprits(uv, stack)
+    packages = " and ".join(culprits)
     return NoStackError(
-        f"{' and '.join(culprits)} cannot be installed with {stack.torch_text}",
+        f"{packages} cannot be installed with {stack.torch_text}",
         conflict=[("package", line) for line in culprits],
         reasons=[
             *answer.causes,
@@ -46,12 +47,14 @@ def _culprits(uv: Uv, stack: Stack) -> list[str]:
 def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
     """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
     kept = [line for line in stack.extras if line not in culprits]
-    names = [_without_bounds(line) for line in culprits]
-    if names == list(culprits):  # there was no bound to drop
+    unbound = [_without_bounds(line) for line in culprits]
+    if unbound == list(culprits):  # there was no bound to drop
         return kept
-    if not _resolves(uv, stack, [*stack.requirements, *kept, *names]):
-        return kept
-    return [*kept, *names]
+    packages = [*kept, *unbound]
+    requirements = [*stack.requirements, *packages]
+    if _resolves(uv, stack, requirements):
+        return packages
+    return kept
 
 
 def _without_bounds(line: str) -> str:

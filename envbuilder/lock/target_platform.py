@@ -35,10 +35,9 @@ def _tags_of(major: int, minor: int, glibc_minor: int, machine: str) -> tuple[ta
     version = (major, minor)
     platforms = list(_platforms(glibc_minor, machine))
     interpreter = f"cp{major}{minor}"
-    return (
-        *tags.cpython_tags(version, platforms=platforms),
-        *tags.compatible_tags(version, interpreter=interpreter, platforms=platforms),
-    )
+    binary = tags.cpython_tags(version, platforms=platforms)
+    pure = tags.compatible_tags(version, interpreter=interpreter, platforms=platforms)
+    return (*binary, *pure)
 
 
 def _platforms(glibc_minor: int, machine: str) -> Iterator[str]:

@@ -30,10 +30,11 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
     if not grammar.matches(grammar.Sha256, wheel.sha256):
         yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
     try:
-        name, version, _, tags_of_file = parse_wheel_filename(wheel.file)
+        parts = parse_wheel_filename(wheel.file)
     except InvalidWheelFilename:
         yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
         return
+    name, version, _, tags_of_file = parts
     if (name, version) != (wheel.name, wheel.version):
         yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
     if tags_of_file.isdisjoint(wheel_tags(stack)):
@@ -43,16 +44,18 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
 def _cuda_problems(lock: Lock) -> Iterator[str]:
     """Wheels of another CUDA than the stack's."""
     stack = lock.stack
-    has_local_versions = stack.index.startswith(_LOCAL_INDEXES)
+    torch = _wheel_named("torch", lock)
+    has_local_version = stack.index.startswith(_LOCAL_INDEXES)
+    if torch and has_local_version and torch.version.local != stack.cuda_tag:
+        expected = f"{torch.version.public}+{stack.cuda_tag}"
+        yield f"torch {torch.version} is locked; on the index {stack.index} it is {expected}"
     cuda_wheels = []
     for wheel in lock.wheels:
-        if wheel.name == "torch" and has_local_versions and wheel.version.local != stack.cuda_tag:
-            expected = f"{wheel.version.public}+{stack.cuda_tag}"
-            yield f"torch {wheel.version} is locked; on the index {stack.index} it is {expected}"
         if wheel.name.startswith(_CUDA_WHEELS):
             cuda_wheels.append(wheel.name)
     if stack.cuda is None and cuda_wheels:
-        yield f"{' and '.join(sorted(cuda_wheels))} is locked; the stack has no CUDA"
+        names = " and ".join(sorted(cuda_wheels))
+        yield f"{names} is locked; the stack has no CUDA"
 
 
 def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:

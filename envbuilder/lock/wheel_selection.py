@@ -19,13 +19,15 @@ def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
     extras = {canonicalize_name(Requirement(line).name) for line in stack.extras}
     moving = {*stack.moving, *extras}
+    pylock = Pylock.from_dict(document)
+    tags = list(wheel_tags(stack))
+    chosen = pylock.select(environment=markers(stack), tags=tags)
     wheels = []
     try:
         # `select` is lazy: what it cannot select is raised in the loop.
-        for package, file in Pylock.from_dict(document).select(
-            environment=markers(stack), tags=list(wheel_tags(stack))
-        ):
-            wheels.append(_wheel(str(package.name), package.version, file, moving))
+        for package, file in chosen:
+            name = str(package.name)
+            wheels.append(_wheel(name, package.version, file, moving))
     except PylockSelectError as error:
         raise LockError(f"a locked package has no wheel for {stack.platform}: {error}") from error
     return tuple(sorted(wheels, key=_by_layer_and_name))

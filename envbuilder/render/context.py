@@ -99,10 +99,12 @@ def _stack_files(lock: Lock) -> dict[str, str]:
 
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
     """All layers; without CUDA, NVIDIA's only if a package of the user's requires one of its libraries."""
-    has_nvidia = lock.stack.cuda is not None or any(wheel.layer is Layer.NVIDIA for wheel in lock.wheels)
-    if has_nvidia:
-        return tuple(Layer)
-    return tuple(layer for layer in Layer if layer is not Layer.NVIDIA)
+    layers = list(Layer)
+    if lock.stack.cuda is None:
+        used = {wheel.layer for wheel in lock.wheels}
+        if Layer.NVIDIA not in used:
+            layers.remove(Layer.NVIDIA)
+    return tuple(layers)
 
 
 def place_of(stack: Stack) -> str:

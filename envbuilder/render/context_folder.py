@@ -40,18 +40,24 @@ def differences(context: Context, folder: Path) -> Iterator[str]:
 
 def differing_places(context: Context, folder: Path) -> dict[str, list[str]]:
     """The places that are to be written → the files of each."""
-    names = [line.split(": ", 1)[1] for line in differences(context, folder)]
-    files_of: dict[str, list[str]] = {place: [] for place in _places(names)}
+    files_of: dict[str, list[str]] = {}
+    for line in differences(context, folder):
+        _, name = line.split(": ", 1)
+        place = _place(name)
+        files_of[place] = []
     for name in context.files:
         place = _place(name)
         if place in files_of:
             files_of[place].append(name)
-    return files_of
+    return dict(sorted(files_of.items()))
 
 
 def foreign_files(context: Context, folder: Path) -> list[str]:
     """The files not created by envbuilder: those next to our own, and all of a folder that holds none of ours."""
-    foreign_places = {place for place in _places(context.files) if not _is_ours(context, folder, place)}
+    foreign_places = set()
+    for place in _places(context.files):
+        if not _is_ours(context, folder, place):
+            foreign_places.add(place)
     foreign = []
     for name in _existing_files(context, folder):
         if name not in context.files or _place(name) in foreign_places:
@@ -78,12 +84,14 @@ def write_context(context: Context, folder: Path) -> None:
 def _write(context: Context, folder: Path) -> None:
     places = differing_places(context, folder)
     for place in places:
-        if exists(folder / place) and not is_folder(folder / place):
-            raise UsageError(f"{folder / place} is a file, not a directory", hint=_MOVE_HINT)
+        target = folder / place
+        if exists(target) and not is_folder(target):
+            raise UsageError(f"{target} is a file, not a directory", hint=_MOVE_HINT)
         if not _is_ours(context, folder, place):
-            raise UsageError(f"{folder / place} holds files not created by envbuilder", hint="move them elsewhere")
+            raise UsageError(f"{target} holds files not created by envbuilder", hint="move them elsewhere")
     for place, names in places.items():
-        _replace(folder / place, {name.removeprefix(f"{place}/"): name for name in names}, context)
+        paths = {name.removeprefix(f"{place}/"): name for name in names}
+        _replace(folder / place, paths, context)
 
 
 def _place(name: str) -> str:
@@ -139,9 +147,15 @@ def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
             new = Path(folder) / "new"
             for path, name in names.items():
-                (new / path).parent.mkdir(parents=True, exist_ok=True)
-                (new / path).write_text(context.files[name], encoding="utf-8", newline="\n")
-                (new / path).chmod(0o755 if name in context.executable else 0o644)
+                _write_file(new / path, name, context)
             folders.put(new, target, spare=Path(folder) / "old")
     except OSError as error:
         raise unwritable(target, error) from error
+
+
+def _write_file(path: Path, name: str, context: Context) -> None:
+    text = context.files[name]
+    mode = 0o755 if name in context.executable else 0o644
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    path.chmod(mode)

@@ -4,7 +4,7 @@ All of them come from `envbuilder.toml` and the lock, so that each can be renewe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.version import Version
@@ -109,10 +109,12 @@ def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalo
 def differences(files: Files, folder: Path) -> list[str]:
     """How the repository differs from what would be written, one line a file."""
     lines = []
-    for line in context_folder.differences(files.context, folder / CONTEXT):
+    context = files.context
+    for line in context_folder.differences(context, folder / CONTEXT):
         kind, name = line.split(": ", 1)
         lines.append(f"{kind}: {CONTEXT}/{name}")
-    return lines + list(context_folder.stale_files(files.others, folder))
+    lines.extend(context_folder.stale_files(files.others, folder))
+    return lines
 
 
 def foreign_files(files: Files, folder: Path) -> list[str]:
@@ -143,15 +145,25 @@ def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]
     Returns their paths, relative to the repository, with `wrote` or `replaced` for each.
     """
     refuse_links(folder, *files.names, *more)
+    written = _write_build_context(files.context, folder / CONTEXT)
+    others = replace(files.others, files={**more, **files.others.files})
+    stale = list(context_folder.stale_files(others, folder))
+    for line in stale:
+        _, name = line.split(": ", 1)
+        path = folder / name
+        written[name] = _verb(path)
+        is_executable = name in others.executable
+        write_file(path, others.files[name], executable=is_executable)
+    return written
+
+
+def _write_build_context(context: Context, folder: Path) -> dict[str, str]:
     written = {}
-    for place, names in context_folder.differing_places(files.context, folder / CONTEXT).items():
-        written[f"{CONTEXT}/{place}/ ({len(names)} files)"] = _verb(folder / CONTEXT / place)
-    context_folder.write_context(files.context, folder / CONTEXT)
-    others = Context(files={**more, **files.others.files}, executable=files.others.executable)
-    for line in list(context_folder.stale_files(others, folder)):
-        name = line.split(": ", 1)[1]
-        written[name] = _verb(folder / name)
-        write_file(folder / name, others.files[name], executable=name in others.executable)
+    places = context_folder.differing_places(context, folder)
+    for place, names in places.items():
+        title = f"{CONTEXT}/{place}/ ({len(names)} files)"
+        written[title] = _verb(folder / place)
+    context_folder.write_context(context, folder)
     return written
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from envbuilder import config
-from envbuilder.cli import shared_options
+from envbuilder.cli import settings
 from envbuilder.errors import UsageError
 from envbuilder.network import find_network, uv_environment
 
@@ -122,13 +122,13 @@ def test_a_cache_of_the_settings_is_no_link_out_of_the_project(
     option = key.replace("-", "_")
     for folder, is_refused in (("cache", True), ("cache/below", True), ("inside", False), ("absent", False)):
         cache = f"type=local,{'dest' if key == 'cache-to' else 'src'}={folder}"
-        monkeypatch.setattr(shared_options, "settings", lambda cache=cache: {option: (cache,)})
-        assert shared_options.caches({option: (cache,)}, option) == (cache,)  # the user's own word
+        monkeypatch.setattr(settings, "settings", lambda cache=cache: {option: (cache,)})
+        assert settings.caches({option: (cache,)}, option) == (cache,)  # the user's own word
         if is_refused:
             with pytest.raises(UsageError, match="leads out of"):
-                shared_options.caches({}, option)
+                settings.caches({}, option)
         else:
-            assert shared_options.caches({}, option) == (cache,)
+            assert settings.caches({}, option) == (cache,)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a folder of another user")
@@ -136,8 +136,8 @@ def test_a_cache_of_the_settings_is_no_folder_of_another_user(tmp_path: Path, mo
     (tmp_path / "cache").mkdir()
     os.chown(tmp_path / "cache", 4321, 4321)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shared_options, "settings", lambda: {"cache_to": ("type=local,dest=cache",)})
+    monkeypatch.setattr(settings, "settings", lambda: {"cache_to": ("type=local,dest=cache",)})
     with pytest.raises(UsageError, match=r"belongs to another user \(uid 4321\)"):
-        shared_options.caches({}, "cache_to")
+        settings.caches({}, "cache_to")
     monkeypatch.setenv("SUDO_UID", "4321")
-    assert shared_options.caches({}, "cache_to") == ("type=local,dest=cache",)
+    assert settings.caches({}, "cache_to") == ("type=local,dest=cache",)

@@ -74,9 +74,14 @@ def unknown_settings(settings: Mapping[str, str], *targets: str) -> list[str]:
     """The settings that none of these targets has; a module lists its own in `SETTINGS`."""
     known: set[str] = set()
     for target in targets:
-        known |= set(getattr(_module(target), "SETTINGS", ()))
+        module = _module(target)
+        known.update(getattr(module, "SETTINGS", ()))
     listed = ", ".join(sorted(known))
-    return [f"unknown setting {name!r}; settings: {listed}" for name in settings if name not in known]
+    problems = []
+    for name in settings:
+        if name not in known:
+            problems.append(f"unknown setting {name!r}; settings: {listed}")
+    return problems
 
 
 def are_whole(*targets: str) -> bool:

@@ -1,6 +1,7 @@
 """docker-bake.hcl: every image of the repository for `docker buildx bake`, a registry cache, remote builders."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from envbuilder.render.targets import MARK, Project
 from envbuilder.templates import fill
 
 WHOLE = True
+Groups = dict[str, list[str]]
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")  # nothing that HCL or a shell reads as more than itself
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
@@ -58,12 +60,12 @@ def _image(lock: Lock) -> BakeImage:
 def _groups(images: Sequence[BakeImage]) -> Iterator[tuple[str, list[str]]]:
     """Everything; then one group for each CUDA and, if there are several, for each platform."""
     yield "default", [image.target for image in images]
-    by_line: dict[str, list[str]] = {}
-    by_machine: dict[str, list[str]] = {}
+    by_line: Groups = defaultdict(list)
+    by_machine: Groups = defaultdict(list)
     for image in images:
-        machine = image.platform.split("/")[1]
-        by_line.setdefault(image.line, []).append(image.target)
-        by_machine.setdefault(machine, []).append(image.target)
+        _, machine = image.platform.split("/")
+        by_line[image.line].append(image.target)
+        by_machine[machine].append(image.target)
     yield from sorted(by_line.items())
     if len(by_machine) > 1:
         yield from sorted(by_machine.items())

@@ -90,8 +90,10 @@ def _gpu_problems(project: Project) -> Iterator[str]:
 def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
     for name, text in _chosen(settings, _NUMBERS).items():
         least = 0 if name == "gpus" else 1
-        if not _NUMBER.fullmatch(text) or int(text) < least:
-            yield f"{name} is {text!r}: it must be a whole number, {least} or more, without a unit"
+        is_number = _NUMBER.fullmatch(text)
+        if not is_number or int(text) < least:
+            rule = f"it must be a whole number, {least} or more, without a unit"
+            yield f"{name} is {text!r}: {rule}"
 
 
 def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:

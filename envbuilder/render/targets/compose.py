@@ -14,6 +14,7 @@ from envbuilder.render.targets import MARK, Project
 from envbuilder.templates import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+_ENTRY = re.compile(r"^[a-z0-9].*\n(?: .*\n)*", re.MULTILINE)  # a requirement and the lines with its hashes
 
 
 def files(project: Project) -> Mapping[str, str]:
@@ -54,7 +55,10 @@ def _notebook_requirements(stack: Stack) -> str:
 
 def _fitting(text: str, environment: dict[str, str]) -> Iterator[str]:
     """The entries of a hashed requirements file whose marker holds, each with its hashes."""
-    for entry in re.findall(r"^[a-z0-9].*\n(?: .*\n)*", text, re.MULTILINE):
-        requirement = Requirement(entry.splitlines()[0].removesuffix("\\"))
-        if requirement.marker is None or requirement.marker.evaluate(environment):
+    for match in _ENTRY.finditer(text):
+        entry = match[0]
+        first_line, _, _ = entry.partition("\n")
+        requirement = Requirement(first_line.removesuffix("\\"))
+        marker = requirement.marker
+        if marker is None or marker.evaluate(environment):
             yield entry

@@ -44,10 +44,13 @@ def _fill(name: str, job: ClusterJob) -> str:
 
 def _code(text: str) -> str:
     """Text as code in a cell of a Markdown table: no backtick ends it, no bar begins another cell."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
     escaped = text.replace("|", "\\|")
-    return f"{fence} {escaped} {fence}" if longest else f"`{escaped}`"
+    runs = re.findall("`+", text)
+    if not runs:
+        return f"`{escaped}`"
+    longest = max(len(run) for run in runs)
+    fence = "`" * (longest + 1)
+    return f"{fence} {escaped} {fence}"
 
 
 def unsupported_majors(job: ClusterJob) -> list[int]:
