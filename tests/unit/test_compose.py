@@ -225,23 +225,28 @@ def test_gpus_reach_every_service_that_computes(files: dict[str, str], documents
 
 
 @pytest.mark.parametrize(
-    ("runtimes", "said"),
+    ("runtimes", "chosen", "said"),
     [
-        ("nvidia runc nvidia", ["COMPOSE_FILE=compose.yaml"]),
-        ("runc nvidia runc", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"]),
+        ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
+        ("runc nvidia runc", "", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"]),
+        ("runc runc", "cdi", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"]),
     ],
 )
 def test_gpu_access_names_files_and_variants_that_exist(
-    files: dict[str, str], documents: dict[str, dict[str, Any]], tmp_path: Path, runtimes: str, said: list[str]
+    files: dict[str, str],
+    tmp_path: Path,
+    runtimes: str,
+    chosen: str,
+    said: list[str],
 ) -> None:
     (tmp_path / "docker").write_text(f"#!/bin/sh\necho '{runtimes} '\n")
     (tmp_path / "docker").chmod(0o755)
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GPU_ACCESS": chosen}
     done = subprocess.run([ROOT / "tools" / "gpu-access"], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.splitlines() == said
     settings = dict(line.split("=") for line in said)
     assert set(settings["COMPOSE_FILE"].split(":")) <= set(files)
-    assert settings.get("GPU_ACCESS", "gpus") in documents["docker/gpu-access.yaml"]["services"]
+    assert settings.get("GPU_ACCESS", "gpus") in yaml.safe_load(files["docker/gpu-access.yaml"])["services"]
 
 
 # --- the notebook's requirements -------------------------------------------------------------------------------------
