@@ -21,7 +21,7 @@ image: setup engine ## build and accept the image for CUDA=11.7
 train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
 	@docker image inspect envbuilder:$(PRESET) >/dev/null 2>&1 || \
 		$(BIN)/envbuilder base --lock docker/images/$(PRESET)/envbuilder.lock
-	@grep -qs '^GPU_ACCESS=' .env || export GPU_ACCESS=$${GPU_ACCESS:-$$(tools/gpu-access)}; \
+	@[ -n "$$COMPOSE_FILE" ] || grep -qs '^COMPOSE_FILE=' .env || { found=$$(tools/gpu-access) && export $$found; }; \
 		docker compose up --exit-code-from train train
 
 test: setup engine browser registry ## every test; needs an engine and Chromium, or Debian and root to set them up

@@ -15,11 +15,11 @@ import uv
 import wheelhouse
 from index_server import IndexServer, serve
 
-from envbuilder import lock as locks
 from envbuilder.engine import build_process
 from envbuilder.engine.buildx import BuildOptions
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.run_id import new_run_id
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import Network, find_network
 from envbuilder.render import context as contexts
 
@@ -28,7 +28,7 @@ from .engine import docker, envbuilder
 CANARY = "kestrel-7f3a"
 BASE = "envbuilder-base:debian11"
 NAME = "cu117-torch2.0.1-py3.9-debian11"
-LOCK = Path(__file__).parents[2] / "docker/images" / NAME / locks.FILE
+LOCK = Path(__file__).parents[2] / "docker/images" / NAME / LOCK_FILE
 DOCKER = """#!/bin/sh
 # Notes its words, and lets a step reach the index of this machine.
 printf '%s\\n' "$@" >>{words}
@@ -50,7 +50,7 @@ def base(request: pytest.FixtureRequest) -> str:
 
 def write_context(folder: Path, base: str, cache: str) -> None:
     """The context that envbuilder renders; the Dockerfile keeps the wheel step of one layer, and the payload."""
-    lock = locks.parse_lock(LOCK.read_text(encoding="utf-8"), source=str(LOCK))
+    lock = parse_lock(LOCK.read_text(encoding="utf-8"), source=str(LOCK))
     contexts.write(contexts.render(lock), folder)
     dockerfile = folder / "images" / NAME / "Dockerfile"
     sections = re.split(r"(?m)^(?=# --- )", dockerfile.read_text(encoding="utf-8"))

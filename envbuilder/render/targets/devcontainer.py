@@ -7,7 +7,7 @@ Dockerfile on top exists because editors start processes without the entrypoint,
 import re
 
 from envbuilder.errors import UsageError
-from envbuilder.render.targets import MARK, Project
+from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 SETTINGS = {"shm-size": "shared memory of the dev container, e.g. 2g"}
@@ -22,7 +22,7 @@ def files(project: Project) -> dict[str, str]:
     if not _SIZE.fullmatch(shm_size):
         raise UsageError(f"shm-size {shm_size!r} is not a size", hint='write it as Docker does: `shm-size = "2g"`')
     values = {
-        "mark": MARK,
+        "notice": NOTICE,
         "stack": project.lock.stack.name,
         "cuda": project.lock.stack.cuda is not None,
         "image": project.image,

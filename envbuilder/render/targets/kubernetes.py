@@ -1,19 +1,20 @@
 """Lock → kubernetes/: an Indexed Job with its headless Service, the same as a Kubeflow TrainJob, and their storage."""
 
 import re
+import shlex
 
 from envbuilder.catalog.gpus import has_kernels
-from envbuilder.render.targets import MARK, Project
-from envbuilder.render.targets.cluster_job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, ClusterJob, job_of
+from envbuilder.render.targets import NOTICE, Project
+from envbuilder.render.targets.cluster_job import ENTRYPOINT, SETTINGS, ClusterJob, job_of
 from envbuilder.templates import fill
 
 __all__ = ("SETTINGS", "files", "unsupported_majors")
 
-_PARTS = {"launch": "launch.sh.j2", "resources": "resources.yaml.j2", "jobspec": "jobspec.yaml.j2"}
+_PARTS = ("launch", "resources", "jobspec")  # the last one contains the other two
 _FILES = ("README.md", "job.yaml", "storage.yaml", "trainjob.yaml")
-_NODES = {  # the variable that holds a node's index, and the value of the node with index 0
-    "job.yaml": {"service": True, "index": "JOB_COMPLETION_INDEX", "first": "0"},
-    "trainjob.yaml": {"service": False, "index": "PET_NODE_RANK", "first": "node-0-0"},
+_NODES = {  # whether the pods need a Service for their names, and the name of the pod with index 0
+    "job.yaml": {"service": True, "first": "0"},
+    "trainjob.yaml": {"service": False, "first": "node-0-0"},
 }
 
 
@@ -26,19 +27,20 @@ def files(project: Project) -> dict[str, str]:
 def _fill(name: str, job: ClusterJob) -> str:
     """A file with the parts that it shares with others."""
     values: dict[str, object] = {
-        "mark": MARK,
+        "notice": NOTICE,
         "job": job,
         "stack": job.lock.stack,
         "unfit": unsupported_majors(job),
-        "arguments": job.arguments.replace("$", "$$"),
+        # Kubernetes makes `$` of `$$` in arguments, where `$(NAME)` would be a variable.
+        "arguments": shlex.split(job.arguments.replace("$", "$$")),
         "code": _code(job.arguments),
     }
     if name in _NODES:
-        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS}
+        values["entrypoint"] = ENTRYPOINT
         values |= _NODES[name]
-        # In this order: the job's specification contains the other two.
-        for part, template in _PARTS.items():
-            values[part] = fill(f"kubernetes/{template}", values).rstrip("\n")
+        for part in _PARTS:
+            text = fill(f"kubernetes/{part}.yaml.j2", values)
+            values[part] = text.rstrip("\n")
     return fill(f"kubernetes/{name}.j2", values)
 
 
