@@ -113,7 +113,7 @@ def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, for
     for name, text in context.files.items():
         write_file(folder / name, text, executable=name in context.executable)
         site.console.say(f"wrote {folder / name}")
-    if lock == _lock_of_project({}, folder, site):
+    if _belong_to_project(names, lock, folder, site):
         _enrol(names, changes, folder, site)
     return 0
 
@@ -137,9 +137,10 @@ def _lock_for_targets(options: Mapping[str, Any], folder: Path, site: "Site") ->
     if options["lock_file"]:
         return read_lock(options["lock_file"])
     if not was_given(options, "packages", *REQUEST_OPTIONS):
-        lock = _lock_of_project(options, folder, site)
-        if lock is None and targets.are_whole(*options["targets"]):
+        if targets.are_whole(*options["targets"]):
             lock = next(iter(project.read_locks(folder).values()), None)
+        else:
+            lock = _lock_of_project(options, folder, site)
         if lock:
             return lock
     return pipeline.make_lock(request_from(options), site)
@@ -155,6 +156,20 @@ def _lock_of_project(options: Mapping[str, Any], folder: Path, site: "Site") -> 
     request = request_from(options, host=False)
     stack = table.get("stack")
     return project.find_lock(folder, request, stack, site.catalog)
+
+
+def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, site: "Site") -> bool:
+    """Whether the files of these targets, made from this lock, are what `render --check` would compare."""
+    from envbuilder.render import targets
+
+    if "render" not in settings() or not _is_project(folder):
+        return False
+    if targets.are_whole(*names):
+        return True
+    try:
+        return lock == _lock_of_project({}, folder, site)
+    except UsageError:  # several locks match: which one is the repository's is not settled
+        return False
 
 
 def _is_project(folder: Path) -> bool:
