@@ -166,13 +166,13 @@ def _has_table(project: Path) -> bool:
 
 def read(path: Path) -> tuple[Path, Mapping[str, Any]]:
     """The settings in a file that the user names, even if another user owns it."""
-    document = _parsed(path, read_text(path, hint=_HINT))
-    if path.name != PYPROJECT:
-        return path, _checked(path, document)
-    tool = _tool(document)
-    if "envbuilder" not in tool:
-        raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or choose another file")
-    return path, _checked(path, tool["envbuilder"])
+    table: Any = _parsed(path, read_text(path, hint=_HINT))
+    if path.name == PYPROJECT:
+        tool = _tool(table)
+        if "envbuilder" not in tool:
+            raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or choose another file")
+        table = tool["envbuilder"]
+    return path, _checked(path, table)
 
 
 def _trusted(path: Path, users: Collection[int]) -> dict[str, Any]:

@@ -198,12 +198,18 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     table.add_column(overflow="fold")
     for row in rows:
         mark, style = _MARKS[row.state]
-        if row.state in ("failed", "error"):
-            note = Text(clean(row.note))
-        else:
-            note = Text(clean(row.note), "dim", no_wrap=True, overflow="ellipsis")
-        table.add_row(Text(mark, style), Text(clean(row.title)), Text(clean(_amount(row))), note)
+        title = clean(row.title)
+        amount = clean(_amount(row))
+        table.add_row(Text(mark, style), Text(title), Text(amount), _note(row))
     return table
+
+
+def _note(row: Row) -> Text:
+    """The reason of a failure in full; else what fits into the line."""
+    text = clean(row.note)
+    if row.state in ("failed", "error"):
+        return Text(text)
+    return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
 
 def _amount(row: Row) -> str:
@@ -239,9 +245,12 @@ def size_text(number: float) -> str:
 
 def table(pairs: Mapping[str, str]) -> str:
     """Labels and values in two columns."""
-    width = max((len(name) for name in pairs), default=0)
+    width = 0
+    for name in pairs:
+        width = max(width, len(name))
     lines = []
     for name, value in pairs.items():
         label = clean(name).ljust(width)
-        lines.append(f"{label}  {clean(value)}")
+        line = f"{label}  {clean(value)}"
+        lines.append(line)
     return "\n".join(lines)

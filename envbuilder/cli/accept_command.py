@@ -29,7 +29,8 @@ class _Seconds(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+            message = f"{value!r} is not a number of seconds"
+            self.fail(message, param, ctx)
         return seconds
 
 

@@ -66,20 +66,25 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
 
 def _print_finding(finding: Finding, console: Printer) -> None:
     mark, style = _STYLES[finding.severity]
-    width = max(_NARROWEST, min(console.width, _WIDEST) - _NAME - 2)
+    columns = min(console.width, _WIDEST)
+    width = max(_NARROWEST, columns - _NAME - 2)
     indent = " " * (_NAME + 2)
     name = finding.id.ljust(_NAME)
     prefix = f"[{style}]{mark}[/] [{style}]{name}[/]"
     emphasis = "bold" if _is_loud(finding) else ""
-    for line in _wrapped(finding.message, width) or [""]:
-        console.print(f"{prefix}{_styled(line, emphasis)}")
+    lines = _wrapped(finding.message, width) or [""]
+    for line in lines:
+        text = _styled(line, emphasis)
+        console.print(f"{prefix}{text}")
         prefix = indent
     for line in _wrapped(finding.why, width):
-        console.print(f"{indent}{_styled(line, 'dim')}")
+        text = _styled(line, "dim")
+        console.print(f"{indent}{text}")
     # A command is never wrapped: it is meant to be pasted.
     if finding.remedy:
-        command = f"$ {clean(finding.remedy)}"
-        console.print(f"{indent}{_styled(command, 'cyan')}")
+        command = clean(finding.remedy)
+        text = _styled(f"$ {command}", "cyan")
+        console.print(f"{indent}{text}")
 
 
 def _styled(text: str, style: str) -> str:

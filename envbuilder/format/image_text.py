@@ -150,8 +150,10 @@ def _configuration(image: ImageFacts) -> dict[str, str]:
         "entrypoint": _short(shlex.join(image.entrypoint)) or "none",
         "command": _short(shlex.join(image.command)) or "none",
     }
-    for name, value in _versions(image).items():
-        pairs[one_line(name)] = _short(value)
+    versions = _versions(image)
+    for name, value in versions.items():
+        label = one_line(name)
+        pairs[label] = _short(value)
     return pairs
 
 
@@ -193,8 +195,10 @@ def _layer_lines(steps: Sequence[Step]) -> list[str]:
     for step in steps:
         if not step.size:
             continue
-        size, share = size_text(step.size), _percent(step.size, total)
-        rows.append((size, share, step.holds, _short(step.instruction)))
+        size = size_text(step.size)
+        share = _percent(step.size, total)
+        instruction = _short(step.instruction)
+        rows.append((size, share, step.holds, instruction))
     heading = f"layers: {size_text(total)} in {len(rows)}"
     return [heading, *_aligned(rows)]
 
@@ -207,11 +211,14 @@ def _package_lines(installed: Installed | None) -> list[str]:
     for item in installed.distributions[:_MOST_PACKAGES]:
         size = "unknown" if item.bytes is None else size_text(item.bytes)
         share = _percent(item.bytes or 0, total)
-        rows.append((size, share, _short(item.name), _short(item.version)))
+        name = _short(item.name)
+        version = _short(item.version)
+        rows.append((size, share, name, version))
     others = installed.distributions[_MOST_PACKAGES:]
     if others:
         bytes_of_others = sum(item.bytes or 0 for item in others)
-        size, share = size_text(bytes_of_others), _percent(bytes_of_others, total)
+        size = size_text(bytes_of_others)
+        share = _percent(bytes_of_others, total)
         rows.append((size, share, f"{len(others)} more", ""))
     if installed.unclaimed:
         size = size_text(installed.unclaimed)

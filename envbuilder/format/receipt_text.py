@@ -42,8 +42,12 @@ def training_text(training: Mapping[str, Any]) -> str:
     negated = _number(training, "negated")
     seconds = _number(training, "seconds")
     device = training.get("device", "?")
-    shares = f"{accuracy:.3f} on held-out reviews, {negated:.3f} on the negated ones"
-    return f"{shares}, {seconds:.1f} s on {device}"
+    parts = (
+        f"{accuracy:.3f} on held-out reviews",
+        f"{negated:.3f} on the negated ones",
+        f"{seconds:.1f} s on {device}",
+    )
+    return ", ".join(parts)
 
 
 def _number(training: Mapping[str, Any], key: str) -> float:

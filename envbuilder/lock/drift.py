@@ -139,6 +139,8 @@ def _changed(lock: Lock, uv: Uv) -> Iterator[Drift]:
 
 def _difference(wheel: Wheel, other: Wheel, as_of: date) -> str:
     if other.version == wheel.version:
-        return f"{wheel.file} is locked; the index now gives {other.file}"
-    locked = f"{wheel.name} {wheel.version} is locked"
-    return f"{locked}; as of {as_of} the index now gives {other.version}"
+        locked, current = wheel.file, other.file
+        return f"{locked} is locked; the index now gives {current}"
+    locked = f"{wheel.name} {wheel.version}"
+    current = str(other.version)
+    return f"{locked} is locked; as of {as_of} the index now gives {current}"

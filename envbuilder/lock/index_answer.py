@@ -41,8 +41,10 @@ def ask_index(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool 
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
     """
     with temporary_folder("lock") as folder:
-        _write_lines(folder / REQUIREMENTS, requirements)
-        _write_lines(folder / EXCLUDES, stack.excluded)
+        requirements_file = folder / REQUIREMENTS
+        excludes_file = folder / EXCLUDES
+        _write_lines(requirements_file, requirements)
+        _write_lines(excludes_file, stack.excluded)
         argv = compile_argv(uv, stack, folder, alone=alone)
         completed = uv.run(argv)
         return read_answer(completed, folder)

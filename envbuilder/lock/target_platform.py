@@ -33,8 +33,8 @@ def wheel_tags(stack: Stack) -> tuple[tags.Tag, ...]:
 @cache
 def _tags_of(major: int, minor: int, glibc_minor: int, machine: str) -> tuple[tags.Tag, ...]:
     version = (major, minor)
-    platforms = list(_platforms(glibc_minor, machine))
     interpreter = f"cp{major}{minor}"
+    platforms = list(_platforms(glibc_minor, machine))
     binary = tags.cpython_tags(version, platforms=platforms)
     pure = tags.compatible_tags(version, interpreter=interpreter, platforms=platforms)
     return (*binary, *pure)

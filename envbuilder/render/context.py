@@ -168,8 +168,10 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:
     """Labels that cannot leave their quotes: no line break, quote, `$` or backslash."""
     for name, value in values.items():
-        if not _INERT.fullmatch(value):
-            raise UsageError(f"{name} would be {value!r}: that cannot be used in a Dockerfile")
+        if _INERT.fullmatch(value):
+            continue
+        message = f"{name} would be {value!r}: that cannot be used in a Dockerfile"
+        raise UsageError(message)
     return values
 
 

@@ -146,9 +146,11 @@ def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
             new = Path(folder) / "new"
+            spare = Path(folder) / "old"
             for path, name in names.items():
-                _write_file(new / path, name, context)
-            folders.put(new, target, spare=Path(folder) / "old")
+                file = new / path
+                _write_file(file, name, context)
+            folders.put(new, target, spare)
     except OSError as error:
         raise unwritable(target, error) from error
 

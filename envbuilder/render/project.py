@@ -70,10 +70,12 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
     locks = {}
     pattern = f"{stack or '*'}/{LOCK_FILE}"
     for path in sorted((folder / IMAGES).glob(pattern)):
-        lock = parse_lock(read_text(path), source=str(path))
+        text = read_text(path)
+        lock = parse_lock(text, source=str(path))
         name = lock.stack.name
-        if path.parent.name != name:
-            raise UsageError(f"{path.parent} holds the lock of {name}", hint=f"rename the folder to {name}")
+        place = path.parent
+        if place.name != name:
+            raise UsageError(f"{place} holds the lock of {name}", hint=f"rename the folder to {name}")
         locks[name] = lock
     return locks
 

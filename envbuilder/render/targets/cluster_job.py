@@ -86,12 +86,13 @@ def _gpu_problems(project: Project) -> Iterator[str]:
 
 
 def _number_problems(settings: Mapping[str, str]) -> Iterator[str]:
-    for name, text in _chosen(settings, _NUMBERS).items():
+    numbers = _chosen(settings, _NUMBERS)
+    for name, text in numbers.items():
         least = 0 if name == "gpus" else 1
-        is_number = _NUMBER.fullmatch(text)
-        if not is_number or int(text) < least:
-            rule = f"it must be a whole number, {least} or more, without a unit"
-            yield f"{name} is {text!r}: {rule}"
+        if _NUMBER.fullmatch(text) and int(text) >= least:
+            continue
+        rule = f"it must be a whole number, {least} or more, without a unit"
+        yield f"{name} is {text!r}: {rule}"
 
 
 def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:

@@ -58,7 +58,8 @@ def _notebook_requirements(stack: Stack) -> str:
     text = resources.text("templates", "compose/notebook.txt")
     header = f"# JupyterLab for Python {stack.python}. {NOTICE}\n"
     environment = cast("dict[str, str]", markers(stack))
-    return header + "".join(_fitting(text, environment))
+    entries = _fitting(text, environment)
+    return header + "".join(entries)
 
 
 def _fitting(text: str, environment: dict[str, str]) -> Iterator[str]:
