@@ -17,7 +17,7 @@ def written(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_path: Path) -> None:
+def test_init_writes_everything_and_names_the_next_steps(run: Run, tmp_path: Path) -> None:
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert answer.code == 0, answer.err
     assert answer.out == ""
@@ -35,7 +35,7 @@ def test_a_repository_gets_everything_and_is_told_what_comes_next(run: Run, tmp_
     assert run("render", "--check").code == 0
 
 
-def test_one_s_own_gitignore_stays_and_what_it_lacks_is_said(run: Run, tmp_path: Path) -> None:
+def test_an_existing_gitignore_stays_and_gaps_are_reported(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("build\n.env\n")
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert (tmp_path / ".gitignore").read_text() == "build\n.env\n"
@@ -48,7 +48,7 @@ def test_a_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert (document["ok"], document["written"]) == (True, [])
 
 
-def test_a_file_of_somebodys_own_stops_it_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> None:
     own = tmp_path / ".github/workflows/ci.yml"
     own.parent.mkdir(parents=True)
     own.write_text("name: mine\n")
@@ -62,7 +62,7 @@ def test_a_file_of_somebodys_own_stops_it_before_anything_is_written(run: Run, t
     assert own.read_text() != "name: mine\n"
 
 
-def test_what_is_replaced_is_said(run: Run, tmp_path: Path) -> None:
+def test_replaced_files_are_reported(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     with (tmp_path / ".github/workflows/ci.yml").open("a") as stream:
         stream.write("# my line\n")
@@ -76,7 +76,7 @@ def test_what_is_replaced_is_said(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [f"docker/images/{NAME}", "docker/payload"])
 @pytest.mark.parametrize("command", ["init", "render"])
-def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path, command: str, place: str) -> None:
+def test_a_foreign_file_in_the_build_context_stays(run: Run, tmp_path: Path, command: str, place: str) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     own = tmp_path / place / "notes.txt"
     own.write_text("mine\n")
@@ -93,7 +93,7 @@ def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path,
     "there",
     [f"docker/images/{NAME}/thesis.txt", "docker/payload/thesis.txt", "docker/install/wheels"],
 )
-def test_a_folder_of_ones_own_is_not_replaced(run: Run, tmp_path: Path, there: str) -> None:
+def test_a_foreign_folder_is_not_replaced(run: Run, tmp_path: Path, there: str) -> None:
     path = tmp_path / there
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('cuda = "11.7"\n')
@@ -134,7 +134,7 @@ def test_render_works_from_a_folder_below(run: Run, tmp_path: Path, monkeypatch:
     assert written(tmp_path / "src") == set()
 
 
-def test_render_does_not_replace_what_is_not_envbuilders(run: Run, tmp_path: Path) -> None:
+def test_render_does_not_replace_foreign_files(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     (tmp_path / ".devcontainer/check").write_text("exit 0\n")
     answer = run("render")
@@ -144,7 +144,7 @@ def test_render_does_not_replace_what_is_not_envbuilders(run: Run, tmp_path: Pat
     assert run("render", "--check").code == 0
 
 
-def test_a_request_that_the_lock_does_not_answer_is_stale(run: Run, tmp_path: Path) -> None:
+def test_a_lock_that_does_not_match_the_request_is_stale(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     settings = tmp_path / "envbuilder.toml"
     settings.write_text('package = ["peft<0.12"]\n' + settings.read_text())
@@ -171,7 +171,7 @@ def test_a_wrong_table_is_refused_with_the_right_one(run: Run, tmp_path: Path, t
     assert said in answer.err
 
 
-def test_without_the_table_render_writes_contexts_as_ever(run: Run, tmp_path: Path) -> None:
+def test_without_the_table_render_writes_a_context(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     assert run("render", "--lock", LOCK, "--output", "elsewhere").code == 0
     assert (tmp_path / f"elsewhere/images/{NAME}/Dockerfile").exists()

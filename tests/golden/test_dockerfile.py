@@ -111,7 +111,7 @@ def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["payload", "install", f"images/{PRESETS[0].name}"])
-def test_a_folder_that_is_somebody_elses_stops_it_before_anything_is_written(tmp_path: Path, place: str) -> None:
+def test_a_foreign_folder_stops_render_before_writing(tmp_path: Path, place: str) -> None:
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "thesis.txt").write_text("years of work")
     (tmp_path / "thesis.txt").write_text("beside it, and in nobody's way")

@@ -128,7 +128,7 @@ def test_doctor_prints_what_machines_say_harmlessly() -> None:
     check_clean(stream.getvalue())
 
 
-def test_what_is_printed_around_the_cleaner_is_clean_too() -> None:
+def test_direct_printing_is_clean_too() -> None:
     stream = io.StringIO()
     printer(stream).print(HOSTILE.replace("\n", ""), markup=False)
     check_clean(stream.getvalue())
@@ -142,7 +142,7 @@ def test_a_line_is_of_bounded_length() -> None:
 
 
 @pytest.mark.parametrize("suffix", report.FORMS)
-def test_no_form_of_a_report_holds_what_cannot_be_printed(suffix: str) -> None:
+def test_no_report_contains_unprintable_characters(suffix: str) -> None:
     text = report.form_of(suffix)(hostile_receipt())
     assert not FORBIDDEN.search(text)
     assert "\x1b" not in text

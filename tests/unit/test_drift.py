@@ -69,7 +69,7 @@ def problems(uv: Uv, lock: Lock = LOCK) -> list[str]:
     return [drift.problem for drift in find_drift(lock, uv)]
 
 
-def test_an_index_that_has_not_moved_has_no_drift() -> None:
+def test_an_unchanged_index_has_no_drift() -> None:
     assert find_drift(LOCK, index(same)) == []
 
 
@@ -103,7 +103,7 @@ def test_a_yanked_release_without_a_reason_is_named() -> None:
     assert problems(index(same, yanked={"six": "warning: `six==1.17.0` is yanked"})) == ["six 1.17.0 was yanked"]
 
 
-def test_a_release_that_came_late_is_named_with_the_day() -> None:
+def test_a_late_release_is_reported_with_the_day() -> None:
     newer = only("six", version=Version("1.18.0"), file="six-1.18.0-py2.py3-none-any.whl")
     found = problems(index(same, resolved=newer))
     assert found == ["six 1.17.0 is locked; as of 2025-03-20 the index now gives 1.18.0"]

@@ -47,7 +47,7 @@ def too_large(path: Path) -> None:
         (lambda path: None, "cannot be read: No such file or directory"),
     ],
 )
-def test_what_is_no_text_file_is_refused_with_its_path(
+def test_a_file_that_is_not_text_is_refused(
     tmp_path: Path, make: Callable[[Path], object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path has at most 107 bytes
@@ -103,13 +103,13 @@ def test_a_file_that_became_a_fifo_meanwhile_does_not_block(tmp_path: Path, monk
         files.read_bytes(path)
 
 
-def test_the_error_is_the_one_of_the_thing_concerned(tmp_path: Path) -> None:
+def test_the_error_has_the_class_of_its_caller(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         files.read_text(tmp_path / "torch.json", error=CatalogError, hint="mend it")
     assert (caught.value.exit_code, caught.value.hint) == (3, "mend it")
 
 
-def test_a_link_to_a_file_is_followed_and_its_text_comes_as_it_is(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes("ü\r\n".encode())
     (tmp_path / "link").symlink_to("there")
     assert files.read_text(tmp_path / "link") == "ü\r\n"
@@ -135,7 +135,7 @@ def test_text_from_outside_becomes_one_plain_name(text: str, name: str) -> None:
     assert files.safe_name(text) == name
 
 
-def test_root_by_sudo_has_the_files_of_who_called_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sudo_trusts_the_files_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert files.own_users("1000") == {0, 1000}
     assert files.own_users("x") == files.own_users(None) == {0}
@@ -163,7 +163,7 @@ def test_a_link_out_of_the_project_is_refused(project: Path, target: str, name: 
     assert "rm " in caught.value.hint
 
 
-def test_a_file_that_is_a_link_is_refused_and_one_that_turns_in_circles(project: Path) -> None:
+def test_links_out_of_the_project_and_circular_links_are_refused(project: Path) -> None:
     (project / "compose.yaml").symlink_to("../outside/compose.yaml")
     (project / "docker").symlink_to("docker")
     for name in ("compose.yaml", "docker/x"):
@@ -171,7 +171,7 @@ def test_a_file_that_is_a_link_is_refused_and_one_that_turns_in_circles(project:
             files.refuse_links(project, name)
 
 
-def test_a_link_that_stays_in_the_project_and_a_project_behind_a_link_are_fine(project: Path) -> None:
+def test_links_within_the_project_are_followed(project: Path) -> None:
     (project / "data").mkdir()
     (project / "docker").symlink_to("data")
     files.refuse_links(project, "docker/images/x")
@@ -183,7 +183,7 @@ def test_a_link_that_stays_in_the_project_and_a_project_behind_a_link_are_fine(p
 
 
 @pytest.mark.parametrize("name", ["taken/file", "a\0b", "x" * 300])
-def test_what_cannot_be_written_is_a_mistake_of_the_path_and_no_bug(tmp_path: Path, name: str) -> None:
+def test_an_unwritable_path_is_a_usage_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(UsageError) as caught:
         files.write_file(tmp_path / name, "text")
@@ -211,7 +211,7 @@ def test_a_setting_of_the_kernel_is_read() -> None:
     assert files.read_bytes(Path("/proc/sys/kernel/hostname")).decode().strip() == platform.node()
 
 
-def test_a_file_of_exactly_the_limit_is_read_and_one_byte_more_is_refused(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 200_000)
     assert files.read_bytes(file, limit=200_000) == b"x" * 200_000

@@ -53,7 +53,7 @@ def test_a_folder_goes_with_its_block(place: Path, error: BaseException | None) 
     assert names(place) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: Path) -> None:
+def test_folders_of_killed_processes_are_removed(place: Path) -> None:
     started = [
         subprocess.Popen(
             [sys.executable, "-c", HOLDING, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -75,7 +75,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
     assert names(place) == []
 
 
-def test_an_empty_folder_that_nobody_holds_is_removed_once_it_is_old(place: Path) -> None:
+def test_an_old_empty_folder_without_owner_is_removed(place: Path) -> None:
     """A process may be killed between making a folder and holding it."""
     old, new = (place / f"envbuilder.temporary-lock-{name}" for name in ("old", "new"))
     for folder in (old, new):

@@ -71,7 +71,7 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
 
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
-def test_a_signal_at_any_rename_leaves_the_old_or_the_new(tmp_path: Path, signal: str) -> None:
+def test_a_signal_during_rename_leaves_old_or_new(tmp_path: Path, signal: str) -> None:
     """A process that is killed in each system call that renames, before and after it."""
     program = """
 import os, signal, sys
@@ -101,7 +101,7 @@ write_context(Context(files={"images/x/envbuilder.lock": "new"}), folder)
         assert found == ("old" if when == "before" else "new")
 
 
-def test_only_one_writes_into_a_folder_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_writes_to_a_folder(tmp_path: Path) -> None:
     second = folders.alone(tmp_path, patience=0)
     with folders.alone(tmp_path), pytest.raises(UsageError, match="another envbuilder writes to"):
         second.__enter__()
@@ -137,7 +137,7 @@ for turn in range(8):
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["install"]
 
 
-def test_a_full_disk_is_no_bug_and_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_context(Context(files=OLD), tmp_path)
 
     def full(*_: object, **__: object) -> None:
@@ -159,7 +159,7 @@ def test_what_vanishes_while_it_is_compared_is_missing(tmp_path: Path, monkeypat
     ]
 
 
-def test_a_link_out_of_the_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "images").symlink_to(tmp_path / "elsewhere")

@@ -69,7 +69,7 @@ def test_everything_that_decides_stands_in_the_command() -> None:
     assert "--no-config" in words
 
 
-def test_a_network_that_is_cut_is_the_engine_rooms_error() -> None:
+def test_a_network_failure_is_an_engine_error() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
         create_lock(
             stack(),
@@ -131,7 +131,7 @@ def test_two_packages_that_clash_only_together_are_both_named() -> None:
     assert caught.value.suggestions == ("again c a b",)
 
 
-def test_where_dropping_bounds_does_not_help_the_culprits_are_dropped() -> None:
+def test_clashing_packages_are_dropped_if_unbounded_ones_clash_too() -> None:
     with pytest.raises(NoStackError) as caught:
         create_lock(stack("fine", "worse"), uv=clashing("worse"), catalog="x", command_for=again)
     assert caught.value.suggestions == ("again fine",)
@@ -171,7 +171,7 @@ def test_a_day_in_the_future_is_refused() -> None:
         pipeline.make_lock(wanted, session(clashing()))
 
 
-def test_a_password_is_not_said_again() -> None:
+def test_a_password_is_not_repeated() -> None:
     assert repeatable_flags({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
     assert repeatable_flags({"index_url": "https://mirror.example/simple?token=secret"}) == ("--index-url URL",)
 

@@ -56,20 +56,20 @@ def test_the_command_is_exactly_this_one() -> None:
     ]  # fmt: skip
 
 
-def test_packages_alone_are_asked_for_with_warnings_and_without_dependencies() -> None:
+def test_packages_alone_are_requested_without_dependencies() -> None:
     whole = compile_argv(uv(), stack(), Path("/f"))
     alone = compile_argv(uv(), stack(), Path("/f"), alone=True)
     assert alone == ["--no-deps" if word == "--quiet" else word for word in whole]
 
 
-def test_the_address_of_an_index_is_no_word_of_the_command() -> None:
+def test_the_index_url_is_not_an_argument_of_uv() -> None:
     """It may hold a password; uv has it from its environment."""
     argv = compile_argv(uv("https://me:secret@mirror.example/simple"), stack(), Path("/f"))
     assert argv == compile_argv(uv(), stack(), Path("/f"))
 
 
 @pytest.mark.parametrize(("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)])
-def test_uv_is_told_the_newest_glibc_that_it_has_a_name_for(glibc: int, platform: int) -> None:
+def test_uv_gets_the_newest_glibc_it_knows(glibc: int, platform: int) -> None:
     argv = compile_argv(uv(), on_glibc(glibc), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == f"x86_64-manylinux_2_{platform}"
 
@@ -94,7 +94,7 @@ class Recorder:
         return Completed(returncode=0, stdout="", stderr="warning: `a==1` is yanked")
 
 
-def test_uv_reads_one_requirement_a_line_and_what_is_left_out() -> None:
+def test_uv_reads_requirements_and_excludes() -> None:
     recorder = Recorder()
     wanted = stack(excluded=("cmake", "lit"))
     answer = ask_index(Uv(program="uv", run=recorder.run), wanted, ["a==1", "b<2"])

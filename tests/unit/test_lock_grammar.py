@@ -79,7 +79,7 @@ def test_a_wheel_is_a_file_s_name(file: str) -> None:
         ("a-1.0-cp310-cp310-manylinux2014_x86_64.whl", "{} does not install on Python 3.9 for linux/amd64"),
     ],
 )
-def test_a_file_is_that_of_its_wheel_and_installs_in_the_image(file: str, said: str) -> None:
+def test_a_locked_file_belongs_to_its_wheel(file: str, said: str) -> None:
     assert problems(lock(wheel("a", file=file))) == [said.format(file)]
 
 
@@ -109,7 +109,7 @@ def test_what_is_asked_for_is_locked() -> None:
     assert problems(whole) == []
 
 
-def test_a_pre_release_that_uv_took_is_what_was_asked_for() -> None:
+def test_a_pre_release_satisfies_its_requirement() -> None:
     made = lock(wheel("a", "2.0rc1"))
     assert problems(replace(made, stack=replace(made.stack, extras=("a>=1",)))) == []
 
@@ -120,7 +120,7 @@ def test_a_stack_without_cuda_holds_none(name: str) -> None:
     assert problems(lock(wheel("nvidia-ml-py"), cuda=None)) == []
 
 
-def test_all_of_the_cuda_that_is_too_much_is_named() -> None:
+def test_all_superfluous_cuda_wheels_are_named() -> None:
     made = lock(wheel("nvidia-cudnn-cu12"), wheel("nvidia-cuda-runtime-cu12"), cuda=None)
     said = "nvidia-cuda-runtime-cu12 and nvidia-cudnn-cu12 is locked; the stack has no CUDA"
     assert problems(made) == [said]
@@ -161,7 +161,7 @@ def test_a_wheel_is_taken_over_field_by_field() -> None:
 @pytest.mark.parametrize(
     "changes", [{"size": None}, {"hashes": {"sha512": "0" * 128}}, {"size": None, "hashes": {"md5": "0" * 32}}]
 )
-def test_an_index_that_gives_no_size_or_hash_is_not_enough(changes: dict[str, object]) -> None:
+def test_an_index_must_give_size_and_hash(changes: dict[str, object]) -> None:
     with pytest.raises(LockError) as caught:
         select_wheels(document(package("a", **changes)), stack())
     assert caught.value.message == "the index gives no size or no sha256 for a-1.0-py3-none-any.whl"
@@ -229,7 +229,7 @@ hashes = {{ sha256 = "{HASH}" }}
 """
 
 
-def test_a_lock_is_the_stack_its_wheels_and_where_they_are_from() -> None:
+def test_a_lock_holds_the_stack_and_its_wheels() -> None:
     wanted = stack(requirements=("torch==2.0.1",))
     made = create_lock(wanted, uv=answering(PYLOCK), catalog="2026-11-23", command_for=again, base_digest="sha256:1")
     assert made == Lock(
@@ -243,7 +243,7 @@ def test_a_lock_is_the_stack_its_wheels_and_where_they_are_from() -> None:
     )
 
 
-def test_an_index_that_is_named_is_asked_for_what_pypi_does_not_have() -> None:
+def test_a_custom_index_serves_what_pypi_lacks() -> None:
     local = PYLOCK.replace("2.0.1", "2.0.1+cu117")
     wanted = stack(requirements=("torch==2.0.1+cu117",), index="pytorch-cu117")
     uv = replace(answering(local), index_url="https://mirror.example/simple")
@@ -251,14 +251,14 @@ def test_an_index_that_is_named_is_asked_for_what_pypi_does_not_have() -> None:
     assert str(torch.version) == "2.0.1+cu117"
 
 
-def test_an_answer_that_is_not_the_stack_is_refused_with_its_problems() -> None:
+def test_an_answer_that_is_not_the_stack_is_refused() -> None:
     with pytest.raises(LockError) as caught:
         create_lock(stack(requirements=("torch==2.1",)), uv=answering(PYLOCK), catalog="x", command_for=again)
     assert caught.value.message == "the resolved wheels do not make up the requested stack"
     assert list(caught.value.problems) == ["torch 2.0.1 is locked; the stack requires ==2.1"]
 
 
-def test_a_stack_that_has_no_wheels_is_told_in_the_words_of_uv() -> None:
+def test_missing_wheels_are_reported_in_uvs_words() -> None:
     uv = Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="error: no wheels\n"))
     for packages in ((), ("a",)):
         with pytest.raises(LockError) as caught:
@@ -279,7 +279,7 @@ def clashing(*bad: str) -> Uv:
     return Uv(program="uv", run=run)
 
 
-def test_a_clash_is_told_with_its_reasons_and_what_works() -> None:
+def test_a_clash_is_reported_with_reasons_and_a_fix() -> None:
     wanted = stack("bad[y,x]==1", "fine")
     with pytest.raises(NoStackError) as caught:
         create_lock(wanted, uv=clashing("bad[x,y]==1"), catalog="x", command_for=again)
@@ -294,7 +294,7 @@ def test_a_clash_is_told_with_its_reasons_and_what_works() -> None:
     assert error.suggestions == ("again fine bad[x,y]",)
 
 
-def test_wheels_on_another_index_are_told_with_the_command_that_takes_one() -> None:
+def test_wheels_on_another_index_come_with_a_command() -> None:
     elsewhere = stack(index="pytorch-cu117")
     with pytest.raises(LockError) as caught:
         check_lockable(elsewhere)
@@ -319,7 +319,7 @@ def edited(number: int, field: str, value: object) -> str:
     return json.dumps(table)
 
 
-def test_a_damaged_lock_names_the_wheel_and_how_to_make_it_again() -> None:
+def test_a_damaged_lock_names_the_wheel_and_a_command() -> None:
     name = LOCK.wheels[3].name
     for number, text in ((3, edited(3, "size", "big")), (3, edited(3, "layer", "no layer"))):
         with pytest.raises(UsageError) as caught:
@@ -330,7 +330,7 @@ def test_a_damaged_lock_names_the_wheel_and_how_to_make_it_again() -> None:
 
 
 @pytest.mark.parametrize("row", ["a wheel", {"version": "1.0"}, {"name": 7}, {"name": "no name\n"}])
-def test_a_wheel_without_a_good_name_is_told_by_its_number(row: object) -> None:
+def test_a_wheel_without_a_valid_name_is_reported_by_number(row: object) -> None:
     table = json.loads(TEXT)
     table["wheels"][2] = row
     with pytest.raises(UsageError, match=r"\$\.wheels\[2\][^(]*$"):

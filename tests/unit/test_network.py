@@ -35,7 +35,7 @@ def test_proxies_are_found_in_both_spellings(tmp_path: Path) -> None:
     assert uv_environment({}, found) == {**(found.proxies or {}), **TIMEOUT}
 
 
-def test_a_netrc_is_that_of_the_environment_or_of_the_home_folder(tmp_path: Path) -> None:
+def test_netrc_is_taken_from_the_environment_or_home(tmp_path: Path) -> None:
     (tmp_path / ".netrc").touch()
     (tmp_path / "other").touch()
     assert find_network({}, home=tmp_path).netrc == tmp_path / ".netrc"
@@ -46,7 +46,7 @@ def test_a_netrc_is_that_of_the_environment_or_of_the_home_folder(tmp_path: Path
     assert find_network({"NETRC": str(tmp_path / "missing")}, home=tmp_path).netrc is None
 
 
-def test_a_bundle_is_the_first_that_exists_in_a_fixed_order(tmp_path: Path) -> None:
+def test_the_first_existing_ca_bundle_is_used(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.pem", "b.pem")]
     for path in files:
         path.touch()
@@ -65,7 +65,7 @@ def test_the_bundle_of_the_system_comes_last(tmp_path: Path, monkeypatch: pytest
     assert find_network({"PIP_CERT": str(own)}, home=tmp_path).ca == own
 
 
-def test_an_index_is_never_found_on_the_machine_and_replaces_the_default_one(tmp_path: Path) -> None:
+def test_only_an_explicit_index_replaces_the_default(tmp_path: Path) -> None:
     environ = {"UV_INDEX_URL": "b", "UV_DEFAULT_INDEX": "c", "PIP_INDEX_URL": "d"}
     assert find_network(environ, home=tmp_path).index_url is None
     given = find_network(environ, home=tmp_path, index_url="https://mirror.example/simple")
@@ -98,7 +98,7 @@ default login me password everywhere
         ("file:///srv/simple", ""),
     ],
 )
-def test_a_build_gets_the_login_for_the_index_and_no_other(tmp_path: Path, index_url: str | None, login: str) -> None:
+def test_a_build_gets_only_the_login_of_its_index(tmp_path: Path, index_url: str | None, login: str) -> None:
     """It runs the base image and the packages of a lock, which somebody else may have made."""
     (tmp_path / ".netrc").write_text(NETRC)
     found = find_network({}, home=tmp_path, index_url=index_url)

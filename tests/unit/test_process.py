@@ -67,7 +67,7 @@ except KeyboardInterrupt:
     wait_until(lambda: not is_running(child), "the child runs on")
 
 
-def test_an_interrupt_while_a_process_is_being_started_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_start_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     popen = subprocess.Popen
 
@@ -96,13 +96,13 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
-def test_a_word_that_no_program_can_be_given_is_a_mistake_and_no_bug(word: str) -> None:
+def test_an_argument_with_nul_is_a_usage_error(word: str) -> None:
     for call in (lambda: processes.run(["true", word]), lambda: processes.stream(["true", word], print)):
         with pytest.raises(UsageError, match="`true` cannot take these arguments"):
             call()
 
 
-def test_a_process_that_does_not_end_in_its_time_is_ended() -> None:
+def test_a_process_is_ended_after_its_timeout() -> None:
     with pytest.raises(EngineError, match="`sleep` did not end within 0 minutes"):
         processes.stream(["sleep", "300"], print, timeout=0.1)
 
@@ -156,7 +156,7 @@ def can_unshare() -> bool:
     return subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False).returncode == 0
 
 
-def test_what_is_contained_gives_its_own_exit_code_and_a_missing_program_is_named() -> None:
+def test_a_contained_command_keeps_its_exit_code() -> None:
     assert processes.stream(processes.contain(["sh", "-c", "exit 7"], env=os.environ), print) == 7
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
         processes.stream(processes.contain(["no-such-program"], env=os.environ), print)

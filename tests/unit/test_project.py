@@ -48,7 +48,7 @@ def test_a_lock_answers_a_request_or_says_why_not(request_: Request, said: list[
     assert all(part in line for part, line in zip(said, found, strict=True))
 
 
-def test_the_lock_is_found_by_the_request_or_by_its_name(facts: Catalog) -> None:
+def test_the_lock_is_found_by_request_or_name(facts: Catalog) -> None:
     bootstrapped = project.find_lock(ROOT, replace(CU117, base=BASE_BOOTSTRAP), None, facts)
     assert bootstrapped is not None
     assert bootstrapped.stack.name == OLD
@@ -124,7 +124,7 @@ def test_a_folder_of_another_name_than_its_stack_is_refused(tmp_path: Path) -> N
         project.read_locks(tmp_path)
 
 
-def test_a_payload_of_somebodys_own_is_in_the_way_whatever_its_files_are_called(tmp_path: Path) -> None:
+def test_a_foreign_payload_folder_is_not_replaced(tmp_path: Path) -> None:
     files = project.render_files(project.describe(lock_of(OLD)), [])
     (tmp_path / "docker/payload").mkdir(parents=True)
     (tmp_path / "docker/payload/train.py").write_text("# mine\n")
@@ -152,14 +152,14 @@ def test_a_lock_is_written_as_it_was_read() -> None:
     assert serialize.dumps(lock_of(OLD)) == path.read_text()
 
 
-def test_a_base_of_ones_own_is_named_in_the_settings(facts: Catalog) -> None:
+def test_a_custom_base_is_written_to_the_settings(facts: Catalog) -> None:
     wanted = Request(base="mine:1", python=Version("3.9"), torch=Version("2.0"), os="debian 11")
     lock = replace(lock_of(OLD), stack=resolver.resolve(wanted, facts))
     settings = tomllib.loads(settings_text(lock, [], {}))
     assert (settings["base"], settings["os"], settings["python"]) == ("mine:1", "debian 11", "3.9")
 
 
-def test_a_requested_day_stands_in_the_settings_and_the_lock_has_to_be_of_it(facts: Catalog) -> None:
+def test_a_requested_day_is_written_to_the_settings(facts: Catalog) -> None:
     lock = lock_of(NEW)
     assert "as-of" not in tomllib.loads(settings_text(lock, [], {}))
     day = date(2025, 3, 19)

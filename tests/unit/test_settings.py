@@ -110,7 +110,7 @@ def test_explicit_values_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["cache-to", "cache-from"])
-def test_a_cache_of_the_settings_is_no_link_out_of_the_project(
+def test_a_cache_in_settings_may_not_link_out_of_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
@@ -132,7 +132,7 @@ def test_a_cache_of_the_settings_is_no_link_out_of_the_project(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a folder of another user")
-def test_a_cache_of_the_settings_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_in_settings_may_not_be_another_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").mkdir()
     os.chown(tmp_path / "cache", 4321, 4321)
     monkeypatch.chdir(tmp_path)
