@@ -151,8 +151,8 @@ def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, Mapping[str, 
             return own, _checked(own, _trusted(own, trusted))
         project = place / PYPROJECT
         if is_file(project) and _has_table(project):
-            table = _tool(_trusted(project, trusted))["envbuilder"]
-            return project, _checked(project, table)
+            tool = _tool(_trusted(project, trusted))
+            return project, _checked(project, tool["envbuilder"])
         # A repository ends here; what is above it belongs to something else.
         if exists(place / ".git"):
             break

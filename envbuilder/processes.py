@@ -129,18 +129,25 @@ def contain(argv: Sequence[str], *, env: Mapping[str, str]) -> list[str]:
     Needs root and util-linux. Without root only the command itself ends with us; it cannot mount anything either.
     """
     path = env.get("PATH")
-    if not shutil.which("setpriv", path=path) or not shutil.which(argv[0], path=path):
-        return [*argv]
+    for program in ("setpriv", argv[0]):
+        if not shutil.which(program, path=path):
+            return [*argv]
     ends_with_us = ["setpriv", "--pdeathsig", "KILL"]
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    try:
-        can_unshare = os.geteuid() == 0 and run([*apart, "true"], env=env, timeout=_PATIENCE).returncode == 0
-    except EngineError:
-        can_unshare = False
-    if not can_unshare:
+    if not _can_run([*apart, "true"], env):
         return [*ends_with_us, *argv]
     # The first process of a namespace ignores most signals, so it is a shell, not the command.
     return [*ends_with_us, *apart, "sh", "-c", '"$@"; exit "$?"', "sh", *argv]
+
+
+def _can_run(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether root can run this here: some containers allow no namespaces, even to root."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        return run(argv, env=env, timeout=_PATIENCE).returncode == 0
+    except EngineError:
+        return False
 
 
 def _lines(descriptor: int, check: Callable[[], None]) -> Iterator[str]:
@@ -181,7 +188,10 @@ def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:
 
 def _not_started(argv: Sequence[str], error: OSError | ValueError) -> EngineError | UsageError:
     program = argv[0]
-    if isinstance(error, ValueError):  # NUL, or a character that the system's encoding lacks
-        return UsageError(f"`{program}` cannot take these arguments: {error}")
+    # NUL, or a character that the system's encoding lacks
+    if isinstance(error, ValueError):
+        message = f"`{program}` cannot take these arguments: {error}"
+        return UsageError(message)
     hint = _HINTS.get(program, "install it, and check your PATH")
-    return EngineError(f"`{program}` cannot be started: {error.strerror}", hint=hint)
+    message = f"`{program}` cannot be started: {error.strerror}"
+    return EngineError(message, hint=hint)

@@ -48,12 +48,15 @@ def files_in(root: Path) -> dict[str, Path]:
 
     Files that vanish meanwhile, because another envbuilder replaces the folder, are left out.
     """
-    files: dict[Path, Path] = {}
+    paths = []
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in _IGNORED_DIRS]
         for name in names:
             path = Path(place) / name
             if is_file(path):
-                relative = path.relative_to(root)
-                files[relative] = path
-    return {relative.as_posix(): path for relative, path in sorted(files.items())}
+                paths.append(path)
+    files = {}
+    for path in sorted(paths):
+        relative = path.relative_to(root)
+        files[relative.as_posix()] = path
+    return files

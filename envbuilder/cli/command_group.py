@@ -19,13 +19,13 @@ class SuggestingGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name in self.list_commands(ctx) or name.startswith("-") or ctx.resilient_parsing:
+        names = self.list_commands(ctx)
+        if name in names or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+        hint = f"see `{ctx.command_path} --help`"
+        close = difflib.get_close_matches(name, names, n=1)
         if close:
             hint = f"did you mean `{ctx.command_path} {close[0]}`?"
-        else:
-            hint = f"see `{ctx.command_path} --help`"
         raise UsageError(f"there is no command {name!r}", hint=hint)
 
 

@@ -117,7 +117,8 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
     for name, record in document.items():
         if name not in known:
             raise ValueError(f"Object contains unknown field `{name}`")
-        parts = {field.name for field in fields(getattr(host, name))}
+        part = getattr(host, name)
+        parts = {field.name for field in fields(part)}
         unknown = sorted(record.keys() - parts)
         if unknown:
             raise ValueError(f"Object contains unknown field `{unknown[0]}` - at `$.{name}`")

@@ -111,7 +111,7 @@ def is_from_environment(name: str) -> bool:
 
 
 def was_given(options: Mapping[str, Any], *names: str) -> bool:
-    """Whether the command line itself gives one of these; what the environment gives is a default, like the settings."""
+    """Whether the command line itself gives one of these; the environment only gives defaults, like the settings."""
     for name in names:
         if options.get(name) not in (None, (), False) and not is_from_environment(name):
             return True

@@ -39,6 +39,7 @@ def find_drift(lock: Lock, uv: Uv) -> list[Drift]:
     drifts: dict[str, Drift] = {}
     for drift in _lost(lock, uv):
         drifts.setdefault(drift.package, drift)
+    # A package that is lost has changed as well; the first problem explains the second.
     for drift in _changed(lock, uv):
         drifts.setdefault(drift.package, drift)
     return [drifts[package] for package in sorted(drifts)]

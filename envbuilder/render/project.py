@@ -152,10 +152,10 @@ def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]
     stale = list(context_folder.stale_files(others, folder))
     for line in stale:
         _, name = line.split(": ", 1)
-        path = folder / name
-        written[name] = _verb(path)
-        is_executable = name in others.executable
-        write_file(path, others.files[name], executable=is_executable)
+        text = others.files[name]
+        executable = name in others.executable
+        written[name] = _verb(folder / name)
+        write_file(folder / name, text, executable=executable)
     return written
 
 

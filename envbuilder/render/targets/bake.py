@@ -59,13 +59,16 @@ def _image(lock: Lock) -> BakeImage:
 
 def _groups(images: Sequence[BakeImage]) -> Iterator[tuple[str, list[str]]]:
     """Everything; then one group for each CUDA and, if there are several, for each platform."""
-    yield "default", [image.target for image in images]
+    everything = []
     by_line: Groups = defaultdict(list)
     by_machine: Groups = defaultdict(list)
     for image in images:
         _, machine = image.platform.split("/")
-        by_line[image.line].append(image.target)
-        by_machine[machine].append(image.target)
+        target = image.target
+        everything.append(target)
+        by_line[image.line].append(target)
+        by_machine[machine].append(target)
+    yield "default", everything
     yield from sorted(by_line.items())
     if len(by_machine) > 1:
         yield from sorted(by_machine.items())
