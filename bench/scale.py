@@ -17,7 +17,7 @@ IMAGE = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 RESULTS = Path(__file__).parent / "scale.md"
 DOCS = Path(__file__).parents[1] / "docs" / "scale.md"
 MARKS = ("<!-- bench/scale.md -->\n", "<!-- /bench/scale.md -->")
-TRAIN = "/opt/envbuilder/payload/train.py"
+TRAIN = "/opt/envbuilder/payload/train"
 SHARE = 32  # rows in a batch of one process
 # In memory, as a checkpoint on a slow disk would be part of the time.
 JOB = '"$@" --output /tmp/run >&2 && cat /tmp/run/metrics.json'

@@ -46,7 +46,7 @@ def test_the_guide_s_job_by_its_names(image: Image, hub: tuple[str, list[str]]) 
     assert "GET /datasets/imdb/resolve" in "\n".join(line.rsplit("/", 2)[0] for line in hub[1])
 
 
-@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train.py"]])
+@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train/job.py"]])
 def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> None:
     code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
     assert code == 1

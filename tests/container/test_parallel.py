@@ -9,7 +9,7 @@ import pytest
 
 from .engine import Image, docker
 
-TRAIN = "/opt/envbuilder/payload/train.py"
+TRAIN = "/opt/envbuilder/payload/train"
 SHORT = ("--rows", "330", "--held-out", "50", "--epochs", "1", "--save-every", "1")  # the last batch has ten rows
 EXACT = (*SHORT, "--dropout", "0")
 TWO = ("torchrun", "--nproc-per-node", "2", TRAIN)
@@ -30,7 +30,7 @@ torchrun --nproc-per-node 2 --max-restarts 1 "$@" >/tmp/said 2>&1 &
 while [ ! -e "$CHECKPOINT" ]; do sleep 0.02; done
 for folder in /proc/[0-9]*; do
   words=$(tr '\0' ' ' <"$folder/cmdline" 2>/dev/null)
-  case $words in *python*" -u "*train.py*) last=${folder#/proc/} ;; esac
+  case $words in *python*" -u "*payload/train*) last=${folder#/proc/} ;; esac
 done
 kill -9 "$last"
 wait $!

@@ -153,7 +153,7 @@ CASES: list[tuple[bytes, str, list[object]]] = [  # a file, its name and options
 LOAD = """
 import json, sys
 sys.path.insert(0, "/opt/envbuilder/payload")
-import data, options
+from train import data, options
 for words in json.loads(sys.argv[1]):
     try:
         train, test, names = data.load_data(options.parse_settings(["--model", "/nothing", "--data", *words]))
@@ -188,7 +188,7 @@ MODELS = """
 import json, os, sys
 sys.argv[1:] = []
 sys.path.insert(0, "/opt/envbuilder/payload")
-import options, train
+from train import job as train, options
 os.chdir("/tmp")
 tokenizer = train.make_tokenizer()
 settings = options.parse_settings(["--model", "base", "--data", "x.csv", "--max-length", "24"])

@@ -299,7 +299,7 @@ def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     job = MagicMock(fine_tune=MagicMock(side_effect=ring_the_alarm))
-    monkeypatch.setitem(sys.modules, "train", job)
+    monkeypatch.setitem(sys.modules, "train", MagicMock(job=job))
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
     accuracy = checks.Check("training.accuracy", "", training.check_accuracy)

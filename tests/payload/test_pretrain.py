@@ -2,15 +2,12 @@
 
 import random
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 
-import reviews
-
-from .test_train import HEAVY
+from train import reviews
 
 
 class Tokenizer:
@@ -23,17 +20,8 @@ class Tokenizer:
 
 
 @pytest.fixture
-def pretrain(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """pretrain.py over a torch that is a mock."""
-    for name in HEAVY:
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    for name in ("pretrain", "checkpoints"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import pretrain
-
-    yield pretrain
-    for name in ("pretrain", "checkpoints"):
-        sys.modules.pop(name, None)
+def pretrain(job: ModuleType) -> ModuleType:
+    return sys.modules["train.pretrain"]
 
 
 @pytest.mark.parametrize(

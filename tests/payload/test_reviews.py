@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import reviews
+from train import reviews
 
 
 def all_reviews() -> list[dict[str, Any]]:

@@ -13,31 +13,9 @@ from unittest.mock import MagicMock
 import pytest
 from waiting import PATIENCE
 
-import options
+from train import options
 
 from .conftest import PAYLOAD
-
-HEAVY = (
-    "torch torch.distributed torch.nn torch.nn.functional torch.utils torch.utils.checkpoint torch.utils.data datasets "
-    "tqdm transformers safetensors safetensors.torch torchmetrics torchmetrics.functional "
-    "torchmetrics.functional.classification"
-).split()
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """train.py over a torch that is a mock and sees no GPU."""
-    for name in HEAVY:
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    own = ("train", "checkpoints", "outputs", "data", "compiling", "parallel", "stages", "pretrain", "record")
-    for name in own:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import train
-
-    yield train
-    for name in own:
-        sys.modules.pop(name, None)
 
 
 def test_the_measured_defaults() -> None:
@@ -79,7 +57,7 @@ def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: li
 
 
 @pytest.fixture
-def compiling(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+def compiling(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     """compiling.py over a torch 2.0 that is a mock, where there is no compiler at all."""
     torch: Any = sys.modules["torch"]
     torch.__version__ = "2.0.1+cu117"
@@ -88,7 +66,7 @@ def compiling(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    return sys.modules["compiling"]
+    return sys.modules["train.compiling"]
 
 
 def refusal(compiling: Any, words: list[str], device: str = "cpu") -> tuple[str, str]:
@@ -150,20 +128,20 @@ def test_torch_2_0_is_given_few_lengths(compiling: Any, torch_version: str, long
 @pytest.mark.parametrize(
     ("words", "said"), [(["--device", "cuda"], "no GPU is visible"), (["--precision", "fp16"], "fp16 needs a GPU")]
 )
-def test_what_this_machine_cannot_do_is_refused(train: ModuleType, words: list[str], said: str) -> None:
-    with pytest.raises(train.JobError, match=said):
-        train.pick_device(options.parse_settings(words))
+def test_what_this_machine_cannot_do_is_refused(job: ModuleType, words: list[str], said: str) -> None:
+    with pytest.raises(job.JobError, match=said):
+        job.pick_device(options.parse_settings(words))
 
 
-def test_evaluation_does_not_count_as_training(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_does_not_count_as_training(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("record.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("train.record.time.monotonic", lambda: now[0])
 
     def score() -> tuple[float, float]:
         now[0] += 30
         return 1.0, 1.0
 
-    run = train.Recorded(options.parse_settings([]), score, say=str)
+    run = job.Recorded(options.parse_settings([]), score, say=str)
     run.begin(MagicMock(**{"tell.return_value": False}), MagicMock(), MagicMock(), MagicMock(), steps=2)
     for number in (1, 2):
         now[0] += 2
@@ -175,7 +153,7 @@ def test_evaluation_does_not_count_as_training(train: ModuleType, monkeypatch: p
 def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(3600)\n")
     process = subprocess.Popen(
-        [sys.executable, str(PAYLOAD / "train.py")],
+        [sys.executable, str(PAYLOAD / "train")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert process.stdout is not None
@@ -187,7 +165,7 @@ def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, n
 
 TWO_SIGNALS = """
 import signal, sys
-import interrupts
+from train import interrupts
 now = [100.0]
 interrupts.time.monotonic = lambda: now[0]
 signal.signal(signal.SIGTERM, interrupts.interrupted)
@@ -216,16 +194,16 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     allowed = set(
         "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics".split()
     )
-    allowed |= {"checks"} | {file.stem for file in PAYLOAD.glob("*.py")}
+    allowed |= {"checks", "train"} | {file.stem for file in PAYLOAD.glob("*.py")}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names
 
 
-def test_a_process_that_was_killed_is_explained_by_the_others(train: Any) -> None:
+def test_a_process_that_was_killed_is_explained_by_the_others(job: Any) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
     )
-    assert train.explain(lost) == (
+    assert job.explain(lost) == (
         "another process of this run has gone: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
         "[127.0.0.1]:27385",
         "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
@@ -237,17 +215,17 @@ def test_a_process_that_was_killed_is_explained_by_the_others(train: Any) -> Non
 # --- the end of one of several processes ---------------------------------------------------------------------------
 
 
-def team_of(train: Any, **talk: Any) -> tuple[Any, Any]:
+def team_of(job: Any, **talk: Any) -> tuple[Any, Any]:
     """One of several processes, with what it calls of torch.distributed."""
-    parallel = sys.modules["parallel"]
+    parallel = sys.modules["train.parallel"]
     dist: Any = MagicMock(**talk)
     parallel.dist = dist  # type: ignore[attr-defined]
     dist.get_rank.return_value = 1
     return parallel.Processes(options.parse_settings([]), "cpu", MagicMock()), dist  # type: ignore[attr-defined]
 
 
-def test_all_are_waited_for_before_one_leaves(train: Any) -> None:
-    team, dist = team_of(train)
+def test_all_are_waited_for_before_one_leaves(job: Any) -> None:
+    team, dist = team_of(job)
     dist.reset_mock()
     team.leave()
     wait, leave = dist.mock_calls
@@ -255,14 +233,14 @@ def test_all_are_waited_for_before_one_leaves(train: Any) -> None:
     assert leave[0] == "destroy_process_group"
 
 
-def test_a_group_outlives_the_team(train: Any) -> None:
+def test_a_group_outlives_the_team(job: Any) -> None:
     """Else a thread of gloo's and Python's lock may wait for each other for ever."""
-    team, dist = team_of(train)
-    assert [dist.group.WORLD, team.talk] == sys.modules["parallel"].GROUPS  # type: ignore[attr-defined]
+    team, dist = team_of(job)
+    assert [dist.group.WORLD, team.talk] == sys.modules["train.parallel"].GROUPS  # type: ignore[attr-defined]
 
 
-def test_one_that_has_gone_is_not_waited_for_for_ever(train: Any) -> None:
-    team, dist = team_of(train, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
+def test_one_that_has_gone_is_not_waited_for_for_ever(job: Any) -> None:
+    team, dist = team_of(job, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
     team.leave()
     dist.destroy_process_group.assert_called_once_with()
 
@@ -278,8 +256,8 @@ train_end.end(int(sys.argv[1]))
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_thread_does_not_hold_one_of_several_processes(tmp_path: Path, code: int) -> None:
-    """`end` alone, as importing train.py would import torch."""
-    tree = ast.parse((PAYLOAD / "train.py").read_text())
+    """`end` alone, as importing job.py would import torch."""
+    tree = ast.parse((PAYLOAD / "train" / "job.py").read_text())
     (end,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "end")
     (tmp_path / "train_end.py").write_text("import atexit, os, sys\n" + ast.unparse(end))
     done = subprocess.run(
@@ -290,8 +268,8 @@ def test_a_thread_does_not_hold_one_of_several_processes(tmp_path: Path, code: i
     assert (done.returncode, done.stdout, done.stderr) == (code, "done\n", "")
 
 
-def test_a_process_of_its_own_ends_as_any_other(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_its_own_ends_as_any_other(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with pytest.raises(SystemExit) as raised:
-        train.end(1)
+        job.end(1)
     assert raised.value.code == 1

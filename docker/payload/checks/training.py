@@ -30,7 +30,7 @@ def of_the_job(check):
 def trained(inspection):
     """The bundled fine-tune, run once for the four checks that look at it."""
     if not inspection.training and inspection.training_error is None:
-        import train
+        from train import job as train
 
         settings = train.parse_settings([])
 
@@ -91,7 +91,7 @@ def train_alone():
 
 def few_steps():
     """Settings, data and tokenizer of a short run."""
-    import train
+    from train import job as train
 
     train_alone()
     settings = train.parse_settings(FEW)
@@ -107,7 +107,7 @@ def check_reference(inspection):
 
     import torch
 
-    import train
+    from train import job as train
 
     settings, data, _, tokenizer = few_steps()
     model = train.make_model(settings, len(tokenizer))
@@ -167,7 +167,7 @@ def reference_losses(model, data, settings):
 @of_the_job
 def check_repeatable(inspection):
     """The same seed gives the same losses."""
-    import train
+    from train import job as train
 
     settings, data, _, tokenizer = few_steps()
     runs = [train.train(train.make_model(settings, len(tokenizer)), data, settings, "cpu") for _ in range(2)]
@@ -182,7 +182,7 @@ def check_padding(inspection):
     """Logits are the same with padding and without: the attention mask is right and is used."""
     import torch
 
-    import train
+    from train import job as train
 
     settings, _, held_out, tokenizer = few_steps()
     model = train.make_model(settings, len(tokenizer)).eval()
@@ -207,7 +207,7 @@ def check_checkpoint(inspection):
 
     import torch
 
-    import train
+    from train import job as train
 
     settings, data, held_out, tokenizer = few_steps()
     model = train.make_model(settings, len(tokenizer))
@@ -241,7 +241,7 @@ def check_resume(inspection):
     """A run that is cut off after a checkpoint and goes on has the losses of one that was not."""
     import tempfile
 
-    import train
+    from train import job as train
 
     class Cut(Exception):
         """What ends the first half."""

@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from errors import JobError
-from parallel import Alone, Processes
+from train.errors import JobError
+from train.parallel import Alone, Processes
 
 UNCOUNTED = -100  # cross_entropy's own
 

@@ -6,10 +6,10 @@ from itertools import chain
 
 import torch
 
-import checkpoints
-from interrupts import STOP
-from options import BUNDLED
-from outputs import Metrics
+from train import checkpoints
+from train.interrupts import STOP
+from train.options import BUNDLED
+from train.outputs import Metrics
 
 
 class Run:

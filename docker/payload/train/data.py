@@ -7,9 +7,9 @@ A dataset has the columns `text` and `label` (0, 1, …). Everything that can be
 import math
 import os
 
-from errors import JobError
-from options import BUNDLED
-from reviews import make_reviews
+from train.errors import JobError
+from train.options import BUNDLED
+from train.reviews import make_reviews
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "sentiment", "target")

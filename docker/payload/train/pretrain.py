@@ -17,12 +17,12 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import BertForPreTraining, BertModel, DataCollatorForLanguageModeling, DataCollatorWithPadding
 
-import checkpoints
-from errors import JobError
-from options import BUNDLED
-from outputs import draw
-from record import RecordedPretraining
-from reviews import make_pairs
+from train import checkpoints
+from train.errors import JobError
+from train.options import BUNDLED
+from train.outputs import draw
+from train.record import RecordedPretraining
+from train.reviews import make_pairs
 
 IGNORED = -100  # what cross_entropy leaves out: words that were not masked, texts that are no pair
 MOST_HELD_OUT = 500  # pairs to score with after each epoch

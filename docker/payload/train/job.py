@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 """Fine-tune BERT to tell texts apart. Read it from top to bottom: data, tokenizer, model, loop, evaluation, in the
 order in which they are needed. Beside it: options.py (the knobs), data.py (where texts come from), pretrain.py,
 parallel.py (several processes or devices), compiling.py, record.py (scores, checkpoints), outputs.py (picture, page).
 
     train                                                     the bundled reviews, in seconds, without a network
     train --model bert-base-uncased --data imdb --output runs/imdb      the guide's job
-    torchrun --nproc-per-node 2 train.py …                              in two processes
+    torchrun --nproc-per-node 2 --no-python train …                     in two processes
 """
 
 import atexit
@@ -14,26 +13,17 @@ import io
 import json
 import os
 import resource
-import signal
 import sys
 import tempfile
 import warnings
 from contextlib import nullcontext
 from functools import partial
 
-from interrupts import STOP, interrupted
-from options import BUNDLED, parse_settings
+from train import hub
+from train.interrupts import STOP
+from train.options import BUNDLED, parse_settings  # noqa: F401
 
-if __name__ == "__main__":  # before the imports below, which take seconds: as process 1 it would not even hear SIGTERM
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
-    SETTINGS = parse_settings()
-    LOCAL = all(name == BUNDLED or os.path.exists(name) for name in (SETTINGS.model, SETTINGS.data))
-else:
-    LOCAL = True
-
-for _name in ("HF_HUB_DISABLE_TELEMETRY", *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE") * LOCAL):
-    os.environ.setdefault(_name, "1")  # before the imports below: what is on the disk needs no network
+hub.set_environment()  # before the libraries below are imported
 
 import torch  # noqa: E402
 from datasets import disable_progress_bar  # noqa: E402
@@ -49,14 +39,14 @@ from transformers import (  # noqa: E402
     get_linear_schedule_with_warmup,
 )
 
-from compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
-from data import hint_for, is_path, load_data, reason  # noqa: E402
-from errors import JobError  # noqa: E402
-from outputs import draw, write_page  # noqa: E402
-from parallel import Alone, make_team  # noqa: E402
-from pretrain import pretrain  # noqa: E402
-from record import Recorded, Run  # noqa: E402
-from reviews import vocabulary  # noqa: E402
+from train.compiling import compile_model, failed_to_compile, padding_step  # noqa: E402
+from train.data import hint_for, is_path, load_data, reason  # noqa: E402
+from train.errors import JobError  # noqa: E402
+from train.outputs import draw, write_page  # noqa: E402
+from train.parallel import Alone, make_team  # noqa: E402
+from train.pretrain import pretrain  # noqa: E402
+from train.record import Recorded, Run  # noqa: E402
+from train.reviews import vocabulary  # noqa: E402
 
 if not sys.stderr.isatty():
     disable_progress_bar()
@@ -436,7 +426,3 @@ def end(code):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    end(main(SETTINGS))

@@ -1,6 +1,6 @@
 """Several processes or devices: who takes which part of a step, and how the parts meet again.
 
-    torchrun --nproc-per-node 2 train.py            ddp: each process has the whole model and its share of every batch
+    torchrun --nproc-per-node 2 --no-python train   ddp: each process has the whole model and its share of every batch
     … --parallel fsdp       so too, but of weights, gradients and optimizer each keeps a share only
     … --parallel pipeline   each has some of the layers; the micro-batches of a batch follow one another through them
     … --parallel model      the same with a batch in as few parts as torch allows: one works, the others wait
@@ -21,13 +21,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from errors import JobError
+from train.errors import JobError
 
 # Groups stay until the process ends. When the last reference to one goes, Python's lock is held, and gloo waits for a
 # thread of its own that may just want that lock, to let go of the last message: neither goes on (seen on torch 2.7.1).
 GROUPS = []
 PARTING = timedelta(minutes=2)  # how long a process waits for the others before it leaves
-TORCHRUN = "start it with torchrun, as in `torchrun --nproc-per-node 2 /opt/envbuilder/payload/train.py …`"
+TORCHRUN = "start it with torchrun, as in `torchrun --nproc-per-node 2 --no-python train …`"
 
 
 def make_team(settings, device, compute):
@@ -44,7 +44,7 @@ def make_team(settings, device, compute):
     if kind in ("ddp", "fsdp"):
         team = Replicas if kind == "ddp" else Shards
     else:
-        from stages import find_pipelines
+        from train.stages import find_pipelines
 
         team = find_pipelines()
     if team.processes and not started:

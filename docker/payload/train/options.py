@@ -1,11 +1,16 @@
 """The knobs of `train`, from the command line. Nothing heavy is imported here: `train --help` answers at once.
 
-python options.py OPTIONS    are these right? Ends with 2 if not, as `train` does, but before torchrun starts it
+python train/options.py OPTIONS    are these right? Ends with 2 if not, as `train` does, but before torchrun starts it
 """
 
 import argparse
+import os
+import sys
 
-from reviews import most
+if __name__ == "__main__":
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from train.reviews import most
 
 BUNDLED = "bundled"
 # What was measured to work for the small bundled model (docs/decisions/0006-the-fine-tune.md), and the guide's numbers.

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from errors import JobError
+from train.errors import JobError
 
 KEEP = 2
 _WORK = ".checkpoint-"

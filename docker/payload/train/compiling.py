@@ -7,7 +7,7 @@ import types
 
 import torch
 
-from errors import JobError
+from train.errors import JobError
 
 LENGTHS = 4  # to which --padding longest pads, where each length is compiled for itself
 
