@@ -35,7 +35,7 @@ def pretrain(job: ModuleType) -> ModuleType:
     ],
 )
 def test_a_text_is_cut_at_the_end_of_a_sentence(pretrain: Any, text: str, halves: Any) -> None:
-    seen = {pretrain.cut(text, random.Random(seed)) for seed in range(20)}
+    seen = {pretrain.split_text(text, random.Random(seed)) for seed in range(20)}
     assert seen == (halves if isinstance(halves, set) else {halves})
 
 

@@ -135,7 +135,7 @@ def reference_losses(model, data, settings):
     import torch
 
     order = torch.Generator().manual_seed(settings.seed)
-    size = settings.batch
+    size = settings.batch_size
     steps = (len(data) + size - 1) // size * settings.epochs
     warmup = int(steps * settings.warmup)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

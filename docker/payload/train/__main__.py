@@ -1,23 +1,30 @@
-#!/usr/bin/env python3
-"""The command `train`. The job itself is in job.py: importing it takes seconds, so signals and options come first."""
+"""The command `train`. The job is in job.py, which takes seconds to import: signals and options come first."""
 
-import os
+from __future__ import annotations
+
 import signal
 import sys
+from pathlib import Path
 
-sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # run as a directory: `python …/train`
+# `python …/train` puts this directory first on the path; the package is found from the one above.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from train import hub  # noqa: E402
-from train.interrupts import interrupted  # noqa: E402
-from train.options import parse_settings  # noqa: E402
+from train import hub
+from train.interrupts import end_process, handle_interrupt
+from train.options import parse_settings
+
+
+def main() -> None:
+    # As process 1 of a container, Python would not even notice SIGTERM by default.
+    signal.signal(signal.SIGINT, handle_interrupt)
+    signal.signal(signal.SIGTERM, handle_interrupt)
+    settings = parse_settings()
+    hub.ACCESS.allowed = hub.is_needed(settings)
+
+    from train import job
+
+    end_process(job.main(settings))
+
 
 if __name__ == "__main__":
-    # As process 1 of a container, Python would otherwise not even notice SIGTERM.
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
-    SETTINGS = parse_settings()
-    hub.ACCESS.allowed = hub.is_needed(SETTINGS)
-
-    from train.job import end, main
-
-    end(main(SETTINGS))
+    main()

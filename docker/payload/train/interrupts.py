@@ -1,20 +1,54 @@
-"""Ctrl-C and `docker stop`. Imports nothing heavy: it has to be in place before what takes seconds to import."""
+"""How the process ends: Ctrl-C, `docker stop`, and the last line. Imports nothing heavy, as signals come first."""
 
+from __future__ import annotations
+
+import atexit
 import os
+import sys
 import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
-STOP = {"asked": False, "may_wait": False, "since": 0.0}
-SAME = 1.0  # seconds: under torchrun one Ctrl-C may come twice, from the terminal (or Slurm) and passed on by torchrun
+# Under torchrun one Ctrl-C may arrive twice: from the terminal (or Slurm), and passed on by torchrun.
+DUPLICATE_SECONDS = 1.0
 
 
-def interrupted(number, frame):
-    """A run that can save its work does so at its next step, any other ends here."""
-    if STOP["may_wait"] and not STOP["asked"]:
-        STOP["asked"] = True
-        STOP["since"] = time.monotonic()
-        os.write(2, b"interrupted: saving; once more ends it at once\n")
+@dataclass
+class Stop:
+    """Whether the user wants the run to end, and whether it can save its work first."""
+
+    requested: bool = False
+    can_save: bool = False
+    since: float = 0.0
+
+
+STOP = Stop()
+
+
+def handle_interrupt(number: int, frame: FrameType | None) -> None:
+    """A run that can save its work ends at its next step; any other ends here."""
+    if STOP.can_save and not STOP.requested:
+        STOP.requested = True
+        STOP.since = time.monotonic()
+        os.write(
+            2,
+            b"interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n",
+        )
         return
-    if STOP["may_wait"] and time.monotonic() - STOP["since"] < SAME:
+    if STOP.can_save and time.monotonic() - STOP.since < DUPLICATE_SECONDS:
         return
     os.write(2, b"interrupted\n")
-    os._exit(130)  # no exception: one that is raised in a destructor is lost, and the job would go on
+    # No exception: one raised while a destructor runs is lost, and the job would go on.
+    os._exit(130)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process. One of several is not cleaned up by Python, which would end its groups: parallel.GROUPS."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        sys.exit(code)
+    # Temporary directories are removed.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,171 +1,428 @@
-"""The knobs of `train`, from the command line. Nothing heavy is imported here: `train --help` answers at once.
+"""The options of `train`. Nothing heavy is imported here: `train --help` answers at once.
 
-python train/options.py OPTIONS    are these right? Ends with 2 if not, as `train` does, but before torchrun starts it
+python train/options.py OPTIONS    validate options; exits with 2 as `train` does, but before torchrun starts it
 """
 
+from __future__ import annotations
+
 import argparse
-import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
 
 if __name__ == "__main__":
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from train.reviews import most
+from train.reviews import max_reviews
 
 BUNDLED = "bundled"
-# What was measured to work for the small bundled model (docs/decisions/0006-the-fine-tune.md), and the guide's numbers.
-SMALL = {"epochs": 4, "batch": 32, "learning_rate": 1e-3, "warmup": 0.1, "max_length": 24, "padding": "max"}
-GUIDE = {"epochs": 3, "batch": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512, "padding": "longest"}
 
 
-def count(text):
-    """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+@dataclass
+class Settings:
+    """What `train` was asked to do; each field is an option of the same name."""
+
+    model: str
+    data: str
+    test_data: str | None
+    text_column: str | None
+    label_column: str | None
+    max_train_samples: int | None
+    max_eval_samples: int | None
+    epochs: int
+    batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    warmup: float
+    max_length: int
+    pad_to_max_length: bool
+    dropout: float | None
+    seed: int
+    pretrain: int | None
+    pretrain_rows: int | None
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    device: str
+    precision: str
+    gradient_checkpointing: bool
+    compile: bool
+    parallel: str | None
+    micro_batches: int
+    stages: int | None
+    output: str | None
+    save_every: int | None
+    resume: bool
+    quantize: bool
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Defaults that depend on the model."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    max_length: int
+    pad_to_max_length: bool
+
+
+# Measured to work for the small bundled model: docs/decisions/0006-the-fine-tune.md.
+SMALL = Defaults(
+    epochs=4,
+    batch_size=32,
+    learning_rate=1e-3,
+    warmup=0.1,
+    max_length=24,
+    pad_to_max_length=True,
+)
+# Those of the guide, for any other model.
+GUIDE = Defaults(
+    epochs=3,
+    batch_size=8,
+    learning_rate=5e-5,
+    warmup=0.0,
+    max_length=512,
+    pad_to_max_length=False,
+)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of 1 or more."""
+    if not text.strip().isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    number = _to_float(text)
+    if number is None or not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
 
 
-def positive(text):
-    """A number above 0."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
-
-
-def share(text):
+def fraction(text: str) -> float:
     """A number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise ValueError(text)
+    number = _to_float(text)
+    if number is None or not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return number
 
 
-def parse_settings(words=None):
-    """The knobs. Where a number is not given it is the measured one for the bundled model, the guide's for another."""
-    parser = argparse.ArgumentParser(
-        prog="train",
-        description="Fine-tune BERT to classify texts: on the bundled reviews in seconds, or on data of your own.",
-        epilog="The guide's job: train --model bert-base-uncased --data imdb --padding max --output runs/imdb",
-    )
-    add_what_to_learn(parser)
-    add_where_and_what_to_leave(parser)
-    settings = parser.parse_args(words)
-    problem = find_problem(settings)
+def _to_float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """The settings; an option that is not given has its measured default for the bundled model, or the guide's."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    problem = find_problem(options)
     if problem:
         parser.error(problem)
-    for name, value in (SMALL if settings.model == BUNDLED else GUIDE).items():
-        if getattr(settings, name) is None:
-            setattr(settings, name, value)
-    if settings.data == BUNDLED:
-        settings.rows, settings.held_out = settings.rows or 2000, settings.held_out or 500
-        if settings.rows + settings.held_out > most():
-            parser.error("--rows and --held-out: there are %d reviews in all" % most())
-        if settings.pretrain:
-            settings.pretrain_rows = settings.pretrain_rows or 4000
-    return settings
+    set_defaults(options)
+    limit = max_reviews()
+    if options.data == BUNDLED and options.max_train_samples + options.max_eval_samples > limit:
+        parser.error(f"--max-train-samples and --max-eval-samples: there are only {limit} bundled reviews")
+    del options.padding
+    return Settings(**vars(options))
 
 
-def add_what_to_learn(parser):
-    what = parser.add_argument_group("what to train")
-    what.add_argument("--model", default=BUNDLED, metavar="NAME", help="a hub's name, a folder, or [%(default)s]")
-    what.add_argument(
-        "--data", default=BUNDLED, metavar="NAME", help="a hub's name, a folder, a CSV, JSON lines or Parquet file"
+def set_defaults(options: argparse.Namespace) -> None:
+    """Fill in the defaults that depend on other options."""
+    if options.padding is not None:
+        options.pad_to_max_length = options.padding == "max"
+    defaults = SMALL if options.model == BUNDLED else GUIDE
+    for name, value in vars(defaults).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.data == BUNDLED:
+        options.max_train_samples = options.max_train_samples or 2000
+        options.max_eval_samples = options.max_eval_samples or 500
+        if options.pretrain:
+            options.pretrain_rows = options.pretrain_rows or 4000
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line. Where Hugging Face's Trainer has an option that means the same, its name is accepted too."""
+    parser = argparse.ArgumentParser(
+        prog="train",
+        description="Fine-tune BERT for text classification: on the bundled reviews in seconds, or on your own data.",
+        epilog="The guide's job:\n  train --model bert-base-uncased --data imdb --pad-to-max-length --output runs/imdb",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what.add_argument("--test-data", metavar="FILE", help="what to evaluate on [the test split, or some rows held out]")
-    what.add_argument("--text-column", metavar="NAME", help="[text, sentence, review or content]")
-    what.add_argument("--label-column", metavar="NAME", help="[label, labels, sentiment or target]")
-    what.add_argument("--rows", type=count, help="rows to train on [2000 of the bundled, else all]")
-    what.add_argument("--held-out", type=count, help="rows to evaluate on [500, or all of a test split]")
-    how = parser.add_argument_group("how to train; the defaults are for the bundled model, then for others")
-    how.add_argument("--epochs", type=count, help="passes over the data [4, 3]")
-    how.add_argument("--batch", type=count, help="rows in a step, of all processes together [32, 8]")
-    how.add_argument("--accumulate", type=count, default=1, help="batches whose gradients make a step [%(default)s]")
-    how.add_argument("--learning-rate", type=positive, help="AdamW's, at its height [1e-3, 5e-5]")
-    how.add_argument("--warmup", type=share, help="share of the steps to warm up in [0.1, 0]")
-    how.add_argument("--max-length", type=count, help="tokens of a text [24, 512]")
-    how.add_argument(
-        "--padding",
-        choices=["longest", "max"],
-        help="longest: batches of texts of similar length, padded to their longest; max: all to --max-length "
-        "[max for the bundled model, else longest]",
+    add_data_options(parser.add_argument_group("model and data"))
+    add_training_options(parser.add_argument_group("training (defaults: [bundled model, other models])"))
+    add_pretraining_options(parser.add_argument_group("pre-training, on the texts without their labels"))
+    add_bundled_model_options(parser.add_argument_group("size of the bundled model"))
+    add_hardware_options(parser.add_argument_group("hardware"))
+    add_parallel_options(parser.add_argument_group("several processes or devices"))
+    add_output_options(parser.add_argument_group("output"))
+    return parser
+
+
+def add_data_options(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        "--model-name-or-path",
+        default=BUNDLED,
+        metavar="NAME",
+        help="hub model or directory [%(default)s]",
     )
-    how.add_argument("--dropout", type=share, help="share of the activations to drop out [the model's own]")
-    how.add_argument("--seed", type=int, default=0, help="of weights, order and dropout [%(default)s]")
-    before = parser.add_argument_group("what to do before, on texts without their labels")
-    before.add_argument(
+    group.add_argument(
+        "--data",
+        "--dataset-name",
+        default=BUNDLED,
+        metavar="NAME",
+        help="hub dataset, directory, or CSV, JSON lines or Parquet file [%(default)s]",
+    )
+    group.add_argument(
+        "--test-data",
+        metavar="FILE",
+        help="data to evaluate on [the test split, else rows held out of --data]",
+    )
+    group.add_argument(
+        "--text-column",
+        "--text-column-name",
+        metavar="NAME",
+        help="[text, sentence, review or content]",
+    )
+    group.add_argument(
+        "--label-column",
+        "--label-column-name",
+        metavar="NAME",
+        help="[label, labels, sentiment or target]",
+    )
+    group.add_argument(
+        "--max-train-samples",
+        "--rows",
+        type=positive_int,
+        metavar="N",
+        help="rows to train on [2000 bundled, else all]",
+    )
+    group.add_argument(
+        "--max-eval-samples",
+        "--held-out",
+        type=positive_int,
+        metavar="N",
+        help="rows to evaluate on [500, or the whole test split]",
+    )
+
+
+def add_training_options(group: Any) -> None:
+    group.add_argument(
+        "--epochs",
+        "--num-train-epochs",
+        type=positive_int,
+        metavar="N",
+        help="passes over the data [4, 3]",
+    )
+    group.add_argument(
+        "--batch-size",
+        "--batch",
+        type=positive_int,
+        metavar="N",
+        help="global batch size, of all processes [32, 8]",
+    )
+    group.add_argument(
+        "--gradient-accumulation-steps",
+        "--accumulate",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="batches per optimizer step [%(default)s]",
+    )
+    group.add_argument(
+        "--learning-rate",
+        type=positive_float,
+        metavar="RATE",
+        help="peak AdamW learning rate [1e-3, 5e-5]",
+    )
+    group.add_argument(
+        "--warmup",
+        "--warmup-ratio",
+        type=fraction,
+        metavar="SHARE",
+        help="share of the steps to warm up in [0.1, 0]",
+    )
+    group.add_argument(
+        "--max-length",
+        "--max-seq-length",
+        type=positive_int,
+        metavar="N",
+        help="tokens per text [24, 512]",
+    )
+    group.add_argument(
+        "--pad-to-max-length",
+        action="store_true",
+        default=None,
+        help="pad every text to --max-length [yes, no: batch texts of similar length, padded to their longest]",
+    )
+    group.add_argument(
+        "--no-pad-to-max-length",
+        dest="pad_to_max_length",
+        action="store_false",
+        default=None,
+    )
+    group.add_argument("--padding", choices=["longest", "max"], help=argparse.SUPPRESS)  # the old name of the two above
+    group.add_argument(
+        "--dropout",
+        type=fraction,
+        metavar="SHARE",
+        help="dropout probability [the model's own]",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of weights, order and dropout [%(default)s]",
+    )
+
+
+def add_pretraining_options(group: Any) -> None:
+    group.add_argument(
         "--pretrain",
-        type=count,
+        type=positive_int,
         metavar="EPOCHS",
-        help="first learn to guess masked words and whether one sentence follows another",
+        help="first learn to predict masked words and whether one sentence follows another",
     )
-    before.add_argument(
-        "--pretrain-rows", type=count, metavar="ROWS", help="texts for that [4000 bundled ones, else all of --data]"
+    group.add_argument(
+        "--pretrain-rows",
+        type=positive_int,
+        metavar="N",
+        help="texts to use [4000 bundled, else all of --data]",
     )
-    small = parser.add_argument_group("the bundled model")
-    small.add_argument("--layers", type=count, default=2, help="of the encoder [%(default)s]")
-    small.add_argument("--hidden", type=count, default=128, help="size of the encoder's states [%(default)s]")
-    small.add_argument("--heads", type=count, default=2, help="attention heads in a layer [%(default)s]")
 
 
-def add_where_and_what_to_leave(parser):
-    where = parser.add_argument_group("what the machine does")
-    where.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[%(default)s]")
-    where.add_argument(
-        "--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32", help="of the arithmetic [%(default)s]"
+def add_bundled_model_options(group: Any) -> None:
+    group.add_argument(
+        "--num-layers",
+        "--layers",
+        type=positive_int,
+        default=2,
+        metavar="N",
+        help="encoder layers [%(default)s]",
     )
-    where.add_argument(
-        "--gradient-checkpointing", action="store_true", help="compute activations twice rather than keep them"
+    group.add_argument(
+        "--hidden-size",
+        "--hidden",
+        type=positive_int,
+        default=128,
+        metavar="N",
+        help="width of the encoder [%(default)s]",
     )
-    several = parser.add_argument_group("several processes or devices")
-    several.add_argument(
+    group.add_argument(
+        "--num-heads",
+        "--heads",
+        type=positive_int,
+        default=2,
+        metavar="N",
+        help="attention heads per layer [%(default)s]",
+    )
+
+
+def add_hardware_options(group: Any) -> None:
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="[%(default)s]",
+    )
+    group.add_argument(
+        "--precision",
+        choices=["fp32", "tf32", "bf16", "fp16"],
+        default="fp32",
+        help="arithmetic [%(default)s]",
+    )
+    group.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="recompute activations to save memory",
+    )
+    group.add_argument(
+        "--compile",
+        "--torch-compile",
+        action="store_true",
+        help="train through torch.compile (slow first steps)",
+    )
+
+
+def add_parallel_options(group: Any) -> None:
+    group.add_argument(
         "--parallel",
         choices=["ddp", "fsdp", "model", "pipeline"],
-        help="ddp: each process has the model and a share of each batch; fsdp: and of the model only a share; model, "
-        "pipeline: each has some of the layers [ddp, under torchrun]",
+        help="ddp: each process has the whole model and a share of each batch; fsdp: and only a share of the weights; "
+        "model, pipeline: each has some of the layers [ddp under torchrun]",
     )
-    several.add_argument(
-        "--micro-batches", type=count, default=4, help="parts of a batch in a pipeline [%(default)s, or one a stage]"
+    group.add_argument(
+        "--micro-batches",
+        type=positive_int,
+        default=4,
+        metavar="N",
+        help="parts of a batch in a pipeline [%(default)s, at least one per stage]",
     )
-    several.add_argument("--stages", type=count, help="devices to share the layers, where one process does [all, 2]")
-    where.add_argument(
-        "--compile", action="store_true", help="train through torch.compile, which takes its time at first"
+    group.add_argument(
+        "--stages",
+        type=positive_int,
+        metavar="N",
+        help="devices for model or pipeline parallelism in one process [all GPUs, or 2 on a CPU]",
     )
-    after = parser.add_argument_group("what to leave")
-    after.add_argument(
+
+
+def add_output_options(group: Any) -> None:
+    group.add_argument(
         "--output",
+        "--output-dir",
         metavar="DIR",
-        help="where to leave model, tokenizer, metrics, picture and report; one folder that all nodes see",
+        help="directory for model, tokenizer, metrics, plot and report; several nodes must share it",
     )
-    after.add_argument("--save-every", type=count, metavar="BATCHES", help="checkpoint so often [each epoch]")
-    after.add_argument(
+    group.add_argument(
+        "--save-every",
+        type=positive_int,
+        metavar="BATCHES",
+        help="batches between two checkpoints [one epoch]",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the last checkpoint in --output, if any [begin anew, and remove those that are there]",
+        help="continue from the last checkpoint in --output, if any [start over and delete old checkpoints]",
     )
-    after.add_argument("--quantize", action="store_true", help="also measure the model with 8-bit weights")
+    group.add_argument(
+        "--quantize",
+        action="store_true",
+        help="also evaluate the model with 8-bit weights",
+    )
 
 
-def find_problem(settings):
-    """What about the settings cannot be, as far as the command line tells; None if nothing."""
-    if settings.hidden % settings.heads:
-        return "--hidden %d cannot be shared by --heads %d" % (settings.hidden, settings.heads)
-    if settings.resume and not settings.output:
-        return "--resume needs --output, where the checkpoints are"
-    if settings.model == BUNDLED and settings.data != BUNDLED:
-        return "--data needs --model: the bundled model knows the words of the bundled reviews only"
-    if settings.data == BUNDLED and (settings.test_data or settings.text_column or settings.label_column):
-        return "--test-data, --text-column and --label-column are for data of your own: give --data"
-    return find_pretraining_problem(settings)
+def find_problem(options: argparse.Namespace) -> str | None:
+    """Options that contradict each other; None if there are none."""
+    custom_data = options.test_data or options.text_column or options.label_column
+    if options.hidden_size % options.num_heads:
+        return f"--hidden-size {options.hidden_size} is not divisible by --num-heads {options.num_heads}"
+    if options.resume and not options.output:
+        return "--resume needs --output, the directory with the checkpoints"
+    if options.model == BUNDLED and options.data != BUNDLED:
+        return "--data needs --model: the bundled model only knows the words of the bundled reviews"
+    if options.data == BUNDLED and custom_data:
+        return "--test-data, --text-column and --label-column need --data: they are for your own data"
+    return find_pretraining_problem(options)
 
 
-def find_pretraining_problem(settings):
-    """The same for --pretrain and what belongs to it."""
-    if settings.pretrain_rows and not settings.pretrain:
+def find_pretraining_problem(options: argparse.Namespace) -> str | None:
+    """The same for --pretrain and the options that belong to it."""
+    if options.pretrain_rows and not options.pretrain:
         return "--pretrain-rows needs --pretrain EPOCHS"
-    if settings.pretrain and settings.max_length is not None and settings.max_length < 8:
-        return "--pretrain needs --max-length 8 or more: two halves of a text, and three tokens around them"
+    # Two halves of a text, and three special tokens around them.
+    too_short = options.max_length is not None and options.max_length < 8
+    if options.pretrain and too_short:
+        return "--pretrain needs --max-length 8 or more"
     return None
 
 

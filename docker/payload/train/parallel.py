@@ -1,265 +1,288 @@
-"""Several processes or devices: who takes which part of a step, and how the parts meet again.
+"""Several processes: which part of a step each one computes, and how the parts come together again.
 
     torchrun --nproc-per-node 2 --no-python train   ddp: each process has the whole model and its share of every batch
-    … --parallel fsdp       so too, but of weights, gradients and optimizer each keeps a share only
+    … --parallel fsdp       the same, but each keeps only a share of weights, gradients and optimizer
     … --parallel pipeline   each has some of the layers; the micro-batches of a batch follow one another through them
     … --parallel model      the same with a batch in as few parts as torch allows: one works, the others wait
 
-`--batch` is that of all processes together, so that a job is the same one on any number of them: the same losses, but
-for the order in which numbers are added, and for dropout, which each process draws for itself.
+`--batch-size` is that of all processes together, so that a job is the same on any number of them: the same losses,
+except for the order in which numbers are added, and for dropout, which each process draws for itself.
 
-What trains is `wrap(model)`. What is evaluated, kept and saved is always the plain model, which `gather` brings up to
-date, and an optimizer's state by the parameters' names: a checkpoint of four processes goes on in one, or the other
-way round.
+What trains is `prepare(model)`. What is evaluated, kept and saved is always the plain model, which `gather_model`
+brings up to date, and an optimizer's state by the parameters' names: a checkpoint of four processes continues in one,
+or the other way round. accelerate's `prepare` has no such checkpoints, and no pipelines.
 """
 
+from __future__ import annotations
+
 import copy
-import os
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from typing import Any, Callable, ContextManager, Iterator
 
 import torch
 import torch.distributed as dist
 
-from train.errors import JobError
+from train.checkpoints import NestedTensors, Tensors
+from train.options import Settings
 
-# Groups stay until the process ends. When the last reference to one goes, Python's lock is held, and gloo waits for a
-# thread of its own that may just want that lock, to let go of the last message: neither goes on (seen on torch 2.7.1).
-GROUPS = []
-PARTING = timedelta(minutes=2)  # how long a process waits for the others before it leaves
-TORCHRUN = "start it with torchrun, as in `torchrun --nproc-per-node 2 --no-python train …`"
+Autocast = Callable[[], ContextManager[Any]]
 
-
-def make_team(settings, device, compute):
-    """The processes of this run, joined, in the way that --parallel names. Raises `JobError` for what cannot be.
-
-    `compute` makes the context in which the model computes, as `precision` in train.py.
-    """
-    started = dist.is_available() and dist.is_torchelastic_launched()
-    kind = settings.parallel or ("ddp" if started else None)
-    if kind is None:
-        return Alone(settings, device, compute)
-    if kind == "fsdp" and not has_fully_shard():
-        raise JobError("torch %s has no fully_shard" % torch.__version__, "it came with 2.6; ddp is there")
-    if kind in ("ddp", "fsdp"):
-        team = Replicas if kind == "ddp" else Shards
-    else:
-        from train.stages import find_pipelines
-
-        team = find_pipelines()
-    if team.processes and not started:
-        raise JobError("--parallel %s wants several processes" % kind, TORCHRUN)
-    if started and not team.processes and int(os.environ["WORLD_SIZE"]) > 1:
-        hint = "`train --parallel %s` without torchrun takes every GPU, or on the CPU --stages" % kind
-        raise JobError("torch %s has pipelines within one process only" % torch.__version__, hint)
-    if settings.precision == "fp16" and not team.fp16:
-        raise JobError("--parallel %s and --precision fp16 do not go together" % kind, "bf16 does, and on newer GPUs")
-    return team(settings, device, compute)
+# Groups live until the process ends. When the last reference to one goes, Python's lock is held, and gloo waits for a
+# thread of its own that may need that lock to release the last message: a deadlock (seen on torch 2.7.1).
+GROUPS: list[Any] = []
+# How long a process waits for the others before it ends.
+SHUTDOWN_TIMEOUT = timedelta(minutes=2)
 
 
-def has_fully_shard():
-    try:
-        from torch.distributed.fsdp import fully_shard  # noqa: F401
-    except ImportError:
-        return False
-    return True
+class SingleProcess:
+    """One process: it has the whole model and all of every batch. The other classes say what they do differently."""
 
+    needs_torchrun = False
+    supports_fp16 = True
+    rank = 0
+    world_size = 1
 
-class Alone:
-    """One process: it has the whole model and all of every batch."""
-
-    processes, fp16 = False, True
-    rank, size = 0, 1
-
-    def __init__(self, settings, device, compute):
-        self.settings, self.device, self.compute, self.model = settings, device, compute, None
+    def __init__(
+        self,
+        settings: Settings,
+        device: str,
+        autocast: Autocast,
+    ) -> None:
+        self.settings = settings
+        self.device = device
+        self.autocast = autocast
+        self.model: Any = None
 
     @property
-    def leads(self):
-        """Whether this process is the one that speaks and writes."""
+    def is_main_process(self) -> bool:
+        """Whether this process is the one that reports and writes."""
         return self.rank == 0
 
-    def wrap(self, model):
+    def prepare(self, model: Any) -> Any:
         """What trains in the place of the model."""
-        self.model = self.placed(model)
+        self.model = self._to_device(model)
         return self.model
 
-    def placed(self, model):
-        """The model on its device; with --gradient-checkpointing, one that computes its activations anew."""
+    def _to_device(self, model: Any) -> Any:
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model.to(self.device)
 
-    def share(self, rows):
-        """This process's part of a batch. It is never empty: every process has to take part in every step."""
+    def local_rows(self, rows: list[int]) -> list[int]:
+        """This process's share of a batch. It is never empty: every process has to take part in every step."""
         return rows
 
-    def weight(self, rows):
+    def loss_weight(self, rows: list[int]) -> float:
         """What this process's mean loss counts in a step on these rows."""
         return 1.0
 
-    def waits(self, run_model):
-        """Within this, gradients add up where they are; without, they meet after each backward."""
+    def no_sync(self, running: Any) -> ContextManager[Any]:
+        """Within this, gradients accumulate locally; without it they are averaged after each backward."""
         return nullcontext()
 
-    def agree(self, loss, stop):
-        """The loss of the whole batch, and whether anybody wants to stop: the same on every process."""
+    def reduce_loss(self, loss: Any, stop: bool) -> tuple[float, bool]:
+        """The loss of the whole batch, and whether any process wants to stop: the same on every process."""
         return loss.item(), stop
 
-    def gather(self):
-        """The plain model as it is now, to evaluate and to save; None on processes that hold only some of it."""
+    def gather_model(self) -> Any:
+        """The plain model as it is now, to evaluate and to save; None on processes that hold only a part of it."""
         return self.model
 
-    def tell(self, value):
-        """What the leader has; for all."""
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, on all processes."""
         return value
 
-    def collect(self, value):
-        """What each process has, by rank; for the leader, None for the others."""
+    def gather_objects(self, value: Any) -> list[Any] | None:
+        """Each process's value, by rank, on the main process; None on the others."""
         return [value]
 
-    def names(self):
-        """id of a parameter → its name in the plain model."""
+    def parameter_names(self) -> dict[int, str]:
+        """The id of each parameter → its name in the plain model."""
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
-    def optimizer_state(self, optimizer):
-        """{name of a parameter: {"exp_avg": tensor, …}}, of all of them on the leader."""
-        names = self.names()
-        return {names[id(parameter)]: dict(state) for parameter, state in optimizer.state.items()}
+    def optimizer_state(self, optimizer: Any) -> NestedTensors:
+        """{name of a parameter: {"exp_avg": tensor, …}}, of all parameters on the main process."""
+        names = self.parameter_names()
+        states = {}
+        for parameter, state in optimizer.state.items():
+            states[names[id(parameter)]] = dict(state)
+        return states
 
-    def load(self, model_state, optimizer, optimizer_state):
-        """Put the model and the optimizer as they were."""
+    def load(
+        self,
+        model_state: Tensors,
+        optimizer: Any,
+        optimizer_state: NestedTensors,
+    ) -> None:
+        """Restore the model and the optimizer."""
         self.model.load_state_dict(model_state)
-        names = self.names()
+        names = self.parameter_names()
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                state = optimizer_state.get(names[id(parameter)], {})
-                optimizer.state[parameter] = {
-                    name: value if name == "step" else value.to(parameter.device) for name, value in state.items()
-                }
+                saved = optimizer_state.get(names[id(parameter)], {})
+                optimizer.state[parameter] = _on_device_of(parameter, saved)
 
-    def leave(self):
+    def shutdown(self) -> None:
         """The run is over."""
 
 
-class Processes(Alone):
-    """Several of them, started by torchrun. `gloo` carries what is no tensor, on GPUs as well."""
+def _on_device_of(parameter: Any, saved: Tensors) -> Tensors:
+    """An optimizer's tensors next to their parameter. AdamW wants its step count on the CPU."""
+    state = {}
+    for name, value in saved.items():
+        state[name] = value if name == "step" else value.to(parameter.device)
+    return state
 
-    processes = True
 
-    def __init__(self, settings, device, compute):
-        super().__init__(settings, device, compute)
+class Distributed(SingleProcess):
+    """Several processes, started by torchrun. gloo carries what is not a tensor, on GPUs too."""
+
+    needs_torchrun = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        device: str,
+        autocast: Autocast,
+    ) -> None:
+        super().__init__(settings, device, autocast)
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        # The others wait while the leader evaluates; one that has gone is noticed by its connection, not by the clock.
-        self.talk = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        GROUPS.extend((dist.group.WORLD, self.talk))
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        # The others wait while the main process evaluates; a dead one is noticed by its connection, not by the clock.
+        self.control_group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        GROUPS.extend((dist.group.WORLD, self.control_group))
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
 
-    def share(self, rows):
-        return rows[self.rank :: self.size] or rows[:1]
+    def local_rows(self, rows: list[int]) -> list[int]:
+        return rows[self.rank :: self.world_size] or rows[:1]
 
-    def weight(self, rows):
-        # The mean over the processes is taken of their gradients; what counts is the mean over the rows.
-        return len(rows[self.rank :: self.size]) * self.size / len(rows)
+    def loss_weight(self, rows: list[int]) -> float:
+        # Gradients are averaged over the processes; what is wanted is the mean over the rows.
+        own = rows[self.rank :: self.world_size]
+        return len(own) * self.world_size / len(rows)
 
-    def agree(self, loss, stop):
-        both = torch.tensor([loss.item(), float(stop)])
-        dist.all_reduce(both, group=self.talk)
-        return both[0].item() / self.size, both[1].item() > 0
+    def reduce_loss(self, loss: Any, stop: bool) -> tuple[float, bool]:
+        values = torch.tensor([loss.item(), float(stop)])
+        # Summed over the processes.
+        dist.all_reduce(values, group=self.control_group)
+        total, stops = values.tolist()
+        mean = total / self.world_size
+        return mean, stops > 0
 
-    def tell(self, value):
-        box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.talk)
-        return box[0]
+    def broadcast(self, value: Any) -> Any:
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control_group)
+        return values[0]
 
-    def collect(self, value):
-        box = [None] * self.size if self.leads else None
-        dist.gather_object(value, box, dst=0, group=self.talk)
-        return box
+    def gather_objects(self, value: Any) -> list[Any] | None:
+        values: list[Any] | None = [None] * self.world_size if self.is_main_process else None
+        dist.gather_object(
+            value,
+            values,
+            dst=0,
+            group=self.control_group,
+        )
+        return values
 
-    def leave(self):
-        """All go together, so that nobody's last message is cut off; rank 0, which may hold the store, hears of all."""
-        with suppress(RuntimeError):  # one that has gone by now, or does not answer, has given what it had
-            dist.monitored_barrier(self.talk, PARTING)
+    def shutdown(self) -> None:
+        """All end together, so that nobody's last message is cut off: rank 0 may hold the store, and waits for all."""
+        # A process that has ended by now, or does not answer, has delivered what it had.
+        with suppress(RuntimeError):
+            dist.monitored_barrier(self.control_group, SHUTDOWN_TIMEOUT)
         dist.destroy_process_group()
 
 
-class Replicas(Processes):
-    """Data parallel (DDP): the whole model everywhere, and the gradients' mean over all rows everywhere."""
+class DDP(Distributed):
+    """Data parallel: the whole model everywhere, and the gradients' mean over all rows everywhere."""
 
-    def wrap(self, model):
-        self.model = self.placed(model)
+    def prepare(self, model: Any) -> Any:
+        self.model = self._to_device(model)
         return torch.nn.parallel.DistributedDataParallel(self.model)
 
-    def waits(self, run_model):
-        return run_model.no_sync()
+    def no_sync(self, running: Any) -> ContextManager[Any]:
+        context: ContextManager[Any] = running.no_sync()
+        return context
 
 
-class Shards(Processes):
-    """Fully sharded (FSDP): layer by layer the weights come together, are used, and go again."""
+class FSDP(Distributed):
+    """Fully sharded: layer by layer the weights are gathered, used, and released."""
 
-    fp16 = False
+    supports_fp16 = False
 
-    def wrap(self, model):
+    def prepare(self, model: Any) -> Any:
         from torch.distributed.fsdp import fully_shard
 
-        self.model = model  # stays whole, on the CPU, for `gather`
-        self.sharded = self.placed(copy.deepcopy(model))
+        # The plain model stays whole, on the CPU, for `gather_model`.
+        self.model = model
+        self.sharded = self._to_device(copy.deepcopy(model))
         for layer in self.sharded.bert.encoder.layer:
             fully_shard(layer)
         fully_shard(self.sharded)
-        # Asked for a mean, gloo gives the sum (torch 2.7); so it is asked what it does.
-        mean = torch.empty(1, device=self.device)
-        dist.reduce_scatter_tensor(mean, torch.ones(self.size, device=self.device), op=dist.ReduceOp.AVG)
-        self.correction = 1 / mean.item()
+        self.correction = 1 / self._reduced_ones()
         return self.sharded
 
-    def weight(self, rows):
-        return super().weight(rows) * self.correction
+    def _reduced_ones(self) -> float:
+        """What reduce-scatter makes of the mean of ones: gloo gives their sum instead (torch 2.7)."""
+        mean = torch.empty(1, device=self.device)
+        ones = torch.ones(self.world_size, device=self.device)
+        dist.reduce_scatter_tensor(mean, ones, op=dist.ReduceOp.AVG)
+        value: float = mean.item()
+        return value
 
-    def agree(self, loss, stop):
-        return super().agree(loss / self.correction, stop)
+    def loss_weight(self, rows: list[int]) -> float:
+        return super().loss_weight(rows) * self.correction
 
-    def waits(self, run_model):
-        return _Unsynced(run_model)
+    def reduce_loss(self, loss: Any, stop: bool) -> tuple[float, bool]:
+        return super().reduce_loss(loss / self.correction, stop)
 
-    @staticmethod
-    def _whole(**options):
+    @contextmanager
+    def no_sync(self, running: Any) -> Iterator[None]:
+        running.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            running.set_requires_gradient_sync(True)
+
+    def _full_state(self, *, cpu_offload: bool) -> Any:
         from torch.distributed.checkpoint.state_dict import StateDictOptions
 
-        return StateDictOptions(full_state_dict=True, **options)
+        return StateDictOptions(full_state_dict=True, cpu_offload=cpu_offload)
 
-    def gather(self):
+    def gather_model(self) -> Any:
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-        state = get_model_state_dict(self.sharded, options=self._whole(cpu_offload=True))
-        if not self.leads:
+        state = get_model_state_dict(self.sharded, options=self._full_state(cpu_offload=True))
+        if not self.is_main_process:
             return None
         self.model.load_state_dict(state)
         return self.model.to(self.device)
 
-    def optimizer_state(self, optimizer):
-        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+    def optimizer_state(self, optimizer: Any) -> NestedTensors:
+        from torch.distributed.checkpoint.state_dict import (
+            get_optimizer_state_dict,
+        )
 
-        return get_optimizer_state_dict(self.sharded, optimizer, options=self._whole(cpu_offload=True)).get("state", {})
+        options = self._full_state(cpu_offload=True)
+        everything = get_optimizer_state_dict(self.sharded, optimizer, options=options)
+        states: NestedTensors = everything.get("state", {})
+        return states
 
-    def load(self, model_state, optimizer, optimizer_state):
+    def load(
+        self,
+        model_state: Tensors,
+        optimizer: Any,
+        optimizer_state: NestedTensors,
+    ) -> None:
         from torch.distributed.checkpoint import state_dict
 
-        state_dict.set_model_state_dict(self.sharded, model_state, options=self._whole())
+        options = self._full_state(cpu_offload=False)
+        state_dict.set_model_state_dict(self.sharded, model_state, options=options)
         groups = state_dict.get_optimizer_state_dict(self.sharded, optimizer)["param_groups"]
-        whole = {"state": optimizer_state, "param_groups": groups}
-        state_dict.set_optimizer_state_dict(self.sharded, optimizer, whole, options=self._whole())
-
-
-class _Unsynced:
-    """FSDP's own no_sync."""
-
-    def __init__(self, module):
-        self.module = module
-
-    def __enter__(self):
-        self.module.set_requires_gradient_sync(False)
-
-    def __exit__(self, *_):
-        self.module.set_requires_gradient_sync(True)
+        saved = {"state": optimizer_state, "param_groups": groups}
+        state_dict.set_optimizer_state_dict(
+            self.sharded,
+            optimizer,
+            saved,
+            options=options,
+        )

@@ -1,37 +1,85 @@
 #!/usr/bin/env python3
-"""Answer with a model that `train` left: one JSON line for each text.
+"""Classify texts with a model that `train` saved: one JSON line for each text.
 
-predict DIR TEXT …        or texts on standard input, one a line
+predict DIR TEXT …        or texts on standard input, one per line
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any, Iterator, Sequence
 
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ.setdefault(_name, "1")
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="predict", description="Classify texts with a model that `train` left.")
-    parser.add_argument("model", metavar="DIR", help="what `train --output DIR` wrote")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts [standard input, one a line]")
-    options = parser.parse_args()
-    if not os.path.exists(os.path.join(options.model, "config.json")):
-        parser.error("%s holds no model: `train --output DIR` leaves one" % options.model)
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="predict",
+        description="Classify texts with a model that `train` saved.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="DIR",
+        help="the directory that `train --output DIR` wrote",
+    )
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        help="texts [standard input, one per line]",
+    )
+    return parser
+
+
+def read_texts(arguments: Sequence[str]) -> Iterator[str]:
+    if arguments:
+        yield from arguments
+        return
+    for line in sys.stdin:
+        yield line.rstrip("\n")
+
+
+def classify(model: Any, tokenizer: Any, text: str) -> dict[str, object]:
+    """The most probable label, and its probability."""
     import torch
+
+    limit = model.config.max_position_embeddings
+    inputs = tokenizer(
+        text,
+        truncation=True,
+        max_length=limit,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        probabilities = model(**inputs).logits.softmax(-1)[0]
+    best = int(probabilities.argmax())
+    return {
+        "label": model.config.id2label[best],
+        "score": round(float(probabilities[best]), 4),
+        "text": text,
+    }
+
+
+def main() -> int:
+    parser = make_parser()
+    options = parser.parse_args()
+    if not Path(options.model, "config.json").exists():
+        parser.error(f"no model in {options.model}: `train --output DIR` saves one")
+
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = AutoModelForSequenceClassification.from_pretrained(options.model).eval()
-    for text in options.texts or (line.rstrip("\n") for line in sys.stdin):
-        words = tokenizer(text, truncation=True, max_length=model.config.max_position_embeddings, return_tensors="pt")
-        with torch.no_grad():
-            shares = model(**words).logits.softmax(-1)[0]
-        best = int(shares.argmax())
-        answer = {"label": model.config.id2label[best], "score": round(float(shares[best]), 4), "text": text}
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    for text in read_texts(options.texts):
+        print(
+            json.dumps(classify(model, tokenizer, text), ensure_ascii=False),
+            flush=True,
+        )
     return 0
 
 

@@ -1,100 +1,175 @@
-"""Pre-training: what BERT learns from texts alone, before anybody's labels.
+"""Pre-training: what BERT learns from texts alone, without labels.
 
-Two tasks, as in BERT's paper. Masked-language modelling: guess the words that were hidden. Next-sentence prediction:
+Two tasks, as in BERT's paper. Masked-language modelling: predict the words that were hidden. Next-sentence prediction:
 does the second half of a pair follow the first, or is it from another text? The encoder that learned this becomes the
-classifier's; train.py's loop trains both.
+classifier's; the loop in loop.py trains both.
 """
 
-import copy
+from __future__ import annotations
+
 import json
-import os
 import random
 import re
 import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Sequence, Tuple
 
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import BertForPreTraining, BertModel, DataCollatorForLanguageModeling, DataCollatorWithPadding
+from transformers import (
+    BertForPreTraining,
+    BertModel,
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+)
 
 from train import checkpoints
 from train.errors import JobError
-from train.options import BUNDLED
-from train.outputs import draw
-from train.record import RecordedPretraining
-from train.reviews import make_pairs
+from train.loop import to_device, train
+from train.options import BUNDLED, Settings
+from train.outputs import plot
+from train.parallel import SingleProcess
+from train.record import PretrainingRecorder, Say, fixed_settings
+from train.reviews import Pair, make_pairs
 
-IGNORED = -100  # what cross_entropy leaves out: words that were not masked, texts that are no pair
-MOST_HELD_OUT = 500  # pairs to score with after each epoch
+Example = Tuple[str, str, int]
+
+# cross_entropy's own mark for what does not count: words that were not masked, texts that are not pairs.
+IGNORED = -100
+# Pairs to evaluate on after each epoch.
+MAX_HELD_OUT = 500
+MASKED_SHARE = 0.15
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+FINISHED = "pretraining.json"
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------
 
 
-def load_texts(settings, rows, held_out):
-    """(texts to learn from, texts to score with), each text as (first half, second half or "")."""
+class Texts(NamedTuple):
+    """The texts to learn from, and those to evaluate on, each as its first and second half ("" if it has none)."""
+
+    train: list[Pair]
+    test: list[Pair]
+
+
+def load_texts(settings: Settings, rows: Any, held_out: Any) -> Texts:
+    """Other texts than those with labels for the bundled model, those of --data for any other."""
+    limit = settings.pretrain_rows
     if settings.data == BUNDLED:
-        apart = set(rows["text"]) | set(held_out["text"])
-        pairs = make_pairs(settings.pretrain_rows + MOST_HELD_OUT, apart)
-        return pairs[: settings.pretrain_rows], pairs[settings.pretrain_rows :]
-    source = random.Random(settings.seed)
-    texts = [cut(text, source) for text in rows["text"]]
-    source.shuffle(texts)
-    return texts[: settings.pretrain_rows], [cut(text, source) for text in held_out["text"][:MOST_HELD_OUT]]
+        labelled = {*rows["text"], *held_out["text"]}
+        count = limit or 0
+        pairs = make_pairs(count + MAX_HELD_OUT, labelled)
+        return Texts(pairs[:count], pairs[count:])
+    generator = random.Random(settings.seed)
+    texts = [split_text(text, generator) for text in rows["text"]]
+    generator.shuffle(texts)
+    first_texts = held_out["text"][:MAX_HELD_OUT]
+    others = [split_text(text, generator) for text in first_texts]
+    return Texts(texts[:limit], others)
 
 
-def cut(text, source):
-    """A text in two at the end of one of its sentences, which one is drawn; one that has one sentence has no second."""
-    sentences = [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+def split_text(text: str, generator: random.Random) -> Pair:
+    """A text in two halves, split after one of its sentences, drawn at random; one sentence has no second half."""
+    sentences = []
+    for part in SENTENCE_END.split(text):
+        if part.strip():
+            sentences.append(part.strip())
     if len(sentences) < 2:
         return text, ""
-    place = 1 + int(source.random() * (len(sentences) - 1))
-    return " ".join(sentences[:place]), " ".join(sentences[place:])
+    places = len(sentences) - 1
+    position = 1 + int(generator.random() * places)
+    first = " ".join(sentences[:position])
+    second = " ".join(sentences[position:])
+    return first, second
 
 
-def make_examples(texts, source):
-    """(first, second, label): 0 where the second half is the text's own, 1 where it is another text's."""
+def make_examples(texts: Sequence[Pair], generator: random.Random) -> list[Example]:
+    """(first, second, label): 0 if the second half is the text's own, 1 if it is another text's."""
     pairs = [number for number, (_, second) in enumerate(texts) if second]
     examples = []
     for number, (first, second) in enumerate(texts):
         if not second or len(pairs) < 2:
-            examples.append((first, second, IGNORED))
-        elif source.random() < 0.5:
-            examples.append((first, second, 0))
+            example = (first, second, IGNORED)
+        elif generator.random() < 0.5:
+            example = (first, second, 0)
         else:
-            other = number
-            while other == number:
-                other = pairs[int(source.random() * len(pairs))]
-            examples.append((first, texts[other][1], 1))
+            other = _draw_other(pairs, number, generator)
+            _, foreign = texts[other]
+            example = (first, foreign, 1)
+        examples.append(example)
     return examples
 
 
-def encode(first, second, tokenizer, most):
-    """[CLS] first [SEP] second [SEP] in at most so many tokens: of a long pair, those around the cut."""
-    first, second = (
-        tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        for text in (first, second)
+def _draw_other(pairs: Sequence[int], number: int, generator: random.Random) -> int:
+    other = number
+    while other == number:
+        other = pairs[int(generator.random() * len(pairs))]
+    return other
+
+
+def encode(
+    first: str,
+    second: str,
+    tokenizer: Any,
+    max_length: int,
+) -> dict[str, list[int]]:
+    """[CLS] first [SEP] second [SEP] in at most so many tokens: of a long pair, those around the split."""
+    first_ids, second_ids = (
+        _token_ids(first, tokenizer),
+        _token_ids(second, tokenizer),
     )
-    room = most - 2 - bool(second)
-    first = first[-max(room // 2, room - len(second)) :] if second else first[:room]
-    second = second[: room - len(first)]
-    ids = [tokenizer.cls_token_id, *first, tokenizer.sep_token_id]
-    kinds = [0] * len(ids)
-    if second:
-        ids += [*second, tokenizer.sep_token_id]
-        kinds += [1] * (len(second) + 1)
-    return {"input_ids": ids, "token_type_ids": kinds, "attention_mask": [1] * len(ids)}
+    if second_ids:
+        room = max_length - 3
+        kept = max(room // 2, room - len(second_ids))
+        first_ids = first_ids[-kept:]
+    else:
+        room = max_length - 2
+        first_ids = first_ids[:room]
+    second_ids = second_ids[: room - len(first_ids)]
+    input_ids = [tokenizer.cls_token_id, *first_ids, tokenizer.sep_token_id]
+    token_types = [0] * len(input_ids)
+    if second_ids:
+        input_ids += [*second_ids, tokenizer.sep_token_id]
+        token_types += [1] * (len(second_ids) + 1)
+    return {
+        "input_ids": input_ids,
+        "token_type_ids": token_types,
+        "attention_mask": [1] * len(input_ids),
+    }
 
 
-def tokenize(texts, tokenizer, settings):
-    """Texts → a dataset as train.py's loop takes it; its labels are those of next-sentence prediction."""
-    columns = {"input_ids": [], "token_type_ids": [], "attention_mask": [], "labels": []}
+def _token_ids(text: str, tokenizer: Any) -> list[int]:
+    encoded = tokenizer(
+        text,
+        add_special_tokens=False,
+        truncation=False,
+        verbose=False,
+    )
+    ids: list[int] = encoded["input_ids"]
+    return ids
+
+
+def tokenize(texts: Sequence[Pair], tokenizer: Any, settings: Settings) -> Dataset:
+    """Texts → a dataset as the training loop takes it; its labels are those of next-sentence prediction."""
+    columns: dict[str, list[Any]] = {
+        "input_ids": [],
+        "token_type_ids": [],
+        "attention_mask": [],
+        "labels": [],
+    }
     for first, second, label in make_examples(texts, random.Random(settings.seed)):
-        row = encode(first, second, tokenizer, settings.max_length)
-        if settings.padding == "max":
+        row = encode(
+            first,
+            second,
+            tokenizer,
+            settings.max_length,
+        )
+        if settings.pad_to_max_length:
             row = tokenizer.pad(row, padding="max_length", max_length=settings.max_length)
-        for name, values in dict(row, labels=label).items():
+        for name, values in {**row, "labels": label}.items():
             columns[name].append(values)
     data = Dataset.from_dict(columns)
     data.set_format("torch")
@@ -105,147 +180,262 @@ def tokenize(texts, tokenizer, settings):
 
 
 class MaskingBert(BertForPreTraining):
-    """BERT with both heads. It masks what it is given, so that each epoch hides other words of a text.
+    """BERT with both heads. It masks its input itself, so that each epoch hides other words of a text.
 
-    Masks are drawn here and not where batches are made: a run that goes on skips batches, and must draw the same masks.
+    Masks are drawn here and not where batches are made: a resumed run skips batches, and must draw the same masks.
     """
 
-    def forward(self, labels, **inputs):
-        words = inputs["input_ids"].cpu()  # the collator draws on the CPU
+    masking: Any
+
+    def forward(self, labels: Any, **inputs: Any) -> Any:
+        # The collator draws on the CPU.
+        words = inputs["input_ids"].cpu()
         special = torch.isin(words, torch.tensor(self.masking.tokenizer.all_special_ids))
         masked, hidden = self.masking.torch_mask_tokens(words.clone(), special_tokens_mask=special)
         hidden = hidden.to(labels.device)
-        output = super().forward(**dict(inputs, input_ids=masked.to(labels.device)))
-        output.loss = mean_loss(output.prediction_logits, hidden) + mean_loss(output.seq_relationship_logits, labels)
-        output.right = {
-            "masked_words": right(output.prediction_logits, hidden),
-            "sentence_pairs": right(output.seq_relationship_logits, labels),
+        inputs["input_ids"] = masked.to(labels.device)
+        output = super().forward(**inputs)
+        word_logits, pair_logits = (
+            output.prediction_logits,
+            output.seq_relationship_logits,
+        )
+        output.loss = mean_loss(word_logits, hidden) + mean_loss(pair_logits, labels)
+        output.correct = {
+            "masked_words": correct(word_logits, hidden),
+            "sentence_pairs": correct(pair_logits, labels),
         }
         return output
 
 
-def mean_loss(logits, labels):
-    """The mean cross-entropy of what is not ignored; 0, and not NaN, where everything is, as in a very small batch."""
+def mean_loss(logits: Any, labels: Any) -> Any:
+    """The mean cross-entropy of the labels that count; 0, not NaN, if none does, as in a very small batch."""
+    logits, targets = logits.flatten(0, -2), labels.flatten()
     total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        logits,
+        targets,
+        ignore_index=IGNORED,
+        reduction="sum",
     )
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def right(logits, labels):
-    """For each label that is not ignored: was it guessed?"""
-    asked = labels != IGNORED
-    return logits.argmax(-1)[asked] == labels[asked]
+def correct(logits: Any, labels: Any) -> Any:
+    """For each label that counts: was it predicted?"""
+    counted = labels != IGNORED
+    return logits.argmax(-1)[counted] == labels[counted]
 
 
-def make_model(classifier, tokenizer, settings):
+def make_model(classifier: Any, tokenizer: Any, settings: Settings) -> MaskingBert:
     """The classifier's encoder under two heads: a pretrained model's own, or new ones."""
     torch.manual_seed(settings.seed)
-    bundled = settings.model == BUNDLED
-    model = MaskingBert(classifier.config) if bundled else MaskingBert.from_pretrained(settings.model)
+    if settings.model == BUNDLED:
+        model = MaskingBert(classifier.config)
+    else:
+        model = MaskingBert.from_pretrained(settings.model)
     model.bert.load_state_dict(classifier.bert.state_dict())
-    model.masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    model.masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
     return model
 
 
 @torch.no_grad()
-def score(model, data, device, tokenizer, batch):
-    """{"masked_words", "sentence_pairs": share guessed right}; the same words are masked each time."""
+def evaluate(
+    model: Any,
+    data: Dataset,
+    device: str,
+    tokenizer: Any,
+    batch: int,
+) -> dict[str, float]:
+    """The shares of masked words and sentence pairs predicted correctly; the same words are masked each time."""
     model.eval()
-    guesses = {}
+    collate = DataCollatorWithPadding(tokenizer)
+    answers: dict[str, list[bool]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for rows in DataLoader(data, batch_size=batch, collate_fn=DataCollatorWithPadding(tokenizer)):
-            output = model(**{name: value.to(device) for name, value in rows.items()})
-            for name, values in output.right.items():
-                guesses.setdefault(name, []).extend(values.tolist())
-    return {name: sum(values) / len(values) for name, values in guesses.items() if values}
+        for rows in DataLoader(data, batch_size=batch, collate_fn=collate):
+            output = model(**to_device(rows, device))
+            for name, values in output.correct.items():
+                answers.setdefault(name, []).extend(values.tolist())
+    return {name: sum(values) / len(values) for name, values in answers.items() if values}
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def pretrain(classifier, tokenizer, parts, settings, *, team, say, train):
-    """Pre-train the classifier's encoder, or take what OUTPUT/pretrained has of it; {"pretraining": figures}.
+@dataclass
+class Evaluation:
+    """Evaluates the model of all processes after an epoch."""
 
-    `parts`: the rows to train on, and those held out. `train` is train.py's loop: that file is a program, and is not
-    imported.
+    team: SingleProcess
+    data: Any
+    tokenizer: Any
+    batch: int
+
+    def __call__(self) -> Any:
+        model = self.team.gather_model()
+        scores = None
+        if self.team.is_main_process:
+            scores = evaluate(
+                model,
+                self.data,
+                self.team.device,
+                self.tokenizer,
+                self.batch,
+            )
+        return self.team.broadcast(scores)
+
+
+def pretrain(
+    classifier: Any,
+    tokenizer: Any,
+    parts: tuple[Any, Any],
+    settings: Settings,
+    *,
+    team: SingleProcess,
+    say: Say,
+) -> dict[str, Any]:
+    """Pre-train the classifier's encoder, if --pretrain says so; returns what was measured, {} without it.
+
+    With --output the result is left in OUTPUT/pretrained, which `train --model` takes, and a resumed run finds it.
     """
     if not settings.pretrain:
         return {}
-    if settings.parallel in ("model", "pipeline"):
-        hint = "pre-train without it first, with --output DIR; then give --model DIR/pretrained"
-        raise JobError("--pretrain and --parallel %s do not go together: it has two heads" % settings.parallel, hint)
-    own = copy.copy(settings)
-    own.epochs, own.output = settings.pretrain, settings.output and os.path.join(settings.output, "pretrained")
-    own.compile = False  # what it masks is drawn in `forward`, which torch.compile would break there
-    run = RecordedPretraining(own, lambda: score_together(run, team, tokenizer, own), say)
-    measured = team.tell(before_now(own, run.same()) if team.leads else None)
+    own = own_settings(settings)
+    output = Path(own.output) if own.output else None
+    measured = team.broadcast(find_finished(output, own) if team.is_main_process else None)
     if measured:
-        say("the pre-training is done: %s" % own.output)
+        say(f"the pre-training is finished already: {own.output}")
         encoder = BertModel.from_pretrained(own.output)
     else:
-        texts, others = load_texts(own, *parts)
-        run.held_out = tokenize(others, tokenizer, own)
-        say(announcement(texts))
-        model, data = make_model(classifier, tokenizer, own), tokenize(texts, tokenizer, own)
-        losses = train(model, data, own, team.device, tokenizer=tokenizer, run=run, team=team)
-        run.close()
-        measured = dict(run.epochs[-1], loss=sum(losses[-10:]) / len(losses[-10:]), steps=len(losses), texts=len(texts))
-        measured.update(losses=[round(loss, 5) for loss in losses], seconds=round(run.seconds(), 2))
-        encoder = getattr(team.gather(), "bert", None)
-        if own.output and team.leads:
-            finish(own.output, encoder, tokenizer, {"same": run.same(), "measured": measured})
-    state = {name: value.cpu() for name, value in encoder.state_dict().items()} if team.leads else None
-    classifier.bert.load_state_dict(team.tell(state))
-    torch.manual_seed(settings.seed)  # the fine-tune draws the same whether the pre-training was done now or before
+        encoder, measured = run(
+            classifier,
+            tokenizer,
+            parts,
+            own,
+            team=team,
+            say=say,
+        )
+        if output and team.is_main_process:
+            finish(
+                output,
+                encoder,
+                tokenizer,
+                {"same": fixed_settings(own), "measured": measured},
+            )
+    share_encoder(encoder, classifier, team)
+    # The fine-tune then draws the same, whether the pre-training ran now or earlier.
+    torch.manual_seed(settings.seed)
     return {"pretraining": measured}
 
 
-def score_together(run, team, tokenizer, settings):
-    """The scores after an epoch, on all processes."""
-    whole = team.gather()
-    return team.tell(score(whole, run.held_out, team.device, tokenizer, 4 * settings.batch) if team.leads else None)
+def own_settings(settings: Settings) -> Settings:
+    """The pre-training's settings."""
+    if settings.parallel in ("model", "pipeline"):
+        hint = "pre-train without it first, with --output DIR; then use --model DIR/pretrained"
+        raise JobError(
+            f"--pretrain cannot be combined with --parallel {settings.parallel}",
+            hint,
+        )
+    return replace(
+        settings,
+        epochs=settings.pretrain or 0,
+        output=str(Path(settings.output, "pretrained")) if settings.output else None,
+        # Masks are drawn in `forward`, where torch.compile would break the graph.
+        compile=False,
+    )
 
 
-def before_now(own, same):
-    """What an ended pre-training in OUTPUT/pretrained measured; what is there of another run goes, without --resume."""
-    if own.output and not own.resume:
-        shutil.rmtree(own.output, ignore_errors=True)
-    if own.output:
-        os.makedirs(own.output, exist_ok=True)
-    return finished(own.output, same)
+def run(
+    classifier: Any,
+    tokenizer: Any,
+    parts: tuple[Any, Any],
+    settings: Settings,
+    *,
+    team: SingleProcess,
+    say: Say,
+) -> tuple[Any, dict[str, Any]]:
+    """Train on both tasks; returns the encoder, None where another process has it, and what was measured."""
+    texts, held_out = load_texts(settings, *parts)
+    test_data = tokenize(held_out, tokenizer, settings)
+    say(announcement(texts))
+    model = make_model(classifier, tokenizer, settings)
+    data = tokenize(texts, tokenizer, settings)
+    evaluation = Evaluation(
+        team,
+        test_data,
+        tokenizer,
+        4 * settings.batch_size,
+    )
+    recorder = PretrainingRecorder(settings, evaluation, say)
+    losses = train(
+        model,
+        data,
+        settings,
+        team.device,
+        tokenizer=tokenizer,
+        callbacks=recorder,
+        team=team,
+    )
+    recorder.close()
+    last = losses[-10:]
+    measured = {
+        **recorder.epochs[-1],
+        "loss": sum(last) / len(last),
+        "steps": len(losses),
+        "texts": len(texts),
+        "losses": [round(loss, 5) for loss in losses],
+        "seconds": round(recorder.seconds(), 2),
+    }
+    return getattr(team.gather_model(), "bert", None), measured
 
 
-def announcement(texts):
-    pairs = sum(bool(second) for _, second in texts)
-    if pairs < 2:
-        return "pre-training on %d texts of one sentence: masked words alone, no next-sentence prediction" % len(texts)
-    return "pre-training on %d texts, %d of them in two halves for next-sentence prediction" % (len(texts), pairs)
+def share_encoder(encoder: Any, classifier: Any, team: SingleProcess) -> None:
+    """Give the main process's encoder to the classifiers of all processes."""
+    state = {}
+    if team.is_main_process:
+        for name, value in encoder.state_dict().items():
+            state[name] = value.cpu()
+    classifier.bert.load_state_dict(team.broadcast(state))
 
 
-def finished(folder, same):
-    """What an ended pre-training measured; None where there is none. Raises for one with other settings."""
-    path = os.path.join(folder or "", "pretraining.json")
-    if not folder or not os.path.exists(path):
+def announcement(texts: Sequence[Pair]) -> str:
+    pairs = [second for _, second in texts if second]
+    line = f"pre-training on {len(texts)} texts"
+    if len(pairs) < 2:
+        return f"{line} of one sentence: masked words only, no next-sentence prediction"
+    return f"{line}, {len(pairs)} of them in two halves for next-sentence prediction"
+
+
+def find_finished(output: Path | None, settings: Settings) -> Any:
+    """What a finished pre-training in OUTPUT/pretrained measured; without --resume it is removed."""
+    if output is None:
         return None
-    with open(path, encoding="utf-8") as stream:
-        document = json.load(stream)
-    checkpoints.check_same(folder, document["same"], same)
+    if not settings.resume:
+        shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / FINISHED
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    now = fixed_settings(settings)
+    checkpoints.check_same_settings(output, document["same"], now)
     return document["measured"]
 
 
-def finish(folder, encoder, tokenizer, document):
-    """The encoder as a model that `train --model` takes; its checkpoints go. The document says that all is there."""
-    draw(folder)
-    encoder.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    for name in os.listdir(folder):
-        checkpoints.sync(os.path.join(folder, name))
-    fresh = os.path.join(folder, ".pretraining.json")
-    with open(fresh, "w", encoding="utf-8") as stream:
-        json.dump(document, stream, indent=1)
-    checkpoints.sync(fresh)
-    os.replace(fresh, os.path.join(folder, "pretraining.json"))
-    for number in checkpoints.numbers(folder):
-        shutil.rmtree(os.path.join(folder, "checkpoint-%d" % number))
+def finish(
+    output: Path,
+    encoder: Any,
+    tokenizer: Any,
+    document: Mapping[str, Any],
+) -> None:
+    """Save the encoder as a model that `train --model` takes, and remove its checkpoints. The document comes last."""
+    plot(output)
+    encoder.save_pretrained(str(output), safe_serialization=True)
+    tokenizer.save_pretrained(str(output))
+    for path in output.iterdir():
+        checkpoints.sync(path)
+    new = output / f".{FINISHED}"
+    new.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    checkpoints.sync(new)
+    new.replace(output / FINISHED)
+    for step in checkpoints.steps(output):
+        shutil.rmtree(checkpoints.directory_of(output, step))

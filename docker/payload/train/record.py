@@ -1,144 +1,278 @@
-"""What is done beside the training: scores, metrics, checkpoints, and going on from one."""
+"""What happens beside the training: scores, metrics, checkpoints, and resuming from one."""
+
+from __future__ import annotations
 
 import sys
 import time
-from itertools import chain
+from pathlib import Path
+from typing import Any, Callable, NoReturn
 
 import torch
 
-from train import checkpoints
+from train import checkpoints, progress
+from train.checkpoints import Checkpoint
 from train.interrupts import STOP
-from train.options import BUNDLED
+from train.options import BUNDLED, Settings
 from train.outputs import Metrics
+from train.parallel import SingleProcess
+
+Say = Callable[[str], object]
+OnStep = Callable[[int, int, float], object]  # of the step, of all steps, and the loss
+
+# A run that continues with other values of these would be another run.
+FIXED_SETTINGS = (
+    "model",
+    "data",
+    "max_train_samples",
+    "seed",
+    "epochs",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "warmup",
+    "max_length",
+    "pad_to_max_length",
+    "dropout",
+    "pretrain",
+    "pretrain_rows",
+)
 
 
-class Run:
-    """Nothing is done. `train()` calls these; `Recorded` writes down what happens and keeps checkpoints."""
+def fixed_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that must not change when a run is resumed."""
+    return {name: getattr(settings, name) for name in FIXED_SETTINGS}
 
-    def begin(self, team, optimizer, schedule, order, steps):
-        """Called before the first step; returns the losses so far, which are some where a run goes on."""
+
+class Callbacks:
+    """What the training loop calls. These do nothing; `Recorder` writes down what happens and saves checkpoints."""
+
+    def on_train_begin(
+        self,
+        team: SingleProcess,
+        optimizer: Any,
+        schedule: Any,
+        order: Any,
+        steps: int,
+    ) -> list[float]:
+        """Before the first step; returns the losses so far, which a resumed run has some of."""
         return []
 
-    def begin_epoch(self, order):
-        """Called before the batches of an epoch are drawn from `order`."""
+    def on_epoch_begin(self, order: Any) -> None:
+        """Before the batches of an epoch are drawn from the generator `order`."""
 
-    def end_step(self, losses, stop):
-        """Called after each step; `stop`: somebody wants to end the run."""
+    def on_step_end(self, losses: list[float], stop: bool) -> None:
+        """After each optimizer step; `stop`: some process wants to end the run."""
 
-    def end_epoch(self, number, losses):
-        """Called after each epoch, whose numbers start at 1."""
+    def on_epoch_end(self, number: int, losses: list[float]) -> None:
+        """After each epoch, counted from 1."""
 
 
-class Recorded(Run):
-    """Evaluates after each epoch, says how it went, and with a folder keeps metrics and checkpoints there."""
+class Recorder(Callbacks):
+    """Evaluates after each epoch, reports, and with --output keeps metrics and checkpoints there."""
 
-    SAME = tuple("model data rows seed epochs batch accumulate learning_rate warmup max_length padding dropout".split())
-    SAME += ("pretrain", "pretrain_rows")
+    # Set by `on_train_begin`.
+    team: SingleProcess
+    optimizer: Any
+    schedule: Any
+    order: Any
+    steps: int
+    progress: progress.Progress
 
-    def __init__(self, settings, score, say, on_step=None):
-        self.settings, self.score, self.say, self.on_step = settings, score, say, on_step
-        self.epochs, self.metrics, self.saved, self.steps, self.started = [], None, 0, 0, 0.0
+    def __init__(
+        self,
+        settings: Settings,
+        evaluate: Callable[[], Any],
+        say: Say,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.settings = settings
+        self.evaluate = evaluate
+        self.say = say
+        self.on_step = on_step
+        self.output = Path(settings.output) if settings.output else None
+        self.epochs: list[dict[str, float]] = []
+        self.metrics: Metrics | None = None
+        self.last_saved = 0
+        self.started = 0.0
+        self.order_state: Any = None
 
-    def begin(self, team, optimizer, schedule, order, steps):
-        self.team, self.optimizer, self.schedule, self.order, self.steps = team, optimizer, schedule, order, steps
-        self.order_state, losses, folder = order.get_state(), [], self.settings.output
+    def on_train_begin(
+        self,
+        team: SingleProcess,
+        optimizer: Any,
+        schedule: Any,
+        order: Any,
+        steps: int,
+    ) -> list[float]:
+        self.team = team
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.order = order
+        self.steps = steps
+        self.order_state = order.get_state()
         self.started = time.monotonic()
-        step = self.last_step() if self.settings.resume else 0
-        if step:
-            losses = self.go_on(step)
-            self.saved = len(losses)
-            self.say("going on after batch %d of %d" % (len(losses), steps))
-        if folder and team.leads:
-            removed = [] if step else checkpoints.forget(folder)
-            if removed:
-                self.say("removed of an earlier run in %s: %s" % (folder, ", ".join(removed)))
-            self.metrics = Metrics(folder, going_on=bool(losses))
-        STOP["may_wait"] = bool(folder)
+        losses = self.resume()
+        self.last_saved = len(losses)
+        if self.output and team.is_main_process:
+            if not losses:
+                self.remove_old_run(self.output)
+            self.metrics = Metrics(self.output, append=bool(losses))
+        self.progress = progress.Progress(steps, len(losses))
+        STOP.can_save = self.output is not None
         return losses
 
-    def last_step(self):
-        """Of the last checkpoint that any process sees, 0 without one; told to all, so that all go on from the same."""
-        seen = self.team.collect(checkpoints.numbers(self.settings.output))
-        return self.team.tell(max((0, *chain(*seen))) if self.team.leads else None)
+    def remove_old_run(self, output: Path) -> None:
+        removed = checkpoints.remove_old_run(output)
+        if removed:
+            self.say(f"removed from an earlier run in {output}: {', '.join(removed)}")
 
-    def go_on(self, step):
-        """Everything as it was at this step's checkpoint; returns the losses until then."""
-        model, optimizer, random, state = checkpoints.load(self.settings.output, step, self.same())
-        self.team.load(model, self.optimizer, optimizer)
+    def resume(self) -> list[float]:
+        """Continue from the last checkpoint, if one is wanted and exists; returns the losses until then."""
+        if not self.settings.resume or not self.output:
+            return []
+        step = self.last_step(self.output)
+        if step == 0:
+            return []
+        losses = self.restore(checkpoints.load(self.output, step, fixed_settings(self.settings)))
+        self.say(f"resuming after batch {len(losses)} of {self.steps}")
+        return losses
+
+    def last_step(self, output: Path) -> int:
+        """Of the last checkpoint that any process sees, 0 without one: all processes must resume from the same."""
+        steps_by_rank = self.team.gather_objects(checkpoints.steps(output))
+        last = 0
+        for steps in steps_by_rank or []:
+            last = max(last, *steps, 0)
+        step: int = self.team.broadcast(last)
+        return step
+
+    def restore(self, checkpoint: Checkpoint) -> list[float]:
+        """Put everything as it was; returns the losses until then."""
+        state = checkpoint.state
+        self.team.load(checkpoint.model, self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(state["schedule"])
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr()):
+        rates = self.schedule.get_last_lr()
+        for group, rate in zip(self.optimizer.param_groups, rates):
             group["lr"] = rate
-        self.order.set_state(torch.tensor(state["order"], dtype=torch.uint8))
-        if str(self.team.rank) in random:
-            checkpoints.set_random_states(random[str(self.team.rank)])
+        order_state = torch.tensor(state["order"], dtype=torch.uint8)
+        self.order.set_state(order_state)
+        # A run of fewer processes had no generators of the higher ranks.
+        rank = str(self.team.rank)
+        if rank in checkpoint.random:
+            checkpoints.set_random_states(checkpoint.random[rank])
         self.epochs = state["epochs"]
         self.started -= state["seconds"]
-        return state["losses"]
+        losses: list[float] = state["losses"]
+        return losses
 
-    def seconds(self):
-        """How long was trained, in turns before this one as well, and without the evaluations."""
+    def seconds(self) -> float:
+        """The time spent on training, also before the run was resumed, without the evaluations."""
         return time.monotonic() - self.started
 
-    def same(self):
-        return {name: getattr(self.settings, name) for name in self.SAME}
-
-    def begin_epoch(self, order):
+    def on_epoch_begin(self, order: Any) -> None:
         self.order_state = order.get_state()
 
-    def end_step(self, losses, stop):
-        if self.on_step:
-            self.on_step(len(losses), self.steps, losses[-1])
+    def on_step_end(self, losses: list[float], stop: bool) -> None:
+        step = len(losses)
+        loss = losses[-1]
+        self.report(step, loss)
         if self.metrics:
-            self.metrics.add(len(losses), loss=losses[-1], learning_rate=self.schedule.get_last_lr()[0])
-        if stop or len(losses) - self.saved >= (self.settings.save_every or float("inf")):
+            rate = self.schedule.get_last_lr()[0]
+            self.metrics.add(step, loss=loss, learning_rate=rate)
+        every = self.settings.save_every
+        is_due = every is not None and step - self.last_saved >= every
+        if stop or is_due:
             self.save(losses)
         if stop:
-            self.say("saved after batch %d: go on with `--resume`" % len(losses))
-            self.close()
-            self.team.leave()
-            sys.exit(130)
+            self.end(step)
 
-    def close(self):
-        """Nothing more is measured: what TensorBoard still holds is written."""
+    def report(self, step: int, loss: float) -> None:
+        if self.on_step:
+            self.on_step(step, self.steps, loss)
+        line = self.progress.report(step, loss)
+        if line and progress.is_needed():
+            self.say(line)
+
+    def end(self, step: int) -> NoReturn:
+        """The user interrupted the run, and it is saved."""
+        self.say(f"saved after batch {step}: continue with `--resume`")
+        self.close()
+        self.team.shutdown()
+        sys.exit(130)
+
+    def close(self) -> None:
+        """Nothing more is measured: TensorBoard writes what it still holds."""
         if self.metrics:
             self.metrics.close()
 
-    def end_epoch(self, number, losses):
+    def on_epoch_end(self, number: int, losses: list[float]) -> None:
         begun = time.monotonic()
-        scores = self.judge(number)
-        self.started += time.monotonic() - begun  # the time of training stands still
+        scores = self.score(number)
+        evaluation = time.monotonic() - begun
+        self.started += evaluation
+        self.progress.pause(evaluation)
         if self.metrics:
             self.metrics.add(len(losses), **scores)
-        self.order_state = self.order.get_state()  # the next epoch is drawn from here
+        # The next epoch is drawn from here.
+        self.order_state = self.order.get_state()
         self.save(losses)
 
-    def judge(self, number):
-        """What an epoch has come to, for metrics.jsonl."""
-        overall, on_negated = self.score()
-        self.epochs.append({"epoch": number, "accuracy": overall, "negated": on_negated})
-        rest = "" if self.settings.data != BUNDLED else ", %.3f on the negated ones" % on_negated
-        self.say("epoch %d: accuracy %.3f on held-out texts%s" % (number, overall, rest))
-        return {"accuracy": overall}
+    def score(self, number: int) -> dict[str, float]:
+        """Evaluate after an epoch; returns what goes into metrics.jsonl."""
+        accuracy, negated = self.evaluate()
+        self.epochs.append(
+            {
+                "epoch": number,
+                "accuracy": accuracy,
+                "negated": negated,
+            }
+        )
+        line = f"epoch {number}: accuracy {accuracy:.3f} on held-out texts"
+        if self.settings.data == BUNDLED:
+            line += f", {negated:.3f} on the negated ones"
+        self.say(line)
+        return {"accuracy": accuracy}
 
-    def save(self, losses):
-        """A checkpoint, if there is a folder and there is none of this step. All processes give what they have."""
-        if not self.settings.output or len(losses) <= self.saved:
+    def save(self, losses: list[float]) -> None:
+        """A checkpoint, unless this step has one already. Every process contributes what it holds."""
+        if not self.output or len(losses) <= self.last_saved:
             return
-        model, optimizer = self.team.gather(), self.team.optimizer_state(self.optimizer)
-        random = self.team.collect(checkpoints.random_states())
-        if self.team.leads:
-            state = {"same": self.same(), "losses": losses, "epochs": self.epochs, "seconds": self.seconds()}
-            state.update(order=self.order_state.tolist(), schedule=self.schedule.state_dict())
-            checkpoints.save(self.settings.output, len(losses), (model.state_dict(), optimizer), random, state)
-        self.saved = len(losses)
+        model = self.team.gather_model()
+        optimizer = self.team.optimizer_state(self.optimizer)
+        random = self.team.gather_objects(checkpoints.random_states())
+        if self.team.is_main_process:
+            by_rank = {str(rank): states for rank, states in enumerate(random or [])}
+            checkpoint = Checkpoint(
+                model.state_dict(),
+                optimizer,
+                by_rank,
+                self.state(losses),
+            )
+            checkpoints.save(self.output, len(losses), checkpoint)
+        self.last_saved = len(losses)
+
+    def state(self, losses: list[float]) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {
+            "same": fixed_settings(self.settings),
+            "losses": losses,
+            "epochs": self.epochs,
+            "seconds": self.seconds(),
+            "order": self.order_state.tolist(),
+            "schedule": self.schedule.state_dict(),
+        }
 
 
-class RecordedPretraining(Recorded):
-    """The same for the pre-training, whose score is what share of the words and of the pairs were guessed right."""
+class PretrainingRecorder(Recorder):
+    """The same for the pre-training, whose scores are the shares of words and pairs that were predicted correctly."""
 
-    def judge(self, number):
-        scores = self.score()
-        self.epochs.append(dict(scores, epoch=number))
-        text = ", ".join("%.3f of the %s" % (share, name.replace("_", " ")) for name, share in scores.items())
-        self.say("pre-training, epoch %d: guessed %s" % (number, text))
+    def score(self, number: int) -> dict[str, float]:
+        scores: dict[str, float] = self.evaluate()
+        self.epochs.append({**scores, "epoch": number})
+        shares = []
+        for name, share in scores.items():
+            plain_name = name.replace("_", " ")
+            shares.append(f"{share:.3f} of the {plain_name}")
+        line = ", ".join(shares)
+        self.say(f"pre-training, epoch {number}: predicted {line}")
         return scores

@@ -1,12 +1,18 @@
-"""Film reviews from a grammar of our own: data for a fine-tune that needs no network and no licence.
+"""Film reviews from a small grammar: data for a fine-tune that needs no network and no licence.
 
     the {aspect} {was|felt|is} {negation | adverb} {adjective} [filler]
 
-The label is the adjective's polarity, turned round by a negation. About a third of the reviews are negated, so that
-counting words is not enough and attention has something to do. The same seed gives the same reviews on every Python.
+The label is the adjective's polarity, inverted by a negation. About a third of the reviews are negated, so that
+counting words is not enough and attention has something to learn. The same seed gives the same reviews on every Python.
 """
 
+from __future__ import annotations
+
 import random
+from typing import AbstractSet, Any, Dict, Sequence, Tuple
+
+Review = Dict[str, Any]  # "text", "label" (1: positive) and "negated"
+Pair = Tuple[str, str]
 
 ASPECTS = (
     "film movie story plot acting cast script dialogue music score ending pacing humour camera sound direction".split()
@@ -27,60 +33,110 @@ FILLERS = (
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def vocabulary():
-    """Every token a review can have, special ones first: the lines of a vocab.txt."""
-    words = set("the".split() + ASPECTS + VERBS + ADVERBS + NEGATIONS + POSITIVE + NEGATIVE)
-    words.update(word for filler in FILLERS for word in filler.split())
-    return list(SPECIAL) + sorted(words)
+def vocabulary() -> list[str]:
+    """Every token that a review can have, special ones first: the lines of a vocab.txt."""
+    words = {
+        "the",
+        *ASPECTS,
+        *VERBS,
+        *ADVERBS,
+        *NEGATIONS,
+        *POSITIVE,
+        *NEGATIVE,
+    }
+    for filler in FILLERS:
+        words.update(filler.split())
+    return [*SPECIAL, *sorted(words)]
 
 
-def most(negated=0.3):
-    """How many reviews there can be: half of what the grammar can say, lest drawing slows and the shares shift."""
-    each = len(ASPECTS) * len(VERBS) * len(POSITIVE + NEGATIVE) * (1 + len(FILLERS)) / 2
-    sides = ((len(NEGATIONS), negated), (len(ADVERBS), 1 - negated))
-    return int(min(each * words / share for words, share in sides if share > 0))
+def max_reviews(negated: float = 0.3) -> int:
+    """How many distinct reviews to draw at most: half of what the grammar has.
+
+    Beyond that drawing new ones slows down, and the share of negated ones shifts.
+    """
+    adjectives = len(POSITIVE) + len(NEGATIVE)
+    endings = 1 + len(FILLERS)
+    per_modifier = len(ASPECTS) * len(VERBS) * adjectives * endings / 2
+    limit = float("inf")
+    if negated > 0:
+        limit = per_modifier * len(NEGATIONS) / negated
+    if negated < 1:
+        with_adverb = per_modifier * len(ADVERBS) / (1 - negated)
+        limit = min(limit, with_adverb)
+    return int(limit)
 
 
-def make_reviews(rows=2000, held_out=500, negated=0.3, seed=0):
-    """Two disjoint lists, to train on and to hold out, of {"text", "label" (1 positive), "negated" (bool)}."""
-    if rows + held_out > most(negated):
-        raise ValueError("%d reviews are more than the %d that differ enough" % (rows + held_out, most(negated)))
-    source = random.Random(seed)
-    seen, reviews = set(), []
+def make_reviews(
+    rows: int = 2000,
+    held_out: int = 500,
+    negated: float = 0.3,
+    seed: int = 0,
+) -> tuple[list[Review], list[Review]]:
+    """Two disjoint lists of reviews: to train on, and to evaluate on."""
+    limit = max_reviews(negated)
+    if rows + held_out > limit:
+        raise ValueError(f"{rows + held_out} reviews requested; the grammar has {limit} that differ enough")
+    generator = random.Random(seed)
+    texts = set()
+    reviews: list[Review] = []
     while len(reviews) < rows + held_out:
-        review = _make_review(source, negated)
-        if review["text"] not in seen:
-            seen.add(review["text"])
+        review = _make_review(generator, negated)
+        if review["text"] not in texts:
+            texts.add(review["text"])
             reviews.append(review)
     return reviews[:rows], reviews[rows:]
 
 
-def make_pairs(rows, apart, negated=0.3, seed=0):
-    """(sentence, two to four keywords of the same opinion) of reviews that nobody labelled: text to pre-train on.
+def make_pairs(
+    rows: int,
+    excluded: AbstractSet[str],
+    negated: float = 0.3,
+    seed: int = 0,
+) -> list[Pair]:
+    """Pairs of a sentence and two to four keywords of the same opinion: unlabelled text to pre-train on.
 
-    What is said twice is what can be learned without labels: the keywords show which adjectives go together, and the
-    sentence beside them what a negation does. No sentence is one of `apart`, a set of texts.
+    What is said twice can be learned without labels: the keywords show which adjectives belong together, and the
+    sentence next to them what a negation does. No sentence is one of `excluded`.
     """
-    source = random.Random(seed)
-    pairs = []
+    generator = random.Random(seed)
+    pairs: list[Pair] = []
     while len(pairs) < rows:
-        review = _make_review(source, negated)
-        left = list(POSITIVE if review["label"] else NEGATIVE)
-        keywords = [left.pop(int(source.random() * len(left))) for _ in range(2 + int(source.random() * 3))]
-        if review["text"] not in apart:
+        review = _make_review(generator, negated)
+        keywords = _draw_keywords(generator, POSITIVE if review["label"] else NEGATIVE)
+        if review["text"] not in excluded:
             pairs.append((review["text"], " ".join(keywords)))
     return pairs
 
 
-def _make_review(source, negated):
-    positive, turned = source.random() < 0.5, source.random() < negated
-    words = ["the", _pick(source, ASPECTS), _pick(source, VERBS), _pick(source, NEGATIONS if turned else ADVERBS)]
-    words.append(_pick(source, POSITIVE if positive else NEGATIVE))
-    if source.random() < 0.5:
-        words.append(_pick(source, FILLERS))
-    return {"text": " ".join(words), "label": int(positive != turned), "negated": turned}
+def _draw_keywords(generator: random.Random, adjectives: Sequence[str]) -> list[str]:
+    remaining = list(adjectives)
+    count = 2 + int(generator.random() * 3)
+    keywords = []
+    for _ in range(count):
+        position = int(generator.random() * len(remaining))
+        keywords.append(remaining.pop(position))
+    return keywords
 
 
-def _pick(source, choices):
-    """random.choice changed between Python versions; random.random never did."""
-    return choices[int(source.random() * len(choices))]
+def _make_review(generator: random.Random, negated: float) -> Review:
+    positive = generator.random() < 0.5
+    inverted = generator.random() < negated
+    words = [
+        "the",
+        _pick(generator, ASPECTS),
+        _pick(generator, VERBS),
+        _pick(generator, NEGATIONS if inverted else ADVERBS),
+        _pick(generator, POSITIVE if positive else NEGATIVE),
+    ]
+    if generator.random() < 0.5:
+        words.append(_pick(generator, FILLERS))
+    return {
+        "text": " ".join(words),
+        "label": int(positive != inverted),
+        "negated": inverted,
+    }
+
+
+def _pick(generator: random.Random, choices: Sequence[str]) -> str:
+    # random.choice changed between Python versions; random.random never did.
+    return choices[int(generator.random() * len(choices))]
