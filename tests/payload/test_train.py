@@ -207,6 +207,36 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names
 
 
+BUILTIN_TYPES = {"dict", "frozenset", "list", "set", "tuple", "type"}
+NEWER_NAMES = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "cache", "pairwise", "batched", "lcm"}
+
+
+def annotations_of(tree: ast.AST) -> list[ast.expr]:
+    found: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            found.append(node.annotation)
+        if isinstance(node, ast.FunctionDef):
+            found.append(node.returns)
+    return [annotation for annotation in found if annotation is not None]
+
+
+@pytest.mark.parametrize("path", sorted((PAYLOAD / "train").glob("*.py")), ids=lambda path: path.name)
+def test_what_python_3_8_evaluates_it_has(path: Path) -> None:
+    """`list[int]` and `str | None` are text in an annotation, and an error anywhere else; so is a newer method."""
+    tree = ast.parse(path.read_text())
+    annotations = annotations_of(tree)
+    assert not annotations or "from __future__ import annotations" in path.read_text()
+    unevaluated = {id(node) for annotation in annotations for node in ast.walk(annotation)}
+    for node in ast.walk(tree):
+        if id(node) in unevaluated:
+            continue
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            assert node.value.id not in BUILTIN_TYPES, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in NEWER_NAMES, f"line {node.lineno}"
+
+
 def test_a_process_that_was_killed_is_explained_by_the_others(job: Any) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
