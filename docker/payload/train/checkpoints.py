@@ -157,10 +157,7 @@ def load(output: Path, step: int, settings: Values) -> Checkpoint:
     directory = directory_of(output, step)
     if not directory.is_dir():
         hint = "--output must be one directory that all nodes share"
-        raise CheckpointError(
-            f"{directory} does not exist here, but another process sees it",
-            hint,
-        )
+        raise CheckpointError(f"{directory} does not exist here, but another process sees it", hint)
     try:
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         check_same_settings(directory, state["same"], settings)
@@ -193,7 +190,10 @@ def check_same_settings(path: Path, before: Values, now: Values) -> None:
         if earlier != value:
             option = "--" + name.replace("_", "-")
             message = f"{path} was made with {option} {earlier}, this run has {value}"
-            raise CheckpointError(message, "use another --output, or start over without --resume")
+            raise CheckpointError(
+                message,
+                "use another --output, or start over without --resume",
+            )
 
 
 def random_states() -> Tensors:

@@ -63,7 +63,10 @@ def check_can_compile(settings: Settings, device: str) -> None:
         )
     if settings.gradient_checkpointing and is_torch_2_0():
         message = f"torch {version} cannot compile a model with gradient checkpointing"
-        raise JobError(message, "leave out --compile or --gradient-checkpointing")
+        raise JobError(
+            message,
+            "leave out --compile or --gradient-checkpointing",
+        )
     if settings.parallel in ("model", "pipeline"):
         raise JobError(
             f"--compile cannot be combined with --parallel {settings.parallel}",
@@ -88,7 +91,10 @@ def check_compiler(device: str) -> None:
         )
     if not any(shutil.which(command) for command in commands):
         message = f"--compile needs a {language} compiler, and this image has none"
-        raise JobError(message, f"leave out --compile, or install {package}")
+        raise JobError(
+            message,
+            f"leave out --compile, or install {package}",
+        )
 
 
 def is_torch_2_0() -> bool:

@@ -126,7 +126,10 @@ def read_splits(source: str) -> dict[str, Dataset]:
         # The reader's own words in one line: datasets wraps the original error twice.
         if "corresponds to no data" in reason(error):
             raise DataError(f"{source} has no rows") from error
-        raise DataError(f"cannot read {source}: {reason(error)}", hint_for(source, error)) from error
+        raise DataError(
+            f"cannot read {source}: {reason(error)}",
+            hint_for(source, error),
+        ) from error
     return dict(dataset) if isinstance(dataset, DatasetDict) else {"train": dataset}
 
 
@@ -210,18 +213,8 @@ def select_columns(dataset: Dataset, settings: Settings) -> Dataset:
     """Only `text` and `label`, in the order of the source: labels by name, no value missing."""
     from datasets import Dataset
 
-    text_column = find_column(
-        dataset,
-        settings.text_column,
-        TEXT_COLUMNS,
-        "--text-column",
-    )
-    label_column = find_column(
-        dataset,
-        settings.label_column,
-        LABEL_COLUMNS,
-        "--label-column",
-    )
+    text_column = find_column(dataset, settings.text_column, TEXT_COLUMNS, "--text-column")
+    label_column = find_column(dataset, settings.label_column, LABEL_COLUMNS, "--label-column")
     if text_column == label_column:
         hint = "choose two columns with --text-column and --label-column"
         raise DataError(f"the column {text_column} cannot be both text and label", hint)

@@ -129,12 +129,7 @@ def fine_tune(settings: Settings, say: Say = str, on_step: OnStep | None = None)
         4 * settings.batch_size,
         team,
     )
-    recorder = Recorder(
-        settings,
-        evaluation,
-        say,
-        on_step,
-    )
+    recorder = Recorder(settings, evaluation, say, on_step)
     losses = train(
         model,
         train_data,
@@ -182,10 +177,7 @@ def choose_device(settings: Settings) -> str:
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         if rank >= gpus:
             hint = "start one process per GPU: torchrun --nproc-per-node gpu"
-            raise JobError(
-                f"this is process {rank + 1} of this node, which has {gpus} GPUs",
-                hint,
-            )
+            raise JobError(f"this is process {rank + 1} of this node, which has {gpus} GPUs", hint)
         torch.cuda.set_device(rank)
     return device
 
@@ -197,7 +189,10 @@ def check_precision(precision: str, device: str) -> None:
             "use --precision bf16 or fp32",
         )
     if precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
-        raise JobError("this GPU does not support bf16", "use --precision fp16")
+        raise JobError(
+            "this GPU does not support bf16",
+            "use --precision fp16",
+        )
 
 
 def device_name(device: str) -> str:
@@ -352,12 +347,7 @@ def main(settings: Settings) -> int:
 
 
 def save_outputs(result: Result, settings: Settings, output: str) -> None:
-    save(
-        output,
-        result.measured,
-        result.model,
-        result.tokenizer,
-    )
+    save(output, result.measured, result.model, result.tokenizer)
     plot(Path(output))
     write_report(Path(output), result.measured, asdict(settings))
 

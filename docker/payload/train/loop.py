@@ -59,13 +59,7 @@ def train(
     optimizer = make_optimizer(running, settings)
     schedule = make_schedule(optimizer, settings, batches)
     scaler = make_scaler(settings)
-    losses = callbacks.on_train_begin(
-        team,
-        optimizer,
-        schedule,
-        order,
-        batches * settings.epochs,
-    )
+    losses = callbacks.on_train_begin(team, optimizer, schedule, order, batches * settings.epochs)
     for epoch in range(len(losses) // batches, settings.epochs):
         running.train()
         callbacks.on_epoch_begin(order)
@@ -73,15 +67,12 @@ def train(
         # A resumed run has trained on the first ones already.
         done = len(losses) - epoch * batches
         remaining = plan[done:]
-        loader = make_loader(
-            data,
-            settings,
-            [team.local_rows(rows) for rows in remaining],
-            tokenizer,
-        )
+        own_rows = [team.local_rows(rows) for rows in remaining]
+        loader = make_loader(data, settings, own_rows, tokenizer)
         bar = progress_bar(loader, f"epoch {epoch + 1}", team)
         for number, (rows, batch) in enumerate(zip(remaining, bar), done + 1):
-            step_is_complete = number % settings.gradient_accumulation_steps == 0 or number == batches
+            is_last = number == batches
+            step_is_complete = is_last or number % settings.gradient_accumulation_steps == 0
             with nullcontext() if step_is_complete else team.no_sync(running):
                 with autocast(settings, device):
                     loss = running(**to_device(batch, device)).loss * team.loss_weight(rows)
@@ -108,8 +99,11 @@ def make_schedule(optimizer: Any, settings: Settings, batches: int) -> Any:
     # The last step of an epoch may have fewer batches.
     steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
     steps = steps_per_epoch * settings.epochs
-    warmup_steps = int(steps * settings.warmup)
-    return get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
+    return get_linear_schedule_with_warmup(
+        optimizer,
+        num_warmup_steps=int(steps * settings.warmup),
+        num_training_steps=steps,
+    )
 
 
 def plan_batches(lengths: Sequence[int], settings: Settings, order: torch.Generator) -> Batches:
@@ -221,10 +215,5 @@ def accuracy(answers: Any, labels: Any, classes: int) -> float:
     """The share of correct answers among all; the classes are not weighted."""
     if not len(labels):
         return 0.0
-    value: float = multiclass_accuracy(
-        answers,
-        labels,
-        classes,
-        average="micro",
-    ).item()
+    value: float = multiclass_accuracy(answers, labels, classes, average="micro").item()
     return round(value, 6)

@@ -108,7 +108,10 @@ def load_model(settings: Settings, labels: Sequence[str]) -> tuple[Any, Any]:
     except Exception as error:
         # OSError, safetensors' own errors, or whatever else a broken file leads to.
         message = f"cannot load model {settings.model}: {reason(error)}"
-        raise JobError(message, hint_for(settings.model, error)) from error
+        raise JobError(
+            message,
+            hint_for(settings.model, error),
+        ) from error
     for name, *_ in info["mismatched_keys"]:
         if not name.startswith("classifier."):
             raise JobError(f"model {settings.model} does not match its config.json: {name} has a different size")

@@ -106,7 +106,8 @@ class SingleProcess:
         names = self.parameter_names()
         states = {}
         for parameter, state in optimizer.state.items():
-            states[names[id(parameter)]] = dict(state)
+            name = names[id(parameter)]
+            states[name] = dict(state)
         return states
 
     def load(
@@ -280,9 +281,4 @@ class FSDP(Distributed):
         state_dict.set_model_state_dict(self.sharded, model_state, options=options)
         groups = state_dict.get_optimizer_state_dict(self.sharded, optimizer)["param_groups"]
         saved = {"state": optimizer_state, "param_groups": groups}
-        state_dict.set_optimizer_state_dict(
-            self.sharded,
-            optimizer,
-            saved,
-            options=options,
-        )
+        state_dict.set_optimizer_state_dict(self.sharded, optimizer, saved, options=options)

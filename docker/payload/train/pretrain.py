@@ -60,15 +60,18 @@ def load_texts(settings: Settings, rows: Any, held_out: Any) -> Texts:
     limit = settings.pretrain_rows
     if settings.data == BUNDLED:
         labelled = {*rows["text"], *held_out["text"]}
-        count = limit or 0
-        pairs = make_pairs(count + MAX_HELD_OUT, labelled)
-        return Texts(pairs[:count], pairs[count:])
+        return bundled_texts(limit or 0, labelled)
     generator = random.Random(settings.seed)
     texts = [split_text(text, generator) for text in rows["text"]]
     generator.shuffle(texts)
     first_texts = held_out["text"][:MAX_HELD_OUT]
     others = [split_text(text, generator) for text in first_texts]
     return Texts(texts[:limit], others)
+
+
+def bundled_texts(count: int, excluded: set[str]) -> Texts:
+    pairs = make_pairs(count + MAX_HELD_OUT, excluded)
+    return Texts(pairs[:count], pairs[count:])
 
 
 def split_text(text: str, generator: random.Random) -> Pair:
@@ -161,12 +164,7 @@ def tokenize(texts: Sequence[Pair], tokenizer: Any, settings: Settings) -> Datas
         "labels": [],
     }
     for first, second, label in make_examples(texts, random.Random(settings.seed)):
-        row = encode(
-            first,
-            second,
-            tokenizer,
-            settings.max_length,
-        )
+        row = encode(first, second, tokenizer, settings.max_length)
         if settings.pad_to_max_length:
             row = tokenizer.pad(row, padding="max_length", max_length=settings.max_length)
         for name, values in {**row, "labels": label}.items():
@@ -190,15 +188,14 @@ class MaskingBert(BertForPreTraining):
     def forward(self, labels: Any, **inputs: Any) -> Any:
         # The collator draws on the CPU.
         words = inputs["input_ids"].cpu()
-        special = torch.isin(words, torch.tensor(self.masking.tokenizer.all_special_ids))
+        special_ids = torch.tensor(self.masking.tokenizer.all_special_ids)
+        special = torch.isin(words, special_ids)
         masked, hidden = self.masking.torch_mask_tokens(words.clone(), special_tokens_mask=special)
         hidden = hidden.to(labels.device)
         inputs["input_ids"] = masked.to(labels.device)
         output = super().forward(**inputs)
-        word_logits, pair_logits = (
-            output.prediction_logits,
-            output.seq_relationship_logits,
-        )
+        word_logits = output.prediction_logits
+        pair_logits = output.seq_relationship_logits
         output.loss = mean_loss(word_logits, hidden) + mean_loss(pair_logits, labels)
         output.correct = {
             "masked_words": correct(word_logits, hidden),
@@ -209,14 +206,14 @@ class MaskingBert(BertForPreTraining):
 
 def mean_loss(logits: Any, labels: Any) -> Any:
     """The mean cross-entropy of the labels that count; 0, not NaN, if none does, as in a very small batch."""
-    logits, targets = logits.flatten(0, -2), labels.flatten()
     total = torch.nn.functional.cross_entropy(
-        logits,
-        targets,
+        logits.flatten(0, -2),
+        labels.flatten(),
         ignore_index=IGNORED,
         reduction="sum",
     )
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    counted = (labels != IGNORED).sum()
+    return total / counted.clamp(min=1)
 
 
 def correct(logits: Any, labels: Any) -> Any:
@@ -315,12 +312,7 @@ def pretrain(
             say=say,
         )
         if output and team.is_main_process:
-            finish(
-                output,
-                encoder,
-                tokenizer,
-                {"same": fixed_settings(own), "measured": measured},
-            )
+            finish(output, encoder, tokenizer, {"same": fixed_settings(own), "measured": measured})
     share_encoder(encoder, classifier, team)
     # The fine-tune then draws the same, whether the pre-training ran now or earlier.
     torch.manual_seed(settings.seed)
@@ -331,10 +323,7 @@ def own_settings(settings: Settings) -> Settings:
     """The pre-training's settings."""
     if settings.parallel in ("model", "pipeline"):
         hint = "pre-train without it first, with --output DIR; then use --model DIR/pretrained"
-        raise JobError(
-            f"--pretrain cannot be combined with --parallel {settings.parallel}",
-            hint,
-        )
+        raise JobError(f"--pretrain cannot be combined with --parallel {settings.parallel}", hint)
     return replace(
         settings,
         epochs=settings.pretrain or 0,
@@ -359,12 +348,7 @@ def run(
     say(announcement(texts))
     model = make_model(classifier, tokenizer, settings)
     data = tokenize(texts, tokenizer, settings)
-    evaluation = Evaluation(
-        team,
-        test_data,
-        tokenizer,
-        4 * settings.batch_size,
-    )
+    evaluation = Evaluation(team, test_data, tokenizer, 4 * settings.batch_size)
     recorder = PretrainingRecorder(settings, evaluation, say)
     losses = train(
         model,
@@ -434,7 +418,8 @@ def finish(
     for path in output.iterdir():
         checkpoints.sync(path)
     new = output / f".{FINISHED}"
-    new.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    text = json.dumps(document, indent=1)
+    new.write_text(text, encoding="utf-8")
     checkpoints.sync(new)
     new.replace(output / FINISHED)
     for step in checkpoints.steps(output):

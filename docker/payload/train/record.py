@@ -133,7 +133,8 @@ class Recorder(Callbacks):
         step = self.last_step(self.output)
         if step == 0:
             return []
-        losses = self.restore(checkpoints.load(self.output, step, fixed_settings(self.settings)))
+        checkpoint = checkpoints.load(self.output, step, fixed_settings(self.settings))
+        losses = self.restore(checkpoint)
         self.say(f"resuming after batch {len(losses)} of {self.steps}")
         return losses
 
@@ -237,19 +238,20 @@ class Recorder(Callbacks):
         """A checkpoint, unless this step has one already. Every process contributes what it holds."""
         if not self.output or len(losses) <= self.last_saved:
             return
+        step = len(losses)
         model = self.team.gather_model()
-        optimizer = self.team.optimizer_state(self.optimizer)
-        random = self.team.gather_objects(checkpoints.random_states())
-        if self.team.is_main_process:
-            by_rank = {str(rank): states for rank, states in enumerate(random or [])}
+        optimizer_state = self.team.optimizer_state(self.optimizer)
+        random_states = self.team.gather_objects(checkpoints.random_states())
+        if random_states is not None:
+            # This is the main process.
             checkpoint = Checkpoint(
-                model.state_dict(),
-                optimizer,
-                by_rank,
-                self.state(losses),
+                model=model.state_dict(),
+                optimizer=optimizer_state,
+                random={str(rank): states for rank, states in enumerate(random_states)},
+                state=self.state(losses),
             )
-            checkpoints.save(self.output, len(losses), checkpoint)
-        self.last_saved = len(losses)
+            checkpoints.save(self.output, step, checkpoint)
+        self.last_saved = step
 
     def state(self, losses: list[float]) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""

@@ -102,9 +102,11 @@ def make_pairs(
     pairs: list[Pair] = []
     while len(pairs) < rows:
         review = _make_review(generator, negated)
-        keywords = _draw_keywords(generator, POSITIVE if review["label"] else NEGATIVE)
-        if review["text"] not in excluded:
-            pairs.append((review["text"], " ".join(keywords)))
+        adjectives = POSITIVE if review["label"] else NEGATIVE
+        keywords = _draw_keywords(generator, adjectives)
+        sentence = review["text"]
+        if sentence not in excluded:
+            pairs.append((sentence, " ".join(keywords)))
     return pairs
 
 

@@ -33,10 +33,7 @@ def pipeline_class() -> type[SingleProcess]:
         from torch.distributed.pipeline.sync import Pipe  # noqa: F401
     except ImportError:
         hint = "use torch 1.13 to 2.3, or 2.6 and later"
-        raise JobError(
-            f"torch {torch.__version__} cannot put layers on several devices",
-            hint,
-        ) from None
+        raise JobError(f"torch {torch.__version__} cannot put layers on several devices", hint) from None
     return Pipeline
 
 
@@ -61,13 +58,14 @@ class Stage(torch.nn.Module):
     ) -> None:
         super().__init__()
         layers = list(model.bert.encoder.layer)
-        if len(layers) < stages:
+        count = len(layers)
+        if count < stages:
             raise JobError(
-                f"{len(layers)} layers cannot be split into {stages} stages",
+                f"{count} layers cannot be split into {stages} stages",
                 "use fewer stages",
             )
-        first = len(layers) * number // stages
-        end = len(layers) * (number + 1) // stages
+        first = count * number // stages
+        end = count * (number + 1) // stages
         self.layers = torch.nn.ModuleList(layers[first:end])
         self.embeddings = model.bert.embeddings if number == 0 else None
         self.head = None
@@ -96,12 +94,7 @@ class Stage(torch.nn.Module):
         bias: Any,
     ) -> Any:
         if self.gradient_checkpointing and self.training:
-            output = checkpoint(
-                layer,
-                hidden,
-                bias,
-                use_reentrant=False,
-            )
+            output = checkpoint(layer, hidden, bias, use_reentrant=False)
         else:
             output = layer(hidden, bias)
         # transformers 4 returns a tuple, transformers 5 the tensor.
@@ -229,7 +222,10 @@ class Stages(Distributed):
 
     def gather_model(self) -> Any:
         names = self.parameter_names()
-        own = {names[id(parameter)]: parameter.detach().cpu() for parameter in self.stage.parameters()}
+        own = {}
+        for parameter in self.stage.parameters():
+            name = names[id(parameter)]
+            own[name] = parameter.detach().cpu()
         parts = self.gather_objects(own)
         if parts is None:
             return None

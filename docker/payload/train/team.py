@@ -29,10 +29,7 @@ def make_team(settings: Settings, device: str, autocast: Autocast) -> SingleProc
         raise JobError(f"--parallel {kind} needs several processes", TORCHRUN)
     if under_torchrun and not team.needs_torchrun and int(os.environ["WORLD_SIZE"]) > 1:
         hint = f"run `train --parallel {kind}` without torchrun: it uses every GPU, or --stages on a CPU"
-        raise JobError(
-            f"torch {torch.__version__} has pipelines only within one process",
-            hint,
-        )
+        raise JobError(f"torch {torch.__version__} has pipelines only within one process", hint)
     if settings.precision == "fp16" and not team.supports_fp16:
         raise JobError(
             f"--parallel {kind} cannot be combined with --precision fp16",
@@ -49,7 +46,10 @@ def team_class(kind: str) -> type[SingleProcess]:
     if kind == "fsdp":
         if not has_fully_shard():
             message = f"--parallel fsdp needs torch ≥ 2.6 (this is {torch.__version__})"
-            raise JobError(message, "use --parallel ddp")
+            raise JobError(
+                message,
+                "use --parallel ddp",
+            )
         return FSDP
     return pipeline_class()
 
