@@ -88,7 +88,9 @@ def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(image: Image
         done.stderr
         == "error: the disk is full\nhint: free some space, then continue from the last checkpoint with `--resume`\n"
     )
-    assert done.stdout.splitlines()[1:] == ["1", "checkpoint-5", "metrics.jsonl", "tensorboard"]
+    # On a busy machine there is a line of progress.
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("step ")]
+    assert lines[1:] == ["1", "checkpoint-5", "metrics.jsonl", "tensorboard"]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(image: Image, runs: Path) -> None:
