@@ -29,7 +29,13 @@ def test_the_environment_is_first_on_the_path(host: Host) -> None:
 
 
 def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
-    for name in ("envbuilder.lock", "requirements.txt", "payload/train.py", "payload/accept.py", "payload/entrypoint"):
+    for name in (
+        "envbuilder.lock",
+        "requirements.txt",
+        "payload/train.py",
+        "payload/acceptance/__main__.py",
+        "payload/entrypoint",
+    ):
         file = host.file(f"/opt/envbuilder/{name}")
         assert file.is_file
         assert file.user == "root"

@@ -406,7 +406,7 @@ MUTANTS = (
         "training.accuracy",
         "longer than 5 s",
         'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
-        + f"{PAYLOAD}/bounds.json\n"
+        + f"{PAYLOAD}/acceptance/bounds.json\n"
         + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
     ),
     Mutant(

@@ -7,5 +7,5 @@ from pathlib import Path
 
 PAYLOAD = Path(__file__).parents[2] / "docker" / "payload"
 NO_FILE = f"{os.devnull}/envbuilder.lock"  # below a file there is nothing, on any machine
-BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
+BOUNDS = json.loads((PAYLOAD / "acceptance" / "bounds.json").read_text())
 sys.path.insert(0, str(PAYLOAD))

@@ -10,20 +10,18 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
-import accept
-import checks
+from acceptance import checks
+from acceptance import suite as accept
 from envbuilder.acceptance.event_stream import SuiteEvents
 from envbuilder.model import Status
 
-from .conftest import NO_FILE, PAYLOAD
-
-BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
+from .conftest import BOUNDS, NO_FILE, PAYLOAD
 
 MADE_UP = """
 import signal, sys, threading, time, os
 sys.path.insert(0, {payload!r})
-import accept
-from checks import Check, Failure, NotRun
+from acceptance import suite as accept
+from acceptance.checks import Check, Failure, NotRun
 
 def good(inspection):
     inspection.on_progress(1, 2, "half")
@@ -157,12 +155,12 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
     monkeypatch: pytest.MonkeyPatch, load: float, left: float
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("accept.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("accept.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("acceptance.suite.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("acceptance.suite.os.cpu_count", lambda: 4)
     deadline = accept.Deadline(10, BOUNDS["patience"])
     now[0] += 3
     for loads in ((4 * load, 0.0, 0.0), (0.0, 4 * load, 0.0)):  # over one minute, over five
-        monkeypatch.setattr("accept.os.getloadavg", lambda loads=loads: loads)
+        monkeypatch.setattr("acceptance.suite.os.getloadavg", lambda loads=loads: loads)
         assert deadline.left() == left - 3
 
 

@@ -11,9 +11,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-import accept
-import checks
-from checks import contract, features, gpu, identity, imports, linkage, nvcc, training
+from acceptance import checks
+from acceptance import suite as accept
+from acceptance.checks import contract, features, gpu, identity, imports, linkage, nvcc, training
 
 from .conftest import BOUNDS, NO_FILE
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 
-from checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, NotRun
 
 CUDA_NAME = re.compile(r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)")
 PLACES = ("/opt", "/usr", "/lib", "/lib64", "/home", "/root", "/srv")

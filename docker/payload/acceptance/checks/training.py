@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 
-from checks.inspection import LIBRARIES, Failure, NotRun
+from acceptance.checks.inspection import LIBRARIES, Failure, NotRun
 
 _TRAINING_REMEDY = "run `train` in the image and compare its epochs with docs/decisions/0006-the-fine-tune.md"
 

@@ -9,7 +9,7 @@ import sysconfig
 import tempfile
 import warnings
 
-from checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, NotRun
 
 
 def check_compile(inspection):

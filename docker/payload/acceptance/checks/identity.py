@@ -8,7 +8,7 @@ import re
 import sys
 import sysconfig
 
-from checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, NotRun
 
 
 def compare(inspection, fact, seen, remedy="build the image again from its lock"):

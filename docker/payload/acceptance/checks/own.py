@@ -16,7 +16,7 @@ from collections import deque
 from functools import partial
 from tempfile import TemporaryFile
 
-from checks.inspection import Check, Failure, NotRun, within
+from acceptance.checks.inspection import Check, Failure, NotRun, within
 
 _FIELDS = ("value", "bound", "unit", "detail", "remedy", "findings")
 

@@ -4,8 +4,8 @@ A check returns its fields (value, bound, findings …) when it passes, raises `
 `NotRun` when there is nothing to check. Numbers that decide stand in bounds.json.
 """
 
-from checks import contract, features, gpu, identity, imports, linkage, numerics, nvcc, training
-from checks.inspection import LIBRARIES, Check, Failure, Inspection, NotRun
+from acceptance.checks import contract, features, gpu, identity, imports, linkage, numerics, nvcc, training
+from acceptance.checks.inspection import LIBRARIES, Check, Failure, Inspection, NotRun
 
 __all__ = ["CHECKS", "LIBRARIES", "Check", "Failure", "Inspection", "NotRun"]
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The acceptance suite: is what is in this image what the lock says, and does it train?
 
     accept [--json-lines] [--require-gpu] [--lock FILE] [--only ID,…] [--own FILE]…
@@ -25,12 +24,11 @@ import traceback
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from acceptance.checks import CHECKS, LIBRARIES, Failure, Inspection, NotRun, own
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOME = "/opt/envbuilder"  # an image of ours has its lock and its training job here
 LOCK = os.path.join(HOME, "envbuilder.lock")
-sys.path.append(os.path.join(HOME, "payload"))
-
-from checks import CHECKS, LIBRARIES, Failure, Inspection, NotRun, own  # noqa: E402
 
 PASSED, NOT_PASSED, INTERRUPTED = 0, 7, 130
 DEADLINE = 120  # seconds, for a check that has none of its own in bounds.json
@@ -393,7 +391,3 @@ def accept(options, bounds, tell):
     found = verdict(run.results.values())
     tell("end", verdict=found)
     return PASSED if found == "passed" else NOT_PASSED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,8 @@ import sysconfig
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
 
-from checks.identity import normal
-from checks.inspection import Failure
+from acceptance.checks.identity import normal
+from acceptance.checks.inspection import Failure
 
 _IMPORTER = """
 import importlib, json, sys, warnings

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, NotRun
 
 WORKS = "compiles, links and runs"
 REBUILD = "build the image again from its lock: flavour devel has nvcc, CUDA's headers and its static libraries"

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 
-from checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, NotRun
 
 _ASK = "run it as the image's own user, or with `--user $(id -u):$(id -g)`"
 

@@ -7,9 +7,9 @@ import sys
 import tempfile
 import warnings
 
-from checks.identity import arch_list
-from checks.inspection import Failure, NotRun
-from checks.numerics import distance, operator_distances, tensors
+from acceptance.checks.identity import arch_list
+from acceptance.checks.inspection import Failure, NotRun
+from acceptance.checks.numerics import distance, operator_distances, tensors
 
 _START = "start it with `--gpus all`; `envbuilder doctor` says what is missing"
 _NOT_APPLICABLE = "not applicable: this image is made for CPUs"
