@@ -7,6 +7,6 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 sys.path.append("/opt/envbuilder/payload")  # the training job of an image of ours, for a suite sent from the host
 
-from acceptance.suite import main  # noqa: E402
+from acceptance.main import main  # noqa: E402
 
 sys.exit(main())

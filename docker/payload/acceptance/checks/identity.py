@@ -1,4 +1,6 @@
-"""Is in here what the lock and the labels say?"""
+"""Does the image contain what its lock says?"""
+
+from __future__ import annotations
 
 import base64
 import hashlib
@@ -7,197 +9,330 @@ import os
 import re
 import sys
 import sysconfig
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
-from acceptance.checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Answer, Failure, Skipped
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+    from acceptance.checks.inspection import Inspection
+
+REBUILD = "build the image again from its lock"
 
 
-def compare(inspection, fact, seen, remedy="build the image again from its lock"):
-    """`seen` is a fact, also without a lock; the lock's may be more exact (11.7.99) than what is seen (11.7)."""
+# --- versions ------------------------------------------------------------------------------------------------------
+
+
+def compare(inspection: Inspection, fact: str, seen: Any, remedy: str = REBUILD) -> Answer:
+    """Compare what was seen with the lock; it becomes a fact of the image, also without a lock."""
     inspection.facts[fact] = seen
-    wanted = inspection.stack("base", _text(seen))["os"] if fact == "os" else inspection.stack(fact, _text(seen))
-    if wanted in (None, "custom", []):
-        raise NotRun("the lock promises none", _text(seen))
+    if fact == "os":
+        locked = inspection.locked("base", seen)["os"]
+    else:
+        locked = inspection.locked(fact, to_text(seen))
+    if locked in (None, "custom", []):
+        raise Skipped("the lock does not say which", to_text(seen))
     if seen is None:
-        raise Failure(value=None, bound=wanted, detail="it cannot be read in here", remedy=remedy)
-    if not (seen == wanted or (isinstance(wanted, str) and wanted.startswith("%s." % seen))):
-        detail = "the lock says %s; in here is %s" % (_text(wanted), _text(seen))
-        raise Failure(value=_text(seen), bound=_text(wanted), detail=detail, remedy=remedy)
-    return {"value": _text(seen), "bound": _text(wanted)}
+        raise Failure(
+            "it cannot be read in this image",
+            bound=locked,
+            remedy=remedy,
+        )
+    if not matches(seen, locked):
+        raise Failure(
+            f"the lock says {to_text(locked)}, the image has {to_text(seen)}",
+            value=to_text(seen),
+            bound=to_text(locked),
+            remedy=remedy,
+        )
+    return Answer(value=to_text(seen), bound=to_text(locked))
 
 
-def _text(value):
+def matches(seen: Any, locked: Any) -> bool:
+    """The lock may be more exact (11.7.99) than what can be seen (11.7)."""
+    if seen == locked:
+        return True
+    return isinstance(locked, str) and locked.startswith(f"{seen}.")
+
+
+def to_text(value: Any) -> Any:
     return " ".join(value) if isinstance(value, list) else value
 
 
-def check_python(inspection):
-    return compare(inspection, "python", "%d.%d" % sys.version_info[:2])
+def check_python(inspection: Inspection) -> Answer:
+    major, minor = sys.version_info[:2]
+    return compare(inspection, "python", f"{major}.{minor}")
 
 
-def check_os(inspection):
+def check_os(inspection: Inspection) -> Answer:
+    release = {}
     with open("/etc/os-release", encoding="utf-8") as stream:
-        lines = dict(line.strip().split("=", 1) for line in stream if "=" in line)
-    seen = "%s %s" % (lines.get("ID", "?").strip('"'), lines.get("VERSION_ID", "?").strip('"'))
-    return compare(inspection, "os", seen)
+        for line in stream:
+            name, _, value = line.strip().partition("=")
+            release[name] = value.strip('"')
+    distribution = release.get("ID", "?")
+    version = release.get("VERSION_ID", "?")
+    return compare(inspection, "os", f"{distribution} {version}")
 
 
-def check_version(package):
+def check_version(package: str) -> Callable[[Inspection], Answer]:
     """A check that a package's own `__version__` is the locked one."""
 
-    def check(inspection):
-        if package not in installed() and (inspection.lock is None or inspection.stack(package) is None):
-            raise NotRun("the stack has no %s" % package)
-        seen = __import__(package).__version__.split("+")[0]
+    def check(inspection: Inspection) -> Answer:
+        if package not in installed() and not is_locked(inspection, package):
+            raise Skipped(f"the stack has no {package}")
+        module = __import__(package)
+        version = module.__version__.split("+")[0]
         return compare(
-            inspection, package, seen, "another %s lies over the locked one: build the image again" % package
+            inspection,
+            package,
+            version,
+            remedy=f"another {package} was installed over the locked one: {REBUILD}",
         )
 
     return check
 
 
-def check_cuda(inspection):
+def is_locked(inspection: Inspection, package: str) -> bool:
+    return inspection.lock is not None and inspection.locked(package) is not None
+
+
+# --- CUDA ----------------------------------------------------------------------------------------------------------
+
+
+def check_cuda(inspection: Inspection) -> Answer:
     import torch
 
-    found = cuda_wheels(installed())
+    wheels = cuda_wheels(installed())
+    built_for = torch.version.cuda
     if inspection.flavour == "cpu":
-        return without_cuda(inspection, torch.version.cuda, found)
-    fitting = [version for version in found if version.startswith("%s." % torch.version.cuda)]
-    if found and not fitting:
-        detail = "torch is built for CUDA %s, the CUDA runtime in here is %s" % (torch.version.cuda, " ".join(found))
-        raise Failure(value=found[0], bound=torch.version.cuda, detail=detail, remedy="build the image again")
-    return compare(inspection, "cuda", fitting[0] if fitting else torch.version.cuda)
+        return without_cuda(inspection, built_for, wheels)
+    matching = [version for version in wheels if version.startswith(f"{built_for}.")]
+    if wheels and not matching:
+        raise Failure(
+            f"torch is built for CUDA {built_for}, the image has the CUDA runtime {' '.join(wheels)}",
+            value=wheels[0],
+            bound=built_for,
+            remedy=REBUILD,
+        )
+    return compare(inspection, "cuda", matching[0] if matching else built_for)
 
 
-def without_cuda(inspection, built, wheels):
+def without_cuda(inspection: Inspection, built_for: str | None, wheels: list[str]) -> Answer:
     """In an image for CPUs torch is built without CUDA, and no wheel brings it."""
-    inspection.facts["cuda"] = built
-    wrong = ["torch is built for CUDA %s" % built] if built else []
-    wrong += ["the CUDA runtime %s is in here" % version for version in wheels]
-    if wrong:
-        detail = "the lock says that there is no CUDA; " + "; ".join(wrong)
-        raise Failure(value=built or wheels[0], bound="none", detail=detail, remedy="build the image again")
-    return {"value": "none", "bound": "none"}
+    inspection.facts["cuda"] = built_for
+    problems = []
+    if built_for:
+        problems.append(f"torch is built for CUDA {built_for}")
+    for version in wheels:
+        problems.append(f"the image has the CUDA runtime {version}")
+    if problems:
+        raise Failure(
+            f"the lock says there is no CUDA, but {'; '.join(problems)}",
+            value=built_for or wheels[0],
+            bound="none",
+            remedy=REBUILD,
+        )
+    return Answer(value="none", bound="none")
 
 
-def cuda_wheels(packages):
+def cuda_wheels(packages: dict[str, str]) -> list[str]:
     """The versions of CUDA by its wheels, the best name first.
 
     Up to CUDA 12 it is the runtime's, 12.6.77. Since 13 a wheel that pins all others names the release: 13.0.3.0 is
     what NVIDIA calls 13.0.3, with the runtime 13.0.96.
     """
-    release = [".".join(packages[name].split(".")[:3]) for name in ("cuda-toolkit",) if name in packages]
-    return release + [version for name, version in packages.items() if name.startswith("nvidia-cuda-runtime")]
+    versions = []
+    toolkit = packages.get("cuda-toolkit")
+    if toolkit is not None:
+        release = toolkit.split(".")[:3]
+        versions.append(".".join(release))
+    for name, version in packages.items():
+        if name.startswith("nvidia-cuda-runtime"):
+            versions.append(version)
+    return versions
 
 
-def check_cudnn(inspection):
+def check_cudnn(inspection: Inspection) -> Answer:
     import torch
 
-    seen, built = torch.backends.cudnn.version(), built_for_cudnn()
-    if seen and built and (major(built) != major(seen) or built > seen):
-        detail = "torch is built for cuDNN %s; in here is %s" % (cudnn_text(built), cudnn_text(seen))
-        remedy = "take out the cuDNN that torch's wheel did not ask for"
-        raise Failure(value=cudnn_text(seen), bound=cudnn_text(built), detail=detail, remedy=remedy)
+    seen = torch.backends.cudnn.version()
+    built_with = compiled_cudnn()
+    if seen and built_with and not runs_with(built_with, seen):
+        raise Failure(
+            f"torch is built for cuDNN {cudnn_text(built_with)}, the image has {cudnn_text(seen)}",
+            value=cudnn_text(seen),
+            bound=cudnn_text(built_with),
+            remedy="remove the cuDNN that torch's wheel did not require",
+        )
     return compare(inspection, "cudnn", cudnn_text(seen))
 
 
-def built_for_cudnn():
+def runs_with(built_with: int, seen: int) -> bool:
+    """Whether code built with one cuDNN runs with another: the same major version, and not an older one."""
+    return cudnn_major(built_with) == cudnn_major(seen) and built_with <= seen
+
+
+def compiled_cudnn() -> int | None:
     """The cuDNN that torch was compiled with, as a number; None for a torch without it."""
     import torch
 
     cudnn = getattr(torch._C, "_cudnn", None)
     if cudnn is None:
         return None
-    first, second, third = cudnn.getCompileVersion()
-    return first * (10000 if first >= 9 else 1000) + second * 100 + third
+    major, minor, patch = cudnn.getCompileVersion()
+    scale = 10_000 if major >= 9 else 1000
+    number: int = major * scale + minor * 100 + patch
+    return number
 
 
-def major(number):
-    """8500 → 8, 91002 → 9."""
-    return number // (10000 if number >= 10000 else 1000)
+def cudnn_scale(number: int) -> int:
+    """What the major version is multiplied by: 8500 is 8.5.0, 91002 is 9.10.2 (cudnn_version.h)."""
+    return 10_000 if number >= 10_000 else 1000
 
 
-def cudnn_text(number):
-    """8500 → 8.5.0, 91002 → 9.10.2 (cudnn_version.h)."""
+def cudnn_major(number: int) -> int:
+    return number // cudnn_scale(number)
+
+
+def cudnn_text(number: int | None) -> str | None:
     if number is None:
         return None
-    scale = 10000 if number >= 10000 else 1000
-    return "%d.%d.%d" % (major(number), number % scale // 100, number % 100)
+    minor, patch = divmod(number % cudnn_scale(number), 100)
+    return f"{cudnn_major(number)}.{minor}.{patch}"
 
 
-def check_family(inspection):
-    """torchvision's and torchaudio's compiled parts work with this torch, and are built for the same CUDA."""
-    have, wrong = installed(), []
-    for name, problem in (("torchvision", vision_problem), ("torchaudio", audio_problem)):
-        if name in have:
-            try:
-                found = problem()
-            except Exception as error:
-                found = "%s: %s" % (type(error).__name__, str(error).strip().split("\n")[0][:200])
-            wrong += ["%s: %s" % (name, found)] if found else []
-    remedy = "torch, torchvision and torchaudio must be of one release: lock them together"
-    return inspection.judge("identity.family", len(wrong), "; ".join(wrong), remedy)
-
-
-def vision_problem():
-    """What is wrong with torchvision, or None."""
-    import torch
-    import torchvision
-
-    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
-    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
-    if kept != [0, 2]:
-        return "nms keeps %s of three boxes, not [0, 2]" % kept
-    number = torch.ops.torchvision._cuda_version()  # 11070; -1 without CUDA
-    mine = "%d.%d" % (number // 1000, number % 1000 // 10) if number > 0 else None
-    return None if mine == torch.version.cuda else "built for CUDA %s, torch for %s" % (mine, torch.version.cuda)
-
-
-def audio_problem():
-    """What is wrong with torchaudio, or None."""
-    import torch
-    import torchaudio
-
-    wave, window = torch.sin(torch.arange(1024.0)), torch.hann_window(256)
-    power = torch.stft(wave, 256, 128, 256, window, return_complex=True).abs().pow(2)
-    seen = torchaudio.transforms.Spectrogram(256, hop_length=128)(wave)
-    return None if torch.allclose(seen, power, rtol=1e-4, atol=1e-4) else "its spectrogram is not torch's"
-
-
-def check_nccl(inspection):
+def check_nccl(inspection: Inspection) -> Answer:
     import torch
 
-    if inspection.lock is not None and inspection.stack("nccl") is None:
-        raise NotRun("an image for CPUs has none" if inspection.flavour == "cpu" else "NCCL is linked into this torch")
-    seen = torch.cuda.nccl.version() if torch.version.cuda else None  # without CUDA, asking raises
-    text = ".".join(map(str, seen)) if isinstance(seen, tuple) else seen and str(seen)
-    return compare(inspection, "nccl", text)
+    if inspection.lock is not None and inspection.locked("nccl") is None:
+        raise Skipped(nccl_is_absent(inspection))
+    if not torch.version.cuda:  # then asking raises
+        return compare(inspection, "nccl", None)
+    version = torch.cuda.nccl.version()
+    if isinstance(version, tuple):
+        version = ".".join(map(str, version))
+    return compare(inspection, "nccl", str(version) if version else None)
 
 
-def check_arch_list(inspection):
+def nccl_is_absent(inspection: Inspection) -> str:
+    if inspection.flavour == "cpu":
+        return "not applicable: this image is for CPUs"
+    return "NCCL is linked into this torch"
+
+
+def check_arch_list(inspection: Inspection) -> Answer:
     import torch
 
     return compare(inspection, "arch_list", arch_list(torch))
 
 
-def arch_list(torch):
+def arch_list(torch: Any) -> list[str] | None:
     """What this torch has kernels for; unlike torch.cuda.get_arch_list() it answers without a GPU."""
-    flags = torch._C._cuda_getArchFlags() if hasattr(torch._C, "_cuda_getArchFlags") else None
+    if not hasattr(torch._C, "_cuda_getArchFlags"):
+        return None
+    flags: str | None = torch._C._cuda_getArchFlags()
     return flags.split() if flags else None
 
 
-def installed():
-    """Normalised name → version of every distribution in this environment."""
+# --- the torch family ----------------------------------------------------------------------------------------------
+
+
+def check_family(inspection: Inspection) -> Answer:
+    """The compiled parts of torchvision and torchaudio work with this torch, and are built for the same CUDA."""
+    packages = installed()
+    tests = {"torchvision": vision_problem, "torchaudio": audio_problem}
+    problems = []
+    for name, test in tests.items():
+        problem = family_problem(test) if name in packages else None
+        if problem:
+            problems.append(f"{name}: {problem}")
+    return inspection.require(
+        "identity.family",
+        len(problems),
+        detail="; ".join(problems),
+        remedy="torch, torchvision and torchaudio must be of one release: lock them together",
+    )
+
+
+def family_problem(test: Callable[[], str | None]) -> str | None:
+    try:
+        return test()
+    except Exception as error:
+        first_line = str(error).strip().split("\n")[0]
+        return f"{type(error).__name__}: {first_line[:200]}"
+
+
+def vision_problem() -> str | None:
+    """What is wrong with torchvision, or None."""
+    import torch
+    import torchvision
+
+    boxes = torch.tensor(
+        [
+            [0.0, 0.0, 10.0, 10.0],
+            [1.0, 1.0, 10.0, 10.0],
+            [20.0, 20.0, 30.0, 30.0],
+        ]
+    )
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    kept = torchvision.ops.nms(boxes, scores, 0.5).tolist()
+    if kept != [0, 2]:
+        return f"nms keeps {kept} of three boxes, not [0, 2]"
+    number = torch.ops.torchvision._cuda_version()  # 11070; -1 without CUDA
+    built_for = None
+    if number > 0:
+        built_for = f"{number // 1000}.{number % 1000 // 10}"
+    if built_for != torch.version.cuda:
+        return f"built for CUDA {built_for}, torch for {torch.version.cuda}"
+    return None
+
+
+def audio_problem() -> str | None:
+    """What is wrong with torchaudio, or None."""
+    import torch
+    import torchaudio
+
+    wave = torch.sin(torch.arange(1024.0))
+    window = torch.hann_window(256)
+    spectrum = torch.stft(wave, 256, 128, 256, window, return_complex=True)
+    expected = spectrum.abs().pow(2)
+    spectrogram = torchaudio.transforms.Spectrogram(256, hop_length=128)
+    if not torch.allclose(spectrogram(wave), expected, rtol=1e-4, atol=1e-4):
+        return "its spectrogram differs from torch's"
+    return None
+
+
+# --- packages ------------------------------------------------------------------------------------------------------
+
+
+def distributions() -> Iterable[Distribution]:
+    """Every distribution in this environment."""
+    site_packages = sysconfig.get_paths()["purelib"]
+    return importlib.metadata.distributions(path=[site_packages])
+
+
+def normalize(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def all_versions() -> dict[str, list[str]]:
+    """Normalized name → every version that is installed; two of them lie over each other."""
+    versions: dict[str, list[str]] = {}
+    for distribution in distributions():
+        name = normalize(distribution.metadata["Name"])
+        versions.setdefault(name, []).append(distribution.version)
+    return versions
+
+
+def installed() -> dict[str, str]:
+    """Normalized name → version."""
     return {name: versions[-1] for name, versions in all_versions().items()}
 
 
-def all_versions():
-    """Normalised name → every version that is installed; two of them lie over each other."""
-    found = {}
-    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
-        found.setdefault(normal(item.metadata["Name"]), []).append(item.version)
-    return found
-
-
-def same(one, other):
+def is_same_version(one: str, other: str) -> bool:
     """Whether two spellings are one version: 2024.02.02 is 2024.2.2; 2.0.1+cpu is not 2.0.1+cu117."""
     from packaging.version import InvalidVersion, Version
 
@@ -207,78 +342,108 @@ def same(one, other):
         return one == other
 
 
-def normal(name):
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def check_packages(inspection):
-    seen = all_versions()
+def check_packages(inspection: Inspection) -> Answer:
+    found = all_versions()
     if inspection.lock is None:
-        raise NotRun("there is no lock in here to compare with", len(seen))
-    wanted = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}
-    wrong = ["%s is missing" % name for name in sorted(set(wanted) - set(seen))]
-    wrong += ["%s is not in the lock" % name for name in sorted(set(seen) - set(wanted))]
-    for name in sorted(set(seen) & set(wanted)):
-        if len(seen[name]) != 1 or not same(seen[name][0], wanted[name]):
-            wrong.append("%s is %s, locked is %s" % (name, " and ".join(sorted(seen[name])), wanted[name]))
-    remedy = "add packages by `envbuilder build --package …`, so that they are resolved together"
-    return inspection.judge("identity.packages", len(wrong), detail="; ".join(wrong), remedy=remedy)
+        raise Skipped("this image has no lock to compare with", len(found))
+    locked = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}
+    problems = list(package_problems(found, locked))
+    return inspection.require(
+        "identity.packages",
+        len(problems),
+        detail="; ".join(problems),
+        remedy="add packages with `envbuilder build --package …`, so that they are resolved together",
+    )
 
 
-def check_requirements(inspection):
+def package_problems(found: dict[str, list[str]], locked: dict[str, str]) -> Iterator[str]:
+    for name in sorted(locked.keys() - found.keys()):
+        yield f"{name} is missing"
+    for name in sorted(found.keys() - locked.keys()):
+        yield f"{name} is not in the lock"
+    for name in sorted(found.keys() & locked.keys()):
+        versions = sorted(found[name])
+        if len(versions) > 1 or not is_same_version(versions[0], locked[name]):
+            yield f"{name} is {' and '.join(versions)}, locked is {locked[name]}"
+
+
+def check_requirements(inspection: Inspection) -> Answer:
     """Every distribution's own requirements are met, but for those that the lock leaves out on purpose (pip check)."""
+    packages = installed()
+    left_out = set()
+    if inspection.lock is not None:
+        left_out = set(inspection.locked("excluded"))
+    problems: list[str] = []
+    for distribution in distributions():
+        problems += unmet_requirements(distribution, packages, left_out)
+    return inspection.require_if_locked(
+        "identity.requirements",
+        len(problems),
+        detail="; ".join(problems[:5]),
+        remedy="lock the packages together: `envbuilder build --package …`",
+    )
+
+
+def unmet_requirements(
+    distribution: Distribution,
+    packages: dict[str, str],
+    left_out: set[str],
+) -> Iterator[str]:
     from packaging.requirements import Requirement
 
-    have = installed()
-    left_out = set(inspection.lock["stack"]["excluded"]) if inspection.lock else set()
-    wrong = []
-    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
-        for line in item.requires or ():
-            wanted = Requirement(line)
-            name = normal(wanted.name)
-            if name in left_out or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
-                continue
-            if name not in have:
-                wrong.append("%s needs %s, which is missing" % (item.metadata["Name"], wanted.name))
-            elif not wanted.specifier.contains(have[name], prereleases=True):
-                wrong.append(
-                    "%s needs %s; in here is %s" % (item.metadata["Name"], line.split(";")[0].strip(), have[name])
-                )
-    remedy = "lock the packages together: `envbuilder build --package …`"
-    return inspection.hold("identity.requirements", len(wrong), "; ".join(wrong[:5]), remedy)
+    dependent = distribution.metadata["Name"]
+    for line in distribution.requires or ():
+        requirement = Requirement(line)
+        name = normalize(requirement.name)
+        if name in left_out:
+            continue
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if name not in packages:
+            yield f"{dependent} needs {requirement.name}, which is missing"
+        elif not requirement.specifier.contains(packages[name], prereleases=True):
+            wanted = line.split(";")[0].strip()
+            yield f"{dependent} needs {wanted}, the image has {packages[name]}"
 
 
-FAMILY = ("torch", "torchvision", "torchaudio", "triton", "transformers", "numpy")
+# --- files ---------------------------------------------------------------------------------------------------------
+
+# Their files are compared by content; NVIDIA's, which are gigabytes, by size alone.
+HASHED = ("torch", "torchvision", "torchaudio", "triton", "transformers", "numpy")
 
 
-def check_files(inspection):
+def check_files(inspection: Inspection) -> Answer:
     """Every file of the torch family is the one that its RECORD names; NVIDIA's are all there, at their size."""
-    wrong = []
-    for item in importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]]):
-        name = normal(item.metadata["Name"])
-        if name in FAMILY or name.startswith("nvidia-"):
-            wrong += list(spoiled_files(item, name in FAMILY))
-    remedy = "a file was changed or lost after the build: build the image again"
-    return inspection.hold("identity.files", len(wrong), "; ".join(wrong[:5]), remedy)
+    problems: list[str] = []
+    for distribution in distributions():
+        name = normalize(distribution.metadata["Name"])
+        if name in HASHED or name.startswith("nvidia-"):
+            problems += changed_files(distribution, by_content=name in HASHED)
+    return inspection.require_if_locked(
+        "identity.files",
+        len(problems),
+        detail="; ".join(problems[:5]),
+        remedy=f"a file was changed or lost after the build: {REBUILD}",
+    )
 
 
-def spoiled_files(distribution, hashed):
-    """What is wrong with a distribution's files; with `hashed` their content is compared, else their size."""
+def changed_files(distribution: Distribution, *, by_content: bool) -> Iterator[str]:
+    """A line for each file that is not as the distribution's RECORD says."""
     for file in distribution.files or ():
         path = str(file.locate())
         if not os.path.exists(path):
-            yield "%s is gone" % file
+            yield f"{file} is missing"
         elif file.size is not None and os.path.getsize(path) != file.size:
-            yield "%s has another size" % file
-        elif hashed and file.hash is not None and hash_of(path, file.hash.mode) != file.hash.value:
-            yield "%s has been changed" % file
+            yield f"{file} has a different size"
+        elif by_content and file.hash is not None and record_hash(path, file.hash.mode) != file.hash.value:
+            yield f"{file} has been changed"
 
 
-def hash_of(path, mode):
-    """As RECORD writes it: URL-safe base64 without padding."""
-    sha = hashlib.new(mode)
+def record_hash(path: str, algorithm: str) -> str:
+    """A file's hash as RECORD writes it: URL-safe base64 without padding (PEP 376)."""
+    digest = hashlib.new(algorithm)
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
-            sha.update(block)
-    return base64.urlsafe_b64encode(sha.digest()).rstrip(b"=").decode()
+            digest.update(block)
+    text = base64.urlsafe_b64encode(digest.digest())
+    return text.rstrip(b"=").decode()

@@ -1,19 +1,29 @@
 """Does every package import?"""
 
-import importlib.metadata
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
+from typing import IO, TYPE_CHECKING, Any, Callable, Iterator, Sequence, Tuple
 
-from acceptance.checks.identity import normal
+from acceptance.checks.identity import distributions, normalize
 from acceptance.checks.inspection import Failure
+from acceptance.events import parse_event
+from acceptance.processes import killed_at_end
 
-_IMPORTER = """
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+    from acceptance.checks.inspection import Answer, Inspection
+
+    Process = subprocess.Popen[str]
+
+IMPORTER = """
 import importlib, json, sys, warnings
-failed, said = {}, {}
+failed, warned = {}, {}
 for distribution, names in json.load(sys.stdin):
     for name in names:
         with warnings.catch_warnings(record=True) as caught:
@@ -21,96 +31,111 @@ for distribution, names in json.load(sys.stdin):
             try:
                 importlib.import_module(name)
             except BaseException as error:
-                failed[name] = "%s: %s" % (type(error).__name__, str(error).strip()[:300])
-        for one in caught:
-            line = "%s: %s" % (one.category.__name__, str(one.message).strip().split("\\n")[0][:200])
-            said.setdefault(line, name)
+                failed[name] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+        for warning in caught:
+            first_line = str(warning.message).strip().split("\\n")[0]
+            warned.setdefault(f"{warning.category.__name__}: {first_line[:200]}", name)
     print(json.dumps({"done": distribution}), flush=True)
-print(json.dumps({"failed": failed, "said": said}), flush=True)
+print(json.dumps({"failed": failed, "warned": warned}), flush=True)
 """
 
+Package = Tuple[str, Sequence[str]]  # a distribution's name, and the modules to import of it
 
-_BELOW = {"tensorboard": ["torch.utils.tensorboard"]}  # `train` goes without if this breaks, and nobody would know
-_MODULES = (".py", *(suffix for suffix in EXTENSION_SUFFIXES if suffix != ".so"))  # a bare .so may be any library
+# Not at the top of their distribution. `train` goes without TensorBoard if this breaks, and nobody would know.
+ALSO_IMPORTED = {"tensorboard": ["torch.utils.tensorboard"]}
+# A bare .so may be any library.
+MODULE_SUFFIXES = (".py", *(suffix for suffix in EXTENSION_SUFFIXES if suffix != ".so"))
 
 
-def top_level(distribution):
+def check_imports(inspection: Inspection) -> Answer:
+    packages = sorted(map(modules, distributions()))
+    imported = import_all(packages, inspection.on_progress)
+    problems = []
+    for name, error in sorted(imported["failed"].items()):
+        problems.append(f"{name}: {error}")
+    warnings = []
+    for warning, name in sorted(imported["warned"].items()):
+        warnings.append(f"{warning} ({name})")
+    return inspection.require_if_locked(
+        "imports.failed",
+        len(problems),
+        detail="; ".join(problems),
+        remedy="two packages are incompatible: lock them again, as of the stack's date",
+        findings=warnings,
+    )
+
+
+# --- what is imported ----------------------------------------------------------------------------------------------
+
+
+def modules(distribution: Distribution) -> Package:
+    name = normalize(distribution.metadata["Name"])
+    return name, top_level(distribution) + ALSO_IMPORTED.get(name, [])
+
+
+def top_level(distribution: Distribution) -> list[str]:
     """What a distribution puts at the top, by its RECORD: packages, modules; inside a namespace if there are none."""
-    names, below = set(), set()
+    names = set()
+    in_namespaces = set()
     for path in distribution.files or ():
         parts = path.parts
-        if len(parts) == 1 and parts[0].endswith(_MODULES):
+        if len(parts) == 1 and parts[0].endswith(MODULE_SUFFIXES):
             names.add(parts[0].split(".")[0])
-        elif len(parts) == 2 and parts[1] == "__init__.py":
+        elif parts[1:] == ("__init__.py",):
             names.add(parts[0])
-        elif len(parts) == 3 and parts[2] == "__init__.py":
-            below.add("%s.%s" % parts[:2])
-    return sorted(name for name in names or below if is_public(name))
+        elif parts[2:] == ("__init__.py",):
+            in_namespaces.add(f"{parts[0]}.{parts[1]}")
+    return sorted(filter(is_public, names or in_namespaces))
 
 
-def modules(distribution):
-    """A distribution's name, and what is imported of it."""
-    name = normal(distribution.metadata["Name"])
-    return name, top_level(distribution) + _BELOW.get(name, [])
+def is_public(name: str) -> bool:
+    return all(part.isidentifier() and not part.startswith("_") for part in name.split("."))
 
 
-def is_public(name):
-    return all(word.isidentifier() and not word.startswith("_") for word in name.split("."))
+# --- importing it --------------------------------------------------------------------------------------------------
 
 
-def check_imports(inspection):
-    found = importlib.metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
-    names = sorted(map(modules, found))
-    with tempfile.TemporaryFile(
-        "w+", encoding="utf-8", errors="replace"
-    ) as talk:  # no pipe: it would fill, and the imports would wait
-        answer = import_all(names, inspection.on_progress, talk)
-    return inspection.hold(
-        "imports.failed",
-        len(answer["failed"]),
-        detail="; ".join("%s: %s" % pair for pair in sorted(answer["failed"].items())),
-        remedy="two packages do not fit together: lock them again, as of the stack's date",
-        findings=["%s (%s)" % (said, name) for said, name in sorted(answer["said"].items())],
-    )
+def import_all(packages: Sequence[Package], on_progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+    """Import everything in one other Python: {"failed", "warned"}. Raises `Failure` if that Python dies of it."""
+    imported: dict[str, Any] | None = None
+    done = 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        process = start_importer(stderr)
+        with killed_at_end(process):
+            for event in send(packages, process):
+                if "done" in event:
+                    done += 1
+                    on_progress(done, len(packages), event["done"])
+                elif "failed" in event:
+                    imported = event
+            exit_code = process.wait()
+        if imported is None:
+            stderr.seek(0)
+            lines = stderr.read().strip().splitlines()
+            raise Failure(
+                f"Python died (exit code {exit_code}) after {done} packages: {''.join(lines[-1:])}",
+                value=len(packages) - done,
+                remedy="import the packages one by one to find which",
+            )
+    return imported
 
 
-def import_all(names, on_progress, talk):
-    """Import everything in one other Python, whose stderr is `talk`; raises `Failure` if it dies of it."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "always", "-c", _IMPORTER],
+def start_importer(stderr: IO[str]) -> Process:
+    """Its stderr is a file: a pipe would fill, and the imports would wait."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", IMPORTER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=talk,
-        universal_newlines=True,
+        stderr=stderr,
+        text=True,
     )
-    answer, done = None, 0
-    try:
-        process.stdin.write(json.dumps(names))
-        process.stdin.close()
-        for line in process.stdout:
-            event = read_event(line)
-            if "done" in event:
-                done += 1
-                on_progress(done, len(names), event["done"])
-            elif "failed" in event:
-                answer = event
-        code = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    if answer is None:
-        talk.seek(0)
-        last = " ".join(talk.read().strip().splitlines()[-1:])
-        detail = "Python died (exit code %d) after %d packages: %s" % (code, done, last)
-        raise Failure(value=len(names) - done, detail=detail, remedy="import them one by one to find which")
-    return answer
 
 
-def read_event(line):
-    """One of the importer's lines; what the packages themselves print is no event."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
+def send(packages: Sequence[Package], process: Process) -> Iterator[dict[str, Any]]:
+    """Tell the importer what to import, and follow its events; what the packages themselves print is none."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(packages))
+    process.stdin.close()
+    for line in process.stdout:
+        yield parse_event(line)

@@ -1,86 +1,172 @@
-"""What the checks share: how one ends, what is known so far, and the bounds that judge."""
+"""What the checks share: how a check ends, what has been observed so far, and the bounds that decide."""
+
+from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sysconfig
-from collections import namedtuple
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Sequence
 
-# An image that is not ours may lack them.
+from acceptance.limits import Limits
+
+# An image that envbuilder did not build may lack them.
 LIBRARIES = ("torch", "transformers", "datasets", "packaging", "torchmetrics")
 
-Check = namedtuple("Check", "id title run needs")
-Check.__new__.__defaults__ = (None,)  # `needs`: id of a check whose work this one looks at
+
+@dataclass
+class Answer:
+    """What a check found. `bound` is {"min", "max"} or the expected value; `unit` is that of value and bound."""
+
+    value: Any = None
+    bound: Any = None
+    detail: str = ""
+    remedy: str = ""
+    unit: str = ""
+    findings: Sequence[str] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """The fields as an event carries them: `unit` and `findings` only if there are any."""
+        fields = asdict(self)
+        for name in ("unit", "findings"):
+            if not fields[name]:
+                del fields[name]
+        return fields
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. `needs`: the id of a check whose work this one looks at."""
+
+    id: str
+    title: str
+    run: Callable[[Inspection], Answer]
+    needs: str | None = None
+
+    def result(self, status: str, answer: Answer, seconds: float = 0.0) -> dict[str, Any]:
+        """The fields of its result event. `status` is passed, failed, error or not_run."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "status": status,
+            "seconds": round(seconds, 2),
+            **answer.fields(),
+        }
 
 
 class Failure(Exception):
-    """A check's number is outside its bound; `fields` say which, what it means and what to do."""
+    """A check failed; `answer` says what was found, what it means and what to do."""
 
-    def __init__(self, **fields):
-        super().__init__(fields.get("detail", ""))
-        self.fields = fields
-
-
-class NotRun(Exception):
-    """There is nothing to hold it to here, and why; `value` is what was observed all the same."""
-
-    def __init__(self, detail, value=None):
+    def __init__(self, detail: str, *, value: Any = None, bound: Any = None, remedy: str = "") -> None:
         super().__init__(detail)
-        self.fields = {"detail": detail, "value": value}
+        self.answer = Answer(value=value, bound=bound, detail=detail, remedy=remedy)
 
 
-def silence(*told, **fields):
-    """Progress and results for nobody."""
+class OutOfBounds(Failure):
+    """A check's number is outside its bound."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.detail)
+        self.answer = answer
+
+
+class Skipped(Exception):
+    """This image promises nothing here, and why; `value` is what was observed all the same."""
+
+    def __init__(self, detail: str, value: Any = None) -> None:
+        super().__init__(detail)
+        self.answer = Answer(value=value, detail=detail)
+
+
+@dataclass
+class Training:
+    """The bundled fine-tune, which runs once for all the checks that look at it."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    processor_seconds: float = 0.0
+
+
+def ignore(*values: Any, **fields: Any) -> None:
+    """Progress and results that nobody listens to."""
 
 
 class Inspection:
     """What the checks share: the lock, bounds.json, and what has been observed so far."""
 
-    def __init__(self, lock_file, document, require_gpu=False):
-        self.bounds = document["bounds"]
-        self.exceptions = document["exceptions"]
+    def __init__(self, lock_file: Path, limits: Limits, *, require_gpu: bool = False) -> None:
+        self.limits = limits
         self.require_gpu = require_gpu
-        self.facts = {"site_packages": sysconfig.get_paths()["purelib"]}
-        self.training = {}
-        self.training_error = None
-        self.training_processor_seconds = 0.0
-        self.on_progress = silence
-        self.on_result = silence
-        self.lock = None
-        if os.path.exists(lock_file):
-            with open(lock_file, "rb") as stream:
-                text = stream.read()
-            self.lock = json.loads(text)
-            self.facts["wheel_bytes"] = sum(wheel["size"] for wheel in self.lock["wheels"])
-            self.facts["lock"] = "sha256:" + hashlib.sha256(text).hexdigest()
+        self.facts: dict[str, Any] = {"site_packages": sysconfig.get_paths()["purelib"]}
+        self.training = Training()
+        self.on_progress: Callable[[int, int, str], None] = ignore
+        self.on_result: Callable[..., None] = ignore
+        self.lock: dict[str, Any] | None = None
+        if lock_file.exists():
+            self._read_lock(lock_file.read_bytes())
 
-    def stack(self, name, seen=None):
-        """A value of the locked stack, to compare what was seen with."""
+    def _read_lock(self, content: bytes) -> None:
+        lock: dict[str, Any] = json.loads(content)
+        self.lock = lock
+        self.facts["wheel_bytes"] = sum(wheel["size"] for wheel in lock["wheels"])
+        self.facts["lock"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    def locked(self, name: str, seen: Any = None) -> Any:
+        """A value of the locked stack; without a lock the check is skipped, and reports what it has `seen`."""
         if self.lock is None:
-            raise NotRun("there is no lock in here to compare with", seen)
+            raise Skipped("this image has no lock to compare with", seen)
         return self.lock["stack"][name]
 
     @property
-    def flavour(self):
-        """What the image is for, as the lock says it: "runtime", "devel" or "cpu"; None without a lock."""
-        return None if self.lock is None else self.lock["stack"].get("flavour", "runtime")
-
-    def hold(self, check_id, value, detail="", remedy="", **fields):
-        """As `judge`, for what only an image of ours promises; in another it is observed."""
+    def flavour(self) -> str | None:
+        """What the lock says the image is for: "runtime", "devel" or "cpu"; None without a lock."""
         if self.lock is None:
-            bad = not within(value, self.bounds[check_id])
-            raise NotRun("observed: %s" % detail if bad and detail else "observed; this image promises nothing", value)
-        return self.judge(check_id, value, detail, remedy, **fields)
+            return None
+        flavour: str = self.lock["stack"].get("flavour", "runtime")
+        return flavour
 
-    def judge(self, check_id, value, detail="", remedy="", **fields):
-        """The fields of a passed check; raises `Failure` if `value` is outside its bound."""
-        bound = self.bounds[check_id]
-        fields.update(value=value, bound=bound)
-        if not within(value, bound):
-            raise Failure(detail=detail, remedy=remedy, **fields)
-        return fields
+    def require(
+        self,
+        check_id: str,
+        value: Any,
+        detail: str = "",
+        remedy: str = "",
+        *,
+        unit: str = "",
+        findings: Sequence[str] = (),
+    ) -> Answer:
+        """The answer of a check that passed; raises `Failure` if `value` is outside its bound in bounds.json.
+
+        `detail` and `remedy` are for a failure alone.
+        """
+        bound = self.limits.bounds[check_id]
+        answer = Answer(value=value, bound=bound, unit=unit, findings=findings)
+        if is_within(value, bound):
+            return answer
+        answer.detail = detail
+        answer.remedy = remedy
+        raise OutOfBounds(answer)
+
+    def require_if_locked(
+        self,
+        check_id: str,
+        value: Any,
+        detail: str = "",
+        remedy: str = "",
+        *,
+        findings: Sequence[str] = (),
+    ) -> Answer:
+        """As `require`, for what only an image with a lock promises; in any other the value is just observed."""
+        if self.lock is not None:
+            return self.require(check_id, value, detail, remedy, findings=findings)
+        if detail and not is_within(value, self.limits.bounds[check_id]):
+            raise Skipped(f"observed: {detail}", value)
+        raise Skipped("observed; this image promises nothing", value)
 
 
-def within(value, bound):
+def is_within(value: Any, bound: dict[str, float]) -> bool:
     """Whether a number is inside {"min", "max"}; NaN never is."""
-    return bound.get("min", value) <= value <= bound.get("max", value)
+    lowest = bound.get("min", value)
+    highest = bound.get("max", value)
+    return bool(lowest <= value <= highest)

@@ -1,23 +1,81 @@
 """Do libraries load, is there one of each, and does nothing from outside come first?"""
 
+from __future__ import annotations
+
 import fnmatch
 import glob
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
-from acceptance.checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Failure, Skipped
+from acceptance.elf import read_elf
+
+if TYPE_CHECKING:
+    from acceptance.checks.inspection import Answer, Inspection
 
 CUDA_NAME = re.compile(r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)")
 PLACES = ("/opt", "/usr", "/lib", "/lib64", "/home", "/root", "/srv")
-LOADER_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
-DRIVER_PLACES = ("/usr/local/nvidia/lib", "/usr/local/nvidia/lib64")  # where NVIDIA's runtime may mount the driver
-# Load by path until nothing more loads; then tell, by library, which of the names that it needs cannot be had.
-_LOADER = """
+
+
+def site_packages() -> str:
+    return sysconfig.get_paths()["purelib"]
+
+
+def path_in_packages(path: str) -> str:
+    return os.path.relpath(path, site_packages())
+
+
+def is_cuda(path: str) -> bool:
+    return bool(CUDA_NAME.match(os.path.basename(path)))
+
+
+def is_at(path: str, pattern: str) -> bool:
+    """Whether a library lies where an exception of bounds.json says, below site-packages."""
+    return fnmatch.fnmatchcase(path_in_packages(path), pattern)
+
+
+def libraries(places: Iterable[str]) -> Iterator[str]:
+    """Every regular file in `places` that is a shared object by name, once per inode."""
+    seen = set()
+    for place in places:
+        for folder, _, names in os.walk(place):
+            for name in names:
+                path = os.path.join(folder, name)
+                if ".so" not in name or not os.path.isfile(path) or os.path.islink(path):
+                    continue
+                stat = os.stat(path)
+                inode = (stat.st_dev, stat.st_ino)
+                if inode not in seen:
+                    seen.add(inode)
+                    yield path
+
+
+# --- every library loads -------------------------------------------------------------------------------------------
+
+
+def check_whole(inspection: Inspection) -> Answer:
+    """No library is cut off or has a segment that the loader refuses."""
+    broken = []
+    for path in libraries([site_packages()]):
+        library = read_elf(path)
+        if library is not None and not library.whole:
+            broken.append(path_in_packages(path))
+    return inspection.require(
+        "linkage.whole",
+        len(broken),
+        detail=f"damaged libraries: {', '.join(broken[:5])}",
+        remedy="the disk or the download failed: build the image again",
+    )
+
+
+# Load by path until nothing more loads; then report, for each library left, which of the names it needs are missing.
+LOADER = """
 import ctypes, json, sys
 needed = json.load(sys.stdin)
 left, failed = sorted(needed), {}
@@ -31,204 +89,207 @@ while left:
     if len(failed) == len(left):
         break
     left = list(failed)
-def lacks(name):
+def is_missing(name):
     try:
         ctypes.CDLL(name)
     except OSError:
         return True
-answer = {path: {"said": failed[path], "lacks": [name for name in needed[path] if lacks(name)]} for path in left}
+answer = {}
+for path in left:
+    answer[path] = {"error": failed[path], "missing": [name for name in needed[path] if is_missing(name)]}
 print(json.dumps(answer))
 """
-PT_LOAD, PT_DYNAMIC, DT_NEEDED, DT_STRTAB, DT_SONAME = 1, 2, 1, 5, 14
 
 
-def packages():
-    return sysconfig.get_paths()["purelib"]
-
-
-def read_elf(path):
-    """What the loader would make of a 64-bit ELF file: {"soname", "needed", "whole"}; None if it is none (elf(5))."""
-    with open(path, "rb") as stream:
-        header = stream.read(64)
-        if len(header) < 64 or header[:5] != b"\x7fELF\x02":
-            return None
-        length = os.fstat(stream.fileno()).st_size
-        start = struct.unpack_from("<Q", header, 32)[0]
-        size, count = struct.unpack_from("<HH", header, 54)
-        stream.seek(start)
-        table = stream.read(size * count)
-        broken = {"soname": None, "needed": [], "whole": False}
-        if len(table) < size * count:
-            return broken
-        rows = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
-        loads = [row for row in rows if row[0] == PT_LOAD]
-        whole = all(row[2] + row[5] <= length and (row[3] - row[2]) % max(row[7], 1) == 0 for row in loads)
-        if not whole:
-            return broken
-        names = dynamic_names(stream, rows, loads)
-        return {"soname": (names[DT_SONAME] or [None])[0], "needed": names[DT_NEEDED], "whole": True}
-
-
-def dynamic_names(stream, rows, loads):
-    """The names in a library's dynamic section: its own (DT_SONAME) and those of the libraries it needs."""
-    found = {DT_SONAME: [], DT_NEEDED: []}
-    dynamic = next((row for row in rows if row[0] == PT_DYNAMIC), None)
-    if dynamic is None:
-        return found
-    stream.seek(dynamic[2])
-    entries = list(struct.iter_unpack("<qQ", stream.read(dynamic[5] // 16 * 16)))
-    strings = next((value for tag, value in entries if tag == DT_STRTAB), None)
-    for tag, value in entries if strings else ():
-        if tag in found:
-            home = next(row for row in loads if row[3] <= strings + value < row[3] + row[5])
-            stream.seek(home[2] + strings + value - home[3])
-            found[tag].append(stream.read(256).split(b"\0", 1)[0].decode(errors="replace"))
-    return found
-
-
-def libraries(places):
-    """Every regular file in `places` that is a shared object by name, once per inode."""
-    seen = set()
-    for place in places:
-        for folder, _, names in os.walk(place):
-            for name in names:
-                path = os.path.join(folder, name)
-                if ".so" in name and os.path.isfile(path) and not os.path.islink(path):
-                    stat = os.stat(path)
-                    if (stat.st_dev, stat.st_ino) not in seen:
-                        seen.add((stat.st_dev, stat.st_ino))
-                        yield path
-
-
-def check_whole(inspection):
-    """No library is cut off or has a segment that the loader refuses."""
-    broken = [path for path in libraries([packages()]) if (read_elf(path) or {"whole": True})["whole"] is False]
-    detail = "not a whole library: " + ", ".join(os.path.relpath(path, packages()) for path in broken[:5])
-    return inspection.judge("linkage.whole", len(broken), detail, "the disk or the download failed: build it again")
-
-
-def check_loads(inspection):
+def check_loads(inspection: Inspection) -> Answer:
     """Every NVIDIA library loads by the path that its wheel gives, without a driver.
 
     A plug-in may lack what it plugs in and nothing else: bounds.json says which, what and why.
     """
-    found = glob.glob(os.path.join(packages(), "nvidia", "*", "lib", "*.so*"))
-    paths = sorted(path for path in found if not os.path.islink(path))  # a devel image has links for its linker
+    pattern = os.path.join(site_packages(), "nvidia", "*", "lib", "*.so*")
+    # A devel image has links for its linker.
+    paths = sorted(path for path in glob.glob(pattern) if not os.path.islink(path))
     if not paths:
-        raise NotRun("CUDA is not in wheels here")
+        raise Skipped("this image has no CUDA wheels")
+    failed = load(paths)
+    findings = take_out_excused(failed, inspection.limits.exceptions["linkage.loads"])
+    errors = [failed[path]["error"] for path in sorted(failed)]
+    return inspection.require(
+        "linkage.loads",
+        len(failed),
+        detail=f"does not load: {'; '.join(errors[:3])}",
+        remedy="a CUDA library is missing or damaged: build the image again",
+        findings=findings,
+    )
+
+
+def load(paths: list[str]) -> dict[str, dict[str, Any]]:
+    """Load libraries in another Python: {"error", "missing"} of each that does not."""
+    needed = {}
+    for path in paths:
+        library = read_elf(path)
+        needed[path] = library.needed if library else []
     done = subprocess.run(
-        [sys.executable, "-c", _LOADER],
-        input=json.dumps({path: (read_elf(path) or {"needed": []})["needed"] for path in paths}),
+        [sys.executable, "-c", LOADER],
+        input=json.dumps(needed),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        universal_newlines=True,
+        text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise Failure(value=len(paths), detail="Python died while loading: " + done.stderr.strip()[-200:])
-    failed = json.loads(done.stdout)
-    findings = excused(failed, inspection.exceptions["linkage.loads"])
-    detail = "does not load: " + "; ".join(failed[path]["said"] for path in sorted(failed)[:3])
-    remedy = "a CUDA library is missing or broken: build it again"
-    return inspection.judge("linkage.loads", len(failed), detail, remedy, findings=findings)
+        raise Failure(
+            f"Python died while loading: {done.stderr.strip()[-200:]}",
+            value=len(paths),
+        )
+    failed: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return failed
 
 
-def excused(failed, exceptions):
-    """Take out of `failed` the plug-ins that lack nothing but what they may lack; returns a line on each."""
+def take_out_excused(failed: dict[str, dict[str, Any]], exceptions: list[dict[str, Any]]) -> list[str]:
+    """Take out of `failed` the plug-ins that lack only what they may lack; returns a line on each."""
     findings = []
     for exception in exceptions:
-        for path in [path for path in sorted(failed) if is_at(path, exception["library"])]:
-            lacks = failed[path]["lacks"]
-            if lacks and set(lacks) <= set(exception["may_lack"]):
+        for path in sorted(failed):
+            missing = failed[path]["missing"]
+            if is_at(path, exception["library"]) and missing and set(missing) <= set(exception["may_lack"]):
                 del failed[path]
-                findings.append("%s lacks %s: %s" % (name_of(path), " and ".join(lacks), exception["reason"]))
+                names = " and ".join(missing)
+                findings.append(f"{path_in_packages(path)} lacks {names}: {exception['reason']}")
     return findings
 
 
-def name_of(path):
-    return os.path.relpath(path, packages())
+# --- one of each ---------------------------------------------------------------------------------------------------
 
 
-def is_at(path, pattern):
-    """Whether a library lies where an exception says, below site-packages."""
-    return fnmatch.fnmatchcase(name_of(path), pattern)
-
-
-def check_single(inspection):
+def check_single(inspection: Inspection) -> Answer:
     """One provider of each CUDA library in the whole image, by the name inside the file; exceptions have a reason."""
-    providers = {}
+    providers: dict[str, list[str]] = {}
     for path in libraries(PLACES):
-        if CUDA_NAME.match(os.path.basename(path)):
-            elf = read_elf(path)
-            private = os.path.dirname(path).endswith(".libs")  # auditwheel's copies are asked for by file name
-            name = os.path.basename(path) if private else (elf or {}).get("soname") or os.path.basename(path)
-            providers.setdefault(name, []).append(path)
-    findings = []
-    for exception in inspection.exceptions["linkage.single"]:
+        if is_cuda(path):
+            providers.setdefault(loaded_name(path), []).append(path)
+    findings: list[str] = []
+    for exception in inspection.limits.exceptions["linkage.single"]:
         for paths in providers.values():
-            spare = [path for path in paths if is_at(path, exception["library"])]
-            if len(spare) == 1:  # a copy of the copy is one too many again
-                paths.remove(spare[0])
-                findings.append("%s: %s" % (name_of(spare[0]), exception["reason"]))
-    twice = {name: paths for name, paths in providers.items() if len(paths) > 1}
-    detail = "; ".join("%s is in %s" % (name, " and ".join(paths)) for name, paths in sorted(twice.items()))
-    remedy = "take out the copy that torch's wheel did not bring"
-    return inspection.hold("linkage.single", len(twice), detail, remedy, findings=findings)
+            findings += take_out_spare(paths, exception)
+    duplicates = []
+    for name, paths in sorted(providers.items()):
+        if len(paths) > 1:
+            duplicates.append(f"{name} is in {' and '.join(paths)}")
+    return inspection.require_if_locked(
+        "linkage.single",
+        len(duplicates),
+        detail="; ".join(duplicates),
+        remedy="remove the copy that torch's wheel did not bring",
+        findings=findings,
+    )
 
 
-def check_loader_path(inspection):
+def loaded_name(path: str) -> str:
+    """The name by which a library is asked for."""
+    name = os.path.basename(path)
+    if os.path.dirname(path).endswith(".libs"):  # auditwheel's private copies go by their file names
+        return name
+    library = read_elf(path)
+    return library.soname if library and library.soname else name
+
+
+def take_out_spare(paths: list[str], exception: dict[str, Any]) -> Iterator[str]:
+    """Take a copy that an exception allows out of a library's `paths`; yields a line on it."""
+    spare = [path for path in paths if is_at(path, exception["library"])]
+    if len(spare) == 1:  # a copy of the copy is one too many again
+        paths.remove(spare[0])
+        yield f"{path_in_packages(spare[0])}: {exception['reason']}"
+
+
+# --- nothing in front ----------------------------------------------------------------------------------------------
+
+LOADER_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
+DRIVER_PLACES = ("/usr/local/nvidia/lib", "/usr/local/nvidia/lib64")  # where NVIDIA's runtime may mount the driver
+PRELOAD = Path("/etc/ld.so.preload")
+CONFIGURATION = Path("/etc/ld.so.conf.d")
+
+
+def check_loader_path(inspection: Inspection) -> Answer:
     """Nothing is put before the image's own libraries."""
-    set_here = ["%s has %s" % pair for pair in loader_files()]
+    problems = list(loader_files())
     for name in LOADER_VARIABLES:
-        entries = [entry for entry in os.environ.get(name, "").split(":") if entry and entry not in DRIVER_PLACES]
-        set_here += ["%s has %s" % (name, entry) for entry in entries]
-    remedy = "unset it: torch finds its libraries by itself, and another CUDA in front breaks it"
-    return inspection.hold("linkage.loader_path", len(set_here), "; ".join(set_here), remedy)
+        for entry in os.environ.get(name, "").split(":"):
+            if entry and entry not in DRIVER_PLACES:
+                problems.append(f"{name} has {entry}")
+    return inspection.require_if_locked(
+        "linkage.loader_path",
+        len(problems),
+        detail="; ".join(problems),
+        remedy="unset it: torch finds its libraries by itself, and another CUDA in front breaks it",
+    )
 
 
-def loader_files(preload="/etc/ld.so.preload", folder="/etc/ld.so.conf.d"):
-    """(file, entry) of what the loader's own files put before the image's libraries: ld.so(8), ldconfig(8)."""
-    for path in [preload, *sorted(glob.glob(os.path.join(folder, "*.conf")))]:
-        if os.path.exists(path):
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                entries = stream.read().split("#")[0].split() if path == preload else stream.read().splitlines()
-            for entry in (entry.strip() for entry in entries):
-                if entry and (path == preload or (entry not in DRIVER_PLACES and holds_cuda(entry))):
-                    yield path, entry
+def loader_files(preload: Path = PRELOAD, configuration: Path = CONFIGURATION) -> Iterator[str]:
+    """A line for each entry of the loader's own files that comes before the image's libraries (ld.so(8))."""
+    if preload.exists():
+        for entry in read_text(preload).split("#")[0].split():
+            yield f"{preload} has {entry}"
+    for file in sorted(configuration.glob("*.conf")):
+        for line in read_text(file).splitlines():
+            folder = line.strip()
+            if folder and folder not in DRIVER_PLACES and holds_cuda(folder):
+                yield f"{file} has {folder}"
 
 
-def holds_cuda(folder):
-    return os.path.isdir(folder) and any(CUDA_NAME.match(name) for name in os.listdir(folder))
+def read_text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
-def check_maps(inspection):
+def holds_cuda(folder: str) -> bool:
+    return os.path.isdir(folder) and any(map(is_cuda, os.listdir(folder)))
+
+
+def check_maps(inspection: Inspection) -> Answer:
     """The CUDA libraries that torch really loads are those of its wheels."""
     import torch
 
-    torch.backends.cudnn.version()
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as stream:
-        mapped = {line.split(None, 5)[5].strip() for line in stream if len(line.split(None, 5)) == 6}
-    strange = sorted(
-        path for path in mapped if CUDA_NAME.match(os.path.basename(path)) and not path.startswith(packages())
+    torch.backends.cudnn.version()  # loads it
+    foreign = []
+    for path in sorted(mapped_files()):
+        if is_cuda(path) and not path.startswith(site_packages()):
+            foreign.append(path)
+    return inspection.require_if_locked(
+        "linkage.maps",
+        len(foreign),
+        detail=f"loaded from elsewhere: {', '.join(foreign)}",
+        remedy="remove the other CUDA from the image",
     )
-    detail = "loaded from elsewhere: " + ", ".join(strange)
-    return inspection.hold("linkage.maps", len(strange), detail, "take the other CUDA out of the image")
 
 
-def check_variables(inspection):
+def mapped_files() -> set[str]:
+    """The files that this process has mapped (proc(5))."""
+    files = set()
+    for line in read_text(Path("/proc/self/maps")).splitlines():
+        fields = line.split(None, 5)
+        if len(fields) == 6:
+            files.add(fields[5].strip())
+    return files
+
+
+def check_variables(inspection: Inspection) -> Answer:
     """The variables by which NVIDIA's runtime knows what to mount and which driver is needed."""
     if inspection.flavour == "cpu":
-        raise NotRun("an image for CPUs asks for no GPU")
-    floor = inspection.stack("driver_floor", os.environ.get("NVIDIA_REQUIRE_CUDA"))
-    wanted = {
+        raise Skipped("not applicable: this image is for CPUs")
+    floor = inspection.locked("driver_floor", os.environ.get("NVIDIA_REQUIRE_CUDA"))
+    expected = {
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-        "NVIDIA_REQUIRE_CUDA": "driver>=%s" % floor,
+        "NVIDIA_REQUIRE_CUDA": f"driver>={floor}",
     }
-    wrong = [
-        "%s is %r, not %r" % (name, os.environ.get(name), value)
-        for name, value in sorted(wanted.items())
-        if os.environ.get(name) != value
-    ]
+    problems = []
+    for name, value in expected.items():
+        if os.environ.get(name) != value:
+            problems.append(f"{name} is {os.environ.get(name)!r}, not {value!r}")
     if not os.environ.get("NVIDIA_VISIBLE_DEVICES"):
-        wrong.append("NVIDIA_VISIBLE_DEVICES is not set")
-    return inspection.judge("linkage.variables", len(wrong), "; ".join(wrong), "build the image again")
+        problems.append("NVIDIA_VISIBLE_DEVICES is not set")
+    return inspection.require(
+        "linkage.variables",
+        len(problems),
+        detail="; ".join(problems),
+        remedy="build the image again",
+    )

@@ -1,20 +1,27 @@
 """Does a devel image compile: nvcc a program of CUDA, and torch an extension of C++ and CUDA?"""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Mapping, Sequence
 
-from acceptance.checks.inspection import Failure, NotRun
+from acceptance.checks.inspection import Answer, Failure, Skipped
+
+if TYPE_CHECKING:
+    from acceptance.checks.inspection import Inspection
 
 WORKS = "compiles, links and runs"
-REBUILD = "build the image again from its lock: flavour devel has nvcc, CUDA's headers and its static libraries"
-TOOLS = "g++, ninja and the headers of Python and CUDA must be in the image: build it again from its lock"
+REBUILD = "build the image again from its lock: flavor devel has nvcc, CUDA's headers and static libraries"
+TOOLS = "the image needs g++, ninja and the headers of Python and CUDA: build it again from its lock"
 NO_GPU = (35, 100)  # cudaErrorInsufficientDriver, which no driver is too, and cudaErrorNoDevice: driver_types.h
 
-# It says "sum 3" where there is a GPU, and where there is none what CUDA says of that.
+# It prints "sum 3" on a GPU, and without one CUDA's own error.
 SAMPLE = """
 #include <cstdio>
 #include <cuda_runtime.h>
@@ -50,7 +57,7 @@ torch::Tensor line(torch::Tensor x) {
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) { module.def("line", &line); }
 """
 
-# CUDAContext.h takes cuBLAS', cuSOLVER's and cuSPARSE's headers in, as most extensions do.
+# CUDAContext.h includes the headers of cuBLAS, cuSOLVER and cuSPARSE, as most extensions do.
 CUDA = """
 #include <ATen/cuda/CUDAContext.h>
 #include <torch/types.h>
@@ -68,7 +75,7 @@ torch::Tensor line_on_gpu(torch::Tensor x) {
 }
 """
 
-# In a process of its own: what it loads, and how it may die, is then no part of the suite's.
+# Runs in a process of its own, which may load and break anything.
 BUILD = """
 import sys, torch
 from torch.utils.cpp_extension import load
@@ -77,118 +84,163 @@ built = load("line", [folder + "/line.cpp", folder + "/line_on_gpu.cu"], build_d
 x = torch.arange(1000, dtype=torch.float32)
 devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 for device in devices:
-    assert torch.equal(built.line(x.to(device)).cpu(), x * 2 + 1), "it answers wrongly on the " + device
+    assert torch.equal(built.line(x.to(device)).cpu(), x * 2 + 1), "wrong results on " + device
 print("ran on", *devices)
 """
 
 
-def check_nvcc(inspection):
-    """nvcc is of the stack's CUDA line; what it and torch's own builder compile links, loads and answers."""
+def check_nvcc(inspection: Inspection) -> Answer:
+    """nvcc is of the stack's CUDA line; what it and torch's own builder compile links, loads and computes."""
     if inspection.flavour is None:
-        raise NotRun("there is no lock in here that promises a CUDA compiler", shutil.which("nvcc"))
+        raise Skipped("this image has no lock that promises a CUDA compiler", shutil.which("nvcc"))
     if inspection.flavour != "devel":
-        raise NotRun("this is a %s image: only one of flavour devel has a CUDA compiler" % inspection.flavour)
+        raise Skipped(f"this is a {inspection.flavour} image: only devel images have a CUDA compiler")
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        raise failure("missing", "there is no nvcc on PATH", REBUILD)
-    seen = ["nvcc %s" % version(nvcc, ".".join(inspection.stack("cuda").split(".")[:2]))]
+        raise failure("missing", "nvcc is not on PATH", REBUILD)
+    major, minor = inspection.locked("cuda").split(".")[:2]
+    version = nvcc_version(nvcc, f"{major}.{minor}")
     capability = newest_capability(inspection)
-    with tempfile.TemporaryDirectory() as folder:
-        seen.append(run_sample(nvcc, capability, folder))
-        seen.append(build_extension(capability, folder))
-    return {"value": WORKS, "bound": WORKS, "detail": "; ".join(seen)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program_result = run_sample(nvcc, capability, folder)
+        extension_result = build_extension(capability, folder)
+    return Answer(
+        value=WORKS,
+        bound=WORKS,
+        detail=f"nvcc {version}; {program_result}; {extension_result}",
+    )
 
 
-def failure(value, detail, remedy):
-    return Failure(value=value, bound=WORKS, detail=detail, remedy=remedy)
+def failure(value: str, detail: str, remedy: str) -> Failure:
+    return Failure(detail, value=value, bound=WORKS, remedy=remedy)
 
 
-def version(nvcc, wanted):
-    """nvcc's version in full, if it is of the line of CUDA that is wanted."""
-    said = run([nvcc, "--version"], "does not start", REBUILD)
-    found = re.search(r"release ([0-9]+\.[0-9]+), V([0-9.]+)", said)
-    if found is None or found.group(1) != wanted:
-        told = found.group(2) if found else said.strip()[-100:]
+def nvcc_version(nvcc: str, wanted: str) -> str:
+    """nvcc's version in full, if it is of the wanted line of CUDA."""
+    output = run([nvcc, "--version"], "nvcc does not start", REBUILD)
+    match = re.search(r"release ([0-9]+\.[0-9]+), V([0-9.]+)", output)
+    version = match.group(2) if match else output.strip()[-100:]
+    if match is None or match.group(1) != wanted:
         raise Failure(
-            value=told,
+            f"torch is built for CUDA {wanted}, nvcc is {version} ({nvcc})",
+            value=version,
             bound=wanted,
-            detail="torch is built for CUDA %s; nvcc is %s (%s)" % (wanted, told, nvcc),
-            remedy="take the other CUDA off PATH, or build the image again",
+            remedy="remove the other CUDA from PATH, or build the image again",
         )
-    return found.group(2)
+    return version
 
 
-def newest_capability(inspection):
-    """`12.0`: of the GPU that is here, else the newest that the stack has kernels for."""
+def newest_capability(inspection: Inspection) -> str:
+    """`12.0`: of the GPU in this machine, or else the newest that the stack has kernels for."""
     import torch
 
     if torch.cuda.is_available():
-        return "%d.%d" % torch.cuda.get_device_capability()
-    numbers = [int(arch[3:]) for arch in inspection.stack("arch_list") if re.match(r"sm_[0-9]+$", arch)]
-    return "%d.%d" % divmod(max(numbers), 10)
+        major, minor = torch.cuda.get_device_capability()
+        return f"{major}.{minor}"
+    numbers = []
+    for architecture in inspection.locked("arch_list"):
+        match = re.fullmatch(r"sm_([0-9]+)", architecture)
+        if match:
+            numbers.append(int(match.group(1)))
+    major, minor = divmod(max(numbers), 10)
+    return f"{major}.{minor}"
 
 
-def run_sample(nvcc, capability, folder):
-    """Compile, link and run SAMPLE; returns a line on what it said."""
-    source, program = os.path.join(folder, "sample.cu"), os.path.join(folder, "sample")
-    write(source, SAMPLE)
-    arch = "sm_%s" % capability.replace(".", "")
-    run([nvcc, "-arch", arch, "-o", program, source], "a program of CUDA does not compile", REBUILD)
-    said = run([program], "a program of CUDA does not run", "a library that it needs is missing: " + REBUILD).strip()
-    words = said.split(None, 2)
-    if words[:1] == ["error"] and int(words[1]) in NO_GPU and not has_gpu():
-        return "a program compiles, links and starts for %s; without a GPU CUDA says: %s" % (arch, words[2])
-    if said != "sum 3":
+def run_sample(nvcc: str, capability: str, folder: Path) -> str:
+    """Compile, link and run SAMPLE; returns a line on what it printed."""
+    source = folder / "sample.cu"
+    program = folder / "sample"
+    source.write_text(SAMPLE, encoding="ascii")
+    architecture = f"sm_{capability.replace('.', '')}"
+    run(
+        [nvcc, "-arch", architecture, "-o", str(program), str(source)],
+        "a CUDA program does not compile",
+        REBUILD,
+    )
+    output = run(
+        [str(program)],
+        "a CUDA program does not run",
+        f"a library that it needs is missing: {REBUILD}",
+    ).strip()
+    if output == "sum 3":
+        return f"a program compiles, links and adds on the GPU ({architecture})"
+    error = missing_gpu_error(output)
+    if error is None:
         raise failure(
-            said, "1 + 2 on the GPU: the program says %r" % said, "does the driver fit? see `envbuilder doctor`"
+            output,
+            f"1 + 2 on the GPU: the program prints {output!r}",
+            "check the driver with `envbuilder doctor`",
         )
-    return "a program compiles, links and adds on the GPU (%s)" % arch
+    return f"a program compiles, links and starts for {architecture}; without a GPU CUDA says: {error}"
 
 
-def has_gpu():
+def missing_gpu_error(output: str) -> str | None:
+    """CUDA's own words for a missing GPU, if that is what the sample ended with and there really is none."""
+    match = re.match(r"error ([0-9]+) (.*)", output)
+    if match is None or int(match.group(1)) not in NO_GPU or has_gpu():
+        return None
+    return match.group(2)
+
+
+def has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
-def build_extension(capability, folder):
+def build_extension(capability: str, folder: Path) -> str:
     """Build and import an extension with torch's own builder; returns a line on it."""
-    write(os.path.join(folder, "line.cpp"), CPP)
-    write(os.path.join(folder, "line_on_gpu.cu"), CUDA)
-    env = dict(os.environ, TORCH_CUDA_ARCH_LIST=capability)
-    said = run(
-        [sys.executable, "-W", "ignore", "-c", BUILD, folder], "an extension of torch does not build", TOOLS, env
+    (folder / "line.cpp").write_text(CPP, encoding="ascii")
+    (folder / "line_on_gpu.cu").write_text(CUDA, encoding="ascii")
+    output = run(
+        [sys.executable, "-W", "ignore", "-c", BUILD, str(folder)],
+        "a torch extension does not build",
+        TOOLS,
+        env={**os.environ, "TORCH_CUDA_ARCH_LIST": capability},
     )
-    return "an extension of C++ and CUDA compiles and links for %s; it %s" % (capability, said.strip().splitlines()[-1])
+    last_line = output.strip().splitlines()[-1]
+    return f"an extension of C++ and CUDA compiles and links for {capability}; it {last_line}"
 
 
-def write(path, text):
-    with open(path, "w", encoding="ascii") as stream:
-        stream.write(text)
-
-
-def run(words, problem, remedy, env=None):
-    """What a command prints; where it fails, `problem` with the line that says why."""
+def run(
+    command: Sequence[str],
+    problem: str,
+    remedy: str,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """What a command prints; if it fails, a `Failure` of `problem` and the line that says why."""
     try:
         done = subprocess.run(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False, env=env
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=env,
         )
     except OSError as error:
-        raise failure("fails", "%s: %s" % (problem, error), remedy) from error
+        raise failure("fails", f"{problem}: {error}", remedy) from error
     if done.returncode != 0:
-        raise failure("fails", "%s: %s" % (problem, cause(done.stdout + done.stderr, done.returncode)), remedy)
+        reason = find_reason(done.stdout + done.stderr) or f"exit code {done.returncode}"
+        raise failure("fails", f"{problem}: {reason}", remedy)
     return done.stdout
 
 
-# How the line with the reason looks. A linker's comes first: what called the linker says "error: ld returned 1" of it.
-REASONS = (r"cannot find -l.*", r"undefined reference to .*", r"error: .*", r"\w*Error: .*")
+# What the line with the reason looks like. A linker's own comes first, as its caller just says "ld returned 1".
+REASONS = (
+    r"cannot find -l.*",
+    r"undefined reference to .*",
+    r"error: .*",
+    r"\w*Error: .*",
+)
 
 
-def cause(text, code):
-    """The line of a compiler's, a linker's or Python's output that says why it failed."""
+def find_reason(text: str) -> str:
+    """The line of a compiler's, a linker's or Python's output that says why it failed; empty if there is none."""
     for pattern in REASONS:
-        found = re.search("(?m)^.*?%s$" % pattern, text)
-        if found:
-            return found.group(0).strip()[:300]
+        match = re.search(f"(?m)^.*?{pattern}$", text)
+        if match:
+            return match.group(0).strip()[:300]
     lines = text.strip().splitlines()
-    return lines[-1][:300] if lines else "exit code %d" % code
+    return lines[-1][:300] if lines else ""

@@ -1,283 +1,462 @@
 """Does BERT learn, and does it learn right?"""
 
+from __future__ import annotations
+
 import contextlib
+import copy
 import functools
+import importlib
+import math
+import os
+import tempfile
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
-from acceptance.checks.inspection import LIBRARIES, Failure, NotRun
+from acceptance.checks.inspection import LIBRARIES, Answer, Failure, Skipped
 
-_TRAINING_REMEDY = "run `train` in the image and compare its epochs with docs/decisions/0006-the-fine-tune.md"
+if TYPE_CHECKING:
+    from acceptance.checks.inspection import Inspection
+
+RUN_TRAIN = "run `train` in the image and compare its epochs with docs/decisions/0006-the-fine-tune.md"
 
 
-def of_the_job(check):
-    """A check of the training job: where the job breaks, the check has failed."""
+def load_job() -> Any:
+    """The training job of this image, or the one that came with the suite for an image without."""
+    train = importlib.import_module("train")
+    if hasattr(train, "__path__"):
+        return importlib.import_module("train.job")
+    return train  # images of an older envbuilder have it as one module
+
+
+def job_check(check: Callable[[Inspection], Answer]) -> Callable[[Inspection], Answer]:
+    """Decorate a check of the training job: where the job breaks, the check has failed."""
 
     @functools.wraps(check)
-    def checked(inspection):
+    def wrapper(inspection: Inspection) -> Answer:
         try:
             return check(inspection)
-        except (Failure, NotRun):
+        except (Failure, Skipped):
             raise
         except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:  # no evidence against the job
-                raise
-            text = "the training job broke: %s: %s" % (type(error).__name__, str(error).strip()[:300])
-            raise Failure(detail=text, remedy=_TRAINING_REMEDY) from error
+            if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:
+                raise  # no evidence against the job
+            raise Failure(f"the training job broke: {describe(error)}", remedy=RUN_TRAIN) from error
 
-    return checked
+    return wrapper
 
 
-def trained(inspection):
-    """The bundled fine-tune, run once for the four checks that look at it."""
-    if not inspection.training and inspection.training_error is None:
-        import train
+def describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:300]}"
 
-        settings = train.parse_settings([])
 
-        def on_step(step, steps, loss):
-            if step % 10 == 0 or step == steps:
-                inspection.on_progress(step, steps, "loss %.3f" % loss)
+# --- the whole fine-tune -------------------------------------------------------------------------------------------
 
-        train_alone()
-        begun = time.process_time()
-        inspection.training_error = "it did not end in time"  # holds if a deadline ends it: it is not started again
+
+def trained(inspection: Inspection) -> dict[str, Any]:
+    """The figures of the bundled fine-tune, which runs once for the four checks that look at it."""
+    training = inspection.training
+    if not training.figures and training.error is None:
+        # Holds if a deadline ends the fine-tune: it is not started again for the next check.
+        training.error = "it did not end in time"
         try:
-            inspection.training = train.fine_tune(settings, on_step=on_step)[0]
+            fine_tune(inspection)
         except Exception as error:
-            inspection.training_error = "%s: %s" % (type(error).__name__, str(error).strip()[:300])
+            training.error = describe(error)
             raise
-        inspection.training_error = None
-        inspection.training_processor_seconds = round(time.process_time() - begun, 2)
-    if inspection.training_error is not None:
-        raise Failure(detail="the training job broke: %s" % inspection.training_error, remedy=_TRAINING_REMEDY)
-    return inspection.training
+        training.error = None
+    if training.error is not None:
+        raise Failure(f"the training job broke: {training.error}", remedy=RUN_TRAIN)
+    return training.figures
 
 
-@of_the_job
-def check_accuracy(inspection):
-    return inspection.judge("training.accuracy", trained(inspection)["accuracy"], "it did not learn", _TRAINING_REMEDY)
+def fine_tune(inspection: Inspection) -> None:
+    job = load_job()
+    settings = job.parse_settings([])
+
+    def on_step(step: int, steps: int, loss: float) -> None:
+        if step % 10 == 0 or step == steps:
+            inspection.on_progress(step, steps, f"loss {loss:.3f}")
+
+    use_one_thread()
+    started = time.process_time()
+    inspection.training.figures = job.fine_tune(settings, on_step=on_step)[0]
+    seconds = time.process_time() - started
+    inspection.training.processor_seconds = round(seconds, 2)
 
 
-@of_the_job
-def check_negated(inspection):
-    detail = "it counts words and does not attend to the negation"
-    return inspection.judge("training.negated", trained(inspection)["negated"], detail, _TRAINING_REMEDY)
-
-
-@of_the_job
-def check_loss(inspection):
-    return inspection.judge("training.loss", trained(inspection)["loss"], "the loss stays high", _TRAINING_REMEDY)
-
-
-@of_the_job
-def check_seconds(inspection):
-    """Seconds of its one thread: on a busy machine the clock runs on while others work."""
-    trained(inspection)
-    seconds, remedy = inspection.training_processor_seconds, "is this a slow build of torch, or a slow processor?"
-    return inspection.judge("training.seconds", seconds, "it trains too slowly", remedy, unit="s")
-
-
-# --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
-
-FEW = ["--rows", "128", "--held-out", "16", "--epochs", "2"]  # eight steps
-
-
-def train_alone():
-    """One thread: as fast for so small a model, and on a busy machine many times faster than two."""
+def use_one_thread() -> None:
+    """As fast for so small a model, and on a busy machine many times faster than two."""
     import torch
 
     torch.set_num_threads(1)
 
 
-def few_steps():
-    """Settings, data and tokenizer of a short run."""
-    import train
+@job_check
+def check_accuracy(inspection: Inspection) -> Answer:
+    return inspection.require(
+        "training.accuracy",
+        trained(inspection)["accuracy"],
+        detail="it did not learn to classify the reviews",
+        remedy=RUN_TRAIN,
+    )
 
-    train_alone()
-    settings = train.parse_settings(FEW)
-    rows, held_out, _ = train.load_data(settings)
-    tokenizer = train.make_tokenizer()
-    return settings, train.tokenize(rows, tokenizer, settings), train.tokenize(held_out, tokenizer, settings), tokenizer
+
+@job_check
+def check_negated(inspection: Inspection) -> Answer:
+    return inspection.require(
+        "training.negated",
+        trained(inspection)["negated"],
+        detail="it counts words and ignores negation",
+        remedy=RUN_TRAIN,
+    )
 
 
-@of_the_job
-def check_reference(inspection):
-    """The losses are those of a loop written down here once more: gradients by autograd, AdamW by its formulas."""
-    import copy
+@job_check
+def check_loss(inspection: Inspection) -> Answer:
+    return inspection.require(
+        "training.loss",
+        trained(inspection)["loss"],
+        detail="the training loss stays high",
+        remedy=RUN_TRAIN,
+    )
 
+
+@job_check
+def check_seconds(inspection: Inspection) -> Answer:
+    """Seconds of its one thread: on a busy machine the clock runs on while others work."""
+    trained(inspection)
+    return inspection.require(
+        "training.seconds",
+        inspection.training.processor_seconds,
+        detail="training takes too long",
+        remedy="check whether this is a slow build of torch or a slow processor",
+        unit="s",
+    )
+
+
+@job_check
+def check_throughput(inspection: Inspection) -> Answer:
+    """Training's arithmetic against a matrix product's, measured next to it: a bound that holds on any machine."""
+    figures = trained(inspection)
+    # Forward and backward pass take six operations for each parameter and token.
+    operations = 6 * figures["parameters"] * figures["tokens"]
+    speed = figures["samples_per_second"] * operations
+    return inspection.require(
+        "training.throughput",
+        round(speed / matmul_speed(), 4),
+        detail="training is far slower than this machine allows",
+        remedy="check whether one thread does all the work (OMP_NUM_THREADS), or torch is a slow build",
+    )
+
+
+def matmul_speed(size: int = 768, seconds: float = 1.0) -> float:
+    """Operations in a second of a matrix product."""
     import torch
 
-    import train
+    a = torch.randn(size, size)
+    b = torch.randn(size, size)
+    a @ b  # the first one also starts threads
+    products = 0
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        a @ b
+        products += 1
+    operations = products * 2 * size**3
+    return operations / (time.monotonic() - started)
 
-    settings, data, _, tokenizer = few_steps()
-    model = train.make_model(settings, len(tokenizer))
-    for module in model.modules():  # without dropout nothing is left to chance
+
+# --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
+
+BATCH_SIZE = 32
+EIGHT_STEPS = ("--rows", "128", "--held-out", "16", "--epochs", "2", "--batch", str(BATCH_SIZE))
+DIFFERENT = 1e-4  # losses further apart are not the same
+
+
+@dataclass
+class ShortRun:
+    """Settings, data and tokenizer of a run of a few steps."""
+
+    job: Any
+    settings: Any
+    data: Any
+    held_out: Any
+    tokenizer: Any
+
+    def make_model(self) -> Any:
+        return self.job.make_model(self.settings, len(self.tokenizer))
+
+    def train(self, model: Any, settings: Any = None) -> list[float]:
+        """Train a model on the data; returns the loss of each step."""
+        losses: list[float] = self.job.train(model, self.data, settings or self.settings, "cpu")
+        return losses
+
+
+def short_run() -> ShortRun:
+    job = load_job()
+    use_one_thread()
+    settings = job.parse_settings(list(EIGHT_STEPS))
+    rows, held_out, _ = job.load_data(settings)
+    tokenizer = job.make_tokenizer()
+    return ShortRun(
+        job=job,
+        settings=settings,
+        data=job.tokenize(rows, tokenizer, settings),
+        held_out=job.tokenize(held_out, tokenizer, settings),
+        tokenizer=tokenizer,
+    )
+
+
+def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> float:
+    if len(losses) != len(expected):
+        return math.inf
+    return largest([abs(a - b) for a, b in zip(losses, expected)])
+
+
+def largest(values: Sequence[float]) -> float:
+    """NaN if any is, which `max` would pass over."""
+    return math.nan if any(map(math.isnan, values)) else max(values)
+
+
+@job_check
+def check_repeatable(inspection: Inspection) -> Answer:
+    """The same seed gives the same losses."""
+    run = short_run()
+    first = run.train(run.make_model())
+    second = run.train(run.make_model())
+    return inspection.require(
+        "training.repeatable",
+        largest_difference(first, second),
+        detail="the same seed gives different losses",
+        remedy="seed weights, order and dropout",
+    )
+
+
+@job_check
+def check_padding(inspection: Inspection) -> Answer:
+    """Logits are the same with padding and without: the attention mask is right and is used."""
+    import torch
+
+    run = short_run()
+    model = run.make_model().eval()
+    pad_token = run.tokenizer.pad_token_id
+    with torch.no_grad():
+        differences = [padding_difference(model, row, pad_token) for row in run.held_out]
+    return inspection.require(
+        "training.padding",
+        largest(differences),
+        detail="padding changes predictions",
+        remedy="the attention mask must be 0 on padding: see `tokenize` in the training job",
+    )
+
+
+def padding_difference(model: Any, row: Any, pad_token: int) -> float:
+    import torch
+
+    ids = row["input_ids"]
+    mask = row["attention_mask"]
+    length = int((ids != pad_token).sum())
+    padded = model(input_ids=ids[None], attention_mask=mask[None]).logits
+    no_padding = torch.ones(1, length, dtype=torch.long)
+    bare = model(input_ids=ids[None, :length], attention_mask=no_padding).logits
+    difference: float = (padded - bare).abs().max().item()
+    return difference
+
+
+# --- a checkpoint, and going on from it ----------------------------------------------------------------------------
+
+PICKLED = (".bin", ".pt", ".pth", ".pkl")
+
+
+@job_check
+def check_checkpoint(inspection: Inspection) -> Answer:
+    """What is saved (safetensors, nothing else) and loaded again predicts the same and goes on with the same loss."""
+    import torch
+
+    run = short_run()
+    model = run.make_model()
+    run.train(model)
+    with tempfile.TemporaryDirectory() as folder:
+        run.job.save(folder, {}, model, run.tokenizer)
+        require_safetensors(os.listdir(folder))
+        loaded = type(model).from_pretrained(folder)
+    with torch.no_grad():
+        difference = predictions(run, model) - predictions(run, loaded)
+    losses = further_losses(run, model)
+    worst_loss = largest_difference(further_losses(run, loaded), losses)
+    worst_logit = difference.abs().max().item()
+    return inspection.require(
+        "training.checkpoint",
+        largest([worst_loss, worst_logit]),
+        detail="the loaded model differs from the saved one",
+        remedy="see `save` in the training job",
+    )
+
+
+def require_safetensors(names: Sequence[str]) -> None:
+    pickled = [name for name in names if name.endswith(PICKLED)]
+    if pickled or "model.safetensors" not in names:
+        raise Failure(
+            "the checkpoint is not saved as safetensors",
+            value=", ".join(sorted(names)),
+            bound="safetensors only",
+            remedy="save with safe_serialization=True: unpickling runs whatever is in the file",
+        )
+
+
+def predictions(run: ShortRun, model: Any) -> Any:
+    batch = {name: value[:16] for name, value in run.held_out[:16].items()}
+    return model.eval()(**batch).logits
+
+
+def further_losses(run: ShortRun, model: Any) -> list[float]:
+    """The losses of one more epoch, the same for two models that are the same."""
+    import torch
+
+    settings = copy.copy(run.settings)
+    settings.epochs = 1
+    torch.manual_seed(2)
+    return run.train(model, settings)
+
+
+class Cut(Exception):
+    """Ends a run in its middle."""
+
+
+@job_check
+def check_resume(inspection: Inspection) -> Answer:
+    """A run that is cut off after a checkpoint and resumed has the losses of one that was not."""
+    job = load_job()
+    options = [*EIGHT_STEPS, "--save-every", "1"]
+
+    def cut(step: int, steps: int, loss: float) -> None:
+        if step == 6:
+            raise Cut
+
+    expected = job.fine_tune(job.parse_settings(options))[0]["losses"]
+    with tempfile.TemporaryDirectory() as folder:
+        options += ["--output", folder]
+        with contextlib.suppress(Cut):
+            job.fine_tune(job.parse_settings(options), on_step=cut)
+        resuming = job.parse_settings([*options, "--resume"])
+        resumed = job.fine_tune(resuming)[0]["losses"]
+    return inspection.require(
+        "training.resume",
+        largest_difference(resumed, expected),
+        detail="a resumed run diverges from an uninterrupted one",
+        remedy="see what the training job's checkpoints keep",
+    )
+
+
+# --- a reference implementation ------------------------------------------------------------------------------------
+
+
+@job_check
+def check_reference(inspection: Inspection) -> Answer:
+    """The losses are those of a loop written down here once more: gradients by autograd, AdamW by its formulas."""
+    run = short_run()
+    model = run.make_model()
+    turn_off_dropout(model)
+    other = copy.deepcopy(model)
+    losses = run.train(model)
+    expected = reference_losses(other, run.data, run.settings)
+    return inspection.require(
+        "training.reference",
+        largest_difference(losses, expected),
+        detail=f"the losses leave the reference at step {first_difference(losses, expected)}",
+        remedy=(
+            "see the loop of the training job: loss.backward, optimizer.step, schedule.step and zero_grad, "
+            "each once a step"
+        ),
+    )
+
+
+def turn_off_dropout(model: Any) -> None:
+    """Nothing is left to chance then."""
+    import torch
+
+    for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
-    other = copy.deepcopy(model)
-    seen = train.train(model, data, settings, "cpu")
-    expected = reference_losses(other, data, settings)
-    worst = max(abs(a - b) for a, b in zip(seen, expected)) if len(seen) == len(expected) else float("inf")
-    detail = "the losses leave the reference at step %d" % first_apart(seen, expected)
-    remedy = "look at the loop in train.py: loss.backward, optimizer.step, schedule.step, zero_grad, each once a step"
-    return inspection.judge("training.reference", worst, detail, remedy)
 
 
-def first_apart(seen, expected):
-    pairs = zip(seen, expected)
-    return next((step for step, (a, b) in enumerate(pairs, 1) if not abs(a - b) < 1e-4), len(expected))
+def first_difference(losses: Sequence[float], expected: Sequence[float]) -> int:
+    """The first step at which two runs differ, from 1 on."""
+    for step, (a, b) in enumerate(zip(losses, expected), 1):
+        if not abs(a - b) < DIFFERENT:  # NaN is a difference too
+            return step
+    return len(expected)
 
 
-def reference_losses(model, data, settings):
-    """AdamW (Loshchilov and Hutter, 2019; weight decay 0.01) with linear warm-up and decay, in plain arithmetic."""
+def reference_losses(model: Any, data: Any, settings: Any) -> list[float]:
+    """One loss for each step of the whole run, with linear warm-up and decay."""
     import torch
 
     order = torch.Generator().manual_seed(settings.seed)
-    size = settings.batch
-    steps = (len(data) + size - 1) // size * settings.epochs
-    warmup = int(steps * settings.warmup)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    first, second = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
-    losses = []
+    batches = (len(data) + BATCH_SIZE - 1) // BATCH_SIZE
+    rate = LearningRate(settings, batches * settings.epochs)
+    optimizer = ReferenceAdamW(model)
+    losses: list[float] = []
     model.train()
     for _ in range(settings.epochs):
         rows = torch.randperm(len(data), generator=order).tolist()
-        for start in range(0, len(rows), size):
-            batch = data[rows[start : start + size]]
-            step = len(losses)
-            share = step / max(1, warmup) if step < warmup else (steps - step) / max(1, steps - warmup)
-            rate = settings.learning_rate * share
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = data[rows[start : start + BATCH_SIZE]]
             loss = model(**batch).loss
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            with torch.no_grad():
-                for parameter, gradient, m, v in zip(parameters, gradients, first, second):
-                    if gradient is None:
-                        continue
-                    m.mul_(0.9).add_(gradient, alpha=0.1)
-                    v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                    parameter.mul_(1 - rate * 0.01)
-                    root = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                    parameter.addcdiv_(m / (1 - 0.9 ** (step + 1)), root, value=-rate)
+            optimizer.step(loss, rate.at(len(losses)))
             losses.append(loss.item())
     return losses
 
 
-@of_the_job
-def check_repeatable(inspection):
-    """The same seed gives the same losses."""
-    import train
+class LearningRate:
+    """Linear warm-up, then linear decay to nothing."""
 
-    settings, data, _, tokenizer = few_steps()
-    runs = [train.train(train.make_model(settings, len(tokenizer)), data, settings, "cpu") for _ in range(2)]
-    worst = max(abs(a - b) for a, b in zip(*runs))
-    return inspection.judge(
-        "training.repeatable", worst, "the same seed gives other losses", "seed weights, order, dropout"
-    )
+    def __init__(self, settings: Any, steps: int) -> None:
+        self.peak = settings.learning_rate
+        self.steps = steps
+        self.warmup = int(steps * settings.warmup)
 
-
-@of_the_job
-def check_padding(inspection):
-    """Logits are the same with padding and without: the attention mask is right and is used."""
-    import torch
-
-    import train
-
-    settings, _, held_out, tokenizer = few_steps()
-    model = train.make_model(settings, len(tokenizer)).eval()
-    worst = 0.0
-    with torch.no_grad():
-        for row in held_out:
-            ids, mask = row["input_ids"], row["attention_mask"]
-            length = int((ids != tokenizer.pad_token_id).sum())
-            padded = model(input_ids=ids[None], attention_mask=mask[None]).logits
-            bare = model(input_ids=ids[None, :length], attention_mask=torch.ones(1, length, dtype=torch.long)).logits
-            worst = max(worst, (padded - bare).abs().max().item())
-    remedy = "the attention mask must be 0 on padding: see `tokenize` in train.py"
-    return inspection.judge("training.padding", worst, "padding changes the answer", remedy)
+    def at(self, step: int) -> float:
+        if step < self.warmup:
+            share = step / max(1, self.warmup)
+        else:
+            share = (self.steps - step) / max(1, self.steps - self.warmup)
+        rate: float = self.peak * share
+        return rate
 
 
-@of_the_job
-def check_checkpoint(inspection):
-    """What is saved (safetensors, nothing else) and loaded again answers alike and goes on with the same loss."""
-    import copy
-    import os
-    import tempfile
+class ReferenceAdamW:
+    """AdamW (Loshchilov and Hutter, 2019) in plain arithmetic, with weight decay 0.01."""
 
-    import torch
+    BETA_1, BETA_2 = 0.9, 0.999
+    EPSILON = 1e-8
+    WEIGHT_DECAY = 0.01
 
-    import train
+    def __init__(self, model: Any) -> None:
+        import torch
 
-    settings, data, held_out, tokenizer = few_steps()
-    model = train.make_model(settings, len(tokenizer))
-    train.train(model, data, settings, "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        train.save(folder, {}, model, tokenizer)
-        names = os.listdir(folder)
-        unsafe = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
-        if unsafe or "model.safetensors" not in names:
-            remedy = "save with safe_serialization=True: unpickling runs whatever is in the file"
-            raise Failure(
-                value=", ".join(sorted(names)), bound="safetensors only", detail="not safetensors", remedy=remedy
-            )
-        loaded = type(model).from_pretrained(folder)
-    batch = {name: value[:16] for name, value in held_out[:16].items()}
-    with torch.no_grad():
-        answers = [one.eval()(**batch).logits for one in (model, loaded)]
-    worst = (answers[0] - answers[1]).abs().max().item()
-    further = copy.copy(settings)
-    further.epochs = 1
-    losses = []
-    for one in (model, loaded):
-        torch.manual_seed(2)
-        losses.append(train.train(one, data, further, "cpu"))
-    worst = max([worst] + [abs(a - b) for a, b in zip(*losses)])
-    return inspection.judge("training.checkpoint", worst, "the loaded model is another", "see `save` in train.py")
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = 0
 
+    def step(self, loss: Any, rate: float) -> None:
+        import torch
 
-@of_the_job
-def check_resume(inspection):
-    """A run that is cut off after a checkpoint and goes on has the losses of one that was not."""
-    import tempfile
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        self.steps += 1
+        moments = zip(self.first_moments, self.second_moments)
+        with torch.no_grad():
+            for parameter, gradient, (m, v) in zip(self.parameters, gradients, moments):
+                if gradient is not None:
+                    self._update(parameter, gradient, m, v, rate)
 
-    import train
-
-    class Cut(Exception):
-        """What ends the first half."""
-
-    def cut(batch, batches, loss):
-        if batch == 6:
-            raise Cut
-
-    words = [*FEW, "--save-every", "1"]
-    whole = train.fine_tune(train.parse_settings(words))[0]["losses"]
-    with tempfile.TemporaryDirectory() as folder:
-        words += ["--output", folder]
-        with contextlib.suppress(Cut):
-            train.fine_tune(train.parse_settings(words), on_step=cut)
-        seen = train.fine_tune(train.parse_settings([*words, "--resume"]))[0]["losses"]
-    worst = max(abs(a - b) for a, b in zip(seen, whole)) if len(seen) == len(whole) else float("inf")
-    return inspection.judge(
-        "training.resume", worst, "a run that goes on is another run", "see `Recorded` and checkpoints.py"
-    )
-
-
-@of_the_job
-def check_throughput(inspection):
-    """Training's arithmetic against a matrix product's, measured beside it: a bound that holds on any machine."""
-    import torch
-
-    measured = trained(inspection)
-    a, b = torch.randn(768, 768), torch.randn(768, 768)
-    a @ b
-    started, products = time.monotonic(), 0
-    while time.monotonic() - started < 1.0:
-        a @ b
-        products += 1
-    yardstick = products * 2 * 768**3 / (time.monotonic() - started)
-    work = measured["samples_per_second"] * 6 * measured["parameters"] * measured["tokens"]
-    remedy = "is one thread doing all the work (OMP_NUM_THREADS), or is this a slow build of torch?"
-    return inspection.judge(
-        "training.throughput", round(work / yardstick, 4), "training crawls on this machine", remedy
-    )
+    def _update(self, parameter: Any, gradient: Any, m: Any, v: Any, rate: float) -> None:
+        m.mul_(self.BETA_1).add_(gradient, alpha=1 - self.BETA_1)
+        v.mul_(self.BETA_2).addcmul_(gradient, gradient, value=1 - self.BETA_2)
+        mean = m / (1 - self.BETA_1**self.steps)
+        variance = v / (1 - self.BETA_2**self.steps)
+        parameter.mul_(1 - rate * self.WEIGHT_DECAY)
+        parameter.addcdiv_(mean, variance.sqrt() + self.EPSILON, value=-rate)
