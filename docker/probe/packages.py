@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import Any, Iterable, Iterator
 
 
@@ -35,8 +36,9 @@ def package_folders(paths: Iterable[str]) -> list[str]:
     """Where packages are installed, of the places Python imports from."""
     folders: list[str] = []
     for path in map(os.path.realpath, paths):
-        is_packages = path.endswith(("site-packages", "dist-packages"))
-        if is_packages and os.path.isdir(path) and path not in folders:
+        if not path.endswith(("site-packages", "dist-packages")):
+            continue
+        if os.path.isdir(path) and path not in folders:
             folders.append(path)
     return folders
 
@@ -93,12 +95,12 @@ def size_of(path: str) -> int | None:
 
 def source_of(path: str) -> str | None:
     """`a/__pycache__/b.cpython-39.pyc` → `a/b.py`; None for what is no byte-code."""
-    folder, name = os.path.split(path)
-    package, cache = os.path.split(folder)
-    if cache != "__pycache__" or not name.endswith(".pyc"):
+    file = PurePath(path)
+    cache = file.parent
+    if cache.name != "__pycache__" or file.suffix != ".pyc":
         return None
-    module = name.split(".")[0]
-    return os.path.join(package, f"{module}.py")
+    module = file.name.split(".")[0]
+    return str(cache.parent / f"{module}.py")
 
 
 # --- who owns them -------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from waiting import PATIENCE
 from acceptance import checks, main, supervisor
 from acceptance.deadline import Deadline
 from acceptance.events import bound_text, to_json
-from acceptance.limits import Limits
+from acceptance.limits import parse_limits
 from envbuilder.acceptance.event_stream import SuiteEvents
 from envbuilder.model import Status
 
-from .conftest import BOUNDS, NO_FILE, PAYLOAD
+from .conftest import BOUNDS, PAYLOAD
 
 MADE_UP = """
 import signal, sys, threading, time, os
@@ -207,7 +207,7 @@ def test_every_bounded_check_exists() -> None:
 
 
 def inspection_with(bound: dict[str, float]) -> checks.Inspection:
-    return checks.Inspection(Path(NO_FILE), Limits(**{**BOUNDS, "bounds": {"a": bound}}))
+    return checks.Inspection(parse_limits({**BOUNDS, "bounds": {"a": bound}}))
 
 
 def test_bounds_judge() -> None:
@@ -248,7 +248,7 @@ def test_what_json_cannot_carry_is_spelled_or_left_out() -> None:
     ],
 )
 def test_a_bound_as_a_person_reads_it(value: object, bound: object, text: str) -> None:
-    assert bound_text({"value": value, "bound": bound}) == text
+    assert bound_text(value, bound) == text
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ import pytest
 from acceptance import checks, elf
 from acceptance.checks import contract, features, gpu, identity, imports, linkage, nvcc, training
 from acceptance.deadline import Deadline
-from acceptance.limits import Limits
+from acceptance.limits import parse_limits
 from acceptance.runner import run_check
 
-from .conftest import BOUNDS, NO_FILE
+from .conftest import BOUNDS
+
+LIMITS = parse_limits(BOUNDS)
 
 
 def inspect(lock: dict[str, Any] | None = None, *, require_gpu: bool = False) -> checks.Inspection:
-    inspection = checks.Inspection(Path(NO_FILE), Limits(**BOUNDS), require_gpu=require_gpu)
-    inspection.lock = lock
-    return inspection
+    return checks.Inspection(LIMITS, lock, require_gpu)
 
 
 def locked(**wheels: str) -> dict[str, Any]:
@@ -136,14 +136,10 @@ def test_a_torch_of_the_other_kind_is_found(site: Path, monkeypatch: pytest.Monk
         with pytest.raises(checks.Failure, match="it cannot be read in this image"):
             check(inspect({"stack": promised}))
     install(site, "nvidia-cuda-runtime", "13.0.96")
-    with pytest.raises(
-        checks.Failure, match=r"no CUDA, but the image has the CUDA runtime 13\.0\.96"
-    ):
+    with pytest.raises(checks.Failure, match=r"no CUDA, but the image has the CUDA runtime 13\.0\.96"):
         identity.check_cuda(inspect(CPU))
     torch.version.cuda = "13.0"
-    with pytest.raises(
-        checks.Failure, match=r"torch is built for CUDA 13\.0; the image has the CUDA runtime 13"
-    ):
+    with pytest.raises(checks.Failure, match=r"torch is built for CUDA 13\.0; the image has the CUDA runtime 13"):
         identity.check_cuda(inspect(CPU))
 
 
@@ -194,7 +190,7 @@ def test_a_plug_in_may_lack_what_it_plugs_in_and_nothing_else(
     site: Path, library: str, lacks: list[str], excused: bool
 ) -> None:
     failed = {str(site / library): {"error": "cannot open", "missing": lacks}}
-    findings = linkage.take_out_excused(failed, BOUNDS["exceptions"]["linkage.loads"])
+    findings = linkage.take_out_excused(failed, LIMITS.exceptions["linkage.loads"])
     assert (failed == {}) is excused
     assert [line.split(":")[0] for line in findings] == [f"{library} lacks {' and '.join(lacks)}"] * excused
 

@@ -40,8 +40,9 @@ class Deadline:
     def _slowdown(self) -> float:
         """How many times longer than on an idle machine: processes that want a core for each core (`uptime`)."""
         one_minute, five_minutes, _ = os.getloadavg()
+        waiting = max(one_minute, five_minutes)
         cores = os.cpu_count() or 1
-        load = max(one_minute, five_minutes) / cores
+        load = waiting / cores
         return min(self.patience, max(1.0, load))
 
     @contextmanager

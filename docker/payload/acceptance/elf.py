@@ -44,6 +44,9 @@ class Segment(NamedTuple):
     def holds(self, address: int) -> bool:
         return self.address <= address < self.address + self.size
 
+    def offset_of(self, address: int) -> int:
+        return self.offset + address - self.address
+
 
 def read_elf(path: str) -> Library | None:
     """None if the file is no 64-bit ELF file."""
@@ -110,7 +113,7 @@ def dynamic_names(
 def read_string(stream: BinaryIO, loaded: list[Segment], address: int) -> str:
     for segment in loaded:
         if segment.holds(address):
-            stream.seek(segment.offset + address - segment.address)
-            text = stream.read(LONGEST_NAME)
-            return text.split(b"\0", 1)[0].decode(errors="replace")
+            stream.seek(segment.offset_of(address))
+            name = stream.read(LONGEST_NAME).split(b"\0")[0]
+            return name.decode(errors="replace")
     raise ValueError(f"no segment holds address {address:#x}")

@@ -29,9 +29,11 @@ class JsonLines:
 
     def __call__(self, event: str, **fields: Any) -> None:
         # A loss that is NaN is no number to draw; of any other value the receipt keeps the word.
-        document = to_json(fields, spell_infinite=event != "training")
-        line = json.dumps({"event": event, **document}, allow_nan=False)
-        self._stream.write(f"{line}\n")
+        spell_infinite = event != "training"
+        document = {"event": event}
+        document.update(to_json(fields, spell_infinite=spell_infinite))
+        json.dump(document, self._stream, allow_nan=False)
+        self._stream.write("\n")
         self._stream.flush()
 
 
@@ -66,16 +68,17 @@ class Terminal:
 
 
 def result_line(fields: dict[str, Any]) -> str:
-    value = ""
-    if fields["value"] is not None:
-        value = f" {fields['value']}{bound_text(fields)}"
-    return f"{fields['status']:<8} {fields['title']}{value}  {fields['detail']}"
+    line = f"{fields['status']:<8} {fields['title']}"
+    value = fields["value"]
+    if value is not None:
+        line += f" {value}"
+        line += bound_text(value, fields["bound"])
+    return f"{line}  {fields['detail']}"
 
 
-def bound_text(fields: dict[str, Any]) -> str:
+def bound_text(value: Any, bound: Any) -> str:
     """` (at least 0.95)`; nothing if the value is the bound itself."""
-    bound = fields["bound"]
-    if bound is None or bound == fields["value"]:
+    if bound is None or bound == value:
         return ""
     if not isinstance(bound, dict):
         return f" (expected {bound})"

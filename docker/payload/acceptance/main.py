@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from acceptance.checks import CHECKS, Inspection, custom_check
 from acceptance.events import JsonLines, Terminal
@@ -41,7 +41,8 @@ def main(checks: Sequence[Check] = CHECKS, limits: Limits | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.worker:
-            inspection = Inspection(Path(options.lock), limits, require_gpu=options.require_gpu)
+            inspection = Inspection(limits, require_gpu=options.require_gpu)
+            inspection.read_lock(Path(options.lock))
             run_checks(selected, inspection, emit)
             return PASSED
         return accept(selected, worker_command(options), limits, emit)
@@ -110,21 +111,19 @@ def worker_command(options: argparse.Namespace) -> list[str]:
 
 def accept(checks: Sequence[Check], command: Sequence[str], limits: Limits, emit: Emit) -> int:
     """The whole suite, from its plan to its verdict; returns the exit code."""
-    plan = [{"id": check.id, "title": check.title} for check in checks]
-    emit("plan", suite=limits.suite, checks=plan)
     run = Run(emit)
+    run.announce(checks, limits)
     supervise(checks, command, limits, run)
     emit("facts", **run.facts)
     if run.training:
         emit("training", **run.training)
-    verdict = derive_verdict(run.results.values())
+    verdict = derive_verdict(run.statuses())
     emit("end", verdict=verdict)
     return PASSED if verdict == "passed" else NOT_PASSED
 
 
-def derive_verdict(results: Iterable[dict[str, Any]]) -> str:
+def derive_verdict(statuses: set[str]) -> str:
     """As the host derives it: evidence against the image, no evidence from some check, or neither."""
-    statuses = {result["status"] for result in results}
     if "failed" in statuses:
         return "failed"
     if "error" in statuses or "passed" not in statuses:

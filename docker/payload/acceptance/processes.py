@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator
 
+from acceptance.text import last_line
+
 if TYPE_CHECKING:
     Process = subprocess.Popen[Any]
 
@@ -37,8 +39,7 @@ class Rank:
     stderr: str
 
     def last_line(self) -> str:
-        lines = self.stderr.strip().splitlines()
-        return lines[-1][:300] if lines else "it printed nothing"
+        return last_line(self.stderr) or "it printed nothing"
 
 
 def run_ranks(script: str, world_size: int) -> list[Rank]:
@@ -76,8 +77,16 @@ def output_file(folder: Path, rank: int, stream: str) -> Path:
     return folder / f"{stream}-{rank}"
 
 
+def read_output(folder: Path, rank: int, stream: str) -> str:
+    file = output_file(folder, rank, stream)
+    text = file.read_text(encoding="utf-8", errors="replace")
+    sys.stderr.write(text)
+    return text
+
+
 def read_rank(folder: Path, rank: int, exit_code: int) -> Rank:
-    stdout = output_file(folder, rank, "stdout").read_text(encoding="utf-8", errors="replace")
-    stderr = output_file(folder, rank, "stderr").read_text(encoding="utf-8", errors="replace")
-    sys.stderr.write(stdout + stderr)
-    return Rank(exit_code, stdout, stderr)
+    return Rank(
+        exit_code=exit_code,
+        stdout=read_output(folder, rank, "stdout"),
+        stderr=read_output(folder, rank, "stderr"),
+    )

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
@@ -40,18 +40,25 @@ MEMORY_EVENTS = (
 )
 
 
+@dataclass
 class Run:
     """What the workers have reported so far: results by id, facts, and the figures of the fine-tune."""
 
-    def __init__(self, emit: Emit) -> None:
-        self.emit = emit
-        self.results: dict[str, dict[str, Any]] = {}
-        self.facts: dict[str, Any] = {}
-        self.training: dict[str, Any] = {}
+    emit: Emit
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def announce(self, checks: Sequence[Check], limits: Limits) -> None:
+        plan = [{"id": check.id, "title": check.title} for check in checks]
+        self.emit("plan", suite=limits.suite, checks=plan)
 
     def add_result(self, fields: dict[str, Any]) -> None:
         self.results[fields["id"]] = fields
         self.emit("result", **fields)
+
+    def statuses(self) -> set[str]:
+        return {result["status"] for result in self.results.values()}
 
     def receive(self, event: dict[str, Any]) -> None:
         """Take a worker's event. Facts and figures are passed on once, at the end."""
@@ -144,20 +151,21 @@ def explain_signal(number: int) -> Answer:
     return Answer(detail=detail, remedy=remedy)
 
 
+@dataclass
 class Worker:
     """One process that runs checks, and the guard of each check."""
 
-    def __init__(self, checks: Sequence[Check], command: Sequence[str], limits: Limits) -> None:
-        ids = ",".join(check.id for check in checks)
-        self._command = [*command, "--worker", "--only", ids]
-        self._limits = limits
-        self._guard: Guard | None = None
-        self._killed = threading.Event()  # by a guard
+    checks: Sequence[Check]
+    command: Sequence[str]
+    limits: Limits
+    _guard: Guard | None = None
+    _killed: threading.Event = field(default_factory=threading.Event)  # by a guard
 
     def run(self, on_event: Callable[[dict[str, Any]], None]) -> Ending:
         """Run it to its end, whichever that is."""
+        ids = ",".join(check.id for check in self.checks)
         kills = memory_kills()
-        with started(self._command) as process:
+        with started([*self.command, "--worker", "--only", ids]) as process:
             self._read(process, on_event)
             exit_code = process.wait()
         return Ending(
@@ -184,7 +192,7 @@ class Worker:
     def _watch(self, process: Process, check_id: str) -> None:
         if self._guard:
             self._guard.check_is_over.set()
-        deadline = deadline_for(check_id, self._limits)
+        deadline = deadline_for(check_id, self.limits)
         self._guard = Guard(process, check_id, deadline, self._killed)
         self._guard.start()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
 from acceptance.checks.inspection import Answer, Failure, Skipped
+from acceptance.text import last_line
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Inspection
@@ -102,10 +103,9 @@ def check_locale(inspection: Inspection) -> Answer:
     )
     if done.returncode == 0 and SAMPLE.encode() in done.stdout:
         return Answer(value="UTF-8", bound="UTF-8")
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else repr(done.stdout)
+    error = last_line(done.stderr.decode(errors="replace"))
     raise Failure(
-        f"text is not encoded as UTF-8: {last[:200]}",
+        f"text is not encoded as UTF-8: {error or repr(done.stdout)}",
         value="not UTF-8",
         bound="UTF-8",
         remedy="unset LC_ALL, PYTHONIOENCODING and PYTHONUTF8, or set LC_ALL=C.UTF-8",
@@ -137,9 +137,15 @@ def trusted_certificates() -> int:
     folder = ssl.get_default_verify_paths().openssl_capath
     if os.environ.get("SSL_CERT_FILE") or not os.path.isdir(folder):
         return count
-    # OpenSSL reads a directory only when it needs a certificate, so its files are counted by their names.
+    return count + certificate_files(folder)
+
+
+def certificate_files(folder: str) -> int:
+    """OpenSSL reads a directory only when it needs a certificate, so its files are counted by their names."""
+    count = 0
     for name in os.listdir(os.environ.get("SSL_CERT_DIR") or folder):
-        if name.endswith(".0") and os.path.exists(os.path.join(folder, name)):
+        path = os.path.join(folder, name)
+        if name.endswith(".0") and os.path.exists(path):
             count += 1
     return count
 
@@ -194,8 +200,7 @@ def shadowing_modules() -> Iterator[str]:
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        yield lines[-1][:200] if lines else "Python died"
+        yield last_line(done.stderr) or "Python died"
     site_packages = sysconfig.get_paths()["purelib"]
     for path in done.stdout.split():
         if not path.startswith(site_packages):

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Sequence
 from acceptance.checks.inspection import Answer, Check, Failure, OutOfBounds, Skipped, is_within
 from acceptance.events import parse_event
 from acceptance.processes import killed_at_end
+from acceptance.text import first_line, last_line
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Inspection
@@ -36,6 +37,10 @@ class Result:
     title: str
     status: str
     answer: Answer
+
+    def rank(self) -> int:
+        """0 is the worst."""
+        return STATUSES.index(self.status)
 
 
 @dataclass
@@ -60,8 +65,7 @@ def read_title(path: Path) -> str:
     except (OSError, SyntaxError, ValueError):
         return ""  # running it will tell
     docstring = ast.get_docstring(tree) or ""
-    first_line = docstring.split("\n")[0]
-    return first_line.strip().rstrip(".")
+    return first_line(docstring).rstrip(".")
 
 
 def run_program(inspection: Inspection, path: Path) -> Answer:
@@ -92,7 +96,7 @@ def run_program(inspection: Inspection, path: Path) -> Answer:
 
 def read_output(inspection: Inspection, path: Path) -> Output:
     results = []
-    last_line = "it printed nothing"
+    other = ""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         process = subprocess.Popen(
             [sys.executable, str(path)],
@@ -111,20 +115,22 @@ def read_output(inspection: Inspection, path: Path) -> Output:
                 elif kind == "result":
                     results.append(read_result(event))
                 elif line.strip():
-                    last_line = line.strip()
+                    other = line
             exit_code = process.wait()
-        errors = copy_to_stderr(stderr)
-    if errors:
-        last_line = errors[-1]
-    return Output(results, last_line[:300], exit_code)
+        error = copy_to_stderr(stderr)
+    return Output(
+        results=results,
+        last_line=last_line(error) or last_line(other) or "it printed nothing",
+        exit_code=exit_code,
+    )
 
 
-def copy_to_stderr(stream: IO[str]) -> list[str]:
-    """Print what a program wrote to its stderr, and return its lines."""
+def copy_to_stderr(stream: IO[str]) -> str:
+    """Print what a program wrote to its stderr, and return it."""
     stream.seek(0)
     text = stream.read()
     sys.stderr.write(text)
-    return text.strip().splitlines()
+    return text
 
 
 def report_progress(inspection: Inspection, event: dict[str, Any]) -> None:
@@ -189,12 +195,14 @@ def is_right(answer: Answer) -> bool:
 
 def combine(results: Sequence[Result]) -> Answer:
     """What one program's results come to: its only one, or the worst of several."""
-    worst = min(results, key=lambda result: STATUSES.index(result.status))
+    worst = min(results, key=Result.rank)
+    answer = worst.answer
     if worst.status == "not_run":
-        raise Skipped(worst.answer.detail or "it was not run", worst.answer.value)
-    answer = worst.answer if len(results) == 1 else Answer(value=len(results))
+        raise Skipped(answer.detail or "it was not run", answer.value)
+    if len(results) > 1:
+        answer = replace(answer, value=len(results), bound=None, findings=())
     if worst.status == "passed":
         return answer
-    answer.detail = worst.answer.detail or f"{worst.title or 'it'} is not right"
-    answer.remedy = worst.answer.remedy
+    if not answer.detail:
+        answer.detail = f"{worst.title or 'it'} is not right"
     raise OutOfBounds(answer)

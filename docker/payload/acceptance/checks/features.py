@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from acceptance.checks.inspection import Answer, Failure, Skipped
 from acceptance.processes import run_ranks
+from acceptance.text import describe, first_line
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Inspection
@@ -71,14 +72,12 @@ def check_compile(inspection: Inspection) -> Answer:
 
 def judge_compile_error(error: Exception, promised: dict[str, Any] | None) -> Answer:
     """An error is right where the stack promises one."""
-    text = str(error).strip()
-    first_line = text.split("\n")[0]
-    summary = f"{type(error).__name__}: {first_line[:200]}"
+    summary = describe(error)
     if promised is None:
         raise Skipped(f"observed: {summary}", "raises") from error
     if promised["available"]:
         raise Failure(
-            text[-300:],
+            str(error).strip()[-300:],
             value="raises",
             bound="matches eager",
             remedy="the image needs a C++ compiler and Python's headers; see the traceback in `accept`'s output",
@@ -172,14 +171,13 @@ def load_extension(library: Path) -> Any:
 
 def compiler_error(error: OSError | subprocess.CalledProcessError) -> str:
     """The line that says why a compiler failed, or could not even start."""
-    text = str(error)
-    if isinstance(error, subprocess.CalledProcessError) and error.stderr:
-        text = error.stderr
-    lines = text.strip().splitlines() or [str(error)]
-    for line in lines:
+    output = ""
+    if isinstance(error, subprocess.CalledProcessError):
+        output = error.stderr
+    for line in output.splitlines():
         if "error" in line:
-            return line.strip()[:300]
-    return lines[0][:300]
+            return first_line(line)
+    return first_line(output or str(error))
 
 
 # --- quantization, functional transforms, gradient checkpointing ---------------------------------------------------

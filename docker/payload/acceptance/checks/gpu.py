@@ -12,6 +12,7 @@ from acceptance.checks.identity import arch_list
 from acceptance.checks.inspection import Answer, Failure, Skipped
 from acceptance.checks.numerics import operator_differences, random_tensors, relative_difference
 from acceptance.processes import run_ranks
+from acceptance.text import first_line
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Inspection
@@ -78,8 +79,7 @@ def find_cause(text: str) -> Cause:
     for cause in CAUSES:
         if cause.sign in lowered:
             return cause
-    first_line = text.strip().split("\n")[0]
-    return Cause("", first_line[:300], START_WITH_GPUS)
+    return Cause("", first_line(text), START_WITH_GPUS)
 
 
 def check_visible(inspection: Inspection) -> Answer:
@@ -283,10 +283,13 @@ def check_nccl(inspection: Inspection) -> Answer:
     """NCCL sums exactly over as many GPUs as there are, up to two."""
     torch = torch_with_gpu(inspection)
     ranks = run_ranks(RANK, min(2, torch.cuda.device_count()))
-    errors = [rank.last_line() for rank in ranks if rank.exit_code != 0]
+    errors = []
+    for rank in ranks:
+        if rank.exit_code != 0:
+            errors.append(rank.last_line())
     return inspection.require(
         "gpu.nccl",
         len(errors),
-        detail=errors[0] if errors else "",
+        detail="; ".join(errors),
         remedy="set NCCL_DEBUG=INFO and run it again to see why",
     )

@@ -12,9 +12,10 @@ import sysconfig
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
 from acceptance.checks.inspection import Answer, Failure, Skipped
+from acceptance.text import describe
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution, FileHash
 
     from acceptance.checks.inspection import Inspection
 
@@ -116,7 +117,9 @@ def check_cuda(inspection: Inspection) -> Answer:
             bound=built_for,
             remedy=REBUILD,
         )
-    return compare(inspection, "cuda", matching[0] if matching else built_for)
+    if matching:
+        return compare(inspection, "cuda", matching[0])
+    return compare(inspection, "cuda", built_for)
 
 
 def without_cuda(inspection: Inspection, built_for: str | None, wheels: list[str]) -> Answer:
@@ -181,10 +184,11 @@ def compiled_cudnn() -> int | None:
     cudnn = getattr(torch._C, "_cudnn", None)
     if cudnn is None:
         return None
-    major, minor, patch = cudnn.getCompileVersion()
-    scale = 10_000 if major >= 9 else 1000
-    number: int = major * scale + minor * 100 + patch
-    return number
+    major, minor, patch = map(int, cudnn.getCompileVersion())
+    number = minor * 100 + patch
+    if major >= 9:
+        return major * 10_000 + number
+    return major * 1000 + number
 
 
 def cudnn_scale(number: int) -> int:
@@ -213,7 +217,7 @@ def check_nccl(inspection: Inspection) -> Answer:
     version = torch.cuda.nccl.version()
     if isinstance(version, tuple):
         version = ".".join(map(str, version))
-    return compare(inspection, "nccl", str(version) if version else None)
+    return compare(inspection, "nccl", version and str(version))
 
 
 def nccl_is_absent(inspection: Inspection) -> str:
@@ -260,8 +264,7 @@ def family_problem(test: Callable[[], str | None]) -> str | None:
     try:
         return test()
     except Exception as error:
-        first_line = str(error).strip().split("\n")[0]
-        return f"{type(error).__name__}: {first_line[:200]}"
+        return describe(error)
 
 
 def vision_problem() -> str | None:
@@ -320,11 +323,12 @@ def normalize(name: str) -> str:
 
 def all_versions() -> dict[str, list[str]]:
     """Normalized name → every version that is installed; two of them lie over each other."""
-    versions: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for distribution in distributions():
         name = normalize(distribution.metadata["Name"])
-        versions.setdefault(name, []).append(distribution.version)
-    return versions
+        versions = found.setdefault(name, [])
+        versions.append(distribution.version)
+    return found
 
 
 def installed() -> dict[str, str]:
@@ -357,14 +361,26 @@ def check_packages(inspection: Inspection) -> Answer:
 
 
 def package_problems(found: dict[str, list[str]], locked: dict[str, str]) -> Iterator[str]:
-    for name in sorted(locked.keys() - found.keys()):
-        yield f"{name} is missing"
-    for name in sorted(found.keys() - locked.keys()):
-        yield f"{name} is not in the lock"
-    for name in sorted(found.keys() & locked.keys()):
-        versions = sorted(found[name])
-        if len(versions) > 1 or not is_same_version(versions[0], locked[name]):
-            yield f"{name} is {' and '.join(versions)}, locked is {locked[name]}"
+    names = {*found, *locked}
+    for name in sorted(names):
+        problem = version_problem(
+            found.get(name, []),
+            locked.get(name),
+        )
+        if problem:
+            yield f"{name} {problem}"
+
+
+def version_problem(versions: list[str], locked: str | None) -> str:
+    """What is wrong with the installed versions of a package; empty if nothing is."""
+    if not versions:
+        return "is missing"
+    if locked is None:
+        return "is not in the lock"
+    if len(versions) == 1 and is_same_version(versions[0], locked):
+        return ""
+    installed_versions = " and ".join(sorted(versions))
+    return f"is {installed_versions}, locked is {locked}"
 
 
 def check_requirements(inspection: Inspection) -> Answer:
@@ -417,8 +433,10 @@ def check_files(inspection: Inspection) -> Answer:
     problems: list[str] = []
     for distribution in distributions():
         name = normalize(distribution.metadata["Name"])
-        if name in HASHED or name.startswith("nvidia-"):
-            problems += changed_files(distribution, by_content=name in HASHED)
+        if name in HASHED:
+            problems += changed_files(distribution, by_content=True)
+        elif name.startswith("nvidia-"):
+            problems += changed_files(distribution, by_content=False)
     return inspection.require_if_locked(
         "identity.files",
         len(problems),
@@ -433,17 +451,25 @@ def changed_files(distribution: Distribution, *, by_content: bool) -> Iterator[s
         path = str(file.locate())
         if not os.path.exists(path):
             yield f"{file} is missing"
-        elif file.size is not None and os.path.getsize(path) != file.size:
+        elif file.size not in (None, os.path.getsize(path)):
             yield f"{file} has a different size"
-        elif by_content and file.hash is not None and record_hash(path, file.hash.mode) != file.hash.value:
+        elif by_content and not has_hash(path, file.hash):
             yield f"{file} has been changed"
+
+
+def has_hash(path: str, expected: FileHash | None) -> bool:
+    """Whether a file's content is what RECORD says, if it says anything."""
+    return expected is None or record_hash(path, expected.mode) == expected.value
 
 
 def record_hash(path: str, algorithm: str) -> str:
     """A file's hash as RECORD writes it: URL-safe base64 without padding (PEP 376)."""
     digest = hashlib.new(algorithm)
     with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
+        while True:
+            block = stream.read(1 << 20)
+            if not block:
+                break
             digest.update(block)
     text = base64.urlsafe_b64encode(digest.digest())
     return text.rstrip(b"=").decode()

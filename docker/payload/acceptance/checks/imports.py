@@ -13,6 +13,7 @@ from acceptance.checks.identity import distributions, normalize
 from acceptance.checks.inspection import Failure
 from acceptance.events import parse_event
 from acceptance.processes import killed_at_end
+from acceptance.text import last_line
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -78,13 +79,13 @@ def top_level(distribution: Distribution) -> list[str]:
     names = set()
     in_namespaces = set()
     for path in distribution.files or ():
-        parts = path.parts
-        if len(parts) == 1 and parts[0].endswith(MODULE_SUFFIXES):
-            names.add(parts[0].split(".")[0])
-        elif parts[1:] == ("__init__.py",):
-            names.add(parts[0])
-        elif parts[2:] == ("__init__.py",):
-            in_namespaces.add(f"{parts[0]}.{parts[1]}")
+        first, *rest = path.parts
+        if not rest and first.endswith(MODULE_SUFFIXES):
+            names.add(first.split(".")[0])
+        elif rest == ["__init__.py"]:
+            names.add(first)
+        elif rest[1:] == ["__init__.py"]:
+            in_namespaces.add(f"{first}.{rest[0]}")
     return sorted(filter(is_public, names or in_namespaces))
 
 
@@ -111,9 +112,9 @@ def import_all(packages: Sequence[Package], on_progress: Callable[[int, int, str
             exit_code = process.wait()
         if imported is None:
             stderr.seek(0)
-            lines = stderr.read().strip().splitlines()
+            error = last_line(stderr.read())
             raise Failure(
-                f"Python died (exit code {exit_code}) after {done} packages: {''.join(lines[-1:])}",
+                f"Python died (exit code {exit_code}) after {done} packages: {error}",
                 value=len(packages) - done,
                 remedy="import the packages one by one to find which",
             )

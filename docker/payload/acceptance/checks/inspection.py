@@ -92,25 +92,33 @@ def ignore(*values: Any, **fields: Any) -> None:
     """Progress and results that nobody listens to."""
 
 
+def first_facts() -> dict[str, Any]:
+    return {"site_packages": sysconfig.get_paths()["purelib"]}
+
+
+@dataclass
 class Inspection:
     """What the checks share: the lock, bounds.json, and what has been observed so far."""
 
-    def __init__(self, lock_file: Path, limits: Limits, *, require_gpu: bool = False) -> None:
-        self.limits = limits
-        self.require_gpu = require_gpu
-        self.facts: dict[str, Any] = {"site_packages": sysconfig.get_paths()["purelib"]}
-        self.training = Training()
-        self.on_progress: Callable[[int, int, str], None] = ignore
-        self.on_result: Callable[..., None] = ignore
-        self.lock: dict[str, Any] | None = None
-        if lock_file.exists():
-            self._read_lock(lock_file.read_bytes())
+    limits: Limits
+    lock: dict[str, Any] | None = None
+    require_gpu: bool = False
+    facts: dict[str, Any] = field(default_factory=first_facts)
+    training: Training = field(default_factory=Training)
+    on_progress: Callable[[int, int, str], None] = ignore
+    on_result: Callable[..., None] = ignore
 
-    def _read_lock(self, content: bytes) -> None:
-        lock: dict[str, Any] = json.loads(content)
+    def read_lock(self, file: Path) -> None:
+        """Read the image's lock, if it has one, and note what the host compares with its own."""
+        if not file.exists():
+            return
+        content = file.read_bytes()
+        lock = json.loads(content)
+        sizes = [wheel["size"] for wheel in lock["wheels"]]
+        digest = hashlib.sha256(content).hexdigest()
         self.lock = lock
-        self.facts["wheel_bytes"] = sum(wheel["size"] for wheel in lock["wheels"])
-        self.facts["lock"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.facts["wheel_bytes"] = sum(sizes)
+        self.facts["lock"] = f"sha256:{digest}"
 
     def locked(self, name: str, seen: Any = None) -> Any:
         """A value of the locked stack; without a lock the check is skipped, and reports what it has `seen`."""

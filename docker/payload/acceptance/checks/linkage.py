@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import json
 import os
@@ -18,6 +17,7 @@ from acceptance.elf import read_elf
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Answer, Inspection
+    from acceptance.limits import Excuse
 
 CUDA_NAME = re.compile(r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)")
 PLACES = ("/opt", "/usr", "/lib", "/lib64", "/home", "/root", "/srv")
@@ -33,11 +33,6 @@ def path_in_packages(path: str) -> str:
 
 def is_cuda(path: str) -> bool:
     return bool(CUDA_NAME.match(os.path.basename(path)))
-
-
-def is_at(path: str, pattern: str) -> bool:
-    """Whether a library lies where an exception of bounds.json says, below site-packages."""
-    return fnmatch.fnmatchcase(path_in_packages(path), pattern)
 
 
 def libraries(places: Iterable[str]) -> Iterator[str]:
@@ -146,16 +141,16 @@ def load(paths: list[str]) -> dict[str, dict[str, Any]]:
     return failed
 
 
-def take_out_excused(failed: dict[str, dict[str, Any]], exceptions: list[dict[str, Any]]) -> list[str]:
+def take_out_excused(failed: dict[str, dict[str, Any]], excuses: Iterable[Excuse]) -> list[str]:
     """Take out of `failed` the plug-ins that lack only what they may lack; returns a line on each."""
     findings = []
-    for exception in exceptions:
+    for excuse in excuses:
         for path in sorted(failed):
+            name = path_in_packages(path)
             missing = failed[path]["missing"]
-            if is_at(path, exception["library"]) and missing and set(missing) <= set(exception["may_lack"]):
+            if excuse.allows(name, missing):
                 del failed[path]
-                names = " and ".join(missing)
-                findings.append(f"{path_in_packages(path)} lacks {names}: {exception['reason']}")
+                findings.append(f"{name} lacks {' and '.join(missing)}: {excuse.reason}")
     return findings
 
 
@@ -169,9 +164,9 @@ def check_single(inspection: Inspection) -> Answer:
         if is_cuda(path):
             providers.setdefault(loaded_name(path), []).append(path)
     findings: list[str] = []
-    for exception in inspection.limits.exceptions["linkage.single"]:
+    for excuse in inspection.limits.exceptions["linkage.single"]:
         for paths in providers.values():
-            findings += take_out_spare(paths, exception)
+            findings += take_out_spare(paths, excuse)
     duplicates = []
     for name, paths in sorted(providers.items()):
         if len(paths) > 1:
@@ -194,12 +189,17 @@ def loaded_name(path: str) -> str:
     return library.soname if library and library.soname else name
 
 
-def take_out_spare(paths: list[str], exception: dict[str, Any]) -> Iterator[str]:
-    """Take a copy that an exception allows out of a library's `paths`; yields a line on it."""
-    spare = [path for path in paths if is_at(path, exception["library"])]
-    if len(spare) == 1:  # a copy of the copy is one too many again
-        paths.remove(spare[0])
-        yield f"{path_in_packages(spare[0])}: {exception['reason']}"
+def take_out_spare(paths: list[str], excuse: Excuse) -> Iterator[str]:
+    """Take the one copy that may be spare out of a library's `paths`; yields a line on it."""
+    spare = []
+    for path in paths:
+        if excuse.covers(path_in_packages(path)):
+            spare.append(path)
+    if len(spare) != 1:  # a copy of the copy is one too many again
+        return
+    (path,) = spare
+    paths.remove(path)
+    yield f"{path_in_packages(path)}: {excuse.reason}"
 
 
 # --- nothing in front ----------------------------------------------------------------------------------------------
@@ -228,12 +228,13 @@ def check_loader_path(inspection: Inspection) -> Answer:
 def loader_files(preload: Path = PRELOAD, configuration: Path = CONFIGURATION) -> Iterator[str]:
     """A line for each entry of the loader's own files that comes before the image's libraries (ld.so(8))."""
     if preload.exists():
-        for entry in read_text(preload).split("#")[0].split():
+        entries = read_text(preload).split("#")[0]
+        for entry in entries.split():
             yield f"{preload} has {entry}"
     for file in sorted(configuration.glob("*.conf")):
         for line in read_text(file).splitlines():
             folder = line.strip()
-            if folder and folder not in DRIVER_PLACES and holds_cuda(folder):
+            if folder not in DRIVER_PLACES and holds_cuda(folder):
                 yield f"{file} has {folder}"
 
 
@@ -265,10 +266,12 @@ def check_maps(inspection: Inspection) -> Answer:
 def mapped_files() -> set[str]:
     """The files that this process has mapped (proc(5))."""
     files = set()
-    for line in read_text(Path("/proc/self/maps")).splitlines():
+    text = read_text(Path("/proc/self/maps"))
+    for line in text.splitlines():
         fields = line.split(None, 5)
         if len(fields) == 6:
-            files.add(fields[5].strip())
+            path = fields[5]
+            files.add(path.strip())
     return files
 
 

@@ -41,23 +41,33 @@ def attention_difference(dtype: Any, device: str = "cpu") -> float:
     from torch.nn import functional
 
     shape = (2, 4, 16, 32)
-    q, k, v = random_tensors(shape, shape, shape, dtype=dtype, device=device)
-    scale = math.sqrt(q.shape[-1])
+    scale = math.sqrt(shape[-1])
+    q, k, v = random_tensors(
+        shape,
+        shape,
+        shape,
+        dtype=dtype,
+        device=device,
+    )
     if hasattr(functional, "scaled_dot_product_attention"):
         seen = functional.scaled_dot_product_attention(q, k, v)
     else:
-        scores = q @ k.transpose(-2, -1) / scale
-        seen = functional.softmax(scores, dim=-1) @ v
+        scores = q @ k.transpose(-2, -1)
+        weights = functional.softmax(scores / scale, dim=-1)
+        seen = weights @ v
     expected = attention(q.double(), k.double(), v.double(), scale)
     return relative_difference(seen, expected)
 
 
 def attention(q: Any, k: Any, v: Any, scale: float) -> Any:
     scores = q @ k.transpose(-2, -1) / scale
+    return softmax(scores) @ v
+
+
+def softmax(scores: Any) -> Any:
     largest = scores.max(-1, keepdim=True)[0]
-    weights = (scores - largest).exp()
-    weights = weights / weights.sum(-1, keepdim=True)
-    return weights @ v
+    powers = (scores - largest).exp()
+    return powers / powers.sum(-1, keepdim=True)
 
 
 def feed_forward_difference(dtype: Any, device: str = "cpu") -> float:
@@ -171,10 +181,12 @@ def finite_differences(function: Callable[[Any], Any], x: Any, step: float = 1e-
     """The slope of `function` at `x` in the direction of each of its numbers."""
     import torch
 
-    slopes = torch.zeros_like(x)
+    slopes = []
     for index in range(x.numel()):
         nudge = torch.zeros_like(x)
         nudge.view(-1)[index] = step
-        difference = function(x + nudge) - function(x - nudge)
-        slopes.view(-1)[index] = difference / (2 * step)
-    return slopes
+        above = function(x + nudge)
+        below = function(x - nudge)
+        slope = (above - below) / (2 * step)
+        slopes.append(slope)
+    return torch.stack(slopes).reshape(x.shape)

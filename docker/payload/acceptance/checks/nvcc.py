@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from acceptance.checks.inspection import Answer, Failure, Skipped
+from acceptance.text import first_line, last_line
 
 if TYPE_CHECKING:
     from acceptance.checks.inspection import Inspection
@@ -199,8 +200,7 @@ def build_extension(capability: str, folder: Path) -> str:
         TOOLS,
         env={**os.environ, "TORCH_CUDA_ARCH_LIST": capability},
     )
-    last_line = output.strip().splitlines()[-1]
-    return f"an extension of C++ and CUDA compiles and links for {capability}; it {last_line}"
+    return f"an extension of C++ and CUDA compiles and links for {capability}; it {last_line(output)}"
 
 
 def run(
@@ -241,6 +241,5 @@ def find_reason(text: str) -> str:
     for pattern in REASONS:
         match = re.search(f"(?m)^.*?{pattern}$", text)
         if match:
-            return match.group(0).strip()[:300]
-    lines = text.strip().splitlines()
-    return lines[-1][:300] if lines else ""
+            return first_line(match.group())
+    return last_line(text)

@@ -254,12 +254,16 @@ def padding_difference(model: Any, row: Any, pad_token: int) -> float:
     import torch
 
     ids = row["input_ids"]
-    mask = row["attention_mask"]
-    length = int((ids != pad_token).sum())
-    padded = model(input_ids=ids[None], attention_mask=mask[None]).logits
-    no_padding = torch.ones(1, length, dtype=torch.long)
-    bare = model(input_ids=ids[None, :length], attention_mask=no_padding).logits
-    difference: float = (padded - bare).abs().max().item()
+    padded = model(
+        input_ids=ids[None],
+        attention_mask=row["attention_mask"][None],
+    )
+    words = ids[ids != pad_token]
+    bare = model(
+        input_ids=words[None],
+        attention_mask=torch.ones_like(words)[None],
+    )
+    difference: float = (padded.logits - bare.logits).abs().max().item()
     return difference
 
 
@@ -384,8 +388,10 @@ def turn_off_dropout(model: Any) -> None:
 
 def first_difference(losses: Sequence[float], expected: Sequence[float]) -> int:
     """The first step at which two runs differ, from 1 on."""
-    for step, (a, b) in enumerate(zip(losses, expected), 1):
-        if not abs(a - b) < DIFFERENT:  # NaN is a difference too
+    pairs = zip(losses, expected)
+    for step, (loss, expected_loss) in enumerate(pairs, 1):
+        difference = abs(loss - expected_loss)
+        if difference >= DIFFERENT or math.isnan(difference):
             return step
     return len(expected)
 
@@ -395,51 +401,42 @@ def reference_losses(model: Any, data: Any, settings: Any) -> list[float]:
     import torch
 
     order = torch.Generator().manual_seed(settings.seed)
-    batches = (len(data) + BATCH_SIZE - 1) // BATCH_SIZE
-    rate = LearningRate(settings, batches * settings.epochs)
+    steps = settings.epochs * math.ceil(len(data) / BATCH_SIZE)
     optimizer = ReferenceAdamW(model)
     losses: list[float] = []
     model.train()
     for _ in range(settings.epochs):
-        rows = torch.randperm(len(data), generator=order).tolist()
-        for start in range(0, len(rows), BATCH_SIZE):
-            batch = data[rows[start : start + BATCH_SIZE]]
-            loss = model(**batch).loss
-            optimizer.step(loss, rate.at(len(losses)))
+        rows = torch.randperm(len(data), generator=order)
+        for batch in rows.split(BATCH_SIZE):
+            rate = learning_rate(settings, len(losses), steps)
+            loss = model(**data[batch.tolist()]).loss
+            optimizer.step(loss, rate)
             losses.append(loss.item())
     return losses
 
 
-class LearningRate:
+def learning_rate(settings: Any, step: int, steps: int) -> float:
     """Linear warm-up, then linear decay to nothing."""
+    warmup = int(steps * settings.warmup)
+    if step < warmup:
+        share = step / warmup
+    else:
+        share = (steps - step) / (steps - warmup)
+    rate: float = settings.learning_rate * share
+    return rate
 
-    def __init__(self, settings: Any, steps: int) -> None:
-        self.peak = settings.learning_rate
-        self.steps = steps
-        self.warmup = int(steps * settings.warmup)
 
-    def at(self, step: int) -> float:
-        if step < self.warmup:
-            share = step / max(1, self.warmup)
-        else:
-            share = (self.steps - step) / max(1, self.steps - self.warmup)
-        rate: float = self.peak * share
-        return rate
+BETA_1, BETA_2 = 0.9, 0.999
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.01
 
 
 class ReferenceAdamW:
-    """AdamW (Loshchilov and Hutter, 2019) in plain arithmetic, with weight decay 0.01."""
-
-    BETA_1, BETA_2 = 0.9, 0.999
-    EPSILON = 1e-8
-    WEIGHT_DECAY = 0.01
+    """AdamW (Loshchilov and Hutter, 2019) in plain arithmetic."""
 
     def __init__(self, model: Any) -> None:
-        import torch
-
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.moments = [Moments(parameter) for parameter in self.parameters]
         self.steps = 0
 
     def step(self, loss: Any, rate: float) -> None:
@@ -447,16 +444,34 @@ class ReferenceAdamW:
 
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         self.steps += 1
-        moments = zip(self.first_moments, self.second_moments)
         with torch.no_grad():
-            for parameter, gradient, (m, v) in zip(self.parameters, gradients, moments):
+            for moments, gradient in zip(self.moments, gradients):
                 if gradient is not None:
-                    self._update(parameter, gradient, m, v, rate)
+                    moments.add(gradient)
+                    moments.update(self.steps, rate)
 
-    def _update(self, parameter: Any, gradient: Any, m: Any, v: Any, rate: float) -> None:
-        m.mul_(self.BETA_1).add_(gradient, alpha=1 - self.BETA_1)
-        v.mul_(self.BETA_2).addcmul_(gradient, gradient, value=1 - self.BETA_2)
-        mean = m / (1 - self.BETA_1**self.steps)
-        variance = v / (1 - self.BETA_2**self.steps)
-        parameter.mul_(1 - rate * self.WEIGHT_DECAY)
-        parameter.addcdiv_(mean, variance.sqrt() + self.EPSILON, value=-rate)
+
+class Moments:
+    """A parameter, and the running means of its gradient and of the gradient's square."""
+
+    def __init__(self, parameter: Any) -> None:
+        import torch
+
+        self.parameter = parameter
+        self.mean = torch.zeros_like(parameter)
+        self.square = torch.zeros_like(parameter)
+
+    def add(self, gradient: Any) -> None:
+        self.mean.lerp_(gradient, 1 - BETA_1)
+        self.square.lerp_(gradient**2, 1 - BETA_2)
+
+    def update(self, step: int, rate: float) -> None:
+        """Move the parameter. Both means began at nothing, which their corrections make up for."""
+        mean_correction = 1 - BETA_1**step
+        square_correction = 1 - BETA_2**step
+        mean = self.mean / mean_correction
+        square = self.square / square_correction
+        direction = mean / (square.sqrt() + EPSILON)
+        decay = rate * WEIGHT_DECAY
+        self.parameter.mul_(1 - decay)
+        self.parameter.sub_(rate * direction)
