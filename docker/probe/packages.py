@@ -120,7 +120,9 @@ def claim_files(
     distribution.bytes = 0
     for row in rows:
         path = os.path.normpath(os.path.join(folder, row))
-        size = sizes[path] if path in sizes else size_of(path)
+        size = sizes.get(path)
+        if size is None:  # it lies elsewhere, as a script does
+            size = size_of(path)
         if size is not None and path not in owners:
             owners[path] = distribution
             distribution.bytes += size
@@ -151,8 +153,8 @@ def add_byte_code(sizes: dict[str, int], owners: dict[str, Distribution]) -> int
     for path, size in sizes.items():
         if path in owners:
             continue
-        source = source_of(path)
-        owner = owners.get(source) if source else None
+        source = source_of(path) or ""
+        owner = owners.get(source)
         if owner is None or owner.bytes is None:
             unclaimed += size
         else:

@@ -284,15 +284,21 @@ def is_secret(name: str, value: str) -> bool:
 
 def secrets_below(place: Path) -> Iterator[str]:
     """A line for each file with a secret, and for each repository."""
-    if place.is_file() and holds_secret(place):
-        yield f"the file {place}"
-    for folder, folders, names in os.walk(place):
-        for name in names:
-            file = Path(folder, name)
-            if holds_secret(file):
-                yield f"the file {file}"
+    for file in files_below(place):
+        if holds_secret(file):
+            yield f"the file {file}"
+    for folder, folders, _ in os.walk(place):
         if ".git" in folders:
             yield f"the repository {folder}"
+
+
+def files_below(place: Path) -> Iterator[Path]:
+    """The files of a directory, or the file itself."""
+    if place.is_file():
+        yield place
+    for folder, _, names in os.walk(place):
+        for name in names:
+            yield Path(folder, name)
 
 
 def holds_secret(file: Path) -> bool:

@@ -174,10 +174,12 @@ def compiler_error(error: OSError | subprocess.CalledProcessError) -> str:
     output = ""
     if isinstance(error, subprocess.CalledProcessError):
         output = error.stderr
+    if not output:
+        return first_line(str(error))
     for line in output.splitlines():
         if "error" in line:
             return first_line(line)
-    return first_line(output or str(error))
+    return first_line(output)
 
 
 # --- quantization, functional transforms, gradient checkpointing ---------------------------------------------------
@@ -316,7 +318,9 @@ def forward_and_backward(
         loss = hidden.pow(2).sum()
     kept_by_forward = sum(kept)
     loss.backward()
-    gradients = [parameter.grad.reshape(-1).clone() for parameter in layers.parameters()]
+    gradients = []
+    for parameter in layers.parameters():
+        gradients.append(parameter.grad.reshape(-1).clone())
     return kept_by_forward, torch.cat(gradients)
 
 

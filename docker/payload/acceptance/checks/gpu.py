@@ -236,7 +236,12 @@ def check_precision(inspection: Inspection) -> Answer:
 
 def tf32_difference(torch: Any) -> float:
     shape = (256, 256)
-    a, b = random_tensors(shape, shape, dtype=torch.float32, device="cuda")
+    a, b = random_tensors(
+        shape,
+        shape,
+        dtype=torch.float32,
+        device="cuda",
+    )
     settings = torch.backends.cuda.matmul
     before = settings.allow_tf32
     settings.allow_tf32 = True

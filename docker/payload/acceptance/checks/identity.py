@@ -286,7 +286,8 @@ def vision_problem() -> str | None:
     number = torch.ops.torchvision._cuda_version()  # 11070; -1 without CUDA
     built_for = None
     if number > 0:
-        built_for = f"{number // 1000}.{number % 1000 // 10}"
+        major, minor = divmod(number // 10, 100)
+        built_for = f"{major}.{minor}"
     if built_for != torch.version.cuda:
         return f"built for CUDA {built_for}, torch for {torch.version.cuda}"
     return None
@@ -379,8 +380,9 @@ def version_problem(versions: list[str], locked: str | None) -> str:
         return "is not in the lock"
     if len(versions) == 1 and is_same_version(versions[0], locked):
         return ""
-    installed_versions = " and ".join(sorted(versions))
-    return f"is {installed_versions}, locked is {locked}"
+    installed_versions = sorted(versions)
+    text = " and ".join(installed_versions)
+    return f"is {text}, locked is {locked}"
 
 
 def check_requirements(inspection: Inspection) -> Answer:
@@ -411,9 +413,10 @@ def unmet_requirements(
     for line in distribution.requires or ():
         requirement = Requirement(line)
         name = normalize(requirement.name)
+        marker = requirement.marker
         if name in left_out:
             continue
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        if marker and not marker.evaluate({"extra": ""}):
             continue
         if name not in packages:
             yield f"{dependent} needs {requirement.name}, which is missing"

@@ -55,7 +55,12 @@ def attention_difference(dtype: Any, device: str = "cpu") -> float:
         scores = q @ k.transpose(-2, -1)
         weights = functional.softmax(scores / scale, dim=-1)
         seen = weights @ v
-    expected = attention(q.double(), k.double(), v.double(), scale)
+    expected = attention(
+        q.double(),
+        k.double(),
+        v.double(),
+        scale,
+    )
     return relative_difference(seen, expected)
 
 

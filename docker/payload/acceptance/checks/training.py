@@ -286,8 +286,9 @@ def check_checkpoint(inspection: Inspection) -> Answer:
         loaded = type(model).from_pretrained(folder)
     with torch.no_grad():
         difference = predictions(run, model) - predictions(run, loaded)
-    losses = further_losses(run, model)
-    worst_loss = largest_difference(further_losses(run, loaded), losses)
+    losses = further_losses(run, loaded)
+    expected = further_losses(run, model)
+    worst_loss = largest_difference(losses, expected)
     worst_logit = difference.abs().max().item()
     return inspection.require(
         "training.checkpoint",
@@ -337,13 +338,15 @@ def check_resume(inspection: Inspection) -> Answer:
         if step == 6:
             raise Cut
 
-    expected = job.fine_tune(job.parse_settings(options))[0]["losses"]
+    settings = job.parse_settings(options)
+    expected = job.fine_tune(settings)[0]["losses"]
     with tempfile.TemporaryDirectory() as folder:
         options += ["--output", folder]
+        settings = job.parse_settings(options)
         with contextlib.suppress(Cut):
-            job.fine_tune(job.parse_settings(options), on_step=cut)
-        resuming = job.parse_settings([*options, "--resume"])
-        resumed = job.fine_tune(resuming)[0]["losses"]
+            job.fine_tune(settings, on_step=cut)
+        settings = job.parse_settings([*options, "--resume"])
+        resumed = job.fine_tune(settings)[0]["losses"]
     return inspection.require(
         "training.resume",
         largest_difference(resumed, expected),
