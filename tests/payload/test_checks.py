@@ -1,6 +1,8 @@
 """The checks, against environments and a torch made up here; the real ones run in tests/container."""
 
+import math
 import signal
+import subprocess
 import sys
 import sysconfig
 from importlib.metadata import PathDistribution
@@ -11,9 +13,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from acceptance import checks, elf
+from acceptance import checks, elf, processes
 from acceptance.checks import contract, features, gpu, identity, imports, linkage, nvcc, training
-from acceptance.deadline import Deadline
+from acceptance.deadline import Deadline, TimedOut
 from acceptance.limits import parse_limits
 from acceptance.runner import run_check
 
@@ -207,6 +209,65 @@ def resource_library() -> str:
     with Path("/proc/self/maps").open() as stream:
         paths = {line.split(None, 5)[5].strip() for line in stream if len(line.split(None, 5)) == 6}
     return next(path for path in sorted(paths) if path.endswith(".so") and "lib-dynload" in path)
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_does_not_outlive_the_check_that_a_deadline_ends() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(TimedOut), processes.killed_at_end(process):
+        raise TimedOut
+    assert process.returncode == -signal.SIGKILL
+    assert process.stdout is not None
+    assert process.stdout.closed
+
+
+def test_ranks_meet_and_each_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    script = "import sys; print('rank', *sys.argv[1::2]); sys.stderr.write('a\\nlast'); sys.exit(int(sys.argv[1]))"
+    ranks = processes.run_ranks(script, 2)
+    assert [rank.exit_code for rank in ranks] == [0, 1]
+    assert [rank.stdout for rank in ranks] == ["rank 0 2\n", "rank 1 2\n"]
+    assert ranks[1].last_line() == "last"
+    assert "rank 1 2" in capsys.readouterr().err  # for NCCL_DEBUG=INFO
+
+
+def test_a_rank_that_says_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    (rank,) = processes.run_ranks("raise SystemExit(3)", 1)
+    assert (rank.exit_code, rank.last_line()) == (3, "it printed nothing")
+
+
+# --- the lock ------------------------------------------------------------------------------------------------------
+
+
+def test_the_lock_is_read_with_what_the_host_compares(tmp_path: Path) -> None:
+    inspection = inspect()
+    inspection.read_lock(tmp_path / "envbuilder.lock")
+    assert inspection.lock is None
+    (tmp_path / "envbuilder.lock").write_text('{"stack": {"flavour": "cpu"}, "wheels": [{"size": 3}, {"size": 4}]}')
+    inspection.read_lock(tmp_path / "envbuilder.lock")
+    assert (inspection.flavour, inspection.facts["wheel_bytes"]) == ("cpu", 7)
+    assert inspection.facts["lock"].startswith("sha256:")
+
+
+# --- the reference -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [([1.0, 0.5], 2), ([1.0, 0.6], 2), ([0.9, 0.5], 1), ([1.0, float("nan")], 2), ([float("nan"), 0.5], 1)],
+)
+def test_the_first_step_that_leaves_the_reference(losses: list[float], step: int) -> None:
+    assert training.first_difference(losses, [1.0, 0.5]) == step
+
+
+@pytest.mark.parametrize("losses", [[float("nan"), 1.0], [1.0, float("nan")]])
+def test_a_loss_that_is_no_number_is_never_within_a_bound(losses: list[float]) -> None:
+    difference = training.largest_difference(losses, [1.0, 1.0])
+    assert math.isnan(difference)
+    with pytest.raises(checks.Failure):
+        inspect().require("training.reference", difference)
+    assert training.largest_difference([1.0], [1.0, 1.0]) == math.inf
 
 
 # --- imports -------------------------------------------------------------------------------------------------------
