@@ -374,6 +374,15 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     assert job.fine_tune.call_count == 1
 
 
+def test_a_training_job_that_cannot_start_for_want_of_torch_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the check that runs it nor those that look at its figures."""
+    monkeypatch.setattr(training, "load_job", MagicMock(side_effect=ModuleNotFoundError("No torch", name="torch")))
+    inspection = inspect()
+    for check in (training.check_accuracy, training.check_loss):
+        result = run_check(checks.Check("training.accuracy", "", check), inspection, Deadline(60, 1))
+        assert (result["status"], result["detail"]) == ("error", "torch is not installed in this image")
+
+
 # --- GPU -----------------------------------------------------------------------------------------------------------
 
 

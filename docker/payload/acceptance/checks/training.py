@@ -57,10 +57,11 @@ def trained(inspection: Inspection) -> dict[str, Any]:
     """The figures of the bundled fine-tune, which runs once for the four checks that look at it."""
     training = inspection.training
     if not training.figures and training.error is None:
+        job = load_job()
         # Holds if a deadline ends the fine-tune: it is not started again for the next check.
         training.error = "it did not end in time"
         try:
-            fine_tune(inspection)
+            fine_tune(job, inspection)
         except Exception as error:
             training.error = describe(error)
             raise
@@ -70,8 +71,7 @@ def trained(inspection: Inspection) -> dict[str, Any]:
     return training.figures
 
 
-def fine_tune(inspection: Inspection) -> None:
-    job = load_job()
+def fine_tune(job: Any, inspection: Inspection) -> None:
     settings = job.parse_settings([])
 
     def on_step(step: int, steps: int, loss: float) -> None:
