@@ -123,7 +123,7 @@ def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
 
 def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
-    assert (code, watch.verdict, watch.strange) == (main.PASSED, "passed", [])
+    assert (code, watch.verdict, watch.violations) == (main.PASSED, "passed", [])
 
 
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:

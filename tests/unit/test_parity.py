@@ -20,7 +20,7 @@ from acceptance.checks import contract, custom_check, gpu, identity, inspection
 from acceptance.events import bound_text, to_json
 from envbuilder import grammar, model
 from envbuilder import lock as locks
-from envbuilder.acceptance import event_stream, events, host_checks, shipped, suite, verdict
+from envbuilder.acceptance import check_text, event_stream, events, host_checks, shipped, suite, verdict
 from envbuilder.catalog import gpus
 from envbuilder.model import Check, Status
 
@@ -305,7 +305,7 @@ def names_in(pattern: str) -> list[str]:
 )
 def test_a_bound_reads_alike_in_container_and_on_host(value: object, bound: object) -> None:
     check = Check(id="a.b", title="a", status=Status.PASSED, value=value, bound=bound)
-    assert f"{value}{bound_text(value, bound)}" == event_stream.number_text(check)
+    assert f"{value}{bound_text(value, bound)}" == check_text.number_text(check)
 
 
 def test_a_custom_check_is_called_alike() -> None:
