@@ -318,8 +318,7 @@ def further_losses(run: ShortRun, model: Any) -> list[float]:
     """The losses of one more epoch, the same for two models that are the same."""
     import torch
 
-    settings = copy.copy(run.settings)
-    settings.epochs = 1
+    settings = run.job.parse_settings([*EIGHT_STEPS, "--epochs", "1"])
     torch.manual_seed(2)
     return run.train(model, settings)
 
