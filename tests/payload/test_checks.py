@@ -362,7 +362,7 @@ def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     job = MagicMock(fine_tune=MagicMock(side_effect=ring_the_alarm))
-    monkeypatch.setitem(sys.modules, "train", job)
+    monkeypatch.setattr(training, "load_job", lambda: job)
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
     accuracy = checks.Check("training.accuracy", "", training.check_accuracy)
@@ -372,6 +372,23 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     assert first["detail"] == "took longer than 60 s"
     assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"train.py": "NAME = 'the job'"}, {"train/__init__.py": "", "train/job.py": "NAME = 'the job'"}],
+    ids=["a module, in an older image", "a package"],
+)
+def test_the_job_of_the_image_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "train"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert training.load_job().NAME == "the job"
+    for name in ("train", "train.job"):  # what was found here is not another test's
+        sys.modules.pop(name, None)
 
 
 def test_a_training_job_that_cannot_start_for_want_of_torch_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
