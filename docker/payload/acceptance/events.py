@@ -32,8 +32,9 @@ class JsonLines:
         spell_infinite = event != "training"
         document = {"event": event}
         document.update(to_json(fields, spell_infinite=spell_infinite))
-        json.dump(document, self._stream, allow_nan=False)
-        self._stream.write("\n")
+        # One write: a deadline may interrupt this, and half a line would spoil the next event.
+        line = json.dumps(document, allow_nan=False)
+        self._stream.write(f"{line}\n")
         self._stream.flush()
 
 
