@@ -67,7 +67,7 @@ bench-speed: setup ## measure `--help`, one resolve and the whole grid against t
 	$(BIN)/python bench/speed.py
 
 bench-train: setup engine ## measure our training job against the guide's loop; writes bench/train.md
-	$(BIN)/python bench/train.py
+	$(BIN)/python bench/fine_tune.py
 
 bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/scale.md
 	$(BIN)/python bench/scale.py

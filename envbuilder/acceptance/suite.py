@@ -95,7 +95,7 @@ def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     """The suite as it is put into a container: absolute path → content. Raises `UsageError` for a check it lacks."""
     payload = resources.folder("payload")
     paths = [payload / "acceptance" / "bounds.json", *payload.glob("acceptance/**/*.py")]
-    paths += [*payload.glob("*.py"), *payload.glob("train/**/*.py")] if job else []
+    paths += payload.glob("train/**/*.py") if job else []
     found = {f"{FOLDER}/{path.relative_to(payload)}": read_bytes(path) for path in paths}
     names = [path.name for path in own]
     for path in own:

@@ -36,5 +36,5 @@ def test_an_image_without_a_compiler_is_told(image: Image) -> None:
     done = docker("run", "--rm", "--network", "none", "--env", "CXX=none", image.id, "train", "--compile", check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: --compile needs a C++ compiler, and there is none in here\nhint: leave out --compile, or install g++\n"
+        "error: --compile needs a C++ compiler, and this image has none\nhint: leave out --compile, or install g++\n"
     )

@@ -32,7 +32,7 @@ def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
     for name in (
         "envbuilder.lock",
         "requirements.txt",
-        "payload/train.py",
+        "payload/train/job.py",
         "payload/acceptance/__main__.py",
         "payload/entrypoint",
     ):
@@ -86,8 +86,8 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
     runs.mkdir()
     os.chown(runs, 1234, 1234)
     words = ["run", "--rm", "--network", "none", "--user", "1234:1234", "--volume", f"{runs}:/runs", image.id]
-    done = docker(*words, "train", "--epochs", "1", "--rows", "200", "--output", "/runs/first")
-    assert "texts a second" in done.stdout
+    done = docker(*words, "train", "--epochs", "1", "--max-train-samples", "200", "--output", "/runs/first")
+    assert "texts per second" in done.stdout
     written = {path.name: path.stat() for path in (runs / "first").iterdir()}
     left = {"config.json", "metrics.json", "metrics.jsonl", "learning-curve.png", "report.html"}
     assert left <= written.keys()

@@ -96,7 +96,7 @@ def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["payload/train.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
+    "name", ["payload/train/job.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
 )
 def test_every_file_that_is_built_counts_also_those_that_presets_share(
     monkeypatch: pytest.MonkeyPatch, name: str

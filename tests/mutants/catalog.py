@@ -32,8 +32,12 @@ def pip(package: str) -> str:
     )
 
 
+EDITS: list[tuple[str, str]] = []  # each file and the text in it that is replaced
+
+
 def edit(file: str, old: str, new: str) -> str:
     """Replace text in a file; fails to build if it is not there, so that no mutant is a good image in disguise."""
+    EDITS.append((file, old))
     script = f"p={file!r}; s=open(p).read(); assert {old!r} in s, 'not there'; open(p,'w').write(s.replace({old!r}, {new!r}))"
     return f'RUN ["python", "-c", "{_quoted(script)}"]'
 
@@ -102,7 +106,7 @@ LYING = (
     'echo \'{"event": "result", "id": "gpu.kernel", "title": "a GPU computes", "status": "passed"}\'; '
     'echo \'{"event": "end", "verdict": "passed"}\''
 )
-ONE_STEP = "losses.append(loss)"
+ONE_STEP = "losses.append(batch_loss)"
 
 MUTANTS = (
     # what a later pip install does
@@ -365,26 +369,26 @@ MUTANTS = (
         "a tokenizer without words",
         "training.accuracy",
         "does not know",
-        edit(f"{PAYLOAD}/train.py", "words or vocabulary()", "vocabulary()[:-20]"),
+        edit(f"{PAYLOAD}/train/model.py", "words or vocabulary()", "vocabulary()[:-20]"),
     ),
     Mutant(
         "an optimiser that does nothing",
         "training.reference",
         "leave the reference at step 2",
-        edit(f"{PAYLOAD}/train.py", "scaler.step(optimizer)", "pass"),
+        edit(f"{PAYLOAD}/train/loop.py", "scaler.step(optimizer)", "pass"),
     ),
     Mutant(
         "gradients never zeroed",
         "training.reference",
         "leave the reference at step",
-        edit(f"{PAYLOAD}/train.py", "optimizer.zero_grad()", "pass"),
+        edit(f"{PAYLOAD}/train/loop.py", "optimizer.zero_grad()", "pass"),
     ),
     Mutant(
         "the loss is NaN",
         "training.reference",
         "leave the reference at step 1",
         edit(
-            f"{PAYLOAD}/train.py",
+            f"{PAYLOAD}/train/loop.py",
             "scaler.scale(loss / settings",
             "loss = loss * float('nan'); scaler.scale(loss / settings",
         ),
@@ -393,13 +397,13 @@ MUTANTS = (
         "shuffled labels",
         "training.accuracy",
         "it did not learn",
-        edit(f"{PAYLOAD}/reviews.py", "int(positive != turned)", "int(source.random() < 0.5)"),
+        edit(f"{PAYLOAD}/train/reviews.py", "int(positive != inverted)", "int(generator.random() < 0.5)"),
     ),
     Mutant(
         "a job that makes no step",
         "training.accuracy",
         "the training job broke",
-        edit(f"{PAYLOAD}/train.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
+        edit(f"{PAYLOAD}/train/loop.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
     ),
     Mutant(
         "a job that hangs",
@@ -407,42 +411,51 @@ MUTANTS = (
         "longer than 5 s",
         'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
         + f"{PAYLOAD}/acceptance/bounds.json\n"
-        + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
+        + edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
     ),
     Mutant(
         "a job that dies of SIGBUS",
         "training.accuracy",
         "SIGBUS",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os.kill(os.getpid(), 7)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os.kill(os.getpid(), 7)"),
     ),
     Mutant(
         "a job that crashes",
         "training.accuracy",
         "SIGSEGV",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "__import__('ctypes').string_at(0)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "__import__('ctypes').string_at(0)"),
     ),
     Mutant(
         "a job that ends early",
         "training.accuracy",
         "exited with code 0 during the check",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os._exit(0)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os._exit(0)"),
     ),
     Mutant(
         "a job that eats all memory",
         "training.accuracy",
         "out of memory",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; globals().setdefault('hog', []).append(b'x' * (64 << 20))"),
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            ONE_STEP,
+            ONE_STEP + "; globals().setdefault('hog', []).append(b'x' * (64 << 20))",
+        ),
         run=("--memory", "2g", "--memory-swap", "2g"),
     ),
-    Mutant("a job without its data", "training.reference", "No module named 'reviews'", f"RUN rm {PAYLOAD}/reviews.py"),
+    Mutant(
+        "a job without its data",
+        "training.reference",
+        "No module named 'train.reviews'",
+        f"RUN rm {PAYLOAD}/train/reviews.py",
+    ),
     Mutant(
         "counts words",
         "training.negated",
         "counts words",
         edit(
-            f"{PAYLOAD}/reviews.py",
-            "int(positive != turned)",
-            "int(positive != turned) if not turned else int(source.random() < 0.5)",
+            f"{PAYLOAD}/train/reviews.py",
+            "int(positive != inverted)",
+            "int(positive != inverted) if not inverted else int(generator.random() < 0.5)",
         ),
     ),
     Mutant(
@@ -450,35 +463,35 @@ MUTANTS = (
         "training.padding",
         "padding changes predictions",
         edit(
-            f"{PAYLOAD}/train.py",
-            'return tokenizer(rows["text"], padding=padding,',
-            'return dict(tokenizer(rows["text"], padding=padding, truncation=True, max_length=settings.max_length), attention_mask=[[1] * settings.max_length] * len(rows["text"])) or tokenizer(rows["text"], padding=padding,',
+            f"{PAYLOAD}/train/model.py",
+            'data = data.rename_column("label", "labels")',
+            'data = data.map(lambda row: {"attention_mask": [1] * len(row["input_ids"])}).rename_column("label", "labels")',
         ),
     ),
     Mutant(
         "another seed each time",
         "training.repeatable",
         "the same seed gives different losses",
-        edit(f"{PAYLOAD}/train.py", "torch.manual_seed(settings.seed)", "torch.seed()"),
+        edit(f"{PAYLOAD}/train/model.py", "torch.manual_seed(settings.seed)", "torch.seed()"),
     ),
     Mutant(
         "a pickled checkpoint",
         "training.checkpoint",
         "not saved as safetensors",
-        edit(f"{PAYLOAD}/train.py", "safe_serialization=True", "safe_serialization=False"),
+        edit(f"{PAYLOAD}/train/job.py", "safe_serialization=True", "safe_serialization=False"),
     ),
     Mutant(
         "a checkpoint that cannot be written",
         "training.checkpoint",
         "Permission|Read-only",
-        edit(f"{PAYLOAD}/train.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
+        edit(f"{PAYLOAD}/train/job.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
     ),
     Mutant(
         "a checkpoint of another model",
         "training.checkpoint",
         "the loaded model differs",
         edit(
-            f"{PAYLOAD}/train.py",
+            f"{PAYLOAD}/train/job.py",
             "    model.save_pretrained(folder,",
             "    model = __import__('copy').deepcopy(model); torch.nn.init.zeros_(model.classifier.weight); model.save_pretrained(folder,",
         ),
@@ -487,31 +500,31 @@ MUTANTS = (
         "a schedule that begins again",
         "training.resume",
         "a resumed run diverges",
-        edit(f"{PAYLOAD}/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
+        edit(f"{PAYLOAD}/train/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
     ),
     Mutant(
         "dropout that begins again",
         "training.resume",
         "a resumed run diverges",
-        edit(f"{PAYLOAD}/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
+        edit(f"{PAYLOAD}/train/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
     ),
     Mutant(
         "a learning rate for wide models",
         "training.loss",
         "the training loss stays high",
-        edit(f"{PAYLOAD}/options.py", '"learning_rate": 1e-3', '"learning_rate": 5e-6'),
+        edit(f"{PAYLOAD}/train/options.py", "learning_rate=1e-3", "learning_rate=5e-6"),
     ),
     Mutant(
         "a slow image",
         "training.throughput",
         "far slower than this machine allows",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
     ),
     Mutant(
         "a slow clock",
         "training.seconds",
         "training takes too long",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),
@@ -670,8 +683,8 @@ MUTANTS = (
         "contract.signals",
         "it still ran",
         edit(
-            f"{PAYLOAD}/train.py",
-            "signal.signal(signal.SIGTERM, interrupted)",
+            f"{PAYLOAD}/train/__main__.py",
+            "signal.signal(signal.SIGTERM, handle_interrupt)",
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         ),
         by_host=True,
@@ -680,7 +693,7 @@ MUTANTS = (
         "a job that calls an interrupt a success",
         "contract.signals",
         "exit code 0, not 130",
-        edit(f"{PAYLOAD}/interrupts.py", "os._exit(130)", "os._exit(0)"),
+        edit(f"{PAYLOAD}/train/interrupts.py", "os._exit(130)", "import os; os._exit(0)"),
         by_host=True,
     ),
     Mutant(

@@ -253,7 +253,9 @@ def test_a_job_that_fails_fails(site: Site) -> None:
 def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) -> None:
     done = site.run("--epochs", "none")
     assert (done.returncode, site.started("torchrun")) == (2, [])
-    assert "train: error: argument --epochs: invalid count value: 'none'\n" in done.stderr
+    assert (
+        "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more\n" in done.stderr
+    )
 
 
 def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our training job against the guide's loop (bench/guide.py): same reviews, model, image and machine, by turns.
 
-    python bench/train.py [--image NAME] [--seeds N] [--rows N] [--held-out N] [--run-option=OPTION …]
+    python bench/fine_tune.py [--image NAME] [--seeds N] [--rows N] [--held-out N] [--run-option=OPTION …]
 
 Writes bench/train.md, which README shows; ends with 1 if a goal is missed. Both sides ask a hub on this machine for
 `imdb` and `bert-base-uncased`, whose contents come from PyPI (tests/hub): 25,000 of IMDb's reviews, of which the first
@@ -34,10 +34,10 @@ HAS_BF16 = any(flag in Path("/proc/cpuinfo").read_text(encoding="utf-8") for fla
 JOB = ("train", "--model", "bert-base-uncased", "--data", "imdb", "--precision", "bf16" if HAS_BF16 else "fp32")
 # What is left out of ours, one measure at a time: (environment, words).
 LEFT_OUT = {
-    "similar lengths together, padded to the longest": ({}, ("--padding", "max")),
+    "similar lengths together, padded to the longest": ({}, ("--pad-to-max-length",)),
     "jemalloc": ({"LD_PRELOAD": ""}, ()),
     **({"bf16": ({}, ("--precision", "fp32"))} if HAS_BF16 else {}),
-    "all of them": ({"LD_PRELOAD": ""}, ("--padding", "max", "--precision", "fp32")),
+    "all of them": ({"LD_PRELOAD": ""}, ("--pad-to-max-length", "--precision", "fp32")),
 }
 
 
