@@ -32,7 +32,7 @@ def foreign() -> Iterator[str]:
 def test_an_accepted_image_is_known_again_at_once(image: Image) -> None:
     answer = envbuilder("accept", image.id, "--json", cwd=image.site)
     assert answer.code == 0, answer.err
-    assert "not run again" in answer.err
+    assert "already accepted" in answer.err
     assert answer.json()["started"] == image.outcome["receipt"]["started"]
 
 
