@@ -33,7 +33,7 @@ def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
         "envbuilder.lock",
         "requirements.txt",
         "payload/train/job.py",
-        "payload/accept.py",
+        "payload/acceptance/__main__.py",
         "payload/entrypoint",
     ):
         file = host.file(f"/opt/envbuilder/{name}")

@@ -13,7 +13,7 @@ import pytest
 
 PAYLOAD = Path(__file__).parents[2] / "docker" / "payload"
 NO_FILE = f"{os.devnull}/envbuilder.lock"  # below a file there is nothing, on any machine
-BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
+BOUNDS = json.loads((PAYLOAD / "acceptance" / "bounds.json").read_text())
 sys.path.insert(0, str(PAYLOAD))
 HEAVY = (
     "torch torch.distributed torch.nn torch.nn.functional torch.utils torch.utils.checkpoint torch.utils.data datasets "

@@ -246,12 +246,13 @@ def test_our_image_runs_its_own_job_and_a_foreign_one_is_lent_ours() -> None:
     accept(ours)
     accept(foreign)
     job = suite_job(ours)
-    assert job.command == ("python", "/envbuilder-suite/accept.py", "--json-lines")
+    assert job.command == ("python", "/envbuilder-suite/acceptance", "--json-lines")
     assert job.entrypoint is None
     assert "/envbuilder-suite/train/job.py" not in job.files
-    assert {"/envbuilder-suite/accept.py", "/envbuilder-suite/bounds.json"} <= set(job.files)
+    suite_files = {"/envbuilder-suite/acceptance/__main__.py", "/envbuilder-suite/acceptance/bounds.json"}
+    assert suite_files <= set(job.files)
     job = suite_job(foreign)
-    assert job.command == ("/envbuilder-suite/accept.py", "--json-lines")
+    assert job.command == ("/envbuilder-suite/acceptance", "--json-lines")
     assert job.entrypoint[:2] == ("/bin/sh", "-c")
     assert "/envbuilder-suite/train/job.py" in job.files
 
