@@ -29,13 +29,6 @@ Connect = Callable[..., StandInEngine]
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    made = Programs(tmp_path / "bin")
-    made.builds(IMAGE.id)
-    return made
-
-
-@pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch, programs: Programs) -> Connect:
     """An engine that every command connects to, and a builder that gives it the image."""
     monkeypatch.setenv("PATH", f"{programs.folder}:/usr/bin:/bin")

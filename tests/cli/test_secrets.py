@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from marks import few
 
 CANARY = "kestrel-7f3a"
 ROOT = Path(__file__).parents[2]
@@ -73,14 +74,16 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 @pytest.mark.parametrize(
     ("words", "by"),
-    [
-        (("lock", "--cuda", "11.7"), "option"),
-        (("lock", "--cuda", "11.7"), "environment"),
-        (("lock", "--cuda", "11.7"), "settings"),
-        (("catalog", "verify", "--online"), "option"),
-        (("doctor", "--json"), "environment"),
-        (("init", "--cuda", "11.7"), "settings"),
-    ],
+    few(
+        [
+            (("lock", "--cuda", "11.7"), "option"),
+            (("lock", "--cuda", "11.7"), "environment"),
+            (("lock", "--cuda", "11.7"), "settings"),
+            (("catalog", "verify", "--online"), "option"),
+            (("doctor", "--json"), "environment"),
+            (("init", "--cuda", "11.7"), "settings"),
+        ]
+    ),
 )
 def test_the_password_of_an_index_is_in_no_argument_and_no_file(
     tmp_path: Path, index: tuple[str, list[str]], program: Path, by: str, words: tuple[str, ...]
@@ -110,6 +113,7 @@ def test_the_password_of_an_index_is_in_no_argument_and_no_file(
     assert found == ([site / "envbuilder.toml"] if by == "settings" else [])
 
 
+@pytest.mark.slow
 def test_no_rendered_file_holds_it(tmp_path: Path) -> None:
     lock = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
     environ = {**os.environ, "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple"}

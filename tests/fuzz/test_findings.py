@@ -98,11 +98,13 @@ def test_a_requirement_is_one_for_packaging_too(text: str) -> None:
         parse_package(text)
 
 
+@pytest.mark.slow
 @given(st.from_regex(grammar.Requirement.__metadata__[0].pattern))
 def test_every_requirement_of_the_grammar_can_be_read(text: str) -> None:
     assert Requirement(text).name
 
 
+@pytest.mark.slow
 @given(st.from_regex(grammar.Specifier.__metadata__[0].pattern))
 def test_every_bound_of_the_grammar_can_be_read(text: str) -> None:
     assert len(SpecifierSet(text)) >= (1 if text else 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from marks import few
 
 from envbuilder import cli, processes
 from envbuilder.model import Context
@@ -148,7 +149,7 @@ ACTIONS: list[tuple[Callable[[], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("action", "kind"), ACTIONS)
+@pytest.mark.parametrize(("action", "kind"), few(ACTIONS))
 def test_what_a_command_does_outside_of_its_folder_is_refused(
     box: Sandbox, action: Callable[[], object], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

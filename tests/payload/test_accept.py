@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import few
 from waiting import PATIENCE
 
 import accept
@@ -135,17 +136,20 @@ def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp
     assert watch.violations == []  # no check is run or answered twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
 def test_a_busy_machine_is_no_hang(tmp_path: Path, name: str) -> None:
     assert run_suite(tmp_path, name, load=1000, patience=1000)[0] == accept.PASSED
 
 
+@pytest.mark.slow
 def test_the_same_is_a_hang_where_nothing_else_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "lasting")
     assert code == accept.NOT_PASSED
     assert "longer than 1 s" in watch.results["lasting"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow", "native"])
 def test_a_hang_ends_on_the_busiest_machine(tmp_path: Path, name: str) -> None:
     _, watch = run_suite(tmp_path, name, load=1000, patience=2)
@@ -293,14 +297,16 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "detail"),
-    [
-        (["pass"], "it printed no result"),
-        (["raise SystemExit('no model')"], "no model"),
-        ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
-        ([says(status="splendid")], "'splendid' is no status"),
-        ([says(value="x", bound={"min": 0})], ""),
-        (["1 +"], "SyntaxError"),
-    ],
+    few(
+        [
+            (["pass"], "it printed no result"),
+            (["raise SystemExit('no model')"], "no model"),
+            ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
+            ([says(status="splendid")], "'splendid' is no status"),
+            ([says(value="x", bound={"min": 0})], ""),
+            (["1 +"], "SyntaxError"),
+        ]
+    ),
 )
 def test_a_check_of_one_s_own_that_proves_nothing_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
     code, watch = run_own(tmp_path, *lines)

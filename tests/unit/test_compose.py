@@ -1,10 +1,12 @@
 """compose.yaml: valid, one variable for each thing people change, and nothing open to the network."""
 
+import copy
 import json
 import re
 import shlex
 import subprocess
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,14 @@ def files(request: pytest.FixtureRequest) -> dict[str, str]:
     return dict(compose.files(project(request.param)))
 
 
+@cache
+def parsed(text: str) -> Any:
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
 @pytest.fixture
 def document(files: dict[str, str]) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(files["compose.yaml"])
+    loaded: dict[str, Any] = copy.deepcopy(parsed(files["compose.yaml"]))
     return loaded
 
 

@@ -74,6 +74,7 @@ def pairs_of(axes: tuple[Axis, ...]) -> Iterator[Picked]:
             yield {axis.name: choice.value for axis, choice in ((one, a), (two, b)) if choice.value}
 
 
+@pytest.mark.slow
 def test_every_choice_and_every_pair_is_the_resolvers(grid: Grid, facts: Catalog) -> None:
     cells = {tuple(picked.items()): picked for picked in pairs_of(grid.axes)}
     assert len(cells) > 1500
@@ -160,6 +161,7 @@ def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> Non
     assert bare.replace(f'lock="{dockerfile.UNLOCKED}"', "H") == whole.replace("slim-bookwormH", "slim-bookworm")
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
     day = facts.date.isoformat()
     by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}

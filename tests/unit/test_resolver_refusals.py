@@ -123,6 +123,7 @@ def check(request: Request) -> None:
         assert again.packages == request.packages
 
 
+@pytest.mark.slow
 def test_of_400_impossible_requests_every_conflict_is_minimal_and_every_command_works() -> None:
     for request in impossible(400):
         check(request)

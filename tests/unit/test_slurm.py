@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import few
 from waiting import PATIENCE, wait_until
 
 from envbuilder import lock as locks
@@ -125,7 +126,7 @@ def site(tmp_path: Path) -> Site:
 
 
 @pytest.mark.parametrize("gpus", ["0", "8"])
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+@pytest.mark.parametrize("preset", few(PRESETS), ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(preset: Path, gpus: str, tmp_path: Path) -> None:
     path = tmp_path / "train.sbatch"
     path.write_text(script(preset, gpus=gpus, arguments="--data 'a; b' --epochs 3"))
