@@ -102,6 +102,7 @@ def test_no_other_host_is_asked(index: IndexServer, run: Run, relock: Relock, mo
         assert "http://index.invalid/simple/torch/" in proxy.paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", few([1, 0, 14]))
 @pytest.mark.parametrize("path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name)
 def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Relock) -> None:
@@ -152,6 +153,7 @@ DRIFT = {
 """Faults of an index, and a package that they change."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("faults", "package"), few(DRIFT.values()), ids=DRIFT.keys())
 def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, package: str, relock: Relock) -> None:
     with serve(faults) as index:
@@ -186,6 +188,7 @@ def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> None:
     answer = run("lock", "--cuda", "11.7", "--index-url", "https://index.invalid/simple")
     assert answer.code == 6
@@ -193,6 +196,7 @@ def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> No
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "cause"),
     few(
@@ -255,6 +259,7 @@ def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, o
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_refusal_leaves_the_earlier_lock(index: IndexServer, run: Run, output: Path) -> None:
     output.write_text("the one that worked\n")
     assert lock_cuda_117(run, index, "--package", "numpy>=2").code == 4

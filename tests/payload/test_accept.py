@@ -116,6 +116,7 @@ def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
     assert (code, watch.verdict, watch.violations) == (accept.PASSED, "passed", [])
@@ -128,6 +129,7 @@ def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     assert watch.results["good"].status is Status.PASSED
 
 
+@pytest.mark.slow
 def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "native", "good")
     assert code == accept.NOT_PASSED
@@ -170,6 +172,7 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
         assert deadline.left() == left - 3
 
 
+@pytest.mark.slow
 def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
     assert code == accept.NOT_PASSED
@@ -181,10 +184,12 @@ def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
     assert run_suite(tmp_path, "absent")[0] == accept.NOT_PASSED
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
     script = write_suite(tmp_path, "good", "slow", deadline=3600)
     process = subprocess.Popen(
@@ -287,6 +292,7 @@ def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
     assert (code, own.status, own.remedy) == (accept.NOT_PASSED, Status.FAILED, "think again")
 
 
+@pytest.mark.slow
 def test_several_answers_are_several_checks(tmp_path: Path) -> None:
     _, watch = run_own(tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b"))
     assert watch.results["own.my_check.a"].status is Status.PASSED

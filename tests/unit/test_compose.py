@@ -59,6 +59,7 @@ def services(document: dict[str, Any]) -> dict[str, Any]:
 # --- valid -----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def validator() -> Draft202012Validator:
     return Draft202012Validator(json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text()))
 

@@ -129,6 +129,7 @@ def test_of_400_impossible_requests_every_conflict_is_minimal_and_every_command_
         check(request)
 
 
+@pytest.mark.slow
 def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path) -> None:
     """What is dropped from a request may stand in envbuilder.toml: the command says that it is dropped."""
     for request in impossible(60):
@@ -140,6 +141,7 @@ def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path:
             assert isinstance(resolved(pasted(command)), Stack), command
 
 
+@pytest.mark.slow
 def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
     known = sources()
     plain = ("unknown to the catalog", "names a patch release", "flavour cpu", "flavour runtime")

@@ -190,6 +190,7 @@ def test_each_node_joins_the_first_one(site: Site) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_what_reaches_the_image(site: Site, tmp_path: Path) -> None:
     site.run()
     home = tmp_path / "home" / ".cache" / "envbuilder"
@@ -224,12 +225,14 @@ def test_with_gpus(site: Site) -> None:
     assert site.env(1)["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.slow
 def test_one_task_on_each_node_with_its_cores(site: Site) -> None:
     site.run()
     (words,) = site.started("srun")
     assert words[: words.index("apptainer")] == ["--kill-on-bad-exit=0", "--wait=120", "--cpus-per-task=12", "--label"]
 
 
+@pytest.mark.slow
 def test_places_can_be_set(site: Site, tmp_path: Path) -> None:
     other = tmp_path / "other.sif"
     other.touch()
@@ -249,6 +252,7 @@ def test_no_image_is_said_before_anything_starts(site: Site) -> None:
     assert site.started("srun") == []
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_fails(site: Site) -> None:
     (Path(site.environment["PATH"].split(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 3\n")
     assert site.run().returncode == 3
@@ -260,6 +264,7 @@ def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) 
     assert "train: error: argument --epochs: invalid count value: 'none'\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:
     code, said = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20")
     assert code == 1
@@ -268,11 +273,13 @@ def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:
     assert ["requeue", "1234567"] in site.started("scontrol")
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_well_in_time_is_not_queued_again(site: Site) -> None:
     assert site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (0, "")
     assert site.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
 
+@pytest.mark.slow
 def test_it_does_not_come_back_for_ever(site: Site) -> None:
     code, _ = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", SLURM_RESTART_COUNT="2", ENVBUILDER_TURNS="3")
     assert code == 1
@@ -286,6 +293,7 @@ def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> N
     assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
 
 
+@pytest.mark.slow
 def test_the_stand_ins_are_heard(site: Site) -> None:
     """A stand-in that is not started leaves no note: the checks above can fail."""
     site.run()

@@ -105,6 +105,7 @@ def test_two_entries_have_two_names(tmp_path: Path) -> None:
         hand_made(project(tmp_path, f"{GOOD}\n\n[[mutant]]\n{GOOD}"), tmp_path)
 
 
+@pytest.mark.slow
 def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
@@ -119,6 +120,7 @@ def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     changes = automatic("code.py", tmp_path)
@@ -131,6 +133,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: 
     assert [mutant.diff for mutant in later] == [mutant.diff for mutant in chosen]
 
 
+@pytest.mark.slow
 def test_an_excuse_is_for_one_change_of_one_line(tmp_path: Path) -> None:
     folder = project(tmp_path, GOOD)
     row = '[[excused]]\nfile = "code.py"\nold = "LIMIT = 3"\nnew = "LIMIT = 4"\nwhy = "nobody can tell"\n'
@@ -160,6 +163,7 @@ def test_quick_tests_come_first_until_a_quarter_of_the_time_is_spent() -> None:
     assert mutate._quick_tests(group, mutate.replace(mutant, line=8)) == []
 
 
+@pytest.mark.slow
 def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
