@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from index_server import serve
-from marks import few
 from standin.programs import Programs
 
 PRESET = Path(__file__).parents[2] / "docker/images/cu126-torch2.7.1-py3.13-debian13/envbuilder.lock"
@@ -68,9 +67,10 @@ def test_a_lock_keeps_the_old_file(
     assert not list(folders["tmp"].iterdir())
 
 
+@pytest.mark.slow
 @needs_mounts
-@pytest.mark.parametrize("command", few([(("render", "--output", "docker"),), (("init",),)]), ids=["render", "init"])
-@pytest.mark.parametrize("settings", few([{"SIZE": "100k"}, {"READ_ONLY": "1"}]), ids=["full", "read-only"])
+@pytest.mark.parametrize("command", [("render", "--output", "docker"), ("init",)], ids=["render", "init"])
+@pytest.mark.parametrize("settings", [{"SIZE": "100k"}, {"READ_ONLY": "1"}], ids=["full", "read-only"])
 def test_what_writes_a_project_says_so_and_loses_nothing(
     folders: dict[str, Path], command: tuple[str, ...], settings: dict[str, str]
 ) -> None:

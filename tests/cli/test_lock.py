@@ -175,11 +175,13 @@ def test_check_reports_the_package_that_changed(faults: Faults, package: str, ru
     assert any(line.strip().startswith(package) for line in answer.err.splitlines()[1:]), answer.err
 
 
+@pytest.mark.slow
 def test_check_finds_no_fault_in_the_recorded_index(index: IndexServer, run: Run) -> None:
     answer = check(run, index)
     assert (answer.code, answer.out) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
     with serve(Faults(removed={file_of(NEWEST, "torch")})) as index:
         answer = run("lock", *request_of(read(NEWEST)), "--index-url", index.url)
@@ -251,7 +253,8 @@ def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Ru
     assert any(line.startswith("torch==2.0.1 ") for line in lines)
 
 
-@pytest.mark.parametrize("package", few(["torch==2.6.0", "numpy>=2", "transformers>=4.50"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["torch==2.6.0", "numpy>=2", "transformers>=4.50"])
 def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, output: Path) -> None:
     answer = lock_cuda_117(run, index, "--package", "tqdm", "--package", package)
     assert answer.code == 4

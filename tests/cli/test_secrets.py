@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from marks import few
 
 CANARY = "kestrel-7f3a"
 ROOT = Path(__file__).parents[2]
@@ -72,18 +71,17 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "by"),
-    few(
-        [
-            (("lock", "--cuda", "11.7"), "option"),
-            (("lock", "--cuda", "11.7"), "environment"),
-            (("lock", "--cuda", "11.7"), "settings"),
-            (("catalog", "verify", "--online"), "option"),
-            (("doctor", "--json"), "environment"),
-            (("init", "--cuda", "11.7"), "settings"),
-        ]
-    ),
+    [
+        (("lock", "--cuda", "11.7"), "option"),
+        (("lock", "--cuda", "11.7"), "environment"),
+        (("lock", "--cuda", "11.7"), "settings"),
+        (("catalog", "verify", "--online"), "option"),
+        (("doctor", "--json"), "environment"),
+        (("init", "--cuda", "11.7"), "settings"),
+    ],
 )
 def test_the_password_of_an_index_is_in_no_argument_and_no_file(
     tmp_path: Path, index: tuple[str, list[str]], program: Path, by: str, words: tuple[str, ...]

@@ -91,6 +91,7 @@ def test_an_error_that_cannot_be_written_either_still_has_a_code(tmp_path: Path)
         assert subprocess.run(words, cwd=tmp_path, stdout=full, stderr=full, check=False).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -183,6 +184,7 @@ def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: st
     assert (answer.code, said in answer.err) == (2, True), answer.err
 
 
+@pytest.mark.slow
 def test_a_path_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
     done = start("render --output x --lock no-\udcff", tmp_path)
     assert (done.returncode, b"error: no-\\udcff cannot be read: No such file" in done.stderr) == (2, True), done.stderr

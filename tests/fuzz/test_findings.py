@@ -120,6 +120,7 @@ def test_the_last_day_that_there_is_has_no_next() -> None:
     assert "9999-12-31T00:00:00Z" in answer.started[0]
 
 
+@pytest.mark.slow
 def test_the_first_day_that_there_is_has_none_before() -> None:
     row = next(row for row in ROWS["transformers.json"] if row.get("next_released"))
     with sandbox() as box:

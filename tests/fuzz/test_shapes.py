@@ -163,6 +163,7 @@ def test_what_a_command_does_outside_of_its_folder_is_refused(
     assert not Path("/tmp/envbuilder-fuzz-outside").exists()
 
 
+@pytest.mark.slow
 def test_a_case_that_does_not_end_is_ended(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{Sandbox.__module__}._PATIENCE", 0.2)
     with pytest.raises(Finding, match="hang"), box.watched():

@@ -122,6 +122,7 @@ def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     assert (code, watch.verdict, watch.violations) == (accept.PASSED, "passed", [])
 
 
+@pytest.mark.slow
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "slow", "good")
     assert code == accept.NOT_PASSED
@@ -283,6 +284,7 @@ def says(**fields: object) -> str:
     return f"print({json.dumps({'event': 'result', **fields})!r})"
 
 
+@pytest.mark.slow
 def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
     code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
     own = watch.results["own.my_check"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from builds.record import FOLDER, KINDS, LOCK, documents
-from marks import few
 
 from envbuilder import lock as locks
 from envbuilder.console import Row
@@ -155,7 +154,8 @@ def test_a_failed_build_is_told_with_its_step_its_cause_and_what_to_do(kind: str
     assert problems
 
 
-@pytest.mark.parametrize("kind", few(FAILED))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAILED)
 def test_the_cause_does_not_depend_on_where_the_log_is_torn(kind: str) -> None:
     expected = outcome(follow(recording(kind)))
     length = max(map(len, joined_logs(kind).values()))

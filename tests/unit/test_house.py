@@ -25,8 +25,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 @cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
 
 
 def room_of(path: Path) -> str:
@@ -35,7 +35,7 @@ def room_of(path: Path) -> str:
 
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "envbuilder":
             parts = node.module.split(".")
             rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
@@ -59,7 +59,7 @@ def dotted(path: Path) -> str:
 
 def imported_modules(path: Path, known: set[str]) -> set[str]:
     found = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in known else node.module for name in names}
@@ -77,7 +77,7 @@ def importers() -> dict[str, set[str]]:
     """Top-level module → the files of the package that import it."""
     files: dict[str, set[str]] = {}
     for path in MODULES:
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for name in names:
@@ -105,7 +105,7 @@ _WRITING = frozenset({"write_text", "open"})
 def calls(path: Path, names: frozenset[str]) -> list[ast.Call]:
     """The calls of methods of these names, and of the function `open`."""
     found = []
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -151,14 +151,13 @@ def test_only_the_command_line_reads_the_environment() -> None:
 def test_no_version_number_stands_in_code() -> None:
     version = re.compile(r"(?:11|12|13)\.[0-9]|2\.[0-9]+\.[0-9]|cu1[123][0-9]|sm_[0-9]{2}|8\.5\.0")
     for path in MODULES:
-        tree = tree_of(path)
         documented = {
             node.body[0].value
-            for node in ast.walk(tree)
+            for node in nodes_of(path)
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
             if isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in nodes_of(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documented:
                 found = version.search(node.value)
                 assert not found or is_example(node.value), f"{path.name}: {node.value!r}"

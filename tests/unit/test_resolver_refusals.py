@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import few
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
@@ -129,10 +130,10 @@ def test_of_400_impossible_requests_every_conflict_is_minimal_and_every_command_
         check(request)
 
 
-@pytest.mark.slow
-def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", few([15, 60]))
+def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path, count: int) -> None:
     """What is dropped from a request may stand in envbuilder.toml: the command says that it is dropped."""
-    for request in impossible(60):
+    for request in impossible(count):
         error = resolved(request)
         lines = [f'{name} = "{value}"' for name, value in resolver.given(request)]
         (tmp_path / "envbuilder.toml").write_text("\n".join(lines))
@@ -152,6 +153,7 @@ def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
             assert any(source in reason for source in known) or any(word in reason for word in plain), reason
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()}))
 def test_any_request_is_a_stack_or_a_minimal_refusal(options: dict[str, str]) -> None:

@@ -218,6 +218,7 @@ def test_the_entrypoint_starts_torchrun_as_it_chooses_the_allocator() -> None:
     assert "exec /opt/envbuilder/payload/entrypoint torchrun \\\n" in script()
 
 
+@pytest.mark.slow
 def test_with_gpus(site: Site) -> None:
     site.run(SLURM_GPUS_ON_NODE="4")
     assert "--nv" in site.started("apptainer")[0]
@@ -258,6 +259,7 @@ def test_a_job_that_fails_fails(site: Site) -> None:
     assert site.run().returncode == 3
 
 
+@pytest.mark.slow
 def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) -> None:
     done = site.run("--epochs", "none")
     assert (done.returncode, site.started("torchrun")) == (2, [])
@@ -287,6 +289,7 @@ def test_it_does_not_come_back_for_ever(site: Site) -> None:
     assert site.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
 
+@pytest.mark.slow
 def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> None:
     site = Site(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
     site.run("--epochs", "4")
