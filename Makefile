@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
+.PHONY: help image train test fast coverage lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
 	record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
@@ -36,14 +36,18 @@ fast: setup ## the quick tests: no engine, no network, no browser, few processes
 	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
 	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q -m "$(FAST)"
 
+coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
+	@mkdir -p build
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --branch --source=envbuilder -m pytest -q -m "$(FAST)"
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage json -q -o build/coverage.json
+	$(BIN)/python tools/coverage_page.py build/coverage.json
+
 lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
 
-.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
-	record-index lock-tools lock-notebook setup engine browser registry clean
 mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
 	nice $(BIN)/python tools/mutate.py
 

@@ -124,10 +124,21 @@ def check(request: Request) -> None:
         assert again.packages == request.packages
 
 
-@pytest.mark.slow
-def test_of_400_impossible_requests_every_conflict_is_minimal_and_every_command_works() -> None:
-    for request in impossible(400):
+@pytest.mark.parametrize("count", few([40, 400]))
+def test_of_impossible_requests_every_conflict_is_minimal_and_every_command_works(count: int) -> None:
+    for request in impossible(count):
         check(request)
+
+
+def test_a_command_for_a_base_of_one_s_own_says_its_python() -> None:
+    options = {"python": "3.13", "torch": "1.12", "transformers": "4.30", "gpu": "H100"}
+    request = asked({**options, "base": "registry.example/team/base:1"})
+    check(request)
+    error = resolved(request)
+    assert isinstance(error, NoStackError)
+    with_base = [pasted(command) for command in error.suggestions if "registry.example" in command]
+    assert with_base
+    assert all(again.python for again in with_base)
 
 
 @pytest.mark.parametrize("count", few([15, 60]))
