@@ -72,7 +72,7 @@ def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
     return not daemon.boxes and not daemon.asked("tag", "push") and not list((folder / "tmp").iterdir())
 
 
-@pytest.mark.parametrize("number", few(SIGNALS))
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_suite_that_is_interrupted_leaves_nothing(start: Start, daemon: Daemon, tmp_path: Path, number: int) -> None:
     process = start("accept", IMAGE.id)
     wait_until(lambda: daemon.asked("start"), "the suite never started")
@@ -227,7 +227,6 @@ def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
     assert nothing_is_left(daemon, tmp_path)
 
 
-@pytest.mark.slow
 def test_nohup_is_respected(start: Start, daemon: Daemon) -> None:
     process = start("accept", IMAGE.id, before=("env", "--ignore-signal=HUP"))
     wait_until(lambda: daemon.asked("start"), "the suite never started")

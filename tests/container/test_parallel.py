@@ -97,6 +97,7 @@ def test_two_processes_have_the_gradients_of_one(image: Image, runs: Path) -> No
     assert largest > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs: Path) -> None:
     words = [*EXACT, "--accumulate", "2", "--padding", "longest", "--gradient-checkpointing"]
     for name, how in {"options": ["train"], "options-3": ["torchrun", "--nproc-per-node", "3", TRAIN]}.items():
@@ -105,6 +106,7 @@ def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs
     assert apart(runs, "options", "options-3") <= NEAR
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["model", "pipeline"])
 def test_layers_on_several_devices_have_the_losses_of_one(image: Image, runs: Path, alone: str, kind: str) -> None:
     code, said = run(image, runs, "train", *EXACT, "--parallel", kind, "--output", f"/runs/{kind}")
@@ -120,6 +122,7 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(image: Image, runs: Path, 
     assert apart(runs, alone, two) <= NEAR
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Image, runs: Path) -> None:
     words = ["--rows", "640", "--held-out", "50", "--epochs", "2", "--save-every", "2", "--resume", "--output"]
     code, said = run(image, runs, *TWO, *words, "/runs/whole")
@@ -166,6 +169,7 @@ def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:
         assert (code, problem in said) == (1, True), said
 
 
+@pytest.mark.exhaustive
 def test_two_processes_compile_to_the_losses_of_the_uncompiled(image: Image, runs: Path) -> None:
     tiny = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2 --max-length 12 --dropout 0 --learning-rate 1e-2"
     for name, how in {"eager": [], "compiled": ["--compile"]}.items():

@@ -12,7 +12,7 @@ import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
 from waiting import wait_until
 
-from envbuilder.engine import background, docker_client, output
+from envbuilder.engine import background, docker_client, output, pulse
 from envbuilder.engine.container_spec import RUN_LABEL, Job
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
@@ -518,14 +518,17 @@ def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemo
     assert seen == ["one"]
 
 
-def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impatient: Engine) -> None:
+def test_an_engine_that_only_takes_its_time_is_waited_for(
+    daemon: Daemon, impatient: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It answers pings meanwhile: many more of them than silence would allow."""
+    monkeypatch.setattr(pulse, "_BETWEEN_PINGS", 0.1)  # as often as that, one may be late on a busy machine
     slow = threading.Event()
     daemon.faults["info"] = Fault(hold=slow)
     before = len(daemon.asked("ping"))
 
     def answer() -> None:
-        wait_until(lambda: len(daemon.asked("ping")) >= before + 4, "nobody asks whether it lives")
+        wait_until(lambda: len(daemon.asked("ping")) >= before + 15, "nobody asks whether it lives")
         slow.set()
 
     thread = threading.Thread(target=answer)
