@@ -21,7 +21,7 @@ image: setup engine ## build and accept the image for CUDA=11.7
 train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
 	@docker image inspect envbuilder:$(PRESET) >/dev/null 2>&1 || \
 		$(BIN)/envbuilder base --lock docker/images/$(PRESET)/envbuilder.lock
-	@grep -qs '^GPU_ACCESS=' .env || export GPU_ACCESS=$${GPU_ACCESS:-$$(tools/gpu-access)}; \
+	@[ -n "$$COMPOSE_FILE" ] || grep -qs '^COMPOSE_FILE=' .env || { found=$$(tools/gpu-access) && export $$found; }; \
 		docker compose up --exit-code-from train train
 
 # What needs an engine and what needs none run side by side, unless two images in training would not fit into memory.
@@ -68,7 +68,7 @@ mutate: setup ## break envbuilder's own source in many ways; writes docs/measure
 mutants: setup engine ## break the image in every way we know and see that each is caught
 	$(RUN) pytest -v tests/mutants
 
-chaos: setup engine ## kill commands at 200 random instants and see what they leave; needs an image; writes docs/measurements/chaos.md
+chaos: setup engine ## kill commands at 200 random instants, break network, disk and engine; needs an image; writes docs/measurements/chaos.md
 	$(BIN)/python tools/chaos.py
 
 presets: setup ## write docker/images/ again from its locks

@@ -104,11 +104,15 @@ def _parse_check(text: str) -> str:
 
 def _parse_cache(text: str) -> str:
     """A cache of the settings: buildx reads and writes a local one wherever it is told."""
-    for field in parse_cache(text).split(","):
-        name, _, value = field.partition("=")
-        if name.lower() in ("dest", "src") and _leads_out(value):
-            raise ValueError("a local cache lies in the project; name another by the option")
+    if any(_leads_out(path) for path in local_cache_paths(parse_cache(text))):
+        raise ValueError("a local cache lies in the project; name another by the option")
     return text
+
+
+def local_cache_paths(cache: str) -> list[str]:
+    """The folders of this machine that a cache names: `type=local,dest=FOLDER`."""
+    fields = [field.partition("=") for field in cache.split(",")]
+    return [value for name, _, value in fields if name.lower() in ("dest", "src")]
 
 
 def _leads_out(text: str) -> bool:

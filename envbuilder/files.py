@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -139,6 +139,19 @@ def refuse_links(root: Path, *names: str) -> None:
                     f"{place} leads out of {top}, to {_real(place)}; envbuilder writes nothing there",
                     hint=f"put a folder or a file in the place of the link: `rm {place}`",
                 )
+
+
+def refuse_foreign_folder(path: Path, users: Collection[int]) -> None:
+    """Raise `UsageError` if a folder that is there belongs to none of these users."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return
+    if owner not in users:
+        raise UsageError(
+            f"{path} belongs to another user (uid {owner}); envbuilder reads and writes nothing there",
+            hint="name a folder of your own on the command line",
+        )
 
 
 def is_below(root: Path, path: Path) -> bool:

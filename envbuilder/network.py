@@ -30,6 +30,11 @@ class Network:
     index_url: str | None = None
     proxies: Mapping[str, str] | None = None
 
+    def hide_token(self, text: str) -> str:
+        """Text without the query of the index's address, which may be a token. Passwords uv hides by itself."""
+        query = urlsplit(self.index_url or "").query
+        return text.replace(f"?{query}", "?****") if query else text
+
 
 def find_network(
     environ: Mapping[str, str], *, home: Path, ca: Path | None = None, index_url: str | None = None

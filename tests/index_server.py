@@ -4,7 +4,9 @@ It speaks PEP 691 (JSON) and PEP 503 (HTML), and serves METADATA next to the whe
 those that a test gives it.
 """
 
+import base64
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,6 +138,7 @@ class Handler(BaseHTTPRequestHandler):
     faults: Faults
     paths: list[str]
     wheels: Mapping[str, bytes]
+    login: str  # `user:password`; without one everybody is let in
     over: Event  # nobody needs the answers any more
     protocol_version = "HTTP/1.1"
 
@@ -143,6 +146,10 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        expected = "Basic " + base64.b64encode(self.login.encode()).decode()
+        if self.login and self.headers.get("Authorization") != expected:
+            self._refuse()
+            return
         self.paths.append(self.path)
         if self.path in self.faults.delays:
             sleep(self.faults.delays[self.path])
@@ -167,6 +174,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def _refuse(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="index"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _page(self, project: Project) -> None:
         if JSON_TYPE in self.headers.get("Accept", ""):
@@ -198,17 +211,30 @@ class Handler(BaseHTTPRequestHandler):
             self.over.wait(600)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked may hang up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve(
-    faults: Faults | None = None, *, folder: Path = RECORDED, wheels: Mapping[str, bytes] | None = None
+    faults: Faults | None = None,
+    *,
+    folder: Path = RECORDED,
+    wheels: Mapping[str, bytes] | None = None,
+    login: str = "",
 ) -> Iterator[IndexServer]:
     """Serve the recorded index on the loopback interface; `wheels` are the contents of files that it lists."""
     paths: list[str] = []
     faults = faults or Faults()
     over = Event()
-    attributes = {"folder": folder, "faults": faults, "paths": paths, "wheels": wheels or {}, "over": over}
+    attributes = {
+        "folder": folder, "faults": faults, "paths": paths, "wheels": wheels or {}, "login": login, "over": over,
+    }  # fmt: skip
     handler = type("OneIndex", (Handler,), attributes)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Kill commands at random instants, and see what they leave: `make chaos`, or a part of it:
+"""Kill commands at random instants, and break what they work with; see what they leave: `make chaos`, or a part of it:
 
-    python tools/chaos.py [--kills N] [--seed N] [--only COMMAND,…] [--image NAME] [--more]
+    python tools/chaos.py [--kills N] [--faults N] [--seed N] [--only COMMAND,…] [--image NAME] [--more]
 
 `lock`, `render` and `init` run against the recorded index; `base` against an engine of its own; `build` and `accept`
-against this machine's, by the images that it has. Every kill is a line of build/chaos/trials.jsonl (`--more` keeps
+against this machine's, by the images that it has. Then come faults of the network, of a disk and of the engine,
+`--faults` rounds of them (tools/chaos_faults.py). Every trial is a line of build/chaos/trials.jsonl (`--more` keeps
 those of earlier runs); docs/measurements/chaos.md is the table over all of them. Ends with 1 if anything was found.
 """
 
@@ -12,86 +13,58 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests"), str(ROOT)]
+sys.path += [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
 
-from container.private_engine import private_engine  # noqa: E402
-from index_server import serve  # noqa: E402
+from container.private_engine import private_engine
+from index_server import serve
+
+import chaos_faults
+from chaos_place import (
+    PRESETS,
+    ROOT,
+    Files,
+    Workplace,
+    empty,
+    fill,
+    left_by,
+    place_in,
+    preset,
+    processes_in,
+    read_files,
+)
 
 TRIALS = ROOT / "build" / "chaos" / "trials.jsonl"
 REPORT = ROOT / "docs" / "measurements" / "chaos.md"
-PRESETS = ROOT / "docker" / "images"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
-RUN_LABEL = "dev.envbuilder.run"
-HEARING = ("env", "--default-signal=INT,TERM,HUP")  # whoever started us may ignore them
 INTERRUPTED = 130
 LONGEST = 900  # seconds until a command that nobody kills counts as hung
 CLEANUP_SECONDS = 60  # the same for one that was interrupted, on a busy machine
-Files = dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One kill and what it left."""
+    """One kill or fault and what it left."""
 
     command: str
-    signal: str
+    signal: str  # or the fault
     seconds: float  # after the start
     code: int  # of the command; negative if the signal ended it
     ended_before: bool
     seconds_to_end: float
     found: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Where a command runs: a project, a folder for temporary files, and what it is told by its environment."""
-
-    folder: Path
-    env: Mapping[str, str]
-
-    @property
-    def temporary(self) -> Path:
-        return self.folder / "tmp"
-
-    @property
-    def project(self) -> Path:
-        return self.folder / "project"
-
-    def start(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
-        argv = [*HEARING, "nice", sys.executable, "-m", "envbuilder", *words]
-        log = (self.folder / "log").open("w", encoding="utf-8", newline="\n")
-        env = {**os.environ, **self.env, "TMPDIR": str(self.temporary)}
-        with log:
-            return subprocess.Popen(
-                argv, cwd=self.project, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-
-    def run(self, words: Sequence[str]) -> int:
-        return self.start(words).wait(LONGEST)
-
-    def said(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-600:]
-
-    def docker(self, *words: str) -> list[str]:
-        done = subprocess.run(
-            ["docker", *words], env={**os.environ, **self.env}, capture_output=True, text=True, check=True
-        )
-        return done.stdout.split()
+    expected: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,46 +79,6 @@ class Command:
     find: Callable[[Workplace], list[str]]  # what is wrong with its files
     sweeper: tuple[str, ...] = ()  # what sweeps after it; itself if nothing is named
     share: float = 1.0  # of the kills
-
-
-# --- what is left --------------------------------------------------------------------------------------------------
-
-
-def read_files(folder: Path) -> Files:
-    """Every file below a folder; what lies in a half-made folder counts as well."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def processes_in(folder: Path) -> list[str]:
-    """The processes that have this folder in their environment, but for the engine's."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (path / "environ").read_bytes()
-            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if f"TMPDIR={folder}".encode() in environment and "dockerd" not in command:
-            found.append(f"process left: {command[:80]}")
-    return found
-
-
-def containers_of(place: Workplace, pid: int) -> list[str]:
-    """The containers that a run of ours made and that are still there."""
-    template = f'{{{{.ID}}}}={{{{.Label "{RUN_LABEL}"}}}}'
-    lines = place.docker("ps", "--all", "--filter", f"label={RUN_LABEL}", "--format", template)
-    return [f"container left: {line}" for line in lines if f":{pid}:" in line]
-
-
-def left_by(place: Workplace, pid: int, *, has_engine: bool) -> list[str]:
-    """What lies about after a command has ended."""
-    found = [f"temporary folder left: {path.name}" for path in place.temporary.iterdir()]
-    mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
-    found += [f"mount left: {line.split()[1]}" for line in mounts if str(place.temporary) in line]
-    found += processes_in(place.temporary)
-    if has_engine:
-        found += containers_of(place, pid)
-    return found
 
 
 # --- one kill ------------------------------------------------------------------------------------------------------
@@ -181,6 +114,7 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
     return Trial(
         command=command.name, signal=number.name, seconds=round(seconds, 2), code=code, ended_before=ended_before,
         seconds_to_end=round(seconds_to_end, 2), found=found,
+        expected="130, nothing is left" if clean else "the next run sweeps what is left",
     )  # fmt: skip
 
 
@@ -209,24 +143,6 @@ def run_again(command: Command, pid: int, place: Workplace, *, has_engine: bool,
 
 
 # --- the commands --------------------------------------------------------------------------------------------------
-
-
-def place_in(folder: Path, env: Mapping[str, str]) -> Workplace:
-    place = Workplace(folder=folder, env=env)
-    for path in (place.temporary, place.project):
-        path.mkdir(parents=True)
-    return place
-
-
-def empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def fill(folder: Path, files: Files) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
 
 
 def prepare_from(files: Files, place: Workplace) -> None:
@@ -272,10 +188,6 @@ def file_command(name: str, words: Sequence[str], old: Files, place: Workplace, 
         find=partial(find_mixed, old, new),
         find_strays=partial(find_strays, {*old, *new}),
     )
-
-
-def preset(name: str) -> Path:
-    return next(PRESETS.glob(f"{name}*")) / "envbuilder.lock"
 
 
 @contextmanager
@@ -396,10 +308,26 @@ def campaign(options: argparse.Namespace, folder: Path) -> None:
             commands += stack.enter_context(base_commands(folder))
         commands += engine_commands(wanted, options.image, folder)
         for index, number, seconds in plan(commands, options.kills, options.seed):
-            trial = kill_once(commands[index][0], number, seconds, commands[index][1])
-            with TRIALS.open("a", encoding="utf-8", newline="\n") as stream:
-                stream.write(json.dumps(asdict(trial)) + "\n")
-            print(trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True)
+            note(kill_once(commands[index][0], number, seconds, commands[index][1]))
+    draw = random.Random(options.seed)
+    for count, case in enumerate(chaos_faults.rounds(options.faults)):
+        note(break_once(case, draw, folder / f"fault-{count}"))
+
+
+def break_once(case: chaos_faults.Case, draw: random.Random, folder: Path) -> Trial:
+    """A command under one fault."""
+    folder.mkdir()
+    outcome = case.run(draw, folder)
+    return Trial(
+        command=case.command, signal=case.name, seconds=0, code=outcome.code, ended_before=False,
+        seconds_to_end=round(outcome.seconds, 2), found=chaos_faults.judge(case, outcome), expected=case.expected,
+    )  # fmt: skip
+
+
+def note(trial: Trial) -> None:
+    with TRIALS.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(json.dumps(asdict(trial)) + "\n")
+    print(trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True)
 
 
 # --- the report ----------------------------------------------------------------------------------------------------
@@ -410,36 +338,40 @@ def read_trials() -> list[Trial]:
 
 
 def table(trials: Sequence[Trial]) -> list[str]:
-    """Counts by command and signal."""
+    """Counts by command and signal or fault."""
     lines = [
-        "| command | signal | kills | too late | found | slowest end after the signal |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| command | signal or fault | expected | trials | too late | found | exit codes | slowest end after it |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
-    for name in dict.fromkeys(trial.command for trial in trials):
-        for number in SIGNALS:
-            rows = [trial for trial in trials if (trial.command, trial.signal) == (name, number.name)]
-            if rows:
-                late = sum(trial.ended_before for trial in rows)
-                found = sum(bool(trial.found) for trial in rows)
-                slowest = max(trial.seconds_to_end for trial in rows)
-                cells = (name, number.name, len(rows) - late, late, found, f"{slowest:.1f} s")
-                lines.append(f"| {' | '.join(map(str, cells))} |")
-    kills = sum(not trial.ended_before for trial in trials)
-    lines.append(
-        f"| **all** | | **{kills}** | {len(trials) - kills} | {sum(bool(trial.found) for trial in trials)} | |"
-    )
+    names = [number.name for number in SIGNALS]
+    kills_first = sorted(trials, key=lambda trial: trial.signal not in names)
+    for command, name in dict.fromkeys((trial.command, trial.signal) for trial in kills_first):
+        rows = [trial for trial in trials if (trial.command, trial.signal) == (command, name)]
+        late = sum(trial.ended_before for trial in rows)
+        found = sum(bool(trial.found) for trial in rows)
+        codes = ", ".join(str(code) for code in sorted({trial.code for trial in rows}))
+        slowest = max(trial.seconds_to_end for trial in rows)
+        cells = (command, name, rows[0].expected, len(rows) - late, late, found, codes, f"{slowest:.1f} s")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    in_time = sum(not trial.ended_before for trial in trials)
+    found = sum(bool(trial.found) for trial in trials)
+    lines.append(f"| **all** | | | **{in_time}** | {len(trials) - in_time} | {found} | | |")
     return lines
 
 
 def report(trials: Sequence[Trial]) -> str:
     lines = [
-        "# Killed at random instants",
+        "# Killed at random instants, and what they work with broken",
         "",
         f"`make chaos`, {datetime.now(UTC).date()}: each command was started, killed at a random instant, and run",
         "again. After SIGINT, SIGTERM and SIGHUP nothing may be left: no container, no process, no mount, no temporary",
         "folder, no half file, no tag that was not earned. After SIGKILL the next run must sweep it.",
         "*Too late*: it had ended before. SIGINT in the first hundredths of a second meets Python itself, which ends",
         "with a traceback of its own; there is nothing to clean up then.",
+        "",
+        "Faults come from stand-ins: a recorded index that cuts, damages, refuses and stalls; a project or a cache on",
+        "a disk that is full or read-only; a stand-in engine, and a dockerd of the trial's own. Where 0 is expected",
+        "as well, the disk may be large enough. Whatever is random comes from the seed.",
         "",
         *table(trials),
         "",
@@ -453,6 +385,7 @@ def report(trials: Sequence[Trial]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=3, help="how often each fault is tried; the slow ones once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="lock,render,init,base,build,accept")
     parser.add_argument("--image", default="envbuilder:cu126-torch2.7.1-py3.13-debian13")

@@ -1,6 +1,6 @@
 """Running the suite on an image: inside, in one container, and from outside; the receipt is what came of it.
 
-The suite is put into the container when it starts, so that an image is judged by this envbuilder and not by itself. An
+The suite is mounted into the container, read-only, so that an image is judged by this envbuilder and not by itself. An
 image of ours keeps its own training job, which is what is judged; a foreign one is lent ours.
 """
 
@@ -23,7 +23,7 @@ from envbuilder.acceptance.events import clean
 from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
-from envbuilder.engine.container_spec import Job
+from envbuilder.engine.container_spec import SUITE_FOLDER, Job
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.output import TooMuchOutput
@@ -38,7 +38,7 @@ CHECK_DEADLINE, GRACE = (
     120,
     30,
 )  # for a check without one in bounds.json; more, for the suite ends late checks by itself
-FOLDER = "/envbuilder-suite"
+FOLDER = SUITE_FOLDER
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
 echo "no Python" >&2; exit 127
@@ -238,6 +238,7 @@ class _Run:
             user=self.trial.user,
             memory=self.trial.memory,
             files=files(self.trial.own, job=not self.ours),
+            read_only=self.ours,  # where others write, only they know: it is one of the checks
         )
 
     def _history(self) -> list[str]:

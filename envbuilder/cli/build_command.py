@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from envbuilder.cli.shared_options import (
+    caches,
     check_option,
     json_option,
     lock_option,
@@ -79,8 +80,8 @@ def wishes_from(options: dict[str, Any]) -> Any:
         options=BuildOptions(
             platform=platform,
             builder=setting(options, "builder"),
-            cache_to=tuple(setting(options, "cache_to")),
-            cache_from=tuple(setting(options, "cache_from")),
+            cache_to=caches(options, "cache_to"),
+            cache_from=caches(options, "cache_from"),
             no_cache=options["no_cache"],
         ),
         tag=tag,

@@ -3,8 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from envbuilder.model import Lock, Request
     from envbuilder.network import Network
     from envbuilder.pipeline import Site
+    from envbuilder.processes import Completed
 
 NAMED_SETTINGS = "envbuilder.named_settings"
 """Where the context keeps the name that `--config` gives."""
@@ -141,6 +143,25 @@ def setting(options: Mapping[str, Any], name: str) -> Any:
     return _parsed(name, value)
 
 
+def caches(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Sources or destinations of the build cache. Raises `UsageError` where settings name a folder by a link.
+
+    Settings may be of another person: buildx would follow the link, and read and write where it leads.
+    """
+    from envbuilder.config import ROOT, local_cache_paths
+    from envbuilder.files import own_users, refuse_foreign_folder, refuse_links
+
+    values = tuple(setting(options, name))
+    if options.get(name):
+        return values
+    users = own_users(os.environ.get("SUDO_UID")) | {ROOT}
+    for value in values:
+        for path in local_cache_paths(value):
+            refuse_links(Path(), path)
+            refuse_foreign_folder(Path(path), users)
+    return values
+
+
 def _parsed(name: str, value: Any) -> Any:
     """A value of the command line or the environment, after the parser of the setting of that name."""
     from envbuilder import config
@@ -207,7 +228,6 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
     """Everything a command works with, from the options, the settings and the environment."""
     import uv
 
-    from envbuilder import processes
     from envbuilder.console import Console
     from envbuilder.lock import Uv
     from envbuilder.network import uv_environment
@@ -221,7 +241,7 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         environ=dict(os.environ),
         uv=Uv(
             program=uv.find_uv_bin(),
-            run=lambda argv: processes.run(argv, env=env, timeout=600),
+            run=lambda argv: _run_uv(argv, env, network),
             index_url=network.index_url,
         ),
         console=Console(quiet=quiet),
@@ -229,6 +249,13 @@ def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
         said=said_beside(options),
         store=receipt_store(),
     )
+
+
+def _run_uv(argv: Sequence[str], env: Mapping[str, str], network: "Network") -> "Completed":
+    from envbuilder import processes
+
+    done = processes.run(argv, env=env, timeout=600)
+    return replace(done, stderr=network.hide_token(done.stderr))
 
 
 def receipt_store() -> "Store | None":
@@ -251,10 +278,16 @@ def receipt_store() -> "Store | None":
 
 
 def said_beside(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the command line said beside the request and a command to try must say again; no password."""
+    """What the command line said beside the request and a command to try must say again; no password, no token."""
     names = (("catalog", "own_catalog"), ("index-url", "index_url"), ("ca-bundle", "ca_bundle"))
     values = [(word, str(options[name])) for word, name in names if options.get(name)]
-    return tuple(f"--{word} {'URL' if '@' in value else shlex.quote(value)}" for word, value in values)
+    return tuple(f"--{word} {_shown(word, value)}" for word, value in values)
+
+
+def _shown(option: str, value: str) -> str:
+    """A value as a word of a command to try; an address with a login, or with a query that may be a token, is named."""
+    has_credentials = option == "index-url" and ("@" in value or "?" in value)
+    return "URL" if has_credentials else shlex.quote(value)
 
 
 def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:

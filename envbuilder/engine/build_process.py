@@ -48,7 +48,7 @@ def build(
 
     Raises `EngineError` with the cause, telling lines and the log's path.
     """
-    progress = Progress(sizes)
+    progress = Progress(sizes, hide=network.hide_token)
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url

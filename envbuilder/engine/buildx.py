@@ -8,7 +8,7 @@ import base64
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -219,14 +219,16 @@ class LineReader:
 class Progress:
     """Follows a build: feed it buildx's output, read `steps`. Text that is no progress (an error) is kept in `rest`.
 
-    `sizes` are those of the lock that is built. Call `close` when buildx has ended: a last line may have no end.
+    `sizes` are those of the lock that is built; `hide` takes out of a text what nobody may read. Call `close` when
+    buildx has ended: a last line may have no end.
     """
 
-    def __init__(self, sizes: WheelSizes | None = None) -> None:
+    def __init__(self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str) -> None:
         self.steps: dict[str, Step] = {}
         self.log: list[str] = []  # every line any step wrote, and every step's beginning and end
         self.rest: list[str] = []
         self._sizes = sizes or {}
+        self._hide = hide
         self._buffer = ""
         self._readers: dict[tuple[str, int], LineReader] = {}  # by vertex and stream: stdout and stderr mix otherwise
 
@@ -234,8 +236,9 @@ class Progress:
         """Take one more line of output."""
         if not self._buffer and not text.startswith("{"):
             if text.strip():
-                self.rest.append(text.rstrip("\n"))
-                self.log.append(text.rstrip("\n"))
+                line = self._hide(text.rstrip("\n"))
+                self.rest.append(line)
+                self.log.append(line)
             return
         self._buffer += text
         if not text.startswith("}") and not text.endswith("}\n"):
@@ -249,7 +252,7 @@ class Progress:
 
     def close(self) -> None:
         """Take what was written without an end: of a line, or of a document if buildx was killed."""
-        self.rest += self._buffer.splitlines()
+        self.rest += self._hide(self._buffer).splitlines()
         self._buffer = ""
         for (vertex, _), reader in self._readers.items():
             self._read_lines(vertex, reader.close())
@@ -266,7 +269,8 @@ class Progress:
             reader = self._readers.setdefault(source, LineReader())
             self._read_lines(entry["vertex"], reader.feed(base64.b64decode(entry["data"])))
 
-    def _read_lines(self, vertex: str, lines: Sequence[str]) -> None:
+    def _read_lines(self, vertex: str, written: Sequence[str]) -> None:
+        lines = [self._hide(line) for line in written]
         self.log += lines
         step = self.steps.get(vertex)
         if step is None:
@@ -285,7 +289,7 @@ class Progress:
         was_done = step.done
         step.started = step.started or bool(vertex.get("started"))
         step.cached = bool(vertex.get("cached"))
-        step.error = vertex.get("error") or ""
+        step.error = self._hide(vertex.get("error") or "")
         if vertex.get("completed"):
             step.done = True
             step.seconds = _seconds(vertex.get("started") or vertex["completed"], vertex["completed"])

@@ -11,7 +11,10 @@ RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
 LOG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "1"}}  # stdout is followed while it runs
 PROCESSES = 16_384  # and threads: torch starts as many as there are cores, in each of its processes
-TMPFS = {"/tmp": "mode=1777"}  # noqa: S108 - the container's
+# Bounded, unlike a layer or a volume. Without a mode it has that of the image's own folder, so that a check can see a
+# wrong one; `exec`, for what is compiled there is loaded from there.
+TMPFS = {"/tmp": "exec,size=2g"}  # noqa: S108 - the container's
+SUITE_FOLDER = "/envbuilder-suite"
 NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # where NVIDIA's runtime is the default, it gives none and no driver
 
 
@@ -24,7 +27,7 @@ class Job:
     gpu: GpuPlan | None = None
     user: str | None = None
     memory: str | None = None  # as `docker run --memory` takes it
-    files: Mapping[str, bytes] = field(default_factory=dict)  # absolute path → content, put there before it starts
+    files: Mapping[str, bytes] = field(default_factory=dict)  # path below SUITE_FOLDER, absolute → content; read-only
     folder: tuple[Path, str] | None = None  # (on the host, in the container), writable
     read_only: bool = False  # its root file system, but for /tmp and /dev/shm
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,3 +64,20 @@ def create_options(job: Job, run_id: str, memory: int = 0) -> dict[str, Any]:
         "pids_limit": PROCESSES,
         "log_config": LOG,
     }
+
+
+def suite_mount(volume: str, *, read_only: bool) -> dict[str, Any]:
+    """The volume with the job's files, at its place; nothing that the image has there is copied into it."""
+    return {
+        "Type": "volume",
+        "Source": volume,
+        "Target": SUITE_FOLDER,
+        "ReadOnly": read_only,
+        "VolumeOptions": {"NoCopy": True},
+    }
+
+
+def filler_options(volume: str, run_id: str) -> dict[str, Any]:
+    """What makes a container that never starts, and through which files get into a volume."""
+    mounts = [suite_mount(volume, read_only=False)]
+    return {"labels": {RUN_LABEL: run_id}, "network_mode": "none", "mounts": mounts}

@@ -1,7 +1,7 @@
 """The Docker SDK, behind the few verbs this tool needs. The one module that imports `docker`; it is imported late.
 
-Every container it makes carries a label with this run's id and is removed by the context manager that made it, also
-after Ctrl-C; `sweep` removes what a killed run left behind.
+Every container and volume it makes carries a label with this run's id and is removed by the context manager that made
+it, also after Ctrl-C; `sweep` removes what a killed run left behind.
 """
 
 import re
@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from http.client import CONFLICT, NOT_FOUND
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from docker.utils import parse_repository_tag
 import docker
 from envbuilder.engine import archive, info
 from envbuilder.engine.background import in_background
-from envbuilder.engine.container_spec import RUN_LABEL, Job, create_options
+from envbuilder.engine.container_spec import RUN_LABEL, Job, create_options, filler_options, suite_mount
 from envbuilder.engine.gpu_access import Offers, find_gpu_failure
 from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.output import TooMuchOutput, lines_of
@@ -198,25 +199,62 @@ class Engine:
 
     @contextmanager
     def container(self, image: str, job: Job) -> Iterator["Container"]:
-        """A container that is made, not yet started, and removed when the block ends, whatever happens in it."""
-        options = create_options(job, self.run_id, info.memory_to_give(self._info()))
+        """A container that is made, not yet started, and removed when the block ends, whatever happens in it.
+
+        Its files lie in a volume, which goes with it: a read-only root takes none, and a remote engine has no folder of
+        ours. They are put there by a container that never starts; the job's own can only read them.
+        """
+        doing = f"cannot make a container of {image[:19]}"
+        memory = info.memory_to_give(self._info())
+        create = partial(self._client.containers.create, image, list(job.command))
+        with ExitStack() as stack:
+            mounts = []
+            if job.files:
+                volume = stack.enter_context(self._volume())
+                with self._made(doing, partial(create, **filler_options(volume.name, self.run_id)), v=True) as filler:
+                    self._fill(filler, job.files)
+                mounts = [suite_mount(volume.name, read_only=True)]
+            options = create_options(job, self.run_id, memory)
+            made = stack.enter_context(self._made(doing, partial(create, mounts=mounts, **options), v=True))
+            yield Container(made, self.pulse)
+
+    def _fill(self, container: Any, files: Mapping[str, bytes]) -> None:
+        with _explained("cannot put the suite into the container"):
+            self.pulse.ask(partial(container.put_archive, "/", archive.pack(files)))
+
+    def _volume(self) -> AbstractContextManager[Any]:
+        """An empty volume with this run's label, removed when the block ends."""
+        create = partial(self._client.volumes.create, labels={RUN_LABEL: self.run_id})
+        return self._made("cannot make a volume", create)
+
+    @contextmanager
+    def _made(self, doing: str, create: Callable[[], Any], **removal: bool) -> Iterator[Any]:
+        """What the engine makes, removed when the block ends, whatever happens in it."""
         answer: Future[Any] = Future()
         patience = self.pulse.limit
         try:
-            with _explained(f"cannot make a container of {image[:19]}"):
-                in_background(partial(self._client.containers.create, image, list(job.command), **options), answer)
+            with _explained(doing):
+                in_background(create, answer)
                 made = self.pulse.wait(answer)
-            if job.files:
-                with _explained("cannot put the suite into the container"):
-                    self.pulse.ask(partial(made.put_archive, "/", archive.pack(job.files)))
-            yield Container(made, self.pulse)
+            yield made
         except (KeyboardInterrupt, EngineError):
             patience = _SILENCE_AT_THE_END
             raise
         finally:
             # An interrupt may come before the engine's answer: what it makes all the same is removed too.
             with suppress(*_CONNECTION_ERRORS, TimeoutError, EngineError):
-                self.pulse.ask(lambda: answer.result(_CREATE_SECONDS).remove(force=True, v=True), patience)
+                self._finish(lambda: answer.result(_CREATE_SECONDS).remove(force=True, **removal), patience)
+
+    def _finish(self, call: Callable[[], Any], patience: float) -> None:
+        """Ask the engine for something, to its end: an interrupt meanwhile is raised when it is done."""
+        done: Future[Any] = Future()
+        try:
+            in_background(call, done)
+            self.pulse.wait(done, patience)
+        except KeyboardInterrupt:
+            with suppress(*_CONNECTION_ERRORS, TimeoutError, EngineError):
+                self.pulse.wait(done, _SILENCE_AT_THE_END)
+            raise
 
     def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         """(path, size, its first 100 kB) of every wanted file in every layer, whether a later layer hides it or not.
@@ -253,16 +291,31 @@ class Engine:
             return lines if code == 0 else None
 
     def sweep(self) -> int:
-        """Remove the containers of runs whose process is gone; returns how many. The label is `host:pid:start`."""
+        """Remove the containers and volumes of runs whose process is gone; returns how many.
+
+        Their label is `host:pid:start`.
+        """
         removed = 0
+        ours: dict[str, Any] = {"label": RUN_LABEL}
         with _explained("cannot sweep"):
-            call = partial(self._client.containers.list, all=True, filters={"label": RUN_LABEL}, ignore_removed=True)
-            for found in self.pulse.ask(call):
-                if not is_alive(found.labels[RUN_LABEL]):
-                    with suppress(NotFound):
-                        self.pulse.ask(partial(found.remove, force=True))
-                        removed += 1
+            call = partial(self._client.containers.list, all=True, filters=ours, ignore_removed=True)
+            for container in self.pulse.ask(call):
+                if not is_alive(container.labels[RUN_LABEL]):
+                    removed += self._remove(partial(container.remove, force=True, v=True))
+            for volume in self.pulse.ask(partial(self._client.volumes.list, filters=ours)):
+                if not is_alive(volume.attrs["Labels"][RUN_LABEL]):
+                    removed += self._remove(volume.remove)
         return removed
+
+    def _remove(self, call: Callable[[], Any]) -> bool:
+        """Whether something was removed; another sweep may have been faster, or be in the middle of it."""
+        try:
+            self.pulse.ask(call)
+        except APIError as error:
+            if error.status_code not in (NOT_FOUND, CONFLICT):
+                raise
+            return False
+        return True
 
 
 def _connect(timeout: int) -> docker.DockerClient:

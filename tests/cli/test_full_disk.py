@@ -1,28 +1,15 @@
 """A full disk, and one that is read-only: a sentence that says so, a documented code, and nothing is lost."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from index_server import serve
+from small_disk import CAN_MOUNT, run
 from standin.programs import Programs
 
 PRESET = Path(__file__).parents[2] / "docker/images/cu126-torch2.7.1-py3.13-debian13/envbuilder.lock"
-CAN_MOUNT = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
 needs_mounts = pytest.mark.skipif(not CAN_MOUNT, reason="needs root, to have a small disk of its own")
-MOUNT = """
-mount -t tmpfs -o size="$SIZE" tmpfs "$PLACE"
-cd "$PROJECT"
-printf old >envbuilder.lock
-if [ -n "$FILL" ]; then dd if=/dev/zero of=filler bs=1k count=10000 2>/dev/null; fi
-if [ -n "$READ_ONLY" ]; then mount -o remount,ro "$PLACE"; fi
-"$@"
-code=$?
-cat envbuilder.lock
-exit $code
-"""
 
 
 @pytest.fixture
@@ -31,16 +18,6 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     for folder in made.values():
         folder.mkdir()
     return made
-
-
-def run(folders: dict[str, Path], place: str, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """A command where one of its folders is a disk of a few kilobytes."""
-    env = {
-        **os.environ, "TMPDIR": str(folders["tmp"]), "UV_CACHE_DIR": str(folders["cache"]), "SIZE": "8k",
-        "PLACE": str(folders[place]), "PROJECT": str(folders["project"]), **settings,
-    }  # fmt: skip
-    argv = ["unshare", "--mount", "sh", "-c", MOUNT, "sh", sys.executable, "-m", "envbuilder", *words]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow

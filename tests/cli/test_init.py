@@ -105,7 +105,7 @@ def test_neither_settings_nor_a_folder_of_ones_own_are_replaced(run: Run, tmp_pa
 
 def test_render_names_every_stale_file_and_renews_it(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
-    (tmp_path / ".devcontainer/check").write_text("exit 0\n# Rendered by envbuilder\n")
+    (tmp_path / ".devcontainer/check").write_text("exit 0\n# Rendered by envbuilder\n")  # of an older release
     (tmp_path / ".github/workflows/ci.yml").unlink()
     (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
     with (tmp_path / "docker/payload/train.py").open("a") as stream:

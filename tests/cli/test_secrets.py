@@ -112,6 +112,21 @@ def test_the_password_of_an_index_is_in_no_argument_and_no_file(
 
 
 @pytest.mark.slow
+def test_a_token_in_the_query_of_an_address_is_not_said_again(tmp_path: Path) -> None:
+    """uv, which hides passwords by itself, repeats the address with its query."""
+    address = f"http://127.0.0.1:1/simple?token={CANARY}"
+    environ = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache"), "NO_PROXY": "*"}
+    done = subprocess.run(
+        [sys.executable, "-m", "envbuilder", "lock", "--cuda", "11.7", "--index-url", address],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 6, done.stderr
+    assert "?****" in done.stderr
+    assert CANARY not in done.stdout + done.stderr
+    assert [path for path, text in texts_in(tmp_path) if CANARY.encode() in text] == []
+
+
+@pytest.mark.slow
 def test_no_rendered_file_holds_it(tmp_path: Path) -> None:
     lock = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
     environ = {**os.environ, "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple"}

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Stands in for the training job in test_cluster_targets.py: it meets the others and says what it sees, as JSON."""
 
 import json

@@ -18,11 +18,11 @@ from waiting import wait_until
 from container.engine import Image, docker
 from envbuilder import lock as locks
 from envbuilder.render.targets import Project, render
-from envbuilder.render.targets.cluster_job import TRAIN
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
 JOB = Path(__file__).with_name("cluster_job.py")
+TRAIN = "/opt/envbuilder/payload/bin/train"
 NAME = "envbuilder-train"
 UNKNOWN_NAME = "Name or service not known"  # glibc's words
 REAL = "--rows 640 --held-out 50 --epochs 2 --save-every 2 --dropout 0"  # 40 batches, some seconds
@@ -187,7 +187,7 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
         "shm": 2**30,
         "user": 1000,
         "allocator": "libjemalloc.so.2",
-        "words": ["--output", f"/runs/{NAME}", "--resume"],
+        "words": [f"--output=/runs/{NAME}", "--resume"],
     }
 
 

@@ -1,9 +1,10 @@
-"""compose.yaml with the real `docker compose`: the services, on an engine without a GPU and on stand-ins with one."""
+"""The Compose files with the real `docker compose`: on an engine without a GPU, and on stand-ins with one."""
 
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ LOCK = ROOT / "docker" / "images" / PRESET / locks.FILE
 TINY = "--rows 64 --held-out 16 --epochs 1"
 LONG = "--rows 1900 --epochs 100"
 TOKEN = "sesame"
+NOTEBOOK = "compose.yaml:compose.notebook.yaml"
+CLUSTER = "compose.yaml:compose.cluster.yaml"
+ALL = "compose.yaml:compose.gpu.yaml:compose.notebook.yaml:compose.cluster.yaml"
 RUN_SECONDS = 150
 
 
@@ -120,9 +124,28 @@ def site(tmp_path: Path, built: str) -> Iterator[Site]:
 # --- the files -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("access", ["default", "runtime", "gpus", "cdi"])
-def test_the_client_accepts_it_with_every_profile(empty: Site, access: str) -> None:
-    assert empty.run("--profile", "*", "config", "--quiet", GPU_ACCESS=access) == (0, "")
+@pytest.mark.parametrize("name", ["compose.gpu.yaml", "compose.notebook.yaml", "compose.cluster.yaml"])
+def test_the_client_accepts_each_file_alone_and_with_every_profile(empty: Site, name: str) -> None:
+    assert empty.run("--profile", "*", "config", "--quiet") == (0, "")
+    assert empty.run("-f", "compose.yaml", "-f", name, "--profile", "*", "config", "--quiet") == (0, "")
+
+
+@pytest.mark.parametrize(("access", "key"), [("runtime", "runtime"), ("gpus", "deploy"), ("cdi", "deploy")])
+def test_every_job_gets_gpus_also_with_the_other_files(empty: Site, access: str, key: str) -> None:
+    code, said = empty.run(
+        "--profile", "*", "config", "--format", "json", COMPOSE_FILE=ALL, GPU_ACCESS=access, MEMLOCK="1"
+    )
+    assert code == 0, said
+    services = json.loads(said)["services"]
+    jobs = {name for name, service in services.items() if service.get(key)}
+    assert jobs == {"train", "accept", "shell", "notebook"}
+    assert {services[name]["ulimits"]["memlock"] for name in jobs} == {1}
+    assert services["train"]["command"][0] == "launch"
+    assert services["notebook"]["image"].endswith("-notebook")
+
+
+def test_only_train_is_started_without_a_name(empty: Site) -> None:
+    assert empty.run("config", "--services", COMPOSE_FILE=ALL) == (0, "train\n")
 
 
 def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None:
@@ -214,7 +237,7 @@ def test_a_folder_behind_a_link_is_not_given_away(site: Site, tmp_path_factory: 
     site.give_to(1234)
     (site.folder / "runs").symlink_to(outside)
     code, said = site.shell("true")
-    assert (code, "runs is a link to a folder of root's" in said) == (2, True), said
+    assert (code, "runs is a link to a directory owned by root" in said) == (2, True), said
     assert outside.stat().st_uid == os.getuid() == 0
 
 
@@ -229,7 +252,7 @@ def test_the_user_can_be_chosen(site: Site) -> None:
 def test_the_health_check_passes_and_can_fail(site: Site) -> None:
     assert site.run("up", "--detach", "train", TRAIN_OPTIONS=LONG)[0] == 0
     kind, check = site.inspect("train")["Config"]["Healthcheck"]["Test"]
-    assert kind == "CMD-SHELL"
+    assert kind == "CMD"
     container = f"{site.name}-train-1"
     assert docker("exec", container, "sh", "-c", check, check=False).returncode == 0
     lost = "mkdir /tmp/bin; printf '#!/bin/sh\\nexit 9\\n' >/tmp/bin/nvidia-smi; chmod +x /tmp/bin/nvidia-smi"
@@ -259,7 +282,7 @@ def addresses(site: Site, service: str) -> set[str]:
 
 @pytest.fixture
 def notebook(site: Site) -> Iterator[Site]:
-    site.env["NOTEBOOK_IMAGE"] = f"compose-test:{site.name}"
+    site.env.update(NOTEBOOK_IMAGE=f"compose-test:{site.name}", COMPOSE_FILE=NOTEBOOK)
     yield site
     site.run("--profile", "*", "down", "--volumes", "--timeout", "1")
     docker("image", "rm", site.env["NOTEBOOK_IMAGE"], check=False)
@@ -304,6 +327,7 @@ def test_tensorboard_serves_the_scalars_of_a_run_on_loopback(site: Site) -> None
     code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
     assert code == 0, said
     port = free_port()
+    site.env["COMPOSE_FILE"] = NOTEBOOK
     code, said = site.run("up", "--detach", "tensorboard", TENSORBOARD_PORT=str(port))
     assert code == 0, said
     tags, run = "/data/plugin/scalars/tags", "first/tensorboard"
@@ -334,7 +358,7 @@ NEAR = 2e-5  # of losses near 0.7, written with five digits
 
 @pytest.fixture
 def cluster(site: Site) -> Site:
-    site.env.update(OMP_NUM_THREADS="1", TRAIN_OPTIONS=NODES)
+    site.env.update(OMP_NUM_THREADS="1", TRAIN_OPTIONS=NODES, COMPOSE_FILE=CLUSTER)
     return site
 
 
@@ -345,7 +369,7 @@ def losses(site: Site, run: str) -> list[float]:
 
 def nodes(site: Site, *path: str) -> list[Any]:
     """What the engine says of the two nodes."""
-    found = [site.inspect("node", number) for number in (1, 2)]
+    found = [site.inspect("train", number) for number in (1, 2)]
     for name in path:
         found = [one[name] for one in found]
     return found
@@ -353,7 +377,7 @@ def nodes(site: Site, *path: str) -> list[Any]:
 
 def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
     """`up`, as soon as there is a checkpoint, whichever: the last two are kept, and a busy machine looks seldom."""
-    process = site.start("--profile", "cluster", "up", RUN=run)
+    process = site.start("up", RUN=run)
     folder = site.folder / "runs" / run
     wait_until(lambda: any(folder.glob("checkpoint-*")), "the nodes do not find each other", seconds=RUN_SECONDS)
     return process
@@ -361,17 +385,18 @@ def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
 
 def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -> None:
     cluster.env["TRAIN_OPTIONS"] += " --dropout 0"
-    code, said = cluster.run("up", "--exit-code-from", "train", "train", RUN="alone")
+    alone = ("up", "--exit-code-from", "train", "train")
+    code, said = cluster.run(*alone, RUN="alone", COMPOSE_FILE="compose.yaml")
     assert code == 0, said
     process = start_nodes(cluster, "latest")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=RUN_SECONDS)
     assert process.returncode == 130, said
     assert nodes(cluster, "State", "ExitCode") == [1, 1]  # torchrun's, of a job that did not end by itself
-    kept = cluster.run("--profile", "cluster", "logs", "node")[1]
+    kept = cluster.run("logs", "train")[1]
     saved = re.search(r"saved after batch (\d+): go on with `--resume`", kept)
     assert saved, kept
-    code, said = cluster.run("--profile", "cluster", "up")
+    code, said = cluster.run("up")
     assert f"going on after batch {saved[1]} of 40" in said, said
     assert nodes(cluster, "State", "ExitCode") == [0, 0]
     assert nodes(cluster, "RestartCount") == [0, 0]
@@ -382,7 +407,7 @@ def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -
 
 def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
     (site.folder / "mine.py").write_text("import os, sys; print('rank', os.environ['RANK'], *sys.argv[1:])\n")
-    code, said = site.run("--profile", "cluster", "up", TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more")
+    code, said = site.run("up", COMPOSE_FILE=CLUSTER, TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more")
     assert code == 0, said
     ours = [line.split("rank ")[1] for line in said.splitlines() if "rank " in line]
     assert sorted(ours) == [f"{rank} --output runs/latest --resume --more" for rank in (0, 1)]
@@ -391,11 +416,11 @@ def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
 @pytest.mark.exhaustive
 def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(cluster: Site) -> None:
     """The second one, then the first, which keeps the rendezvous."""
-    code, said = cluster.run("--profile", "cluster", "up", RUN="whole")
+    code, said = cluster.run("up", RUN="whole")
     assert code == 0, said
     for number, restarts in {2: [0, 1], 1: [1, 1]}.items():
         process = start_nodes(cluster, f"lost-{number}")
-        os.kill(cluster.inspect("node", number)["State"]["Pid"], signal.SIGKILL)
+        os.kill(cluster.inspect("train", number)["State"]["Pid"], signal.SIGKILL)
         said, _ = process.communicate(timeout=RUN_SECONDS)
         assert nodes(cluster, "State", "ExitCode") == [0, 0], said
         assert nodes(cluster, "RestartCount") == restarts
@@ -403,7 +428,7 @@ def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(clus
         assert "going on after batch" in said
         assert 'File "/opt/envbuilder' not in said  # torchrun has tracebacks of its own
         assert losses(cluster, f"lost-{number}") == losses(cluster, "whole")  # to the last digit, dropout included
-    code, said = cluster.run("--profile", "cluster", "up", RUN="whole")
+    code, said = cluster.run("up", RUN="whole")
     assert "going on after batch 40 of 40" in said
     assert nodes(cluster, "State", "ExitCode") == [0, 0]
 
@@ -420,7 +445,9 @@ devices:
 STAND_IN = """services:
   train:
     network_mode: none
-    volumes: ["./entrypoint:/opt/envbuilder/payload/entrypoint:ro"]
+    volumes:
+      - ./entrypoint:/opt/envbuilder/payload/entrypoint:ro
+      - ./as-owner:/opt/envbuilder/payload/bin/as-owner:ro
     command: [env]
 """
 
@@ -438,8 +465,10 @@ def on(engine: PrivateEngine, folder: Path, access: str) -> tuple[int, str]:
     (folder / "stand-in.yaml").write_text(STAND_IN)
     (folder / "entrypoint").write_text('#!/bin/sh\nexec "$@"\n')
     (folder / "entrypoint").chmod(0o755)
+    shutil.copy(ROOT / "docker" / "payload" / "bin" / "as-owner", folder)
     env = surroundings(DOCKER_HOST=engine.host, TRAIN_IMAGE="test/shell:1", MEMLOCK="65536", GPU_ACCESS=access)
-    site = Site(folder, {**env, "COMPOSE_FILE": "compose.yaml:stand-in.yaml"})
+    files = ["compose.yaml", "compose.gpu.yaml", "stand-in.yaml"] if access else ["compose.yaml", "stand-in.yaml"]
+    site = Site(folder, {**env, "COMPOSE_FILE": ":".join(files)})
     try:
         return site.run("up", "--exit-code-from", "train", "train")
     finally:

@@ -8,7 +8,7 @@ import pytest
 
 from envbuilder.engine import build_process as builds
 from envbuilder.engine.buildx import BuildOptions, Progress
-from envbuilder.engine.container_spec import Job
+from envbuilder.engine.container_spec import RUN_LABEL, SUITE_FOLDER, Job
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.run_id import new_run_id
@@ -68,6 +68,37 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
         return plan.access, dict(line.split("=", 1) for line in lines)
 
     return started
+
+
+# --- the files of a job --------------------------------------------------------------------------------------------
+
+TRY = """
+read line </envbuilder-suite/checks/a; echo "$line"
+for place in /envbuilder-suite/a /a /tmp/a; do
+  if (echo x >"$place") 2>/dev/null; then echo "$place is writable"; fi
+done
+"""
+
+
+def test_the_files_of_a_job_can_only_be_read_and_leave_with_it(
+    plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", plain.host)
+    job = Job(command=("sh", "-c", TRY), files={f"{SUITE_FOLDER}/checks/a": b"hello\n"}, read_only=True)
+    with Engine(new_run_id()) as client, client.container(SHELL, job) as container:
+        assert list(container.lines(30)) == ["hello", "/tmp/a is writable"]
+    assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
+
+
+def test_the_volume_of_a_killed_run_is_swept(plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", plain.host)
+    host, pid, began = new_run_id().rsplit(":", 2)
+    volume = plain.docker("volume", "create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0").strip()
+    mount = f"type=volume,source={volume},target={SUITE_FOLDER}"
+    plain.docker("create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0", "--mount", mount, SHELL, "sh")
+    with Engine(new_run_id()) as client:
+        assert client.sweep() == 2
+    assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
 
 
 # --- GPUs ----------------------------------------------------------------------------------------------------------

@@ -116,6 +116,9 @@ def _yaml(node: Any, names_are_values: bool = False) -> Shape:
 def _yaml_pair(key: Any, value: Any, names_are_values: bool) -> Shape:
     """A key with its type; the jobs of a workflow are called as somebody wants."""
     name = "" if names_are_values else str(key.value)
+    if name == "args" and isinstance(value, yaml.SequenceNode):
+        # No shell reads them; Kubernetes and Compose expand in them, but for $$.
+        return name, [(item.tag, item.value.replace("$$", "").count("$")) for item in value.value]
     return key.tag.rpartition(":")[2], name, _yaml(value, names_are_values=name == "jobs")
 
 

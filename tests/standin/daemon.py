@@ -51,6 +51,14 @@ class Box:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass
+class Volume:
+    """A volume; `files` lie in it by their paths in a container."""
+
+    labels: Mapping[str, str]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
 def writes(*chunks: bytes, code: int = 0, out_of_memory: bool = False, stderr: str = "") -> Any:
     """A script that writes this and ends so."""
 
@@ -103,6 +111,7 @@ class Daemon:
     faults: dict[str, Fault] = field(default_factory=dict)  # route → what goes wrong with it
     stalls: dict[str, threading.Event] = field(default_factory=dict)  # route → what its last chunk waits for
     boxes: dict[str, Box] = field(default_factory=dict)
+    volumes: dict[str, Volume] = field(default_factory=dict)
     journal: list[str] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)  # route → the last body that was sent to it
     queries: dict[str, dict[str, str]] = field(default_factory=dict)  # route → the last query
@@ -127,7 +136,16 @@ class Daemon:
 
     def add(self, labels: Mapping[str, str], script: Any = None) -> Box:
         """A container that is there already."""
-        return self._box({"Labels": dict(labels)}, script)
+        return self._box({"Labels": dict(labels), "HostConfig": {}}, script)
+
+    def add_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """A volume that is there already."""
+        self.volumes[name] = Volume(labels)
+
+    def files_of(self, box: Box) -> dict[str, bytes]:
+        """Where its files lie: in its volume, if it has one."""
+        mounts = box.config.get("HostConfig", {}).get("Mounts") or []
+        return self.volumes[mounts[0]["Source"]].files if mounts else box.files
 
     def _box(self, config: Mapping[str, Any], script: Any = None) -> Box:
         self._made += 1
@@ -342,14 +360,18 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, struct.pack(">BxxxL", STDERR, len(said)) + said
 
     def _put(self, name: str, *, body: bytes, **_: Any) -> Answer:
+        box = self.daemon.boxes[name]
+        files = self.daemon.files_of(box)
+        if box.config["HostConfig"].get("ReadonlyRootfs"):
+            return 403, {"message": "container rootfs is marked read-only"}
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
             for member in archive:
                 content = archive.extractfile(member)
-                self.daemon.boxes[name].files[f"/{member.name}"] = content.read() if content else b""
+                files[f"/{member.name}"] = content.read() if content else b""
         return 200, None
 
     def _get(self, name: str, *, query: Mapping[str, str], **_: Any) -> Answer:
-        content = self.daemon.boxes[name].files.get(query["path"])
+        content = self.daemon.files_of(self.daemon.boxes[name]).get(query["path"])
         if content is None:
             return 404, {"message": f"Could not find the file {query['path']}"}
         self.more_headers = {"X-Docker-Container-Path-Stat": base64.b64encode(b"{}").decode()}
@@ -360,6 +382,28 @@ class _Handler(BaseHTTPRequestHandler):
         if box is None:
             return 404, {"message": f"No such container: {name}"}
         box.signalled.set()
+        return 204, None
+
+    # --- volumes ---
+
+    def _make_volume(self, *, body: bytes, **_: Any) -> Answer:
+        self.daemon._made += 1
+        name = f"{self.daemon._made:064x}"
+        labels = json.loads(body).get("Labels") or {}
+        self.daemon.add_volume(name, labels)
+        return 201, {"Name": name, "Labels": labels}
+
+    def _volumes(self, *, query: Mapping[str, str], **_: Any) -> Answer:
+        label = json.loads(query["filters"])["label"][0]
+        rows = [{"Name": name, "Labels": volume.labels} for name, volume in self.daemon.volumes.items()]
+        return 200, {"Volumes": [row for row in rows if label in row["Labels"]]}
+
+    def _remove_volume(self, name: str, **_: Any) -> Answer:
+        mounts = [mount for box in self.daemon.boxes.values() for mount in box.config["HostConfig"].get("Mounts") or []]
+        if name in [mount["Source"] for mount in mounts]:
+            return 409, {"message": f"remove {name}: volume is in use"}
+        if self.daemon.volumes.pop(name, None) is None:
+            return 404, {"message": f"get {name}: no such volume"}
         return 204, None
 
 
@@ -385,6 +429,9 @@ _ROUTES = (
     ("put", "PUT", r"/containers/([0-9a-f]+)/archive"),
     ("get", "GET", r"/containers/([0-9a-f]+)/archive"),
     ("remove", "DELETE", r"/containers/([0-9a-f]+)"),
+    ("make_volume", "POST", r"/volumes/create"),
+    ("volumes", "GET", r"/volumes"),
+    ("remove_volume", "DELETE", r"/volumes/(.+)"),
 )
 
 

@@ -16,6 +16,7 @@ from envbuilder.console import Row
 from envbuilder.engine.build_process import failure
 from envbuilder.engine.buildx import LineReader, Progress, Step, wheel_sizes
 from envbuilder.model import Layer
+from envbuilder.network import Network
 from envbuilder.pipeline import step_row
 
 FAILED = [kind for kind in KINDS if kind != "built"]
@@ -55,6 +56,21 @@ def split_recording(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any
             (after if vertex.get("completed") else before).append({"vertexes": [vertex]})
     end_of_documents = recording(kind).rindex("\n}\n") + 3
     return before, after, recording(kind)[end_of_documents:].splitlines(keepends=True)
+
+
+def test_a_token_in_the_address_of_the_index_is_in_no_log() -> None:
+    network = Network(index_url="https://index.example/simple?token=kestrel")
+    progress = Progress(hide=network.hide_token)
+    said = "cannot load https://index.example/simple/torch/?token=kestrel"
+    vertex = {"digest": "a", "name": "RUN x", "started": "2026-01-01T00:00:00Z", "error": said}
+    log = {"vertex": "a", "data": base64.b64encode(f"{said}\n{said}".encode()).decode()}
+    for text in (json.dumps({"vertexes": [vertex]}), json.dumps({"logs": [log]}), said):
+        progress.feed(f"{text}\n")
+    progress.close()
+    hidden = said.replace("token=kestrel", "****")
+    assert progress.rest == [hidden]
+    assert progress.log == ["# RUN x", hidden, hidden, hidden]
+    assert progress.steps["a"].error == hidden
 
 
 def follow_torn(kind: str, tear: Tear) -> Progress:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import chaos
+import chaos_faults
 
 
 @pytest.fixture
@@ -82,7 +83,49 @@ def test_the_report_counts_what_was_killed_in_time() -> None:
         for name, late, found in [("SIGINT", False, []), ("SIGINT", True, []), ("SIGKILL", False, ["half file: x"])]
     ]
     text = chaos.report(trials)
-    assert "| lock | SIGINT | 1 | 1 | 0 | 0.2 s |" in text
-    assert "| **all** | | **2** | 1 | 1 | |" in text
+    assert "| lock | SIGINT |  | 1 | 1 | 0 | 130 | 0.2 s |" in text
+    assert "| **all** | | | **2** | 1 | 1 | | |" in text
     assert "- lock, SIGKILL: half file: x" in text
     assert "Nothing was found." in chaos.report(trials[:1])
+
+
+def case(**changes: object) -> chaos_faults.Case:
+    fields = {"command": "lock", "name": "network: 503", "codes": (6,), "cause": r"\(5xx\)", "run": lambda *_: None}
+    return chaos_faults.Case(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "left", "found"),
+    [
+        (6, "the server has a problem of its own (5xx)", [], []),
+        (6, "read the full log", [], ["the cause is not named: read the full log"]),
+        (1, "Traceback", [], ["ended with 1: Traceback"]),
+        (6, "(5xx)", ["half file: x"], ["half file: x"]),
+        (0, "", [], ["ended with 0: "]),
+    ],
+)
+def test_a_fault_is_judged_by_code_cause_and_what_is_left(
+    code: int, said: str, left: list[str], found: list[str]
+) -> None:
+    assert chaos_faults.judge(case(), chaos_faults.Outcome(code, said, 1.0, left)) == found
+
+
+def test_a_command_that_ended_well_where_it_may_names_no_cause() -> None:
+    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.Outcome(0, "", 1.0)) == []
+
+
+def test_every_kind_of_fault_is_in_every_round_and_slow_ones_once() -> None:
+    names = [made.name for made in chaos_faults.rounds(3)]
+    assert {name.partition(":")[0] for name in names} >= {"network", "engine"}
+    assert names.count("network: stalled") == 1
+    assert names.count("network: cut after N bytes") == 3
+    assert sum(name.startswith("engine: dockerd") for name in names) == 3
+
+
+def test_a_fault_is_a_row_with_what_was_expected() -> None:
+    trial = chaos.Trial(
+        command="lock", signal="network: 503", seconds=0, code=6, ended_before=False, seconds_to_end=7.1, found=[],
+        expected=case().expected,
+    )  # fmt: skip
+    row = "| lock | network: 503 | 6; the cause is named, nothing is left, the next run works | 1 | 0 | 0 | 6 | 7.1 s |"
+    assert row in chaos.report([trial])

@@ -1,9 +1,9 @@
-"""compose.yaml: valid, one variable for each thing people change, and nothing open to the network."""
+"""The Compose files: valid, one variable for each thing people change, and nothing open to the network."""
 
 import copy
 import json
+import os
 import re
-import shlex
 import subprocess
 from dataclasses import replace
 from functools import cache
@@ -25,6 +25,8 @@ PRESETS = sorted((ROOT / "docker" / "images").iterdir())
 VARIABLE = re.compile(r"\$\{([A-Z_]+)")
 DEFAULT = re.compile(r"\$\{([A-Z_]+):-([^${}]*)\}")
 DOCUMENTED = re.compile(r"^# ([A-Z_]+)=(.*)$", re.MULTILINE)
+CUDA = ("compose.gpu.yaml", "docker/gpu-access.yaml")
+OWN = {"COMPOSE_FILE"}  # Compose reads it itself
 EXAMPLES = {  # documented with an example: their default is nothing, or depends on others
     "CA_BUNDLE", "CURL_CA_BUNDLE", "HOST_UID", "HOST_GID", "OMP_NUM_THREADS", "TRAIN_OPTIONS",
 }  # fmt: skip
@@ -46,14 +48,28 @@ def parsed(text: str) -> Any:
 
 
 @pytest.fixture
-def document(files: dict[str, str]) -> dict[str, Any]:
-    loaded: dict[str, Any] = copy.deepcopy(parsed(files["compose.yaml"]))
-    return loaded
+def documents(files: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The Compose files by name."""
+    return {name: copy.deepcopy(parsed(text)) for name, text in files.items() if name.endswith(".yaml")}
 
 
 @pytest.fixture
-def services(document: dict[str, Any]) -> dict[str, Any]:
-    return {name: service for name, service in document["services"].items() if not name.startswith("gpu-")}
+def document(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return documents["compose.yaml"]
+
+
+@pytest.fixture
+def services(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The services of compose.yaml and compose.notebook.yaml, with what they extend."""
+    train = documents["compose.yaml"]["services"]["train"]
+    own = documents["compose.yaml"]["services"] | documents["compose.notebook.yaml"]["services"]
+    extended = {None: {}, "train": train}
+    bases = {name: service.get("extends") for name, service in own.items()}
+    for name, base in bases.items():
+        if isinstance(base, dict):
+            assert base["file"] == "compose.yaml", name
+            bases[name] = base["service"]
+    return {name: extended[bases[name]] | service for name, service in own.items()}
 
 
 # --- valid -----------------------------------------------------------------------------------------------------------
@@ -64,14 +80,31 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text()))
 
 
-def test_it_is_what_the_compose_specification_says(document: dict[str, Any]) -> None:
-    assert [error.message for error in validator().iter_errors(document)] == []
+def test_they_follow_the_compose_specification(documents: dict[str, dict[str, Any]]) -> None:
+    assert len(documents) == 5
+    for name, document in documents.items():
+        assert [error.message for error in validator().iter_errors(document)] == [], name
 
 
 @pytest.mark.parametrize("change", [{"imagge": "x"}, {"stop_grace_period": []}, {"ports": [{"target": {}}]}])
 def test_the_schema_would_find_a_mistake(document: dict[str, Any], change: dict[str, Any]) -> None:
     document["services"]["train"] |= change
     assert list(validator().iter_errors(document))
+
+
+def test_compose_yaml_is_one_that_a_person_would_write(files: dict[str, str]) -> None:
+    text = files["compose.yaml"]
+    assert len(text.splitlines()) <= 80
+    assert list(yaml.safe_load(text)["services"]) == ["train", "accept", "shell"]
+    anchors = [token for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken)]
+    assert anchors == []
+
+
+def test_without_cuda_no_file_gives_gpus() -> None:
+    one = project()
+    without = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, cuda=None)))
+    assert sorted(set(compose.files(one)) - set(compose.files(without))) == sorted(CUDA)
+    assert "compose.gpu.yaml" not in "".join(compose.files(without).values())
 
 
 def test_the_same_project_gives_the_same_bytes() -> None:
@@ -87,9 +120,9 @@ def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
 
 
 def test_the_build_is_that_of_the_stack_s_dockerfile_in_the_shared_context(document: dict[str, Any]) -> None:
-    build = document["x-job"]["build"]
-    name = document["x-job"]["image"].rpartition(":")[2].rstrip("}")
-    assert (build["context"], build["dockerfile"]) == ("docker", f"images/{name}/Dockerfile")
+    train = document["services"]["train"]
+    name = train["image"].rpartition(":")[2].rstrip("}")
+    assert (train["build"]["context"], train["build"]["dockerfile"]) == ("docker", f"images/{name}/Dockerfile")
 
 
 def test_a_base_that_is_on_no_registry_is_told_of() -> None:
@@ -106,8 +139,7 @@ def test_a_lock_for_another_platform_is_built_and_run_for_it() -> None:
     arm = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, platform="linux/arm64")))
     document = yaml.safe_load(compose.files(arm)["compose.yaml"])
     assert [error.message for error in validator().iter_errors(document)] == []
-    jobs = {name: job for name, job in document["services"].items() if not name.startswith("gpu-")}
-    assert {job["platform"] for job in jobs.values()} == {"linux/arm64"}
+    assert document["services"]["train"]["platform"] == "linux/arm64"  # the others extend it
 
 
 # --- variables -------------------------------------------------------------------------------------------------------
@@ -115,28 +147,33 @@ def test_a_lock_for_another_platform_is_built_and_run_for_it() -> None:
 
 def passed_through(document: dict[str, Any]) -> set[str]:
     """Names without a value: taken from the environment if they are there."""
-    names = {name for name, value in document["x-environment"].items() if value is None}
-    names |= {name for name in document["x-job"]["build"]["args"] if name.isupper()}
+    train = document["services"]["train"]
+    names = {name for name, value in train["environment"].items() if value is None}
+    names |= {name for name in train["build"]["args"] if name.isupper()}
     return names | {secret["environment"] for secret in document["secrets"].values() if "environment" in secret}
 
 
+def joined(files: dict[str, str]) -> str:
+    return "".join(text for name, text in files.items() if name.endswith(".yaml"))
+
+
 def test_every_variable_is_documented_and_none_else(files: dict[str, str], document: dict[str, Any]) -> None:
-    used = set(VARIABLE.findall(files["compose.yaml"])) | passed_through(document)
+    used = set(VARIABLE.findall(joined(files))) | passed_through(document) | OWN
     documented = [name for name, _ in DOCUMENTED.findall(files[".env.example"])]
     assert sorted(used) == sorted(documented)
 
 
 def test_the_documented_defaults_are_the_defaults(files: dict[str, str]) -> None:
     documented = dict(DOCUMENTED.findall(files[".env.example"]))
-    for name, value in DEFAULT.findall(files["compose.yaml"]):
+    for name, value in DEFAULT.findall(joined(files)):
         if name not in EXAMPLES:
             assert documented[name] == value, name
 
 
 def test_a_variable_has_one_default(files: dict[str, str]) -> None:
-    found = DEFAULT.findall(files["compose.yaml"])
+    found = DEFAULT.findall(joined(files))
     assert len({name for name, _ in found}) == len(set(found))
-    bare = set(VARIABLE.findall(files["compose.yaml"])) - {name for name, _ in found}
+    bare = set(VARIABLE.findall(joined(files))) - {name for name, _ in found}
     assert bare == {"CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "COMPOSE_PROJECT_NAME"}
 
 
@@ -144,18 +181,22 @@ def test_the_example_changes_nothing_when_it_is_copied(files: dict[str, str]) ->
     assert [line for line in files[".env.example"].splitlines() if line and not line.startswith("#")] == []
 
 
+def test_the_example_names_the_files_that_there_are(files: dict[str, str]) -> None:
+    named = set(re.findall(r"^#   (compose\.\w+\.yaml) ", files[".env.example"], re.MULTILINE))
+    assert named == {name for name in files if name.startswith("compose.")} - {"compose.yaml"}
+
+
 # --- services --------------------------------------------------------------------------------------------------------
 
 
-def test_the_services_are_these_and_start_only_by_name_or_profile(services: dict[str, Any]) -> None:
-    assert {name: service["profiles"] for name, service in services.items()} == {
-        "train": ["train"],
+def test_only_train_starts_without_its_name(services: dict[str, Any]) -> None:
+    assert {name: service.get("profiles") for name, service in services.items()} == {
+        "train": None,
         "accept": ["accept"],
         "shell": ["shell"],
         "tensorboard": ["tensorboard"],
         "image": ["notebook"],
         "notebook": ["notebook"],
-        "node": ["cluster"],
     }
 
 
@@ -166,65 +207,54 @@ def test_ports_are_open_on_loopback_only(services: dict[str, Any]) -> None:
 
 
 def test_the_token_has_no_default(files: dict[str, str]) -> None:
-    assert dict(DEFAULT.findall(files["compose.yaml"]))["NOTEBOOK_TOKEN"] == ""
+    assert dict(DEFAULT.findall(files["compose.notebook.yaml"]))["NOTEBOOK_TOKEN"] == ""
 
 
 def test_no_service_keeps_more_than_it_needs(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not {"privileged", "pid", "ipc", "devices"} & service.keys(), name
 
 
-def test_only_nodes_start_again(services: dict[str, Any]) -> None:
-    restarts = {name: service["restart"] for name, service in services.items()}
-    assert restarts.pop("node") == "on-failure:${NODE_RESTARTS:-3}"
-    assert set(restarts.values()) == {"no"}
+def test_only_nodes_start_again(documents: dict[str, dict[str, Any]], services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if "restart" in service] == []
+    node = documents["compose.cluster.yaml"]["services"]["train"]
+    assert node["restart"] == "on-failure:${NODE_RESTARTS:-3}"
+
+
+def test_gpus_reach_every_service_that_computes(files: dict[str, str], documents: dict[str, dict[str, Any]]) -> None:
+    gpu = documents["compose.gpu.yaml"]["services"]
+    assert set(gpu) == {"train", "accept", "shell", "notebook"}
+    variants = documents["docker/gpu-access.yaml"]["services"]
+    offered = re.findall(r"^#   (\w+)   ", files[".env.example"].split("# GPU_ACCESS=")[0], re.MULTILINE)
+    assert [name for name in offered if name in variants] == list(variants) == ["gpus", "runtime", "cdi"]
 
 
 @pytest.mark.parametrize(
-    ("driver", "device", "warned"),
-    [(True, False, True), (True, True, False), (False, False, False)],
+    ("runtimes", "chosen", "said"),
+    [
+        ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
+        ("runc nvidia runc", "", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"]),
+        ("runc runc", "cdi", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"]),
+    ],
 )
-def test_a_gpu_that_the_container_was_not_given_is_told_of(
-    document: dict[str, Any], tmp_path: Path, driver: bool, device: bool, warned: bool
+def test_gpu_access_names_files_and_variants_that_exist(
+    files: dict[str, str],
+    tmp_path: Path,
+    runtimes: str,
+    chosen: str,
+    said: list[str],
 ) -> None:
-    shell, options, script, name = document["x-as-owner"]
-    for there, path in ((driver, "/proc/driver/nvidia/version"), (device, "/dev/nvidiactl")):
-        stand_in = tmp_path / Path(path).name
-        script = script.replace(path, shlex.quote(str(stand_in)))
-        if there:
-            stand_in.touch()
-    words = [shell, options, script.replace("$$", "$").split("\n[")[0], name]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert ("set GPU_ACCESS" in done.stderr) is warned
-
-
-@pytest.mark.parametrize(("link", "owner", "code"), [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)])
-def test_a_folder_of_root_s_behind_a_link_is_not_given_away(
-    document: dict[str, Any], tmp_path: Path, link: bool, owner: int, code: int
-) -> None:
-    """`runs` may lead to /etc of the host; in the container it is a link, since the project is mounted as it is."""
-    shell, options, script, name = document["x-as-owner"]
-    (tmp_path / "workspace").mkdir()
-    if link:
-        (tmp_path / "outside").mkdir()
-        (tmp_path / "workspace" / "runs").symlink_to("../outside")
-    else:
-        (tmp_path / "workspace" / "runs").mkdir()
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    said = {"id": "echo 0", "stat": f"echo {owner}", "chown": 'echo "chown $*"', "setpriv": "echo started"}
-    for program, line in said.items():
-        (programs / program).write_text(f"#!/bin/sh\n{line}\n")
-        (programs / program).chmod(0o755)
-    script = script.replace("$$", "$").replace("/workspace", str(tmp_path / "workspace"))
-    words = [shell, options, script.replace("/cache/huggingface", "").replace("/cache", ""), name]
-    env = {"PATH": f"{programs}:/usr/bin:/bin", "HOST_UID": "7", "HOST_GID": "8"}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
-    assert (done.returncode, "started" in done.stdout) == (code, code == 0), done.stderr
-    assert (f"chown 7:8 {tmp_path}/workspace/runs" in done.stdout) is (owner == 0 and not link)
-    assert ("is a link" in done.stderr) is (code != 0)
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho '{runtimes} '\n")
+    (tmp_path / "docker").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GPU_ACCESS": chosen}
+    done = subprocess.run([ROOT / "tools" / "gpu-access"], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.splitlines() == said
+    settings = dict(line.split("=") for line in said)
+    assert set(settings["COMPOSE_FILE"].split(":")) <= set(files)
+    assert settings.get("GPU_ACCESS", "gpus") in yaml.safe_load(files["docker/gpu-access.yaml"])["services"]
 
 
 # --- the notebook's requirements -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_container_gets_no_more_than_it_needs() -> None:
     )  # fmt: skip
     assert create_options(job, "here:1:2", 9) == least | {
         "environment": {**no_gpu, "A": "1"}, "user": "0", "entrypoint": ["python"], "mem_limit": "2g",
-        "memswap_limit": "2g", "volumes": ["/out:/runs"], "read_only": True, "tmpfs": {"/tmp": "mode=1777"},
+        "memswap_limit": "2g", "volumes": ["/out:/runs"], "read_only": True, "tmpfs": {"/tmp": "exec,size=2g"},
         "cap_add": ["DAC_READ_SEARCH"],
     }  # fmt: skip
 

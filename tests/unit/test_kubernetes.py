@@ -190,11 +190,11 @@ def test_the_service_names_the_pods_of_the_job() -> None:
     assert service["spec"]["publishNotReadyAddresses"]
     assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
     assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
-    assert "--rdzv_endpoint=envbuilder-train-0.envbuilder-train:29400" in job_script(CPU)
+    assert "--rendezvous=envbuilder-train-0.envbuilder-train:29400" in job_words(CPU)
 
 
 def test_the_trainjob_names_the_first_pod_as_jobset_does() -> None:
-    assert "--rdzv_endpoint=envbuilder-train-node-0-0.envbuilder-train:29400" in train_job_script(CPU)
+    assert "--rendezvous=envbuilder-train-node-0-0.envbuilder-train:29400" in train_job_words(CPU)
     runtime, run = CPU["TrainingRuntime"], CPU["TrainJob"]
     (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     assert replicated["name"] == "node"
@@ -206,33 +206,34 @@ def test_the_trainjob_names_the_first_pod_as_jobset_does() -> None:
     }
 
 
-def job_script(made: dict[str, Document]) -> str:
-    return str(made["Job"]["spec"]["template"]["spec"]["containers"][0]["args"][-1])
+def job_words(made: dict[str, Document]) -> list[str]:
+    return list(made["Job"]["spec"]["template"]["spec"]["containers"][0]["args"])
 
 
-def train_job_script(made: dict[str, Document]) -> str:
-    return str(made["TrainJob"]["spec"]["trainer"]["args"][-1])
+def train_job_words(made: dict[str, Document]) -> list[str]:
+    return list(made["TrainJob"]["spec"]["trainer"]["args"])
 
 
-LAUNCH = """\
-# A wrong option ends it here, with 2. Of torchrun's 1 nobody could tell that another try is no better.
-set -- --output /runs/envbuilder-train --resume
-python /opt/envbuilder/payload/options.py "$@"
-# The node with index 0 holds the rendezvous. It is told so: torchrun's own guess fails while DNS is late.
-if [ "$INDEX" = 0 ]; then first=true; else first=false; fi
-exec /opt/envbuilder/payload/entrypoint torchrun \\
-  --nnodes=2 --nproc_per_node=1 --max_restarts=3 \\
-  --rdzv_backend=c10d --rdzv_endpoint=envbuilder-train-{first}.envbuilder-train:29400 --rdzv_id=envbuilder-train \\
-  --rdzv_conf="is_host=$first,read_timeout=900,join_timeout=900" \\
-  --local_addr="$HOSTNAME.envbuilder-train" \\
-  /opt/envbuilder/payload/train.py "$@"
-"""
+def launch(first: str) -> list[str]:
+    return [
+        "launch",
+        "--nodes=2",
+        "--processes=1",
+        f"--rendezvous=envbuilder-train-{first}.envbuilder-train:29400",
+        "--domain=envbuilder-train",
+        "--id=envbuilder-train",
+        "train",
+        "--output=/runs/envbuilder-train",
+        "--resume",
+    ]
 
 
 def test_what_a_pod_starts() -> None:
-    """Whole, as it is: the entrypoint starts torchrun, as it chooses the allocator."""
-    assert job_script(CPU) == LAUNCH.replace("INDEX", "JOB_COMPLETION_INDEX").replace("{first}", "0")
-    assert train_job_script(CPU) == LAUNCH.replace("INDEX", "PET_NODE_RANK").replace("{first}", "node-0-0")
+    """Whole, as it is: the entrypoint starts the launcher, which tests/payload/test_programs.py runs."""
+    assert job_words(CPU) == launch("0")
+    assert train_job_words(CPU) == launch("node-0-0")
+    assert CPU["TrainJob"]["spec"]["trainer"]["command"] == ["/opt/envbuilder/payload/entrypoint"]
+    assert "command" not in CPU["Job"]["spec"]["template"]["spec"]["containers"][0]  # the image's entrypoint
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -251,19 +252,20 @@ def test_a_gpu_job_asks_for_gpus_and_keeps_off_those_without_kernels() -> None:
     assert (rule["key"], rule["operator"]) == ("nvidia.com/gpu.compute.major", "NotIn")
     assert {"9", "10", "12"} <= set(rule["values"])
     assert not {"7", "8"} & set(rule["values"])
-    assert "--nproc_per_node=8" in job_script(GPU)
+    assert "--processes=8" in job_words(GPU)
 
 
 def test_a_cpu_job_says_nothing_of_gpus() -> None:
     texts = [text for name, text in render(project(), "kubernetes").files.items() if name.endswith(".yaml")]
     assert not any("nvidia" in text for text in texts)
-    assert "--nproc_per_node=1" in job_script(CPU)
+    assert "--processes=1" in job_words(CPU)
 
 
 def test_arguments_stay_words() -> None:
-    assert "\nset -- --output /runs/envbuilder-train --resume --epochs 3 --model 'a model'\n" in job_script(GPU)
-    # Kubernetes makes $ of $$ before the shell reads the script.
-    assert "'$$(touch /tmp/x)'" in job_script(documents(arguments="--data '$(touch /tmp/x)'"))
+    assert job_words(GPU)[-5:] == ["--resume", "--epochs", "3", "--model", "a model"]
+    # Kubernetes makes $ of $$, where $(NAME) would be a variable.
+    words = job_words(documents(arguments="--data '$(touch /tmp/x)' --model \"a'b: c\""))
+    assert words[-4:] == ["--data", "$$(touch /tmp/x)", "--model", "a'b: c"]
 
 
 def test_one_node_needs_no_shared_storage() -> None:

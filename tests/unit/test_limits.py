@@ -1,6 +1,7 @@
 """What docs/acceptance.md says a container gets is what it gets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ from standin.suite_output import IMAGE
 
 from envbuilder.acceptance import host_checks, inspect_image, suite
 from envbuilder.engine import info, output
-from envbuilder.engine.container_spec import Job, create_options
+from envbuilder.engine.container_spec import Job, create_options, suite_mount
 from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
+from envbuilder.engine.image import ImageFacts
 
 DOCS = Path(__file__).parents[2] / "docs/acceptance.md"
+FOREIGN_ROOT = "writable, thrown away"
 COLUMNS = ("suite", "any_user", "signals", "inspect")
 
 
-def jobs() -> Mapping[str, Job]:
-    engine = StandInEngine()
+def jobs(image: ImageFacts = IMAGE) -> Mapping[str, Job]:
+    engine = StandInEngine(images={image.id: image})
     trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
-    suite.accept(engine, IMAGE.id, trial, on_change=lambda rows: None)
+    suite.accept(engine, image.id, trial, on_change=lambda rows: None)
     return {kind_of(job): job for job in engine.jobs}
 
 
@@ -46,9 +49,11 @@ def user(job: Job) -> str:
 
 def cells(options: Mapping[str, Any], job: Job) -> dict[str, str]:
     """A job's options in the words of the table."""
-    root = "read-only, but for /tmp" if options.get("read_only") else "writable, thrown away"
+    size = "".join(options.get("tmpfs", {}).values()).partition("size=")[2].replace("g", " GB")
+    root = f"read-only, but for {size} of /tmp" if options.get("read_only") else FOREIGN_ROOT
     assert options["security_opt"] == ["no-new-privileges"]
     assert options["cap_drop"] == ["ALL"]
+    assert suite_mount("volume", read_only=True)["ReadOnly"]
     log = options["log_config"]["config"]
     return {
         "user": user(job),
@@ -57,6 +62,7 @@ def cells(options: Mapping[str, Any], job: Job) -> dict[str, str]:
         "network": options["network_mode"],
         "root file system": root,
         "folders of the host": "one that is empty" if options.get("volumes") else "none",
+        "code of the suite": "in a volume, read-only" if job.files else "none",
         "GPUs": "as `--gpu-access` says" if job.gpu else "none",
         "processes and threads": f"{options['pids_limit']}",
         "shared memory": options["shm_size"].replace("g", " GB"),
@@ -67,6 +73,9 @@ def cells(options: Mapping[str, Any], job: Job) -> dict[str, str]:
 def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = {**jobs(), "inspect": inspecting(tmp_path, monkeypatch)}
     rows = [cells(create_options(made[column], "here:1:2"), made[column]) for column in COLUMNS]
+    foreign = jobs(replace(IMAGE, labels={}))["suite"]
+    assert cells(create_options(foreign, "here:1:2"), foreign) == {**rows[0], "root file system": FOREIGN_ROOT}
+    rows[0]["root file system"] += f"; of an image not built by envbuilder: {FOREIGN_ROOT}"
     lines = [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in rows[0]]
     seconds = [suite.DEADLINE, host_checks._JOB_SECONDS, host_checks._JOB_SECONDS, inspect_image._DEADLINE]
     lines.append("| time, at most | " + " | ".join(f"{number} s" for number in seconds) + " |")

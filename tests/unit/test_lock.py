@@ -165,6 +165,7 @@ def test_a_day_in_the_future_is_refused() -> None:
 
 def test_a_password_is_not_said_again() -> None:
     assert said_beside({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
+    assert said_beside({"index_url": "https://mirror.example/simple?token=secret"}) == ("--index-url URL",)
 
 
 def lock() -> Lock:

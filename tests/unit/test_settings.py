@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from envbuilder import config
+from envbuilder.cli import shared_options
 from envbuilder.errors import UsageError
 from envbuilder.network import find_network, uv_environment
 
@@ -106,3 +107,37 @@ def test_explicit_values_win(tmp_path: Path) -> None:
     (tmp_path / ".netrc").touch()
     network = find_network({"ENVBUILDER_INDEX_URL": "a"}, home=tmp_path, ca=tmp_path / "own.pem", index_url="b")
     assert (network.index_url, network.ca, network.netrc) == ("b", tmp_path / "own.pem", tmp_path / ".netrc")
+
+
+@pytest.mark.parametrize("key", ["cache-to", "cache-from"])
+def test_a_cache_of_the_settings_is_no_link_out_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    elsewhere.mkdir()
+    (project / "cache").symlink_to(elsewhere)
+    (project / "inside").symlink_to(project)
+    monkeypatch.chdir(project)
+    option = key.replace("-", "_")
+    for folder, is_refused in (("cache", True), ("cache/below", True), ("inside", False), ("absent", False)):
+        cache = f"type=local,{'dest' if key == 'cache-to' else 'src'}={folder}"
+        monkeypatch.setattr(shared_options, "settings", lambda cache=cache: {option: (cache,)})
+        assert shared_options.caches({option: (cache,)}, option) == (cache,)  # the user's own word
+        if is_refused:
+            with pytest.raises(UsageError, match="leads out of"):
+                shared_options.caches({}, option)
+        else:
+            assert shared_options.caches({}, option) == (cache,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a folder of another user")
+def test_a_cache_of_the_settings_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", 4321, 4321)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shared_options, "settings", lambda: {"cache_to": ("type=local,dest=cache",)})
+    with pytest.raises(UsageError, match=r"belongs to another user \(uid 4321\)"):
+        shared_options.caches({}, "cache_to")
+    monkeypatch.setenv("SUDO_UID", "4321")
+    assert shared_options.caches({}, "cache_to") == ("type=local,dest=cache",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Lock
 from envbuilder.render.context import place_of
-from envbuilder.render.targets import MARK, Project
+from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 WHOLE = True
@@ -32,7 +32,7 @@ def files(project: Project) -> Mapping[str, str]:
     found = {**project.images, project.lock.stack.name: project.lock}
     images = [_image(found[name]) for name in sorted(found)]
     values = {
-        "mark": MARK,
+        "notice": NOTICE,
         "repository": _plain("image", project.image.rpartition(":")[0]),
         "context": _plain("context", project.context),
         "images": images,

@@ -11,8 +11,6 @@ from envbuilder.model import Lock
 from envbuilder.render.targets import Project
 
 ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
-TRAIN = "/opt/envbuilder/payload/train.py"
-OPTIONS = "/opt/envbuilder/payload/options.py"  # says whether the options of `train` are right
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}")
 _NUMBER = re.compile(r"[0-9]{1,6}")

@@ -1,4 +1,4 @@
-"""compose.yaml, .env.example, and the image of its notebook: the stack on one machine, and on several nodes of it."""
+"""compose.yaml, the files that extend it, .env.example and the notebook's image: the stack on one machine."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from envbuilder import lock as locks
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.model import BaseSource, Stack
-from envbuilder.render.targets import MARK, Project
+from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
@@ -20,6 +20,7 @@ def files(project: Project) -> Mapping[str, str]:
     """Relative path → text. Raises `UsageError` for an image or a context that cannot stand in a compose file."""
     stack = project.lock.stack
     values = {
+        "notice": NOTICE,
         "name": _plain("name", stack.name),
         "image": _plain("image", project.image),
         "context": _plain("context", project.context),
@@ -30,12 +31,18 @@ def files(project: Project) -> Mapping[str, str]:
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
     }
-    return {
+    rendered = {
         "compose.yaml": fill("compose/compose.yaml.j2", values),
+        "compose.notebook.yaml": fill("compose/compose.notebook.yaml.j2", values),
+        "compose.cluster.yaml": fill("compose/compose.cluster.yaml.j2", values),
         ".env.example": fill("compose/env.example.j2", values),
         "docker/notebook/Dockerfile": fill("compose/notebook.Dockerfile.j2", values),
         "docker/notebook/requirements.txt": _notebook_requirements(stack),
     }
+    if stack.cuda is not None:
+        rendered["compose.gpu.yaml"] = fill("compose/compose.gpu.yaml.j2", values)
+        rendered["docker/gpu-access.yaml"] = fill("compose/gpu-access.yaml.j2", values)
+    return rendered
 
 
 def _plain(what: str, value: str) -> str:
@@ -48,7 +55,7 @@ def _plain(what: str, value: str) -> str:
 def _notebook_requirements(stack: Stack) -> str:
     """JupyterLab and all beneath it, hashed: of the locked versions those that fit the stack's Python."""
     text = resources.text("templates", "compose/notebook.txt")
-    header = f"# JupyterLab for Python {stack.python}. {MARK}.\n"
+    header = f"# JupyterLab for Python {stack.python}. {NOTICE}\n"
     return header + "".join(_fitting(text, cast("dict[str, str]", locks.markers(stack))))
 
 

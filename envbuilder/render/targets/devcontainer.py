@@ -7,7 +7,7 @@ Dockerfile on top is there because editors start processes past the entrypoint, 
 import re
 
 from envbuilder.errors import UsageError
-from envbuilder.render.targets import MARK, Project
+from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 SETTINGS = {"shm-size": "shared memory of the dev container, as 2g"}
@@ -22,7 +22,7 @@ def files(project: Project) -> dict[str, str]:
     if not _SIZE.fullmatch(shm_size):
         raise UsageError(f"shm-size {shm_size!r} is no size", hint='write it as docker takes it: `shm-size = "2g"`')
     values = {
-        "mark": MARK,
+        "notice": NOTICE,
         "stack": project.lock.stack.name,
         "cuda": project.lock.stack.cuda is not None,
         "image": project.image,

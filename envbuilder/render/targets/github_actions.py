@@ -8,7 +8,7 @@ import re
 
 from envbuilder import grammar
 from envbuilder.errors import UsageError
-from envbuilder.render.targets import MARK, Project
+from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 SETTINGS = {
@@ -34,7 +34,7 @@ def files(project: Project) -> dict[str, str]:
     if source is not None and not _SOURCE.fullmatch(source):
         raise UsageError(f"the setting envbuilder is {source!r}: that cannot stand in a workflow")
     values = {
-        "mark": MARK,
+        "notice": NOTICE,
         "make": make,
         "runner": _RUNNER,
         "checkout": _CHECKOUT,

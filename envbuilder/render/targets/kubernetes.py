@@ -1,19 +1,20 @@
 """Lock → kubernetes/: an Indexed Job with its headless Service, the same as a Kubeflow TrainJob, and their storage."""
 
 import re
+import shlex
 
 from envbuilder import catalog
-from envbuilder.render.targets import MARK, Project
-from envbuilder.render.targets.cluster_job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, Job, job_of
+from envbuilder.render.targets import NOTICE, Project
+from envbuilder.render.targets.cluster_job import ENTRYPOINT, SETTINGS, Job, job_of
 from envbuilder.resolve import resolver
 from envbuilder.templates import fill
 
 __all__ = ("SETTINGS", "files", "unfit_majors")
 
 _FILES = ("README.md", "job.yaml", "storage.yaml", "trainjob.yaml")
-_PLACES = {  # what the nodes are called: where the index stands, and the name of the node with index 0
-    "job.yaml": {"service": True, "index": "JOB_COMPLETION_INDEX", "first": "0"},
-    "trainjob.yaml": {"service": False, "index": "PET_NODE_RANK", "first": "node-0-0"},
+_PLACES = {  # whether the pods need a Service for their names, and the name of the pod with index 0
+    "job.yaml": {"service": True, "first": "0"},
+    "trainjob.yaml": {"service": False, "first": "node-0-0"},
 }
 
 
@@ -25,12 +26,13 @@ def files(project: Project) -> dict[str, str]:
 
 def _fill(name: str, job: Job) -> str:
     """A file with the parts that it shares with others."""
-    values: dict[str, object] = {"mark": MARK, "job": job, "stack": job.lock.stack, "unfit": unfit_majors(job)}
-    values |= {"arguments": job.arguments.replace("$", "$$"), "code": _code(job.arguments)}
+    values: dict[str, object] = {"notice": NOTICE, "job": job, "stack": job.lock.stack, "unfit": unfit_majors(job)}
+    # Kubernetes makes `$` of `$$` in arguments, where `$(NAME)` would be a variable.
+    values |= {"arguments": shlex.split(job.arguments.replace("$", "$$")), "code": _code(job.arguments)}
     if name in _PLACES:
-        values |= {"entrypoint": ENTRYPOINT, "train": TRAIN, "options": OPTIONS, **_PLACES[name]}
-        for part, template in (("launch", "launch.sh"), ("resources", "resources.yaml"), ("jobspec", "jobspec.yaml")):
-            values[part] = fill(f"kubernetes/{template}.j2", values).rstrip("\n")
+        values |= {"entrypoint": ENTRYPOINT, **_PLACES[name]}
+        for part in ("launch", "resources", "jobspec"):
+            values[part] = fill(f"kubernetes/{part}.yaml.j2", values).rstrip("\n")
     return fill(f"kubernetes/{name}.j2", values)
 
 

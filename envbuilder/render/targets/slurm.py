@@ -1,7 +1,7 @@
 """Lock → slurm/train.sbatch: the training job for Slurm, in an Apptainer image."""
 
-from envbuilder.render.targets import MARK, Project
-from envbuilder.render.targets.cluster_job import ENTRYPOINT, OPTIONS, SETTINGS, TRAIN, job_of
+from envbuilder.render.targets import NOTICE, Project
+from envbuilder.render.targets.cluster_job import ENTRYPOINT, SETTINGS, job_of
 from envbuilder.templates import fill
 
 __all__ = ("EXECUTABLE", "SETTINGS", "files")
@@ -11,6 +11,5 @@ EXECUTABLE = ("slurm/train.sbatch",)
 def files(project: Project) -> dict[str, str]:
     """The batch script."""
     job = job_of(project)
-    paths = {"entrypoint": ENTRYPOINT, "options": OPTIONS, "train": TRAIN}
-    values = {"mark": MARK, "job": job, "stack": job.lock.stack, **paths}
+    values = {"notice": NOTICE, "job": job, "stack": job.lock.stack, "entrypoint": ENTRYPOINT}
     return {"slurm/train.sbatch": fill("slurm/train.sbatch.j2", values)}

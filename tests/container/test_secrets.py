@@ -1,0 +1,131 @@
+"""The password of a package index, in a real build that needs it: it is nowhere in the image, nor next to it.
+
+The wheel step is that of a rendered Dockerfile, word for word but for its network and its cache; the base is a Debian.
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import uv
+import wheelhouse
+from index_server import IndexServer, serve
+
+from envbuilder import lock as locks
+from envbuilder.engine import build_process
+from envbuilder.engine.buildx import BuildOptions
+from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.run_id import new_run_id
+from envbuilder.network import Network, find_network
+from envbuilder.render import context as contexts
+
+from .engine import docker, envbuilder
+
+CANARY = "kestrel-7f3a"
+BASE = "envbuilder-base:debian11"
+NAME = "cu117-torch2.0.1-py3.9-debian11"
+LOCK = Path(__file__).parents[2] / "docker/images" / NAME / locks.FILE
+DOCKER = """#!/bin/sh
+# Notes its words, and lets a step reach the index of this machine.
+printf '%s\\n' "$@" >>{words}
+shift 2
+exec {docker} buildx build --allow network.host "$@"
+"""
+LOOK = """FROM {base}
+RUN --mount=type=cache,target=/cache,id={cache} ! grep -r {canary} /cache && ls /cache >/listing
+"""
+
+
+@pytest.fixture
+def base(request: pytest.FixtureRequest) -> str:
+    """A Debian with Python; it comes with the image under test, which takes minutes to build."""
+    if docker("image", "inspect", BASE, check=False).returncode != 0:
+        request.getfixturevalue("image")
+    return BASE
+
+
+def write_context(folder: Path, base: str, cache: str) -> None:
+    """The context that envbuilder renders; the Dockerfile keeps the wheel step of one layer, and the payload."""
+    lock = locks.parse_lock(LOCK.read_text(encoding="utf-8"), source=str(LOCK))
+    contexts.write(contexts.render(lock), folder)
+    dockerfile = folder / "images" / NAME / "Dockerfile"
+    sections = re.split(r"(?m)^(?=# --- )", dockerfile.read_text(encoding="utf-8"))
+    kept = [section for section in sections if section.startswith(("# --- Hugging Face stack", "# --- payload"))]
+    assert len(kept) == 2
+    step = kept[0].replace("RUN --mount", "RUN --network=host --mount", 1).replace("id=uv \\", f"id={cache} \\")
+    assert step.count("--mount=type=secret") == 3
+    layer = folder / "images" / NAME / "layers/stack.txt"
+    layer.write_text(wheelhouse.requirement(wheelhouse.make_wheel()))
+    shutil.copy(uv.find_uv_bin(), folder / "install/uv")
+    system = "RUN useradd --uid 1000 --create-home trainer\nENV VIRTUAL_ENV=/opt/venv\n"
+    text = f"FROM {base} AS uv\nCOPY install/uv /opt/uv/bin/uv\nFROM {base}\n{system}{step}{kept[1]}"
+    dockerfile.write_text(text, encoding="utf-8")
+
+
+def as_a_user_gives_it(how: str, server: IndexServer, home: Path) -> Network:
+    """The network that envbuilder finds where the password is in the address, or in ~/.netrc."""
+    address = server.url
+    if how == "address":
+        address = address.replace("http://", f"http://me:{CANARY}@")
+    else:
+        (home / ".netrc").write_text(f"machine 127.0.0.1\nlogin me\npassword {CANARY}\n")
+    return find_network({}, home=home, index_url=address)
+
+
+def texts_below(folder: Path) -> Mapping[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+@pytest.mark.parametrize("how", ["address", "netrc"])
+def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: str, how: str) -> None:
+    wheel = wheelhouse.make_wheel()
+    wheelhouse.record(tmp_path / "index", wheel)
+    home, site, bin_ = tmp_path / "home", tmp_path / "site", tmp_path / "bin"
+    for folder in (home, site, bin_):
+        folder.mkdir()
+    program = bin_ / "docker"
+    program.write_text(DOCKER.format(words=site / "words", docker=shutil.which("docker")))
+    program.chmod(0o755)
+    cache = f"canary-{uuid.uuid4().hex}"
+    write_context(site / "docker", base, cache)
+    environ = {
+        **os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", "BUILDX_CONFIG": str(site / "buildx"),
+        "TMPDIR": str(site),
+    }  # fmt: skip
+    with serve(folder=tmp_path / "index", wheels={wheelhouse.NAME: wheel}, login=f"me:{CANARY}") as server:
+        built = build_process.build(
+            site / "docker",
+            dockerfile=f"images/{NAME}/Dockerfile",
+            log=site / "build.log",
+            options=BuildOptions(no_cache=True),
+            network=as_a_user_gives_it(how, server, home),
+            environ=environ,
+            on_change=lambda progress: None,
+        )
+    try:
+        assert wheelhouse.PATH in server.paths
+        assert "1 packages installed" in (site / "build.log").read_text()
+        found = {path for path, content in texts_below(site).items() if CANARY.encode() in content}
+        with Engine(new_run_id()) as engine:
+            files = {path: content for path, _, content in engine.layer_files(built.image, lambda path: True)}
+            history = engine.steps(built.image)
+        assert any(path.endswith("/demo.py") for path in files)
+        found |= {path for path, content in files.items() if CANARY.encode() in content}
+        assert found == set()
+        assert any("wheels.py" in step for _, step in history)
+        assert CANARY not in str(history)
+        assert CANARY not in docker("image", "inspect", built.image).stdout
+        answer = envbuilder("accept", built.image, "--only", "contract.layers", "--json", cwd=home)
+        assert [check["status"] for check in answer.json()["checks"] if check["id"] == "contract.layers"] == ["passed"]
+        assert CANARY not in answer.out + answer.err
+        (tmp_path / "Dockerfile").write_text(LOOK.format(base=base, cache=cache, canary=CANARY))
+        look = docker("buildx", "build", "--quiet", "--load", str(tmp_path)).stdout.strip()
+        listing = docker("run", "--rm", "--network", "none", look, "cat", "/listing").stdout
+        docker("rmi", "--force", look)
+        assert "wheels" in listing
+    finally:
+        docker("rmi", "--force", built.image, check=False)
