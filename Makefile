@@ -44,15 +44,17 @@ test-beside:
 	@echo 'tests without an engine: build/test-beside.log'
 	@$(RUN) pytest -m "not container $(WITHOUT)" >build/test-beside.log 2>&1; code=$$?; cat build/test-beside.log; exit $$code
 
-FAST := not slow and not container and not network and not browser and not mutation and not fuzz
+# Folders too: what is not collected is not imported.
+FAST := -m "not slow and not container and not network and not browser and not mutation and not fuzz" \
+	tests/unit tests/cli tests/golden tests/payload tests/fuzz
 
 fast: setup ## the quick tests: no engine, no network, no browser, few processes; half a minute
 	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
-	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q -m "$(FAST)"
+	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q $(FAST)
 
 coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
 	@mkdir -p build
-	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --branch --source=envbuilder -m pytest -q -m "$(FAST)"
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --branch --source=envbuilder -m pytest -q $(FAST)
 	COVERAGE_FILE=build/coverage.data $(RUN) coverage json -q -o build/coverage.json
 	$(BIN)/python tools/coverage_page.py build/coverage.json
 

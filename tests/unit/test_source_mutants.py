@@ -181,6 +181,7 @@ def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
     assert mutation_report.score([excused]) is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.mutation
 def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
     """One of each file; all of them are in `make mutate`."""

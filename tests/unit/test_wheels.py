@@ -73,6 +73,7 @@ def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path)
     assert record(info)["thing/x.so"] == (digest(path), str(path.stat().st_size))
 
 
+@pytest.mark.slow
 def test_a_library_that_strip_breaks_stays_as_it_was(
     wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
