@@ -1,5 +1,5 @@
 # make image   set up everything, then build and accept the CUDA 11.7 image
-# make test    set up everything, then run every test, one real build among them
+# make test    set up everything, then run the tests, one real build among them
 # make help    the rest
 
 CUDA ?= 11.7
@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
+.PHONY: help image train test test-all test-in-images test-beside fast coverage lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
 	record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
@@ -24,14 +24,39 @@ train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
 	@[ -n "$$COMPOSE_FILE" ] || grep -qs '^COMPOSE_FILE=' .env || { found=$$(tools/gpu-access) && export $$found; }; \
 		docker compose up --exit-code-from train train
 
-test: setup engine browser registry ## every test; needs an engine and Chromium, or Debian and root to set them up
+# What needs an engine and what needs none run side by side, unless two images in training would not fit into memory.
+JOBS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 8000000) ? 2 : 1}' /proc/meminfo 2>/dev/null || echo 1)
+
+test: setup engine browser registry ## the tests; needs an engine and Chromium, or Debian and root to set them up
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(RUN) pytest
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) test-in-images test-beside WITHOUT="and not exhaustive"
 
-fast: setup ## the tests that need no engine, no network and no browser: some minutes
-	$(RUN) pytest -m "not container and not network and not browser and not mutation and not fuzz"
+test-all: setup engine browser registry ## these and what seldom changes: long jobs in the image; half an hour
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) test-in-images test-beside
+
+test-in-images:
+	$(RUN) pytest -m "container $(WITHOUT)"
+
+test-beside:
+	@mkdir -p build
+	@echo 'tests without an engine: build/test-beside.log'
+	@$(RUN) pytest -m "not container $(WITHOUT)" >build/test-beside.log 2>&1; code=$$?; cat build/test-beside.log; exit $$code
+
+# Folders too: what is not collected is not imported.
+FAST := -m "not slow and not container and not network and not browser and not mutation and not fuzz" \
+	tests/unit tests/cli tests/golden tests/payload tests/fuzz
+
+fast: setup ## the quick tests: no engine, no network, no browser, few processes; half a minute
+	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
+	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q $(FAST)
+
+coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
+	@mkdir -p build
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --branch --source=envbuilder -m pytest -q $(FAST)
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage json -q -o build/coverage.json
+	$(BIN)/python tools/coverage_page.py build/coverage.json
 
 lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/ruff check .
@@ -39,8 +64,6 @@ lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
 
-.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
-	record-index lock-tools lock-notebook setup engine browser registry clean
 mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
 	nice $(BIN)/python tools/mutate.py
 

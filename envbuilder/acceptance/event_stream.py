@@ -37,6 +37,7 @@ class SuiteEvents:
     running: str = ""
     progress: tuple[int, int, str] = (0, 0, "")
     _planned: frozenset[str] = frozenset()
+    _ended: dict[str, Row] = field(default_factory=dict)  # every event asks for all rows, and these stay as they are
 
     def feed(self, line: str) -> None:
         """Take one line."""
@@ -124,6 +125,7 @@ class SuiteEvents:
         """A check's answer; an answer below a custom check is shown after those that were planned."""
         self.titles.setdefault(check.id, check.title)
         self.results[check.id] = check
+        self._ended[check.id] = result_row(check)
         if self.running == check.id:
             self.running = ""
 
@@ -132,9 +134,9 @@ class SuiteEvents:
         return [self._row(identifier, title) for identifier, title in self.titles.items()]
 
     def _row(self, identifier: str, title: str) -> Row:
-        check = self.results.get(identifier)
-        if check:
-            return result_row(check)
+        ended = self._ended.get(identifier)
+        if ended:
+            return ended
         if identifier == self.running:
             done, total, text = self.progress
             return Row(title=title, state="running", current=done, total=total, note=text)

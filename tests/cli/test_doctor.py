@@ -9,6 +9,7 @@ from typing import Any
 
 import hosts
 import pytest
+from marks import few
 
 from envbuilder import catalog
 from envbuilder.host import local_probe
@@ -160,13 +161,16 @@ def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("--target", "nowhere.json"),
-        ("--target", "other.json"),
-        ("--gpu", "Voodoo 2"),
-        ("--driver", "new"),
-        ("--cuda", "x"),
-    ],
+    few(
+        [
+            (("--target", "nowhere.json"),),
+            (("--target", "other.json"),),
+            (("--gpu", "Voodoo 2"),),
+            (("--driver", "new"),),
+            (("--cuda", "x"),),
+        ],
+        fast=4,
+    ),
 )
 def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "other.json").write_text('{"host": {"gpu": {"devices": "many"}}}')

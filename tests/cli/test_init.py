@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from marks import few
 
 from .conftest import Run
 
@@ -75,7 +76,7 @@ def test_what_is_replaced_is_said(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [f"docker/images/{NAME}", "docker/payload"])
-@pytest.mark.parametrize("command", ["init", "render"])
+@pytest.mark.parametrize("command", few(["init", "render"]))
 def test_a_file_of_ones_own_in_the_build_context_stays(run: Run, tmp_path: Path, command: str, place: str) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     own = tmp_path / place / "notes.txt"

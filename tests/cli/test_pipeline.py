@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import few
 from standin.engine import DIGEST, StandInEngine, breaks, says
 from standin.programs import Programs
 from standin.suite_output import IMAGE, INSIDE, passing, plan
@@ -26,13 +27,6 @@ LOCK = ("--lock", str(PRESET))
 FAILING = says(passing(changed={"training.accuracy": "failed"}), 7)
 
 Connect = Callable[..., StandInEngine]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    made = Programs(tmp_path / "bin")
-    made.builds(IMAGE.id)
-    return made
 
 
 @pytest.fixture
@@ -76,14 +70,17 @@ def test_what_is_not_accepted_is_7(run: Run, connect: Connect, script: Any, verd
 
 @pytest.mark.parametrize(
     "lines",
-    [
-        ['{"event": "training", "accuracy": "x"}'],
-        ['{"event": "plan", "checks": [{"id": 5, "title": "x"}]}'],
-        ['{"event": "training", "losses": [NaN, 1e999, %s]}' % ("9" * 5000)],
-        ["[" * 100_000, '{"event": "facts", "os": "\\ud800"}', "\0"],
-        ["junk"] * 200_000,
-        ["x" * 20_000_000],
-    ],
+    few(
+        [
+            ['{"event": "training", "accuracy": "x"}'],
+            ['{"event": "plan", "checks": [{"id": 5, "title": "x"}]}'],
+            ['{"event": "training", "losses": [NaN, 1e999, %s]}' % ("9" * 5000)],
+            ["[" * 100_000, '{"event": "facts", "os": "\\ud800"}', "\0"],
+            ["junk"] * 200_000,
+            ["x" * 20_000_000],
+        ],
+        fast=4,
+    ),
     ids=["a word", "a number for an id", "odd numbers", "deep", "a flood of lines", "a long line"],
 )
 def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: Connect, lines: list[str]) -> None:

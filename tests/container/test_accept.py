@@ -62,6 +62,7 @@ def test_a_foreign_image_is_observed_and_not_held_to_what_it_never_promised(fore
     assert {check["status"] for check in receipt["checks"]} == {"passed", "not_run", "error"}
 
 
+@pytest.mark.exhaustive
 def test_a_foreign_image_that_trains_is_accepted(image: Image, tmp_path: Path) -> None:
     lines = f"FROM {image.tag}\nUSER 0\nRUN rm -r /opt/envbuilder\nENTRYPOINT []\nLABEL dev.envbuilder.name=\n"
     subprocess.run(["docker", "build", "--quiet", "--tag", "test/lent:1", "-"], input=lines.encode(), check=True)

@@ -120,6 +120,7 @@ def strict(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Path) -> None:
     before = set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split())
     answer = envbuilder("build", "--cuda", CUDA, cwd=strict, PYTHONPATH=str(strict))

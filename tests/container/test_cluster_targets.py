@@ -227,6 +227,7 @@ def test_a_pod_that_is_lost_is_replaced_and_the_other_waits_for_it(cluster: Clus
     assert_near(cluster.losses(), alone)
 
 
+@pytest.mark.exhaustive
 def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float]) -> None:
     first, drained = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
@@ -239,6 +240,7 @@ def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float])
     assert_near(cluster.losses(), alone)
 
 
+@pytest.mark.exhaustive
 def test_without_its_first_pod_a_job_starts_again_from_its_checkpoint(cluster: Cluster, alone: list[float]) -> None:
     lost, second = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()

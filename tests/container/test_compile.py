@@ -18,15 +18,18 @@ def measured(image: Image) -> dict[str, float]:
     return answer
 
 
+@pytest.mark.exhaustive
 def test_it_was_compiled_in_one_piece(measured: dict[str, float]) -> None:
     assert (measured["graphs"], measured["breaks"]) == (1, {})
 
 
+@pytest.mark.exhaustive
 def test_dropout_and_steps_are_those_of_the_uncompiled_job(measured: dict[str, float]) -> None:
     assert measured["moved"] > 1e-3  # it trained: equal losses say something
     assert measured["losses"] < 1e-4
 
 
+@pytest.mark.exhaustive
 def test_the_uncompiled_model_has_learned_the_same(measured: dict[str, float]) -> None:
     assert measured["logits"] < 1e-3
     assert measured["names"]

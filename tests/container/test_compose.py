@@ -171,7 +171,7 @@ def test_it_is_built_when_it_is_not_there_with_a_ca_and_without_one(empty: Site,
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("uid", [1000, 12345])
+@pytest.mark.parametrize("uid", [1000, pytest.param(12345, marks=pytest.mark.exhaustive)])
 def test_train_leaves_its_results_to_the_owner_of_the_project(site: Site, uid: int) -> None:
     site.give_to(uid)
     code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
@@ -413,6 +413,7 @@ def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
     assert sorted(ours) == [f"{rank} --output runs/latest --resume --more" for rank in (0, 1)]
 
 
+@pytest.mark.exhaustive
 def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(cluster: Site) -> None:
     """The second one, then the first, which keeps the rendezvous."""
     code, said = cluster.run("up", RUN="whole")

@@ -26,6 +26,7 @@ def train(image: Image, address: str, *words: str, runs: Path | None = None) -> 
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, list[str]], tmp_path: Path) -> None:
     words = [
         "--model",

@@ -95,6 +95,7 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
     assert {(stat.st_uid, stat.st_gid) for stat in written.values()} == {(1234, 1234)}
 
 
+@pytest.mark.exhaustive
 def test_the_suite_passes_for_any_user_with_a_read_only_root(image: Image) -> None:
     words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--shm-size", "1g"]
     words += ["--tmpfs", "/tmp:exec", image.id]

@@ -118,6 +118,7 @@ def test_two_processes_have_the_gradients_of_one(image: Image, runs: Path) -> No
     assert largest > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs: Path) -> None:
     words = [*EXACT, "--gradient-accumulation-steps", "2", "--no-pad-to-max-length", "--gradient-checkpointing"]
     for name, how in {"options": ["train"], "options-3": ["torchrun", "--nproc-per-node", "3", TRAIN]}.items():
@@ -126,6 +127,7 @@ def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs
     assert apart(runs, "options", "options-3") <= NEAR
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["model", "pipeline"])
 def test_layers_on_several_devices_have_the_losses_of_one(image: Image, runs: Path, alone: str, kind: str) -> None:
     code, said = run(image, runs, "train", *EXACT, "--parallel", kind, "--output", f"/runs/{kind}")
@@ -141,6 +143,7 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(image: Image, runs: Path, 
     assert apart(runs, alone, two) <= NEAR
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Image, runs: Path) -> None:
     words = [
         "--max-train-samples",
@@ -206,6 +209,7 @@ def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:
         assert (code, problem in said) == (1, True), said
 
 
+@pytest.mark.exhaustive
 def test_two_processes_compile_to_the_losses_of_the_uncompiled(image: Image, runs: Path) -> None:
     tiny = "--num-layers 1 --hidden-size 16 --max-train-samples 64 --max-eval-samples 20 --epochs 2 --max-length 12"
     tiny += " --dropout 0 --learning-rate 1e-2"

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .engine import Image, docker
 from .test_runs import runs, wait_for  # noqa: F401 - `runs` is a fixture
 
@@ -59,6 +61,7 @@ def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Imag
     assert {event["step"] for event in events if "masked_words" in event and "sentence_pairs" in event} == {10, 20}
 
 
+@pytest.mark.exhaustive
 def test_pre_training_gains_where_labels_are_few(image: Image, runs: Path) -> None:  # noqa: F811
     few = ("--max-train-samples", "100", "--epochs", "12", "--batch-size", "16", "--no-pad-to-max-length")
     _, without = train(image, runs / "without", *few)

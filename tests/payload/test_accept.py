@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import few
 from waiting import PATIENCE
 
 from acceptance import checks, main, supervisor
@@ -121,11 +122,13 @@ def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
     assert (code, watch.verdict, watch.violations) == (main.PASSED, "passed", [])
 
 
+@pytest.mark.slow
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "slow", "good")
     assert code == main.NOT_PASSED
@@ -133,6 +136,7 @@ def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     assert watch.results["good"].status is Status.PASSED
 
 
+@pytest.mark.slow
 def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "native", "good")
     assert code == main.NOT_PASSED
@@ -141,17 +145,20 @@ def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp
     assert watch.violations == []  # no check is run or answered twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
 def test_a_busy_machine_is_no_hang(tmp_path: Path, name: str) -> None:
     assert run_suite(tmp_path, name, load=1000, patience=1000)[0] == main.PASSED
 
 
+@pytest.mark.slow
 def test_the_same_is_a_hang_where_nothing_else_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "lasting")
     assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["lasting"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow", "native"])
 def test_a_hang_ends_on_the_busiest_machine(tmp_path: Path, name: str) -> None:
     _, watch = run_suite(tmp_path, name, load=1000, patience=2)
@@ -172,6 +179,7 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
         assert deadline.remaining() == left - 3
 
 
+@pytest.mark.slow
 def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
     assert code == main.NOT_PASSED
@@ -183,10 +191,12 @@ def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
     assert run_suite(tmp_path, "absent")[0] == main.NOT_PASSED
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
     script = write_suite(tmp_path, "good", "slow", deadline=3600)
     process = subprocess.Popen(
@@ -327,6 +337,7 @@ def says(**fields: object) -> str:
     return f"print({json.dumps({'event': 'result', **fields})!r})"
 
 
+@pytest.mark.slow
 def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
     code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
     own = watch.results["own.my_check"]
@@ -336,6 +347,7 @@ def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
     assert (code, own.status, own.remedy) == (main.NOT_PASSED, Status.FAILED, "think again")
 
 
+@pytest.mark.slow
 def test_several_answers_are_several_checks(tmp_path: Path) -> None:
     _, watch = run_own(tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b"))
     assert watch.results["own.my_check.a"].status is Status.PASSED
@@ -346,14 +358,16 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "detail"),
-    [
-        (["pass"], "it printed no result"),
-        (["raise SystemExit('no model')"], "no model"),
-        ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
-        ([says(status="splendid")], "'splendid' is not a status"),
-        ([says(value="x", bound={"min": 0})], ""),
-        (["1 +"], "SyntaxError"),
-    ],
+    few(
+        [
+            (["pass"], "it printed no result"),
+            (["raise SystemExit('no model')"], "no model"),
+            ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
+            ([says(status="splendid")], "'splendid' is not a status"),
+            ([says(value="x", bound={"min": 0})], ""),
+            (["1 +"], "SyntaxError"),
+        ]
+    ),
 )
 def test_a_check_of_one_s_own_that_proves_nothing_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
     code, watch = run_own(tmp_path, *lines)

@@ -173,6 +173,7 @@ def test_packages_are_as_large_as_their_files(probe: ModuleType, site: Path) -> 
     assert found["unclaimed"] == 40 + 2 + records
 
 
+@pytest.mark.slow
 def test_the_probe_runs_where_it_is_sent() -> None:
     """As in an image: as text, isolated. Here it measures this environment."""
     done = subprocess.run(
