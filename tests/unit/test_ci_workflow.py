@@ -75,8 +75,8 @@ def test_the_own_make_targets_exist() -> None:
 
 def test_where_envbuilder_comes_from_is_named_by_the_repository() -> None:
     assert "ENVBUILDER: ${{ vars.ENVBUILDER }}" in rendered({})
-    assert 'ENVBUILDER: "envbuilder @ git+ssh://host/envbuilder@0123"' in rendered(
-        {"envbuilder": "envbuilder @ git+ssh://host/envbuilder@0123"}
+    assert 'ENVBUILDER: "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"' in rendered(
+        {"envbuilder": "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"}
     )
 
 
