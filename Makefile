@@ -54,10 +54,10 @@ presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
 		$(BIN)/envbuilder render --lock $$lock --output docker || exit; done
 
-matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/matrix.md, README's table
+matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/reference/matrix.md, README's table
 	$(BIN)/python tools/matrix.py
 
-schema: setup ## write docs/receipt.schema.json again from the code
+schema: setup ## write docs/reference/receipt.schema.json again from the code
 	$(BIN)/python tools/schema.py
 
 bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
@@ -69,7 +69,7 @@ bench-speed: setup ## measure `--help`, one resolve and the whole grid against t
 bench-train: setup engine ## measure our training job against the guide's loop; writes bench/train.md
 	$(BIN)/python bench/train.py
 
-bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/scale.md
+bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/how-to/
 	$(BIN)/python bench/scale.py
 
 record-index: setup ## write tests/recorded_index/ again: the part of the package index that decides the committed locks

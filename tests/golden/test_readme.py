@@ -11,7 +11,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-PAGES = {"results.md": "README.md", "steady.md": "README.md", "train.md": "README.md", "scale.md": "docs/scale.md"}
+PAGES = {
+    "results.md": "README.md",
+    "steady.md": "README.md",
+    "train.md": "README.md",
+    "scale.md": "docs/how-to/distributed-training.md",
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
