@@ -10,7 +10,7 @@ RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
-	record-index lock-tools lock-notebook setup engine browser registry clean
+	docs dist record-index lock-tools lock-notebook setup engine browser registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,8 +39,6 @@ lint: setup ## ruff, mypy, and whether a rendered file is stale
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
 
-.PHONY: help image train test fast lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
-	record-index lock-tools lock-notebook setup engine browser registry clean
 mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
 	nice $(BIN)/python tools/mutate.py
 
@@ -56,6 +54,18 @@ presets: setup ## write docker/images/ again from its locks
 
 matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/reference/matrix.md, README's table
 	$(BIN)/python tools/matrix.py
+
+docs: setup .venv/docs-installed ## build the documentation as a site in build/site/; fails on a broken link
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/docs-installed: tools/docs-requirements.txt | setup
+	@echo "installing MkDocs into .venv (20 MB to download)" >&2
+	@$(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes --requirements $<
+	@touch $@
+
+dist: setup ## build the wheel and the sdist into dist/
+	rm -rf dist
+	$(BIN)/uv build --no-config --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
 
 schema: setup ## write docs/reference/receipt.schema.json again from the code
 	$(BIN)/python tools/schema.py
@@ -76,9 +86,11 @@ record-index: setup ## write tests/recorded_index/ again: the part of the packag
 	$(BIN)/python tools/record_index.py
 	$(RUN) pytest -q tests/unit/test_recorded_index.py tests/cli/test_lock.py
 
-lock-tools: setup ## pin the project's own environment again
+lock-tools: setup ## pin the project's own environment, and that of the documentation, again
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --group dev --output-file tools/requirements.txt
+	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--constraint tools/requirements.txt --group docs --output-file tools/docs-requirements.txt
 
 lock-notebook: setup ## pin JupyterLab, for the notebook of compose.yaml, again
 	mkdir -p build; { echo '# JupyterLab for Python 3.8 and later: `make lock-notebook`.' && echo jupyterlab | \
