@@ -15,7 +15,7 @@ from typing import Any
 from envbuilder import lock as locks
 from envbuilder.model import BaseSource, Lock, Stack
 
-START, END = "<!-- docs/reference/matrix.md -->", "<!-- /docs/matrix.md -->"
+START, END = "<!-- docs/reference/matrix.md -->", "<!-- /docs/reference/matrix.md -->"
 NOT_BUILT = "resolves, not built"
 INTRODUCTION = """# What is built and accepted
 
