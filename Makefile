@@ -56,7 +56,7 @@ matrix: setup engine ## build and accept every preset, resumable; writes docs/re
 	$(BIN)/python tools/matrix.py
 
 docs: setup .venv/docs-installed ## build the documentation as a site in build/site/; fails on a broken link
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/docs-installed: tools/docs-requirements.txt | setup
 	@echo "installing MkDocs into .venv (20 MB to download)" >&2
@@ -67,7 +67,7 @@ dist: setup ## build the wheel and the sdist into dist/
 	rm -rf dist
 	$(BIN)/uv build --no-config --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
 
-schema: setup ## write docs/reference/receipt.schema.json again from the code
+schema: setup ## write the JSON Schemas in docs/reference/ again from the code
 	$(BIN)/python tools/schema.py
 
 bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
