@@ -33,6 +33,17 @@ def test_pictures_and_pages_it_links_to_are_there() -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_links_of_the_pages_at_the_root_lead_somewhere(name: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text())
+    broken = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert broken == []
+
+
+def test_the_chinese_readme_names_commands_that_exist() -> None:
+    assert set(re.findall(r"`envbuilder ([a-z]+)", (ROOT / "README.zh.md").read_text())) <= set(COMMANDS)
+
+
 def test_every_command_is_in_the_readme_and_none_else() -> None:
     assert set(re.findall(r"`envbuilder ([a-z]+)", README)) == set(COMMANDS)
 
