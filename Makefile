@@ -9,8 +9,9 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help image train test test-all test-in-images test-beside fast coverage lint mutants mutate chaos fuzz presets matrix schema bench bench-speed bench-train bench-scale \
-	record-index lock-tools lock-notebook setup engine browser registry clean
+.PHONY: help image train test test-all test-in-images test-beside fast coverage lint mutants mutate chaos fuzz presets matrix \
+	schema bench bench-speed bench-train bench-scale docs dist record-index lock-tools lock-notebook setup engine browser \
+	registry clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,10 +78,22 @@ presets: setup ## write docker/images/ again from its locks
 	for lock in docker/images/*/envbuilder.lock; do \
 		$(BIN)/envbuilder render --lock $$lock --output docker || exit; done
 
-matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/matrix.md, README's table
+matrix: setup engine ## build and accept every preset, resumable; writes docs/receipts, docs/reference/matrix.md, README's table
 	$(BIN)/python tools/matrix.py
 
-schema: setup ## write docs/receipt.schema.json again from the code
+docs: setup .venv/docs-installed ## build the documentation as a site in build/site/; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.venv/docs-installed: tools/docs-requirements.txt | setup
+	@echo "installing MkDocs into .venv (20 MB to download)" >&2
+	@$(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes --requirements $<
+	@touch $@
+
+dist: setup ## build the wheel and the sdist into dist/
+	rm -rf dist
+	$(BIN)/uv build --no-config --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+
+schema: setup ## write the JSON Schemas in docs/reference/ again from the code
 	$(BIN)/python tools/schema.py
 
 bench: setup engine ## measure our build against what people do by hand; writes bench/results.md
@@ -92,16 +105,18 @@ bench-speed: setup ## measure `--help`, one resolve and the whole grid against t
 bench-train: setup engine ## measure our training job against the guide's loop; writes bench/train.md
 	$(BIN)/python bench/fine_tune.py
 
-bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/scale.md
+bench-scale: setup engine ## measure what several processes bring; writes bench/scale.md and its copy in docs/how-to/
 	$(BIN)/python bench/scale.py
 
 record-index: setup ## write tests/recorded_index/ again: the part of the package index that decides the committed locks
 	$(BIN)/python tools/record_index.py
 	$(RUN) pytest -q tests/unit/test_recorded_index.py tests/cli/test_lock.py
 
-lock-tools: setup ## pin the project's own environment again
+lock-tools: setup ## pin the project's own environment, and that of the documentation, again
 	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --group dev --output-file tools/requirements.txt
+	$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--constraint tools/requirements.txt --group docs --output-file tools/docs-requirements.txt
 
 lock-notebook: setup ## pin JupyterLab, for the notebook of compose.yaml, again
 	mkdir -p build; { echo '# JupyterLab for Python 3.8 and later: `make lock-notebook`.' && echo jupyterlab | \

@@ -15,7 +15,7 @@ from typing import Any
 
 IMAGE = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 RESULTS = Path(__file__).parent / "scale.md"
-DOCS = Path(__file__).parents[1] / "docs" / "scale.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "distributed-training.md"
 MARKS = ("<!-- bench/scale.md -->\n", "<!-- /bench/scale.md -->")
 TRAIN = "/opt/envbuilder/payload/train"
 SHARE = 32  # rows in a batch of one process

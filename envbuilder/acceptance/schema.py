@@ -1,4 +1,4 @@
-"""The JSON Schema of a receipt, made from the nouns themselves; published as docs/receipt.schema.json."""
+"""The JSON Schema of a receipt, made from the nouns themselves; published as docs/reference/receipt.schema.json."""
 
 from typing import Any
 

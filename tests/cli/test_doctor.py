@@ -138,7 +138,7 @@ def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch:
     on("toolkit-missing")
     monkeypatch.setenv("COLUMNS", "110")
     said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
-    blocks = (root / "docs" / "doctor.md").read_text().split("```")[1::2]
+    blocks = (root / "docs" / "how-to" / "doctor.md").read_text().split("```")[1::2]
     lines = [line for block in blocks for line in block.splitlines()[1:] if line and "…" not in line]
     shown = [line for line in lines if not line.split()[0].endswith("$") or line.startswith(" ")]
     assert len(shown) > 8

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from index_server import RECORDED, Faults, IndexServer, serve
+from json_documents import problems
 from marks import few
 
 from cli.conftest import Answer, Run
@@ -163,8 +164,8 @@ def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, packa
     assert after[package] != before[package]
 
 
-def check(run: Run, index: IndexServer) -> Answer:
-    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url)
+def check(run: Run, index: IndexServer, *words: str) -> Answer:
+    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url, *words)
 
 
 @pytest.mark.slow
@@ -180,6 +181,12 @@ def test_check_reports_the_package_that_changed(faults: Faults, package: str, ru
 def test_check_finds_no_fault_in_the_recorded_index(index: IndexServer, run: Run) -> None:
     answer = check(run, index)
     assert (answer.code, answer.out) == (0, "")
+    assert problems("lock", json.loads(check(run, index, "--json").out)) == []
+
+
+def test_the_document_of_a_lock_fits_its_schema(index: IndexServer, run: Run, output: Path) -> None:
+    answer = lock_cuda_117(run, index, "--json", "--output", str(output))
+    assert problems("lock", json.loads(answer.out)) == []
 
 
 @pytest.mark.slow

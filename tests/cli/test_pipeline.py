@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_documents import problems
 from marks import few
 from standin.engine import DIGEST, StandInEngine, breaks, says
 from standin.programs import Programs
@@ -194,6 +195,7 @@ def test_build_tags_what_was_accepted(run: Run, connect: Connect) -> None:
     outcome = json.loads(answer.out)
     assert (outcome["ok"], outcome["image"], outcome["tag"]) == (True, IMAGE.id, f"envbuilder:{STACK.name}")
     assert outcome["receipt"]["verdict"] == "passed"
+    assert problems("build", outcome) == []
     assert engine.asked("tag") == [f"tag {IMAGE.id} envbuilder:{STACK.name}"]
     assert f"use it: docker run --rm -it envbuilder:{STACK.name} train" in run("build", *LOCK).out
 
@@ -212,7 +214,9 @@ def test_build_pushes_when_asked(run: Run, connect: Connect) -> None:
     answer = run("build", *LOCK, "--tag", "r.example/a:1", "--push", "--json")
     assert answer.code == 0, answer.err
     assert engine.asked("tag", "push") == [f"tag {IMAGE.id} r.example/a:1", "push r.example/a:1"]
-    assert json.loads(answer.out)["digest"] == DIGEST
+    outcome = json.loads(answer.out)
+    assert outcome["digest"] == DIGEST
+    assert problems("build", outcome) == []
 
 
 @pytest.mark.parametrize(
@@ -288,6 +292,7 @@ def test_base_names_what_is_there(run: Run, connect: Connect) -> None:
     found = json.loads(answer.out)
     assert (found["ok"], found["base"]) == (True, STACK.base.reference)
     assert (found["image"], found["bytes"]) == ("sha256:b", 71_000_000)
+    assert problems("base", found) == []
     assert engine.asked("pull", "import") == []
 
 

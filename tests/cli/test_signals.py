@@ -133,7 +133,7 @@ def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) ->
 
 def test_the_console_script_handles_signals_too(root: Path) -> None:
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"envbuilder": "envbuilder.__main__:main"}
+    assert scripts == dict.fromkeys(("envbuilder", "torch-envbuilder"), "envbuilder.__main__:main")
 
 
 # --- an engine that is frozen --------------------------------------------------------------------------------------

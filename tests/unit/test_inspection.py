@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from json_documents import problems
 
 from envbuilder import serialize
 from envbuilder.acceptance.inspect_image import (
@@ -348,3 +349,5 @@ def test_the_document_has_its_keys_whatever_the_image() -> None:
     assert [check["id"] for check in full["receipt"]["failed"]] == ["c.d"]
     assert json.loads(serialize.dumps(full)) == json.loads(json.dumps(serialize.plain(full)))
     assert json.loads(serialize.dumps(bare))["labels"] == {"a": "b\n"}
+    for document in (full, bare):
+        assert problems("inspect", json.loads(serialize.dumps({"schema": SCHEMA, **document}))) == []
