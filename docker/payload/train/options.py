@@ -420,7 +420,8 @@ def find_pretraining_problem(options: argparse.Namespace) -> str | None:
     if options.pretrain_rows and not options.pretrain:
         return "--pretrain-rows needs --pretrain EPOCHS"
     # Two halves of a text, and three special tokens around them.
-    too_short = options.max_length is not None and options.max_length < 8
+    max_length = options.max_length
+    too_short = max_length is not None and max_length < 8
     if options.pretrain and too_short:
         return "--pretrain needs --max-length 8 or more"
     return None

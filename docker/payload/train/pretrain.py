@@ -399,7 +399,8 @@ def find_finished(output: Path | None, settings: Settings) -> Any:
     path = output / FINISHED
     if not path.exists():
         return None
-    document = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    document = json.loads(text)
     now = fixed_settings(settings)
     checkpoints.check_same_settings(output, document["same"], now)
     return document["measured"]

@@ -196,7 +196,8 @@ class Recorder(Callbacks):
 
     def end(self, step: int) -> NoReturn:
         """The user interrupted the run, and it is saved."""
-        self.say(f"saved after batch {step}: continue with `--resume`")
+        line = f"saved after batch {step}: continue with `--resume`"
+        self.say(line)
         self.close()
         self.team.shutdown()
         sys.exit(130)
