@@ -101,10 +101,10 @@ class SuiteEvents:
             raise ProtocolError("it is a second answer")
         if len(self.results) >= MOST_CHECKS:
             raise ProtocolError(f"it is one answer of more than {MOST_CHECKS}")
-        check = replace(check, title=self.titles.get(check.id, check.title))
+        title = self.titles.get(check.id, check.title)
+        check = replace(check, title=title)
         if check.id.startswith(GPU) and check.status is Status.PASSED and not self.gpu:
-            remedy = "do not rely on anything it says: find out who built this image"
-            check = replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
+            check = _without_gpu(check)
         self.take(check)
 
     def _is_below_custom(self, identifier: str) -> bool:
@@ -151,6 +151,12 @@ class SuiteEvents:
             else:
                 checks.append(_unanswered(identifier, title, ending))
         return checks
+
+
+def _without_gpu(check: Check) -> Check:
+    """A GPU check that passed without a GPU has failed: the image makes up its answers."""
+    remedy = "do not rely on anything it says: find out who built this image"
+    return replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
 
 
 def _unanswered(identifier: str, title: str, ending: str) -> Check:
