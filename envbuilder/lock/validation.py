@@ -6,7 +6,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from envbuilder import grammar
-from envbuilder.lock.target_platform import wheel_tags
+from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.model import SCHEMA, Lock, Stack, Wheel
 
 _LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
@@ -37,7 +37,7 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
     name, version, _, tags_of_file = parts
     if (name, version) != (wheel.name, wheel.version):
         yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
-    if tags_of_file.isdisjoint(wheel_tags(stack)):
+    if tags_of_file.isdisjoint(accepted_tags(stack)):
         yield f"{wheel.file} does not install on Python {stack.python} for {stack.platform}"
 
 

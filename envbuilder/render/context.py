@@ -97,6 +97,12 @@ def _stack_files(lock: Lock) -> dict[str, str]:
     return files
 
 
+def dockerfile(lock: Lock) -> str:
+    """The Dockerfile alone, without the files that every context has."""
+    check_lockable(lock.stack, index_url="")
+    return _dockerfile(lock, serialize.dumps(lock))
+
+
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
     """All layers; without CUDA, NVIDIA's only if a package of the user's requires one of its libraries."""
     layers = list(Layer)

@@ -3,7 +3,7 @@
 import re
 
 from envbuilder.model import SCHEMA, Lock, Stack
-from envbuilder.render.context import place_of, render_context
+from envbuilder.render.context import dockerfile
 
 UNCOUNTED = "counted when it is locked"
 UNLOCKED = "known when it is locked"
@@ -14,12 +14,8 @@ _LOCK = re.compile(r'(dev\.envbuilder\.lock=")sha256:[0-9a-f]{64}(")')
 def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
     """The Dockerfile by the catalog of `day`; without a lock the wheels' number and the lock's digest are left open."""
     if lock is not None:
-        return _rendered(lock)
+        return dockerfile(lock)
     empty = Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
-    text = _rendered(empty)
+    text = dockerfile(empty)
     text = _COUNTS.sub(lambda found: f"{found[1]}{UNCOUNTED} ".ljust(119, "-"), text)
     return _LOCK.sub(rf"\g<1>{UNLOCKED}\g<2>", text)
-
-
-def _rendered(lock: Lock) -> str:
-    return render_context(lock).files[f"{place_of(lock.stack)}/Dockerfile"]

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
@@ -84,7 +85,7 @@ class _Table:
         return self._numbers[text]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Known:
     """What is known of the stacks beside what the resolver says."""
 
@@ -97,6 +98,16 @@ class Known:
         """The lock of exactly this stack."""
         lock = self.locks.get(stack.name)
         return lock if lock is not None and lock.stack == stack else None
+
+    @cached_property
+    def accepted(self) -> list[tuple[Stack, Proof]]:
+        """The stacks that have been accepted; looked up once, since each of the others is compared with them."""
+        proven = []
+        for stack in self.grid.stacks:
+            proof = self.proofs.get(stack.name)
+            if proof and proof.accepted:
+                proven.append((stack, proof))
+        return proven
 
 
 def document(known: Known) -> dict[str, Any]:
@@ -209,9 +220,8 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
 
 def _neighbours(stack: Stack, known: Known) -> Iterator[dict[str, Any]]:
     """Accepted stacks of the same torch and CUDA on another Python or base, and how to pick them."""
-    for other in known.grid.stacks:
-        proof = known.proofs.get(other.name)
-        if proof and proof.accepted and (other.torch, other.cuda) == (stack.torch, stack.cuda):
+    for other, proof in known.accepted:
+        if (other.torch, other.cuda) == (stack.torch, stack.cuda):
             picked = _picks(other, known.grid)
             if picked is not None:
                 yield {"name": other.name, "title": proof.title, "picked": picked}
