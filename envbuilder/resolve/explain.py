@@ -1,16 +1,16 @@
 """Every combination that did not win, with its reason; and why the winner did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
-from envbuilder.resolve.candidate_index import Choice
-from envbuilder.resolve.candidates import PREFERENCES, Candidate, features, index_of
-from envbuilder.resolve.rules import named, objections_to
+from envbuilder.model import Flavour, Request
+from envbuilder.resolve.candidate_index import CandidateIndex
+from envbuilder.resolve.candidates import PREFERENCES, Candidate
+from envbuilder.resolve.options import objections_to
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,82 +34,98 @@ class Explanation:
     alternatives: tuple[Alternative, ...]
 
 
-def explain(request: Request, choice: Choice) -> Explanation:
-    """Weigh every candidate on a base of the wanted kind; those of another kind were never in question."""
-    catalog, best = choice.catalog, choice.best(request)
-    grouped: dict[tuple[int, bool, tuple[str, ...]], list[Candidate]] = {}
+def explain(request: Request, index: CandidateIndex) -> Explanation:
+    """Weigh every candidate on a base of the requested kind; those of another kind were never in question."""
+    wanted = look_up(request, index.catalog)
+    preference = index.catalog.policy.preference
+    best = index.best(request)
     fitting = []
-    for candidate in _in_question(request, choice):
-        against = tuple(objections_to(request, candidate, catalog))
-        if not against:
+    groups: dict[tuple[int, bool, tuple[str, ...]], list[Candidate]] = {}
+    for candidate in _in_question(wanted, index):
+        objections = objections_to(wanted, candidate)
+        reasons = [reason.with_sources for reason in objections]
+        if not objections:
             fitting.append(candidate)
+            reasons = [_loss(candidate, best, preference)]
         if candidate is not best:
-            reasons = against or (_loss(candidate, best, catalog),)
-            grouped.setdefault((id(candidate.build), not against, reasons), []).append(candidate)
+            group = (id(candidate.build), not objections, tuple(reasons))
+            groups.setdefault(group, []).append(candidate)
+    alternatives = []
+    for (_, fits, reasons_of_group), candidates in groups.items():
+        alternatives.append(_alternative(candidates, reasons_of_group, request, fits=fits))
     return Explanation(
-        winner=f"{named(best)} on Python {best.python}, {best.base.reference or request.base}" if best else None,
-        because=_because(fitting, catalog),
-        alternatives=tuple(
-            _alternative(some, reasons, request, catalog, fits=fits) for (_, fits, reasons), some in grouped.items()
-        ),
+        winner=_winner_text(best, request) if best else None,
+        because=_because(fitting, preference),
+        alternatives=tuple(alternatives),
     )
 
 
-def _in_question(request: Request, choice: Choice) -> Iterator[Candidate]:
-    custom = request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
-    cpu = request.flavour is Flavour.CPU
-    alike = (c for c in choice.candidates if c.custom == custom and c.cpu == cpu)
-    return (c for c in alike if c.platform == request.platform or request.platform not in _platforms(c))
-
-
-def _platforms(candidate: Candidate) -> tuple[str, ...]:
-    """The platforms that the same build is a candidate for: one that has the wanted one is weighed there."""
-    return PLATFORMS if candidate.cpu else candidate.build.platforms
+def _in_question(wanted: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
+    """The candidates of the requested kind; of a build that the requested platform has, those on that platform."""
+    request = wanted.request
+    for candidate in index.candidates:
+        if candidate.custom != wanted.has_custom_base:
+            continue
+        if candidate.cpu != (request.flavour is Flavour.CPU):
+            continue
+        platforms = PLATFORMS if candidate.cpu else candidate.build.platforms
+        if candidate.platform == request.platform or request.platform not in platforms:
+            yield candidate
 
 
 def _alternative(
-    some: list[Candidate], reasons: tuple[str, ...], request: Request, catalog: Catalog, *, fits: bool
+    candidates: Sequence[Candidate],
+    reasons: tuple[str, ...],
+    request: Request,
+    *,
+    fits: bool,
 ) -> Alternative:
+    first = candidates[0]
+    bases = {candidate.base.reference or request.base for candidate in candidates}
     return Alternative(
-        build=named(some[0]),
-        index=index_of(some[0], catalog),
-        pythons=tuple(sorted({c.python for c in some})),
-        bases=tuple(sorted({c.base.reference or request.base for c in some})),
+        build=first.name,
+        index=first.index,
+        pythons=tuple(sorted({candidate.python for candidate in candidates})),
+        bases=tuple(sorted(bases)),
         fits=fits,
         reasons=reasons,
     )
 
 
-def _because(fitting: list[Candidate], catalog: Catalog) -> str:
+def _winner_text(best: Candidate, request: Request) -> str:
+    return f"{best.name} on Python {best.python}, {best.base.reference or request.base}"
+
+
+def _because(fitting: Sequence[Candidate], preference: Sequence[str]) -> str:
     if not fitting:
         return "nothing fits"
-    order = ", ".join(catalog.policy.preference)
     if len(fitting) == 1:
-        return "it alone fits"
-    second = fitting[1]
+        return "nothing else fits"
+    winner, second = fitting[:2]
     return (
-        f"{len(fitting)} fit, and policy prefers by {order}; the next best, {named(second)} on Python {second.python}, "
-        f"loses: {_loss(second, fitting[0], catalog)}"
+        f"{len(fitting)} fit, and policy prefers by {', '.join(preference)}; "
+        f"the next best, {second.name} on Python {second.python}, "
+        f"loses: {_loss(second, winner, preference)}"
     )
 
 
 _LOSSES = {
     "torch": "an older torch",
     "cuda": "an older CUDA",
-    "registry": "its base would have to be made here",
+    "registry": "its base would have to be built",
     "python": "an older Python",
 }
 
 
-def _loss(loser: Candidate, winner: Candidate | None, catalog: Catalog) -> str:
+def _loss(loser: Candidate, winner: Candidate | None, preference: Sequence[str]) -> str:
     """What policy holds against a candidate that fits: the first preference in which it is behind."""
-    for word in catalog.policy.preference if winner else ():
+    for word in preference if winner else ():
         prefer = PREFERENCES[word]
-        if winner is None or prefer(loser, catalog) == prefer(winner, catalog):
+        if winner is None or prefer(loser) == prefer(winner):
             continue
         if word == "features":
-            return "; ".join(f"no {feature.name}: {feature.reason}" for feature in features(loser) if feature.reason)
+            return "; ".join(f"no {feature.name}: {feature.reason}" for feature in loser.features if feature.reason)
         if word == "index":
-            return f"its wheels are on the index {index_of(loser, catalog)}, which `envbuilder lock` does not ask"
+            return f"its wheels are on the index {loser.index}, which `envbuilder lock` does not ask"
         return _LOSSES[word]
     return "as good; ties go by version and name"

@@ -18,7 +18,7 @@ from envbuilder.format.page import dockerfile, document, receipt_summary
 from envbuilder.format.page.axes import Axis, Picked, line, request_of
 from envbuilder.format.page.grid import Grid, compute
 from envbuilder.model import Lock, Stack
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock"))
@@ -43,7 +43,7 @@ def lock_of(path: Path) -> Lock:
 
 def said(picked: Picked, facts: Catalog) -> Stack | NoStackError:
     try:
-        return resolver.resolve(request_of(picked), facts)
+        return resolve(request_of(picked), facts)
     except NoStackError as error:
         return error
 
@@ -63,7 +63,7 @@ def compare(picked: Picked, grid: Grid, facts: Catalog) -> None:
     assert grid.answer(picked) is None
     conflict = [f"--{name} {value}" for name, value in answer.conflict if name != "platform"]  # it is always amd64
     [clash] = [one for one in clashes if sorted(words_of(one.picked, grid)) == sorted(conflict)]
-    assert clash.reasons == answer.reasons
+    assert clash.reasons == answer.plain_reasons
     if clash.picked == picked:
         assert clash.suggestions == answer.suggestions
 
@@ -119,7 +119,7 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
         words = command.split()[2:]
         pairs = {name: value for name, value in zip(words[::2], words[1::2], strict=True) if value != "any"}
         wanted = parse_request({name.removeprefix("--"): value for name, value in pairs.items()})
-        chosen, resolved = grid.answer(picked), resolver.resolve(wanted, facts)
+        chosen, resolved = grid.answer(picked), resolve(wanted, facts)
         assert chosen is not None, command
         assert (line(chosen.torch), chosen.cuda, chosen.python) == (
             line(resolved.torch),

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from envbuilder.cli.shared_options import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.resolve.command_line import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
+from envbuilder.resolve.command_line import parse_option, parse_request, quoted
+from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 
 BAD = [
     "",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import driver_text, first_drivers
+from envbuilder.catalog.gpus import first_drivers
 from envbuilder.catalog.rows import Catalog, Gpu
 from envbuilder.model import BASE_BOOTSTRAP, Request
-from envbuilder.resolve import resolver
 from envbuilder.resolve.candidates import bootstrapped
-from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve.command_line import command, parse_request
+from envbuilder.versions import driver_text
 
 ANY = ""
 _VERB = "resolve"
@@ -25,7 +25,7 @@ class Choice:
     value: str
     label: str
     note: str = ""  # what a person knows it by
-    words: str = ""  # as `resolver.command` writes it: "--cuda 12.8"
+    words: str = ""  # as `command` writes it: "--cuda 12.8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def _axis(name: str, title: str, hint: str, choices: Iterator[Choice] | list[Cho
 
 
 def _words(picked: Picked) -> str:
-    return resolver.command(request_of(picked), _VERB).removeprefix(f"envbuilder {_VERB} ")
+    return command(request_of(picked), _VERB).removeprefix(f"envbuilder {_VERB} ")
 
 
 def _plain(version: Version) -> Choice:

@@ -22,8 +22,9 @@ from envbuilder.format.page.grid import Clash, Grid
 from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
 from envbuilder.lock import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
-from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import command
 from envbuilder.templates import fill
+from envbuilder.versions import matches_prefix
 
 _UNASKED = ("any", BASE_AUTO)  # what an option is set to that is dropped
 _EVIDENCE = {
@@ -123,9 +124,9 @@ def document(known: Known) -> dict[str, Any]:
 
 
 def _order(axes: Sequence[Axis]) -> list[str]:
-    """The axes as `resolver.command` orders its options."""
+    """The axes as `command` orders its options."""
     everything = {axis.name: axis.choices[1].value for axis in axes}
-    words = shlex.split(resolver.command(request_of(everything)))
+    words = shlex.split(command(request_of(everything)))
     return [word.removeprefix("--") for word in words if word.startswith("--")]
 
 
@@ -158,7 +159,7 @@ def _choice(axis: Axis, value: str) -> str | None:
             return choice.value
     if axis.name != "torch":
         return None
-    return next((c.value for c in axis.choices[1:] if resolver.covers(Version(c.value), Version(value))), None)
+    return next((c.value for c in axis.choices[1:] if matches_prefix(Version(c.value), Version(value))), None)
 
 
 # --- stacks --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""What the catalog knows of a request's values: the known ones, and the rows that a version or a name means."""
+
+from packaging.version import Version
+
+from envbuilder.catalog.rows import Catalog, CudaRuntime, System, TransformersRelease
+from envbuilder.versions import matches_any, matches_prefix
+
+_WITH_APT = ("debian", "ubuntu")  # the families that templates/debian is for
+
+
+# --- known values --------------------------------------------------------------------------------------------------
+
+
+def known_builds(field: str, catalog: Catalog) -> list[Version]:
+    """Every version that torch builds have in `field`, such as torch or cudnn; oldest first."""
+    return sorted({getattr(build, field) for build in catalog.torch})
+
+
+def known_cuda(catalog: Catalog) -> list[Version]:
+    """Every number of a CUDA release or of its runtime; oldest first."""
+    versions = set(known_builds("cuda", catalog))
+    for row in catalog.runtimes:
+        versions.add(row.release)
+        if row.runtime:
+            versions.add(row.runtime)
+    return sorted(versions)
+
+
+def known_pythons(catalog: Catalog) -> list[Version]:
+    """Every Python that some torch has wheels for or some official image has; oldest first."""
+    versions = set(catalog.policy.registry.pythons)
+    for build in catalog.torch:
+        versions.update(build.pythons)
+    return sorted(versions)
+
+
+def known_systems(catalog: Catalog) -> list[str]:
+    """Every name and code name of an operating system."""
+    names = []
+    for row in catalog.systems:
+        names += [name for name in (row.os, row.release) if name]
+    return names
+
+
+# --- what a value means --------------------------------------------------------------------------------------------
+
+
+def matching_cuda_versions(wanted: Version, catalog: Catalog) -> frozenset[Version]:
+    """The CUDA versions of torch builds that answer `wanted`.
+
+    A prefix means every build that begins with it. A release of the toolkit means the builds made of it, by its own
+    number or by that of its runtime, to which wheels are pinned: 11.7.1 is 11.7.99.
+    """
+    built = {build.cuda for build in catalog.torch}
+    exact = frozenset(version for version in built if matches_prefix(wanted, version))
+    if exact:
+        return exact
+    rows = matching_runtimes(wanted, catalog)
+    # By their numbers: as versions 12.1 and 12.1.0 are equal, and the first is a line with many releases.
+    numbers = set()
+    for row in rows:
+        numbers.add(row.release.release)
+        if row.runtime:
+            numbers.add(row.runtime.release)
+    by_number = frozenset(version for version in built if version.release in numbers)
+    if by_number:
+        return by_number
+    if rows and len(wanted.release) >= 3:
+        # The patch release exists and no torch is built of it: CUDA is compatible both ways within a line.
+        line = wanted.release[:2]
+        return frozenset(version for version in built if version.release[:2] == line)
+    return frozenset()
+
+
+def matching_runtimes(wanted: Version, catalog: Catalog) -> list[CudaRuntime]:
+    """The releases of the CUDA toolkit that a version means, by their own number or by that of their runtime."""
+    rows = []
+    for row in catalog.runtimes:
+        if wanted == row.runtime or matches_prefix(wanted, row.release):
+            rows.append(row)
+    return rows
+
+
+def matching_releases(wanted: Version, catalog: Catalog) -> list[TransformersRelease]:
+    """The minor releases of transformers that 4, 4.30 or 4.30.2 can mean."""
+    parts = min(len(wanted.release), 2)
+    prefix = wanted.release[:parts]
+    return [row for row in catalog.transformers_releases if row.transformers.release[:parts] == prefix]
+
+
+def newest_transformers(catalog: Catalog) -> Version:
+    """The newest that was run on any torch and worked: a newer one is unknown."""
+    return max((row.newest for row in catalog.transformers), default=Version("0"))
+
+
+def oldest_transformers(catalog: Catalog) -> Version:
+    return min((row.transformers for row in catalog.transformers_releases), default=Version("0"))
+
+
+def find_system(name: str | None, catalog: Catalog) -> System | None:
+    """The row of `debian 12` or `bookworm`."""
+    if not name:
+        return None
+    return next((row for row in catalog.systems if name in (row.os, row.release)), None)
+
+
+def has_apt(system: System) -> bool:
+    """Whether the Dockerfile can install packages there."""
+    return system.os.split()[0] in _WITH_APT
+
+
+def is_python_with_wheels(wanted: Version, catalog: Catalog) -> bool:
+    """Whether some torch has wheels for this Python."""
+    return any(matches_any(wanted, build.pythons) for build in catalog.torch)

@@ -1,0 +1,234 @@
+"""The options of a request: all that the resolver knows of one is one row of one table.
+
+Whatever has to go through the options (parsing, the candidate index, refusals, suggestions, settings) goes through
+`OPTIONS`: a new option is a field of `Request` and a row here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import Version
+
+from envbuilder.model import ANY, Request
+from envbuilder.resolve import parsers, refusal, rules, suggest
+from envbuilder.resolve.candidates import Candidate
+from envbuilder.resolve.refusal import Diagnosis
+from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.rules import CandidateKey, Reason, Rule
+from envbuilder.versions import driver_text, minor_line
+
+_DEFAULTS = Request()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option of a request."""
+
+    name: str  # the field of `Request`; the command line has hyphens in it
+    phrase: str  # with its value, in a sentence: "CUDA {}"
+    parse: Callable[[str], object]
+    format: Callable[[Any], str] = str
+    rule: Rule
+    key: CandidateKey
+    diagnose_unknown: Callable[[ResolvedRequest], Diagnosis | None] | None = None
+    diagnose_unavailable: Callable[[ResolvedRequest], Reason | None] | None = None
+    try_instead: Callable[[ResolvedRequest, Candidate], Iterator[object]] | None = None
+    version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates
+    closeness: Callable[[Candidate], Any] | None = None  # smallest for the closest miss; None: as policy prefers
+    spellings: tuple[str, ...] = ()  # other names of the option
+    advice: str = ""  # behind a command that changes it: try `…`
+
+    @property
+    def default(self) -> object:
+        """The value that asks for nothing, or for what most people want."""
+        return getattr(_DEFAULTS, self.name)
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.hyphenated}"
+
+    @property
+    def hyphenated(self) -> str:
+        """`as-of` of as_of."""
+        return self.name.replace("_", "-")
+
+    def value_in(self, request: Request) -> object:
+        return getattr(request, self.name)
+
+    def is_set(self, request: Request) -> bool:
+        return self.value_in(request) != self.default
+
+    def text_in(self, request: Request) -> str:
+        """The value as the command line takes it."""
+        return self.format(self.value_in(request))
+
+    def phrase_in(self, request: Request) -> str:
+        """`CUDA 11.7`."""
+        return self.phrase.format(self.text_in(request))
+
+    def nearest(self, allowed: Sequence[Candidate]) -> Candidate:
+        """The closest miss, of candidates that only this option speaks against, best first."""
+        return min(allowed, key=self.closeness) if self.closeness else allowed[0]
+
+    @property
+    def default_text(self) -> str:
+        """What undoes the option where settings have it."""
+        return str(self.default or ANY)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="cuda",
+        phrase="CUDA {}",
+        parse=parsers.parse_cuda,
+        rule=rules.cuda_matches,
+        key=rules.build_key,
+        diagnose_unknown=refusal.diagnose_unknown_cuda,
+        diagnose_unavailable=refusal.diagnose_unavailable_cuda,
+        try_instead=suggest.cuda_to_try,
+        version_of=lambda candidate: Version(candidate.cuda_line),
+    ),
+    Option(
+        name="cudnn",
+        phrase="cuDNN {}",
+        parse=parsers.parse_cudnn,
+        rule=rules.cudnn_matches,
+        key=rules.build_key,
+        diagnose_unknown=refusal.diagnose_unknown_cudnn,
+        try_instead=suggest.cudnn_to_try,
+        version_of=lambda candidate: Version(minor_line(candidate.build.cudnn)),
+    ),
+    Option(
+        name="python",
+        phrase="Python {}",
+        parse=parsers.parse_version,
+        rule=rules.python_matches,
+        key=rules.python_key,
+        diagnose_unknown=refusal.diagnose_unknown_python,
+        diagnose_unavailable=refusal.diagnose_unavailable_python,
+        try_instead=suggest.python_to_try,
+        version_of=lambda candidate: candidate.python,
+    ),
+    Option(
+        name="torch",
+        phrase="torch {}",
+        parse=parsers.parse_version,
+        rule=rules.torch_matches,
+        key=rules.build_key,
+        diagnose_unknown=refusal.diagnose_unknown_torch,
+        try_instead=suggest.torch_to_try,
+        version_of=lambda candidate: candidate.build.torch,
+    ),
+    Option(
+        name="torchvision",
+        phrase="torchvision {}",
+        parse=parsers.parse_version,
+        rule=rules.torchvision_matches,
+        key=rules.build_key,
+        diagnose_unknown=refusal.diagnose_unknown_torchvision,
+        try_instead=suggest.torchvision_to_try,
+        version_of=lambda candidate: candidate.build.torchvision,
+    ),
+    Option(
+        name="transformers",
+        phrase="transformers {}",
+        parse=parsers.parse_version,
+        rule=rules.transformers_works,
+        key=rules.wheels_key,
+        diagnose_unknown=refusal.diagnose_unknown_transformers,
+        try_instead=suggest.transformers_to_try,
+    ),
+    Option(
+        name="gpu",
+        phrase="GPU {}",
+        parse=parsers.parse_gpu,
+        rule=rules.gpu_has_kernels,
+        key=rules.build_key,
+        diagnose_unknown=refusal.diagnose_unknown_gpu,
+        diagnose_unavailable=refusal.diagnose_unavailable_gpu,
+    ),
+    Option(
+        name="driver",
+        phrase="driver {}",
+        parse=parsers.parse_version,
+        format=driver_text,
+        rule=rules.driver_is_new_enough,
+        key=rules.build_key,
+        diagnose_unavailable=refusal.diagnose_unavailable_driver,
+        try_instead=suggest.drivers_to_try,
+        closeness=lambda candidate: Version(candidate.build.driver_floor),
+        advice="after upgrading the driver",
+    ),
+    Option(
+        name="base",
+        phrase="base {}",
+        parse=parsers.parse_base,
+        rule=rules.base_matches,
+        key=rules.base_key,
+    ),
+    Option(
+        name="os",
+        phrase="{}",
+        parse=parsers.parse_os,
+        rule=rules.os_matches,
+        key=rules.glibc_key,
+        diagnose_unknown=refusal.diagnose_unknown_os,
+        diagnose_unavailable=refusal.diagnose_unavailable_os,
+    ),
+    Option(
+        name="flavour",
+        phrase="flavour {}",
+        parse=parsers.parse_flavour,
+        rule=rules.flavour_matches,
+        key=rules.build_and_custom_key,
+        spellings=("flavor",),
+    ),
+    Option(
+        name="platform",
+        phrase="{}",
+        parse=parsers.parse_platform,
+        rule=rules.platform_has_wheels,
+        key=rules.build_key,
+    ),
+    Option(
+        name="as_of",
+        phrase="packages as of {}",
+        parse=parsers.parse_day,
+        rule=rules.released_by_day,
+        key=rules.build_key,
+        diagnose_unavailable=refusal.diagnose_unavailable_day,
+    ),
+)
+
+REQUEST_OPTIONS: tuple[str, ...] = tuple(option.name for option in OPTIONS)
+
+
+def find_option(name: str) -> Option | None:
+    """The option of this name, in any of its spellings: `flavor` is flavour."""
+    for option in OPTIONS:
+        if name == option.name or name in option.spellings:
+            return option
+    return None
+
+
+def objections_to(wanted: ResolvedRequest, candidate: Candidate) -> list[Reason]:
+    """Every reason against a candidate; none if it answers the request."""
+    every_rule: list[Rule] = [option.rule for option in OPTIONS]
+    every_rule += [rules.glibc_is_new_enough, rules.driver_supports_gpu]
+    reasons = []
+    for rule in every_rule:
+        reason = rule(wanted, candidate)
+        if reason:
+            reasons.append(reason)
+    return reasons
+
+
+def diagnose_unknown(wanted: ResolvedRequest) -> dict[str, Diagnosis]:
+    """The options whose values the catalog cannot judge, and why. Unknown is not incompatible."""
+    diagnoses = {}
+    for option in OPTIONS:
+        diagnosis = option.diagnose_unknown(wanted) if option.diagnose_unknown else None
+        if diagnosis:
+            diagnoses[option.name] = diagnosis
+    return diagnoses

@@ -1,0 +1,240 @@
+"""Candidate → Stack: every version, requirement, feature and note, with the weakest evidence among its facts."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+
+from packaging.version import Version
+
+from envbuilder.catalog.gpus import is_capability
+from envbuilder.catalog.lookup import matching_runtimes
+from envbuilder.catalog.rows import PYPI, Evidence
+from envbuilder.model import Base, Flavour, Stack
+from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
+from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.versions import driver_text, matches_prefix
+
+
+def make_stack(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
+    """The stack that a candidate is for a request that it answers."""
+    stack = _without_cuda(wanted, candidate)
+    if not candidate.cpu:
+        build = candidate.build
+        stack = replace(
+            stack,
+            cuda=build.cuda,
+            cudnn=build.cudnn,
+            nccl=build.nccl,
+            triton=build.triton,
+            arch_list=candidate.binaries,
+            driver_floor=build.driver_floor,
+            unknown=build.unknown,
+        )
+    return stack
+
+
+def _without_cuda(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
+    request, build = wanted.request, candidate.build
+    packages = wanted.catalog.policy.packages
+    base = _base(wanted, candidate)
+    return Stack(
+        python=candidate.python,
+        torch=build.torch,
+        torchvision=build.torchvision,
+        torchaudio=build.torchaudio,
+        cuda=None,
+        cudnn=None,
+        nccl=None,
+        triton=None,
+        index=candidate.index,
+        arch_list=(),
+        driver_floor="",
+        base=base,
+        as_of=request.as_of or _as_of(wanted, candidate),
+        platform=request.platform,
+        requirements=tuple(_requirements(wanted, candidate)),
+        extras=tuple(sorted(request.packages)),
+        moving=packages.moving,
+        excluded=packages.excluded,
+        features=candidate.features,
+        notes=tuple(_notes(wanted, candidate, base)),
+        evidence=_weakest(_evidence(wanted, candidate)),
+        flavour=request.flavour,
+    )
+
+
+def _base(wanted: ResolvedRequest, candidate: Candidate) -> Base:
+    """The candidate's base; one that the user names gets its name, and what `--os` says of it."""
+    if not candidate.custom:
+        return candidate.base
+    base = replace(candidate.base, reference=wanted.request.base)
+    system = wanted.system
+    if system is None:
+        return base
+    return replace(
+        base,
+        os=system.os,
+        glibc=system.glibc or base.glibc,
+        end_of_life=system.last_day,
+    )
+
+
+def _as_of(wanted: ResolvedRequest, candidate: Candidate) -> date:
+    """The day before the first transformers that may not work, if the index of that day has settled."""
+    catalog, working = wanted.catalog, candidate.transformers
+    day = catalog.date - timedelta(days=catalog.policy.as_of.settle_days)
+    if working and working.next_released:
+        second = date.min + timedelta(days=1)  # a row of a catalog can have any day, and the first has none before it
+        day = min(day, max(working.next_released, second) - timedelta(days=1))
+    # What the stack pins must have been on the index by then.
+    day = max(day, candidate.build.released)
+    version = wanted.request.transformers
+    if version and len(version.release) > 1:
+        for row in wanted.transformers:
+            day = max(day, row.released)
+    return day
+
+
+# --- packages ------------------------------------------------------------------------------------------------------
+
+
+def _requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+    build, local = candidate.build, candidate.local_version
+    yield f"torch=={build.torch}{local}"
+    yield f"torchvision=={build.torchvision}{local}"
+    if build.torchaudio:
+        yield f"torchaudio=={build.torchaudio}{local}"
+    bounds = {"transformers": _transformers_bounds(wanted, candidate)}
+    if not build.numpy2:
+        bounds["numpy"] = "<2"
+    for name in wanted.catalog.policy.packages.requirements:
+        yield name + bounds.get(name, "")
+    if wanted.request.flavour is Flavour.DEVEL:
+        yield from _compiler_requirements(wanted, candidate)
+    # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
+    if build.setuptools and wanted.request.packages:
+        yield f"setuptools{build.setuptools}"
+
+
+def _compiler_requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+    """What flavour devel adds: build tools, and nvcc where wheels bring it."""
+    devel = wanted.catalog.policy.devel
+    if devel:
+        yield from devel.packages
+        if candidate.compiler:
+            yield from candidate.compiler.requirements
+
+
+def _transformers_bounds(wanted: ResolvedRequest, candidate: Candidate) -> str:
+    """`==4.30.*,<=4.49.0`."""
+    version, working = wanted.request.transformers, candidate.transformers
+    is_patch = version is not None and len(version.release) > 2
+    bounds = []
+    if version is not None:
+        bounds.append(f"=={version}" if is_patch else f"=={version}.*")
+    if working and not is_patch:
+        bounds.append(f"<={working.newest}")
+    if working and version is not None:
+        broken = (other for other in working.broken if matches_prefix(version, other))
+        bounds += [f"!={other}" for other in broken]
+    return ",".join(bounds)
+
+
+# --- notes ---------------------------------------------------------------------------------------------------------
+
+
+def _notes(wanted: ResolvedRequest, candidate: Candidate, base: Base) -> Iterator[str]:
+    for feature in candidate.features:
+        if not feature.available:
+            yield f"{feature.name} is not available: {feature.reason}"
+    if not candidate.cpu:
+        yield from _gpu_notes(wanted, candidate)
+        yield from _cuda_notes(wanted, candidate)
+        yield from _driver_notes(wanted, candidate)
+    if candidate.index != PYPI:
+        yield (
+            f"its wheels are on the index {candidate.index}, not on PyPI: "
+            "`envbuilder lock` needs an index that has them, `--index-url URL`"
+        )
+    if wanted.request.flavour is Flavour.DEVEL and not candidate.compiler:
+        yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
+    if base.end_of_life and base.end_of_life <= wanted.catalog.date:
+        yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
+    if candidate.custom:
+        glibc = base.glibc if base.os == CUSTOM_OS else candidate.build.glibc
+        yield (
+            f"nothing is known about {base.reference}: it must be Debian-like, with Python {candidate.python} "
+            f"and glibc {glibc} or newer"
+        )
+
+
+def _gpu_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+    """What a GPU asks of a driver that was not given, beyond what CUDA asks."""
+    branches = wanted.drivers
+    if branches is None or wanted.request.driver is not None:
+        return
+    floor = Version(candidate.build.driver_floor)
+    if branches.first and branches.oldest > floor.major:
+        yield f"the GPU needs a driver of branch {branches.oldest} or newer ({branches.first.source})"
+    if branches.last:
+        yield f"{branches.last.says} ({branches.last.source})"
+
+
+def _cuda_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+    """How a patch release that was requested and the number of the runtime hang together."""
+    cuda, built = wanted.request.cuda, candidate.build.cuda
+    if cuda is None or matches_prefix(cuda, built):
+        return
+    rows = [row for row in wanted.catalog.runtimes if built in (row.runtime, row.release)]
+    if not rows:
+        return
+    releases = " and ".join(str(row.release) for row in rows)
+    if any(cuda in (row.release, row.runtime) for row in rows):
+        yield f"{built} is the number of CUDA's runtime in toolkit {releases} ({rows[0].source})"
+    else:
+        yield f"no torch is built with CUDA {cuda}; it is with {releases}, which runs what is made for {cuda}"
+
+
+def _driver_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+    """Of a branch, which of its drivers are new enough."""
+    driver, floor = wanted.request.driver, candidate.build.driver_floor
+    if driver and driver < Version(floor):
+        yield f"driver {driver_text(driver)} has to be {floor} or newer"
+
+
+# --- evidence ------------------------------------------------------------------------------------------------------
+
+
+def _evidence(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+    """The status of every fact that the stack rests on."""
+    request, catalog = wanted.request, wanted.catalog
+    yield _wheels_evidence(wanted, candidate)
+    yield candidate.transformers.status if candidate.transformers else Evidence.INFERRED
+    for system in catalog.systems:
+        if system.os == candidate.base.os:
+            yield system.status
+    if request.flavour is Flavour.DEVEL and candidate.compiler:
+        yield candidate.compiler.status
+    if wanted.gpu and request.gpu and not is_capability(request.gpu):
+        yield wanted.gpu.status
+    if candidate.cpu:
+        return
+    if wanted.drivers and request.driver:
+        for row in (wanted.drivers.first, wanted.drivers.last):
+            if row:
+                yield row.status
+    if request.cuda and not matches_prefix(request.cuda, candidate.build.cuda):
+        runtimes = matching_runtimes(request.cuda, catalog)
+        yield runtimes[0].status if runtimes else Evidence.INFERRED
+
+
+def _wheels_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Evidence:
+    cpu = wanted.catalog.policy.cpu
+    if cpu and candidate.cpu and not has_cpu_wheel(candidate.build, candidate.platform):
+        return cpu.status
+    return candidate.build.status
+
+
+def _weakest(statuses: Iterator[Evidence]) -> str:
+    order = list(Evidence)  # strongest first
+    return max(statuses, key=order.index).value
