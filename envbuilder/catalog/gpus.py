@@ -2,13 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
+from envbuilder.versions import minor_line
 
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])(a?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
@@ -20,23 +21,36 @@ _MAX_SUGGESTIONS = 3
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
-def find_gpus(name: str, catalog: Catalog) -> tuple[Gpu, ...]:
+def find_gpus(name: str, catalog: Catalog) -> Sequence[Gpu]:
     """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
     if is_capability(name):
-        return tuple(row for row in catalog.gpus if name == str(row.capability))
-    whole, words = _whole(name), _words(name)
-    # NVIDIA sells two cards as RTX 6000, one of them with "Ada" behind it: without it, the name means either.
-    meant = (words, words | {"ada"})
-    exact = _rows_with_name(catalog, lambda other: _whole(other) == whole)
-    return exact or _rows_with_name(catalog, lambda other: _words(other) in meant)
+        return [row for row in catalog.gpus if str(row.capability) == name]
+    rows = _rows_of_whole_name(name, catalog)
+    if not rows:
+        rows = _rows_of_words(name, catalog)
+    return list(rows.values())
 
 
-def _rows_with_name(catalog: Catalog, is_meant: Callable[[str], bool]) -> tuple[Gpu, ...]:
+def _rows_of_whole_name(name: str, catalog: Catalog) -> dict[Version, Gpu]:
+    whole = _whole(name)
     rows = {}
     for row in catalog.gpus:
-        if any(is_meant(name) for name in row.names):
-            rows[row.capability] = row
-    return tuple(rows.values())
+        for other in row.names:
+            if _whole(other) == whole:
+                rows[row.capability] = row
+    return rows
+
+
+def _rows_of_words(name: str, catalog: Catalog) -> dict[Version, Gpu]:
+    words = _words(name)
+    # NVIDIA sells two cards as RTX 6000, one of them with "Ada" behind it: without it, the name means either.
+    with_ada = words | {"ada"}
+    rows = {}
+    for row in catalog.gpus:
+        for other in row.names:
+            if _words(other) in (words, with_ada):
+                rows[row.capability] = row
+    return rows
 
 
 def find_gpu(name: str, catalog: Catalog) -> Gpu | None:
@@ -47,23 +61,38 @@ def find_gpu(name: str, catalog: Catalog) -> Gpu | None:
 
 def similar_gpus(name: str, catalog: Catalog) -> list[str]:
     """Names that may be meant by one that no GPU has: first those of the same words, then those spelt nearly so."""
-    names = [other for row in catalog.gpus for other in row.names]
+    suggestions = _names_of_same_words(name, catalog)[:_MAX_SUGGESTIONS]
+    suggestions += _names_spelt_nearly(name, catalog)
+    unique = list(dict.fromkeys(suggestions))
+    return unique[:_MAX_SUGGESTIONS]
+
+
+def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
+    """Names that have all the words of the name, or whose words it all has."""
     words = _words(name)
-    of_same_words = []
-    for other in names:
-        if words and _is_part(words, _words(other)):
-            of_same_words.append(other)
-    by_text = {" ".join(_split(other)): other for other in reversed(names)}
+    if not words:
+        return []
+    names = []
+    for other in _names(catalog):
+        others = _words(other)
+        if words <= others or words >= others > frozenset():
+            names.append(other)
+    return names
+
+
+def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
     text = " ".join(_split(name))
-    near = difflib.get_close_matches(text, by_text, cutoff=0.5) if text else []
-    suggestions = of_same_words[:_MAX_SUGGESTIONS]
-    suggestions += [by_text[match] for match in near]
-    return list(dict.fromkeys(suggestions))[:_MAX_SUGGESTIONS]
+    if not text:
+        return []
+    names = {}
+    for other in reversed(_names(catalog)):  # of two with the same words, the first wins
+        names[" ".join(_split(other))] = other
+    near = difflib.get_close_matches(text, names, cutoff=0.5)
+    return [names[match] for match in near]
 
 
-def _is_part(words: frozenset[str], others: frozenset[str]) -> bool:
-    """One name has all the words of the other."""
-    return words <= others or words >= others > frozenset()
+def _names(catalog: Catalog) -> list[str]:
+    return [name for row in catalog.gpus for name in row.names]
 
 
 def is_capability(name: str) -> bool:
@@ -88,7 +117,9 @@ def _split(name: str) -> list[str]:
     apart = re.sub(r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower())  # rtx3090ti
     words = []
     for word in re.split(r"[\s()\[\],-]+", apart):
-        if word and word not in _MAKERS and not _SHAPES.fullmatch(word):
+        if word in _MAKERS or _SHAPES.fullmatch(word):
+            continue
+        if word:
             words.append(word)
     return words
 
@@ -110,13 +141,14 @@ def runs_on(arch: str, capability: Version) -> bool:
     parts = _ARCH.fullmatch(arch)
     if not parts:
         return False
-    kind, built = parts[1], (int(parts[2]), int(parts[3]))
+    built = (int(parts[2]), int(parts[3]))
     here = (capability.major, capability.minor)
-    if parts[4]:
+    if parts[4]:  # sm_90a
         return here == built
-    if kind == "compute":
+    if parts[1] == "compute":
         return here >= built
-    return here[0] == built[0] and here[1] >= built[1]
+    same_major = here[0] == built[0]
+    return same_major and here[1] >= built[1]
 
 
 def kernels_text(archs: Iterable[str], capability: Version) -> str:
@@ -125,16 +157,19 @@ def kernels_text(archs: Iterable[str], capability: Version) -> str:
     for arch in archs:
         parts = _ARCH.fullmatch(arch)
         if parts:
-            by_capability[int(parts[2]), int(parts[3])] = arch
+            built = (int(parts[2]), int(parts[3]))
+            by_capability[built] = arch
     if not by_capability:
         return "no kernels for any known GPU"
     here = (capability.major, capability.minor)
-    oldest, newest = min(by_capability), max(by_capability)
+    oldest = min(by_capability)
+    newest = max(by_capability)
     if here > newest:
         return f"kernels up to {by_capability[newest]}"
     if here < oldest:
         return f"kernels from {by_capability[oldest]} on"
-    return f"kernels for {' '.join(by_capability.values())}"
+    every_arch = " ".join(by_capability.values())
+    return f"kernels for {every_arch}"
 
 
 # --- drivers -------------------------------------------------------------------------------------------------------
@@ -158,7 +193,9 @@ class DriverBranches:
         return int(self.last.subject) if self.last else None
 
     def include(self, branch: int) -> bool:
-        return self.oldest <= branch and (self.newest is None or branch <= self.newest)
+        if branch < self.oldest:
+            return False
+        return self.newest is None or branch <= self.newest
 
 
 @lru_cache(maxsize=4)
@@ -174,16 +211,24 @@ def driver_branches(catalog: Catalog) -> Mapping[Version, DriverBranches]:
 
 
 def _first_toolkit(gpu: Gpu, catalog: Catalog) -> Toolkit | None:
+    """The oldest toolkit of the GPU's first line of CUDA that came with a driver."""
     if gpu.first_cuda is None:
         return None
-    line = gpu.first_cuda.release[:2]
-    rows = [row for row in catalog.toolkits if row.driver and row.cuda.release[:2] == line]
-    return min(rows, key=lambda row: row.cuda, default=None)
+    line = minor_line(gpu.first_cuda)
+    first: Toolkit | None = None
+    for row in catalog.toolkits:
+        if not row.driver or minor_line(row.cuda) != line:
+            continue
+        if first is None or row.cuda < first.cuda:
+            first = row
+    return first
 
 
 def _last_branch(gpu: Gpu, catalog: Catalog) -> Compatibility | None:
     for row in catalog.compatibility:
-        if row.kind == "last driver branch" and gpu.architecture in row.architectures:
+        if row.kind != "last driver branch":
+            continue
+        if gpu.architecture in row.architectures:
             return row
     return None
 
@@ -199,7 +244,8 @@ def first_drivers(catalog: Catalog) -> Mapping[int, Version]:
 def driver_ranges(catalog: Catalog) -> tuple[int, ...]:
     """The first branch of each range of driver branches that support the same GPUs, oldest first."""
     starts = {0}
-    for branches in driver_branches(catalog).values():
+    by_capability = driver_branches(catalog)
+    for branches in by_capability.values():
         starts.add(branches.oldest)
         if branches.newest is not None:
             starts.add(branches.newest + 1)

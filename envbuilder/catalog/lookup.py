@@ -1,9 +1,11 @@
 """What the catalog knows of a request's values: the known ones, and the rows that a version or a name means."""
 
+from collections.abc import Sequence
+
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Catalog, CudaRuntime, System, TransformersRelease
-from envbuilder.versions import matches_any, matches_prefix
+from envbuilder.versions import matches_any, matches_prefix, minor_line
 
 _WITH_APT = ("debian", "ubuntu")  # the families that templates/debian is for
 
@@ -28,7 +30,8 @@ def known_cuda(catalog: Catalog) -> list[Version]:
 
 def known_pythons(catalog: Catalog) -> list[Version]:
     """Every Python that some torch has wheels for or some official image has; oldest first."""
-    versions = set(catalog.policy.registry.pythons)
+    registry = catalog.policy.registry
+    versions = set(registry.pythons)
     for build in catalog.torch:
         versions.update(build.pythons)
     return sorted(versions)
@@ -36,9 +39,11 @@ def known_pythons(catalog: Catalog) -> list[Version]:
 
 def known_systems(catalog: Catalog) -> list[str]:
     """Every name and code name of an operating system."""
-    names = []
+    names: list[str] = []
     for row in catalog.systems:
-        names += [name for name in (row.os, row.release) if name]
+        names.append(row.os)
+        if row.release:
+            names.append(row.release)
     return names
 
 
@@ -52,31 +57,37 @@ def matching_cuda_versions(wanted: Version, catalog: Catalog) -> frozenset[Versi
     number or by that of its runtime, to which wheels are pinned: 11.7.1 is 11.7.99.
     """
     built = {build.cuda for build in catalog.torch}
-    exact = frozenset(version for version in built if matches_prefix(wanted, version))
+    exact = {version for version in built if matches_prefix(wanted, version)}
     if exact:
-        return exact
+        return frozenset(exact)
     rows = matching_runtimes(wanted, catalog)
-    # By their numbers: as versions 12.1 and 12.1.0 are equal, and the first is a line with many releases.
+    numbers = _numbers(rows)
+    of_their_numbers = {version for version in built if version.release in numbers}
+    if of_their_numbers:
+        return frozenset(of_their_numbers)
+    if rows and len(wanted.release) >= 3:
+        # The patch release exists and no torch is built of it: CUDA is compatible both ways within a line.
+        line = minor_line(wanted)
+        return frozenset(version for version in built if minor_line(version) == line)
+    return frozenset()
+
+
+def _numbers(rows: Sequence[CudaRuntime]) -> set[tuple[int, ...]]:
+    """The numbers of releases and of their runtimes; as versions, 12.1.0 would equal the line 12.1."""
     numbers = set()
     for row in rows:
         numbers.add(row.release.release)
         if row.runtime:
             numbers.add(row.runtime.release)
-    by_number = frozenset(version for version in built if version.release in numbers)
-    if by_number:
-        return by_number
-    if rows and len(wanted.release) >= 3:
-        # The patch release exists and no torch is built of it: CUDA is compatible both ways within a line.
-        line = wanted.release[:2]
-        return frozenset(version for version in built if version.release[:2] == line)
-    return frozenset()
+    return numbers
 
 
 def matching_runtimes(wanted: Version, catalog: Catalog) -> list[CudaRuntime]:
     """The releases of the CUDA toolkit that a version means, by their own number or by that of their runtime."""
     rows = []
     for row in catalog.runtimes:
-        if wanted == row.runtime or matches_prefix(wanted, row.release):
+        is_release = matches_prefix(wanted, row.release)
+        if is_release or wanted == row.runtime:
             rows.append(row)
     return rows
 

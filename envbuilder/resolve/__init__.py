@@ -56,8 +56,10 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
         missing = f"torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference}"
-        return [*reasons, f"the catalog has no {missing} for it"]
-    for reason in objections_to(look_up(request, catalog), candidate):
+        reasons.append(f"the catalog has no {missing} for it")
+        return reasons
+    wanted = look_up(request, catalog)
+    for reason in objections_to(wanted, candidate):
         reasons.append(reason.text)
     return reasons
 
@@ -69,22 +71,36 @@ def _differences(request: Request, stack: Stack) -> list[str]:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
     if stack.flavour != request.flavour:
         differences.append(f"its flavour is {stack.flavour}, not {request.flavour}")
-    if stack.extras != tuple(sorted(request.packages)):
-        locked, requested = listed(stack.extras), listed(request.packages)
-        differences.append(f"its packages are {locked or 'none'}, not {requested or 'none'}")
+    packages = tuple(sorted(request.packages))
+    if stack.extras != packages:
+        locked = listed(stack.extras) or "none"
+        requested = listed(request.packages) or "none"
+        differences.append(f"its packages are {locked}, not {requested}")
     if request.as_of not in (None, stack.as_of):
         differences.append(f"its packages are as of {stack.as_of}, not {request.as_of}")
     return differences
 
 
 def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate | None:
-    """The candidate that became this stack; a custom base has the name that the request gives it."""
-    for candidate in index_for(catalog).candidates:
-        build = candidate.build
-        if build.torch != stack.torch or candidate.python != stack.python or candidate.platform != stack.platform:
-            continue
-        cuda = None if candidate.cpu else build.cuda
-        reference = request.base if candidate.custom else candidate.base.reference
-        if cuda == stack.cuda and reference == stack.base.reference:
+    """The candidate that became this stack."""
+    index = index_for(catalog)
+    for candidate in index.candidates:
+        if _is_of(candidate, stack, request):
             return candidate
     return None
+
+
+def _is_of(candidate: Candidate, stack: Stack, request: Request) -> bool:
+    """Whether the candidate is the stack's; a custom base has the name that the request gives it."""
+    build = candidate.build
+    if build.torch != stack.torch:
+        return False
+    cuda = None if candidate.cpu else build.cuda
+    if cuda != stack.cuda:
+        return False
+    if candidate.python != stack.python:
+        return False
+    if candidate.platform != stack.platform:
+        return False
+    reference = candidate.base.reference or request.base
+    return reference == stack.base.reference

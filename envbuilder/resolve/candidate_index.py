@@ -10,7 +10,6 @@ the ranges that support it, a driver those in its own range, and what is left of
 
 from array import array
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
@@ -38,28 +37,41 @@ class CandidateIndex:
         self.candidates = catalog_candidates(catalog)
         self._groups: dict[CandidateKey, list[Group]] = {}
         self._masks: dict[tuple[str, str], int] = {}
-        every_range = range(len(driver_ranges(catalog)))
-        passing = self._passing(glibc_is_new_enough, glibc_key, _NOTHING)
-        self.always = self._in_ranges(passing, every_range)  # what no option decides
+        self.always = self._always()
+
+    def _always(self) -> int:
+        """The candidates that can run at all, which no option decides."""
+        runnable = self._passing(glibc_is_new_enough, glibc_key, _NOTHING)
+        ranges = driver_ranges(self.catalog)
+        return self._in_ranges(runnable, range(len(ranges)))
 
     def mask_for(self, option: Option, value: object) -> int:
         """The candidates that `value` allows; None asks for nothing."""
         if value is None:
             return _ALL
         # By its text: 2.0 and 2.0.0 are equal versions, and ask for different things.
-        place = (option.name, str(value))
-        if place not in self._masks:
-            request = replace(_NOTHING, **{option.name: value})  # type: ignore[arg-type]
-            passing = self._passing(option.rule, option.key, request)
-            ranges = ranges_matching(option.name, value, self.catalog)
-            self._masks[place] = self._in_ranges(passing, ranges)
-        return self._masks[place]
+        key = (option.name, str(value))
+        if key not in self._masks:
+            self._masks[key] = self._new_mask(option, value)
+        return self._masks[key]
+
+    def _new_mask(self, option: Option, value: object) -> int:
+        request = option.set_in(_NOTHING, value)
+        passing = self._passing(option.rule, option.key, request)
+        ranges = ranges_matching(
+            option.name,
+            value,
+            self.catalog,
+        )
+        return self._in_ranges(passing, ranges)
 
     def matching(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> int:
         """The candidates that a request allows, as if it set only the options of these names."""
         mask = self.always
         for option in OPTIONS:
-            value = option.value_in(request) if option.name in names else option.default
+            value = option.default
+            if option.name in names:
+                value = option.value_in(request)
             mask &= self.mask_for(option, value)
         return mask
 
@@ -71,23 +83,31 @@ class CandidateIndex:
         """The best candidate of a mask."""
         if not mask:
             return None
-        return self.candidates[_lowest_bit(mask) % len(self.candidates)]
+        number = _lowest_bit(mask) % len(self.candidates)
+        return self.candidates[number]
 
     def candidates_in(self, mask: int) -> list[Candidate]:
         """The candidates of a mask, best first."""
         size = len(self.candidates)
+        one_range = (1 << size) - 1
         in_any_range = 0
         while mask:
-            in_any_range |= mask & (1 << size) - 1
+            in_any_range |= mask & one_range
             mask >>= size
-        return [candidate for number, candidate in enumerate(self.candidates) if in_any_range >> number & 1]
+        found = []
+        while in_any_range:
+            number = _lowest_bit(in_any_range)
+            found.append(self.candidates[number])
+            in_any_range ^= 1 << number
+        return found
 
     def grid(self, axes: Mapping[str, Sequence[object]]) -> "array[int]":
         """The answer to every combination of values, in the order of `itertools.product`.
 
         Each is the number of a candidate, or `REFUSED`.
         """
-        mask, by_name = self.always, {}
+        mask = self.always
+        by_name = {}
         for option in OPTIONS:
             by_name[option.name] = option
             if option.name not in axes:
@@ -96,7 +116,12 @@ class CandidateIndex:
         for name, values in axes.items():
             option = by_name[name]
             masks.append([self.mask_for(option, value) for value in values])
-        return _fill(mask, masks, len(self.candidates), {})
+        return _fill(
+            mask,
+            masks,
+            size=len(self.candidates),
+            known={},
+        )
 
     def _passing(self, rule: Rule, key: CandidateKey, request: Request) -> int:
         """The candidates that a rule has nothing against: it is asked once for each group."""
@@ -108,21 +133,26 @@ class CandidateIndex:
         return mask
 
     def _group_by(self, key: CandidateKey) -> list[Group]:
+        """One candidate for each value of a key, and the mask of all that share the value."""
         if key not in self._groups:
-            masks: dict[Hashable, int] = {}
             firsts: dict[Hashable, Candidate] = {}
-            for number, candidate in enumerate(self.candidates):
+            masks: dict[Hashable, int] = {}
+            bit = 1
+            for candidate in self.candidates:
                 value = key(candidate)
                 firsts.setdefault(value, candidate)
-                masks[value] = masks.get(value, 0) | 1 << number
-            self._groups[key] = [(firsts[value], mask) for value, mask in masks.items()]
+                masks[value] = masks.get(value, 0) | bit
+                bit <<= 1
+            pairs = zip(firsts.values(), masks.values(), strict=True)
+            self._groups[key] = list(pairs)
         return self._groups[key]
 
     def _in_ranges(self, mask: int, ranges: Iterable[int]) -> int:
         """The same candidates in each of these ranges of drivers."""
+        size = len(self.candidates)
         repeated = 0
         for number in ranges:
-            repeated |= mask << number * len(self.candidates)
+            repeated |= mask << number * size
         return repeated
 
 
@@ -134,7 +164,12 @@ def _lowest_bit(mask: int) -> int:
 Answers = dict[tuple[int, int], "array[int]"]
 
 
-def _fill(mask: int, axes: Sequence[Sequence[int]], size: int, known: Answers) -> "array[int]":
+def _fill(
+    mask: int,
+    axes: Sequence[Sequence[int]],
+    size: int,
+    known: Answers,
+) -> "array[int]":
     """The answers below one prefix of the grid.
 
     Most prefixes leave the same few candidates, and those have the same answers: `known` makes millions of cells cheap.
@@ -142,14 +177,15 @@ def _fill(mask: int, axes: Sequence[Sequence[int]], size: int, known: Answers) -
     place = (mask, len(axes))
     if place in known:
         return known[place]
+    answers = array("i")
     if not mask:
-        answers = array("i", [REFUSED]) * prod(map(len, axes))
-    elif not axes:
-        answers = array("i", [_lowest_bit(mask) % size])
-    else:
-        answers = array("i")
+        cells = prod(map(len, axes))
+        answers = array("i", [REFUSED]) * cells
+    elif axes:
         for value in axes[0]:
             answers.extend(_fill(mask & value, axes[1:], size, known))
+    else:
+        answers.append(_lowest_bit(mask) % size)
     known[place] = answers
     return answers
 

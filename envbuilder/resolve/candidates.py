@@ -4,6 +4,7 @@ They do not depend on a request, so `catalog_candidates` makes them once per cat
 stack needs of it. A base that the user names is among them as a base without a reference.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,19 +62,24 @@ class Candidate:
     def binaries(self) -> tuple[str, ...]:
         """The GPU binaries in the wheel for the candidate's platform, and what a GPU's driver can compile."""
         build = self.build
-        arm64 = build.arch_list_arm64 if self.platform == ARM64 else ()
-        return (*(arm64 or build.arch_list), *build.ptx)
+        archs = build.arch_list
+        if self.platform == ARM64 and build.arch_list_arm64:
+            archs = build.arch_list_arm64
+        return archs + build.ptx
 
     @property
     def compiles(self) -> bool:
         """Whether torch.compile works."""
-        build = self.build
-        return build.compile and (build.compile_until is None or self.python < build.compile_until)
+        until = self.build.compile_until
+        if until is not None and self.python >= until:
+            return False
+        return self.build.compile
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """What it can and cannot do; acceptance expects exactly this."""
-        build, reason = self.build, ""
+        build = self.build
+        reason = ""
         if not build.compile:
             reason = f"torch {build.torch} has no torch.compile"
         elif not self.compiles:
@@ -111,12 +117,18 @@ def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
         merits = [preference(candidate) for preference in preferences]
         return merits + _tie_breaker(candidate)
 
-    return tuple(sorted(_candidates(catalog), key=rank, reverse=True))
+    candidates = sorted(
+        _candidates(catalog),
+        key=rank,
+        reverse=True,
+    )
+    return tuple(candidates)
 
 
 def _tie_breaker(candidate: Candidate) -> list[object]:
     """What decides when policy does not: the same whatever order the rows have."""
-    build, base = candidate.build, candidate.base
+    build = candidate.build
+    base = candidate.base
     return [
         build.torch.release,
         build.cuda.release,
@@ -183,9 +195,12 @@ def pythons_of(build: TorchBuild, platform: str) -> tuple[Version, ...]:
 
 def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
     """What a release is without CUDA does not depend on which of its CUDA builds one looks at."""
-    rows = sorted(catalog.torch, key=lambda row: (row.index != PYPI, row.cuda, row.source))
+
+    def order(row: TorchBuild) -> tuple[object, ...]:
+        return row.index != PYPI, row.cuda, row.source
+
     seen = set()
-    for row in rows:
+    for row in sorted(catalog.torch, key=order):
         if row.torch not in seen:
             seen.add(row.torch)
             yield row
@@ -197,9 +212,11 @@ def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
 def index_of(build: TorchBuild, platform: str, catalog: Catalog, *, cpu: bool) -> str:
     """Name of the index that has the wheels of a build, or of the same torch without CUDA."""
     wheels = catalog.policy.cpu
-    if cpu and wheels and not has_cpu_wheel(build, platform):
-        return wheels.index
-    return build.index
+    if not cpu or not wheels:
+        return build.index
+    if has_cpu_wheel(build, platform):
+        return build.index
+    return wheels.index
 
 
 def has_cpu_wheel(build: TorchBuild, platform: str) -> bool:
@@ -213,24 +230,37 @@ def compiler_for(cuda: Version, catalog: Catalog) -> Compiler | None:
     return devel.compilers.get(minor_line(cuda)) if devel else None
 
 
-Runs = Mapping[tuple[int, ...], Sequence[TransformersCompat]]
+Runs = Mapping[str, Sequence[TransformersCompat]]
 
 
 def runs_by_line(catalog: Catalog) -> Runs:
-    """What was run on each line of torch: (2, 0) → its rows."""
-    runs: dict[tuple[int, ...], list[TransformersCompat]] = {}
+    """What was run on each line of torch: 2.0 → its rows."""
+    runs = defaultdict(list)
     for row in catalog.transformers:
-        runs.setdefault(row.torch.release[:2], []).append(row)
+        line = minor_line(row.torch)
+        runs[line].append(row)
     return runs
 
 
 def newest_working(torch: Version, python: Version, runs: Runs) -> TransformersCompat | None:
     """What was measured on this torch line, on this Python if possible, else on the nearest one."""
+    nearest: TransformersCompat | None = None
+    for row in runs.get(minor_line(torch), ()):
+        if nearest is None or _is_nearer(row, nearest, python):
+            nearest = row
+    return nearest
 
-    def distance(row: TransformersCompat) -> tuple[int, Version]:
-        return abs(row.python.minor - python.minor), row.newest
 
-    return min(runs.get(torch.release[:2], ()), key=distance, default=None)
+def _is_nearer(row: TransformersCompat, other: TransformersCompat, python: Version) -> bool:
+    """Whether a run says more of a Python than another one; of two as near, the one that promises less."""
+    minor = python.minor
+    distance = abs(row.python.minor - minor)
+    other_distance = abs(other.python.minor - minor)
+    if distance < other_distance:
+        return True
+    if distance > other_distance:
+        return False
+    return row.newest < other.newest
 
 
 # --- bases ---------------------------------------------------------------------------------------------------------
@@ -272,11 +302,13 @@ def _registry_base(system: System, python: Version, catalog: Catalog) -> Base:
 
 def _bootstrap_base(system: System, catalog: Catalog) -> Base:
     bootstrap = catalog.policy.bootstrap
-    packages = {*bootstrap.system_packages, *bootstrap.more_packages.get(system.os, ())}
+    packages = set(bootstrap.system_packages)
+    packages.update(bootstrap.more_packages.get(system.os, ()))
+    number = system.os.split()[1]
     return _base(
         system,
         source=BaseSource.BOOTSTRAP,
-        reference=bootstrap.reference.format(number=system.os.split()[1]),
+        reference=bootstrap.reference.format(number=number),
         packages=sorted(packages),
     )
 

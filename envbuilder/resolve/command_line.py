@@ -18,10 +18,14 @@ _NOTHING = Request()
 
 def quoted(value: object) -> str:
     """A value as it stands in a message: quoted, without control characters, not longer than a person reads."""
-    text = repr(value) if str(value).isprintable() else ascii(value)
+    text = repr(value)
+    if not str(value).isprintable():
+        text = ascii(value)
     if len(text) <= _LONGEST_QUOTE:
         return text
-    return f"{text[: _LONGEST_QUOTE - 4]}…' ({len(text) - 2} characters)"
+    start = text[: _LONGEST_QUOTE - 4]
+    length = len(text) - 2
+    return f"{start}…' ({length} characters)"
 
 
 def option_name(field: str) -> str:
@@ -40,19 +44,18 @@ def parse_option(name: str, text: str) -> object:
 def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = ()) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values, problems = _parse_options(options)
-    parsed: list[str] = []
-    for text in packages:  # one may be called `any`
-        try:
-            parsed.append(parse_package(text))
-        except ValueError as error:
-            problems.append(f"--package {quoted(text)}: {error}")
+    requirements, more_problems = _parse_packages(packages)
+    problems += more_problems
     if not problems:
-        request = Request(**values, packages=tuple(parsed))  # type: ignore[arg-type]
+        request = Request(**values, packages=requirements)  # type: ignore[arg-type]
         if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
             return request
         problems.append(f"--base {request.base} needs --python X.Y: the version inside the image cannot be known")
+    message = "the request has several errors"
+    if len(problems) == 1:
+        message = problems.pop()
     raise UsageError(
-        problems.pop() if len(problems) == 1 else "the request has several errors",
+        message,
         problems=problems,
         hint="see `envbuilder resolve --help` for what each option takes",
     )
@@ -68,14 +71,27 @@ def _parse_options(options: Mapping[str, str | None]) -> tuple[dict[str, object]
             raise KeyError(name)
         if text is None or text == ANY:
             continue
+        flag = f"--{option_name(name)}"
         if option.name in values:
-            problems.append(f"--{option_name(name)} and {option.flag} are the same option: give one")
+            problems.append(f"{flag} and {option.flag} are the same option: give one")
             continue
         try:
             values[option.name] = option.parse(text)
         except ValueError as error:
-            problems.append(f"--{option_name(name)} {quoted(text)}: {error}")
+            problems.append(f"{flag} {quoted(text)}: {error}")
     return values, problems
+
+
+def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The requirements in their order, and one line for each that is none. One may be called `any`."""
+    requirements = []
+    problems = []
+    for text in packages:
+        try:
+            requirements.append(parse_package(text))
+        except ValueError as error:
+            problems.append(f"--package {quoted(text)}: {error}")
+    return tuple(requirements), problems
 
 
 # --- request → text ------------------------------------------------------------------------------------------------
@@ -83,7 +99,11 @@ def _parse_options(options: Mapping[str, str | None]) -> tuple[dict[str, object]
 
 def set_options(request: Request) -> dict[str, str]:
     """The options that narrow the choice, by field, as the command line takes them."""
-    return {option.name: option.text_in(request) for option in OPTIONS if option.is_set(request)}
+    texts = {}
+    for option in OPTIONS:
+        if option.is_set(request):
+            texts[option.name] = option.text_in(request)
+    return texts
 
 
 def context_flags(catalog: Catalog) -> tuple[str, ...]:
@@ -102,11 +122,17 @@ def command(
 
     What `instead_of` sets and the request does not is given its default, for it may stand in `envbuilder.toml`.
     """
-    given, dropped = [], []
+    given = []
+    dropped = []
     for option in OPTIONS:
         if option.is_set(request):
-            given.append(f"{option.flag} {shlex.quote(option.text_in(request))}")
+            text = option.text_in(request)
+            given.append(f"{option.flag} {shlex.quote(text)}")
         elif option.is_set(instead_of):
             dropped.append(f"{option.flag} {option.default_text}")
-    packages = [f"--package {shlex.quote(package)}" for package in request.packages]
-    return " ".join(["envbuilder", verb, *given, *dropped, *packages, *flags])
+    words = ["envbuilder", verb]
+    words += given
+    words += dropped
+    words += [f"--package {shlex.quote(package)}" for package in request.packages]
+    words += flags
+    return " ".join(words)

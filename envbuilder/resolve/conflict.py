@@ -1,5 +1,6 @@
 """Why nothing fits a request: the fewest of its options that clash, the facts behind it, and what works instead."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -15,8 +16,8 @@ from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags
 from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to
 from envbuilder.resolve.refusal import Diagnosis
-from envbuilder.resolve.resolved_request import look_up
-from envbuilder.resolve.rules import Reason, driver_gpu_mismatch, glibc_is_new_enough
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
+from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_is_new_enough
 from envbuilder.versions import listed
 
 Diagnoses = Mapping[str, Diagnosis]
@@ -25,28 +26,40 @@ Diagnoses = Mapping[str, Diagnosis]
 
 def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
     """The error for a request that no candidate matches."""
-    diagnoses = diagnose_unknown(look_up(request, index.catalog))
+    wanted = look_up(request, index.catalog)
+    diagnoses = diagnose_unknown(wanted)
     conflict = smallest_conflict(request, index, diagnoses)
     suggestions = _suggestions(request, conflict, index, diagnoses)
     values = [(option.hyphenated, option.text_in(request)) for option in conflict]
     if len(conflict) == 1 and conflict[0].name in diagnoses:
-        return _error_of_one_value(conflict[0], values, suggestions, diagnoses)
-    reasons = _reasons(_only(request, conflict), conflict, index)
-    reasons += [Reason(diagnosis.text) for diagnosis in diagnoses.values()]
-    phrases = [option.phrase_in(request) for option in conflict]
-    message = f"no stack has {' and '.join(phrases) or 'anything: the catalog has no candidate'}"
+        return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
+    core = _only(request, conflict)
+    reasons = _reasons(core, conflict, index)
+    for diagnosis in diagnoses.values():
+        reasons.append(Reason(diagnosis.text))
+    message = _message(request, conflict)
+    advice = ""
+    if len(conflict) == 1:
+        message = reasons[0].text  # "driver 390 is too old: …" says it all
+        advice = conflict[0].advice
     return NoStackError(
-        # "driver 390 is too old: …" says it all.
-        reasons[0].text if len(conflict) == 1 else message,
+        message,
         conflict=values,
         reasons=[reason.with_sources for reason in reasons],
         plain_reasons=[reason.text for reason in reasons],
         suggestions=suggestions,
-        advice=conflict[0].advice if len(conflict) == 1 else "",
+        advice=advice,
     )
 
 
-def _error_of_one_value(
+def _message(request: Request, conflict: Sequence[Option]) -> str:
+    if not conflict:
+        return "no stack has anything: the catalog has no candidate"
+    phrases = [option.phrase_in(request) for option in conflict]
+    return f"no stack has {' and '.join(phrases)}"
+
+
+def _error_of_unknown_value(
     option: Option,
     values: Sequence[tuple[str, str]],
     suggestions: Sequence[str],
@@ -69,33 +82,51 @@ def _error_of_one_value(
 # --- the conflict --------------------------------------------------------------------------------------------------
 
 
-def smallest_conflict(request: Request, index: CandidateIndex, unknown: Collection[str] = ()) -> list[Option]:
+def smallest_conflict(
+    request: Request,
+    index: CandidateIndex,
+    unknown: Collection[str] = (),
+) -> list[Option]:
     """The fewest options that no candidate satisfies together; what is unknown comes first among as few.
 
     The platform, set or not, is one of them if the others fit on another one.
     """
-    options = [option for option in OPTIONS if option.is_set(request) and option.name != "platform"]
-    options.sort(key=lambda option: option.name not in unknown)
     anywhere = replace(request, platform=None)  # type: ignore[arg-type]
+    for names in _subsets(request, unknown):
+        if index.matching(request, names):
+            continue
+        if not index.matching(anywhere, names):
+            names.remove("platform")
+        return [option for option in OPTIONS if option.name in names]
+    raise AssertionError("a request that some candidate matches has no conflict")
+
+
+def _subsets(request: Request, unknown: Collection[str]) -> Iterator[set[str]]:
+    """Names of options that are set, the fewest first, each time with the platform, which always holds."""
+    options = []
+    for option in OPTIONS:
+        if option.is_set(request) and option.name != "platform":
+            options.append(option)
+    options.sort(key=lambda option: option.name not in unknown)
     for number in range(len(options) + 1):
         for some in combinations(options, number):
-            names = {option.name for option in some} | {"platform"}
-            if index.matching(request, names):
-                continue
-            if not index.matching(anywhere, names):
-                names.remove("platform")
-            return [option for option in OPTIONS if option.name in names]
-    raise AssertionError("a request that some candidate matches has no conflict")
+            names = {option.name for option in some}
+            names.add("platform")
+            yield names
 
 
 def _only(request: Request, options: Collection[Option]) -> Request:
     """The request with no other option set; the platform is what it is, in the conflict or not."""
-    return _without(request, *(option for option in OPTIONS if option not in options and option.name != "platform"))
+    for option in OPTIONS:
+        if option not in options and option.name != "platform":
+            request = option.set_in(request, option.default)
+    return request
 
 
 def _without(request: Request, *options: Option) -> Request:
-    defaults = {option.name: option.default for option in options}
-    return replace(request, **defaults)  # type: ignore[arg-type]
+    for option in options:
+        request = option.set_in(request, option.default)
+    return request
 
 
 # --- the reasons ---------------------------------------------------------------------------------------------------
@@ -107,20 +138,26 @@ def _reasons(core: Request, conflict: Sequence[Option], index: CandidateIndex) -
     mismatch = driver_gpu_mismatch(wanted)
     if mismatch:
         return [mismatch]
-    if len(conflict) == 1 and conflict[0].diagnose_unavailable:
-        unavailable = conflict[0].diagnose_unavailable(wanted)
-        if unavailable:
-            return [unavailable]
+    unavailable = _unavailable(wanted, conflict)
+    if unavailable:
+        return [unavailable]
     # An option with values in an order says what there is instead ("works with CUDA 12.1 or newer"), which makes sense
     # once it is clear what is wrong; so the other options' objections ("needs sm_90") come first.
-    reasons: dict[Reason, None] = {}
+    reasons: list[Reason] = []
     for option in sorted(conflict, key=lambda option: option.version_of is not None):
-        for reason in _reasons_of(option, core, conflict, index):
-            reasons[reason] = None
+        reasons += _reasons_of(option, core, conflict, index)
     too_old = _too_old_glibc(core, index)
     if too_old:
-        reasons[too_old] = None
-    return list(reasons)
+        reasons.append(too_old)
+    return list(dict.fromkeys(reasons))
+
+
+def _unavailable(wanted: ResolvedRequest, conflict: Sequence[Option]) -> Objection:
+    """What is wrong with the only option of a conflict."""
+    if len(conflict) != 1:
+        return None
+    diagnose = conflict[0].diagnose_unavailable
+    return diagnose(wanted) if diagnose else None
 
 
 def _reasons_of(
@@ -129,35 +166,43 @@ def _reasons_of(
     conflict: Sequence[Option],
     index: CandidateIndex,
 ) -> list[Reason]:
-    """What speaks for one option of a conflict against the stacks that the others allow."""
-    is_about_platform = any(other.name == "platform" for other in conflict)
+    """What speaks for one option of a conflict against the candidates that the others allow."""
     others = _without(core, option)
+    is_about_platform = any(other.name == "platform" for other in conflict)
     if not is_about_platform:
         others = replace(others, platform=None)  # type: ignore[arg-type]
     allowed = index.candidates_in(index.matching(others))
     if not allowed:
         return []
     if option.version_of and len(conflict) > 1:
-        subject = " with ".join(other.phrase_in(core) for other in conflict if other is not option)
-        return [_works_with(subject, option, allowed, index)]
+        phrases = [other.phrase_in(core) for other in conflict if other is not option]
+        return [_works_with(" with ".join(phrases), option, allowed, index)]
     nearest = option.nearest(allowed)
-    here = core if is_about_platform else replace(core, platform=nearest.platform)
-    return objections_to(look_up(here, index.catalog), nearest)
+    if not is_about_platform:
+        core = replace(core, platform=nearest.platform)
+    wanted = look_up(core, index.catalog)
+    return objections_to(wanted, nearest)
 
 
-def _works_with(subject: str, option: Option, allowed: Sequence[Candidate], index: CandidateIndex) -> Reason:
+def _works_with(
+    subject: str,
+    option: Option,
+    allowed: Sequence[Candidate],
+    index: CandidateIndex,
+) -> Reason:
     """`GPU H100 works with CUDA 12.1 or newer, or CUDA 11.8 from the index pytorch-cu118`."""
-    by_index = _versions_by_index(option, allowed)
     known = _versions_by_index(option, index.candidates)
+    by_index = _versions_by_index(option, allowed)
     on_pypi = by_index.pop(PYPI, set())
     parts = []
     if on_pypi:
-        parts.append(option.phrase.format(_range_text(on_pypi, known[PYPI])))
-    for name, versions in sorted(by_index.items()):
-        # What another index has between two versions that PyPI has helps nobody.
-        further = {version for version in versions if not on_pypi or not min(on_pypi) <= version <= max(on_pypi)}
+        text = _range_text(on_pypi, known[PYPI])
+        parts.append(option.phrase.format(text))
+    for name in sorted(by_index):
+        further = _outside(by_index[name], on_pypi)
         if further:
-            parts.append(f"{option.phrase.format(_range_text(further, known[name]))} from the index {name}")
+            text = _range_text(further, known[name])
+            parts.append(f"{option.phrase.format(text)} from the index {name}")
     return Reason(
         f"{subject} works with {', or '.join(parts)}",
         (allowed[0].build.source,),
@@ -165,18 +210,30 @@ def _works_with(subject: str, option: Option, allowed: Sequence[Candidate], inde
 
 
 def _versions_by_index(option: Option, candidates: Iterable[Candidate]) -> dict[str, set[Version]]:
-    versions: dict[str, set[Version]] = {}
+    versions: dict[str, set[Version]] = defaultdict(set)
     for candidate in candidates:
         if option.version_of:
-            versions.setdefault(candidate.index, set()).add(option.version_of(candidate))
+            version = option.version_of(candidate)
+            versions[candidate.index].add(version)
     return versions
+
+
+def _outside(versions: set[Version], on_pypi: set[Version]) -> set[Version]:
+    """Those that are older or newer than all that PyPI has: what lies between is no reason to use another index."""
+    if not on_pypi:
+        return versions
+    oldest = min(on_pypi)
+    newest = max(on_pypi)
+    return {version for version in versions if version < oldest or version > newest}
 
 
 def _range_text(versions: Collection[Version], known: Collection[Version]) -> str:
     """`12.1 or newer` if these are all the known ones from 12.1 on; else as short as can be."""
-    first, last = min(versions), max(versions)
-    between = {version for version in known if first <= version <= last}
-    if len(versions) < 3 or len(between) > len(versions):
+    first = min(versions)
+    last = max(versions)
+    between = [version for version in known if first <= version <= last]
+    has_gaps = len(between) > len(versions)
+    if has_gaps or len(versions) < 3:
         return listed(sorted(versions))
     if last == max(known):
         return f"{first} or newer"
@@ -185,13 +242,17 @@ def _range_text(versions: Collection[Version], known: Collection[Version]) -> st
     return f"{first} to {last}"
 
 
-def _too_old_glibc(core: Request, index: CandidateIndex) -> Reason | None:
+def _too_old_glibc(core: Request, index: CandidateIndex) -> Objection:
     """What satisfies every option and still cannot run: it needs a newer glibc than its base has."""
     mask = -1
     for option in OPTIONS:
-        mask &= index.mask_for(option, option.value_in(core))
+        value = option.value_in(core)
+        mask &= index.mask_for(option, value)
     best = index.first(mask)
-    return glibc_is_new_enough(look_up(core, index.catalog), best) if best else None
+    if best is None:
+        return None
+    wanted = look_up(core, index.catalog)
+    return glibc_is_new_enough(wanted, best)
 
 
 # --- what works instead --------------------------------------------------------------------------------------------
@@ -205,18 +266,20 @@ def _suggestions(
 ) -> list[str]:
     """Commands that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
     requests: list[Request] = []
-    names = {option.name for option in conflict}
-    if "platform" in names:
+    if any(option.name == "platform" for option in conflict):
         requests += _on_other_platforms(request, index)
     for option in conflict:
         if option.name != "platform" or not requests:
             requests += _changed(request, option, index, diagnoses)
-    flags = context_flags(index.catalog)
-    commands: dict[str, None] = {}
+    commands = []
     for changed in requests:
-        complete = _with_python(changed, index)
-        commands[command(complete, instead_of=request, flags=flags)] = None
-    return list(commands)
+        text = command(
+            _with_python(changed, index),
+            instead_of=request,
+            flags=context_flags(index.catalog),
+        )
+        commands.append(text)
+    return list(dict.fromkeys(commands))
 
 
 def _on_other_platforms(request: Request, index: CandidateIndex) -> Iterator[Request]:
@@ -226,18 +289,25 @@ def _on_other_platforms(request: Request, index: CandidateIndex) -> Iterator[Req
             yield other
 
 
-def _changed(request: Request, option: Option, index: CandidateIndex, diagnoses: Diagnoses) -> list[Request]:
+def _changed(
+    request: Request,
+    option: Option,
+    index: CandidateIndex,
+    diagnoses: Diagnoses,
+) -> list[Request]:
     """The request with another value of the option: what was probably meant, or what the rest of it resolves to."""
-    loosened = _loosened(request, option, index)
     diagnosis = diagnoses.get(option.name)
+    loosened = _loosened(request, option, index)
     changed = []
     for value in _values_to_try(request, option, loosened, index, diagnosis):
-        other = replace(loosened, **{option.name: value})  # type: ignore[arg-type]
+        other = option.set_in(loosened, value)
         if index.matching(other):
             changed.append(other)
+    if not changed:
+        return [loosened]
     if diagnosis and diagnosis.is_choice:
-        return changed or [loosened]
-    return changed[:1] or [loosened]
+        return changed
+    return changed[:1]
 
 
 def _values_to_try(
@@ -252,23 +322,27 @@ def _values_to_try(
     allowed = index.candidates_in(index.matching(loosened))
     if allowed and option.try_instead:
         wanted = look_up(request, index.catalog)
-        yield from option.try_instead(wanted, option.nearest(allowed))
+        nearest = option.nearest(allowed)
+        yield from option.try_instead(wanted, nearest)
 
 
 def _loosened(request: Request, option: Option, index: CandidateIndex) -> Request:
     """The request without the option, and without as few others as can be if there is another conflict in it."""
-    others = [other for other in OPTIONS if other.is_set(request) and other is not option]
+    fewer = _without(request, option)
+    others = [other for other in OPTIONS if other.is_set(fewer)]
     for number in range(len(others) + 1):
         for dropped in combinations(others, number):
-            fewer = _without(request, option, *dropped)
-            if index.matching(fewer):
-                return fewer
+            loosened = _without(fewer, *dropped)
+            if index.matching(loosened):
+                return loosened
     return _without(request, *OPTIONS)
 
 
 def _with_python(request: Request, index: CandidateIndex) -> Request:
     """A custom base goes with a Python: which one it has cannot be known."""
-    if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
+    if request.base in (BASE_AUTO, BASE_BOOTSTRAP):
         return request
     best = index.best(request)
-    return replace(request, python=best.python) if best else request
+    if best is None or request.python is not None:
+        return request
+    return replace(request, python=best.python)

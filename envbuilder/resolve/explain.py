@@ -1,5 +1,6 @@
 """Every combination that did not win, with its reason; and why the winner did."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,25 +35,29 @@ class Explanation:
     alternatives: tuple[Alternative, ...]
 
 
+_Group = tuple[int, bool, tuple[str, ...]]
+"""The build, whether it fits, and the reasons."""
+
+
 def explain(request: Request, index: CandidateIndex) -> Explanation:
     """Weigh every candidate on a base of the requested kind; those of another kind were never in question."""
     wanted = look_up(request, index.catalog)
     preference = index.catalog.policy.preference
     best = index.best(request)
     fitting = []
-    groups: dict[tuple[int, bool, tuple[str, ...]], list[Candidate]] = {}
+    groups: dict[_Group, list[Candidate]] = defaultdict(list)
     for candidate in _in_question(wanted, index):
         objections = objections_to(wanted, candidate)
         reasons = [reason.with_sources for reason in objections]
         if not objections:
             fitting.append(candidate)
-            reasons = [_loss(candidate, best, preference)]
+            reasons.append(_loss(candidate, best, preference))
         if candidate is not best:
             group = (id(candidate.build), not objections, tuple(reasons))
-            groups.setdefault(group, []).append(candidate)
+            groups[group].append(candidate)
     alternatives = []
-    for (_, fits, reasons_of_group), candidates in groups.items():
-        alternatives.append(_alternative(candidates, reasons_of_group, request, fits=fits))
+    for group, candidates in groups.items():
+        alternatives.append(_alternative(candidates, group, request))
     return Explanation(
         winner=_winner_text(best, request) if best else None,
         because=_because(fitting, preference),
@@ -73,19 +78,18 @@ def _in_question(wanted: ResolvedRequest, index: CandidateIndex) -> Iterator[Can
             yield candidate
 
 
-def _alternative(
-    candidates: Sequence[Candidate],
-    reasons: tuple[str, ...],
-    request: Request,
-    *,
-    fits: bool,
-) -> Alternative:
+def _alternative(candidates: Sequence[Candidate], group: _Group, request: Request) -> Alternative:
+    pythons = set()
+    bases = set()
+    for candidate in candidates:
+        pythons.add(candidate.python)
+        bases.add(candidate.base.reference or request.base)
     first = candidates[0]
-    bases = {candidate.base.reference or request.base for candidate in candidates}
+    _, fits, reasons = group
     return Alternative(
         build=first.name,
         index=first.index,
-        pythons=tuple(sorted({candidate.python for candidate in candidates})),
+        pythons=tuple(sorted(pythons)),
         bases=tuple(sorted(bases)),
         fits=fits,
         reasons=reasons,
@@ -93,7 +97,8 @@ def _alternative(
 
 
 def _winner_text(best: Candidate, request: Request) -> str:
-    return f"{best.name} on Python {best.python}, {best.base.reference or request.base}"
+    base = best.base.reference or request.base
+    return f"{best.name} on Python {best.python}, {base}"
 
 
 def _because(fitting: Sequence[Candidate], preference: Sequence[str]) -> str:
@@ -101,11 +106,13 @@ def _because(fitting: Sequence[Candidate], preference: Sequence[str]) -> str:
         return "nothing fits"
     if len(fitting) == 1:
         return "nothing else fits"
-    winner, second = fitting[:2]
+    winner = fitting[0]
+    second = fitting[1]
+    loss = _loss(second, winner, preference)
     return (
         f"{len(fitting)} fit, and policy prefers by {', '.join(preference)}; "
         f"the next best, {second.name} on Python {second.python}, "
-        f"loses: {_loss(second, winner, preference)}"
+        f"loses: {loss}"
     )
 
 
@@ -119,13 +126,23 @@ _LOSSES = {
 
 def _loss(loser: Candidate, winner: Candidate | None, preference: Sequence[str]) -> str:
     """What policy holds against a candidate that fits: the first preference in which it is behind."""
-    for word in preference if winner else ():
+    if winner is None:
+        return "nothing fits"
+    for word in preference:
         prefer = PREFERENCES[word]
-        if winner is None or prefer(loser) == prefer(winner):
+        if prefer(loser) == prefer(winner):
             continue
         if word == "features":
-            return "; ".join(f"no {feature.name}: {feature.reason}" for feature in loser.features if feature.reason)
+            return _missing_features(loser)
         if word == "index":
             return f"its wheels are on the index {loser.index}, which `envbuilder lock` does not ask"
         return _LOSSES[word]
     return "as good; ties go by version and name"
+
+
+def _missing_features(candidate: Candidate) -> str:
+    missing = []
+    for feature in candidate.features:
+        if not feature.available:
+            missing.append(f"no {feature.name}: {feature.reason}")
+    return "; ".join(missing)

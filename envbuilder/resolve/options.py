@@ -5,7 +5,7 @@ Whatever has to go through the options (parsing, the candidate index, refusals, 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packaging.version import Version
@@ -55,6 +55,10 @@ class Option:
 
     def value_in(self, request: Request) -> object:
         return getattr(request, self.name)
+
+    def set_in(self, request: Request, value: object) -> Request:
+        """The request with another value of this option."""
+        return replace(request, **{self.name: value})  # type: ignore[arg-type]
 
     def is_set(self, request: Request) -> bool:
         return self.value_in(request) != self.default

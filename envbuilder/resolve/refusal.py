@@ -23,7 +23,7 @@ from envbuilder.catalog.lookup import (
 )
 from envbuilder.catalog.rows import Catalog
 from envbuilder.resolve.resolved_request import ResolvedRequest
-from envbuilder.resolve.rules import USE_CUSTOM_BASE, Reason, jetson_objection, no_apt
+from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
 from envbuilder.resolve.suggest import similar_names, similar_versions
 from envbuilder.versions import driver_text, listed, matches_any, minor_line
 
@@ -70,7 +70,8 @@ def diagnose_unknown_torchvision(wanted: ResolvedRequest) -> Diagnosis | None:
 
 def diagnose_unknown_python(wanted: ResolvedRequest) -> Diagnosis | None:
     """Also `3.10.4`, which is malformed: nobody can choose the patch release."""
-    python, versions = wanted.request.python, known_pythons(wanted.catalog)
+    python = wanted.request.python
+    versions = known_pythons(wanted.catalog)
     if python is None or matches_any(python, versions):
         return None
     line = Version(minor_line(python))
@@ -86,7 +87,8 @@ def diagnose_unknown_transformers(wanted: ResolvedRequest) -> Diagnosis | None:
     version = wanted.request.transformers
     if version is None:
         return None
-    oldest, newest = oldest_transformers(wanted.catalog), newest_transformers(wanted.catalog)
+    oldest = oldest_transformers(wanted.catalog)
+    newest = newest_transformers(wanted.catalog)
     if wanted.transformers and version.release <= newest.release[: len(version.release)]:
         return None
     tested = [row.newest for row in wanted.catalog.transformers]
@@ -125,7 +127,8 @@ def _not_in_catalog(what: str, catalog: Catalog) -> str:
 
 
 def diagnose_unknown_gpu(wanted: ResolvedRequest) -> Diagnosis | None:
-    name, catalog = wanted.request.gpu, wanted.catalog
+    name = wanted.request.gpu
+    catalog = wanted.catalog
     if name is None or wanted.gpu is not None:
         return None
     rows = find_gpus(name, catalog)
@@ -165,8 +168,9 @@ def diagnose_unknown_os(wanted: ResolvedRequest) -> Diagnosis | None:
 # --- known, and unavailable with any torch -------------------------------------------------------------------------
 
 
-def diagnose_unavailable_cuda(wanted: ResolvedRequest) -> Reason | None:
-    cuda, builds = wanted.request.cuda, wanted.catalog.torch
+def diagnose_unavailable_cuda(wanted: ResolvedRequest) -> Objection:
+    cuda = wanted.request.cuda
+    builds = wanted.catalog.torch
     if cuda is None or wanted.cuda:
         return None
     rows = matching_runtimes(cuda, wanted.catalog)
@@ -180,8 +184,9 @@ def diagnose_unavailable_cuda(wanted: ResolvedRequest) -> Reason | None:
     )
 
 
-def diagnose_unavailable_python(wanted: ResolvedRequest) -> Reason | None:
-    python, registry = wanted.request.python, wanted.catalog.policy.registry
+def diagnose_unavailable_python(wanted: ResolvedRequest) -> Objection:
+    python = wanted.request.python
+    registry = wanted.catalog.policy.registry
     if python is None:
         return None
     if not is_python_with_wheels(python, wanted.catalog):
@@ -196,7 +201,7 @@ def diagnose_unavailable_python(wanted: ResolvedRequest) -> Reason | None:
     )
 
 
-def diagnose_unavailable_gpu(wanted: ResolvedRequest) -> Reason | None:
+def diagnose_unavailable_gpu(wanted: ResolvedRequest) -> Objection:
     gpu = wanted.gpu
     if gpu is None:
         return None
@@ -213,7 +218,7 @@ def diagnose_unavailable_gpu(wanted: ResolvedRequest) -> Reason | None:
     )
 
 
-def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Reason | None:
+def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Objection:
     driver = wanted.request.driver
     if driver is None:
         return None
@@ -225,7 +230,7 @@ def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Reason | None:
     )
 
 
-def diagnose_unavailable_day(wanted: ResolvedRequest) -> Reason | None:
+def diagnose_unavailable_day(wanted: ResolvedRequest) -> Objection:
     oldest = min(wanted.catalog.torch, key=lambda build: build.released)
     return Reason(
         f"the oldest torch in the catalog, {oldest.torch}, was released on {oldest.released}",
@@ -233,8 +238,9 @@ def diagnose_unavailable_day(wanted: ResolvedRequest) -> Reason | None:
     )
 
 
-def diagnose_unavailable_os(wanted: ResolvedRequest) -> Reason | None:
-    system, registry = wanted.system, wanted.catalog.policy.registry
+def diagnose_unavailable_os(wanted: ResolvedRequest) -> Objection:
+    system = wanted.system
+    registry = wanted.catalog.policy.registry
     if system and not has_apt(system):
         return no_apt(system)
     return Reason(

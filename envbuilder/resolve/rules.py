@@ -47,7 +47,9 @@ class Reason:
         return f"{self.text} ({sources})" if sources else self.text
 
 
-Rule = Callable[[ResolvedRequest, Candidate], Reason | None]
+Objection = Reason | None
+"""None: nothing speaks against the candidate."""
+Rule = Callable[[ResolvedRequest, Candidate], Objection]
 CandidateKey = Callable[[Candidate], Hashable]
 
 
@@ -81,7 +83,7 @@ def glibc_key(candidate: Candidate) -> Hashable:
 # --- the torch build -----------------------------------------------------------------------------------------------
 
 
-def cuda_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def cuda_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     if wanted.request.cuda is None:
         return None
     if candidate.cpu:
@@ -95,7 +97,7 @@ def cuda_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None
     )
 
 
-def cudnn_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def cudnn_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     cudnn = wanted.request.cudnn
     if cudnn is None:
         return None
@@ -110,9 +112,12 @@ def cudnn_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | Non
     )
 
 
-def torch_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    torch, build = wanted.request.torch, candidate.build
-    if torch is None or matches_prefix(torch, build.torch):
+def torch_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    torch = wanted.request.torch
+    build = candidate.build
+    if torch is None:
+        return None
+    if matches_prefix(torch, build.torch):
         return None
     return Reason(
         f"CUDA {build.cuda} comes with torch {build.torch}",
@@ -120,9 +125,12 @@ def torch_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | Non
     )
 
 
-def torchvision_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    torchvision, build = wanted.request.torchvision, candidate.build
-    if torchvision is None or matches_prefix(torchvision, build.torchvision):
+def torchvision_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    torchvision = wanted.request.torchvision
+    build = candidate.build
+    if torchvision is None:
+        return None
+    if matches_prefix(torchvision, build.torchvision):
         return None
     return Reason(
         f"torch {build.torch} comes with torchvision {build.torchvision}",
@@ -130,9 +138,12 @@ def torchvision_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason
     )
 
 
-def released_by_day(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    day, build = wanted.request.as_of, candidate.build
-    if day is None or build.released <= day:
+def released_by_day(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    day = wanted.request.as_of
+    build = candidate.build
+    if day is None:
+        return None
+    if build.released <= day:
         return None
     return Reason(
         f"torch {build.torch} was released on {build.released}, after {day}",
@@ -140,8 +151,9 @@ def released_by_day(wanted: ResolvedRequest, candidate: Candidate) -> Reason | N
     )
 
 
-def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    platform, build = wanted.request.platform, candidate.build
+def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    platform = wanted.request.platform
+    build = candidate.build
     if candidate.platform == platform:
         return None
     if candidate.cpu or platform in build.platforms:
@@ -155,35 +167,41 @@ def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Reason
     )
 
 
-def flavour_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def flavour_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     flavour = wanted.request.flavour
     if candidate.cpu != (flavour is Flavour.CPU):
         return Reason(f"{candidate.name} is not of flavour {flavour}")
-    if flavour is not Flavour.DEVEL or candidate.custom or candidate.compiler:
+    if flavour is not Flavour.DEVEL:
+        return None
+    if candidate.custom or candidate.compiler:
         return None
     return _no_compiler(wanted, candidate)
 
 
 def _no_compiler(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
+    text = f"no PyPI package provides nvcc for CUDA {candidate.cuda_line}"
+    advice = f"use a base image that has it: {USE_CUSTOM_BASE}"
     devel = wanted.catalog.policy.devel
-    row = devel.without.get(str(candidate.build.cuda.major)) if devel else None
-    why = f" ({row.says})" if row else ""
+    major = str(candidate.build.cuda.major)
+    row = devel.without.get(major) if devel else None
+    if row is None:
+        return Reason(f"{text}; {advice}")
     return Reason(
-        f"no PyPI package provides nvcc for CUDA {candidate.cuda_line}{why}; "
-        f"use a base image that has it: {USE_CUSTOM_BASE}",
-        (row.source,) if row else (),
+        f"{text} ({row.says}); {advice}",
+        (row.source,),
     )
 
 
 # --- GPU and driver ------------------------------------------------------------------------------------------------
 
 
-def gpu_has_kernels(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def gpu_has_kernels(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     if wanted.request.gpu is None:
         return None
     if candidate.cpu:
         return Reason(f"flavour {Flavour.CPU} uses no GPU")
-    gpu, build = wanted.gpu, candidate.build
+    gpu = wanted.gpu
+    build = candidate.build
     if gpu is None:
         return Reason(f"GPU {wanted.request.gpu} is unknown")
     jetson = jetson_objection(wanted, candidate.platform)
@@ -199,29 +217,33 @@ def gpu_has_kernels(wanted: ResolvedRequest, candidate: Candidate) -> Reason | N
     )
 
 
-def jetson_objection(wanted: ResolvedRequest, platform: str) -> Reason | None:
+def jetson_objection(wanted: ResolvedRequest, platform: str) -> Objection:
     """Why a Jetson runs nothing that is built for this platform's servers."""
     gpu = wanted.gpu
     if gpu is None or not is_jetson(gpu):
         return None
+    name = f"{wanted.gpu_name} is a Jetson ({gpu.architecture})"
     if not runs_server_wheels(gpu, wanted.catalog):
         since = server_wheels(wanted.catalog)
+        sources = [row.source for row in (gpu, since) if row]
         return Reason(
-            f"{wanted.gpu_name} is a Jetson ({gpu.architecture}), which runs no wheel for servers; "
-            "use NVIDIA's own wheels and images for Jetson",
-            (gpu.source, since.source) if since else (gpu.source,),
+            f"{name}, which runs no wheel for servers; use NVIDIA's own wheels and images for Jetson",
+            tuple(sources),
         )
     if platform != ARM64:
         return Reason(
-            f"{wanted.gpu_name} is a Jetson ({gpu.architecture}) with an arm64 processor: use `--platform {ARM64}`",
+            f"{name} with an arm64 processor: use `--platform {ARM64}`",
             (gpu.source,),
         )
     return None
 
 
-def driver_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    driver, build = wanted.request.driver, candidate.build
-    if driver is None or candidate.cpu or driver_reaches(driver, build.driver_floor):
+def driver_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    driver = wanted.request.driver
+    build = candidate.build
+    if driver is None or candidate.cpu:
+        return None
+    if driver_reaches(driver, build.driver_floor):
         return None
     return Reason(
         f"CUDA {build.cuda} needs driver {build.driver_floor} or newer",
@@ -229,14 +251,16 @@ def driver_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Reaso
     )
 
 
-def driver_supports_gpu(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def driver_supports_gpu(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     """The one rule about two options; the index has it as ranges of drivers instead (`ranges_matching`)."""
     return None if candidate.cpu else driver_gpu_mismatch(wanted)
 
 
-def driver_gpu_mismatch(wanted: ResolvedRequest) -> Reason | None:
+def driver_gpu_mismatch(wanted: ResolvedRequest) -> Objection:
     """Why no driver of the requested branch supports the requested GPU, whatever runs on them."""
-    gpu, branches, driver = wanted.gpu, wanted.drivers, wanted.request.driver
+    gpu = wanted.gpu
+    branches = wanted.drivers
+    driver = wanted.request.driver
     if gpu is None or branches is None or driver is None:
         return None
     if branches.include(driver.major):
@@ -260,20 +284,25 @@ def driver_gpu_mismatch(wanted: ResolvedRequest) -> Reason | None:
 def ranges_matching(option: str, value: object, catalog: Catalog) -> Sequence[int]:
     """The numbers of the driver ranges (`driver_ranges`) that an option's value allows."""
     starts = driver_ranges(catalog)
+    every_range = range(len(starts))
     if option == "driver" and isinstance(value, Version):
-        return [bisect_right(starts, value.major) - 1]
-    gpu = find_gpu(str(value), catalog) if option == "gpu" else None
+        after = bisect_right(starts, value.major)
+        return [after - 1]
+    if option != "gpu":
+        return every_range
+    gpu = find_gpu(str(value), catalog)
     if gpu is None:
-        return range(len(starts))
+        return every_range
     branches = driver_branches(catalog)[gpu.capability]
-    return [number for number, start in enumerate(starts) if branches.include(start)]
+    return [number for number in every_range if branches.include(starts[number])]
 
 
 # --- transformers --------------------------------------------------------------------------------------------------
 
 
-def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    version, row = wanted.request.transformers, candidate.transformers
+def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    version = wanted.request.transformers
+    row = candidate.transformers
     if version is None:
         return None
     if row is None:
@@ -285,7 +314,8 @@ def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Reason 
         )
     else:
         newest = row.newest
-    if version.release <= newest.release[: len(version.release)]:
+    parts = len(version.release)
+    if version.release <= newest.release[:parts]:
         return _not_installable(wanted, candidate, newest)
     if row is None:
         return Reason(f"transformers {version} is newer than any that was tested, {newest}")
@@ -295,7 +325,7 @@ def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Reason 
     )
 
 
-def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Version) -> Reason | None:
+def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Version) -> Objection:
     """Why no transformers that the request can mean has wheels for the candidate's Python."""
     latest: TransformersRelease | None = None
     for row in wanted.transformers:
@@ -319,9 +349,13 @@ def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Vers
 # --- Python and base -----------------------------------------------------------------------------------------------
 
 
-def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    python, build, base = wanted.request.python, candidate.build, candidate.base
-    if python is None or matches_prefix(python, candidate.python):
+def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    python = wanted.request.python
+    build = candidate.build
+    base = candidate.base
+    if python is None:
+        return None
+    if matches_prefix(python, candidate.python):
         return None
     if base.source is BaseSource.BOOTSTRAP:
         return Reason(
@@ -341,10 +375,12 @@ def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | No
     )
 
 
-def base_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def base_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     base = wanted.request.base
     if candidate.custom:
-        return None if wanted.has_custom_base else Reason("the request names no image to build on")
+        if wanted.has_custom_base:
+            return None
+        return Reason("the request names no image to build on")
     if base == BASE_AUTO:
         return None
     if base != BASE_BOOTSTRAP:
@@ -355,16 +391,20 @@ def base_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None
 
 
 def _not_bootstrapped(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
-    rows = bootstrapped(wanted.catalog)
-    pythons = ", ".join(f"{minor_line(row.python)} ({row.os})" for row in rows)
+    pythons = []
+    sources = []
+    for system in bootstrapped(wanted.catalog):
+        pythons.append(f"{minor_line(system.python)} ({system.os})")
+        sources.append(system.source)
     return Reason(
-        f"a bootstrapped base has the Python of its system, {pythons}, and not {candidate.python}",
-        tuple(row.source for row in rows),
+        f"a bootstrapped base has the Python of its system, {listed(pythons)}, and not {candidate.python}",
+        tuple(sources),
     )
 
 
-def os_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
-    os, base = wanted.request.os, candidate.base
+def os_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+    os = wanted.request.os
+    base = candidate.base
     if os is None:
         return None
     if candidate.custom:
@@ -377,14 +417,16 @@ def os_matches(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
     )
 
 
-def _custom_base_objection(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def _custom_base_objection(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     """What the system that the user says a custom base has lacks."""
     system = wanted.system
     if system is None:
         return Reason(f"operating system {wanted.request.os} is unknown")
     if not has_apt(system):
         return no_apt(system)
-    if system.glibc is None or system.glibc >= candidate.build.glibc:
+    if system.glibc is None:
+        return None  # not known
+    if system.glibc >= candidate.build.glibc:
         return None
     return _old_glibc(candidate, system.os, system.glibc)
 
@@ -400,17 +442,19 @@ def _system_sources(os: str, catalog: Catalog) -> tuple[str, ...]:
     return tuple(row.source for row in catalog.systems if row.os == os)
 
 
-def glibc_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Reason | None:
+def glibc_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     """Whatever the options: what needs a newer glibc than its base has does not run."""
     base = candidate.base
-    if base.glibc >= candidate.build.glibc:
+    needed = candidate.build.glibc
+    if base.glibc >= needed:
         return None
     return _old_glibc(candidate, base.os, base.glibc)
 
 
 def _old_glibc(candidate: Candidate, os: str, glibc: Version) -> Reason:
     build = candidate.build
+    needs = f"torch {build.torch} needs glibc {build.glibc}"
     return Reason(
-        f"torch {build.torch} needs glibc {build.glibc}; {os} has {glibc}",
+        f"{needs}; {os} has {glibc}",
         (build.source,),
     )

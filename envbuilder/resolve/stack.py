@@ -34,7 +34,8 @@ def make_stack(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
 
 
 def _without_cuda(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
-    request, build = wanted.request, candidate.build
+    request = wanted.request
+    build = candidate.build
     packages = wanted.catalog.policy.packages
     base = _base(wanted, candidate)
     return Stack(
@@ -81,11 +82,12 @@ def _base(wanted: ResolvedRequest, candidate: Candidate) -> Base:
 
 def _as_of(wanted: ResolvedRequest, candidate: Candidate) -> date:
     """The day before the first transformers that may not work, if the index of that day has settled."""
-    catalog, working = wanted.catalog, candidate.transformers
-    day = catalog.date - timedelta(days=catalog.policy.as_of.settle_days)
+    catalog = wanted.catalog
+    working = candidate.transformers
+    settle = timedelta(days=catalog.policy.as_of.settle_days)
+    day = catalog.date - settle
     if working and working.next_released:
-        second = date.min + timedelta(days=1)  # a row of a catalog can have any day, and the first has none before it
-        day = min(day, max(working.next_released, second) - timedelta(days=1))
+        day = min(day, _day_before(working.next_released))
     # What the stack pins must have been on the index by then.
     day = max(day, candidate.build.released)
     version = wanted.request.transformers
@@ -95,11 +97,19 @@ def _as_of(wanted: ResolvedRequest, candidate: Candidate) -> date:
     return day
 
 
+def _day_before(day: date) -> date:
+    """The day before; a row of a catalog can have any day, and the first of all has none before it."""
+    if day == date.min:
+        return day
+    return day - timedelta(days=1)
+
+
 # --- packages ------------------------------------------------------------------------------------------------------
 
 
 def _requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
-    build, local = candidate.build, candidate.local_version
+    build = candidate.build
+    local = candidate.local_version
     yield f"torch=={build.torch}{local}"
     yield f"torchvision=={build.torchvision}{local}"
     if build.torchaudio:
@@ -107,7 +117,8 @@ def _requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str
     bounds = {"transformers": _transformers_bounds(wanted, candidate)}
     if not build.numpy2:
         bounds["numpy"] = "<2"
-    for name in wanted.catalog.policy.packages.requirements:
+    packages = wanted.catalog.policy.packages
+    for name in packages.requirements:
         yield name + bounds.get(name, "")
     if wanted.request.flavour is Flavour.DEVEL:
         yield from _compiler_requirements(wanted, candidate)
@@ -119,24 +130,29 @@ def _requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str
 def _compiler_requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """What flavour devel adds: build tools, and nvcc where wheels bring it."""
     devel = wanted.catalog.policy.devel
-    if devel:
-        yield from devel.packages
-        if candidate.compiler:
-            yield from candidate.compiler.requirements
+    if devel is None:
+        return
+    yield from devel.packages
+    if candidate.compiler:
+        yield from candidate.compiler.requirements
 
 
 def _transformers_bounds(wanted: ResolvedRequest, candidate: Candidate) -> str:
     """`==4.30.*,<=4.49.0`."""
-    version, working = wanted.request.transformers, candidate.transformers
-    is_patch = version is not None and len(version.release) > 2
-    bounds = []
-    if version is not None:
-        bounds.append(f"=={version}" if is_patch else f"=={version}.*")
-    if working and not is_patch:
-        bounds.append(f"<={working.newest}")
-    if working and version is not None:
-        broken = (other for other in working.broken if matches_prefix(version, other))
-        bounds += [f"!={other}" for other in broken]
+    version = wanted.request.transformers
+    working = candidate.transformers
+    if version is None:
+        return f"<={working.newest}" if working else ""
+    if len(version.release) > 2:
+        bounds = [f"=={version}"]
+    else:
+        bounds = [f"=={version}.*"]
+        if working:
+            bounds.append(f"<={working.newest}")
+    if working:
+        for broken in working.broken:
+            if matches_prefix(version, broken):
+                bounds.append(f"!={broken}")
     return ",".join(bounds)
 
 
@@ -173,32 +189,43 @@ def _gpu_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     branches = wanted.drivers
     if branches is None or wanted.request.driver is not None:
         return
+    first = branches.first
+    last = branches.last
     floor = Version(candidate.build.driver_floor)
-    if branches.first and branches.oldest > floor.major:
-        yield f"the GPU needs a driver of branch {branches.oldest} or newer ({branches.first.source})"
-    if branches.last:
-        yield f"{branches.last.says} ({branches.last.source})"
+    if first and branches.oldest > floor.major:
+        yield f"the GPU needs a driver of branch {branches.oldest} or newer ({first.source})"
+    if last:
+        yield f"{last.says} ({last.source})"
 
 
 def _cuda_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """How a patch release that was requested and the number of the runtime hang together."""
-    cuda, built = wanted.request.cuda, candidate.build.cuda
+    cuda = wanted.request.cuda
+    built = candidate.build.cuda
     if cuda is None or matches_prefix(cuda, built):
         return
-    rows = [row for row in wanted.catalog.runtimes if built in (row.runtime, row.release)]
+    rows = []
+    releases = []
+    for row in wanted.catalog.runtimes:
+        if built in (row.runtime, row.release):
+            rows.append(row)
+            releases.append(str(row.release))
     if not rows:
         return
-    releases = " and ".join(str(row.release) for row in rows)
+    toolkits = " and ".join(releases)
     if any(cuda in (row.release, row.runtime) for row in rows):
-        yield f"{built} is the number of CUDA's runtime in toolkit {releases} ({rows[0].source})"
+        yield f"{built} is the number of CUDA's runtime in toolkit {toolkits} ({rows[0].source})"
     else:
-        yield f"no torch is built with CUDA {cuda}; it is with {releases}, which runs what is made for {cuda}"
+        yield f"no torch is built with CUDA {cuda}; it is with {toolkits}, which runs what is made for {cuda}"
 
 
 def _driver_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """Of a branch, which of its drivers are new enough."""
-    driver, floor = wanted.request.driver, candidate.build.driver_floor
-    if driver and driver < Version(floor):
+    driver = wanted.request.driver
+    floor = candidate.build.driver_floor
+    if driver is None:
+        return
+    if driver < Version(floor):
         yield f"driver {driver_text(driver)} has to be {floor} or newer"
 
 
@@ -207,32 +234,54 @@ def _driver_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str
 
 def _evidence(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
     """The status of every fact that the stack rests on."""
-    request, catalog = wanted.request, wanted.catalog
     yield _wheels_evidence(wanted, candidate)
-    yield candidate.transformers.status if candidate.transformers else Evidence.INFERRED
-    for system in catalog.systems:
+    if candidate.transformers:
+        yield candidate.transformers.status
+    else:
+        yield Evidence.INFERRED
+    for system in wanted.catalog.systems:
         if system.os == candidate.base.os:
             yield system.status
-    if request.flavour is Flavour.DEVEL and candidate.compiler:
+    devel = wanted.request.flavour is Flavour.DEVEL
+    if devel and candidate.compiler:
         yield candidate.compiler.status
-    if wanted.gpu and request.gpu and not is_capability(request.gpu):
+    if wanted.gpu and not is_capability(wanted.request.gpu or ""):
         yield wanted.gpu.status
-    if candidate.cpu:
-        return
-    if wanted.drivers and request.driver:
-        for row in (wanted.drivers.first, wanted.drivers.last):
-            if row:
-                yield row.status
-    if request.cuda and not matches_prefix(request.cuda, candidate.build.cuda):
-        runtimes = matching_runtimes(request.cuda, catalog)
-        yield runtimes[0].status if runtimes else Evidence.INFERRED
+    if not candidate.cpu:
+        yield from _driver_evidence(wanted)
+        yield from _cuda_evidence(wanted, candidate)
 
 
 def _wheels_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Evidence:
+    build = candidate.build
     cpu = wanted.catalog.policy.cpu
-    if cpu and candidate.cpu and not has_cpu_wheel(candidate.build, candidate.platform):
-        return cpu.status
-    return candidate.build.status
+    if cpu is None or not candidate.cpu:
+        return build.status
+    if has_cpu_wheel(build, candidate.platform):
+        return build.status
+    return cpu.status
+
+
+def _driver_evidence(wanted: ResolvedRequest) -> Iterator[Evidence]:
+    """Of a GPU and a driver: that they go together."""
+    branches = wanted.drivers
+    if branches is None or wanted.request.driver is None:
+        return
+    for row in (branches.first, branches.last):
+        if row:
+            yield row.status
+
+
+def _cuda_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+    """Of a patch release: that the build's CUDA is the one that it means."""
+    cuda = wanted.request.cuda
+    if cuda is None or matches_prefix(cuda, candidate.build.cuda):
+        return
+    rows = matching_runtimes(cuda, wanted.catalog)
+    if rows:
+        yield rows[0].status
+    else:
+        yield Evidence.INFERRED
 
 
 def _weakest(statuses: Iterator[Evidence]) -> str:

@@ -1,13 +1,15 @@
 """The values worth trying in place of one that does not work, best first."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
 from envbuilder.catalog.gpus import first_drivers
+from envbuilder.catalog.rows import Catalog
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.versions import minor_line
 
 _CUTOFF = 0.6  # how much of a misspelt value must be right
 
@@ -19,26 +21,37 @@ def similar_names(name: str, known: Sequence[str]) -> list[str]:
     return difflib.get_close_matches(name, known, cutoff=_CUTOFF)
 
 
-def similar_versions(version: Version, known: Sequence[Version]) -> list[Version]:
+def similar_versions(version: Version, known: Iterable[Version]) -> list[Version]:
     """A release of the same line, then what looks like it and as much of it: 11.7 for 11.70, and not 2.9 for 9.9."""
     newest_first = sorted(known, reverse=True)
+    parts = len(version.release)
     similar = []
-    if len(version.release) > 2:
-        of_same_line = [other for other in newest_first if other.release[:2] == version.release[:2]]
-        similar += of_same_line[:1]
-    for text in difflib.get_close_matches(str(version), _prefixes(newest_first, len(version.release)), cutoff=_CUTOFF):
+    if parts > 2:
+        similar += _newest_of_line(version, newest_first)
+    prefixes = _prefixes(newest_first, parts)
+    for text in difflib.get_close_matches(str(version), prefixes, cutoff=_CUTOFF):
         near = Version(text)
         if near.major == version.major:
             similar.append(near)
     return similar
 
 
-def _prefixes(versions: Sequence[Version], parts: int) -> list[str]:
+def _newest_of_line(version: Version, newest_first: Iterable[Version]) -> list[Version]:
+    line = minor_line(version)
+    for other in newest_first:
+        if minor_line(other) == line:
+            return [other]
+    return []
+
+
+def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
     """The first so many numbers of each version that has as many."""
     prefixes: dict[str, None] = {}
     for version in versions:
-        if len(version.release) >= parts:
-            prefixes[".".join(map(str, version.release[:parts]))] = None
+        numbers = version.release[:parts]
+        text = ".".join(map(str, numbers))
+        if len(numbers) == parts:
+            prefixes[text] = None
     return list(prefixes)
 
 
@@ -74,10 +87,23 @@ def transformers_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[ob
 
 def drivers_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
     """The last branch that supports the GPU, if the driver is past it; what CUDA needs; the GPU's first driver."""
-    driver, branches = wanted.request.driver, wanted.drivers
-    if branches and branches.newest and driver and driver.major > branches.newest:
-        newest = Version(str(branches.newest))
-        yield first_drivers(wanted.catalog).get(branches.newest, newest)
-    yield Version(best.build.driver_floor)
-    if branches and branches.first and branches.first.driver:
+    branches = wanted.drivers
+    floor = Version(best.build.driver_floor)
+    if branches is None:
+        yield floor
+        return
+    driver = wanted.request.driver
+    newest = branches.newest
+    if driver and newest and driver.major > newest:
+        yield _driver_of_branch(newest, wanted.catalog)
+    yield floor
+    if branches.first and branches.first.driver:
         yield Version(branches.first.driver)
+
+
+def _driver_of_branch(branch: int, catalog: Catalog) -> Version:
+    """Its first driver that came with a CUDA toolkit, or just the branch."""
+    drivers = first_drivers(catalog)
+    if branch in drivers:
+        return drivers[branch]
+    return Version(str(branch))

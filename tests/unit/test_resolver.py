@@ -103,7 +103,7 @@ def test_the_first_reason_is_the_closest_miss_without_its_source() -> None:
         (
             {"cuda": "12.1", "driver": "470.57"},
             (
-                "CUDA 11.8.89 needs driver",
+                "CUDA 12.1.105 needs driver 525.60.13 or newer",
                 "driver 470.57 works with CUDA 11.7, or CUDA 11.6 from the index pytorch-cu116, "
                 "or CUDA 11.8 from the index pytorch-cu118",
             ),

@@ -102,7 +102,8 @@ class Known:
 
 def document(known: Known) -> dict[str, Any]:
     """Everything that the page's script reads."""
-    grid, table = known.grid, _Table()
+    grid = known.grid
+    table = _Table()
     return {
         "axes": [
             {
@@ -166,7 +167,8 @@ def _choice(axis: Axis, value: str) -> str | None:
 
 
 def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
-    proof, lock = known.proofs.get(stack.name), known.lock_of(stack)
+    proof = known.proofs.get(stack.name)
+    lock = known.lock_of(stack)
     accepted = proof is not None and proof.accepted
     return {
         "name": stack.name,

@@ -73,7 +73,8 @@ class _Masks:
     """Choice → the candidates that it leaves, as the bits of a mask."""
 
     def __init__(self, catalog: Catalog, axes: Sequence[Axis]) -> None:
-        index, by_name = index_for(catalog), {axis.name: axis for axis in axes}
+        index = index_for(catalog)
+        by_name = {axis.name: axis for axis in axes}
         self.of: dict[tuple[str, str], int] = {}
         self.everything = index.always
         for option in OPTIONS:
@@ -98,7 +99,9 @@ class _Walk:
     """The graph in the making; two ways to the same candidates share what comes after."""
 
     def __init__(self, axes: Sequence[Axis], masks: _Masks, catalog: Catalog) -> None:
-        self._axes, self._masks, self._catalog = axes, masks, catalog
+        self._axes = axes
+        self._masks = masks
+        self._catalog = catalog
         self._known: dict[tuple[int, int, bool], int] = {}
         self.nodes: list[tuple[int, ...]] = []
         self.stacks: dict[Stack, int] = {}  # and its number
