@@ -61,10 +61,12 @@ def find_gpu(name: str, catalog: Catalog) -> Gpu | None:
 
 def similar_gpus(name: str, catalog: Catalog) -> list[str]:
     """Names that may be meant by one that no GPU has: first those of the same words, then those spelt nearly so."""
-    suggestions = _names_of_same_words(name, catalog)[:_MAX_SUGGESTIONS]
-    suggestions += _names_spelt_nearly(name, catalog)
-    unique = list(dict.fromkeys(suggestions))
-    return unique[:_MAX_SUGGESTIONS]
+    suggestions = _names_of_same_words(name, catalog)
+    del suggestions[_MAX_SUGGESTIONS:]
+    for near in _names_spelt_nearly(name, catalog):
+        if near not in suggestions:
+            suggestions.append(near)
+    return suggestions[:_MAX_SUGGESTIONS]
 
 
 def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
@@ -107,10 +109,10 @@ def _whole(name: str) -> str:
 @lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
-    words = frozenset(_split(name))
+    words = set(_split(name))
     if "pro" in words:
-        return words - {"blackwell"}  # all of RTX PRO are
-    return words
+        words.discard("blackwell")  # all of RTX PRO are
+    return frozenset(words)
 
 
 def _split(name: str) -> list[str]:
@@ -161,13 +163,15 @@ def kernels_text(archs: Iterable[str], capability: Version) -> str:
             by_capability[built] = arch
     if not by_capability:
         return "no kernels for any known GPU"
-    here = (capability.major, capability.minor)
     oldest = min(by_capability)
     newest = max(by_capability)
+    here = (capability.major, capability.minor)
     if here > newest:
-        return f"kernels up to {by_capability[newest]}"
+        arch = by_capability[newest]
+        return f"kernels up to {arch}"
     if here < oldest:
-        return f"kernels from {by_capability[oldest]} on"
+        arch = by_capability[oldest]
+        return f"kernels from {arch} on"
     every_arch = " ".join(by_capability.values())
     return f"kernels for {every_arch}"
 
@@ -201,13 +205,14 @@ class DriverBranches:
 @lru_cache(maxsize=4)
 def driver_branches(catalog: Catalog) -> Mapping[Version, DriverBranches]:
     """Compute capability → the driver branches that support it."""
-    branches = {}
+    by_capability = {}
     for gpu in catalog.gpus:
-        branches[gpu.capability] = DriverBranches(
+        branches = DriverBranches(
             first=_first_toolkit(gpu, catalog),
             last=_last_branch(gpu, catalog),
         )
-    return branches
+        by_capability[gpu.capability] = branches
+    return by_capability
 
 
 def _first_toolkit(gpu: Gpu, catalog: Catalog) -> Toolkit | None:
@@ -217,7 +222,9 @@ def _first_toolkit(gpu: Gpu, catalog: Catalog) -> Toolkit | None:
     line = minor_line(gpu.first_cuda)
     first: Toolkit | None = None
     for row in catalog.toolkits:
-        if not row.driver or minor_line(row.cuda) != line:
+        if row.driver is None:
+            continue
+        if minor_line(row.cuda) != line:
             continue
         if first is None or row.cuda < first.cuda:
             first = row
@@ -270,6 +277,7 @@ def runs_server_wheels(gpu: Gpu, catalog: Catalog) -> bool:
     if not is_jetson(gpu):
         return True
     since = server_wheels(catalog)
-    if since is None or gpu.first_cuda is None:
+    first = gpu.first_cuda
+    if since is None or first is None:
         return False
-    return gpu.first_cuda >= Version(since.subject)
+    return first >= Version(since.subject)

@@ -71,13 +71,15 @@ def _differences(request: Request, stack: Stack) -> list[str]:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
     if stack.flavour != request.flavour:
         differences.append(f"its flavour is {stack.flavour}, not {request.flavour}")
-    packages = tuple(sorted(request.packages))
-    if stack.extras != packages:
+    packages = sorted(request.packages)
+    extras = list(stack.extras)
+    if extras != packages:
         locked = listed(stack.extras) or "none"
         requested = listed(request.packages) or "none"
         differences.append(f"its packages are {locked}, not {requested}")
-    if request.as_of not in (None, stack.as_of):
-        differences.append(f"its packages are as of {stack.as_of}, not {request.as_of}")
+    day = request.as_of or stack.as_of
+    if day != stack.as_of:
+        differences.append(f"its packages are as of {stack.as_of}, not {day}")
     return differences
 
 

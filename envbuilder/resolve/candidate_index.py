@@ -25,8 +25,10 @@ REFUSED = -1
 _ALL = -1  # as a mask: every bit
 _NOTHING = Request()
 
-Group = tuple[Candidate, int]
-"""One of the candidates that a rule cannot tell apart, and the mask of all of them."""
+Groups = list[tuple[Candidate, int]]
+"""One of the candidates that a rule cannot tell apart, and the mask of all of them, for each such group."""
+OptionText = tuple[str, str]
+"""An option's name and the text of its value."""
 
 
 class CandidateIndex:
@@ -35,8 +37,8 @@ class CandidateIndex:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.candidates = catalog_candidates(catalog)
-        self._groups: dict[CandidateKey, list[Group]] = {}
-        self._masks: dict[tuple[str, str], int] = {}
+        self._groups: dict[CandidateKey, Groups] = {}
+        self._masks: dict[OptionText, int] = {}
         self.always = self._always()
 
     def _always(self) -> int:
@@ -115,7 +117,8 @@ class CandidateIndex:
         masks = []
         for name, values in axes.items():
             option = by_name[name]
-            masks.append([self.mask_for(option, value) for value in values])
+            masks_of_axis = [self.mask_for(option, value) for value in values]
+            masks.append(masks_of_axis)
         return _fill(
             mask,
             masks,
@@ -128,11 +131,12 @@ class CandidateIndex:
         wanted = look_up(request, self.catalog)
         mask = 0
         for candidate, group in self._group_by(key):
-            if rule(wanted, candidate) is None:
+            objection = rule(wanted, candidate)
+            if objection is None:
                 mask |= group
         return mask
 
-    def _group_by(self, key: CandidateKey) -> list[Group]:
+    def _group_by(self, key: CandidateKey) -> Groups:
         """One candidate for each value of a key, and the mask of all that share the value."""
         if key not in self._groups:
             firsts: dict[Hashable, Candidate] = {}
@@ -152,7 +156,8 @@ class CandidateIndex:
         size = len(self.candidates)
         repeated = 0
         for number in ranges:
-            repeated |= mask << number * size
+            offset = number * size
+            repeated |= mask << offset
         return repeated
 
 

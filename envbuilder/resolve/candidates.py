@@ -70,10 +70,11 @@ class Candidate:
     @property
     def compiles(self) -> bool:
         """Whether torch.compile works."""
-        until = self.build.compile_until
+        build = self.build
+        until = build.compile_until
         if until is not None and self.python >= until:
             return False
-        return self.build.compile
+        return build.compile
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -150,10 +151,11 @@ def _candidates(catalog: Catalog) -> Iterator[Candidate]:
     for build in catalog.torch:
         for platform in build.platforms:
             yield from facts.candidates_of(build, platform, cpu=False)
-    if catalog.policy.cpu:
-        for build in _one_per_release(catalog):
-            for platform in PLATFORMS:
-                yield from facts.candidates_of(build, platform, cpu=True)
+    if catalog.policy.cpu is None:
+        return
+    for build in _one_per_release(catalog):
+        for platform in PLATFORMS:
+            yield from facts.candidates_of(build, platform, cpu=True)
 
 
 class _Facts:
@@ -209,7 +211,13 @@ def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
 # --- their facts ---------------------------------------------------------------------------------------------------
 
 
-def index_of(build: TorchBuild, platform: str, catalog: Catalog, *, cpu: bool) -> str:
+def index_of(
+    build: TorchBuild,
+    platform: str,
+    catalog: Catalog,
+    *,
+    cpu: bool,
+) -> str:
     """Name of the index that has the wheels of a build, or of the same torch without CUDA."""
     wheels = catalog.policy.cpu
     if not cpu or not wheels:
@@ -303,8 +311,9 @@ def _registry_base(system: System, python: Version, catalog: Catalog) -> Base:
 def _bootstrap_base(system: System, catalog: Catalog) -> Base:
     bootstrap = catalog.policy.bootstrap
     packages = set(bootstrap.system_packages)
-    packages.update(bootstrap.more_packages.get(system.os, ()))
-    number = system.os.split()[1]
+    more = bootstrap.more_packages.get(system.os, ())
+    packages.update(more)
+    _, number = system.os.split()
     return _base(
         system,
         source=BaseSource.BOOTSTRAP,

@@ -101,8 +101,10 @@ def set_options(request: Request) -> dict[str, str]:
     """The options that narrow the choice, by field, as the command line takes them."""
     texts = {}
     for option in OPTIONS:
-        if option.is_set(request):
-            texts[option.name] = option.text_in(request)
+        if not option.is_set(request):
+            continue
+        text = option.text_in(request)
+        texts[option.name] = text
     return texts
 
 

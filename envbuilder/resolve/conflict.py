@@ -193,7 +193,7 @@ def _works_with(
     """`GPU H100 works with CUDA 12.1 or newer, or CUDA 11.8 from the index pytorch-cu118`."""
     known = _versions_by_index(option, index.candidates)
     by_index = _versions_by_index(option, allowed)
-    on_pypi = by_index.pop(PYPI, set())
+    on_pypi = by_index[PYPI]
     parts = []
     if on_pypi:
         text = _range_text(on_pypi, known[PYPI])
@@ -209,12 +209,17 @@ def _works_with(
     )
 
 
-def _versions_by_index(option: Option, candidates: Iterable[Candidate]) -> dict[str, set[Version]]:
-    versions: dict[str, set[Version]] = defaultdict(set)
+Versions = dict[str, set[Version]]
+"""Name of an index → the versions that it has."""
+
+
+def _versions_by_index(option: Option, candidates: Iterable[Candidate]) -> Versions:
+    versions: Versions = defaultdict(set)
+    if option.version_of is None:
+        return versions
     for candidate in candidates:
-        if option.version_of:
-            version = option.version_of(candidate)
-            versions[candidate.index].add(version)
+        version = option.version_of(candidate)
+        versions[candidate.index].add(version)
     return versions
 
 
@@ -224,7 +229,8 @@ def _outside(versions: set[Version], on_pypi: set[Version]) -> set[Version]:
         return versions
     oldest = min(on_pypi)
     newest = max(on_pypi)
-    return {version for version in versions if version < oldest or version > newest}
+    between = {version for version in versions if oldest <= version <= newest}
+    return versions - between
 
 
 def _range_text(versions: Collection[Version], known: Collection[Version]) -> str:

@@ -222,9 +222,9 @@ def objections_to(wanted: ResolvedRequest, candidate: Candidate) -> list[Reason]
     every_rule += [rules.glibc_is_new_enough, rules.driver_supports_gpu]
     reasons = []
     for rule in every_rule:
-        reason = rule(wanted, candidate)
-        if reason:
-            reasons.append(reason)
+        objection = rule(wanted, candidate)
+        if objection is not None:
+            reasons.append(objection)
     return reasons
 
 

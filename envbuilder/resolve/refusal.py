@@ -154,14 +154,16 @@ def diagnose_unknown_gpu(wanted: ResolvedRequest) -> Diagnosis | None:
 
 def diagnose_unknown_os(wanted: ResolvedRequest) -> Diagnosis | None:
     name = wanted.request.os
+    catalog = wanted.catalog
     if name is None or wanted.system is not None:
         return None
-    names = known_systems(wanted.catalog)
+    names = known_systems(catalog)
+    similar = similar_names(name, names)
     return Diagnosis(
-        problem=_not_in_catalog(f'operating system "{name}"', wanted.catalog),
+        problem=_not_in_catalog(f'operating system "{name}"', catalog),
         known=f"known: {listed(names)}",
         advice=_NEWER,
-        instead=tuple(similar_names(name, names)),
+        instead=tuple(similar),
     )
 
 
@@ -210,10 +212,12 @@ def diagnose_unavailable_gpu(wanted: ResolvedRequest) -> Objection:
         return jetson
     archs: list[str] = []
     for build in wanted.catalog.torch:
-        archs += (*build.arch_list, *build.arch_list_arm64, *build.ptx)
+        archs += build.arch_list
+        archs += build.arch_list_arm64
+        archs += build.ptx
+    others = " ".join(dict.fromkeys(archs))
     return Reason(
-        f"no torch in the catalog has kernels for {wanted.gpu_name} ({gpu.architecture}); "
-        f"there are some for {' '.join(dict.fromkeys(archs))}",
+        f"no torch in the catalog has kernels for {wanted.gpu_name} ({gpu.architecture}); there are some for {others}",
         (gpu.source,),
     )
 
@@ -223,9 +227,9 @@ def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Objection:
     if driver is None:
         return None
     oldest = min(wanted.catalog.torch, key=lambda build: Version(build.driver_floor))
+    cuda = minor_line(oldest.cuda)
     return Reason(
-        f"driver {driver_text(driver)} is too old: the oldest supported driver is {oldest.driver_floor} "
-        f"(CUDA {minor_line(oldest.cuda)})",
+        f"driver {driver_text(driver)} is too old: the oldest supported driver is {oldest.driver_floor} (CUDA {cuda})",
         (oldest.source,),
     )
 

@@ -36,7 +36,12 @@ class ResolvedRequest:
 
 def look_up(request: Request, catalog: Catalog) -> ResolvedRequest:
     """The rows that a request's names and versions mean."""
-    gpu = find_gpu(request.gpu, catalog) if request.gpu else None
+    gpu = None
+    drivers = None
+    if request.gpu is not None:
+        gpu = find_gpu(request.gpu, catalog)
+    if gpu is not None:
+        drivers = driver_branches(catalog)[gpu.capability]
     cuda: frozenset[Version] = frozenset()
     if request.cuda is not None:
         cuda = matching_cuda_versions(request.cuda, catalog)
@@ -47,7 +52,7 @@ def look_up(request: Request, catalog: Catalog) -> ResolvedRequest:
         request=request,
         catalog=catalog,
         gpu=gpu,
-        drivers=driver_branches(catalog)[gpu.capability] if gpu else None,
+        drivers=drivers,
         system=find_system(request.os, catalog),
         cuda=cuda,
         transformers=tuple(transformers),

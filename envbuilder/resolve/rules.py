@@ -169,7 +169,8 @@ def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Object
 
 def flavour_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     flavour = wanted.request.flavour
-    if candidate.cpu != (flavour is Flavour.CPU):
+    without_cuda = flavour is Flavour.CPU
+    if candidate.cpu != without_cuda:
         return Reason(f"{candidate.name} is not of flavour {flavour}")
     if flavour is not Flavour.DEVEL:
         return None
@@ -445,10 +446,10 @@ def _system_sources(os: str, catalog: Catalog) -> tuple[str, ...]:
 def glibc_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     """Whatever the options: what needs a newer glibc than its base has does not run."""
     base = candidate.base
-    needed = candidate.build.glibc
-    if base.glibc >= needed:
-        return None
-    return _old_glibc(candidate, base.os, base.glibc)
+    build = candidate.build
+    if base.glibc < build.glibc:
+        return _old_glibc(candidate, base.os, base.glibc)
+    return None
 
 
 def _old_glibc(candidate: Candidate, os: str, glibc: Version) -> Reason:

@@ -265,7 +265,8 @@ def _wheels_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Evidence:
 def _driver_evidence(wanted: ResolvedRequest) -> Iterator[Evidence]:
     """Of a GPU and a driver: that they go together."""
     branches = wanted.drivers
-    if branches is None or wanted.request.driver is None:
+    driver = wanted.request.driver
+    if branches is None or driver is None:
         return
     for row in (branches.first, branches.last):
         if row:

@@ -97,13 +97,15 @@ def drivers_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]
     if driver and newest and driver.major > newest:
         yield _driver_of_branch(newest, wanted.catalog)
     yield floor
-    if branches.first and branches.first.driver:
-        yield Version(branches.first.driver)
+    first = branches.first
+    if first and first.driver:
+        yield Version(first.driver)
 
 
 def _driver_of_branch(branch: int, catalog: Catalog) -> Version:
     """Its first driver that came with a CUDA toolkit, or just the branch."""
-    drivers = first_drivers(catalog)
-    if branch in drivers:
-        return drivers[branch]
-    return Version(str(branch))
+    by_branch = first_drivers(catalog)
+    driver = by_branch.get(branch)
+    if driver is None:
+        return Version(str(branch))
+    return driver

@@ -15,11 +15,24 @@ def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
     """The Dockerfile by the catalog of `day`; without a lock the wheels' number and the lock's digest are left open."""
     if lock is not None:
         return _rendered(lock)
-    empty = Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
-    text = _rendered(empty)
-    text = _COUNTS.sub(lambda found: f"{found[1]}{UNCOUNTED} ".ljust(119, "-"), text)
+    unlocked = Lock(
+        schema=SCHEMA,
+        catalog=day,
+        stack=stack,
+        base_digest=None,
+        wheels=(),
+    )
+    text = _rendered(unlocked)
+    text = _COUNTS.sub(_uncounted, text)
     return _LOCK.sub(rf"\g<1>{UNLOCKED}\g<2>", text)
 
 
+def _uncounted(heading: re.Match[str]) -> str:
+    """The heading of a layer, as wide as it was."""
+    return f"{heading[1]}{UNCOUNTED} ".ljust(119, "-")
+
+
 def _rendered(lock: Lock) -> str:
-    return context.render(lock).files[f"{context.place_of(lock.stack)}/Dockerfile"]
+    files = context.render(lock).files
+    folder = context.place_of(lock.stack)
+    return files[f"{folder}/Dockerfile"]

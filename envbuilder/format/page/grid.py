@@ -13,8 +13,8 @@ from envbuilder.errors import NoStackError
 from envbuilder.format.page.axes import ANY, Axis, Picked, axes_of, request_of
 from envbuilder.model import Stack
 from envbuilder.resolve import resolve
-from envbuilder.resolve.candidate_index import index_for
-from envbuilder.resolve.options import OPTIONS
+from envbuilder.resolve.candidate_index import CandidateIndex, index_for
+from envbuilder.resolve.options import OPTIONS, Option
 
 NOTHING = -1
 _ALL = -1  # as a mask: every bit
@@ -59,7 +59,9 @@ def compute(catalog: Catalog) -> Grid:
     masks = _Masks(catalog, axes)
     walk = _Walk(axes, masks, catalog)
     root = walk.node(0, masks.everything, {})
-    clashes = [_clash(picked, catalog) for picked in _minimal_clashes(axes, masks)]
+    clashes = []
+    for picked in _minimal_clashes(axes, masks):
+        clashes.append(_clash(picked, catalog))
     return Grid(
         axes=axes,
         nodes=tuple(walk.nodes),
@@ -79,13 +81,20 @@ class _Masks:
         self.everything = index.always
         for option in OPTIONS:
             # A choice never leaves more than the default does, so the default can hold from the start.
-            self.everything &= index.mask_for(option, option.default)
-            if option.name not in by_name:
-                continue
-            self.of[option.name, ANY] = _ALL
-            for choice in by_name[option.name].choices[1:]:
-                request = request_of({option.name: choice.value})
-                self.of[option.name, choice.value] = index.mask_for(option, option.value_in(request))
+            unset = index.mask_for(option, option.default)
+            self.everything &= unset
+            axis = by_name.get(option.name)
+            if axis:
+                self._add(axis, option, index)
+
+    def _add(self, axis: Axis, option: Option, index: CandidateIndex) -> None:
+        for choice in axis.choices:
+            mask = _ALL
+            if choice.value != ANY:
+                request = request_of({axis.name: choice.value})
+                value = option.value_in(request)
+                mask = index.mask_for(option, value)
+            self.of[axis.name, choice.value] = mask
 
     def left(self, picked: Picked) -> int:
         """The candidates that all of these choices leave."""
@@ -95,14 +104,23 @@ class _Masks:
         return mask
 
 
+_Place = tuple[int, int, bool]
+"""How many axes are decided, the candidates that are left, and whether a GPU meets a driver."""
+
+
 class _Walk:
     """The graph in the making; two ways to the same candidates share what comes after."""
 
-    def __init__(self, axes: Sequence[Axis], masks: _Masks, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        masks: _Masks,
+        catalog: Catalog,
+    ) -> None:
         self._axes = axes
         self._masks = masks
         self._catalog = catalog
-        self._known: dict[tuple[int, int, bool], int] = {}
+        self._known: dict[_Place, int] = {}
         self.nodes: list[tuple[int, ...]] = []
         self.stacks: dict[Stack, int] = {}  # and its number
 
@@ -110,26 +128,39 @@ class _Walk:
         if not mask:
             return NOTHING
         # A stack for a GPU and a driver rests on one more fact, that they go together: its evidence may be weaker.
-        has_pair = {"gpu", "driver"} <= picked.keys()
+        has_pair = "gpu" in picked and "driver" in picked
         place = (depth, mask, has_pair)
-        if place not in self._known:
-            is_end = depth == len(self._axes)
-            self._known[place] = self._end(picked) if is_end else self._step(depth, mask, picked)
-        return self._known[place]
+        if place in self._known:
+            return self._known[place]
+        if depth == len(self._axes):
+            number = self._end(picked)
+        else:
+            number = self._step(depth, mask, picked)
+        self._known[place] = number
+        return number
 
     def _step(self, depth: int, mask: int, picked: Picked) -> int:
         axis = self._axes[depth]
         children = []
         for choice in axis.choices:
-            further = {**picked, axis.name: choice.value} if choice.value else picked
-            left = mask & self._masks.of[axis.name, choice.value]
-            children.append(self.node(depth + 1, left, further))
+            mask_of_choice = self._masks.of[axis.name, choice.value]
+            child = self.node(
+                depth + 1,
+                mask & mask_of_choice,
+                _with(picked, axis, choice.value),
+            )
+            children.append(child)
+        number = len(self.nodes)
         self.nodes.append(tuple(children))
-        return len(self.nodes) - 1
+        return number
 
     def _end(self, picked: Picked) -> int:
         stack = resolve(request_of(picked), self._catalog)
         return self.stacks.setdefault(stack, len(self.stacks))
+
+
+def _with(picked: Picked, axis: Axis, value: str) -> Picked:
+    return {**picked, axis.name: value} if value != ANY else picked
 
 
 def _minimal_clashes(axes: Sequence[Axis], masks: _Masks) -> list[Picked]:
@@ -137,14 +168,20 @@ def _minimal_clashes(axes: Sequence[Axis], masks: _Masks) -> list[Picked]:
     return sorted(_search(axes, masks, {}, masks.everything), key=len)
 
 
-def _search(axes: Sequence[Axis], masks: _Masks, picked: Picked, mask: int) -> Iterator[Picked]:
+def _search(
+    axes: Sequence[Axis],
+    masks: _Masks,
+    picked: Picked,
+    mask: int,
+) -> Iterator[Picked]:
     """The minimal clashes of `picked`, which leaves `mask`, with choices of further axes."""
     for number, axis in enumerate(axes, 1):
+        further = axes[number:]
         for choice in axis.choices[1:]:
-            more = {**picked, axis.name: choice.value}
+            more = _with(picked, axis, choice.value)
             left = mask & masks.of[axis.name, choice.value]
             if left:
-                yield from _search(axes[number:], masks, more, left)
+                yield from _search(further, masks, more, left)
             elif _is_minimal(more, masks):
                 yield more
 
