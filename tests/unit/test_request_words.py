@@ -204,3 +204,20 @@ def test_an_unknown_base_goes_with_its_python() -> None:
 
 def test_an_option_is_spelt_with_dashes() -> None:
     assert (option_name("as_of"), option_name("cuda")) == ("as-of", "cuda")
+
+
+def test_flavor_and_flavour_are_one_option() -> None:
+    assert parse_request({"flavor": "devel"}) == parse_request({"flavour": "devel"}) == Request(flavour=Flavour.DEVEL)
+    assert parse_option("flavor", "cpu") is Flavour.CPU
+    with pytest.raises(UsageError) as caught:
+        parse_request({"flavour": "cpu", "flavor": "devel"})
+    assert caught.value.message == "--flavor and --flavour are the same option: give one"
+    with pytest.raises(UsageError, match="--flavor 'gpu': a flavour is one of runtime, devel, cpu"):
+        parse_request({"flavor": "gpu"})
+
+
+def test_an_option_that_no_request_has_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(KeyError):
+        parse_request({"color": "red"})
+    with pytest.raises(KeyError):
+        parse_option("color", "red")
