@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from packaging.version import Version
 
 
-def matches_prefix(wanted: Version, version: Version) -> bool:
-    """Whether `wanted` is a prefix of `version`: 11.7 is one of 11.7.99; 11.70 and 11.7.1 are not."""
-    return version.release[: len(wanted.release)] == wanted.release and wanted.pre == version.pre
+def matches_prefix(prefix: Version, version: Version) -> bool:
+    """Whether `prefix` is a prefix of `version`: 11.7 is one of 11.7.99; 11.70 and 11.7.1 are not."""
+    return version.release[: len(prefix.release)] == prefix.release and prefix.pre == version.pre
 
 
-def matches_any(wanted: Version, versions: Iterable[Version]) -> bool:
-    """Whether `wanted` is a prefix of one of `versions`."""
-    return any(matches_prefix(wanted, version) for version in versions)
+def matches_any(prefix: Version, versions: Iterable[Version]) -> bool:
+    """Whether `prefix` is a prefix of one of `versions`."""
+    return any(matches_prefix(prefix, version) for version in versions)
 
 
 def minor_line(version: Version) -> str:

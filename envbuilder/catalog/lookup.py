@@ -50,24 +50,24 @@ def known_systems(catalog: Catalog) -> list[str]:
 # --- what a value means --------------------------------------------------------------------------------------------
 
 
-def matching_cuda_versions(wanted: Version, catalog: Catalog) -> frozenset[Version]:
-    """The CUDA versions of torch builds that answer `wanted`.
+def matching_cuda_versions(requested: Version, catalog: Catalog) -> frozenset[Version]:
+    """The CUDA versions of torch builds that answer `requested`.
 
     A prefix means every build that begins with it. A release of the toolkit means the builds made of it, by its own
     number or by that of its runtime, to which wheels are pinned: 11.7.1 is 11.7.99.
     """
     built = {build.cuda for build in catalog.torch}
-    exact = {version for version in built if matches_prefix(wanted, version)}
+    exact = {version for version in built if matches_prefix(requested, version)}
     if exact:
         return frozenset(exact)
-    rows = matching_runtimes(wanted, catalog)
+    rows = matching_runtimes(requested, catalog)
     numbers = _numbers(rows)
     of_their_numbers = {version for version in built if version.release in numbers}
     if of_their_numbers:
         return frozenset(of_their_numbers)
-    if rows and len(wanted.release) >= 3:
+    if rows and len(requested.release) >= 3:
         # The patch release exists and no torch is built of it: CUDA is compatible both ways within a line.
-        line = minor_line(wanted)
+        line = minor_line(requested)
         return frozenset(version for version in built if minor_line(version) == line)
     return frozenset()
 
@@ -82,20 +82,20 @@ def _numbers(rows: Sequence[CudaRuntime]) -> set[tuple[int, ...]]:
     return numbers
 
 
-def matching_runtimes(wanted: Version, catalog: Catalog) -> list[CudaRuntime]:
+def matching_runtimes(requested: Version, catalog: Catalog) -> list[CudaRuntime]:
     """The releases of the CUDA toolkit that a version means, by their own number or by that of their runtime."""
     rows = []
     for row in catalog.runtimes:
-        is_release = matches_prefix(wanted, row.release)
-        if is_release or wanted == row.runtime:
+        is_release = matches_prefix(requested, row.release)
+        if is_release or requested == row.runtime:
             rows.append(row)
     return rows
 
 
-def matching_releases(wanted: Version, catalog: Catalog) -> list[TransformersRelease]:
+def matching_releases(requested: Version, catalog: Catalog) -> list[TransformersRelease]:
     """The minor releases of transformers that 4, 4.30 or 4.30.2 can mean."""
-    parts = min(len(wanted.release), 2)
-    prefix = wanted.release[:parts]
+    parts = min(len(requested.release), 2)
+    prefix = requested.release[:parts]
     return [row for row in catalog.transformers_releases if row.transformers.release[:parts] == prefix]
 
 
@@ -120,6 +120,6 @@ def has_apt(system: System) -> bool:
     return system.os.split()[0] in _WITH_APT
 
 
-def is_python_with_wheels(wanted: Version, catalog: Catalog) -> bool:
+def is_python_with_wheels(requested: Version, catalog: Catalog) -> bool:
     """Whether some torch has wheels for this Python."""
-    return any(matches_any(wanted, build.pythons) for build in catalog.torch)
+    return any(matches_any(requested, build.pythons) for build in catalog.torch)

@@ -58,8 +58,8 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
         missing = f"torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference}"
         reasons.append(f"the catalog has no {missing} for it")
         return reasons
-    wanted = look_up(request, catalog)
-    for reason in objections_to(wanted, candidate):
+    resolved = look_up(request, catalog)
+    for reason in objections_to(resolved, candidate):
         reasons.append(reason.text)
     return reasons
 

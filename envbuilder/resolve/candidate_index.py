@@ -18,8 +18,8 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve.candidates import Candidate, catalog_candidates
 from envbuilder.resolve.options import OPTIONS, REQUEST_OPTIONS, Option
-from envbuilder.resolve.resolved_request import look_up
-from envbuilder.resolve.rules import CandidateKey, Rule, glibc_is_new_enough, glibc_key, ranges_matching
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
+from envbuilder.resolve.rules import CandidateKey, Rule, glibc_is_new_enough, glibc_key
 
 REFUSED = -1
 _ALL = -1  # as a mask: every bit
@@ -39,13 +39,14 @@ class CandidateIndex:
         self.candidates = catalog_candidates(catalog)
         self._groups: dict[CandidateKey, Groups] = {}
         self._masks: dict[OptionText, int] = {}
+        self._every_range: Sequence[int] = range(len(driver_ranges(catalog)))
         self.always = self._always()
 
     def _always(self) -> int:
         """The candidates that can run at all, which no option decides."""
-        runnable = self._passing(glibc_is_new_enough, glibc_key, _NOTHING)
-        ranges = driver_ranges(self.catalog)
-        return self._in_ranges(runnable, range(len(ranges)))
+        resolved = look_up(_NOTHING, self.catalog)
+        runnable = self._passing(glibc_is_new_enough, glibc_key, resolved)
+        return self._in_ranges(runnable, self._every_range)
 
     def mask_for(self, option: Option, value: object) -> int:
         """The candidates that `value` allows; None asks for nothing."""
@@ -59,12 +60,11 @@ class CandidateIndex:
 
     def _new_mask(self, option: Option, value: object) -> int:
         request = option.set_in(_NOTHING, value)
-        passing = self._passing(option.rule, option.key, request)
-        ranges = ranges_matching(
-            option.name,
-            value,
-            self.catalog,
-        )
+        resolved = look_up(request, self.catalog)
+        passing = self._passing(option.rule, option.key, resolved)
+        ranges = self._every_range
+        if option.driver_ranges:
+            ranges = option.driver_ranges(resolved)
         return self._in_ranges(passing, ranges)
 
     def matching(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> int:
@@ -96,12 +96,12 @@ class CandidateIndex:
         while mask:
             in_any_range |= mask & one_range
             mask >>= size
-        found = []
+        candidates = []
         while in_any_range:
             number = _lowest_bit(in_any_range)
-            found.append(self.candidates[number])
+            candidates.append(self.candidates[number])
             in_any_range ^= 1 << number
-        return found
+        return candidates
 
     def grid(self, axes: Mapping[str, Sequence[object]]) -> "array[int]":
         """The answer to every combination of values, in the order of `itertools.product`.
@@ -123,15 +123,14 @@ class CandidateIndex:
             mask,
             masks,
             size=len(self.candidates),
-            known={},
+            finished={},
         )
 
-    def _passing(self, rule: Rule, key: CandidateKey, request: Request) -> int:
+    def _passing(self, rule: Rule, key: CandidateKey, resolved: ResolvedRequest) -> int:
         """The candidates that a rule has nothing against: it is asked once for each group."""
-        wanted = look_up(request, self.catalog)
         mask = 0
         for candidate, group in self._group_by(key):
-            objection = rule(wanted, candidate)
+            objection = rule(resolved, candidate)
             if objection is None:
                 mask |= group
         return mask
@@ -167,31 +166,32 @@ def _lowest_bit(mask: int) -> int:
 
 
 Answers = dict[tuple[int, int], "array[int]"]
+"""The answers below each prefix, by the mask that it leaves and by the number of axes that are left."""
 
 
 def _fill(
     mask: int,
     axes: Sequence[Sequence[int]],
     size: int,
-    known: Answers,
+    finished: Answers,
 ) -> "array[int]":
     """The answers below one prefix of the grid.
 
-    Most prefixes leave the same few candidates, and those have the same answers: `known` makes millions of cells cheap.
+    Most prefixes leave the same few candidates, and those have the same answers: `finished` makes millions cheap.
     """
-    place = (mask, len(axes))
-    if place in known:
-        return known[place]
+    key = (mask, len(axes))
+    if key in finished:
+        return finished[key]
     answers = array("i")
     if not mask:
         cells = prod(map(len, axes))
         answers = array("i", [REFUSED]) * cells
     elif axes:
         for value in axes[0]:
-            answers.extend(_fill(mask & value, axes[1:], size, known))
+            answers.extend(_fill(mask & value, axes[1:], size, finished))
     else:
         answers.append(_lowest_bit(mask) % size)
-    known[place] = answers
+    finished[key] = answers
     return answers
 
 

@@ -26,8 +26,8 @@ Diagnoses = Mapping[str, Diagnosis]
 
 def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
     """The error for a request that no candidate matches."""
-    wanted = look_up(request, index.catalog)
-    diagnoses = diagnose_unknown(wanted)
+    resolved = look_up(request, index.catalog)
+    diagnoses = diagnose_unknown(resolved)
     conflict = smallest_conflict(request, index, diagnoses)
     suggestions = _suggestions(request, conflict, index, diagnoses)
     values = [(option.hyphenated, option.text_in(request)) for option in conflict]
@@ -134,11 +134,11 @@ def _without(request: Request, *options: Option) -> Request:
 
 def _reasons(core: Request, conflict: Sequence[Option], index: CandidateIndex) -> list[Reason]:
     """Why the options of a conflict clash, first what a person would say first."""
-    wanted = look_up(core, index.catalog)
-    mismatch = driver_gpu_mismatch(wanted)
+    resolved = look_up(core, index.catalog)
+    mismatch = driver_gpu_mismatch(resolved)
     if mismatch:
         return [mismatch]
-    unavailable = _unavailable(wanted, conflict)
+    unavailable = _unavailable(resolved, conflict)
     if unavailable:
         return [unavailable]
     # An option with values in an order says what there is instead ("works with CUDA 12.1 or newer"), which makes sense
@@ -152,12 +152,12 @@ def _reasons(core: Request, conflict: Sequence[Option], index: CandidateIndex) -
     return list(dict.fromkeys(reasons))
 
 
-def _unavailable(wanted: ResolvedRequest, conflict: Sequence[Option]) -> Objection:
+def _unavailable(resolved: ResolvedRequest, conflict: Sequence[Option]) -> Objection:
     """What is wrong with the only option of a conflict."""
     if len(conflict) != 1:
         return None
     diagnose = conflict[0].diagnose_unavailable
-    return diagnose(wanted) if diagnose else None
+    return diagnose(resolved) if diagnose else None
 
 
 def _reasons_of(
@@ -180,8 +180,8 @@ def _reasons_of(
     nearest = option.nearest(allowed)
     if not is_about_platform:
         core = replace(core, platform=nearest.platform)
-    wanted = look_up(core, index.catalog)
-    return objections_to(wanted, nearest)
+    resolved = look_up(core, index.catalog)
+    return objections_to(resolved, nearest)
 
 
 def _works_with(
@@ -257,8 +257,8 @@ def _too_old_glibc(core: Request, index: CandidateIndex) -> Objection:
     best = index.first(mask)
     if best is None:
         return None
-    wanted = look_up(core, index.catalog)
-    return glibc_is_new_enough(wanted, best)
+    resolved = look_up(core, index.catalog)
+    return glibc_is_new_enough(resolved, best)
 
 
 # --- what works instead --------------------------------------------------------------------------------------------
@@ -327,9 +327,9 @@ def _values_to_try(
         yield from diagnosis.instead
     allowed = index.candidates_in(index.matching(loosened))
     if allowed and option.try_instead:
-        wanted = look_up(request, index.catalog)
+        resolved = look_up(request, index.catalog)
         nearest = option.nearest(allowed)
-        yield from option.try_instead(wanted, nearest)
+        yield from option.try_instead(resolved, nearest)
 
 
 def _loosened(request: Request, option: Option, index: CandidateIndex) -> Request:

@@ -41,13 +41,13 @@ _Group = tuple[int, bool, tuple[str, ...]]
 
 def explain(request: Request, index: CandidateIndex) -> Explanation:
     """Weigh every candidate on a base of the requested kind; those of another kind were never in question."""
-    wanted = look_up(request, index.catalog)
+    resolved = look_up(request, index.catalog)
     preference = index.catalog.policy.preference
     best = index.best(request)
     fitting = []
     groups: dict[_Group, list[Candidate]] = defaultdict(list)
-    for candidate in _in_question(wanted, index):
-        objections = objections_to(wanted, candidate)
+    for candidate in _in_question(resolved, index):
+        objections = objections_to(resolved, candidate)
         reasons = [reason.with_sources for reason in objections]
         if not objections:
             fitting.append(candidate)
@@ -65,11 +65,11 @@ def explain(request: Request, index: CandidateIndex) -> Explanation:
     )
 
 
-def _in_question(wanted: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
+def _in_question(resolved: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
     """The candidates of the requested kind; of a build that the requested platform has, those on that platform."""
-    request = wanted.request
+    request = resolved.request
     for candidate in index.candidates:
-        if candidate.custom != wanted.has_custom_base:
+        if candidate.custom != resolved.has_custom_base:
             continue
         if candidate.cpu != (request.flavour is Flavour.CPU):
             continue

@@ -15,7 +15,7 @@ from envbuilder.resolve import parsers, refusal, rules, suggest
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.resolved_request import ResolvedRequest
-from envbuilder.resolve.rules import CandidateKey, Reason, Rule
+from envbuilder.resolve.rules import CandidateKey, Objection, Reason, Rule
 from envbuilder.versions import driver_text, minor_line
 
 _DEFAULTS = Request()
@@ -25,19 +25,27 @@ _DEFAULTS = Request()
 class Option:
     """One option of a request."""
 
-    name: str  # the field of `Request`; the command line has hyphens in it
-    phrase: str  # with its value, in a sentence: "CUDA {}"
+    # On the command line.
+    name: str  # the field of `Request`; the flag has hyphens in it
+    spellings: tuple[str, ...] = ()  # other names of the option
     parse: Callable[[str], object]
     format: Callable[[Any], str] = str
+
+    # Which candidates a value allows.
     rule: Rule
-    key: CandidateKey
-    diagnose_unknown: Callable[[ResolvedRequest], Diagnosis | None] | None = None
-    diagnose_unavailable: Callable[[ResolvedRequest], Reason | None] | None = None
-    try_instead: Callable[[ResolvedRequest, Candidate], Iterator[object]] | None = None
-    version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates
+    key: CandidateKey  # what of a candidate the rule looks at
+    driver_ranges: Callable[[ResolvedRequest], Sequence[int]] | None = None  # those that a value allows; None: all
+
+    # What a refusal says of a value.
+    phrase: str  # the option in a sentence: "CUDA {}"
+    diagnose_unknown: Callable[[ResolvedRequest], Diagnosis | None] | None = None  # None: every value can be judged
+    diagnose_unavailable: Callable[[ResolvedRequest], Objection] | None = None  # where nothing else is to blame
+    version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates, if by any
     closeness: Callable[[Candidate], Any] | None = None  # smallest for the closest miss; None: as policy prefers
-    spellings: tuple[str, ...] = ()  # other names of the option
-    advice: str = ""  # behind a command that changes it: try `…`
+
+    # What to try instead.
+    try_instead: Callable[[ResolvedRequest, Candidate], Iterator[object]] | None = None
+    advice: str = ""  # behind the command to try
 
     @property
     def default(self) -> object:
@@ -84,123 +92,125 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option(
         name="cuda",
-        phrase="CUDA {}",
         parse=parsers.parse_cuda,
         rule=rules.cuda_matches,
         key=rules.build_key,
+        phrase="CUDA {}",
         diagnose_unknown=refusal.diagnose_unknown_cuda,
         diagnose_unavailable=refusal.diagnose_unavailable_cuda,
-        try_instead=suggest.cuda_to_try,
         version_of=lambda candidate: Version(candidate.cuda_line),
+        try_instead=suggest.cuda_to_try,
     ),
     Option(
         name="cudnn",
-        phrase="cuDNN {}",
         parse=parsers.parse_cudnn,
         rule=rules.cudnn_matches,
         key=rules.build_key,
+        phrase="cuDNN {}",
         diagnose_unknown=refusal.diagnose_unknown_cudnn,
-        try_instead=suggest.cudnn_to_try,
         version_of=lambda candidate: Version(minor_line(candidate.build.cudnn)),
+        try_instead=suggest.cudnn_to_try,
     ),
     Option(
         name="python",
-        phrase="Python {}",
         parse=parsers.parse_version,
         rule=rules.python_matches,
         key=rules.python_key,
+        phrase="Python {}",
         diagnose_unknown=refusal.diagnose_unknown_python,
         diagnose_unavailable=refusal.diagnose_unavailable_python,
-        try_instead=suggest.python_to_try,
         version_of=lambda candidate: candidate.python,
+        try_instead=suggest.python_to_try,
     ),
     Option(
         name="torch",
-        phrase="torch {}",
         parse=parsers.parse_version,
         rule=rules.torch_matches,
         key=rules.build_key,
+        phrase="torch {}",
         diagnose_unknown=refusal.diagnose_unknown_torch,
-        try_instead=suggest.torch_to_try,
         version_of=lambda candidate: candidate.build.torch,
+        try_instead=suggest.torch_to_try,
     ),
     Option(
         name="torchvision",
-        phrase="torchvision {}",
         parse=parsers.parse_version,
         rule=rules.torchvision_matches,
         key=rules.build_key,
+        phrase="torchvision {}",
         diagnose_unknown=refusal.diagnose_unknown_torchvision,
-        try_instead=suggest.torchvision_to_try,
         version_of=lambda candidate: candidate.build.torchvision,
+        try_instead=suggest.torchvision_to_try,
     ),
     Option(
         name="transformers",
-        phrase="transformers {}",
         parse=parsers.parse_version,
         rule=rules.transformers_works,
         key=rules.wheels_key,
+        phrase="transformers {}",
         diagnose_unknown=refusal.diagnose_unknown_transformers,
         try_instead=suggest.transformers_to_try,
     ),
     Option(
         name="gpu",
-        phrase="GPU {}",
         parse=parsers.parse_gpu,
         rule=rules.gpu_has_kernels,
         key=rules.build_key,
+        driver_ranges=rules.ranges_of_gpu,
+        phrase="GPU {}",
         diagnose_unknown=refusal.diagnose_unknown_gpu,
         diagnose_unavailable=refusal.diagnose_unavailable_gpu,
     ),
     Option(
         name="driver",
-        phrase="driver {}",
         parse=parsers.parse_version,
         format=driver_text,
         rule=rules.driver_is_new_enough,
         key=rules.build_key,
+        driver_ranges=rules.ranges_of_driver,
+        phrase="driver {}",
         diagnose_unavailable=refusal.diagnose_unavailable_driver,
-        try_instead=suggest.drivers_to_try,
         closeness=lambda candidate: Version(candidate.build.driver_floor),
+        try_instead=suggest.drivers_to_try,
         advice="after upgrading the driver",
     ),
     Option(
         name="base",
-        phrase="base {}",
         parse=parsers.parse_base,
         rule=rules.base_matches,
         key=rules.base_key,
+        phrase="base {}",
     ),
     Option(
         name="os",
-        phrase="{}",
         parse=parsers.parse_os,
         rule=rules.os_matches,
         key=rules.glibc_key,
+        phrase="{}",
         diagnose_unknown=refusal.diagnose_unknown_os,
         diagnose_unavailable=refusal.diagnose_unavailable_os,
     ),
     Option(
         name="flavour",
-        phrase="flavour {}",
+        spellings=("flavor",),
         parse=parsers.parse_flavour,
         rule=rules.flavour_matches,
         key=rules.build_and_custom_key,
-        spellings=("flavor",),
+        phrase="flavour {}",
     ),
     Option(
         name="platform",
-        phrase="{}",
         parse=parsers.parse_platform,
         rule=rules.platform_has_wheels,
         key=rules.build_key,
+        phrase="{}",
     ),
     Option(
         name="as_of",
-        phrase="packages as of {}",
         parse=parsers.parse_day,
         rule=rules.released_by_day,
         key=rules.build_key,
+        phrase="packages as of {}",
         diagnose_unavailable=refusal.diagnose_unavailable_day,
     ),
 )
@@ -216,23 +226,23 @@ def find_option(name: str) -> Option | None:
     return None
 
 
-def objections_to(wanted: ResolvedRequest, candidate: Candidate) -> list[Reason]:
+def objections_to(resolved: ResolvedRequest, candidate: Candidate) -> list[Reason]:
     """Every reason against a candidate; none if it answers the request."""
     every_rule: list[Rule] = [option.rule for option in OPTIONS]
     every_rule += [rules.glibc_is_new_enough, rules.driver_supports_gpu]
     reasons = []
     for rule in every_rule:
-        objection = rule(wanted, candidate)
+        objection = rule(resolved, candidate)
         if objection is not None:
             reasons.append(objection)
     return reasons
 
 
-def diagnose_unknown(wanted: ResolvedRequest) -> dict[str, Diagnosis]:
+def diagnose_unknown(resolved: ResolvedRequest) -> dict[str, Diagnosis]:
     """The options whose values the catalog cannot judge, and why. Unknown is not incompatible."""
     diagnoses = {}
     for option in OPTIONS:
-        diagnosis = option.diagnose_unknown(wanted) if option.diagnose_unknown else None
+        diagnosis = option.diagnose_unknown(resolved) if option.diagnose_unknown else None
         if diagnosis:
             diagnoses[option.name] = diagnosis
     return diagnoses

@@ -48,30 +48,30 @@ class Diagnosis:
 # --- unknown, ambiguous or malformed -------------------------------------------------------------------------------
 
 
-def diagnose_unknown_cuda(wanted: ResolvedRequest) -> Diagnosis | None:
-    versions = known_cuda(wanted.catalog)
-    return _diagnose_version("CUDA", wanted.request.cuda, versions, wanted.catalog, by_line=True)
+def diagnose_unknown_cuda(resolved: ResolvedRequest) -> Diagnosis | None:
+    versions = known_cuda(resolved.catalog)
+    return _diagnose_version("CUDA", resolved.request.cuda, versions, resolved.catalog, by_line=True)
 
 
-def diagnose_unknown_cudnn(wanted: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("cudnn", wanted.catalog)
-    return _diagnose_version("cuDNN", wanted.request.cudnn, versions, wanted.catalog, by_line=True)
+def diagnose_unknown_cudnn(resolved: ResolvedRequest) -> Diagnosis | None:
+    versions = known_builds("cudnn", resolved.catalog)
+    return _diagnose_version("cuDNN", resolved.request.cudnn, versions, resolved.catalog, by_line=True)
 
 
-def diagnose_unknown_torch(wanted: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("torch", wanted.catalog)
-    return _diagnose_version("torch", wanted.request.torch, versions, wanted.catalog)
+def diagnose_unknown_torch(resolved: ResolvedRequest) -> Diagnosis | None:
+    versions = known_builds("torch", resolved.catalog)
+    return _diagnose_version("torch", resolved.request.torch, versions, resolved.catalog)
 
 
-def diagnose_unknown_torchvision(wanted: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("torchvision", wanted.catalog)
-    return _diagnose_version("torchvision", wanted.request.torchvision, versions, wanted.catalog)
+def diagnose_unknown_torchvision(resolved: ResolvedRequest) -> Diagnosis | None:
+    versions = known_builds("torchvision", resolved.catalog)
+    return _diagnose_version("torchvision", resolved.request.torchvision, versions, resolved.catalog)
 
 
-def diagnose_unknown_python(wanted: ResolvedRequest) -> Diagnosis | None:
+def diagnose_unknown_python(resolved: ResolvedRequest) -> Diagnosis | None:
     """Also `3.10.4`, which is malformed: nobody can choose the patch release."""
-    python = wanted.request.python
-    versions = known_pythons(wanted.catalog)
+    python = resolved.request.python
+    versions = known_pythons(resolved.catalog)
     if python is None or matches_any(python, versions):
         return None
     line = Version(minor_line(python))
@@ -80,20 +80,20 @@ def diagnose_unknown_python(wanted: ResolvedRequest) -> Diagnosis | None:
             problem=f"--python takes X.Y, not {python}: the base image determines the patch release",
             instead=(line,),
         )
-    return _diagnose_version("Python", python, versions, wanted.catalog)
+    return _diagnose_version("Python", python, versions, resolved.catalog)
 
 
-def diagnose_unknown_transformers(wanted: ResolvedRequest) -> Diagnosis | None:
-    version = wanted.request.transformers
+def diagnose_unknown_transformers(resolved: ResolvedRequest) -> Diagnosis | None:
+    version = resolved.request.transformers
     if version is None:
         return None
-    oldest = oldest_transformers(wanted.catalog)
-    newest = newest_transformers(wanted.catalog)
-    if wanted.transformers and version.release <= newest.release[: len(version.release)]:
+    oldest = oldest_transformers(resolved.catalog)
+    newest = newest_transformers(resolved.catalog)
+    if resolved.transformers and version.release <= newest.release[: len(version.release)]:
         return None
-    tested = [row.newest for row in wanted.catalog.transformers]
+    tested = [row.newest for row in resolved.catalog.transformers]
     return Diagnosis(
-        problem=_not_in_catalog(f"transformers {version}", wanted.catalog),
+        problem=_not_in_catalog(f"transformers {version}", resolved.catalog),
         known=f"known: {oldest} to {newest}",
         advice=_NEWER,
         instead=tuple(similar_versions(version, tested)),
@@ -126,10 +126,10 @@ def _not_in_catalog(what: str, catalog: Catalog) -> str:
     return f"{what} is not in the catalog ({catalog.date})"
 
 
-def diagnose_unknown_gpu(wanted: ResolvedRequest) -> Diagnosis | None:
-    name = wanted.request.gpu
-    catalog = wanted.catalog
-    if name is None or wanted.gpu is not None:
+def diagnose_unknown_gpu(resolved: ResolvedRequest) -> Diagnosis | None:
+    name = resolved.request.gpu
+    catalog = resolved.catalog
+    if name is None or resolved.gpu is not None:
         return None
     rows = find_gpus(name, catalog)
     if rows:
@@ -152,10 +152,10 @@ def diagnose_unknown_gpu(wanted: ResolvedRequest) -> Diagnosis | None:
     )
 
 
-def diagnose_unknown_os(wanted: ResolvedRequest) -> Diagnosis | None:
-    name = wanted.request.os
-    catalog = wanted.catalog
-    if name is None or wanted.system is not None:
+def diagnose_unknown_os(resolved: ResolvedRequest) -> Diagnosis | None:
+    name = resolved.request.os
+    catalog = resolved.catalog
+    if name is None or resolved.system is not None:
         return None
     names = known_systems(catalog)
     similar = similar_names(name, names)
@@ -170,12 +170,12 @@ def diagnose_unknown_os(wanted: ResolvedRequest) -> Diagnosis | None:
 # --- known, and unavailable with any torch -------------------------------------------------------------------------
 
 
-def diagnose_unavailable_cuda(wanted: ResolvedRequest) -> Objection:
-    cuda = wanted.request.cuda
-    builds = wanted.catalog.torch
-    if cuda is None or wanted.cuda:
+def diagnose_unavailable_cuda(resolved: ResolvedRequest) -> Objection:
+    cuda = resolved.request.cuda
+    builds = resolved.catalog.torch
+    if cuda is None or resolved.cuda:
         return None
-    rows = matching_runtimes(cuda, wanted.catalog)
+    rows = matching_runtimes(cuda, resolved.catalog)
     if not rows:
         return None
     lines = sorted({build.cuda.release[:2] for build in builds})
@@ -186,12 +186,12 @@ def diagnose_unavailable_cuda(wanted: ResolvedRequest) -> Objection:
     )
 
 
-def diagnose_unavailable_python(wanted: ResolvedRequest) -> Objection:
-    python = wanted.request.python
-    registry = wanted.catalog.policy.registry
+def diagnose_unavailable_python(resolved: ResolvedRequest) -> Objection:
+    python = resolved.request.python
+    registry = resolved.catalog.policy.registry
     if python is None:
         return None
-    if not is_python_with_wheels(python, wanted.catalog):
+    if not is_python_with_wheels(python, resolved.catalog):
         return Reason(
             f"no torch in the catalog has wheels for Python {python}",
             (registry.source,),
@@ -203,30 +203,31 @@ def diagnose_unavailable_python(wanted: ResolvedRequest) -> Objection:
     )
 
 
-def diagnose_unavailable_gpu(wanted: ResolvedRequest) -> Objection:
-    gpu = wanted.gpu
+def diagnose_unavailable_gpu(resolved: ResolvedRequest) -> Objection:
+    gpu = resolved.gpu
     if gpu is None:
         return None
-    jetson = jetson_objection(wanted, wanted.request.platform)
+    jetson = jetson_objection(resolved, resolved.request.platform)
     if jetson:
         return jetson
     archs: list[str] = []
-    for build in wanted.catalog.torch:
+    for build in resolved.catalog.torch:
         archs += build.arch_list
         archs += build.arch_list_arm64
         archs += build.ptx
     others = " ".join(dict.fromkeys(archs))
     return Reason(
-        f"no torch in the catalog has kernels for {wanted.gpu_name} ({gpu.architecture}); there are some for {others}",
+        f"no torch in the catalog has kernels for {resolved.gpu_name} ({gpu.architecture}); "
+        f"there are some for {others}",
         (gpu.source,),
     )
 
 
-def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Objection:
-    driver = wanted.request.driver
+def diagnose_unavailable_driver(resolved: ResolvedRequest) -> Objection:
+    driver = resolved.request.driver
     if driver is None:
         return None
-    oldest = min(wanted.catalog.torch, key=lambda build: Version(build.driver_floor))
+    oldest = min(resolved.catalog.torch, key=lambda build: Version(build.driver_floor))
     cuda = minor_line(oldest.cuda)
     return Reason(
         f"driver {driver_text(driver)} is too old: the oldest supported driver is {oldest.driver_floor} (CUDA {cuda})",
@@ -234,21 +235,21 @@ def diagnose_unavailable_driver(wanted: ResolvedRequest) -> Objection:
     )
 
 
-def diagnose_unavailable_day(wanted: ResolvedRequest) -> Objection:
-    oldest = min(wanted.catalog.torch, key=lambda build: build.released)
+def diagnose_unavailable_day(resolved: ResolvedRequest) -> Objection:
+    oldest = min(resolved.catalog.torch, key=lambda build: build.released)
     return Reason(
         f"the oldest torch in the catalog, {oldest.torch}, was released on {oldest.released}",
         (oldest.source,),
     )
 
 
-def diagnose_unavailable_os(wanted: ResolvedRequest) -> Objection:
-    system = wanted.system
-    registry = wanted.catalog.policy.registry
+def diagnose_unavailable_os(resolved: ResolvedRequest) -> Objection:
+    system = resolved.system
+    registry = resolved.catalog.policy.registry
     if system and not has_apt(system):
         return no_apt(system)
     return Reason(
-        f"no base image for {wanted.request.os} (official Python images use Debian {registry.release}); "
+        f"no base image for {resolved.request.os} (official Python images use Debian {registry.release}); "
         f"to use your own: {USE_CUSTOM_BASE}",
         (registry.source,),
     )

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from envbuilder.catalog.gpus import (
-    driver_branches,
     driver_ranges,
-    find_gpu,
     has_kernels,
     is_jetson,
     kernels_text,
@@ -83,13 +81,13 @@ def glibc_key(candidate: Candidate) -> Hashable:
 # --- the torch build -----------------------------------------------------------------------------------------------
 
 
-def cuda_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    if wanted.request.cuda is None:
+def cuda_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    if resolved.request.cuda is None:
         return None
     if candidate.cpu:
         return Reason(f"flavour {Flavour.CPU} has no CUDA")
     build = candidate.build
-    if build.cuda in wanted.cuda:
+    if build.cuda in resolved.cuda:
         return None
     return Reason(
         f"torch {build.torch} is built for CUDA {build.cuda}",
@@ -97,8 +95,8 @@ def cuda_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def cudnn_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    cudnn = wanted.request.cudnn
+def cudnn_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    cudnn = resolved.request.cudnn
     if cudnn is None:
         return None
     if candidate.cpu:
@@ -112,8 +110,8 @@ def cudnn_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def torch_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    torch = wanted.request.torch
+def torch_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    torch = resolved.request.torch
     build = candidate.build
     if torch is None:
         return None
@@ -125,8 +123,8 @@ def torch_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def torchvision_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    torchvision = wanted.request.torchvision
+def torchvision_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    torchvision = resolved.request.torchvision
     build = candidate.build
     if torchvision is None:
         return None
@@ -138,8 +136,8 @@ def torchvision_matches(wanted: ResolvedRequest, candidate: Candidate) -> Object
     )
 
 
-def released_by_day(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    day = wanted.request.as_of
+def released_by_day(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    day = resolved.request.as_of
     build = candidate.build
     if day is None:
         return None
@@ -151,8 +149,8 @@ def released_by_day(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    platform = wanted.request.platform
+def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    platform = resolved.request.platform
     build = candidate.build
     if candidate.platform == platform:
         return None
@@ -167,8 +165,8 @@ def platform_has_wheels(wanted: ResolvedRequest, candidate: Candidate) -> Object
     )
 
 
-def flavour_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    flavour = wanted.request.flavour
+def flavour_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    flavour = resolved.request.flavour
     without_cuda = flavour is Flavour.CPU
     if candidate.cpu != without_cuda:
         return Reason(f"{candidate.name} is not of flavour {flavour}")
@@ -176,13 +174,13 @@ def flavour_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
         return None
     if candidate.custom or candidate.compiler:
         return None
-    return _no_compiler(wanted, candidate)
+    return _no_compiler(resolved, candidate)
 
 
-def _no_compiler(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
+def _no_compiler(resolved: ResolvedRequest, candidate: Candidate) -> Reason:
     text = f"no PyPI package provides nvcc for CUDA {candidate.cuda_line}"
     advice = f"use a base image that has it: {USE_CUSTOM_BASE}"
-    devel = wanted.catalog.policy.devel
+    devel = resolved.catalog.policy.devel
     major = str(candidate.build.cuda.major)
     row = devel.without.get(major) if devel else None
     if row is None:
@@ -196,16 +194,16 @@ def _no_compiler(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
 # --- GPU and driver ------------------------------------------------------------------------------------------------
 
 
-def gpu_has_kernels(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    if wanted.request.gpu is None:
+def gpu_has_kernels(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    if resolved.request.gpu is None:
         return None
     if candidate.cpu:
         return Reason(f"flavour {Flavour.CPU} uses no GPU")
-    gpu = wanted.gpu
+    gpu = resolved.gpu
     build = candidate.build
     if gpu is None:
-        return Reason(f"GPU {wanted.request.gpu} is unknown")
-    jetson = jetson_objection(wanted, candidate.platform)
+        return Reason(f"GPU {resolved.request.gpu} is unknown")
+    jetson = jetson_objection(resolved, candidate.platform)
     if jetson:
         return jetson
     if has_kernels(candidate.binaries, gpu.capability):
@@ -213,19 +211,19 @@ def gpu_has_kernels(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     kernels = kernels_text(candidate.binaries, gpu.capability)
     needed = f"sm_{gpu.capability.major}{gpu.capability.minor}"
     return Reason(
-        f"{candidate.name} has {kernels}; {wanted.gpu_name} needs {needed}",
+        f"{candidate.name} has {kernels}; {resolved.gpu_name} needs {needed}",
         (build.source, gpu.source),
     )
 
 
-def jetson_objection(wanted: ResolvedRequest, platform: str) -> Objection:
+def jetson_objection(resolved: ResolvedRequest, platform: str) -> Objection:
     """Why a Jetson runs nothing that is built for this platform's servers."""
-    gpu = wanted.gpu
+    gpu = resolved.gpu
     if gpu is None or not is_jetson(gpu):
         return None
-    name = f"{wanted.gpu_name} is a Jetson ({gpu.architecture})"
-    if not runs_server_wheels(gpu, wanted.catalog):
-        since = server_wheels(wanted.catalog)
+    name = f"{resolved.gpu_name} is a Jetson ({gpu.architecture})"
+    if not runs_server_wheels(gpu, resolved.catalog):
+        since = server_wheels(resolved.catalog)
         sources = [row.source for row in (gpu, since) if row]
         return Reason(
             f"{name}, which runs no wheel for servers; use NVIDIA's own wheels and images for Jetson",
@@ -239,8 +237,8 @@ def jetson_objection(wanted: ResolvedRequest, platform: str) -> Objection:
     return None
 
 
-def driver_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    driver = wanted.request.driver
+def driver_is_new_enough(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    driver = resolved.request.driver
     build = candidate.build
     if driver is None or candidate.cpu:
         return None
@@ -252,21 +250,21 @@ def driver_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objec
     )
 
 
-def driver_supports_gpu(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    """The one rule about two options; the index has it as ranges of drivers instead (`ranges_matching`)."""
-    return None if candidate.cpu else driver_gpu_mismatch(wanted)
+def driver_supports_gpu(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    """The one rule about two options; the index has ranges of drivers instead (`ranges_of_gpu`)."""
+    return None if candidate.cpu else driver_gpu_mismatch(resolved)
 
 
-def driver_gpu_mismatch(wanted: ResolvedRequest) -> Objection:
+def driver_gpu_mismatch(resolved: ResolvedRequest) -> Objection:
     """Why no driver of the requested branch supports the requested GPU, whatever runs on them."""
-    gpu = wanted.gpu
-    branches = wanted.drivers
-    driver = wanted.request.driver
+    gpu = resolved.gpu
+    branches = resolved.drivers
+    driver = resolved.request.driver
     if gpu is None or branches is None or driver is None:
         return None
     if branches.include(driver.major):
         return None
-    name = f"{wanted.gpu_name} ({gpu.architecture})"
+    name = f"{resolved.gpu_name} ({gpu.architecture})"
     if branches.first and driver.major < branches.oldest:
         first = branches.first
         return Reason(
@@ -282,32 +280,36 @@ def driver_gpu_mismatch(wanted: ResolvedRequest) -> Objection:
     return None
 
 
-def ranges_matching(option: str, value: object, catalog: Catalog) -> Sequence[int]:
-    """The numbers of the driver ranges (`driver_ranges`) that an option's value allows."""
-    starts = driver_ranges(catalog)
+def ranges_of_gpu(resolved: ResolvedRequest) -> Sequence[int]:
+    """The numbers of the driver ranges (`driver_ranges`) that support the requested GPU."""
+    starts = driver_ranges(resolved.catalog)
     every_range = range(len(starts))
-    if option == "driver" and isinstance(value, Version):
-        after = bisect_right(starts, value.major)
-        return [after - 1]
-    if option != "gpu":
+    branches = resolved.drivers
+    if branches is None:
         return every_range
-    gpu = find_gpu(str(value), catalog)
-    if gpu is None:
-        return every_range
-    branches = driver_branches(catalog)[gpu.capability]
     return [number for number in every_range if branches.include(starts[number])]
+
+
+def ranges_of_driver(resolved: ResolvedRequest) -> Sequence[int]:
+    """The number of the driver range that the requested driver is in."""
+    starts = driver_ranges(resolved.catalog)
+    driver = resolved.request.driver
+    if driver is None:
+        return range(len(starts))
+    after = bisect_right(starts, driver.major)
+    return [after - 1]
 
 
 # --- transformers --------------------------------------------------------------------------------------------------
 
 
-def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    version = wanted.request.transformers
+def transformers_works(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    version = resolved.request.transformers
     row = candidate.transformers
     if version is None:
         return None
     if row is None:
-        newest = newest_transformers(wanted.catalog)
+        newest = newest_transformers(resolved.catalog)
     elif version in row.broken:
         return Reason(
             f"transformers {version} fails on torch {row.torch}",
@@ -317,7 +319,7 @@ def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Objecti
         newest = row.newest
     parts = len(version.release)
     if version.release <= newest.release[:parts]:
-        return _not_installable(wanted, candidate, newest)
+        return _not_installable(resolved, candidate, newest)
     if row is None:
         return Reason(f"transformers {version} is newer than any that was tested, {newest}")
     return Reason(
@@ -326,10 +328,10 @@ def transformers_works(wanted: ResolvedRequest, candidate: Candidate) -> Objecti
     )
 
 
-def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Version) -> Objection:
+def _not_installable(resolved: ResolvedRequest, candidate: Candidate, newest: Version) -> Objection:
     """Why no transformers that the request can mean has wheels for the candidate's Python."""
     latest: TransformersRelease | None = None
-    for row in wanted.transformers:
+    for row in resolved.transformers:
         if row.transformers > newest:
             continue
         if candidate.python in row.pythons.get(candidate.platform, ()):
@@ -337,8 +339,8 @@ def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Vers
         if latest is None or row.transformers > latest.transformers:
             latest = row
     if latest is None:
-        oldest = oldest_transformers(wanted.catalog)
-        return Reason(f"transformers {wanted.request.transformers} is older than any in the catalog, {oldest}")
+        oldest = oldest_transformers(resolved.catalog)
+        return Reason(f"transformers {resolved.request.transformers} is older than any in the catalog, {oldest}")
     pythons = listed(latest.pythons.get(candidate.platform, ()))
     return Reason(
         f"transformers {latest.transformers} needs tokenizers {latest.tokenizers}, "
@@ -350,8 +352,8 @@ def _not_installable(wanted: ResolvedRequest, candidate: Candidate, newest: Vers
 # --- Python and base -----------------------------------------------------------------------------------------------
 
 
-def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    python = wanted.request.python
+def python_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    python = resolved.request.python
     build = candidate.build
     base = candidate.base
     if python is None:
@@ -361,7 +363,7 @@ def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
     if base.source is BaseSource.BOOTSTRAP:
         return Reason(
             f"{base.os} has Python {candidate.python}",
-            _system_sources(base.os, wanted.catalog),
+            _system_sources(base.os, resolved.catalog),
         )
     pythons = pythons_of(build, candidate.platform)
     if not matches_any(python, pythons):
@@ -369,17 +371,17 @@ def python_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
             f"torch {build.torch} and its family have wheels for Python {listed(pythons)}",
             (build.source,),
         )
-    registry = wanted.catalog.policy.registry
+    registry = resolved.catalog.policy.registry
     return Reason(
         f"official Python images exist for {listed(registry.pythons)}",
         (registry.source,),
     )
 
 
-def base_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    base = wanted.request.base
+def base_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    base = resolved.request.base
     if candidate.custom:
-        if wanted.has_custom_base:
+        if resolved.has_custom_base:
             return None
         return Reason("the request names no image to build on")
     if base == BASE_AUTO:
@@ -388,13 +390,13 @@ def base_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
         return Reason(f"its base is {candidate.base.reference}, not {base}")
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
-    return _not_bootstrapped(wanted, candidate)
+    return _not_bootstrapped(resolved, candidate)
 
 
-def _not_bootstrapped(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
+def _not_bootstrapped(resolved: ResolvedRequest, candidate: Candidate) -> Reason:
     pythons = []
     sources = []
-    for system in bootstrapped(wanted.catalog):
+    for system in bootstrapped(resolved.catalog):
         pythons.append(f"{minor_line(system.python)} ({system.os})")
         sources.append(system.source)
     return Reason(
@@ -403,26 +405,26 @@ def _not_bootstrapped(wanted: ResolvedRequest, candidate: Candidate) -> Reason:
     )
 
 
-def os_matches(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
-    os = wanted.request.os
+def os_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+    os = resolved.request.os
     base = candidate.base
     if os is None:
         return None
     if candidate.custom:
-        return _custom_base_objection(wanted, candidate)
+        return _custom_base_objection(resolved, candidate)
     if os in (base.os, base.release):
         return None
     return Reason(
         f"{base.reference} is {base.os}",
-        _system_sources(base.os, wanted.catalog),
+        _system_sources(base.os, resolved.catalog),
     )
 
 
-def _custom_base_objection(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+def _custom_base_objection(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     """What the system that the user says a custom base has lacks."""
-    system = wanted.system
+    system = resolved.system
     if system is None:
-        return Reason(f"operating system {wanted.request.os} is unknown")
+        return Reason(f"operating system {resolved.request.os} is unknown")
     if not has_apt(system):
         return no_apt(system)
     if system.glibc is None:
@@ -443,7 +445,7 @@ def _system_sources(os: str, catalog: Catalog) -> tuple[str, ...]:
     return tuple(row.source for row in catalog.systems if row.os == os)
 
 
-def glibc_is_new_enough(wanted: ResolvedRequest, candidate: Candidate) -> Objection:
+def glibc_is_new_enough(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     """Whatever the options: what needs a newer glibc than its base has does not run."""
     base = candidate.base
     build = candidate.build

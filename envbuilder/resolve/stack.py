@@ -15,9 +15,9 @@ from envbuilder.resolve.resolved_request import ResolvedRequest
 from envbuilder.versions import driver_text, matches_prefix
 
 
-def make_stack(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
+def make_stack(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
     """The stack that a candidate is for a request that it answers."""
-    stack = _without_cuda(wanted, candidate)
+    stack = _without_cuda(resolved, candidate)
     if not candidate.cpu:
         build = candidate.build
         stack = replace(
@@ -33,11 +33,11 @@ def make_stack(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
     return stack
 
 
-def _without_cuda(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
-    request = wanted.request
+def _without_cuda(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
+    request = resolved.request
     build = candidate.build
-    packages = wanted.catalog.policy.packages
-    base = _base(wanted, candidate)
+    packages = resolved.catalog.policy.packages
+    base = _base(resolved, candidate)
     return Stack(
         python=candidate.python,
         torch=build.torch,
@@ -51,25 +51,25 @@ def _without_cuda(wanted: ResolvedRequest, candidate: Candidate) -> Stack:
         arch_list=(),
         driver_floor="",
         base=base,
-        as_of=request.as_of or _as_of(wanted, candidate),
+        as_of=request.as_of or _as_of(resolved, candidate),
         platform=request.platform,
-        requirements=tuple(_requirements(wanted, candidate)),
+        requirements=tuple(_requirements(resolved, candidate)),
         extras=tuple(sorted(request.packages)),
         moving=packages.moving,
         excluded=packages.excluded,
         features=candidate.features,
-        notes=tuple(_notes(wanted, candidate, base)),
-        evidence=_weakest(_evidence(wanted, candidate)),
+        notes=tuple(_notes(resolved, candidate, base)),
+        evidence=_weakest(_evidence(resolved, candidate)),
         flavour=request.flavour,
     )
 
 
-def _base(wanted: ResolvedRequest, candidate: Candidate) -> Base:
+def _base(resolved: ResolvedRequest, candidate: Candidate) -> Base:
     """The candidate's base; one that the user names gets its name, and what `--os` says of it."""
     if not candidate.custom:
         return candidate.base
-    base = replace(candidate.base, reference=wanted.request.base)
-    system = wanted.system
+    base = replace(candidate.base, reference=resolved.request.base)
+    system = resolved.system
     if system is None:
         return base
     return replace(
@@ -80,9 +80,9 @@ def _base(wanted: ResolvedRequest, candidate: Candidate) -> Base:
     )
 
 
-def _as_of(wanted: ResolvedRequest, candidate: Candidate) -> date:
+def _as_of(resolved: ResolvedRequest, candidate: Candidate) -> date:
     """The day before the first transformers that may not work, if the index of that day has settled."""
-    catalog = wanted.catalog
+    catalog = resolved.catalog
     working = candidate.transformers
     settle = timedelta(days=catalog.policy.as_of.settle_days)
     day = catalog.date - settle
@@ -90,9 +90,9 @@ def _as_of(wanted: ResolvedRequest, candidate: Candidate) -> date:
         day = min(day, _day_before(working.next_released))
     # What the stack pins must have been on the index by then.
     day = max(day, candidate.build.released)
-    version = wanted.request.transformers
+    version = resolved.request.transformers
     if version and len(version.release) > 1:
-        for row in wanted.transformers:
+        for row in resolved.transformers:
             day = max(day, row.released)
     return day
 
@@ -107,29 +107,29 @@ def _day_before(day: date) -> date:
 # --- packages ------------------------------------------------------------------------------------------------------
 
 
-def _requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _requirements(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     build = candidate.build
     local = candidate.local_version
     yield f"torch=={build.torch}{local}"
     yield f"torchvision=={build.torchvision}{local}"
     if build.torchaudio:
         yield f"torchaudio=={build.torchaudio}{local}"
-    bounds = {"transformers": _transformers_bounds(wanted, candidate)}
+    bounds = {"transformers": _transformers_bounds(resolved, candidate)}
     if not build.numpy2:
         bounds["numpy"] = "<2"
-    packages = wanted.catalog.policy.packages
+    packages = resolved.catalog.policy.packages
     for name in packages.requirements:
         yield name + bounds.get(name, "")
-    if wanted.request.flavour is Flavour.DEVEL:
-        yield from _compiler_requirements(wanted, candidate)
+    if resolved.request.flavour is Flavour.DEVEL:
+        yield from _compiler_requirements(resolved, candidate)
     # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
-    if build.setuptools and wanted.request.packages:
+    if build.setuptools and resolved.request.packages:
         yield f"setuptools{build.setuptools}"
 
 
-def _compiler_requirements(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _compiler_requirements(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """What flavour devel adds: build tools, and nvcc where wheels bring it."""
-    devel = wanted.catalog.policy.devel
+    devel = resolved.catalog.policy.devel
     if devel is None:
         return
     yield from devel.packages
@@ -137,9 +137,9 @@ def _compiler_requirements(wanted: ResolvedRequest, candidate: Candidate) -> Ite
         yield from candidate.compiler.requirements
 
 
-def _transformers_bounds(wanted: ResolvedRequest, candidate: Candidate) -> str:
+def _transformers_bounds(resolved: ResolvedRequest, candidate: Candidate) -> str:
     """`==4.30.*,<=4.49.0`."""
-    version = wanted.request.transformers
+    version = resolved.request.transformers
     working = candidate.transformers
     if version is None:
         return f"<={working.newest}" if working else ""
@@ -159,22 +159,22 @@ def _transformers_bounds(wanted: ResolvedRequest, candidate: Candidate) -> str:
 # --- notes ---------------------------------------------------------------------------------------------------------
 
 
-def _notes(wanted: ResolvedRequest, candidate: Candidate, base: Base) -> Iterator[str]:
+def _notes(resolved: ResolvedRequest, candidate: Candidate, base: Base) -> Iterator[str]:
     for feature in candidate.features:
         if not feature.available:
             yield f"{feature.name} is not available: {feature.reason}"
     if not candidate.cpu:
-        yield from _gpu_notes(wanted, candidate)
-        yield from _cuda_notes(wanted, candidate)
-        yield from _driver_notes(wanted, candidate)
+        yield from _gpu_notes(resolved, candidate)
+        yield from _cuda_notes(resolved, candidate)
+        yield from _driver_notes(resolved, candidate)
     if candidate.index != PYPI:
         yield (
             f"its wheels are on the index {candidate.index}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
-    if wanted.request.flavour is Flavour.DEVEL and not candidate.compiler:
+    if resolved.request.flavour is Flavour.DEVEL and not candidate.compiler:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
-    if base.end_of_life and base.end_of_life <= wanted.catalog.date:
+    if base.end_of_life and base.end_of_life <= resolved.catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
     if candidate.custom:
         glibc = base.glibc if base.os == CUSTOM_OS else candidate.build.glibc
@@ -184,10 +184,10 @@ def _notes(wanted: ResolvedRequest, candidate: Candidate, base: Base) -> Iterato
         )
 
 
-def _gpu_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _gpu_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """What a GPU asks of a driver that was not given, beyond what CUDA asks."""
-    branches = wanted.drivers
-    if branches is None or wanted.request.driver is not None:
+    branches = resolved.drivers
+    if branches is None or resolved.request.driver is not None:
         return
     first = branches.first
     last = branches.last
@@ -198,15 +198,15 @@ def _gpu_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
         yield f"{last.says} ({last.source})"
 
 
-def _cuda_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _cuda_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """How a patch release that was requested and the number of the runtime hang together."""
-    cuda = wanted.request.cuda
+    cuda = resolved.request.cuda
     built = candidate.build.cuda
     if cuda is None or matches_prefix(cuda, built):
         return
     rows = []
     releases = []
-    for row in wanted.catalog.runtimes:
+    for row in resolved.catalog.runtimes:
         if built in (row.runtime, row.release):
             rows.append(row)
             releases.append(str(row.release))
@@ -219,9 +219,9 @@ def _cuda_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
         yield f"no torch is built with CUDA {cuda}; it is with {toolkits}, which runs what is made for {cuda}"
 
 
-def _driver_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _driver_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
     """Of a branch, which of its drivers are new enough."""
-    driver = wanted.request.driver
+    driver = resolved.request.driver
     floor = candidate.build.driver_floor
     if driver is None:
         return
@@ -232,29 +232,29 @@ def _driver_notes(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[str
 # --- evidence ------------------------------------------------------------------------------------------------------
 
 
-def _evidence(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+def _evidence(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
     """The status of every fact that the stack rests on."""
-    yield _wheels_evidence(wanted, candidate)
+    yield _wheels_evidence(resolved, candidate)
     if candidate.transformers:
         yield candidate.transformers.status
     else:
         yield Evidence.INFERRED
-    for system in wanted.catalog.systems:
+    for system in resolved.catalog.systems:
         if system.os == candidate.base.os:
             yield system.status
-    devel = wanted.request.flavour is Flavour.DEVEL
+    devel = resolved.request.flavour is Flavour.DEVEL
     if devel and candidate.compiler:
         yield candidate.compiler.status
-    if wanted.gpu and not is_capability(wanted.request.gpu or ""):
-        yield wanted.gpu.status
+    if resolved.gpu and not is_capability(resolved.request.gpu or ""):
+        yield resolved.gpu.status
     if not candidate.cpu:
-        yield from _driver_evidence(wanted)
-        yield from _cuda_evidence(wanted, candidate)
+        yield from _driver_evidence(resolved)
+        yield from _cuda_evidence(resolved, candidate)
 
 
-def _wheels_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Evidence:
+def _wheels_evidence(resolved: ResolvedRequest, candidate: Candidate) -> Evidence:
     build = candidate.build
-    cpu = wanted.catalog.policy.cpu
+    cpu = resolved.catalog.policy.cpu
     if cpu is None or not candidate.cpu:
         return build.status
     if has_cpu_wheel(build, candidate.platform):
@@ -262,10 +262,10 @@ def _wheels_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Evidence:
     return cpu.status
 
 
-def _driver_evidence(wanted: ResolvedRequest) -> Iterator[Evidence]:
+def _driver_evidence(resolved: ResolvedRequest) -> Iterator[Evidence]:
     """Of a GPU and a driver: that they go together."""
-    branches = wanted.drivers
-    driver = wanted.request.driver
+    branches = resolved.drivers
+    driver = resolved.request.driver
     if branches is None or driver is None:
         return
     for row in (branches.first, branches.last):
@@ -273,12 +273,12 @@ def _driver_evidence(wanted: ResolvedRequest) -> Iterator[Evidence]:
             yield row.status
 
 
-def _cuda_evidence(wanted: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+def _cuda_evidence(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
     """Of a patch release: that the build's CUDA is the one that it means."""
-    cuda = wanted.request.cuda
+    cuda = resolved.request.cuda
     if cuda is None or matches_prefix(cuda, candidate.build.cuda):
         return
-    rows = matching_runtimes(cuda, wanted.catalog)
+    rows = matching_runtimes(cuda, resolved.catalog)
     if rows:
         yield rows[0].status
     else:

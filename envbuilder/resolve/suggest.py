@@ -58,44 +58,44 @@ def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
 # --- what the rest of the request resolves to ----------------------------------------------------------------------
 
 
-def cuda_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def cuda_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     if not best.cpu:
         yield Version(best.cuda_line)
         yield best.build.cuda
 
 
-def cudnn_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def cudnn_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     yield best.build.cudnn
 
 
-def python_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def python_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     yield best.python
 
 
-def torch_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def torch_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     yield best.build.torch
 
 
-def torchvision_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def torchvision_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     yield best.build.torchvision
 
 
-def transformers_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def transformers_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     if best.transformers:
         yield best.transformers.newest
 
 
-def drivers_to_try(wanted: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def drivers_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
     """The last branch that supports the GPU, if the driver is past it; what CUDA needs; the GPU's first driver."""
-    branches = wanted.drivers
+    branches = resolved.drivers
     floor = Version(best.build.driver_floor)
     if branches is None:
         yield floor
         return
-    driver = wanted.request.driver
+    driver = resolved.request.driver
     newest = branches.newest
     if driver and newest and driver.major > newest:
-        yield _driver_of_branch(newest, wanted.catalog)
+        yield _driver_of_branch(newest, resolved.catalog)
     yield floor
     first = branches.first
     if first and first.driver:

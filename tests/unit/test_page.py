@@ -163,7 +163,7 @@ def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> Non
 def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
     day = facts.date.isoformat()
     by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}
-    data = document.document(document.Known(grid=grid, day=day, locks=by_name, proofs={}))
+    data = document.document(document.PageData(grid=grid, day=day, locks=by_name, proofs={}))
     for stack, shown in zip(grid.stacks, data["stacks"], strict=True):
         lock = by_name.get(stack.name)
         lock = lock if lock and lock.stack == stack else None  # a name does not tell where its base comes from
@@ -220,7 +220,7 @@ def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) 
     grid = small
     proven = receipt_summary.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
     name = next(stack.name for stack in grid.stacks if stack == grid.answer({"cuda": "11.7", "base": "bootstrap"}))
-    known = document.Known(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
+    known = document.PageData(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
     shown = {stack["name"]: stack for stack in document.document(known)["stacks"]}
     assert shown[name]["proof"] == {"state": "accepted", "title": proven.title, "pairs": ()}
     best = grid.answer({"cuda": "11.7"})

@@ -42,14 +42,14 @@ def html(
     proofs: Mapping[str, Proof] | None = None,
 ) -> str:
     """The page of a catalog's grid; Dockerfiles are whole for the stacks that `locks` are of."""
-    known = Known(
+    page = PageData(
         grid=grid,
         day=catalog.date.isoformat(),
         locks={lock.stack.name: lock for lock in locks},
         proofs=proofs or {},
     )
     gpus = _names(catalog)
-    data = document(known)
+    data = document(page)
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
     folder = resources.folder("templates") / "catalog"
     script = read_text(folder / "page.js")
@@ -101,8 +101,8 @@ class _Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known of the stacks beside what the resolver says."""
+class PageData:
+    """All that the page shows: the grid, and what locks and receipts say of its stacks."""
 
     grid: Grid
     day: str  # of the catalog
@@ -115,16 +115,16 @@ class Known:
         return lock if lock is not None and lock.stack == stack else None
 
 
-def document(known: Known) -> dict[str, Any]:
+def document(page: PageData) -> dict[str, Any]:
     """Everything that the page's script reads."""
-    grid = known.grid
+    grid = page.grid
     table = _Table()
     return {
         "axes": [_axis(axis) for axis in grid.axes],
         "order": _order(grid.axes),
         "root": grid.root,
         "nodes": grid.nodes,
-        "stacks": [_stack(stack, known, table) for stack in grid.stacks],
+        "stacks": [_stack(stack, page, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
         "texts": table.texts,
     }
@@ -201,12 +201,12 @@ def _choice(axis: Axis, value: str) -> str | None:
 # --- stacks --------------------------------------------------------------------------------------------------------
 
 
-def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
-    lock = known.lock_of(stack)
-    proof = known.proofs.get(stack.name)
+def _stack(stack: Stack, page: PageData, table: _Table) -> dict[str, Any]:
+    lock = page.lock_of(stack)
+    proof = page.proofs.get(stack.name)
     neighbours = []
     if proof is None or not proof.accepted:
-        neighbours = list(_neighbours(stack, known))
+        neighbours = list(_neighbours(stack, page))
     return {
         "name": stack.name,
         "pairs": [[label, table.number(value)] for label, value in _pairs(stack)],
@@ -214,7 +214,7 @@ def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
         "proof": _proof(proof),
         "neighbours": neighbours,
         "locked": lock is not None,
-        "dockerfile": table.numbers(_nameless(stack, lock, known.day)),
+        "dockerfile": table.numbers(_nameless(stack, lock, page.day)),
     }
 
 
@@ -269,15 +269,15 @@ def _packages(stack: Stack) -> list[str]:
     return packages
 
 
-def _neighbours(stack: Stack, known: Known) -> Iterator[dict[str, Any]]:
+def _neighbours(stack: Stack, page: PageData) -> Iterator[dict[str, Any]]:
     """Accepted stacks of the same torch and CUDA on another Python or base, and how to pick them."""
-    for other in known.grid.stacks:
+    for other in page.grid.stacks:
         if other.torch != stack.torch or other.cuda != stack.cuda:
             continue
-        proof = known.proofs.get(other.name)
+        proof = page.proofs.get(other.name)
         if proof is None or not proof.accepted:
             continue
-        picked = _picks(other, known.grid)
+        picked = _picks(other, page.grid)
         if picked is not None:
             yield {
                 "name": other.name,
