@@ -13,7 +13,7 @@ from envbuilder.grammar import PLATFORMS
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.command_line import command, context_flags
+from envbuilder.resolve.command_line import command, context_flags, set_options
 from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to
 from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
@@ -40,8 +40,9 @@ def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
     message = _message(request, conflict)
     advice = ""
     if len(conflict) == 1:
-        message = reasons[0].text  # "driver 390 is too old: …" says it all
         advice = conflict[0].advice
+        if reasons:
+            message = reasons[0].text  # "driver 390 is too old: …" says it all
     return NoStackError(
         message,
         conflict=values,
@@ -277,6 +278,8 @@ def _suggestions(
     for option in conflict:
         if option.name != "platform" or not requests:
             requests += _changed(request, option, index, diagnoses)
+    # What keeps all options, with one of them changed, comes before what drops one.
+    requests.sort(key=lambda changed: len(set_options(changed)), reverse=True)
     commands = []
     for changed in requests:
         text = command(

@@ -179,7 +179,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_base,
         rule=rules.base_matches,
         key=rules.base_key,
-        phrase="base {}",
+        phrase="--base {}",
     ),
     Option(
         name="os",
@@ -196,7 +196,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_flavour,
         rule=rules.flavour_matches,
         key=rules.build_and_custom_key,
-        phrase="flavour {}",
+        phrase="--flavour {}",
     ),
     Option(
         name="platform",
@@ -210,7 +210,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_day,
         rule=rules.released_by_day,
         key=rules.build_key,
-        phrase="packages as of {}",
+        phrase="--as-of {}",
         diagnose_unavailable=refusal.diagnose_unavailable_day,
     ),
 )

@@ -168,8 +168,10 @@ def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Obje
 def flavour_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     flavour = resolved.request.flavour
     without_cuda = flavour is Flavour.CPU
-    if candidate.cpu != without_cuda:
-        return Reason(f"{candidate.name} is not of flavour {flavour}")
+    if without_cuda and not candidate.cpu:
+        return Reason(f"flavour {flavour} is torch without CUDA")
+    if candidate.cpu and not without_cuda:
+        return Reason(f"{candidate.name} is for flavour {Flavour.CPU}, not {flavour}")
     if flavour is not Flavour.DEVEL:
         return None
     if candidate.custom or candidate.compiler:
@@ -221,17 +223,18 @@ def jetson_objection(resolved: ResolvedRequest, platform: str) -> Objection:
     gpu = resolved.gpu
     if gpu is None or not is_jetson(gpu):
         return None
-    name = f"{resolved.gpu_name} is a Jetson ({gpu.architecture})"
+    name = resolved.gpu_name
     if not runs_server_wheels(gpu, resolved.catalog):
         since = server_wheels(resolved.catalog)
         sources = [row.source for row in (gpu, since) if row]
         return Reason(
-            f"{name}, which runs no wheel for servers; use NVIDIA's own wheels and images for Jetson",
+            f"{name}, a Jetson of architecture {gpu.architecture}, runs no wheel for servers; "
+            "use NVIDIA's own wheels and images for Jetson",
             tuple(sources),
         )
     if platform != ARM64:
         return Reason(
-            f"{name} with an arm64 processor: use `--platform {ARM64}`",
+            f"{name} is a Jetson with an arm64 processor: use `--platform {ARM64}`",
             (gpu.source,),
         )
     return None

@@ -1,5 +1,7 @@
 """Only a closed ASCII grammar gets past the door."""
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from envbuilder.cli.shared_options import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
 from envbuilder.resolve.command_line import parse_option, parse_request, quoted
+from envbuilder.resolve.options import OPTIONS
 from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 
 BAD = [
@@ -136,3 +139,9 @@ def test_nothing_unprintable_gets_into_a_message(text: str) -> None:
     said = quoted(text)
     assert said.isprintable()
     assert len(said) < 100
+
+
+def test_an_option_is_a_field_of_the_request_and_a_row_of_the_table() -> None:
+    names = [field.name for field in fields(Request) if field.name != "packages"]
+    assert sorted(names) == sorted(option.name for option in OPTIONS)
+    assert sorted(names) == sorted(REQUEST_OPTIONS)

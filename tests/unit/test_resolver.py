@@ -121,7 +121,7 @@ def test_the_first_reason_is_the_closest_miss_without_its_source() -> None:
             (
                 "a bootstrapped base has the Python of its system, 3.9 (debian 11), 3.11 (debian 12), "
                 "3.13 (debian 13), and not 3.10",
-                "base bootstrap works with Python 3.9, 3.11, 3.13",
+                "--base bootstrap works with Python 3.9, 3.11, 3.13",
             ),
         ),
         (
@@ -142,6 +142,20 @@ def test_each_option_of_a_conflict_says_what_works_with_the_others(
 def test_the_hint_for_an_old_driver_is_the_oldest_that_works() -> None:
     hint = "try `envbuilder resolve --driver 450.80.02` after upgrading the driver"
     assert refused(request(driver="390")).hint == hint
+
+
+def test_a_catalog_without_candidates_is_no_bug(facts: Catalog) -> None:
+    with pytest.raises(NoStackError) as caught:
+        resolve(request(), replace(facts, torch=()))
+    assert caught.value.message == "no stack has anything: the catalog has no candidate"
+    arm64 = tuple(
+        replace(build, platforms=("linux/arm64",)) for build in facts.torch if "linux/arm64" in build.platforms
+    )
+    with pytest.raises(NoStackError) as caught:
+        resolve(request(), replace(facts, torch=arm64))
+    assert caught.value.conflict == (("platform", "linux/amd64"),)
+    assert caught.value.message == "no stack has linux/amd64"
+    assert caught.value.suggestions == ("envbuilder resolve --platform linux/arm64",)
 
 
 def test_an_ada_gpu_runs_ampere_code(facts: Catalog) -> None:

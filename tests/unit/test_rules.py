@@ -78,7 +78,7 @@ def test_what_is_not_asked_for_is_no_objection(option: str) -> None:
         ("torchvision", "0.14", f"torch 2.0.1 comes with torchvision 0.15.2 ({SOURCE})"),
         ("driver", "450.80.01", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
         ("driver", "449", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
-        ("flavour", "cpu", "torch 2.0.1 for CUDA 11.7.99 is not of flavour cpu"),
+        ("flavour", "cpu", "flavour cpu is torch without CUDA"),
         ("platform", "arm64", f"torch 2.0.1 has CUDA wheels only for linux/amd64 ({SOURCE})"),
         ("as_of", "2023-05-07", f"torch 2.0.1 was released on 2023-05-08, after 2023-05-07 ({SOURCE})"),
         ("transformers", "4.17", "transformers 4.17 is older than any in the catalog, 4.18.0"),
@@ -114,7 +114,7 @@ def test_what_a_rule_lets_pass(option: str, value: str) -> None:
 def test_a_build_without_cuda(option: str, value: str, said: str | None) -> None:
     assert says(option, CPU, **{option: value, "flavour": "cpu"}) == said
     assert CPU.name == "torch 2.0.1 without CUDA"
-    assert says("flavour", CPU) == "torch 2.0.1 without CUDA is not of flavour runtime"
+    assert says("flavour", CPU) == "torch 2.0.1 without CUDA is for flavour cpu, not runtime"
     assert says("flavour", CPU, flavour="cpu") is None
 
 
@@ -173,7 +173,7 @@ def test_a_jetson() -> None:
     assert thor is not None
     assert since is not None
     own = (
-        f"Jetson AGX Orin is a Jetson ({orin.architecture}), which runs no wheel for servers; "
+        f"Jetson AGX Orin, a Jetson of architecture {orin.architecture}, runs no wheel for servers; "
         "use NVIDIA's own wheels and images for Jetson"
     )
     assert jetson_says("Jetson AGX Orin", "linux/arm64") == f"{own} ({orin.source}; {since.source})"
@@ -181,8 +181,7 @@ def test_a_jetson() -> None:
     assert jetson_says("Jetson AGX Orin", "linux/arm64", without) == f"{own} ({orin.source})"
     assert jetson_says("Jetson T5000", "linux/arm64") is None
     assert jetson_says("Jetson T5000", "linux/amd64") == (
-        f"Jetson T5000 is a Jetson ({thor.architecture}) with an arm64 processor: "
-        f"use `--platform linux/arm64` ({thor.source})"
+        f"Jetson T5000 is a Jetson with an arm64 processor: use `--platform linux/arm64` ({thor.source})"
     )
     assert jetson_says("H100", "linux/amd64") is None
 
