@@ -4,7 +4,7 @@ How a request becomes an answer, each step in the module of its name:
 
     options             one table: how each option is parsed, written, judged, diagnosed and replaced
     parsers             text → value, by a closed grammar
-    command_line        the options that somebody gave → `Request`, and back to a command that can be pasted
+    command_line        command-line options → `Request`, and back to a command that can be pasted
     resolved_request    the GPU, the system and the versions that its values mean, looked up once
     candidates          every torch build × Python × base, with its facts, best first; once per catalog
     rules               what a request asks of a candidate: a reason against it, or none

@@ -196,7 +196,7 @@ def pythons_of(build: TorchBuild, platform: str) -> tuple[Version, ...]:
 
 
 def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
-    """What a release is without CUDA does not depend on which of its CUDA builds one looks at."""
+    """One build of each release: without CUDA, they are all the same torch."""
 
     def order(row: TorchBuild) -> tuple[object, ...]:
         return row.index != PYPI, row.cuda, row.source

@@ -1,4 +1,4 @@
-"""A request as text, both ways: the options that somebody gave → `Request` → a command that can be pasted."""
+"""Command-line options → `Request` → a command that can be pasted."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _NOTHING = Request()
 
 
 def quoted(value: object) -> str:
-    """A value as it stands in a message: quoted, without control characters, not longer than a person reads."""
+    """A value for a message: quoted, without control characters, and short enough to read."""
     text = repr(value)
     if not str(value).isprintable():
         text = ascii(value)

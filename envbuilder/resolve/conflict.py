@@ -167,7 +167,7 @@ def _reasons_of(
     conflict: Sequence[Option],
     index: CandidateIndex,
 ) -> list[Reason]:
-    """What speaks for one option of a conflict against the candidates that the others allow."""
+    """Why the candidates that the other options of a conflict allow do not satisfy this one."""
     others = _without(core, option)
     is_about_platform = any(other.name == "platform" for other in conflict)
     if not is_about_platform:

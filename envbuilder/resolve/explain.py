@@ -28,7 +28,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What was weighed for a request."""
+    """Why the winner won, and why each alternative did not."""
 
     winner: str | None
     because: str
@@ -40,13 +40,13 @@ _Group = tuple[int, bool, tuple[str, ...]]
 
 
 def explain(request: Request, index: CandidateIndex) -> Explanation:
-    """Weigh every candidate on a base of the requested kind; those of another kind were never in question."""
+    """Compare every candidate on a base of the requested kind with the winner."""
     resolved = look_up(request, index.catalog)
     preference = index.catalog.policy.preference
     best = index.best(request)
     fitting = []
     groups: dict[_Group, list[Candidate]] = defaultdict(list)
-    for candidate in _in_question(resolved, index):
+    for candidate in _comparable(resolved, index):
         objections = objections_to(resolved, candidate)
         reasons = [reason.with_sources for reason in objections]
         if not objections:
@@ -65,7 +65,7 @@ def explain(request: Request, index: CandidateIndex) -> Explanation:
     )
 
 
-def _in_question(resolved: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
+def _comparable(resolved: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
     """The candidates of the requested kind; of a build that the requested platform has, those on that platform."""
     request = resolved.request
     for candidate in index.candidates:

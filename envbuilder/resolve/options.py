@@ -80,7 +80,7 @@ class Option:
         return self.phrase.format(self.text_in(request))
 
     def nearest(self, allowed: Sequence[Candidate]) -> Candidate:
-        """The closest miss, of candidates that only this option speaks against, best first."""
+        """The closest miss among candidates, best first, that only this option rejects."""
         return min(allowed, key=self.closeness) if self.closeness else allowed[0]
 
     @property

@@ -92,7 +92,7 @@ def parse_base(text: str) -> str:
 
 
 def parse_tag(text: str) -> str:
-    """`name:tag`, as an image is to be called."""
+    """`name:tag` of an image."""
     if not grammar.matches(grammar.ImageTag, text):
         raise ValueError("a tag is lower-case, name:tag, such as registry.example/team/train:1")
     return text
@@ -129,7 +129,7 @@ def parse_index_url(text: str) -> str:
 
 
 def parse_path(text: str) -> str:
-    """A path on this machine, as somebody wrote it."""
+    """A path on this machine."""
     if not text or not grammar.matches(grammar.Path, text):
         raise ValueError("a path is text without control characters")
     return text

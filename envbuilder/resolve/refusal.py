@@ -22,6 +22,7 @@ from envbuilder.catalog.lookup import (
     oldest_transformers,
 )
 from envbuilder.catalog.rows import Catalog
+from envbuilder.resolve.parsers import parse_os
 from envbuilder.resolve.resolved_request import ResolvedRequest
 from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
 from envbuilder.resolve.suggest import similar_names, similar_versions
@@ -69,7 +70,7 @@ def diagnose_unknown_torchvision(resolved: ResolvedRequest) -> Diagnosis | None:
 
 
 def diagnose_unknown_python(resolved: ResolvedRequest) -> Diagnosis | None:
-    """Also `3.10.4`, which is malformed: nobody can choose the patch release."""
+    """Also for `3.10.4`, which is malformed: the base image determines the patch release."""
     python = resolved.request.python
     versions = known_pythons(resolved.catalog)
     if python is None or matches_any(python, versions):
@@ -158,7 +159,12 @@ def diagnose_unknown_os(resolved: ResolvedRequest) -> Diagnosis | None:
     if name is None or resolved.system is not None:
         return None
     names = known_systems(catalog)
-    similar = similar_names(name, names)
+    similar = []
+    for other in similar_names(name, names):
+        try:
+            similar.append(parse_os(other))
+        except ValueError:
+            continue  # a name in a catalog that the command line does not take
     return Diagnosis(
         problem=_not_in_catalog(f'operating system "{name}"', catalog),
         known=f"known: {listed(names)}",

@@ -46,7 +46,7 @@ class Reason:
 
 
 Objection = Reason | None
-"""None: nothing speaks against the candidate."""
+"""None: the rule accepts the candidate."""
 Rule = Callable[[ResolvedRequest, Candidate], Objection]
 CandidateKey = Callable[[Candidate], Hashable]
 

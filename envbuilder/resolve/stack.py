@@ -199,7 +199,7 @@ def _gpu_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]
 
 
 def _cuda_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
-    """How a patch release that was requested and the number of the runtime hang together."""
+    """How the requested patch release relates to the number of the runtime."""
     cuda = resolved.request.cuda
     built = candidate.build.cuda
     if cuda is None or matches_prefix(cuda, built):

@@ -144,6 +144,14 @@ def test_the_hint_for_an_old_driver_is_the_oldest_that_works() -> None:
     assert refused(request(driver="390")).hint == hint
 
 
+def test_a_similar_name_that_the_command_line_does_not_take_is_not_suggested(facts: Catalog) -> None:
+    systems = tuple(replace(row, release="bookwoorm-2") if row.release == "bookworm" else row for row in facts.systems)
+    with pytest.raises(NoStackError) as caught:
+        resolve(request(os="bookwoorm"), replace(facts, systems=systems))
+    assert caught.value.suggestions == ("envbuilder resolve --os any",)
+    assert refused(request(os="bookwoorm")).suggestions == ("envbuilder resolve --os bookworm",)
+
+
 def test_a_catalog_without_candidates_is_no_bug(facts: Catalog) -> None:
     with pytest.raises(NoStackError) as caught:
         resolve(request(), replace(facts, torch=()))

@@ -1,4 +1,4 @@
-"""What can be chosen on the page, and how each choice stands on the command line."""
+"""What can be chosen on the page, and each choice as a command-line option."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from envbuilder.versions import driver_text, listed, minor_line
 
 ANY = ""
 _VERB = "resolve"
-_SHOWN_NAMES = 4  # of a GPU's row; the rest stands in the list of names
+_SHOWN_NAMES = 4  # of a GPU's row; the rest is in the list of names
 _VARIANTS = ("(Server", "Workstation", "Max-Q)")  # how names end that say nothing new
 
 
@@ -47,7 +47,7 @@ Picked = Mapping[str, str]
 
 
 def request_of(picked: Picked) -> Request:
-    """The request that somebody types who picks this."""
+    """The request for these choices."""
     return parse_request(dict(picked))
 
 

@@ -1,4 +1,4 @@
-"""A stack's Dockerfile: whole where a lock is at hand; else as far as the stack alone decides it."""
+"""A stack's Dockerfile: complete if there is a lock, else as far as the stack alone determines it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The page itself: the grid and what it says of each stack, as data beside the script that shows it."""
+"""The page itself: the grid and its stacks as data, with the script that shows them."""
 
 import base64
 import json
@@ -73,7 +73,7 @@ def _names(catalog: Catalog) -> dict[str, str]:
 
 
 def _embedded(data: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - no `<` is left
 

@@ -1,7 +1,7 @@
 """Every answer to every combination of choices, as a graph small enough to travel in a page.
 
 The candidate index has a mask for each choice; the candidates that several choices leave are the AND of their masks.
-The masks are walked here, axis by axis; what stands at the ends is always `resolve`'s own answer, and
+The masks are walked here, axis by axis; at the ends is always `resolve`'s own answer, and
 `tests/unit/test_page.py` compares cells with it.
 """
 

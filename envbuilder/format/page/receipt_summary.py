@@ -16,7 +16,7 @@ UNPROVEN = "resolves, not built"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The last receipt of a stack's images, told."""
+    """The last receipt of a stack's images, as text."""
 
     accepted: bool
     title: str  # "built, accepted on 2026-11-24"
