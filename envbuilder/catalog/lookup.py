@@ -37,6 +37,20 @@ def known_pythons(catalog: Catalog) -> list[Version]:
     return sorted(versions)
 
 
+def tested_transformers(catalog: Catalog) -> list[Version]:
+    """The newest transformers that works with each line of torch; oldest first."""
+    return sorted({row.newest for row in catalog.transformers})
+
+
+def known_gpus(catalog: Catalog) -> list[str]:
+    """Every compute capability, each with the names of its GPUs; oldest first."""
+    names: list[str] = []
+    for row in reversed(catalog.gpus):
+        names.append(str(row.capability))
+        names += row.names
+    return names
+
+
 def known_systems(catalog: Catalog) -> list[str]:
     """Every name and code name of an operating system."""
     names: list[str] = []

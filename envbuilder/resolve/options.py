@@ -10,10 +10,20 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder.model import ANY, Request
+from envbuilder.catalog.lookup import (
+    known_builds,
+    known_cuda,
+    known_gpus,
+    known_pythons,
+    known_systems,
+    tested_transformers,
+)
+from envbuilder.catalog.rows import Catalog
+from envbuilder.grammar import PLATFORMS
+from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 from envbuilder.resolve import parsers, refusal, rules, suggest
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.refusal import Diagnosis
+from envbuilder.resolve.refusal import Diagnosis, RequestedValue
 from envbuilder.resolve.resolved_request import ResolvedRequest
 from envbuilder.resolve.rules import CandidateKey, Objection, Reason, Rule
 from envbuilder.versions import driver_text, minor_line
@@ -31,14 +41,15 @@ class Option:
     parse: Callable[[str], object]
     format: Callable[[Any], str] = str
 
-    # Which candidates a value allows.
+    # Which values there are, and which candidates each allows.
+    known: Callable[[Catalog], Sequence[Any]] | None = None  # oldest first; None: there is no list of them
     rule: Rule
     key: CandidateKey  # what of a candidate the rule looks at
     driver_ranges: Callable[[ResolvedRequest], Sequence[int]] | None = None  # those that a value allows; None: all
 
     # What a refusal says of a value.
     phrase: str  # the option in a sentence: "CUDA {}"
-    diagnose_unknown: Callable[[ResolvedRequest], Diagnosis | None] | None = None  # None: every value can be judged
+    diagnose_unknown: Callable[[RequestedValue], Diagnosis | None] | None = None  # None: every value can be judged
     diagnose_unavailable: Callable[[ResolvedRequest], Objection] | None = None  # where nothing else is to blame
     version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates, if by any
     closeness: Callable[[Candidate], Any] | None = None  # smallest for the closest miss; None: as policy prefers
@@ -83,6 +94,23 @@ class Option:
         """The closest miss among candidates, best first, that only this option rejects."""
         return min(allowed, key=self.closeness) if self.closeness else allowed[0]
 
+    def known_values(self, catalog: Catalog) -> Sequence[Any]:
+        """The values that the catalog knows, oldest first; none for an option that takes any."""
+        return self.known(catalog) if self.known else ()
+
+    def diagnose(self, resolved: ResolvedRequest) -> Diagnosis | None:
+        """Why the catalog cannot judge the value of a request."""
+        request = resolved.request
+        if self.diagnose_unknown is None or not self.is_set(request):
+            return None
+        requested = RequestedValue(
+            phrase=self.phrase_in(request),
+            value=self.value_in(request),
+            known=self.known_values(resolved.catalog),
+            resolved=resolved,
+        )
+        return self.diagnose_unknown(requested)
+
     @property
     def default_text(self) -> str:
         """What undoes the option where settings have it."""
@@ -93,10 +121,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="cuda",
         parse=parsers.parse_cuda,
+        known=known_cuda,
         rule=rules.cuda_matches,
         key=rules.build_key,
         phrase="CUDA {}",
-        diagnose_unknown=refusal.diagnose_unknown_cuda,
+        diagnose_unknown=refusal.diagnose_unknown_line,
         diagnose_unavailable=refusal.diagnose_unavailable_cuda,
         version_of=lambda candidate: Version(candidate.cuda_line),
         try_instead=suggest.cuda_to_try,
@@ -104,16 +133,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="cudnn",
         parse=parsers.parse_cudnn,
+        known=lambda catalog: known_builds("cudnn", catalog),
         rule=rules.cudnn_matches,
         key=rules.build_key,
         phrase="cuDNN {}",
-        diagnose_unknown=refusal.diagnose_unknown_cudnn,
+        diagnose_unknown=refusal.diagnose_unknown_line,
         version_of=lambda candidate: Version(minor_line(candidate.build.cudnn)),
         try_instead=suggest.cudnn_to_try,
     ),
     Option(
         name="python",
         parse=parsers.parse_version,
+        known=known_pythons,
         rule=rules.python_matches,
         key=rules.python_key,
         phrase="Python {}",
@@ -125,26 +156,29 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="torch",
         parse=parsers.parse_version,
+        known=lambda catalog: known_builds("torch", catalog),
         rule=rules.torch_matches,
         key=rules.build_key,
         phrase="torch {}",
-        diagnose_unknown=refusal.diagnose_unknown_torch,
+        diagnose_unknown=refusal.diagnose_unknown_version,
         version_of=lambda candidate: candidate.build.torch,
         try_instead=suggest.torch_to_try,
     ),
     Option(
         name="torchvision",
         parse=parsers.parse_version,
+        known=lambda catalog: known_builds("torchvision", catalog),
         rule=rules.torchvision_matches,
         key=rules.build_key,
         phrase="torchvision {}",
-        diagnose_unknown=refusal.diagnose_unknown_torchvision,
+        diagnose_unknown=refusal.diagnose_unknown_version,
         version_of=lambda candidate: candidate.build.torchvision,
         try_instead=suggest.torchvision_to_try,
     ),
     Option(
         name="transformers",
         parse=parsers.parse_version,
+        known=tested_transformers,
         rule=rules.transformers_works,
         key=rules.wheels_key,
         phrase="transformers {}",
@@ -154,6 +188,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="gpu",
         parse=parsers.parse_gpu,
+        known=known_gpus,
         rule=rules.gpu_has_kernels,
         key=rules.build_key,
         driver_ranges=rules.ranges_of_gpu,
@@ -177,6 +212,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="base",
         parse=parsers.parse_base,
+        known=lambda _: (BASE_AUTO, BASE_BOOTSTRAP),
         rule=rules.base_matches,
         key=rules.base_key,
         phrase="--base {}",
@@ -184,6 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="os",
         parse=parsers.parse_os,
+        known=known_systems,
         rule=rules.os_matches,
         key=rules.glibc_key,
         phrase="{}",
@@ -194,6 +231,7 @@ OPTIONS: tuple[Option, ...] = (
         name="flavour",
         spellings=("flavor",),
         parse=parsers.parse_flavour,
+        known=lambda _: tuple(Flavour),
         rule=rules.flavour_matches,
         key=rules.build_and_custom_key,
         phrase="--flavour {}",
@@ -201,6 +239,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="platform",
         parse=parsers.parse_platform,
+        known=lambda _: PLATFORMS,
         rule=rules.platform_has_wheels,
         key=rules.build_key,
         phrase="{}",
@@ -242,7 +281,7 @@ def diagnose_unknown(resolved: ResolvedRequest) -> dict[str, Diagnosis]:
     """The options whose values the catalog cannot judge, and why. Unknown is not incompatible."""
     diagnoses = {}
     for option in OPTIONS:
-        diagnosis = option.diagnose_unknown(resolved) if option.diagnose_unknown else None
+        diagnosis = option.diagnose(resolved)
         if diagnosis:
             diagnoses[option.name] = diagnosis
     return diagnoses

@@ -4,8 +4,9 @@ Four things, each with words of its own: *unknown* to the catalog, *ambiguous*, 
 with any torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from packaging.version import Version
 
@@ -13,15 +14,11 @@ from envbuilder.catalog.gpus import find_gpus, is_capability, similar_gpus
 from envbuilder.catalog.lookup import (
     has_apt,
     is_python_with_wheels,
-    known_builds,
-    known_cuda,
-    known_pythons,
-    known_systems,
     matching_runtimes,
     newest_transformers,
     oldest_transformers,
 )
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import Catalog, Gpu
 from envbuilder.resolve.parsers import parse_os
 from envbuilder.resolve.resolved_request import ResolvedRequest
 from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
@@ -49,77 +46,42 @@ class Diagnosis:
 # --- unknown, ambiguous or malformed -------------------------------------------------------------------------------
 
 
-def diagnose_unknown_cuda(resolved: ResolvedRequest) -> Diagnosis | None:
-    versions = known_cuda(resolved.catalog)
-    return _diagnose_version("CUDA", resolved.request.cuda, versions, resolved.catalog, by_line=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedValue:
+    """One value of a request, and what is needed to judge it."""
+
+    phrase: str  # "CUDA 99.9"
+    value: Any
+    known: Sequence[Any]  # the values that the catalog knows
+    resolved: ResolvedRequest
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.resolved.catalog
 
 
-def diagnose_unknown_cudnn(resolved: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("cudnn", resolved.catalog)
-    return _diagnose_version("cuDNN", resolved.request.cudnn, versions, resolved.catalog, by_line=True)
+def diagnose_unknown_version(requested: RequestedValue) -> Diagnosis | None:
+    return _diagnose_version(requested, requested.known)
 
 
-def diagnose_unknown_torch(resolved: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("torch", resolved.catalog)
-    return _diagnose_version("torch", resolved.request.torch, versions, resolved.catalog)
+def diagnose_unknown_line(requested: RequestedValue) -> Diagnosis | None:
+    """Of a version with many releases, as CUDA: the lines are enough to read."""
+    lines = [minor_line(version) for version in requested.known]
+    return _diagnose_version(requested, lines)
 
 
-def diagnose_unknown_torchvision(resolved: ResolvedRequest) -> Diagnosis | None:
-    versions = known_builds("torchvision", resolved.catalog)
-    return _diagnose_version("torchvision", resolved.request.torchvision, versions, resolved.catalog)
-
-
-def diagnose_unknown_python(resolved: ResolvedRequest) -> Diagnosis | None:
-    """Also for `3.10.4`, which is malformed: the base image determines the patch release."""
-    python = resolved.request.python
-    versions = known_pythons(resolved.catalog)
-    if python is None or matches_any(python, versions):
+def _diagnose_version(requested: RequestedValue, listed_as_known: Iterable[object]) -> Diagnosis | None:
+    if matches_any(requested.value, requested.known):
         return None
-    line = Version(minor_line(python))
-    if line in versions:
-        return Diagnosis(
-            problem=f"--python takes X.Y, not {python}: the base image determines the patch release",
-            instead=(line,),
-        )
-    return _diagnose_version("Python", python, versions, resolved.catalog)
-
-
-def diagnose_unknown_transformers(resolved: ResolvedRequest) -> Diagnosis | None:
-    version = resolved.request.transformers
-    if version is None:
-        return None
-    oldest = oldest_transformers(resolved.catalog)
-    newest = newest_transformers(resolved.catalog)
-    if resolved.transformers and version.release <= newest.release[: len(version.release)]:
-        return None
-    tested = [row.newest for row in resolved.catalog.transformers]
+    # Of 11.7.2 the releases of 11.7 say most.
+    line = requested.value.release[:2]
+    of_same_line = [version for version in requested.known if version.release[:2] == line]
+    similar = similar_versions(requested.value, requested.known)
     return Diagnosis(
-        problem=_not_in_catalog(f"transformers {version}", resolved.catalog),
-        known=f"known: {oldest} to {newest}",
+        problem=_not_in_catalog(requested.phrase, requested.catalog),
+        known=f"known: {listed(of_same_line or listed_as_known)}",
         advice=_NEWER,
-        instead=tuple(similar_versions(version, tested)),
-    )
-
-
-def _diagnose_version(
-    label: str,
-    version: Version | None,
-    versions: Sequence[Version],
-    catalog: Catalog,
-    *,
-    by_line: bool = False,
-) -> Diagnosis | None:
-    if version is None or matches_any(version, versions):
-        return None
-    # Of 11.7.2 the releases of 11.7 say most; of 99.9 the lines do.
-    of_same_line = [other for other in versions if other.release[:2] == version.release[:2]]
-    lines = [minor_line(other) for other in versions]
-    known = listed(of_same_line or (lines if by_line else versions))
-    return Diagnosis(
-        problem=_not_in_catalog(f"{label} {version}", catalog),
-        known=f"known: {known}",
-        advice=_NEWER,
-        instead=tuple(similar_versions(version, versions)),
+        instead=tuple(similar),
     )
 
 
@@ -127,24 +89,51 @@ def _not_in_catalog(what: str, catalog: Catalog) -> str:
     return f"{what} is not in the catalog ({catalog.date})"
 
 
-def diagnose_unknown_gpu(resolved: ResolvedRequest) -> Diagnosis | None:
-    name = resolved.request.gpu
-    catalog = resolved.catalog
-    if name is None or resolved.gpu is not None:
+def diagnose_unknown_python(requested: RequestedValue) -> Diagnosis | None:
+    """Also for `3.10.4`, which is malformed: the base image determines the patch release."""
+    diagnosis = diagnose_unknown_version(requested)
+    line = Version(minor_line(requested.value))
+    if diagnosis is None or line not in requested.known:
+        return diagnosis
+    return Diagnosis(
+        problem=f"--python takes X.Y, not {requested.value}: the base image determines the patch release",
+        instead=(line,),
+    )
+
+
+def diagnose_unknown_transformers(requested: RequestedValue) -> Diagnosis | None:
+    """Every release between two that are known is known, too: most were never run."""
+    oldest = oldest_transformers(requested.catalog)
+    newest = newest_transformers(requested.catalog)
+    parts = len(requested.value.release)
+    is_newer = requested.value.release > newest.release[:parts]
+    if requested.resolved.transformers and not is_newer:
         return None
-    rows = find_gpus(name, catalog)
+    similar = similar_versions(requested.value, requested.known)
+    return Diagnosis(
+        problem=_not_in_catalog(requested.phrase, requested.catalog),
+        known=f"known: {oldest} to {newest}",
+        advice=_NEWER,
+        instead=tuple(similar),
+    )
+
+
+def diagnose_unknown_gpu(requested: RequestedValue) -> Diagnosis | None:
+    if requested.resolved.gpu is not None:
+        return None
+    name = requested.value
+    rows = find_gpus(name, requested.catalog)
     if rows:
-        meanings = " or ".join(f"{row.architecture} ({row.capability})" for row in rows)
-        return Diagnosis(
-            problem=f'GPU "{name}" is ambiguous: {meanings}',
-            instead=tuple(str(row.capability) for row in rows),
-            is_choice=True,
-        )
-    problem = _not_in_catalog(f'GPU "{name}"', catalog)
+        return _ambiguous_gpu(name, rows)
+    problem = _not_in_catalog(f'GPU "{name}"', requested.catalog)
     if is_capability(name):
-        capabilities = listed(row.capability for row in reversed(catalog.gpus))
-        return Diagnosis(problem=problem, known=f"known: {capabilities}", advice=_NEWER)
-    similar = similar_gpus(name, catalog)
+        capabilities = [row.capability for row in requested.catalog.gpus]
+        return Diagnosis(
+            problem=problem,
+            known=f"known: {listed(reversed(capabilities))}",
+            advice=_NEWER,
+        )
+    similar = similar_gpus(name, requested.catalog)
     return Diagnosis(
         problem=problem,
         known=f"similar: {listed(similar)}" if similar else "",
@@ -153,21 +142,31 @@ def diagnose_unknown_gpu(resolved: ResolvedRequest) -> Diagnosis | None:
     )
 
 
-def diagnose_unknown_os(resolved: ResolvedRequest) -> Diagnosis | None:
-    name = resolved.request.os
-    catalog = resolved.catalog
-    if name is None or resolved.system is not None:
+def _ambiguous_gpu(name: str, rows: Iterable[Gpu]) -> Diagnosis:
+    meanings = []
+    capabilities = []
+    for row in rows:
+        meanings.append(f"{row.architecture} ({row.capability})")
+        capabilities.append(str(row.capability))
+    return Diagnosis(
+        problem=f'GPU "{name}" is ambiguous: {" or ".join(meanings)}',
+        instead=tuple(capabilities),
+        is_choice=True,
+    )
+
+
+def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
+    if requested.resolved.system is not None:
         return None
-    names = known_systems(catalog)
     similar = []
-    for other in similar_names(name, names):
+    for name in similar_names(requested.value, requested.known):
         try:
-            similar.append(parse_os(other))
+            similar.append(parse_os(name))
         except ValueError:
             continue  # a name in a catalog that the command line does not take
     return Diagnosis(
-        problem=_not_in_catalog(f'operating system "{name}"', catalog),
-        known=f"known: {listed(names)}",
+        problem=_not_in_catalog(f'operating system "{requested.value}"', requested.catalog),
+        known=f"known: {listed(requested.known)}",
         advice=_NEWER,
         instead=tuple(similar),
     )
