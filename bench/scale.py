@@ -15,16 +15,16 @@ from typing import Any
 
 IMAGE = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 RESULTS = Path(__file__).parent / "scale.md"
-DOCS = Path(__file__).parents[1] / "docs" / "scale.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "distributed-training.md"
 MARKS = ("<!-- bench/scale.md -->\n", "<!-- /bench/scale.md -->")
-TRAIN = "/opt/envbuilder/payload/train.py"
+TRAIN = "/opt/envbuilder/payload/train"
 SHARE = 32  # rows in a batch of one process
 # In memory, as a checkpoint on a slow disk would be part of the time.
 JOB = '"$@" --output /tmp/run >&2 && cat /tmp/run/metrics.json'
 SMALL, LARGER = "the bundled one", "a larger one"
 MODELS = {
-    SMALL: ["--rows", "1280"],
-    LARGER: ["--rows", "512", "--layers", "4", "--hidden", "256", "--heads", "4"],
+    SMALL: ["--max-train-samples", "1280"],
+    LARGER: ["--max-train-samples", "512", "--num-layers", "4", "--hidden-size", "256", "--num-heads", "4"],
 }
 
 
@@ -55,7 +55,7 @@ def train(image: str, model: str, way: Way) -> dict[str, Any]:
     """What a run measured of itself."""
     torchrun = ["torchrun", "--nproc-per-node", str(way.processes), TRAIN]
     words = torchrun if way.processes > 1 else ["train"]
-    words += [*MODELS[model], "--held-out", "50", "--epochs", "1", "--batch", str(way.batch), *way.words]
+    words += [*MODELS[model], "--max-eval-samples", "50", "--epochs", "1", "--batch-size", str(way.batch), *way.words]
     options = ["--rm", "--network", "none", "--shm-size", "1g", "--tmpfs", "/tmp:exec,mode=1777"]
     options += ["--env", f"OMP_NUM_THREADS={way.threads}"]
     started = ["docker", "run", *options, image, "sh", "-c", JOB, "sh", *words]

@@ -29,7 +29,7 @@ def folder(name: str) -> Path:
     looked = ", ".join(str(place) for place in _PLACES[name])
     raise EnvbuilderError(
         f"this installation of envbuilder lacks its {name} (looked in {looked})",
-        hint="reinstall it: `pip install --force-reinstall envbuilder`",
+        hint="install the package `torch-envbuilder` again",
     )
 
 

@@ -1,13 +1,16 @@
 """Speed is in the path, cost is in the mark: an unmarked test cannot reach an engine."""
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 from container.engine import CUDA, Image, docker, envbuilder
 from hypothesis import HealthCheck, settings
+from standin.programs import Programs
+from standin.suite_output import IMAGE
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
@@ -27,6 +30,11 @@ USERS_VARIABLES = set(
 )
 
 
+def pytest_collection_finish() -> None:
+    """What the test modules hold stays to the end: the collector need not look at it again and again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -41,6 +49,31 @@ def facts() -> Catalog:
 def grid(facts: Catalog) -> grids.Grid:
     """Every answer of the page to pick from; made once, because it asks the resolver a thousand times."""
     return grids.compute(facts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_catalog() -> Iterator[Callable[[], Catalog]]:
+    """Commands in this process share the catalog: reading it, and what is cached by it, is a tenth of a second each.
+
+    Gives the function that does read it.
+    """
+    load = catalog.load
+    shared = load()
+
+    def load_once(folder: Path = catalog.FOLDER, own: Path | None = None) -> Catalog:
+        return shared if folder == catalog.FOLDER and own is None else load(folder, own)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "load", load_once)
+        yield load
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    """Stand-ins for the programs that envbuilder starts; their builder gives the image."""
+    made = Programs(tmp_path / "bin")
+    made.builds(IMAGE.id)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@
 What each came to is written to docs/receipts/<name>.json; a preset whose receipt is of today's suite, lock and files is
 not built again, so that it can be stopped and started at will. The layers are the engine's, the downloads stay in the
 build's cache mount. Where less than `--room` GB of disk are free before a build, images and layers that this program
-made are removed, if they have their receipt, then the downloads; what others built stays. docs/matrix.md and the README
-are written anew (tools/matrix_table.py). Exit code 7 if a preset was not accepted.
+made are removed, if they have their receipt, then the downloads; what others built stays.
+docs/reference/matrix.md and the README are written anew (tools/matrix_table.py). Exit code 7 if a preset was not
+accepted.
 """
 
 import argparse

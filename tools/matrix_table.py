@@ -1,4 +1,4 @@
-"""Write docs/matrix.md and the README's support table from the presets' locks and their receipts.
+"""Write docs/reference/matrix.md and the README's support table from the presets' locks and their receipts.
 
 .venv/bin/python tools/matrix_table.py          `make matrix` does it too
 
@@ -15,7 +15,7 @@ from typing import Any
 from envbuilder import lock as locks
 from envbuilder.model import BaseSource, Lock, Stack
 
-START, END = "<!-- docs/matrix.md -->", "<!-- /docs/matrix.md -->"
+START, END = "<!-- docs/reference/matrix.md -->", "<!-- /docs/reference/matrix.md -->"
 NOT_BUILT = "resolves, not built"
 INTRODUCTION = """# What is built and accepted
 
@@ -99,7 +99,7 @@ def fine_tune(receipt: dict[str, Any]) -> str:
 
 
 def page(lines: Sequence[Line]) -> str:
-    """docs/matrix.md."""
+    """docs/reference/matrix.md."""
     heads = "preset", "CUDA", "cuDNN", "NCCL", "GPU code", "driver", "receipt"
     stacks = [row(*heads), row(*["---"] * len(heads))]
     for line in lines:
@@ -107,7 +107,7 @@ def page(lines: Sequence[Line]) -> str:
         arch = f"{stack.arch_list[0]} … {stack.arch_list[-1]}"
         said = unproven(line, lines)
         if line.receipt:
-            said = f"[accepted](receipts/{stack.name}.json)"
+            said = f"[accepted](../receipts/{stack.name}.json)"
         nccl = str(stack.nccl or "in torch")
         stacks.append(
             row(
@@ -171,7 +171,7 @@ def replaced(readme: str, table: str) -> str:
 
 def write(root: Path) -> None:
     lines = read(root)
-    (root / "docs" / "matrix.md").write_text(page(lines), encoding="utf-8", newline="\n")
+    (root / "docs" / "reference" / "matrix.md").write_text(page(lines), encoding="utf-8", newline="\n")
     readme = root / "README.md"
     readme.write_text(replaced(readme.read_text(encoding="utf-8"), short_table(lines)), encoding="utf-8", newline="\n")
 

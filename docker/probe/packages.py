@@ -5,82 +5,141 @@ library only. A distribution's bytes are those on disk of the files its RECORD n
 RECORD need name. A file that two distributions claim counts for the first.
 """
 
+from __future__ import annotations
+
 import csv
 import json
 import os
 import platform
 import sys
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any, Iterable, Iterator
 
 
-def measure(folders):
+@dataclass
+class Distribution:
+    """`bytes` is None if it keeps no RECORD."""
+
+    name: str
+    version: str
+    bytes: int | None
+
+
+def main() -> None:
+    folders = package_folders(sys.path)
+    document = json.dumps(measure(folders))
+    print(f"\n{document}")
+
+
+def package_folders(paths: Iterable[str]) -> list[str]:
+    """Where packages are installed, of the places Python imports from."""
+    folders: list[str] = []
+    for path in map(os.path.realpath, paths):
+        if not path.endswith(("site-packages", "dist-packages")):
+            continue
+        if os.path.isdir(path) and path not in folders:
+            folders.append(path)
+    return folders
+
+
+def measure(folders: list[str]) -> dict[str, Any]:
     """What the folders that Python imports packages from hold."""
-    disk, linked = {}, set()
-    for folder in folders:
-        disk.update(files_below(folder, linked))
-    found, owner = [], {}
+    sizes = sizes_below(folders)
+    owners: dict[str, Distribution] = {}
+    distributions = []
     for folder in folders:
         for name in sorted(os.listdir(folder)):
             if name.endswith(".dist-info"):
-                found.append(distribution(folder, name, owner, disk))
-    unclaimed = 0
-    for path, size in disk.items():
-        if path not in owner:
-            claimer = owner.get(source_of(path))
-            if claimer is None:
-                unclaimed += size
-            else:
-                claimer["bytes"] += size
+                distribution = claim_files(folder, name, sizes, owners)
+                distributions.append(distribution)
+    unclaimed = add_byte_code(sizes, owners)
     return {
         "python": platform.python_version(),
-        "folders": [text(folder) for folder in folders],
-        "distributions": found,
+        "folders": [to_text(folder) for folder in folders],
+        "distributions": [asdict(distribution) for distribution in distributions],
         "unclaimed": unclaimed,
     }
 
 
-def files_below(folder, linked):
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def sizes_below(folders: list[str]) -> dict[str, int]:
     """Path → bytes; a further name of a file (a hard link) has none."""
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(root, name)
-            info = os.lstat(path)
-            key = (info.st_dev, info.st_ino)
-            yield path, 0 if key in linked else info.st_size
-            if info.st_nlink > 1:
-                linked.add(key)
+    sizes = {}
+    linked = set()
+    for path in files_below(folders):
+        info = os.lstat(path)
+        inode = (info.st_dev, info.st_ino)
+        sizes[path] = 0 if inode in linked else info.st_size
+        if info.st_nlink > 1:
+            linked.add(inode)
+    return sizes
 
 
-def size_of(path):
+def files_below(folders: list[str]) -> Iterator[str]:
+    for folder in folders:
+        for root, _, names in os.walk(folder):
+            for name in names:
+                yield os.path.join(root, name)
+
+
+def size_of(path: str) -> int | None:
+    """None if there is no such file; a RECORD may name anything."""
     try:
         return os.lstat(path).st_size
-    except (OSError, ValueError):  # it is not there; a RECORD may name anything
+    except (OSError, ValueError):
         return None
 
 
-def distribution(folder, name, owner, disk):
-    """One distribution; it becomes the owner of its files. `bytes` is None where it keeps no RECORD."""
-    title, _, version = name[: -len(".dist-info")].rpartition("-")
-    made = {"name": text(title or version), "version": text(version if title else ""), "bytes": None}
-    rows = record(os.path.join(folder, name, "RECORD"))
+def source_of(path: str) -> str | None:
+    """`a/__pycache__/b.cpython-39.pyc` → `a/b.py`; None for what is no byte-code."""
+    file = PurePath(path)
+    cache = file.parent
+    if cache.name != "__pycache__" or file.suffix != ".pyc":
+        return None
+    module = file.name.split(".")[0]
+    return str(cache.parent / f"{module}.py")
+
+
+# --- who owns them -------------------------------------------------------------------------------------------------
+
+
+def claim_files(
+    folder: str,
+    dist_info: str,
+    sizes: dict[str, int],
+    owners: dict[str, Distribution],
+) -> Distribution:
+    """One distribution; it becomes the owner of its files."""
+    distribution = read_name(dist_info)
+    rows = read_record(os.path.join(folder, dist_info, "RECORD"))
     if rows is None:
-        return made
-    made["bytes"] = 0
+        return distribution
+    distribution.bytes = 0
     for row in rows:
         path = os.path.normpath(os.path.join(folder, row))
-        size = disk[path] if path in disk else size_of(path)
-        if size is not None and path not in owner:
-            owner[path] = made
-            made["bytes"] += size
-    return made
+        size = sizes.get(path)
+        if size is None:  # it lies elsewhere, as a script does
+            size = size_of(path)
+        if size is not None and path not in owners:
+            owners[path] = distribution
+            distribution.bytes += size
+    return distribution
 
 
-def text(name):
-    """A name as JSON can hold it: file names may be no text."""
-    return name.encode("utf-8", "replace").decode()
+def read_name(dist_info: str) -> Distribution:
+    """`torch-2.0.1.dist-info` → torch, 2.0.1."""
+    stem = dist_info[: -len(".dist-info")]
+    name, _, version = stem.rpartition("-")
+    if not name:
+        name, version = stem, ""
+    return Distribution(to_text(name), to_text(version), None)
 
 
-def record(path):
-    """The paths that a RECORD names, or None."""
+def read_record(path: str) -> list[str] | None:
+    """The paths that a RECORD names, or None if there is none."""
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as stream:
             return [row[0] for row in csv.reader(stream) if row and row[0]]
@@ -88,19 +147,25 @@ def record(path):
         return None
 
 
-def source_of(path):
-    """`a/__pycache__/b.cpython-39.pyc` → `a/b.py`; None for what is no byte-code."""
-    folder, name = os.path.split(path)
-    if os.path.basename(folder) != "__pycache__" or not name.endswith(".pyc"):
-        return None
-    return os.path.join(os.path.dirname(folder), name.split(".")[0] + ".py")
+def add_byte_code(sizes: dict[str, int], owners: dict[str, Distribution]) -> int:
+    """Count the byte-code for the owner of its source; returns the bytes that belong to nobody."""
+    unclaimed = 0
+    for path, size in sizes.items():
+        if path in owners:
+            continue
+        source = source_of(path) or ""
+        owner = owners.get(source)
+        if owner is None or owner.bytes is None:
+            unclaimed += size
+        else:
+            owner.bytes += size
+    return unclaimed
 
 
-def package_folders(paths):
-    """Where packages are installed, of the places Python imports from."""
-    places = dict.fromkeys(os.path.realpath(path) for path in paths)
-    return [path for path in places if path.endswith(("site-packages", "dist-packages")) and os.path.isdir(path)]
+def to_text(name: str) -> str:
+    """A name as JSON can hold it: file names may be no text."""
+    return name.encode("utf-8", "replace").decode()
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps(measure(package_folders(sys.path))))
+    main()

@@ -37,11 +37,12 @@ def number_text(check: Check) -> str:
         return ""
     value = with_unit(check.value, check.unit)
     if isinstance(check.bound, Mapping):
-        ends = ends_text(check.bound, check.unit)
-        return f"{value} ({ends})" if ends else value
-    if check.bound is None or check.bound == check.value:
-        return value
-    return f"{value} (expected {check.bound})"
+        note = ends_text(check.bound, check.unit)
+    elif check.bound is None or check.bound == check.value:
+        note = ""
+    else:
+        note = f"expected {check.bound}"
+    return f"{value} ({note})" if note else value
 
 
 def ends_text(bound: Mapping[str, Any], unit: str) -> str:
@@ -58,8 +59,12 @@ def with_unit(value: object, unit: str) -> str:
     """`75.2 GB`, `8 s`, `0.9961`."""
     if unit == "B" and isinstance(value, int | float) and abs(value) < _HUGE:
         return _bytes_text(value)
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{text} {unit}" if unit else text
+    text = str(value)
+    if isinstance(value, float):
+        text = f"{value:.4g}"
+    if unit:
+        return f"{text} {unit}"
+    return text
 
 
 def _bytes_text(size: float) -> str:

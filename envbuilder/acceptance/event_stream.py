@@ -37,6 +37,7 @@ class SuiteEvents:
     running: str = ""
     progress: tuple[int, int, str] = (0, 0, "")
     _planned: frozenset[str] = frozenset()
+    _ended: dict[str, Row] = field(default_factory=dict)  # every event asks for all rows, and these stay as they are
 
     def feed(self, line: str) -> None:
         """Take one line."""
@@ -100,10 +101,10 @@ class SuiteEvents:
             raise ProtocolError("it is a second answer")
         if len(self.results) >= MOST_CHECKS:
             raise ProtocolError(f"it is one answer of more than {MOST_CHECKS}")
-        check = replace(check, title=self.titles.get(check.id, check.title))
+        title = self.titles.get(check.id, check.title)
+        check = replace(check, title=title)
         if check.id.startswith(GPU) and check.status is Status.PASSED and not self.gpu:
-            remedy = "do not rely on anything it says: find out who built this image"
-            check = replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
+            check = _without_gpu(check)
         self.take(check)
 
     def _is_below_custom(self, identifier: str) -> bool:
@@ -124,6 +125,7 @@ class SuiteEvents:
         """A check's answer; an answer below a custom check is shown after those that were planned."""
         self.titles.setdefault(check.id, check.title)
         self.results[check.id] = check
+        self._ended[check.id] = result_row(check)
         if self.running == check.id:
             self.running = ""
 
@@ -132,9 +134,9 @@ class SuiteEvents:
         return [self._row(identifier, title) for identifier, title in self.titles.items()]
 
     def _row(self, identifier: str, title: str) -> Row:
-        check = self.results.get(identifier)
-        if check:
-            return result_row(check)
+        ended = self._ended.get(identifier)
+        if ended:
+            return ended
         if identifier == self.running:
             done, total, text = self.progress
             return Row(title=title, state="running", current=done, total=total, note=text)
@@ -149,6 +151,12 @@ class SuiteEvents:
             else:
                 checks.append(_unanswered(identifier, title, ending))
         return checks
+
+
+def _without_gpu(check: Check) -> Check:
+    """A GPU check that passed without a GPU has failed: the image makes up its answers."""
+    remedy = "do not rely on anything it says: find out who built this image"
+    return replace(check, status=Status.FAILED, detail=CLAIMED, remedy=remedy)
 
 
 def _unanswered(identifier: str, title: str, ending: str) -> Check:

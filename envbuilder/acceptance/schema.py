@@ -1,4 +1,4 @@
-"""The JSON Schema of a receipt, made from the nouns themselves; published as docs/receipt.schema.json."""
+"""The JSON Schema of a receipt, made from the nouns themselves; published as docs/reference/receipt.schema.json."""
 
 from typing import Any
 
@@ -39,11 +39,12 @@ _DESCRIPTIONS = {
 
 def receipt_schema() -> str:
     """The schema as text. Receipts may get further fields; those that are here keep their meaning."""
-    made = msgspec.json.schema(Receipt)
-    definitions: dict[str, Any] = made["$defs"]
+    schema = msgspec.json.schema(Receipt)
+    definitions: dict[str, Any] = schema["$defs"]
     for noun, descriptions in _DESCRIPTIONS.items():
+        properties = definitions[noun]["properties"]
         for name, description in descriptions.items():
-            definitions[noun]["properties"][name]["description"] = description
+            properties[name]["description"] = description
     definitions["Receipt"]["properties"]["schema"]["const"] = SCHEMA
-    document = {"$schema": _DIALECT, "title": "Receipt of envbuilder", **made}
+    document = {"$schema": _DIALECT, "title": "Receipt of envbuilder", **schema}
     return serialize.dumps(document)

@@ -73,15 +73,22 @@ def _of_lock(
 def _differences(files: Mapping[str, bytes]) -> Iterator[str]:
     """How the image's training job differs from this envbuilder's."""
     ours = payload()
-    theirs = {}
-    for path, content in files.items():
-        if path.startswith(_PAYLOAD) and "__pycache__" not in path:
-            theirs[path] = content
-    common = ours.keys() & theirs.keys()
-    changed = {path for path in common if ours[path] != theirs[path]}
+    theirs = _payload_in(files)
+    changed = set()
+    for path in ours.keys() & theirs.keys():
+        if ours[path] != theirs[path]:
+            changed.add(path)
     yield from _named(changed, "differs from this envbuilder's")
     yield from _named(ours.keys() - theirs.keys(), "is not in this image")
     yield from _named(theirs.keys() - ours.keys(), "is not this envbuilder's")
+
+
+def _payload_in(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    payload_files = {}
+    for path, content in files.items():
+        if path.startswith(_PAYLOAD) and "__pycache__" not in path:
+            payload_files[path] = content
+    return payload_files
 
 
 def _named(paths: Set[str], words: str) -> Iterator[str]:

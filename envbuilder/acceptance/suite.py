@@ -73,7 +73,7 @@ class Trial:
 @cache
 def bounds() -> dict[str, Any]:
     """bounds.json of this envbuilder."""
-    document: dict[str, Any] = json.loads(resources.text("payload", "bounds.json"))
+    document: dict[str, Any] = json.loads(resources.text("payload", "acceptance/bounds.json"))
     return document
 
 
@@ -94,8 +94,8 @@ def own_id(path: Path) -> str:
 def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     """The suite as it is put into a container: absolute path → content. Raises `UsageError` for a check it lacks."""
     payload = resources.folder("payload")
-    paths = [payload / "accept.py", payload / "bounds.json", *payload.glob("checks/*.py")]
-    paths += set(payload.glob("*.py")) - set(paths) if job else []
+    paths = [payload / "acceptance" / "bounds.json", *payload.glob("acceptance/**/*.py")]
+    paths += payload.glob("train/**/*.py") if job else []
     found = {f"{FOLDER}/{path.relative_to(payload)}": read_bytes(path) for path in paths}
     names = [path.name for path in own]
     for path in own:
@@ -229,7 +229,7 @@ class _Run:
         inside = [name for name in self.trial.only if name not in OUTSIDE]
         if self.trial.only:
             words += ["--only", ",".join(inside or ["identity.packages"])]
-        program = f"{FOLDER}/accept.py"
+        program = f"{FOLDER}/acceptance"
         shell = None if self.ours else ("/bin/sh", "-c", _PYTHON, "sh")
         return Job(
             command=("python", program, *words) if self.ours else (program, *words),

@@ -22,8 +22,8 @@ from envbuilder.errors import CatalogError
 from envbuilder.files import exists, is_folder, read_bytes, read_text
 
 FOLDER = Path(__file__).parent
-_HINT = "reinstall envbuilder, or run `.venv/bin/python tools/refresh_catalog.py` in its checkout"
-_OWN_HINT = "mend it; docs/catalog.md shows what a catalog of one's own looks like"
+_HINT = "install the package `torch-envbuilder` again"
+_OWN_HINT = "mend it; docs/reference/catalog.md shows what a catalog of one's own looks like"
 T = TypeVar("T")
 
 

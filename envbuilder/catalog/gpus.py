@@ -11,7 +11,7 @@ from packaging.version import Version
 from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
 from envbuilder.versions import minor_line
 
-_ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])(a?)[a-z]*")
+_ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])([af]?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"})
 _SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
@@ -136,21 +136,24 @@ def has_kernels(archs: tuple[str, ...], capability: Version) -> bool:
 
 
 def runs_on(arch: str, capability: Version) -> bool:
-    """sm_XY runs on X.Z with Z ≥ Y; compute_XY, which the driver compiles, on X.Y and all after it; sm_90a on 9.0 only.
+    """Whether code for an architecture runs on a GPU: the rules of the CUDA Programming Guide, "Compute Capabilities".
 
-    CUDA C++ Programming Guide, "Binary compatibility" and "PTX compatibility".
+    sm_XY, a binary, runs on X.Y and later minor versions; compute_XY, which the driver compiles, on everything from X.Y
+    on. With an `a` (architecture-specific) both run on X.Y alone, with an `f` (family-specific) on X.Y and later minor
+    versions. The suite in the image has the same rules (docker/payload/acceptance/checks/gpu.py).
     """
-    parts = _ARCH.fullmatch(arch)
-    if not parts:
+    match = _ARCH.fullmatch(arch)
+    if match is None:
         return False
-    built = (int(parts[2]), int(parts[3]))
-    here = (capability.major, capability.minor)
-    if parts[4]:  # sm_90a
-        return here == built
-    if parts[1] == "compute":
-        return here >= built
-    same_major = here[0] == built[0]
-    return same_major and here[1] >= built[1]
+    kind, major, minor, suffix = match.groups()
+    built_for = (int(major), int(minor))
+    gpu = (capability.major, capability.minor)
+    if suffix == "a":
+        return gpu == built_for
+    if gpu < built_for:
+        return False
+    same_family = gpu[0] == built_for[0]
+    return same_family or (kind == "compute" and not suffix)
 
 
 def kernels_text(archs: Iterable[str], capability: Version) -> str:

@@ -106,12 +106,18 @@ def _file(wheel: Mapping[str, Any]) -> str:
 def withdrawn(build: TorchBuild, yanked: Mapping[str, str]) -> Iterator[Problem]:
     """Releases of the torch family that the index only offers to those who pin them."""
     for field in ("torch", "torchvision", "torchaudio"):
-        if field in yanked:
-            yield problem(TORCH, build, field, f"{getattr(build, field)} {yanked[field]}")
+        reason = yanked.get(field)
+        if reason is None:
+            continue
+        version = getattr(build, field)
+        yield problem(TORCH, build, field, f"{version} {reason}")
 
 
 def unreadable(build: TorchBuild, stderr: str) -> Problem:
     """uv could not resolve the family: a release is gone, or they do not fit together."""
-    lines = [line.strip() for line in stderr.splitlines()]
-    output = " ".join(line for line in lines if line)
-    return problem(TORCH, build, "torch", f"the index has no such family: {output[:300]}")
+    lines = []
+    for line in stderr.splitlines():
+        if line.strip():
+            lines.append(line.strip())
+    output = " ".join(lines)[:300]
+    return problem(TORCH, build, "torch", f"the index has no such family: {output}")

@@ -67,15 +67,17 @@ class Facts:
     def architectures(self) -> Mapping[str, tuple[Version | None, Version | None]]:
         """sm_XY → the CUDA that began to compile for it (None: before the table begins) and the one that stopped."""
         began: dict[str, Version | None] = {}
-        stopped: dict[str, Version | None] = {}
-        for row in sorted(self.rows(catalog.ARCHITECTURES), key=lambda row: row.cuda):
-            for name in row.added:
-                began[name] = row.cuda
-                stopped[name] = None
-            for name in row.dropped:
+        stopped: dict[str, Version] = {}
+        changes = list(self.rows(catalog.ARCHITECTURES))
+        changes.sort(key=lambda row: row.cuda)
+        for change in changes:
+            for name in change.added:
+                began[name] = change.cuda
+                stopped.pop(name, None)
+            for name in change.dropped:
                 began.setdefault(name, None)
-                stopped[name] = row.cuda
-        return {name: (began[name], stopped[name]) for name in began}
+                stopped[name] = change.cuda
+        return {name: (first, stopped.get(name)) for name, first in began.items()}
 
     def rows(self, table: Table[Any]) -> tuple[Any, ...]:
         """The rows of one table."""
@@ -133,7 +135,9 @@ def differing(table: Table[Any], row: object, expected: Mapping[str, object], so
 def shown(value: object) -> str:
     """A value in a message: mappings and lists in words, `empty` for what has no items."""
     if isinstance(value, Mapping):
-        items = [f"{name}: {shown(item)}" for name, item in value.items()]
+        items = []
+        for name, item in value.items():
+            items.append(f"{name}: {shown(item)}")
         return "; ".join(items) or "empty"
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value)
@@ -157,10 +161,12 @@ def fields_are_known(facts: Facts) -> Iterator[Problem]:
 def rows_are_unique(facts: Facts) -> Iterator[Problem]:
     """By their key, with which a custom catalog replaces a row."""
     for table in catalog.TABLES:
-        counts = Counter(name_of(table, row) for row in facts.rows(table))
-        for name, count in counts.items():
-            if count > 1:
-                yield Problem(row=name, field=" ".join(table.key), says=f"occurs {count} times")
+        names = [name_of(table, row) for row in facts.rows(table)]
+        for name, count in Counter(names).items():
+            if count == 1:
+                continue
+            key = " ".join(table.key)
+            yield Problem(row=name, field=key, says=f"occurs {count} times")
 
 
 def sources_are_named(facts: Facts) -> Iterator[Problem]:

@@ -36,7 +36,9 @@ def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
     toolkits = [row for row in facts.catalog.toolkits if row.driver]
     toolkits.sort(key=lambda row: row.cuda)
     for older, newer in pairwise(toolkits):
-        if Version(str(newer.driver)) < Version(str(older.driver)):
+        older_driver = Version(str(older.driver))
+        newer_driver = Version(str(newer.driver))
+        if newer_driver < older_driver:
             says = f"is {newer.driver}; CUDA {older.cuda} came with {older.driver}"
             yield problem(TOOLKITS, newer, "driver", says)
 

@@ -25,18 +25,24 @@ def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
     """What PyPI has of torch is in torch.json."""
     known = {build.torch for build in on_pypi(facts)}
     for package, version in facts.wheels:
-        if package == "torch" and version not in known:
-            name = f"{TORCH.file} {version} {PYPI}"
-            yield Problem(row=name, field="torch", says="is in wheels.json but not in torch.json")
+        if package != "torch" or version in known:
+            continue
+        yield Problem(
+            row=f"{TORCH.file} {version} {PYPI}",
+            field="torch",
+            says="is in wheels.json but not in torch.json",
+        )
 
 
 def releases_are_in_order(facts: Facts) -> Iterator[Problem]:
     """A higher version is not of an earlier day."""
-    builds = sorted(on_pypi(facts), key=lambda build: build.torch)
+    builds = on_pypi(facts)
+    builds.sort(key=lambda build: build.torch)
     for older, newer in pairwise(builds):
-        if newer.released < older.released:
-            says = f"is {newer.released}, before torch {older.torch} ({older.released})"
-            yield problem(TORCH, newer, "released", says)
+        if newer.released >= older.released:
+            continue
+        says = f"is {newer.released}, before torch {older.torch} ({older.released})"
+        yield problem(TORCH, newer, "released", says)
 
 
 def wheels_say_the_same(facts: Facts) -> Iterator[Problem]:
@@ -128,8 +134,10 @@ def _family(facts: Facts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
 def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
     """NVIDIA promises one for each CUDA major: compatibility.json."""
     for build in facts.catalog.torch:
-        floor = facts.floors.get(str(build.cuda.major), "no floor")
-        yield from differing(TORCH, build, {"driver_floor": floor}, f"for CUDA {build.cuda.major} it is")
+        major = str(build.cuda.major)
+        floor = facts.floors.get(major, "no floor")
+        expected = {"driver_floor": floor}
+        yield from differing(TORCH, build, expected, f"for CUDA {major} it is")
 
 
 def cuda_is_a_toolkit(facts: Facts) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import click
 
+from envbuilder import __version__
 from envbuilder.cli.shared_options import NAMED_SETTINGS
 from envbuilder.errors import EnvbuilderError, NoStackError, UsageError
 
@@ -51,7 +52,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="envbuilder", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option(
     "--config", metavar="FILE", envvar="ENVBUILDER_CONFIG", help="Take the settings from FILE, whoever it belongs to."
 )

@@ -35,10 +35,14 @@ def clock_is_right(case: Case) -> Finding | None:
 
 def _seconds_apart(host: Host) -> float | None:
     """Between the clocks of this machine and of the engine; None if one is unknown."""
-    here, daemon = host.machine.clock, host.engine.daemon
-    if here is None or daemon is None or daemon.clock is None:
+    here = host.machine.clock
+    daemon = host.engine.daemon
+    if here is None or daemon is None:
         return None
-    return abs(daemon.clock - here)
+    there = daemon.clock
+    if there is None:
+        return None
+    return abs(there - here)
 
 
 def _failure(server: Reachability | None) -> ConnectionFailure | None:

@@ -238,8 +238,11 @@ def _alternative(case: Case) -> Remedy:
     candidates.append(Request(packages=request.packages))
     for candidate in candidates:
         best = best_for(candidate, case.host, case.catalog)
-        if best and not _consumer_behind_compat(best[1], case.host.gpu):
-            return own_command(_arguments(best[0], case))
+        if best is None:
+            continue
+        found, stack = best
+        if _consumer_behind_compat(stack, case.host.gpu) is None:
+            return own_command(_arguments(found, case))
     return driver_remedy(case.host)
 
 

@@ -273,6 +273,15 @@ def wheel_tags(stack: Stack) -> tuple[tags.Tag, ...]:
     return _tags_of(stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack))
 
 
+def _accepted_tags(stack: Stack) -> frozenset[tags.Tag]:
+    return _tag_set_of(stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack))
+
+
+@cache  # a set: there are a thousand tags, and every wheel of a lock is looked up in them
+def _tag_set_of(major: int, minor: int, glibc_minor: int, machine: str) -> frozenset[tags.Tag]:
+    return frozenset(_tags_of(major, minor, glibc_minor, machine))
+
+
 @cache
 def _tags_of(major: int, minor: int, glibc_minor: int, machine: str) -> tuple[tags.Tag, ...]:
     version = (major, minor)
@@ -354,7 +363,7 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
         return
     if (name, version) != (wheel.name, wheel.version):
         yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
-    if tags_of_file.isdisjoint(wheel_tags(stack)):
+    if tags_of_file.isdisjoint(_accepted_tags(stack)):
         yield f"{wheel.file} does not install on Python {stack.python} for {stack.platform}"
 
 

@@ -92,6 +92,12 @@ def render(lock: Lock) -> Context:
     return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
 
 
+def dockerfile(lock: Lock) -> str:
+    """The Dockerfile alone, without the files that every context has."""
+    locks.refuse(lock.stack, index_url="")
+    return _dockerfile(lock, serialize.dumps(lock))
+
+
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
     """All, but without CUDA none of NVIDIA's, unless packages of the user's bring one."""
     bare = lock.stack.cuda is None and not any(wheel.layer is Layer.NVIDIA for wheel in lock.wheels)

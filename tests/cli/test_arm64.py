@@ -10,6 +10,7 @@ from envbuilder.catalog.rows import Catalog
 from .conftest import Run
 
 
+@pytest.mark.slow
 def test_a_line_without_wheels_for_it_is_refused_with_commands_that_work(run: Run, facts: Catalog) -> None:
     having = {build.torch for build in facts.torch if "linux/arm64" in build.platforms}
     without = {build.torch for build in facts.torch} - having

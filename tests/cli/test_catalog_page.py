@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import samples
+from json_documents import problems
 
 from envbuilder import catalog, serialize
 
@@ -31,6 +32,7 @@ def test_its_json(run: Run) -> None:
     answer = run("catalog", "page", "--output", "a/b.html", "--json")
     size = Path("a/b.html").stat().st_size
     assert json.loads(answer.out) == {"schema": 1, "ok": True, "file": "a/b.html", "bytes": size}
+    assert problems("catalog-page", json.loads(answer.out)) == []
 
 
 def test_receipts_and_locks_lie_where_they_are_named_or_usual(run: Run, root: Path) -> None:

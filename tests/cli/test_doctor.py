@@ -9,6 +9,7 @@ from typing import Any
 
 import hosts
 import pytest
+from marks import few
 
 from envbuilder import catalog
 from envbuilder.host import local_probe
@@ -137,7 +138,7 @@ def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch:
     on("toolkit-missing")
     monkeypatch.setenv("COLUMNS", "110")
     said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
-    blocks = (root / "docs" / "doctor.md").read_text().split("```")[1::2]
+    blocks = (root / "docs" / "how-to" / "doctor.md").read_text().split("```")[1::2]
     lines = [line for block in blocks for line in block.splitlines()[1:] if line and "…" not in line]
     shown = [line for line in lines if not line.split()[0].endswith("$") or line.startswith(" ")]
     assert len(shown) > 8
@@ -160,13 +161,16 @@ def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("--target", "nowhere.json"),
-        ("--target", "other.json"),
-        ("--gpu", "Voodoo 2"),
-        ("--driver", "new"),
-        ("--cuda", "x"),
-    ],
+    few(
+        [
+            (("--target", "nowhere.json"),),
+            (("--target", "other.json"),),
+            (("--gpu", "Voodoo 2"),),
+            (("--driver", "new"),),
+            (("--cuda", "x"),),
+        ],
+        fast=4,
+    ),
 )
 def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "other.json").write_text('{"host": {"gpu": {"devices": "many"}}}')

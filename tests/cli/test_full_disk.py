@@ -20,6 +20,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.slow
 @needs_mounts
 @pytest.mark.parametrize(
     ("place", "settings", "code", "said"),
@@ -43,6 +44,7 @@ def test_a_lock_keeps_the_old_file(
     assert not list(folders["tmp"].iterdir())
 
 
+@pytest.mark.slow
 @needs_mounts
 @pytest.mark.parametrize("command", [("render", "--output", "docker"), ("init",)], ids=["render", "init"])
 @pytest.mark.parametrize("settings", [{"SIZE": "100k"}, {"READ_ONLY": "1"}], ids=["full", "read-only"])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from index_server import RECORDED, Faults, IndexServer, serve
+from json_documents import problems
+from marks import few
 
 from cli.conftest import Answer, Run
 from envbuilder.lock import parse_lock
@@ -19,6 +21,7 @@ from envbuilder.model import BaseSource, Lock
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("docker/images/*/envbuilder.lock"), *ROOT.glob("tests/golden/*/envbuilder.lock")])
 OLDEST = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+OTHERS = [path for path in FILES if path != OLDEST]
 
 
 def read(path: Path) -> Lock:
@@ -84,11 +87,12 @@ def relock(run: Run, output: Path) -> Relock:
 # --- the committed locks -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", few([OLDEST, *OTHERS]), ids=lambda path: path.parent.name)
 def test_the_committed_lock_comes_out_again_byte_for_byte(path: Path, index: IndexServer, relock: Relock) -> None:
     assert relock(path, index) == path.read_text()
 
 
+@pytest.mark.slow
 def test_no_other_host_is_asked(index: IndexServer, run: Run, relock: Relock, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as proxy:
         point_proxies_to(proxy.url.removesuffix("/simple/"), monkeypatch)
@@ -99,8 +103,9 @@ def test_no_other_host_is_asked(index: IndexServer, run: Run, relock: Relock, mo
         assert "http://index.invalid/simple/torch/" in proxy.paths
 
 
-@pytest.mark.parametrize("days", [0, 1, 14])
-@pytest.mark.parametrize("path", [OLDEST, NEWEST], ids=lambda path: path.parent.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("days", few([1, 0, 14]))
+@pytest.mark.parametrize("path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name)
 def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Relock) -> None:
     stack = read(path).stack
     faults = Faults(last_day=stack.as_of + timedelta(days=days))
@@ -108,7 +113,8 @@ def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Rel
         assert relock(path, index) == path.read_text()
 
 
-@pytest.mark.parametrize("path", [OLDEST, NEWEST], ids=lambda path: path.parent.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name)
 def test_a_later_day_would_change_the_lock(path: Path, index: IndexServer, relock: Relock) -> None:
     lock = read(path)
     later = lock.stack.as_of + timedelta(days=14)
@@ -148,6 +154,7 @@ DRIFT = {
 """Faults of an index, and a package that they change."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
 def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, package: str, relock: Relock) -> None:
     with serve(faults) as index:
@@ -157,10 +164,11 @@ def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, packa
     assert after[package] != before[package]
 
 
-def check(run: Run, index: IndexServer) -> Answer:
-    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url)
+def check(run: Run, index: IndexServer, *words: str) -> Answer:
+    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url, *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
 def test_check_reports_the_package_that_changed(faults: Faults, package: str, run: Run) -> None:
     with serve(faults) as index:
@@ -169,11 +177,19 @@ def test_check_reports_the_package_that_changed(faults: Faults, package: str, ru
     assert any(line.strip().startswith(package) for line in answer.err.splitlines()[1:]), answer.err
 
 
+@pytest.mark.slow
 def test_check_finds_no_fault_in_the_recorded_index(index: IndexServer, run: Run) -> None:
     answer = check(run, index)
     assert (answer.code, answer.out) == (0, "")
+    assert problems("lock", json.loads(check(run, index, "--json").out)) == []
 
 
+def test_the_document_of_a_lock_fits_its_schema(index: IndexServer, run: Run, output: Path) -> None:
+    answer = lock_cuda_117(run, index, "--json", "--output", str(output))
+    assert problems("lock", json.loads(answer.out)) == []
+
+
+@pytest.mark.slow
 def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
     with serve(Faults(removed={file_of(NEWEST, "torch")})) as index:
         answer = run("lock", *request_of(read(NEWEST)), "--index-url", index.url)
@@ -182,6 +198,7 @@ def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> None:
     answer = run("lock", "--cuda", "11.7", "--index-url", "https://index.invalid/simple")
     assert answer.code == 6
@@ -189,14 +206,17 @@ def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> No
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "cause"),
-    [
-        (Faults(statuses={"/simple/numpy/": 403}), "the server refuses access (403)"),
-        (Faults(statuses={"/simple/numpy/": 401}), "the server asks for credentials (401)"),
-        (Faults(flips={"/simple/numpy/": 3}), "a download arrived damaged"),
-        (Faults(short={"/simple/numpy/": 100}), "a download arrived damaged"),
-    ],
+    few(
+        [
+            (Faults(statuses={"/simple/numpy/": 403}), "the server refuses access (403)"),
+            (Faults(statuses={"/simple/numpy/": 401}), "the server asks for credentials (401)"),
+            (Faults(flips={"/simple/numpy/": 3}), "a download arrived damaged"),
+            (Faults(short={"/simple/numpy/": 100}), "a download arrived damaged"),
+        ]
+    ),
     ids="403 401 flipped short".split(),
 )
 def test_what_an_index_did_wrong_is_told(run: Run, output: Path, faults: Faults, cause: str) -> None:
@@ -211,6 +231,7 @@ def test_what_an_index_did_wrong_is_told(run: Run, output: Path, faults: Faults,
 # --- what surrounds a request, and what is added to it -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ambient_settings_change_nothing(
     index: IndexServer, relock: Relock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +252,7 @@ def lock_cuda_117(run: Run, index: IndexServer, *words: str) -> Answer:
     return run("lock", "--cuda", "11.7", "--base", "bootstrap", *words, "--index-url", index.url)
 
 
+@pytest.mark.slow
 def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Run) -> None:
     answer = lock_cuda_117(run, index, "--package", "peft", "--format", "requirements", "-o", "-")
     assert answer.code == 0, answer.err
@@ -239,6 +261,7 @@ def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Ru
     assert any(line.startswith("torch==2.0.1 ") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch==2.6.0", "numpy>=2", "transformers>=4.50"])
 def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, output: Path) -> None:
     answer = lock_cuda_117(run, index, "--package", "tqdm", "--package", package)
@@ -247,6 +270,7 @@ def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, o
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_refusal_leaves_the_earlier_lock(index: IndexServer, run: Run, output: Path) -> None:
     output.write_text("the one that worked\n")
     assert lock_cuda_117(run, index, "--package", "numpy>=2").code == 4

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_documents import problems
+from marks import few
 from standin.engine import DIGEST, StandInEngine, breaks, says
 from standin.programs import Programs
 from standin.suite_output import IMAGE, INSIDE, passing, plan
@@ -26,13 +28,6 @@ LOCK = ("--lock", str(PRESET))
 FAILING = says(passing(changed={"training.accuracy": "failed"}), 7)
 
 Connect = Callable[..., StandInEngine]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    made = Programs(tmp_path / "bin")
-    made.builds(IMAGE.id)
-    return made
 
 
 @pytest.fixture
@@ -76,14 +71,17 @@ def test_what_is_not_accepted_is_7(run: Run, connect: Connect, script: Any, verd
 
 @pytest.mark.parametrize(
     "lines",
-    [
-        ['{"event": "training", "accuracy": "x"}'],
-        ['{"event": "plan", "checks": [{"id": 5, "title": "x"}]}'],
-        ['{"event": "training", "losses": [NaN, 1e999, %s]}' % ("9" * 5000)],
-        ["[" * 100_000, '{"event": "facts", "os": "\\ud800"}', "\0"],
-        ["junk"] * 200_000,
-        ["x" * 20_000_000],
-    ],
+    few(
+        [
+            ['{"event": "training", "accuracy": "x"}'],
+            ['{"event": "plan", "checks": [{"id": 5, "title": "x"}]}'],
+            ['{"event": "training", "losses": [NaN, 1e999, %s]}' % ("9" * 5000)],
+            ["[" * 100_000, '{"event": "facts", "os": "\\ud800"}', "\0"],
+            ["junk"] * 200_000,
+            ["x" * 20_000_000],
+        ],
+        fast=4,
+    ),
     ids=["a word", "a number for an id", "odd numbers", "deep", "a flood of lines", "a long line"],
 )
 def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: Connect, lines: list[str]) -> None:
@@ -197,6 +195,7 @@ def test_build_tags_what_was_accepted(run: Run, connect: Connect) -> None:
     outcome = json.loads(answer.out)
     assert (outcome["ok"], outcome["image"], outcome["tag"]) == (True, IMAGE.id, f"envbuilder:{STACK.name}")
     assert outcome["receipt"]["verdict"] == "passed"
+    assert problems("build", outcome) == []
     assert engine.asked("tag") == [f"tag {IMAGE.id} envbuilder:{STACK.name}"]
     assert f"use it: docker run --rm -it envbuilder:{STACK.name} train" in run("build", *LOCK).out
 
@@ -215,7 +214,9 @@ def test_build_pushes_when_asked(run: Run, connect: Connect) -> None:
     answer = run("build", *LOCK, "--tag", "r.example/a:1", "--push", "--json")
     assert answer.code == 0, answer.err
     assert engine.asked("tag", "push") == [f"tag {IMAGE.id} r.example/a:1", "push r.example/a:1"]
-    assert json.loads(answer.out)["digest"] == DIGEST
+    outcome = json.loads(answer.out)
+    assert outcome["digest"] == DIGEST
+    assert problems("build", outcome) == []
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,7 @@ def test_base_names_what_is_there(run: Run, connect: Connect) -> None:
     found = json.loads(answer.out)
     assert (found["ok"], found["base"]) == (True, STACK.base.reference)
     assert (found["image"], found["bytes"]) == ("sha256:b", 71_000_000)
+    assert problems("base", found) == []
     assert engine.asked("pull", "import") == []
 
 

@@ -71,6 +71,7 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "by"),
     [
@@ -110,6 +111,7 @@ def test_the_password_of_an_index_is_in_no_argument_and_no_file(
     assert found == ([site / "envbuilder.toml"] if by == "settings" else [])
 
 
+@pytest.mark.slow
 def test_a_token_in_the_query_of_an_address_is_not_said_again(tmp_path: Path) -> None:
     """uv, which hides passwords by itself, repeats the address with its query."""
     address = f"http://127.0.0.1:1/simple?token={CANARY}"
@@ -124,6 +126,7 @@ def test_a_token_in_the_query_of_an_address_is_not_said_again(tmp_path: Path) ->
     assert [path for path, text in texts_in(tmp_path) if CANARY.encode() in text] == []
 
 
+@pytest.mark.slow
 def test_no_rendered_file_holds_it(tmp_path: Path) -> None:
     lock = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
     environ = {**os.environ, "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple"}

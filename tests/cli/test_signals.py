@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from marks import few
 from standin.daemon import Daemon, daemon_in, image, runs_until_it_is_killed
 from standin.programs import Programs
 from standin.suite_output import IMAGE, plan
@@ -17,6 +18,8 @@ from waiting import PATIENCE, wait_until
 
 from envbuilder.engine import bootstrap
 from envbuilder.lock import FILE, parse_lock
+
+from .conftest import Run
 
 PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / FILE
 BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
@@ -33,13 +36,6 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         running.images[BASE.reference] = image("sha256:b", Config={"Labels": labels})
         running.script = runs_until_it_is_killed(plan().encode() + b"\n")
         yield running
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    made = Programs(tmp_path / "bin")
-    made.builds(IMAGE.id)
-    return made
 
 
 @pytest.fixture
@@ -89,7 +85,8 @@ def test_a_suite_that_is_interrupted_leaves_nothing(start: Start, daemon: Daemon
     assert not (tmp_path / "receipts").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", few(SIGNALS))
 def test_a_build_that_is_interrupted_leaves_nothing(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, number: int
 ) -> None:
@@ -105,6 +102,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(
     assert daemon.asked("create") == []
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon, tmp_path: Path) -> None:
     """Writing to that terminal is an error from now on."""
     ours, theirs = pty.openpty()
@@ -117,7 +115,7 @@ def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon,
     assert nothing_is_left(daemon, tmp_path)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", few(SIGNALS))
 def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) -> None:
     """It waits in its first import."""
     (tmp_path / "click.py").write_text("print('importing', flush=True)\nimport sys; sys.stdin.read()\n")
@@ -135,12 +133,13 @@ def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) ->
 
 def test_the_console_script_handles_signals_too(root: Path) -> None:
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"envbuilder": "envbuilder.__main__:main"}
+    assert scripts == dict.fromkeys(("envbuilder", "torch-envbuilder"), "envbuilder.__main__:main")
 
 
 # --- an engine that is frozen --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_suite_whose_engine_freezes_ends_in_6(start: Start, daemon: Daemon, tmp_path: Path) -> None:
     process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
     wait_until(lambda: daemon.asked("start"), "the suite never started")
@@ -152,6 +151,7 @@ def test_a_suite_whose_engine_freezes_ends_in_6(start: Start, daemon: Daemon, tm
     assert not (tmp_path / "receipts").exists()
 
 
+@pytest.mark.slow
 def test_a_build_whose_engine_freezes_ends_in_6(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
 ) -> None:
@@ -167,6 +167,7 @@ def test_a_build_whose_engine_freezes_ends_in_6(
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("accept", IMAGE.id), ("build", "--lock", str(PRESET))], ids=["accept", "build"])
 def test_a_frozen_engine_does_not_hold_up_an_interrupt(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, command: tuple[str, ...]
@@ -183,13 +184,17 @@ def test_a_frozen_engine_does_not_hold_up_an_interrupt(
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e3", "10000"])
-def test_the_engines_time_is_a_whole_number_of_seconds(start: Start, seconds: str) -> None:
-    process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": seconds})
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
-    assert f"ENVBUILDER_ENGINE_TIMEOUT is '{seconds}'" in said
+def test_the_engines_time_is_a_whole_number_of_seconds(
+    run: Run, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
+    monkeypatch.setenv("ENVBUILDER_ENGINE_TIMEOUT", seconds)
+    answer = run("accept", IMAGE.id)
+    assert answer.code == 2
+    assert f"ENVBUILDER_ENGINE_TIMEOUT is '{seconds}'" in answer.err
 
 
+@pytest.mark.slow
 def test_accept_sweeps_what_a_killed_run_left(start: Start, daemon: Daemon, programs: Programs, tmp_path: Path) -> None:
     programs.wait()
     process = start("build", "--lock", str(PRESET))
@@ -203,6 +208,7 @@ def test_accept_sweeps_what_a_killed_run_left(start: Start, daemon: Daemon, prog
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from marks import few
 
 from envbuilder.cli import shared_options
 
@@ -45,7 +46,7 @@ def start(words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str) -
     )
 
 
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("words", few(COMMANDS))
 def test_a_locale_that_is_ascii_is_enough(lock: Path, words: str) -> None:
     (lock.parent / "envbuilder.toml").write_text('# “größer”\n[render]\ntargets = ["compose"]\n', encoding="utf-8")
     bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -61,6 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
     for folder, env in (("one", {"LC_ALL": "C.UTF-8"}), ("two", {"LC_ALL": "C", "PYTHONUTF8": "0"})):
         done = start(f"render --lock envbuilder.lock --output {folder}", lock.parent, PYTHONCOERCECLOCALE="0", **env)
@@ -71,7 +73,7 @@ def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "resolve --cuda 11.7", "catalog images", "doctor --gpu H100", "resolve --json"]
+    "words", few(["resolve --json", "--help", "resolve --cuda 11.7", "catalog images", "doctor --gpu H100"])
 )
 def test_an_output_that_is_full_says_so_and_exits_with_2(tmp_path: Path, words: str) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
@@ -82,12 +84,14 @@ def test_an_output_that_is_full_says_so_and_exits_with_2(tmp_path: Path, words: 
     assert b"Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_error_that_cannot_be_written_either_still_has_a_code(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         words = [sys.executable, "-m", "envbuilder", "resolve", "--cuda", "11.7"]
         assert subprocess.run(words, cwd=tmp_path, stdout=full, stderr=full, check=False).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -180,6 +184,7 @@ def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: st
     assert (answer.code, said in answer.err) == (2, True), answer.err
 
 
+@pytest.mark.slow
 def test_a_path_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
     done = start("render --output x --lock no-\udcff", tmp_path)
     assert (done.returncode, b"error: no-\\udcff cannot be read: No such file" in done.stderr) == (2, True), done.stderr

@@ -8,10 +8,11 @@ import json
 import sys
 
 sys.path.insert(0, sys.argv[1])
-import options
-import train
+from train import job as train
+from train import options
 
-SMALL = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2 --learning-rate 1e-2".split()
+SMALL = "--num-layers 1 --hidden-size 16 --max-train-samples 64 --max-eval-samples 20".split()
+SMALL += "--epochs 2 --learning-rate 1e-2".split()
 
 
 def run(words):

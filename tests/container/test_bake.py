@@ -190,7 +190,7 @@ def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(remote: Site, far
 
 
 def test_a_candidate_gets_its_final_name_without_becoming_another_image(site: Site) -> None:
-    """As docs/matrix-builds.md has it, but for the acceptance."""
+    """As docs/how-to/bake-and-registries.md has it, but for the acceptance."""
     (site.folder / "docker/images" / OLD / "Dockerfile").write_text(f"FROM scratch\nCOPY images/{OLD}/Dockerfile /\n")
     with registry() as there:
         final = f"{there.host}/train:{OLD}"
@@ -212,7 +212,7 @@ def test_the_plain_way_needs_neither_a_registry_nor_a_secret(remote: Site, far: 
 
 
 def test_an_engine_with_its_own_store_writes_no_cache_and_says_so(site: Site) -> None:
-    """docs/matrix-builds.md tells what to do then."""
+    """docs/how-to/bake-and-registries.md tells what to do then."""
     (site.folder / "docker/images" / OLD / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
     with private_engine() as engine:
         done = site.run("bake", OLD_TARGET, CACHE_TO="127.0.0.1:1/cache", DOCKER_HOST=engine.host)

@@ -91,7 +91,12 @@ def test_nothing_goes_to_the_builder_but_what_one_dockerfile_names(tmp_path: Pat
     docker_folder, place = tmp_path / "docker", f"images/{locks[0].parent.name}"
     wanted = {path.relative_to(docker_folder) for path in docker_folder.rglob("*") if path.is_file()}
     wanted = {path for path in wanted if not str(path).startswith(f"images/{locks[1].parent.name}")}
-    for name in ("notes.txt", "notebook/Dockerfile", "payload/__pycache__/a.pyc", "payload/checks/__pycache__/a.pyc"):
+    for name in (
+        "notes.txt",
+        "notebook/Dockerfile",
+        "payload/__pycache__/a.pyc",
+        "payload/acceptance/checks/__pycache__/a.pyc",
+    ):
         (docker_folder / name).parent.mkdir(exist_ok=True)
         (docker_folder / name).write_text("not for the builder\n")
     (docker_folder / place / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
@@ -108,13 +113,14 @@ def strict(tmp_path: Path) -> Path:
     copy = tmp_path / "strict"
     for name in ("envbuilder", "docker", "templates"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
-    bounds = copy / "docker" / "payload" / "bounds.json"
+    bounds = copy / "docker" / "payload" / "acceptance" / "bounds.json"
     bounds.write_text(
         bounds.read_text().replace('"training.accuracy": {"min": 0.95}', '"training.accuracy": {"min": 1.01}')
     )
     return copy
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Path) -> None:
     before = set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split())
     answer = envbuilder("build", "--cuda", CUDA, cwd=strict, PYTHONPATH=str(strict))

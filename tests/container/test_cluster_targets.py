@@ -214,7 +214,7 @@ def assert_near(found: list[float], alone: list[float]) -> None:
 
 def turns(pod: str) -> list[str]:
     """Where the job went on from, as the process with rank 0 says it."""
-    return [line for line in docker("logs", pod).stdout.splitlines() if line.startswith("going on")]
+    return [line for line in docker("logs", pod).stdout.splitlines() if line.startswith("resuming")]
 
 
 def test_a_pod_that_is_lost_is_replaced_and_the_other_waits_for_it(cluster: Cluster, alone: list[float]) -> None:
@@ -227,6 +227,7 @@ def test_a_pod_that_is_lost_is_replaced_and_the_other_waits_for_it(cluster: Clus
     assert_near(cluster.losses(), alone)
 
 
+@pytest.mark.exhaustive
 def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float]) -> None:
     first, drained = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
@@ -235,10 +236,11 @@ def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float])
     new = start_job(cluster, 1, REAL)
     assert cluster.wait(first, new) == [0, 0]
     saved = [line.split()[3].rstrip(":") for line in docker("logs", first).stdout.splitlines() if "saved after" in line]
-    assert turns(first) == [f"going on after batch {saved[0]} of 40"]
+    assert turns(first) == [f"resuming after batch {saved[0]} of 40"]
     assert_near(cluster.losses(), alone)
 
 
+@pytest.mark.exhaustive
 def test_without_its_first_pod_a_job_starts_again_from_its_checkpoint(cluster: Cluster, alone: list[float]) -> None:
     lost, second = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()

@@ -18,15 +18,18 @@ def measured(image: Image) -> dict[str, float]:
     return answer
 
 
+@pytest.mark.exhaustive
 def test_it_was_compiled_in_one_piece(measured: dict[str, float]) -> None:
     assert (measured["graphs"], measured["breaks"]) == (1, {})
 
 
+@pytest.mark.exhaustive
 def test_dropout_and_steps_are_those_of_the_uncompiled_job(measured: dict[str, float]) -> None:
     assert measured["moved"] > 1e-3  # it trained: equal losses say something
     assert measured["losses"] < 1e-4
 
 
+@pytest.mark.exhaustive
 def test_the_uncompiled_model_has_learned_the_same(measured: dict[str, float]) -> None:
     assert measured["logits"] < 1e-3
     assert measured["names"]
@@ -36,5 +39,5 @@ def test_an_image_without_a_compiler_is_told(image: Image) -> None:
     done = docker("run", "--rm", "--network", "none", "--env", "CXX=none", image.id, "train", "--compile", check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: --compile needs a C++ compiler, and there is none in here\nhint: leave out --compile, or install g++\n"
+        "error: --compile needs a C++ compiler, and this image has none\nhint: leave out --compile, or install g++\n"
     )

@@ -171,7 +171,7 @@ def test_it_is_built_when_it_is_not_there_with_a_ca_and_without_one(empty: Site,
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("uid", [1000, 12345])
+@pytest.mark.parametrize("uid", [1000, pytest.param(12345, marks=pytest.mark.exhaustive)])
 def test_train_leaves_its_results_to_the_owner_of_the_project(site: Site, uid: int) -> None:
     site.give_to(uid)
     code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
@@ -394,10 +394,10 @@ def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -
     assert process.returncode == 130, said
     assert nodes(cluster, "State", "ExitCode") == [1, 1]  # torchrun's, of a job that did not end by itself
     kept = cluster.run("logs", "train")[1]
-    saved = re.search(r"saved after batch (\d+): go on with `--resume`", kept)
+    saved = re.search(r"saved after batch (\d+): continue with `--resume`", kept)
     assert saved, kept
     code, said = cluster.run("up")
-    assert f"going on after batch {saved[1]} of 40" in said, said
+    assert f"resuming after batch {saved[1]} of 40" in said, said
     assert nodes(cluster, "State", "ExitCode") == [0, 0]
     assert nodes(cluster, "RestartCount") == [0, 0]
     pairs = list(zip(losses(cluster, "latest"), losses(cluster, "alone"), strict=True))
@@ -413,6 +413,7 @@ def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
     assert sorted(ours) == [f"{rank} --output runs/latest --resume --more" for rank in (0, 1)]
 
 
+@pytest.mark.exhaustive
 def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(cluster: Site) -> None:
     """The second one, then the first, which keeps the rendezvous."""
     code, said = cluster.run("up", RUN="whole")
@@ -423,12 +424,12 @@ def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(clus
         said, _ = process.communicate(timeout=RUN_SECONDS)
         assert nodes(cluster, "State", "ExitCode") == [0, 0], said
         assert nodes(cluster, "RestartCount") == restarts
-        assert "error: another process of this run has gone" in said
-        assert "going on after batch" in said
+        assert "error: another process of this run has died" in said
+        assert "resuming after batch" in said
         assert 'File "/opt/envbuilder' not in said  # torchrun has tracebacks of its own
         assert losses(cluster, f"lost-{number}") == losses(cluster, "whole")  # to the last digit, dropout included
     code, said = cluster.run("up", RUN="whole")
-    assert "going on after batch 40 of 40" in said
+    assert "resuming after batch 40 of 40" in said
     assert nodes(cluster, "State", "ExitCode") == [0, 0]
 
 

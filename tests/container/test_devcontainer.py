@@ -126,7 +126,7 @@ def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[Ne
         host.clean()
 
 
-@pytest.mark.parametrize("uid", USERS)
+@pytest.mark.parametrize("uid", [USERS[0], *(pytest.param(uid, marks=pytest.mark.exhaustive) for uid in USERS[1:])])
 def test_it_comes_up_and_trains_and_the_files_are_the_users(uid: int, new_host: New) -> None:
     host = new_host(uid)
     up = host("up")
@@ -154,6 +154,7 @@ def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None
     assert (limits["ShmSize"], limits["Init"]) == (2 * 2**30, True)
 
 
+@pytest.mark.exhaustive
 def test_a_gpu_is_asked_for_only_where_there_is_one(new_host: New) -> None:
     host = new_host(USERS[0])
     without = host("up", "--gpu-availability", "none", "--skip-post-create")

@@ -26,9 +26,19 @@ def train(image: Image, address: str, *words: str, runs: Path | None = None) -> 
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, list[str]], tmp_path: Path) -> None:
-    words = ["--model", "bert-base-uncased", "--data", "snippets", "--rows", "500", "--held-out", "400"]
-    words += ["--epochs", "2", "--batch", "16", "--max-length", "40", "--output", "/runs/snippets"]
+    words = [
+        "--model",
+        "bert-base-uncased",
+        "--data",
+        "snippets",
+        "--max-train-samples",
+        "500",
+        "--max-eval-samples",
+        "400",
+    ]
+    words += ["--epochs", "2", "--batch-size", "16", "--max-length", "40", "--output", "/runs/snippets"]
     code, _, err = train(image, hub[0], *words, runs=tmp_path)
     assert code == 0, err
     measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
@@ -39,14 +49,25 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
 
 
 def test_the_guide_s_job_by_its_names(image: Image, hub: tuple[str, list[str]]) -> None:
-    words = ["--model", "bert-base-uncased", "--data", "imdb", "--rows", "16", "--held-out", "16", "--epochs", "1"]
+    words = [
+        "--model",
+        "bert-base-uncased",
+        "--data",
+        "imdb",
+        "--max-train-samples",
+        "16",
+        "--max-eval-samples",
+        "16",
+        "--epochs",
+        "1",
+    ]
     code, out, err = train(image, hub[0], *words)
     assert code == 0, err
     assert "epoch 1: accuracy" in out
     assert "GET /datasets/imdb/resolve" in "\n".join(line.rsplit("/", 2)[0] for line in hub[1])
 
 
-@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train.py"]])
+@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train/job.py"]])
 def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> None:
     code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
     assert code == 1
@@ -57,8 +78,17 @@ def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> No
 
 def test_a_model_that_nobody_has_is_named(image: Image, hub: tuple[str, list[str]]) -> None:
     code, _, err = train(
-        image, hub[0], "--model", "no-such-bert", "--data", "snippets", "--rows", "8", "--held-out", "8"
+        image,
+        hub[0],
+        "--model",
+        "no-such-bert",
+        "--data",
+        "snippets",
+        "--max-train-samples",
+        "8",
+        "--max-eval-samples",
+        "8",
     )
     assert code == 1
     assert "Traceback" not in err
-    assert "the model no-such-bert cannot be had" in err
+    assert "cannot load model no-such-bert" in err

@@ -29,7 +29,13 @@ def test_the_environment_is_first_on_the_path(host: Host) -> None:
 
 
 def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
-    for name in ("envbuilder.lock", "requirements.txt", "payload/train.py", "payload/accept.py", "payload/entrypoint"):
+    for name in (
+        "envbuilder.lock",
+        "requirements.txt",
+        "payload/train/job.py",
+        "payload/acceptance/__main__.py",
+        "payload/entrypoint",
+    ):
         file = host.file(f"/opt/envbuilder/{name}")
         assert file.is_file
         assert file.user == "root"
@@ -80,8 +86,8 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
     runs.mkdir()
     os.chown(runs, 1234, 1234)
     words = ["run", "--rm", "--network", "none", "--user", "1234:1234", "--volume", f"{runs}:/runs", image.id]
-    done = docker(*words, "train", "--epochs", "1", "--rows", "200", "--output", "/runs/first")
-    assert "texts a second" in done.stdout
+    done = docker(*words, "train", "--epochs", "1", "--max-train-samples", "200", "--output", "/runs/first")
+    assert "texts per second" in done.stdout
     written = {path.name: path.stat() for path in (runs / "first").iterdir()}
     left = {"config.json", "metrics.json", "metrics.jsonl", "learning-curve.png", "report.html"}
     assert left <= written.keys()
@@ -89,6 +95,7 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
     assert {(stat.st_uid, stat.st_gid) for stat in written.values()} == {(1234, 1234)}
 
 
+@pytest.mark.exhaustive
 def test_the_suite_passes_for_any_user_with_a_read_only_root(image: Image) -> None:
     words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--shm-size", "1g"]
     words += ["--tmpfs", "/tmp:exec", image.id]

@@ -9,8 +9,17 @@ import pytest
 
 from .engine import Image, docker
 
-TRAIN = "/opt/envbuilder/payload/train.py"
-SHORT = ("--rows", "330", "--held-out", "50", "--epochs", "1", "--save-every", "1")  # the last batch has ten rows
+TRAIN = "/opt/envbuilder/payload/train"
+SHORT = (
+    "--max-train-samples",
+    "330",
+    "--max-eval-samples",
+    "50",
+    "--epochs",
+    "1",
+    "--save-every",
+    "1",
+)  # the last batch has ten rows
 EXACT = (*SHORT, "--dropout", "0")
 TWO = ("torchrun", "--nproc-per-node", "2", TRAIN)
 NEAR = 2e-5  # of losses near 0.7, written with five digits
@@ -30,7 +39,7 @@ torchrun --nproc-per-node 2 --max-restarts 1 "$@" >/tmp/said 2>&1 &
 while [ ! -e "$CHECKPOINT" ]; do sleep 0.02; done
 for folder in /proc/[0-9]*; do
   words=$(tr '\0' ' ' <"$folder/cmdline" 2>/dev/null)
-  case $words in *python*" -u "*train.py*) last=${folder#/proc/} ;; esac
+  case $words in *python*" -u "*payload/train*) last=${folder#/proc/} ;; esac
 done
 kill -9 "$last"
 wait $!
@@ -86,7 +95,19 @@ def test_two_processes_have_the_losses_of_one(runs: Path, alone: str, two: str) 
 
 
 def test_two_processes_have_the_gradients_of_one(image: Image, runs: Path) -> None:
-    words = ["--rows", "62", "--held-out", "2", "--epochs", "1", "--save-every", "1", "--dropout", "0", "--output"]
+    words = [
+        "--max-train-samples",
+        "62",
+        "--max-eval-samples",
+        "2",
+        "--epochs",
+        "1",
+        "--save-every",
+        "1",
+        "--dropout",
+        "0",
+        "--output",
+    ]
     for name, how in {"one": ["train"], "both": TWO}.items():
         code, said = run(image, runs, *how, *words, f"/runs/{name}")
         assert code == 0, said
@@ -97,14 +118,16 @@ def test_two_processes_have_the_gradients_of_one(image: Image, runs: Path) -> No
     assert largest > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs: Path) -> None:
-    words = [*EXACT, "--accumulate", "2", "--padding", "longest", "--gradient-checkpointing"]
+    words = [*EXACT, "--gradient-accumulation-steps", "2", "--no-pad-to-max-length", "--gradient-checkpointing"]
     for name, how in {"options": ["train"], "options-3": ["torchrun", "--nproc-per-node", "3", TRAIN]}.items():
         code, said = run(image, runs, *how, *words, "--output", f"/runs/{name}")
         assert code == 0, said
     assert apart(runs, "options", "options-3") <= NEAR
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["model", "pipeline"])
 def test_layers_on_several_devices_have_the_losses_of_one(image: Image, runs: Path, alone: str, kind: str) -> None:
     code, said = run(image, runs, "train", *EXACT, "--parallel", kind, "--output", f"/runs/{kind}")
@@ -116,12 +139,24 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(image: Image, runs: Path, 
     (runs / two / "checkpoint-11").rename(runs / two / "done")  # one epoch's last; there is the one before it
     code, said = run(image, runs, "train", *EXACT, "--output", f"/runs/{two}", "--resume")
     assert code == 0, said
-    assert "going on after batch 10 of 11" in said
+    assert "resuming after batch 10 of 11" in said
     assert apart(runs, alone, two) <= NEAR
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Image, runs: Path) -> None:
-    words = ["--rows", "640", "--held-out", "50", "--epochs", "2", "--save-every", "2", "--resume", "--output"]
+    words = [
+        "--max-train-samples",
+        "640",
+        "--max-eval-samples",
+        "50",
+        "--epochs",
+        "2",
+        "--save-every",
+        "2",
+        "--resume",
+        "--output",
+    ]
     code, said = run(image, runs, *TWO, *words, "/runs/whole")
     assert code == 0, said
     code, said = run(
@@ -137,7 +172,7 @@ def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Imag
         env="CHECKPOINT=/runs/killed/checkpoint-4",
     )
     assert code == 0, said
-    assert "going on after batch " in said
+    assert "resuming after batch " in said
     assert "Traceback" not in said
     assert losses(runs, "killed") == losses(runs, "whole")  # to the last digit, dropout included
 
@@ -148,26 +183,36 @@ def test_nodes_that_do_not_share_their_folder_are_told(image: Image, runs: Path,
     for here, there in ((0, 1), (1, 0)):
         shutil.copytree(runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11")
         code, said = run(image, runs, "torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", job)
-        lost = f"error: /runs/node-{there}/checkpoint-11 is not there, though another process sees it"
+        lost = f"error: /runs/node-{there}/checkpoint-11 does not exist here, but another process sees it"
         assert (code, lost in said) == (1, True), said
-        assert "hint: --output must be one folder that every node sees" in said
-        assert f"removed of an earlier run in /runs/node-{there}" not in said
+        assert "hint: --output must be one directory that all nodes share" in said
+        assert f"removed from an earlier run in /runs/node-{there}" not in said
         shutil.rmtree(runs / f"node-{here}")
 
 
 def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:
     for words, problem in {
-        ("train", "--parallel", "ddp"): "error: --parallel ddp wants several processes\nhint: start it with torchrun",
-        ("train", "--parallel", "fsdp"): "has no fully_shard\nhint: it came with 2.6; ddp is there",
-        ("train", "--parallel", "pipeline", "--stages", "3"): "error: 2 layers cannot be shared by 3 stages",
-        (*TWO, "--parallel", "pipeline"): "has pipelines within one process only\nhint: `train --parallel pipeline`",
+        ("train", "--parallel", "ddp"): "error: --parallel ddp needs several processes\nhint: start it with torchrun",
+        (
+            "train",
+            "--parallel",
+            "fsdp",
+        ): "--parallel fsdp needs torch ≥ 2.6 (this is 2.0.1+cu117)\nhint: use --parallel ddp",
+        ("train", "--parallel", "pipeline", "--stages", "3"): "error: 2 layers cannot be split into 3 stages",
+        (
+            *TWO,
+            "--parallel",
+            "pipeline",
+        ): "has pipelines only within one process\nhint: run `train --parallel",
     }.items():
         code, said = run(image, runs, *words)
         assert (code, problem in said) == (1, True), said
 
 
+@pytest.mark.exhaustive
 def test_two_processes_compile_to_the_losses_of_the_uncompiled(image: Image, runs: Path) -> None:
-    tiny = "--layers 1 --hidden 16 --rows 64 --held-out 20 --epochs 2 --max-length 12 --dropout 0 --learning-rate 1e-2"
+    tiny = "--num-layers 1 --hidden-size 16 --max-train-samples 64 --max-eval-samples 20 --epochs 2 --max-length 12"
+    tiny += " --dropout 0 --learning-rate 1e-2"
     for name, how in {"eager": [], "compiled": ["--compile"]}.items():
         code, said = run(image, runs, *TWO, *tiny.split(), *how, "--output", f"/runs/{name}")
         assert code == 0, said

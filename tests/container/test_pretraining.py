@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .engine import Image, docker
 from .test_runs import runs, wait_for  # noqa: F401 - `runs` is a fixture
 
@@ -13,8 +15,19 @@ from .test_runs import runs, wait_for  # noqa: F401 - `runs` is a fixture
 RUN = ("run", "--rm", "--network", "none", "--env", "OMP_NUM_THREADS=1")
 GAIN = 0.04  # less than the least of five seeds, 0.050: docs/decisions/0012-pretraining.md
 
-SHORT = ("--pretrain", "2", "--pretrain-rows", "320", "--rows", "64", "--epochs", "2", "--held-out", "50")
-SHORT += ("--save-every", "5", "--padding", "longest")
+SHORT = (
+    "--pretrain",
+    "2",
+    "--pretrain-rows",
+    "320",
+    "--max-train-samples",
+    "64",
+    "--epochs",
+    "2",
+    "--max-eval-samples",
+    "50",
+)
+SHORT += ("--save-every", "5", "--no-pad-to-max-length")
 
 
 def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, Any]]:
@@ -35,7 +48,7 @@ def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Imag
     process.communicate()
     assert not (runs / "cut" / "pretrained" / "pretraining.json").exists()
     said, cut = train(image, runs / "cut", *SHORT, "--resume")
-    assert "going on after batch" in said
+    assert "resuming after batch" in said
     assert cut["losses"] == whole["losses"]
     assert cut["pretraining"]["losses"] == whole["pretraining"]["losses"]
     assert len(whole["pretraining"]["losses"]) == 20
@@ -48,8 +61,9 @@ def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Imag
     assert {event["step"] for event in events if "masked_words" in event and "sentence_pairs" in event} == {10, 20}
 
 
+@pytest.mark.exhaustive
 def test_pre_training_gains_where_labels_are_few(image: Image, runs: Path) -> None:  # noqa: F811
-    few = ("--rows", "100", "--epochs", "12", "--batch", "16", "--padding", "longest")
+    few = ("--max-train-samples", "100", "--epochs", "12", "--batch-size", "16", "--no-pad-to-max-length")
     _, without = train(image, runs / "without", *few)
     said, after = train(image, runs / "after", *few, "--pretrain", "8")
     assert "pre-training on 4000 texts, 4000 of them in two halves" in said

@@ -13,23 +13,25 @@ import sys
 import time
 
 sys.path.insert(0, sys.argv[1])
-import reviews
 import torch
-import train
+
+from train import job as train
+from train import model, reviews
 
 
-def measure(broken=None, **knobs):
+def measure(broken=None, module=train, **knobs):
+    """What the job measures with these settings, and with these functions of a module replaced."""
     settings = train.parse_settings([])
     for knob, value in knobs.items():
         setattr(settings, knob, value)
-    kept = {attribute: getattr(train, attribute) for attribute in broken or {}}
+    kept = {attribute: getattr(module, attribute) for attribute in broken or {}}
     for attribute, replacement in (broken or {}).items():
-        setattr(train, attribute, replacement)
+        setattr(module, attribute, replacement)
     try:
         return train.fine_tune(settings)[0]
     finally:
         for attribute, value in kept.items():
-            setattr(train, attribute, value)
+            setattr(module, attribute, value)
 
 
 def working():
@@ -42,15 +44,15 @@ def another_seed():
 
 def frozen():
     """Only the classifier on top learns."""
-    make_model = train.make_model
+    make_model = model.make_model
 
     def make_frozen(settings, words):
-        model = make_model(settings, words)
-        for parameter in model.bert.parameters():
+        bert = make_model(settings, words)
+        for parameter in bert.bert.parameters():
             parameter.requires_grad = False
-        return model
+        return bert
 
-    return measure({"make_model": make_frozen})
+    return measure({"make_model": make_frozen}, module=model)
 
 
 def learning_rate_0():
@@ -100,14 +102,14 @@ def bag_of_words():
         return matrix, torch.tensor([review["label"] for review in some])
 
     inputs, labels = counts(rows)
-    model = torch.nn.Linear(len(number), 2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    linear = torch.nn.Linear(len(number), 2)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=0.05)
     for _ in range(500):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(inputs), labels).backward()
+        torch.nn.functional.cross_entropy(linear(inputs), labels).backward()
         optimizer.step()
     inputs, labels = counts(held_out)
-    right = (model(inputs).argmax(-1) == labels).tolist()
+    right = (linear(inputs).argmax(-1) == labels).tolist()
     negated = [good for good, review in zip(right, held_out) if review["negated"]]
     return {"accuracy": sum(right) / len(right), "negated": sum(negated) / len(negated)}
 

@@ -1,7 +1,7 @@
 """The long run of the fuzzer: seeded, in chunks, resumable. `make fuzz`; `--help` says what can be changed.
 
 After each chunk what was counted is written to build/fuzz/counts.json; a chunk that is there is not run again. At the
-end the table goes into docs/security.md.
+end the table goes into docs/explanation/security.md.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from .sandbox import ROOT, Sandbox, sandbox
 from .targets import TARGETS
 
 COUNTS = ROOT / "build" / "fuzz" / "counts.json"
-PAGE = ROOT / "docs" / "security.md"
+PAGE = ROOT / "docs" / "explanation" / "security.md"
 BEGIN, END = "<!-- fuzz -->", "<!-- /fuzz -->"
 CHUNK = 250
 _ADDRESS = re.compile(r"case-[0-9]+|0x[0-9a-f]+|[0-9]+(?:\.[0-9]+)?")
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=CHUNK, help=f"cases in one [{CHUNK}]")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="these alone")
     parser.add_argument("--again", action="store_true", help="forget what was counted before")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/security.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/security.md")
     options = parser.parse_args()
     known: dict[str, Counts] = {} if options.again else _read()
     chunks = -(-options.cases // options.chunk)

@@ -100,11 +100,13 @@ def test_a_requirement_is_one_for_packaging_too(text: str) -> None:
         parse_package(text)
 
 
+@pytest.mark.slow
 @given(st.from_regex(grammar.Requirement.__metadata__[0].pattern))
 def test_every_requirement_of_the_grammar_can_be_read(text: str) -> None:
     assert Requirement(text).name
 
 
+@pytest.mark.slow
 @given(st.from_regex(grammar.Specifier.__metadata__[0].pattern))
 def test_every_bound_of_the_grammar_can_be_read(text: str) -> None:
     assert len(SpecifierSet(text)) >= (1 if text else 0)
@@ -120,6 +122,7 @@ def test_the_last_day_that_there_is_has_no_next() -> None:
     assert "9999-12-31T00:00:00Z" in answer.started[0]
 
 
+@pytest.mark.slow
 def test_the_first_day_that_there_is_has_none_before() -> None:
     row = next(row for row in ROWS["transformers.json"] if row.get("next_released"))
     with sandbox() as box:

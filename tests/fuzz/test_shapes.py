@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from marks import few
 
 from envbuilder import cli, processes
 from envbuilder.model import Context
@@ -149,7 +150,7 @@ ACTIONS: list[tuple[Callable[[], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("action", "kind"), ACTIONS)
+@pytest.mark.parametrize(("action", "kind"), few(ACTIONS))
 def test_what_a_command_does_outside_of_its_folder_is_refused(
     box: Sandbox, action: Callable[[], object], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_what_a_command_does_outside_of_its_folder_is_refused(
     assert not Path("/tmp/envbuilder-fuzz-outside").exists()
 
 
+@pytest.mark.slow
 def test_a_case_that_does_not_end_is_ended(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{Sandbox.__module__}._PATIENCE", 0.2)
     with pytest.raises(Finding, match="hang"), box.watched():

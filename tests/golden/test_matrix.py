@@ -1,4 +1,4 @@
-"""docs/matrix.md and the README's support table say what the receipts say, and no more."""
+"""docs/reference/matrix.md and the README's support table say what the receipts say, and no more."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,9 @@ def receipt() -> dict[str, Any]:
 
 
 def test_the_page_is_what_would_be_written() -> None:
-    assert (ROOT / "docs" / "matrix.md").read_text() == page(LINES), "`.venv/bin/python tools/matrix_table.py`"
+    assert (ROOT / "docs" / "reference" / "matrix.md").read_text() == page(LINES), (
+        "`.venv/bin/python tools/matrix_table.py`"
+    )
 
 
 def test_the_readme_s_table_is_what_would_be_written() -> None:
@@ -96,7 +98,7 @@ def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["payload/train.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
+    "name", ["payload/train/job.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
 )
 def test_every_file_that_is_built_counts_also_those_that_presets_share(
     monkeypatch: pytest.MonkeyPatch, name: str

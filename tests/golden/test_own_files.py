@@ -1,24 +1,35 @@
 """What envbuilder renders for this repository itself is not stale; `envbuilder render` writes it."""
 
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from envbuilder import cli
 
 ROOT = Path(__file__).parents[2]
 
 
-def check(folder: Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "envbuilder", "render", "--check"]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+Check = Callable[[Path], tuple[int, str]]
 
 
-def test_the_repositorys_own_files_are_what_would_be_rendered() -> None:
-    done = check(ROOT)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """`envbuilder render --check` in a folder: exit code and stderr."""
+
+    def call(folder: Path) -> tuple[int, str]:
+        monkeypatch.chdir(folder)
+        return cli.run(["render", "--check"]), capsys.readouterr().err
+
+    return call
 
 
-def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path) -> None:
+def test_the_repositorys_own_files_are_what_would_be_rendered(check: Check) -> None:
+    assert check(ROOT) == (0, "")
+
+
+def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path, check: Check) -> None:
     names = ["envbuilder.toml", ".devcontainer", ".github", ".env.example", "docker", "docker-bake.hcl"]
     names += [path.name for path in ROOT.glob("compose*.yaml")]
     for name in names:
@@ -27,5 +38,4 @@ def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path) -> None:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, path)
     with (tmp_path / ".github/workflows/ci.yml").open("a") as stream:
         stream.write("# edited\n")
-    done = check(tmp_path)
-    assert (done.returncode, done.stderr) == (1, "stale: .github/workflows/ci.yml\n")
+    assert check(tmp_path) == (1, "stale: .github/workflows/ci.yml\n")

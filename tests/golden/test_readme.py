@@ -11,7 +11,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-PAGES = {"results.md": "README.md", "steady.md": "README.md", "train.md": "README.md", "scale.md": "docs/scale.md"}
+PAGES = {
+    "results.md": "README.md",
+    "steady.md": "README.md",
+    "train.md": "README.md",
+    "scale.md": "docs/how-to/distributed-training.md",
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -26,6 +31,17 @@ def test_the_figures_are_the_bench_s(name: str) -> None:
 def test_pictures_and_pages_it_links_to_are_there() -> None:
     for path in re.findall(r"\]\((docs/[^)]*)\)", README):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_links_of_the_pages_at_the_root_lead_somewhere(name: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text())
+    broken = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert broken == []
+
+
+def test_the_chinese_readme_names_commands_that_exist() -> None:
+    assert set(re.findall(r"`envbuilder ([a-z]+)", (ROOT / "README.zh.md").read_text())) <= set(COMMANDS)
 
 
 def test_every_command_is_in_the_readme_and_none_else() -> None:

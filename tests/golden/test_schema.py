@@ -1,4 +1,4 @@
-"""docs/receipt.schema.json is what the code says; it fits real receipts and refuses broken ones."""
+"""docs/reference/receipt.schema.json is what the code says; it fits real receipts and refuses broken ones."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from envbuilder import serialize
 from envbuilder.acceptance.schema import receipt_schema
 from envbuilder.model import Check, Receipt, Status, Verdict
 
-FILE = Path(__file__).parents[2] / "docs" / "receipt.schema.json"
+FILE = Path(__file__).parents[2] / "docs" / "reference" / "receipt.schema.json"
 SCHEMA = json.loads(FILE.read_text())
 GOOD = [
     samples.passed(),

@@ -32,8 +32,12 @@ def pip(package: str) -> str:
     )
 
 
+EDITS: list[tuple[str, str]] = []  # each file and the text in it that is replaced
+
+
 def edit(file: str, old: str, new: str) -> str:
     """Replace text in a file; fails to build if it is not there, so that no mutant is a good image in disguise."""
+    EDITS.append((file, old))
     script = f"p={file!r}; s=open(p).read(); assert {old!r} in s, 'not there'; open(p,'w').write(s.replace({old!r}, {new!r}))"
     return f'RUN ["python", "-c", "{_quoted(script)}"]'
 
@@ -102,7 +106,7 @@ LYING = (
     'echo \'{"event": "result", "id": "gpu.kernel", "title": "a GPU computes", "status": "passed"}\'; '
     'echo \'{"event": "end", "verdict": "passed"}\''
 )
-ONE_STEP = "losses.append(loss)"
+ONE_STEP = "losses.append(batch_loss)"
 
 MUTANTS = (
     # what a later pip install does
@@ -134,7 +138,7 @@ MUTANTS = (
     Mutant(
         "another torch by its name",
         "identity.torch",
-        "the lock says 2.0.1; in here is 2.6.0",
+        "the lock says 2.0.1, the image has 2.6.0",
         "RUN sed -i \"s/^__version__ = .*/__version__ = '2.6.0+cu117'/\" $S/torch/version.py",
     ),
     Mutant("torchvision for another torch", "identity.family", "torchvision: ", pip("torchvision==0.16.2")),
@@ -144,13 +148,13 @@ MUTANTS = (
     Mutant(
         "another torchvision by its name",
         "identity.torchvision",
-        "the lock says 0.15.2; in here is 0.16.0",
+        "the lock says 0.15.2, the image has 0.16.0",
         'RUN sed -i "s/0.15.2/0.16.0/" $S/torchvision/version.py',
     ),
     Mutant(
         "another torchaudio by its name",
         "identity.torchaudio",
-        "the lock says 2.0.2; in here is 2.1.0",
+        "the lock says 2.0.2, the image has 2.1.0",
         'RUN sed -i "s/2.0.2/2.1.0/" $S/torchaudio/version.py',
     ),
     Mutant(
@@ -162,19 +166,19 @@ MUTANTS = (
     Mutant(
         "an older cuDNN answers",
         "identity.cudnn",
-        "built for cuDNN 8.5.0; in here is 8.3.2",
+        "built for cuDNN 8.5.0, the image has 8.3.2",
         edit("$S/torch/backends/cudnn/__init__.py", "return __cudnn_version", "return 8302"),
     ),
     Mutant(
         "another NCCL answers",
         "identity.nccl",
-        "in here is 2.10.3",
+        "the image has 2.10.3",
         edit("$S/torch/cuda/nccl.py", "return (major, minor, patch)", "return (2, 10, 3)"),
     ),
     Mutant(
         "the lock of another Python",
         "identity.python",
-        "the lock says 3.10; in here is 3.9",
+        "the lock says 3.10, the image has 3.9",
         'RUN sed -i \'s/"python": "3.9"/"python": "3.10"/\' /opt/envbuilder/envbuilder.lock',
     ),
     Mutant(
@@ -187,7 +191,7 @@ MUTANTS = (
     Mutant(
         "cuDNN is missing",
         "identity.files",
-        "libcudnn_ops_infer.so.8 is gone",
+        "libcudnn_ops_infer.so.8 is missing",
         f"RUN rm {CUDNN}/libcudnn_ops_infer.so.8",
     ),
     Mutant("cuDNN cannot load", "linkage.loads", "libcudnn_ops_infer", f"RUN rm {CUDNN}/libcudnn_ops_infer.so.8"),
@@ -283,20 +287,20 @@ MUTANTS = (
     Mutant(
         "a CUDA compiler in a runtime image",
         "contract.nvcc",
-        "there is a CUDA compiler",
+        "the image has a CUDA compiler",
         "RUN install -m 755 /dev/null /usr/local/bin/nvcc",
     ),
-    Mutant("a devel image without nvcc", "features.nvcc", "there is no nvcc on PATH", CLAIMS_DEVEL),
+    Mutant("a devel image without nvcc", "features.nvcc", "nvcc is not on PATH", CLAIMS_DEVEL),
     Mutant(
         "nvcc of another CUDA",
         "features.nvcc",
-        r"torch is built for CUDA 11\.7; nvcc is 12\.4\.131",
+        r"torch is built for CUDA 11\.7, nvcc is 12\.4\.131",
         f"{CLAIMS_DEVEL}\n{nvcc_is('echo Cuda compilation tools, release 12.4, V12.4.131')}",
     ),
     Mutant(
         "a header of CUDA is missing",
         "features.nvcc",
-        r"a program of CUDA does not compile: .*cuda_runtime\.h: No such file",
+        r"a CUDA program does not compile: .*cuda_runtime\.h: No such file",
         # a compiler that is g++ in disguise looks for the headers that this image does not have
         f"{CLAIMS_DEVEL}\n"
         + nvcc_is(
@@ -307,7 +311,7 @@ MUTANTS = (
     Mutant(
         "layer normalisation forgets epsilon",
         "numerics.float32",
-        "layer normalisation is off",
+        "layer normalization is off",
         edit(
             "$S/torch/nn/functional.py",
             "return torch.layer_norm(input, normalized_shape, weight, bias, eps,",
@@ -317,7 +321,7 @@ MUTANTS = (
     Mutant(
         "bfloat16 forgets epsilon",
         "numerics.bfloat16",
-        "layer normalisation is off",
+        "layer normalization is off",
         edit(
             "$S/torch/nn/functional.py",
             LAYER_NORM % "eps",
@@ -327,7 +331,7 @@ MUTANTS = (
     Mutant(
         "products in half precision",
         "numerics.matmul",
-        "the product is off",
+        "the matrix product is off",
         add(
             "$S/torch/__init__.py",
             "_mm = Tensor.__matmul__\nTensor.__matmul__ = lambda a, b: _mm(a.bfloat16(), b.bfloat16()).to(a.dtype) if a.dtype is float32 else _mm(a, b)\n",
@@ -351,13 +355,13 @@ MUTANTS = (
     Mutant(
         "checkpointing keeps everything",
         "features.checkpointing",
-        "as much as without",
+        "as much memory as without",
         add("$S/torch/utils/checkpoint.py", "\ncheckpoint = lambda function, *words, **_: function(*words)\n"),
     ),
     Mutant(
         "gradients twice as long",
         "numerics.gradients",
-        "backward is off",
+        "gradients differ from finite differences",
         edit("$S/torch/autograd/__init__.py", "torch.ones_like(out", "2 * torch.ones_like(out"),
     ),
     # the job
@@ -365,26 +369,26 @@ MUTANTS = (
         "a tokenizer without words",
         "training.accuracy",
         "does not know",
-        edit(f"{PAYLOAD}/train.py", "words or vocabulary()", "vocabulary()[:-20]"),
+        edit(f"{PAYLOAD}/train/model.py", "words or vocabulary()", "vocabulary()[:-20]"),
     ),
     Mutant(
         "an optimiser that does nothing",
         "training.reference",
         "leave the reference at step 2",
-        edit(f"{PAYLOAD}/train.py", "scaler.step(optimizer)", "pass"),
+        edit(f"{PAYLOAD}/train/loop.py", "scaler.step(optimizer)", "pass"),
     ),
     Mutant(
         "gradients never zeroed",
         "training.reference",
         "leave the reference at step",
-        edit(f"{PAYLOAD}/train.py", "optimizer.zero_grad()", "pass"),
+        edit(f"{PAYLOAD}/train/loop.py", "optimizer.zero_grad()", "pass"),
     ),
     Mutant(
         "the loss is NaN",
         "training.reference",
         "leave the reference at step 1",
         edit(
-            f"{PAYLOAD}/train.py",
+            f"{PAYLOAD}/train/loop.py",
             "scaler.scale(loss / settings",
             "loss = loss * float('nan'); scaler.scale(loss / settings",
         ),
@@ -393,92 +397,101 @@ MUTANTS = (
         "shuffled labels",
         "training.accuracy",
         "it did not learn",
-        edit(f"{PAYLOAD}/reviews.py", "int(positive != turned)", "int(source.random() < 0.5)"),
+        edit(f"{PAYLOAD}/train/reviews.py", "int(positive != inverted)", "int(generator.random() < 0.5)"),
     ),
     Mutant(
         "a job that makes no step",
         "training.accuracy",
         "the training job broke",
-        edit(f"{PAYLOAD}/train.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
+        edit(f"{PAYLOAD}/train/loop.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
     ),
     Mutant(
         "a job that hangs",
         "training.accuracy",
         "longer than 5 s",
         'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
-        + f"{PAYLOAD}/bounds.json\n"
-        + edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
+        + f"{PAYLOAD}/acceptance/bounds.json\n"
+        + edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
     ),
     Mutant(
         "a job that dies of SIGBUS",
         "training.accuracy",
         "SIGBUS",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os.kill(os.getpid(), 7)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os.kill(os.getpid(), 7)"),
     ),
     Mutant(
         "a job that crashes",
         "training.accuracy",
         "SIGSEGV",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "__import__('ctypes').string_at(0)"),
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "__import__('ctypes').string_at(0)"),
     ),
     Mutant(
         "a job that ends early",
         "training.accuracy",
-        "exit code 0 in the middle",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, "os._exit(0)"),
+        "exited with code 0 during the check",
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os._exit(0)"),
     ),
     Mutant(
         "a job that eats all memory",
         "training.accuracy",
         "out of memory",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; globals().setdefault('hog', []).append(b'x' * (64 << 20))"),
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            ONE_STEP,
+            ONE_STEP + "; globals().setdefault('hog', []).append(b'x' * (64 << 20))",
+        ),
         run=("--memory", "2g", "--memory-swap", "2g"),
     ),
-    Mutant("a job without its data", "training.reference", "No module named 'reviews'", f"RUN rm {PAYLOAD}/reviews.py"),
+    Mutant(
+        "a job without its data",
+        "training.reference",
+        "No module named 'train.reviews'",
+        f"RUN rm {PAYLOAD}/train/reviews.py",
+    ),
     Mutant(
         "counts words",
         "training.negated",
         "counts words",
         edit(
-            f"{PAYLOAD}/reviews.py",
-            "int(positive != turned)",
-            "int(positive != turned) if not turned else int(source.random() < 0.5)",
+            f"{PAYLOAD}/train/reviews.py",
+            "int(positive != inverted)",
+            "int(positive != inverted) if not inverted else int(generator.random() < 0.5)",
         ),
     ),
     Mutant(
         "an attention mask of all ones",
         "training.padding",
-        "padding changes the answer",
+        "padding changes predictions",
         edit(
-            f"{PAYLOAD}/train.py",
-            'return tokenizer(rows["text"], padding=padding,',
-            'return dict(tokenizer(rows["text"], padding=padding, truncation=True, max_length=settings.max_length), attention_mask=[[1] * settings.max_length] * len(rows["text"])) or tokenizer(rows["text"], padding=padding,',
+            f"{PAYLOAD}/train/model.py",
+            'data = data.rename_column("label", "labels")',
+            'data = data.map(lambda row: {"attention_mask": [1] * len(row["input_ids"])}).rename_column("label", "labels")',
         ),
     ),
     Mutant(
         "another seed each time",
         "training.repeatable",
-        "the same seed gives other losses",
-        edit(f"{PAYLOAD}/train.py", "torch.manual_seed(settings.seed)", "torch.seed()"),
+        "the same seed gives different losses",
+        edit(f"{PAYLOAD}/train/model.py", "torch.manual_seed(settings.seed)", "torch.seed()"),
     ),
     Mutant(
         "a pickled checkpoint",
         "training.checkpoint",
-        "not safetensors",
-        edit(f"{PAYLOAD}/train.py", "safe_serialization=True", "safe_serialization=False"),
+        "not saved as safetensors",
+        edit(f"{PAYLOAD}/train/job.py", "safe_serialization=True", "safe_serialization=False"),
     ),
     Mutant(
         "a checkpoint that cannot be written",
         "training.checkpoint",
         "Permission|Read-only",
-        edit(f"{PAYLOAD}/train.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
+        edit(f"{PAYLOAD}/train/job.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
     ),
     Mutant(
         "a checkpoint of another model",
         "training.checkpoint",
-        "the loaded model is another",
+        "the loaded model differs",
         edit(
-            f"{PAYLOAD}/train.py",
+            f"{PAYLOAD}/train/job.py",
             "    model.save_pretrained(folder,",
             "    model = __import__('copy').deepcopy(model); torch.nn.init.zeros_(model.classifier.weight); model.save_pretrained(folder,",
         ),
@@ -486,32 +499,32 @@ MUTANTS = (
     Mutant(
         "a schedule that begins again",
         "training.resume",
-        "another run",
-        edit(f"{PAYLOAD}/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
+        "a resumed run diverges",
+        edit(f"{PAYLOAD}/train/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
     ),
     Mutant(
         "dropout that begins again",
         "training.resume",
-        "another run",
-        edit(f"{PAYLOAD}/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
+        "a resumed run diverges",
+        edit(f"{PAYLOAD}/train/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
     ),
     Mutant(
         "a learning rate for wide models",
         "training.loss",
-        "the loss stays high",
-        edit(f"{PAYLOAD}/options.py", '"learning_rate": 1e-3', '"learning_rate": 5e-6'),
+        "the training loss stays high",
+        edit(f"{PAYLOAD}/train/options.py", "learning_rate=1e-3", "learning_rate=5e-6"),
     ),
     Mutant(
         "a slow image",
         "training.throughput",
-        "training crawls",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
+        "far slower than this machine allows",
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
     ),
     Mutant(
         "a slow clock",
         "training.seconds",
-        "trains too slowly",
-        edit(f"{PAYLOAD}/train.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
+        "training takes too long",
+        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
     ),
     # the place where it runs
     Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),
@@ -519,10 +532,10 @@ MUTANTS = (
     Mutant(
         "a read-only temporary folder",
         "contract.places",
-        "cannot be written",
+        "is not writable",
         run=("--read-only", "--env", "TMPDIR=/opt", "--env", "HOME=/dev/shm"),
     ),
-    Mutant("root", "contract.user", "it runs as root", "USER 0"),
+    Mutant("root", "contract.user", "runs as root", "USER 0"),
     Mutant("ASCII only", "contract.locale", "UnicodeEncodeError", "ENV PYTHONIOENCODING=ascii"),
     Mutant(
         "a locale that nobody made",
@@ -670,8 +683,8 @@ MUTANTS = (
         "contract.signals",
         "it still ran",
         edit(
-            f"{PAYLOAD}/train.py",
-            "signal.signal(signal.SIGTERM, interrupted)",
+            f"{PAYLOAD}/train/__main__.py",
+            "signal.signal(signal.SIGTERM, handle_interrupt)",
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         ),
         by_host=True,
@@ -680,7 +693,7 @@ MUTANTS = (
         "a job that calls an interrupt a success",
         "contract.signals",
         "exit code 0, not 130",
-        edit(f"{PAYLOAD}/interrupts.py", "os._exit(130)", "os._exit(0)"),
+        edit(f"{PAYLOAD}/train/interrupts.py", "os._exit(130)", "import os; os._exit(0)"),
         by_host=True,
     ),
     Mutant(
@@ -717,11 +730,11 @@ MUTANTS = (
         beside=("identity.packages",),
     ),
     # GPUs
-    Mutant("no GPU, and one is needed", "gpu.visible", "no driver is in here", accept=("--require-gpu",)),
+    Mutant("no GPU, and one is needed", "gpu.visible", "the container has no NVIDIA driver", accept=("--require-gpu",)),
     Mutant(
         "a GPU without a driver",
         "gpu.visible",
-        "/dev/nvidia0 is here, and torch cannot use it: no driver",
+        "/dev/nvidia0 exists, but torch cannot use it: the container has no NVIDIA driver",
         run=GPU_NODE,
     ),
     Mutant(
@@ -749,7 +762,7 @@ MUTANTS = (
     Mutant(
         "no kernel for the GPU",
         "gpu.kernel",
-        "torch has no code for this GPU",
+        "torch has no kernels for this GPU",
         gpu_of_straw(
             "def _no(*_, **__):\n    raise RuntimeError('CUDA error: no kernel image is available')\nTensor.cuda = _no\n"
         ),
@@ -765,7 +778,7 @@ MUTANTS = (
     Mutant(
         "memory that stays taken",
         "gpu.memory",
-        "bytes stay taken",
+        "bytes are not released",
         gpu_of_straw(
             "_n = __import__('itertools').count()\n_cuda.memory_allocated = lambda: next(_n)\n_empty = empty\nempty = lambda *a, device=None: _empty(*a)\n"
         ),

@@ -34,7 +34,7 @@ def build(image: Image, mutant: Mutant, folder: Path) -> str:
 def judged_inside(made: str, mutant: Mutant) -> list[Check]:
     """The named check alone, run in the mutant."""
     words = ["run", "--rm", "--network", "none", "--shm-size", "1g", *mutant.run, made]
-    own_entrypoint = ["/opt/envbuilder/payload/accept.py"] if "--entrypoint" in mutant.run else ["accept"]
+    own_entrypoint = ["/opt/envbuilder/payload/acceptance"] if "--entrypoint" in mutant.run else ["accept"]
     done = docker(*words, *own_entrypoint, "--json-lines", "--only", mutant.check, *mutant.accept, check=False)
     watch = SuiteEvents()
     for line in done.stdout.splitlines():

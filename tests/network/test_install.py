@@ -30,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("templates/debian/Dockerfile.j2", "payload/train.py", "payload/entrypoint", "install/trim.txt"):
+    for name in ("templates/debian/Dockerfile.j2", "payload/train/job.py", "payload/entrypoint", "install/trim.txt"):
         assert f"envbuilder/_data/{name}" in names
     assert "envbuilder/catalog/facts/torch.json" in names
     assert "envbuilder/catalog/policy.toml" in names

@@ -34,7 +34,7 @@ def runs(archs: Sequence[str], capability: Number) -> bool:
         built = (int(digits[:-1]), int(digits[-1]))
         if only == "a":
             fits = capability == built
-        elif kind == "sm":
+        elif kind == "sm" or only == "f":
             fits = capability[0] == built[0] and capability[1] >= built[1]
         else:
             fits = capability >= built

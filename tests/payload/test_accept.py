@@ -8,47 +8,54 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import few
 from waiting import PATIENCE
 
-import accept
-import checks
+from acceptance import checks, main, supervisor
+from acceptance.deadline import Deadline
+from acceptance.events import bound_text, to_json
+from acceptance.limits import parse_limits
 from envbuilder.acceptance.event_stream import SuiteEvents
 from envbuilder.model import Status
 
-from .conftest import NO_FILE, PAYLOAD
-
-BOUNDS = json.loads((PAYLOAD / "bounds.json").read_text())
+from .conftest import BOUNDS, PAYLOAD
 
 MADE_UP = """
 import signal, sys, threading, time, os
+from dataclasses import replace
 sys.path.insert(0, {payload!r})
-import accept
-from checks import Check, Failure, NotRun
+from acceptance import supervisor
+from acceptance.checks import Answer, Check, Failure, Skipped
+from acceptance.deadline import Deadline
+from acceptance.limits import read_limits
+from acceptance.main import main
 
 def good(inspection):
     inspection.on_progress(1, 2, "half")
     print('{{"event": "end", "verdict": "passed"}}')
     os.system("echo forged")
-    return dict(value=1.0, bound=dict(min=0.5))
+    return Answer(value=1.0, bound=dict(min=0.5))
 
 def bad(inspection):
-    raise Failure(value=0.1, bound=dict(min=0.5), detail="too low", remedy="do this")
+    raise Failure("too low", value=0.1, bound=dict(min=0.5), remedy="do this")
 
 def broken(inspection):
     raise ZeroDivisionError("oops")
 
 def absent(inspection):
-    raise NotRun("nothing here")
+    raise Skipped("nothing here")
 
 def slow(inspection):
     time.sleep(3600)
 
 def lasting(inspection):
     given_more_time.wait()
+    return Answer()
 
 def deaf(inspection):
     signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
     time.sleep(3)
+    return Answer()
 
 def native(inspection):
     signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGALRM}})
@@ -61,20 +68,20 @@ def deadly(inspection):
 def builds(inspection):
     raise AssertionError("it must not run")
 
-accept.CHECKS = [Check(f.__name__, f.__name__, f, "deadly" if f is builds else None) for f in ({names})]
+CHECKS = [Check(f.__name__, f.__name__, f, "deadly" if f is builds else None) for f in ({names})]
 SHORT = dict.fromkeys(("slow", "lasting", "deaf", "native"), {deadline})
-deadline_of, on_alarm = accept.deadline_of, accept.Deadline.on_alarm
+LIMITS = replace(read_limits(), deadlines=SHORT, patience={patience})
+on_alarm = Deadline.on_alarm
 given_more_time = threading.Event()
 
 def alarm(deadline, number, frame):
     on_alarm(deadline, number, frame)
     given_more_time.set()
 
-accept.Deadline.on_alarm = alarm
-accept.deadline_of = lambda name, bounds: deadline_of(name, dict(bounds, deadlines=SHORT, patience={patience}))
-accept.GRACE = 1
-accept.os.getloadavg = lambda: ({load} * os.cpu_count(), 0.0, 0.0)
-sys.exit(accept.main())
+Deadline.on_alarm = alarm
+supervisor.GRACE = 1
+os.getloadavg = lambda: ({load} * os.cpu_count(), 0.0, 0.0)
+sys.exit(main(CHECKS, LIMITS))
 """
 
 
@@ -103,7 +110,7 @@ def run_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8)
 
 def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "bad", "broken", "absent", "good")
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert {name: check.status for name, check in watch.results.items()} == {
         "bad": Status.FAILED,
         "broken": Status.ERROR,
@@ -115,37 +122,43 @@ def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
-    assert (code, watch.verdict, watch.violations) == (accept.PASSED, "passed", [])
+    assert (code, watch.verdict, watch.violations) == (main.PASSED, "passed", [])
 
 
+@pytest.mark.slow
 def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "slow", "good")
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["slow"].detail
     assert watch.results["good"].status is Status.PASSED
 
 
+@pytest.mark.slow
 def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "native", "good")
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["native"].detail
     assert watch.results["good"].status is Status.PASSED
     assert watch.violations == []  # no check is run or answered twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
 def test_a_busy_machine_is_no_hang(tmp_path: Path, name: str) -> None:
-    assert run_suite(tmp_path, name, load=1000, patience=1000)[0] == accept.PASSED
+    assert run_suite(tmp_path, name, load=1000, patience=1000)[0] == main.PASSED
 
 
+@pytest.mark.slow
 def test_the_same_is_a_hang_where_nothing_else_runs(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "lasting")
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["lasting"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slow", "native"])
 def test_a_hang_ends_on_the_busiest_machine(tmp_path: Path, name: str) -> None:
     _, watch = run_suite(tmp_path, name, load=1000, patience=2)
@@ -157,18 +170,19 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
     monkeypatch: pytest.MonkeyPatch, load: float, left: float
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("accept.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("accept.os.cpu_count", lambda: 4)
-    deadline = accept.Deadline(10, BOUNDS["patience"])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    deadline = Deadline(10, BOUNDS["patience"])
     now[0] += 3
     for loads in ((4 * load, 0.0, 0.0), (0.0, 4 * load, 0.0)):  # over one minute, over five
-        monkeypatch.setattr("accept.os.getloadavg", lambda loads=loads: loads)
-        assert deadline.left() == left - 3
+        monkeypatch.setattr("os.getloadavg", lambda loads=loads: loads)
+        assert deadline.remaining() == left - 3
 
 
+@pytest.mark.slow
 def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert "SIGBUS" in watch.results["deadly"].detail
     assert "--shm-size" in watch.results["deadly"].remedy
     assert watch.results["builds"].status is Status.ERROR
@@ -177,10 +191,12 @@ def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path
     assert watch.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
-    assert run_suite(tmp_path, "absent")[0] == accept.NOT_PASSED
+    assert run_suite(tmp_path, "absent")[0] == main.NOT_PASSED
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
     script = write_suite(tmp_path, "good", "slow", deadline=3600)
     process = subprocess.Popen(
@@ -192,7 +208,7 @@ def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
             break
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
-    assert process.returncode == accept.INTERRUPTED
+    assert process.returncode == main.INTERRUPTED
 
 
 def test_every_bounded_check_exists() -> None:
@@ -200,24 +216,71 @@ def test_every_bounded_check_exists() -> None:
     assert set(BOUNDS["deadlines"]) <= {check.id for check in checks.CHECKS}
 
 
+def inspection_with(bound: dict[str, float]) -> checks.Inspection:
+    return checks.Inspection(parse_limits({**BOUNDS, "bounds": {"a": bound}}))
+
+
 def test_bounds_judge() -> None:
-    inspection = checks.Inspection(NO_FILE, {**BOUNDS, "bounds": {"a": {"min": 1, "max": 2}}})
-    assert inspection.judge("a", 1.5) == {"value": 1.5, "bound": {"min": 1, "max": 2}}
+    inspection = inspection_with({"min": 1, "max": 2})
+    answer = inspection.require("a", 1.5, "not told")
+    assert answer.fields() == {"value": 1.5, "bound": {"min": 1, "max": 2}, "detail": "", "remedy": ""}
     for value in (0.9, 2.1, float("nan")):
-        with pytest.raises(checks.Failure):
-            inspection.judge("a", value)
-    with pytest.raises(checks.NotRun):
-        inspection.stack("torch")
+        with pytest.raises(checks.Failure, match="told"):
+            inspection.require("a", value, "told")
+    with pytest.raises(checks.Skipped):
+        inspection.locked("torch")
 
 
 def test_what_only_our_images_promise_is_observed_in_others() -> None:
-    inspection = checks.Inspection(NO_FILE, {**BOUNDS, "bounds": {"a": {"max": 0}}})
-    with pytest.raises(checks.NotRun) as seen:
-        inspection.hold("a", 3, "three too many")
-    assert seen.value.fields == {"detail": "observed: three too many", "value": 3}
+    inspection = inspection_with({"max": 0})
+    with pytest.raises(checks.Skipped) as seen:
+        inspection.require_if_locked("a", 3, "three too many")
+    assert (seen.value.answer.detail, seen.value.answer.value) == ("observed: three too many", 3)
     inspection.lock = {"stack": {}}
     with pytest.raises(checks.Failure):
-        inspection.hold("a", 3, "three too many")
+        inspection.require_if_locked("a", 3, "three too many")
+
+
+def test_what_json_cannot_carry_is_spelled_or_left_out() -> None:
+    value = {"a": [float("nan"), float("inf"), 1.5], "b": ("half \udc80",), 3: None}
+    assert to_json(value, spell_infinite=True) == {"a": ["nan", "inf", 1.5], "b": ["half ?"], "3": None}
+    assert to_json(value, spell_infinite=False)["a"] == [None, None, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "text"),
+    [
+        (1, None, ""),
+        ("x", "x", ""),
+        ("x", "y", " (expected y)"),
+        (1, {"min": 0}, " (at least 0)"),
+        (1, {"min": 0, "max": 2}, " (at least 0, at most 2)"),
+    ],
+)
+def test_a_bound_as_a_person_reads_it(value: object, bound: object, text: str) -> None:
+    assert bound_text(value, bound) == text
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "out_of_memory", "timed_out", "detail"),
+    [
+        (0, False, False, "Python exited with code 0 during the check"),
+        (-9, True, False, "Python was killed: out of memory"),
+        (-9, False, True, "took longer than 5 s"),
+        (-7, False, False, "Python died of SIGBUS: /dev/shm may be full"),
+        (-9, False, False, "Python died of SIGKILL"),
+        (-63, False, False, "Python died of signal 63"),
+    ],
+)
+def test_how_a_worker_ended_is_explained(exit_code: int, out_of_memory: bool, timed_out: bool, detail: str) -> None:
+    ending = supervisor.Ending(exit_code, "a.b", timed_out, out_of_memory)
+    answer = ending.explain(5)
+    assert answer.detail == detail
+    assert answer.remedy
+
+
+def test_kills_for_memory_are_counted_as_cgroups_write_them() -> None:
+    assert supervisor.count_kills("low 0\noom 3\noom_kill 2\noom_group_kill 1\n") == 2
 
 
 @pytest.mark.parametrize(("number", "text"), [(8500, "8.5.0"), (8902, "8.9.2"), (91002, "9.10.2"), (90100, "9.1.0")])
@@ -274,15 +337,17 @@ def says(**fields: object) -> str:
     return f"print({json.dumps({'event': 'result', **fields})!r})"
 
 
+@pytest.mark.slow
 def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
     code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
     own = watch.results["own.my_check"]
-    assert (code, own.status, own.title, own.value) == (accept.PASSED, Status.PASSED, "The answer is known", 42)
+    assert (code, own.status, own.title, own.value) == (main.PASSED, Status.PASSED, "The answer is known", 42)
     code, watch = run_own(tmp_path, says(value=39, bound={"min": 40}, remedy="think again"))
     own = watch.results["own.my_check"]
-    assert (code, own.status, own.remedy) == (accept.NOT_PASSED, Status.FAILED, "think again")
+    assert (code, own.status, own.remedy) == (main.NOT_PASSED, Status.FAILED, "think again")
 
 
+@pytest.mark.slow
 def test_several_answers_are_several_checks(tmp_path: Path) -> None:
     _, watch = run_own(tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b"))
     assert watch.results["own.my_check.a"].status is Status.PASSED
@@ -293,17 +358,19 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "detail"),
-    [
-        (["pass"], "it printed no result"),
-        (["raise SystemExit('no model')"], "no model"),
-        ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
-        ([says(status="splendid")], "'splendid' is no status"),
-        ([says(value="x", bound={"min": 0})], ""),
-        (["1 +"], "SyntaxError"),
-    ],
+    few(
+        [
+            (["pass"], "it printed no result"),
+            (["raise SystemExit('no model')"], "no model"),
+            ([says(value=1, bound={"min": 0}), "sys.exit(3)"], ""),
+            ([says(status="splendid")], "'splendid' is not a status"),
+            ([says(value="x", bound={"min": 0})], ""),
+            (["1 +"], "SyntaxError"),
+        ]
+    ),
 )
 def test_a_check_of_one_s_own_that_proves_nothing_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
     code, watch = run_own(tmp_path, *lines)
-    assert code == accept.NOT_PASSED
+    assert code == main.NOT_PASSED
     assert watch.results["own.my_check"].status is Status.FAILED
     assert detail in watch.results["own.my_check"].detail

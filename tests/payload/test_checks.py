@@ -1,6 +1,8 @@
 """The checks, against environments and a torch made up here; the real ones run in tests/container."""
 
+import math
 import signal
+import subprocess
 import sys
 import sysconfig
 from importlib.metadata import PathDistribution
@@ -11,17 +13,19 @@ from unittest.mock import MagicMock
 
 import pytest
 
-import accept
-import checks
-from checks import contract, features, gpu, identity, imports, linkage, nvcc, training
+from acceptance import checks, elf, processes
+from acceptance.checks import contract, features, gpu, identity, imports, linkage, nvcc, training
+from acceptance.deadline import Deadline, TimedOut
+from acceptance.limits import parse_limits
+from acceptance.runner import run_check
 
-from .conftest import BOUNDS, NO_FILE
+from .conftest import BOUNDS
+
+LIMITS = parse_limits(BOUNDS)
 
 
 def inspect(lock: dict[str, Any] | None = None, *, require_gpu: bool = False) -> checks.Inspection:
-    inspection = checks.Inspection(NO_FILE, BOUNDS, require_gpu)
-    inspection.lock = lock
-    return inspection
+    return checks.Inspection(LIMITS, lock, require_gpu)
 
 
 def locked(**wheels: str) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def install(site: Path, name: str, version: str, **files: str) -> PathDistributi
 
 def test_what_is_locked_is_installed(site: Path) -> None:
     install(site, "Zope.interface", "1.0")
-    assert identity.check_packages(inspect(locked(**{"zope-interface": "1.0"})))["value"] == 0
+    assert identity.check_packages(inspect(locked(**{"zope-interface": "1.0"}))).value == 0
 
 
 def test_two_versions_over_each_other_are_not_the_locked_one(site: Path) -> None:
@@ -60,7 +64,7 @@ def test_two_versions_over_each_other_are_not_the_locked_one(site: Path) -> None
     install(site, "numpy", "2.0.0")
     with pytest.raises(checks.Failure) as failure:
         identity.check_packages(inspect(locked(numpy="1.26.4")))
-    assert failure.value.fields["detail"] == "numpy is 1.26.4 and 2.0.0, locked is 1.26.4"
+    assert failure.value.answer.detail == "numpy is 1.26.4 and 2.0.0, locked is 1.26.4"
 
 
 def test_more_fewer_and_other_packages_are_all_named(site: Path) -> None:
@@ -68,9 +72,9 @@ def test_more_fewer_and_other_packages_are_all_named(site: Path) -> None:
     install(site, "torch", "2.0.1+cpu")
     with pytest.raises(checks.Failure) as failure:
         identity.check_packages(inspect(locked(torch="2.0.1", absent="1")))
-    assert failure.value.fields["value"] == 3
+    assert failure.value.answer.value == 3
     for problem in ("absent is missing", "extra is not in the lock", "torch is 2.0.1+cpu, locked is 2.0.1"):
-        assert problem in failure.value.fields["detail"]
+        assert problem in failure.value.answer.detail
 
 
 @pytest.mark.parametrize(
@@ -78,12 +82,12 @@ def test_more_fewer_and_other_packages_are_all_named(site: Path) -> None:
     [("2024.02.02", "2024.2.2", True), ("1.0", "1.0.0", True), ("2.0.1+cpu", "2.0.1", False), ("odd!", "odd!", True)],
 )
 def test_two_spellings_of_a_version(one: str, other: str, same: bool) -> None:
-    assert identity.same(one, other) is same
+    assert identity.is_same_version(one, other) is same
 
 
 def test_facts_are_read_without_a_lock_too() -> None:
     inspection = inspect()
-    with pytest.raises(checks.NotRun):
+    with pytest.raises(checks.Skipped):
         identity.check_python(inspection)
     assert inspection.facts["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -92,10 +96,10 @@ def test_the_cuda_runtime_that_is_compared_is_torch_s_own(site: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="11.7")))
     install(site, "nvidia-cuda-runtime-cu12", "12.1.105")
     lock = {"stack": {"cuda": "11.7.99"}}
-    with pytest.raises(checks.Failure, match=r"built for CUDA 11\.7, the CUDA runtime in here is 12\.1\.105"):
+    with pytest.raises(checks.Failure, match=r"built for CUDA 11\.7, the image has the CUDA runtime 12\.1\.105"):
         identity.check_cuda(inspect(lock))
     install(site, "nvidia-cuda-runtime-cu11", "11.7.99")
-    assert identity.check_cuda(inspect(lock)) == {"value": "11.7.99", "bound": "11.7.99"}
+    assert identity.check_cuda(inspect(lock)) == checks.Answer("11.7.99", "11.7.99")
 
 
 def test_the_cuda_of_a_stack_since_13_is_the_release_and_not_its_runtime_s_number(
@@ -104,8 +108,8 @@ def test_the_cuda_of_a_stack_since_13_is_the_release_and_not_its_runtime_s_numbe
     monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="13.0")))
     install(site, "cuda-toolkit", "13.0.3.0")
     install(site, "nvidia-cuda-runtime", "13.0.96")
-    assert identity.check_cuda(inspect({"stack": {"cuda": "13.0.3"}})) == {"value": "13.0.3", "bound": "13.0.3"}
-    with pytest.raises(checks.Failure, match=r"the lock says 13\.0\.2; in here is 13\.0\.3"):
+    assert identity.check_cuda(inspect({"stack": {"cuda": "13.0.3"}})) == checks.Answer("13.0.3", "13.0.3")
+    with pytest.raises(checks.Failure, match=r"the lock says 13\.0\.2, the image has 13\.0\.3"):
         identity.check_cuda(inspect({"stack": {"cuda": "13.0.2"}}))
 
 
@@ -117,9 +121,9 @@ def test_an_image_for_cpus_has_no_cuda(site: Path, monkeypatch: pytest.MonkeyPat
     torch.backends.cudnn.version.return_value = None
     monkeypatch.setitem(sys.modules, "torch", torch)
     inspection = inspect(CPU)
-    assert identity.check_cuda(inspection) == {"value": "none", "bound": "none"}
+    assert identity.check_cuda(inspection) == checks.Answer("none", "none")
     for check in (identity.check_cudnn, identity.check_nccl, identity.check_arch_list, linkage.check_variables):
-        with pytest.raises(checks.NotRun):
+        with pytest.raises(checks.Skipped):
             check(inspection)
     assert {name: inspection.facts[name] for name in ("cuda", "cudnn", "arch_list")} == dict.fromkeys(
         ("cuda", "cudnn", "arch_list")
@@ -131,13 +135,13 @@ def test_a_torch_of_the_other_kind_is_found(site: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch", torch)
     torch.cuda.nccl.version.side_effect = AttributeError("module 'torch._C' has no attribute '_nccl_version'")
     for check, promised in ((identity.check_cuda, {"cuda": "13.0.3"}), (identity.check_nccl, {"nccl": "2.30.7"})):
-        with pytest.raises(checks.Failure, match="it cannot be read in here"):
+        with pytest.raises(checks.Failure, match="it cannot be read in this image"):
             check(inspect({"stack": promised}))
     install(site, "nvidia-cuda-runtime", "13.0.96")
-    with pytest.raises(checks.Failure, match=r"the lock says that there is no CUDA; the CUDA runtime 13\.0\.96 is in"):
+    with pytest.raises(checks.Failure, match=r"no CUDA, but the image has the CUDA runtime 13\.0\.96"):
         identity.check_cuda(inspect(CPU))
     torch.version.cuda = "13.0"
-    with pytest.raises(checks.Failure, match=r"there is no CUDA; torch is built for CUDA 13\.0; the CUDA runtime 13"):
+    with pytest.raises(checks.Failure, match=r"torch is built for CUDA 13\.0; the image has the CUDA runtime 13"):
         identity.check_cuda(inspect(CPU))
 
 
@@ -159,7 +163,7 @@ def test_triton_may_bring_one_cupti_of_its_own(
     site: Path, monkeypatch: pytest.MonkeyPatch, places: list[str], twice: int
 ) -> None:
     monkeypatch.setattr(linkage, "PLACES", (str(site),))
-    monkeypatch.setattr(linkage, "read_elf", lambda path: {"soname": "libcupti.so.12", "needed": [], "whole": True})
+    monkeypatch.setattr(linkage, "read_elf", lambda path: elf.Library(whole=True, soname="libcupti.so.12"))
     for number, place in enumerate(["nvidia/cuda_cupti/lib/libcupti.so.12", *places]):
         (site / place).parent.mkdir(parents=True, exist_ok=True)
         (site / place).write_text(str(number))
@@ -167,7 +171,7 @@ def test_triton_may_bring_one_cupti_of_its_own(
         with pytest.raises(checks.Failure, match=r"libcupti\.so\.12 is in"):
             linkage.check_single(inspect(locked()))
     else:
-        (finding,) = linkage.check_single(inspect(locked()))["findings"]
+        (finding,) = linkage.check_single(inspect(locked())).findings
         assert finding.startswith(f"{CUPTI}/libcupti.so.12: Proton")
 
 
@@ -187,17 +191,17 @@ def test_triton_may_bring_one_cupti_of_its_own(
 def test_a_plug_in_may_lack_what_it_plugs_in_and_nothing_else(
     site: Path, library: str, lacks: list[str], excused: bool
 ) -> None:
-    failed = {str(site / library): {"said": "cannot open", "lacks": lacks}}
-    findings = linkage.excused(failed, BOUNDS["exceptions"]["linkage.loads"])
+    failed = {str(site / library): {"error": "cannot open", "missing": lacks}}
+    findings = linkage.take_out_excused(failed, LIMITS.exceptions["linkage.loads"])
     assert (failed == {}) is excused
     assert [line.split(":")[0] for line in findings] == [f"{library} lacks {' and '.join(lacks)}"] * excused
 
 
 def test_what_a_library_needs_is_read_from_it() -> None:
-    found = linkage.read_elf(resource_library())
-    assert found is not None
-    assert found["whole"]
-    assert "libc.so.6" in found["needed"]
+    library = elf.read_elf(resource_library())
+    assert library is not None
+    assert library.whole
+    assert "libc.so.6" in library.needed
 
 
 def resource_library() -> str:
@@ -205,6 +209,65 @@ def resource_library() -> str:
     with Path("/proc/self/maps").open() as stream:
         paths = {line.split(None, 5)[5].strip() for line in stream if len(line.split(None, 5)) == 6}
     return next(path for path in sorted(paths) if path.endswith(".so") and "lib-dynload" in path)
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_does_not_outlive_the_check_that_a_deadline_ends() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(TimedOut), processes.killed_at_end(process):
+        raise TimedOut
+    assert process.returncode == -signal.SIGKILL
+    assert process.stdout is not None
+    assert process.stdout.closed
+
+
+def test_ranks_meet_and_each_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    script = "import sys; print('rank', *sys.argv[1::2]); sys.stderr.write('a\\nlast'); sys.exit(int(sys.argv[1]))"
+    ranks = processes.run_ranks(script, 2)
+    assert [rank.exit_code for rank in ranks] == [0, 1]
+    assert [rank.stdout for rank in ranks] == ["rank 0 2\n", "rank 1 2\n"]
+    assert ranks[1].last_line() == "last"
+    assert "rank 1 2" in capsys.readouterr().err  # for NCCL_DEBUG=INFO
+
+
+def test_a_rank_that_says_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    (rank,) = processes.run_ranks("raise SystemExit(3)", 1)
+    assert (rank.exit_code, rank.last_line()) == (3, "it printed nothing")
+
+
+# --- the lock ------------------------------------------------------------------------------------------------------
+
+
+def test_the_lock_is_read_with_what_the_host_compares(tmp_path: Path) -> None:
+    inspection = inspect()
+    inspection.read_lock(tmp_path / "envbuilder.lock")
+    assert inspection.lock is None
+    (tmp_path / "envbuilder.lock").write_text('{"stack": {"flavour": "cpu"}, "wheels": [{"size": 3}, {"size": 4}]}')
+    inspection.read_lock(tmp_path / "envbuilder.lock")
+    assert (inspection.flavour, inspection.facts["wheel_bytes"]) == ("cpu", 7)
+    assert inspection.facts["lock"].startswith("sha256:")
+
+
+# --- the reference -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [([1.0, 0.5], 2), ([1.0, 0.6], 2), ([0.9, 0.5], 1), ([1.0, float("nan")], 2), ([float("nan"), 0.5], 1)],
+)
+def test_the_first_step_that_leaves_the_reference(losses: list[float], step: int) -> None:
+    assert training.first_difference(losses, [1.0, 0.5]) == step
+
+
+@pytest.mark.parametrize("losses", [[float("nan"), 1.0], [1.0, float("nan")]])
+def test_a_loss_that_is_no_number_is_never_within_a_bound(losses: list[float]) -> None:
+    difference = training.largest_difference(losses, [1.0, 1.0])
+    assert math.isnan(difference)
+    with pytest.raises(checks.Failure):
+        inspect().require("training.reference", difference)
+    assert training.largest_difference([1.0], [1.0, 1.0]) == math.inf
 
 
 # --- imports -------------------------------------------------------------------------------------------------------
@@ -227,7 +290,7 @@ def test_what_is_imported_of_a_distribution(site: Path) -> None:
 
 def test_a_package_that_says_much_blocks_nothing(site: Path) -> None:
     install(site, "loud", "1", **{"loud.py": "import sys; sys.stderr.write('x' * 1_000_000); print('{}'); print(1)"})
-    assert imports.check_imports(inspect(locked()))["value"] == 0
+    assert imports.check_imports(inspect(locked())).value == 0
 
 
 def test_what_does_not_import_is_named_and_warnings_are_findings(site: Path) -> None:
@@ -235,9 +298,9 @@ def test_what_does_not_import_is_named_and_warnings_are_findings(site: Path) -> 
     install(site, "old", "1", **{"old.py": "import warnings; warnings.warn('soon gone', DeprecationWarning)"})
     with pytest.raises(checks.Failure) as failure:
         imports.check_imports(inspect(locked()))
-    assert failure.value.fields["value"] == 1
-    assert failure.value.fields["detail"].startswith("bad: ModuleNotFoundError: No module named 'nothing_like_it'")
-    assert failure.value.fields["findings"] == ["DeprecationWarning: soon gone (old)"]
+    assert failure.value.answer.value == 1
+    assert failure.value.answer.detail.startswith("bad: ModuleNotFoundError: No module named 'nothing_like_it'")
+    assert failure.value.answer.findings == ["DeprecationWarning: soon gone (old)"]
 
 
 def test_a_package_that_kills_python_is_told_with_its_last_word(site: Path) -> None:
@@ -263,8 +326,8 @@ def torch_whose_compile_does(monkeypatch: pytest.MonkeyPatch, call: Any, frames:
 
 def over() -> Any:
     """A deadline that is over: its alarm ends the check, and until it is rung there is plenty of time."""
-    deadline = accept.Deadline(60, 1)
-    deadline.begun -= 61
+    deadline = Deadline(60, 1)
+    deadline.started -= 61
     return deadline
 
 
@@ -277,15 +340,15 @@ def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytes
     torch_whose_compile_does(monkeypatch, ring_the_alarm)
     check = checks.Check("features.compile", "", features.check_compile)
     for available in (True, False):
-        answer = accept.outcome(check, inspect(promise(available)), over())
-        assert (answer["status"], answer["detail"]) == ("failed", "it took longer than 60 s")
+        answer = run_check(check, inspect(promise(available)), over())
+        assert (answer["status"], answer["detail"]) == ("failed", "took longer than 60 s")
 
 
 def test_a_compile_that_is_not_promised_raises_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_whose_compile_does(monkeypatch, MagicMock(side_effect=RuntimeError("Python 3.11+ not yet supported")))
     answer = features.check_compile(inspect(promise(False)))
-    assert answer["detail"] == "Python is too new"
-    assert answer["findings"] == ["RuntimeError: Python 3.11+ not yet supported"]
+    assert answer.detail == "Python is too new"
+    assert answer.findings == ["RuntimeError: Python 3.11+ not yet supported"]
 
 
 def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,16 +362,42 @@ def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     job = MagicMock(fine_tune=MagicMock(side_effect=ring_the_alarm))
-    monkeypatch.setitem(sys.modules, "train", job)
+    monkeypatch.setattr(training, "load_job", lambda: job)
     monkeypatch.setitem(sys.modules, "torch", MagicMock())
     inspection = inspect()
     accuracy = checks.Check("training.accuracy", "", training.check_accuracy)
     negated = checks.Check("training.negated", "", training.check_negated)
-    first = accept.outcome(accuracy, inspection, over())
-    second = accept.outcome(negated, inspection, accept.Deadline(60, 1))
-    assert first["detail"] == "it took longer than 60 s"
+    first = run_check(accuracy, inspection, over())
+    second = run_check(negated, inspection, Deadline(60, 1))
+    assert first["detail"] == "took longer than 60 s"
     assert second["detail"] == "the training job broke: it did not end in time"
     assert job.fine_tune.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"train.py": "NAME = 'the job'"}, {"train/__init__.py": "", "train/job.py": "NAME = 'the job'"}],
+    ids=["a module, in an older image", "a package"],
+)
+def test_the_job_of_the_image_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "train"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert training.load_job().NAME == "the job"
+    for name in ("train", "train.job"):  # what was found here is not another test's
+        sys.modules.pop(name, None)
+
+
+def test_a_training_job_that_cannot_start_for_want_of_torch_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the check that runs it nor those that look at its figures."""
+    monkeypatch.setattr(training, "load_job", MagicMock(side_effect=ModuleNotFoundError("No torch", name="torch")))
+    inspection = inspect()
+    for check in (training.check_accuracy, training.check_loss):
+        result = run_check(checks.Check("training.accuracy", "", check), inspection, Deadline(60, 1))
+        assert (result["status"], result["detail"]) == ("error", "torch is not installed in this image")
 
 
 # --- GPU -----------------------------------------------------------------------------------------------------------
@@ -332,15 +421,15 @@ def test_a_gpu_that_this_torch_has_no_code_for_fails_with_what_to_do(torch: Any)
     inspection = inspect()
     with pytest.raises(checks.Failure) as failure:
         gpu.check_capability(inspection)
-    assert failure.value.fields["detail"] == "NVIDIA H100 has compute capability 9.0; torch has sm_70 sm_86"
-    assert failure.value.fields["remedy"] == "build for this GPU: `envbuilder build --gpu 9.0`"
+    assert failure.value.answer.detail == "NVIDIA H100 has compute capability 9.0, torch has kernels for sm_70 sm_86"
+    assert failure.value.answer.remedy == "build for this GPU: `envbuilder build --gpu 9.0`"
 
 
 def test_a_kernel_that_does_not_run_is_explained(torch: Any) -> None:
     torch.arange.return_value.reshape.return_value.__truediv__.return_value.cuda.side_effect = RuntimeError(
         "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might"
     )
-    with pytest.raises(checks.Failure, match="torch has no code for this GPU"):
+    with pytest.raises(checks.Failure, match="torch has no kernels for this GPU"):
         gpu.check_kernel(inspect())
 
 
@@ -353,6 +442,13 @@ def test_a_kernel_that_does_not_run_is_explained(torch: Any) -> None:
         ("sm_86", (9, 0), False),
         ("compute_70", (9, 0), True),  # PTX
         ("sm_90a", (9, 0), True),
+        ("sm_100a", (10, 3), False),  # on that capability alone
+        ("compute_90a", (10, 0), False),
+        ("sm_100f", (10, 3), True),  # within its family
+        ("compute_100f", (10, 3), True),
+        ("compute_100f", (12, 0), False),
+        ("sm_103f", (10, 0), False),
+        ("gfx90a", (9, 0), False),
         ("sm_120", (12, 0), True),
         ("sm_100", (12, 0), False),
     ],
@@ -365,9 +461,9 @@ def test_no_gpu_is_not_run_or_failed(torch: Any) -> None:
     torch.cuda.is_available.return_value = False
     torch.cuda.init.side_effect = RuntimeError("Found no NVIDIA driver on your system.")
     for check in (gpu.check_visible, gpu.check_capability, gpu.check_kernel, gpu.check_precision, gpu.check_memory):
-        with pytest.raises(checks.NotRun):
+        with pytest.raises(checks.Skipped):
             check(inspect())
-    with pytest.raises(checks.Failure, match="no driver is in here"):
+    with pytest.raises(checks.Failure, match="the container has no NVIDIA driver"):
         gpu.check_visible(inspect(require_gpu=True))
 
 
@@ -379,7 +475,7 @@ def test_an_image_for_cpus_is_held_to_nothing_on_a_gpu(torch: Any, monkeypatch: 
         *(gpu.check_visible, gpu.check_capability, gpu.check_kernel),
         *(gpu.check_precision, gpu.check_memory, gpu.check_nccl),
     ):
-        with pytest.raises(checks.NotRun, match="not applicable: this image is made for CPUs"):
+        with pytest.raises(checks.Skipped, match="not applicable: this image is for CPUs"):
             check(inspect(CPU))
     monkeypatch.setattr(gpu.glob, "glob", lambda _: [])
     with pytest.raises(checks.Failure, match="Torch not compiled with CUDA enabled"):
@@ -389,8 +485,8 @@ def test_an_image_for_cpus_is_held_to_nothing_on_a_gpu(torch: Any, monkeypatch: 
 @pytest.mark.parametrize(
     ("said", "meaning"),
     [
-        ("Error 803: system has unsupported display driver / cuda driver combination", "do not fit"),
-        ("Error 804: forward compatibility was attempted on non supported HW", "data-centre GPUs only"),
+        ("Error 803: system has unsupported display driver / cuda driver combination", "do not match"),
+        ("Error 804: forward compatibility was attempted on non supported HW", "data-center GPUs only"),
         ("Error 35: CUDA driver version is insufficient for CUDA runtime version", "older than this CUDA"),
         ("The NVIDIA driver on your system is too old (found version 11040).", "older than this CUDA"),
         ("Error 802: system not yet initialized", "fabric"),
@@ -405,8 +501,8 @@ def test_a_gpu_that_is_here_and_cannot_be_used_is_never_passed_over(
     monkeypatch.setattr(gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])
     with pytest.raises(checks.Failure) as failure:
         gpu.check_visible(inspect())
-    assert meaning in failure.value.fields["detail"]
-    assert failure.value.fields["remedy"]
+    assert meaning in failure.value.answer.detail
+    assert failure.value.answer.remedy
 
 
 # --- the CUDA compiler ---------------------------------------------------------------------------------------------
@@ -435,36 +531,36 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_compiler_that_works(compiler: Any) -> None:
     compiler()
-    assert nvcc.check_nvcc(inspect(DEVEL)) == {
-        "value": "compiles, links and runs",
-        "bound": "compiles, links and runs",
-        "detail": "nvcc 13.2.86; a program compiles, links and starts for sm_120; without a GPU CUDA says: "
+    assert nvcc.check_nvcc(inspect(DEVEL)) == checks.Answer(
+        value="compiles, links and runs",
+        bound="compiles, links and runs",
+        detail="nvcc 13.2.86; a program compiles, links and starts for sm_120; without a GPU CUDA says: "
         "CUDA driver version is insufficient for CUDA runtime version; "
         "an extension of C++ and CUDA compiles and links for 12.0; it ran on 12.0",
-    }
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"release": "12.4, V12.4.131"}, "torch is built for CUDA 13.2; nvcc is 12.4.131"),
+        ({"release": "12.4, V12.4.131"}, "torch is built for CUDA 13.2, nvcc is 12.4.131"),
         (
             {"compiles": "echo 'sample.cu(3): fatal error: cuda_runtime.h: No such file or directory' >&2; exit 1"},
-            "a program of CUDA does not compile: sample.cu(3): fatal error: cuda_runtime.h: No such file or directory",
+            "a CUDA program does not compile: sample.cu(3): fatal error: cuda_runtime.h: No such file or directory",
         ),
         (
             {"compiles": "echo 'ld: cannot find -lcudart_static: No such file\ncollect2: error: 1' >&2; exit 1"},
-            "a program of CUDA does not compile: ld: cannot find -lcudart_static: No such file",
+            "a CUDA program does not compile: ld: cannot find -lcudart_static: No such file",
         ),
-        ({"program": "error 999 unknown error"}, "1 + 2 on the GPU: the program says 'error 999 unknown error'"),
-        ({"program": "sum 4"}, "1 + 2 on the GPU: the program says 'sum 4'"),
+        ({"program": "error 999 unknown error"}, "1 + 2 on the GPU: the program prints 'error 999 unknown error'"),
+        ({"program": "sum 4"}, "1 + 2 on the GPU: the program prints 'sum 4'"),
         (
             {"build": "import sys; sys.exit('[1/3] c++ …\\nCUDAContext.h:10: fatal error: cusparse.h: No such file')"},
-            "an extension of torch does not build: CUDAContext.h:10: fatal error: cusparse.h: No such file",
+            "a torch extension does not build: CUDAContext.h:10: fatal error: cusparse.h: No such file",
         ),
         (
             {"build": "assert False, 'it answers wrongly'"},
-            "an extension of torch does not build: AssertionError: it an",
+            "a torch extension does not build: AssertionError: it an",
         ),
     ],
     ids=[
@@ -481,26 +577,26 @@ def test_a_compiler_that_does_not_work_is_explained(compiler: Any, words: dict[s
     compiler(**words)
     with pytest.raises(checks.Failure) as failure:
         nvcc.check_nvcc(inspect(DEVEL))
-    assert failure.value.fields["detail"].startswith(said)
-    assert failure.value.fields["remedy"]
+    assert failure.value.answer.detail.startswith(said)
+    assert failure.value.answer.remedy
 
 
 def test_a_devel_image_without_nvcc_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(checks.Failure, match="there is no nvcc on PATH"):
+    with pytest.raises(checks.Failure, match="nvcc is not on PATH"):
         nvcc.check_nvcc(inspect(DEVEL))
 
 
 @pytest.mark.parametrize(
     ("lock", "check", "said"),
     [
-        (None, nvcc.check_nvcc, "there is no lock in here that promises a CUDA compiler"),
-        ({"stack": {}}, nvcc.check_nvcc, "this is a runtime image: only one of flavour devel has a CUDA compiler"),
-        (DEVEL, contract.check_nvcc, "this is a devel image: whether its compiler works is another check"),
+        (None, nvcc.check_nvcc, "this image has no lock that promises a CUDA compiler"),
+        ({"stack": {}}, nvcc.check_nvcc, "this is a runtime image: only devel images have a CUDA compiler"),
+        (DEVEL, contract.check_nvcc, "this is a devel image; features.nvcc checks its compiler"),
     ],
     ids=["no lock", "runtime", "devel"],
 )
 def test_which_flavour_has_a_compiler(lock: dict[str, Any] | None, check: Any, said: str) -> None:
-    with pytest.raises(checks.NotRun) as reason:
+    with pytest.raises(checks.Skipped) as reason:
         check(inspect(lock))
-    assert reason.value.fields["detail"] == said
+    assert reason.value.answer.detail == said

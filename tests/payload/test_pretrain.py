@@ -2,15 +2,12 @@
 
 import random
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 
-import reviews
-
-from .test_train import HEAVY
+from train import reviews
 
 
 class Tokenizer:
@@ -23,17 +20,8 @@ class Tokenizer:
 
 
 @pytest.fixture
-def pretrain(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """pretrain.py over a torch that is a mock."""
-    for name in HEAVY:
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    for name in ("pretrain", "checkpoints"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import pretrain
-
-    yield pretrain
-    for name in ("pretrain", "checkpoints"):
-        sys.modules.pop(name, None)
+def pretrain(job: ModuleType) -> ModuleType:
+    return sys.modules["train.pretrain"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +35,7 @@ def pretrain(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_a_text_is_cut_at_the_end_of_a_sentence(pretrain: Any, text: str, halves: Any) -> None:
-    seen = {pretrain.cut(text, random.Random(seed)) for seed in range(20)}
+    seen = {pretrain.split_text(text, random.Random(seed)) for seed in range(20)}
     assert seen == (halves if isinstance(halves, set) else {halves})
 
 

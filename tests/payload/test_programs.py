@@ -181,7 +181,10 @@ def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([*ON_TWO, "train", "--epochs", "none"], "train: error: argument --epochs: invalid count value: 'none'"),
+        (
+            [*ON_TWO, "train", "--epochs", "none"],
+            "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
+        ),
         (["--nodes", "two", "train"], "launch: error: --nodes takes a number, not 'two'"),
         (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
         (["--nodes", "2", "train"], "launch: error: 2 nodes need --rendezvous HOST:PORT"),

@@ -11,64 +11,49 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from mutants.catalog import EDITS
 from waiting import PATIENCE
 
-import options
+from train import interrupts, options, progress
 
 from .conftest import PAYLOAD
-
-HEAVY = (
-    "torch torch.distributed torch.nn torch.nn.functional torch.utils torch.utils.checkpoint torch.utils.data datasets "
-    "tqdm transformers safetensors safetensors.torch torchmetrics torchmetrics.functional "
-    "torchmetrics.functional.classification"
-).split()
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """train.py over a torch that is a mock and sees no GPU."""
-    for name in HEAVY:
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]
-    own = ("train", "checkpoints", "outputs", "data", "compiling", "parallel", "stages", "pretrain", "record")
-    for name in own:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import train
-
-    yield train
-    for name in own:
-        sys.modules.pop(name, None)
 
 
 def test_the_measured_defaults() -> None:
     settings = vars(options.parse_settings([]))
     measured = {
-        "rows": 2000, "held_out": 500, "epochs": 4, "batch": 32, "learning_rate": 1e-3, "warmup": 0.1, "max_length": 24,
-        "layers": 2, "hidden": 128, "heads": 2, "seed": 0, "device": "auto", "padding": "max", "precision": "fp32",
+        "max_train_samples": 2000, "max_eval_samples": 500, "epochs": 4, "batch_size": 32, "learning_rate": 1e-3,
+        "warmup": 0.1, "max_length": 24, "num_layers": 2, "hidden_size": 128, "num_heads": 2, "seed": 0,
+        "device": "auto", "pad_to_max_length": True, "precision": "fp32",
     }  # fmt: skip
     assert settings.items() >= measured.items()
 
 
 def test_the_guide_s_numbers_for_the_guide_s_job() -> None:
     settings = vars(options.parse_settings(["--model", "bert-base-uncased", "--data", "imdb"]))
-    guide = {"epochs": 3, "batch": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512, "rows": None}
+    guide = {
+        "epochs": 3, "batch_size": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512,
+        "max_train_samples": None, "pad_to_max_length": False,
+    }  # fmt: skip
     assert settings.items() >= guide.items()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--rows", "60000"], "there are 17920 reviews in all"),
-        (["--rows", "0"], "--rows: invalid count value: '0'"),
-        (["--epochs", "-1"], "--epochs"),
-        (["--learning-rate", "nan"], "--learning-rate"),
-        (["--warmup", "2"], "--warmup"),
-        (["--heads", "3"], "--hidden 128 cannot be shared by --heads 3"),
+        (["--max-train-samples", "60000"], "there are only 17920 bundled reviews"),
+        (["--rows", "0"], "argument --max-train-samples/--rows: '0' is not a whole number of 1 or more"),
+        (["--epochs", "-1"], "'-1' is not a whole number of 1 or more"),
+        (["--batch-size", "two"], "'two' is not a whole number of 1 or more"),
+        (["--learning-rate", "nan"], "argument --learning-rate: 'nan' is not a number above 0"),
+        (["--learning-rate", "fast"], "argument --learning-rate: 'fast' is not a number above 0"),
+        (["--warmup", "2"], "'2' is not a number from 0 to 1"),
+        (["--num-heads", "3"], "--hidden-size 128 is not divisible by --num-heads 3"),
         (["--resume"], "--resume needs --output"),
         (["--data", "my.csv"], "--data needs --model"),
         (["--pretrain-rows", "5"], "--pretrain-rows needs --pretrain EPOCHS"),
         (["--pretrain", "1", "--max-length", "7"], "--pretrain needs --max-length 8 or more"),
-        (["--text-column", "x"], "are for data of your own"),
+        (["--text-column", "x"], "need --data: they are for your own data"),
     ],
 )
 def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
@@ -79,7 +64,7 @@ def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: li
 
 
 @pytest.fixture
-def compiling(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+def compiling(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     """compiling.py over a torch 2.0 that is a mock, where there is no compiler at all."""
     torch: Any = sys.modules["torch"]
     torch.__version__ = "2.0.1+cu117"
@@ -88,7 +73,7 @@ def compiling(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    return sys.modules["compiling"]
+    return sys.modules["train.compiling"]
 
 
 def refusal(compiling: Any, words: list[str], device: str = "cpu") -> tuple[str, str]:
@@ -107,22 +92,22 @@ def test_a_torch_that_cannot_compile_says_so(compiling: Any) -> None:
     del torch.compile
     torch.__version__ = "1.13.1"
     assert refusal(compiling, []) == (
-        "torch 1.13.1 has no torch.compile",
-        "it came with torch 2.0: leave out --compile",
+        "--compile needs torch ≥ 2.0 (this is 1.13.1)",
+        "leave out --compile",
     )
 
 
 def test_torch_2_0_cannot_compile_with_gradient_checkpointing(compiling: Any) -> None:
     assert refusal(compiling, ["--gradient-checkpointing"]) == (
         "torch 2.0.1+cu117 cannot compile a model with gradient checkpointing",
-        "leave out one of --compile and --gradient-checkpointing",
+        "leave out --compile or --gradient-checkpointing",
     )
 
 
 @pytest.mark.parametrize(("device", "kind", "package"), [("cpu", "C++", "g++"), ("cuda", "C", "gcc")])
 def test_a_missing_compiler_is_named(compiling: Any, device: str, kind: str, package: str) -> None:
     assert refusal(compiling, [], device) == (
-        f"--compile needs a {kind} compiler, and there is none in here",
+        f"--compile needs a {kind} compiler, and this image has none",
         f"leave out --compile, or install {package}",
     )
 
@@ -143,31 +128,32 @@ def test_a_python_that_torch_cannot_compile_for_is_named(compiling: Any, monkeyp
 )
 def test_torch_2_0_is_given_few_lengths(compiling: Any, torch_version: str, longest: int, step: int | None) -> None:
     sys.modules["torch"].__version__ = torch_version  # type: ignore[attr-defined]
-    words = ["--compile", "--padding", "longest", "--max-length", str(longest)]
-    assert compiling.padding_step(options.parse_settings(words)) == step
+    words = ["--compile", "--no-pad-to-max-length", "--max-length", str(longest)]
+    assert compiling.padding_multiple(options.parse_settings(words)) == step
 
 
 @pytest.mark.parametrize(
     ("words", "said"), [(["--device", "cuda"], "no GPU is visible"), (["--precision", "fp16"], "fp16 needs a GPU")]
 )
-def test_what_this_machine_cannot_do_is_refused(train: ModuleType, words: list[str], said: str) -> None:
-    with pytest.raises(train.JobError, match=said):
-        train.pick_device(options.parse_settings(words))
+def test_what_this_machine_cannot_do_is_refused(job: ModuleType, words: list[str], said: str) -> None:
+    with pytest.raises(job.JobError, match=said):
+        job.choose_device(options.parse_settings(words))
 
 
-def test_evaluation_does_not_count_as_training(train: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_does_not_count_as_training(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("record.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("train.record.time.monotonic", lambda: now[0])
 
     def score() -> tuple[float, float]:
         now[0] += 30
         return 1.0, 1.0
 
-    run = train.Recorded(options.parse_settings([]), score, say=str)
-    run.begin(MagicMock(**{"tell.return_value": False}), MagicMock(), MagicMock(), MagicMock(), steps=2)
+    record: Any = sys.modules["train.record"]
+    run = record.Recorder(options.parse_settings([]), score, say=str)
+    run.on_train_begin(MagicMock(), MagicMock(), MagicMock(), MagicMock(), steps=2)
     for number in (1, 2):
         now[0] += 2
-        run.end_epoch(number, [0.1])
+        run.on_epoch_end(number, [0.1])
     assert run.seconds() == 4
 
 
@@ -175,7 +161,7 @@ def test_evaluation_does_not_count_as_training(train: ModuleType, monkeypatch: p
 def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(3600)\n")
     process = subprocess.Popen(
-        [sys.executable, str(PAYLOAD / "train.py")],
+        [sys.executable, str(PAYLOAD / "train")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert process.stdout is not None
@@ -187,11 +173,11 @@ def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, n
 
 TWO_SIGNALS = """
 import signal, sys
-import interrupts
+from train import interrupts
 now = [100.0]
 interrupts.time.monotonic = lambda: now[0]
-signal.signal(signal.SIGTERM, interrupts.interrupted)
-interrupts.STOP["may_wait"] = True
+signal.signal(signal.SIGTERM, interrupts.handle_interrupt)
+interrupts.STOP.can_save = True
 signal.raise_signal(signal.SIGTERM)
 now[0] += float(sys.argv[1])
 signal.raise_signal(signal.SIGTERM)
@@ -203,7 +189,7 @@ print("it goes on")
 def test_a_signal_that_torchrun_passes_on_is_not_a_second_one(pause: float, ends: bool) -> None:
     words = [sys.executable, "-c", TWO_SIGNALS, str(pause)]
     done = subprocess.run(words, cwd=PAYLOAD, capture_output=True, text=True, check=False)
-    saving = "interrupted: saving; once more ends it at once\n"
+    saving = "interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n"
     expected = (130, "", saving + "interrupted\n") if ends else (0, "it goes on\n", saving)
     assert (done.returncode, done.stdout, done.stderr) == expected
 
@@ -216,82 +202,205 @@ def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -
     allowed = set(
         "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics".split()
     )
-    allowed |= {"checks"} | {file.stem for file in PAYLOAD.glob("*.py")}
+    allowed |= {"acceptance", "train"}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
     assert {name.split(".")[0] for name in names} <= allowed | sys.stdlib_module_names
 
 
-def test_a_process_that_was_killed_is_explained_by_the_others(train: Any) -> None:
+BUILTIN_TYPES = {"dict", "frozenset", "list", "set", "tuple", "type"}
+NEWER_NAMES = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "cache", "pairwise", "batched", "lcm"}
+
+
+def annotations_of(tree: ast.AST) -> list[ast.expr]:
+    found: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            found.append(node.annotation)
+        if isinstance(node, ast.FunctionDef):
+            found.append(node.returns)
+    return [annotation for annotation in found if annotation is not None]
+
+
+@pytest.mark.parametrize("path", sorted((PAYLOAD / "train").glob("*.py")), ids=lambda path: path.name)
+def test_what_python_3_8_evaluates_it_has(path: Path) -> None:
+    """`list[int]` and `str | None` are text in an annotation, and an error anywhere else; so is a newer method."""
+    tree = ast.parse(path.read_text())
+    annotations = annotations_of(tree)
+    assert not annotations or "from __future__ import annotations" in path.read_text()
+    unevaluated = {id(node) for annotation in annotations for node in ast.walk(annotation)}
+    for node in ast.walk(tree):
+        if id(node) in unevaluated:
+            continue
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            assert node.value.id not in BUILTIN_TYPES, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in NEWER_NAMES, f"line {node.lineno}"
+
+
+def test_a_process_that_was_killed_is_explained_by_the_others(job: Any) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
     )
-    assert train.explain(lost) == (
-        "another process of this run has gone: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+    assert job.explain(lost) == (
+        "another process of this run has died: [gloo/transport/tcp/pair.cc:534] Connection closed by peer "
         "[127.0.0.1]:27385",
-        "see what it said. If that is nothing, and torchrun tells of SIGKILL (-9), the kernel killed it, most likely "
-        "for memory: halve --batch (--accumulate 2 keeps the size of a step), or give the container more (--memory, "
-        "--shm-size). With --save-every and --resume a run goes on, and torchrun --max-restarts does so itself",
+        "see its output. If it has none and torchrun reports SIGKILL (-9), the kernel killed it, most likely for "
+        "memory: halve --batch-size (--gradient-accumulation-steps 2 keeps the size of a step), or give the container "
+        "more (--memory, --shm-size). With --save-every and --resume a run continues, with torchrun --max-restarts by "
+        "itself",
     )
 
 
 # --- the end of one of several processes ---------------------------------------------------------------------------
 
 
-def team_of(train: Any, **talk: Any) -> tuple[Any, Any]:
+def team_of(job: Any, **talk: Any) -> tuple[Any, Any]:
     """One of several processes, with what it calls of torch.distributed."""
-    parallel = sys.modules["parallel"]
+    parallel = sys.modules["train.parallel"]
     dist: Any = MagicMock(**talk)
     parallel.dist = dist  # type: ignore[attr-defined]
     dist.get_rank.return_value = 1
-    return parallel.Processes(options.parse_settings([]), "cpu", MagicMock()), dist  # type: ignore[attr-defined]
+    return parallel.Distributed(options.parse_settings([]), "cpu", MagicMock()), dist  # type: ignore[attr-defined]
 
 
-def test_all_are_waited_for_before_one_leaves(train: Any) -> None:
-    team, dist = team_of(train)
+def test_all_are_waited_for_before_one_leaves(job: Any) -> None:
+    team, dist = team_of(job)
     dist.reset_mock()
-    team.leave()
+    team.shutdown()
     wait, leave = dist.mock_calls
-    assert (wait[0], wait[1][0], wait[1][1].total_seconds()) == ("monitored_barrier", team.talk, 120)
+    assert (wait[0], wait[1][0], wait[1][1].total_seconds()) == ("monitored_barrier", team.control_group, 120)
     assert leave[0] == "destroy_process_group"
 
 
-def test_a_group_outlives_the_team(train: Any) -> None:
+def test_a_group_outlives_the_team(job: Any) -> None:
     """Else a thread of gloo's and Python's lock may wait for each other for ever."""
-    team, dist = team_of(train)
-    assert [dist.group.WORLD, team.talk] == sys.modules["parallel"].GROUPS  # type: ignore[attr-defined]
+    team, dist = team_of(job)
+    assert [dist.group.WORLD, team.control_group] == sys.modules["train.parallel"].GROUPS  # type: ignore[attr-defined]
 
 
-def test_one_that_has_gone_is_not_waited_for_for_ever(train: Any) -> None:
-    team, dist = team_of(train, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
-    team.leave()
+def test_one_that_has_gone_is_not_waited_for_for_ever(job: Any) -> None:
+    team, dist = team_of(job, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
+    team.shutdown()
     dist.destroy_process_group.assert_called_once_with()
 
 
 THREAD = """
 import sys, threading, time
-import train_end
+from train.interrupts import end_process
 threading.Thread(target=time.sleep, args=(3600,)).start()  # a library's, which Python would wait for
 print("done")
-train_end.end(int(sys.argv[1]))
+end_process(int(sys.argv[1]))
 """
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_thread_does_not_hold_one_of_several_processes(tmp_path: Path, code: int) -> None:
-    """`end` alone, as importing train.py would import torch."""
-    tree = ast.parse((PAYLOAD / "train.py").read_text())
-    (end,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "end")
-    (tmp_path / "train_end.py").write_text("import atexit, os, sys\n" + ast.unparse(end))
+def test_a_thread_does_not_hold_one_of_several_processes(code: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", THREAD, str(code)],
-        capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "TORCHELASTIC_RUN_ID": "none"},
+        capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=PAYLOAD,
+        env={**os.environ, "TORCHELASTIC_RUN_ID": "none"},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, "done\n", "")
 
 
-def test_a_process_of_its_own_ends_as_any_other(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_its_own_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with pytest.raises(SystemExit) as raised:
-        train.end(1)
+        interrupts.end_process(1)
     assert raised.value.code == 1
+
+
+# --- progress ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr("train.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_is_a_line_every_30_seconds(clock: list[float]) -> None:
+    run = progress.Progress(total=400)
+    lines = []
+    for step in range(1, 101):
+        clock[0] += 1
+        lines.append(run.report(step, 0.5))
+    assert [line for line in lines if line] == [
+        "step 30/400: loss 0.5000, 6 min 10 s left",
+        "step 60/400: loss 0.5000, 5 min 40 s left",
+        "step 90/400: loss 0.5000, 5 min 10 s left",
+    ]
+
+
+def test_the_time_left_is_that_of_this_process_s_own_steps(clock: list[float]) -> None:
+    run = progress.Progress(total=1000, done=900)
+    clock[0] += 30
+    run.pause(10)
+    assert run.report(910, 0.25) == "step 910/1000: loss 0.2500, 3 min 0 s left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 0 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (90000, "25 h 0 min"),
+    ],
+)
+def test_a_duration_reads_well(seconds: float, text: str) -> None:
+    assert progress.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, []), (False, ["step 1/2: loss 0.1000, 31 s left"])])
+def test_progress_lines_are_for_runs_without_a_terminal(
+    job: ModuleType, monkeypatch: pytest.MonkeyPatch, terminal: bool, lines: list[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("train.record.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    output: list[str] = []
+    record: Any = sys.modules["train.record"]
+    run = record.Recorder(options.parse_settings([]), lambda: (1.0, 1.0), say=output.append)
+    run.on_train_begin(MagicMock(), MagicMock(), MagicMock(), MagicMock(), steps=2)
+    now[0] += 31
+    run.on_step_end([0.1], stop=False)
+    assert output == lines
+
+
+# --- names of Hugging Face's Trainer -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--rows 9 --held-out 7", "--max-train-samples 9 --max-eval-samples 7"),
+        ("--batch 3 --accumulate 2", "--batch-size 3 --gradient-accumulation-steps 2"),
+        ("--layers 3 --hidden 12 --heads 4", "--num-layers 3 --hidden-size 12 --num-heads 4"),
+        ("--padding longest", "--no-pad-to-max-length"),
+        ("--model m --padding max", "--model m --pad-to-max-length"),
+        ("--epochs 5 --output out", "--num-train-epochs 5 --output-dir out"),
+        ("--model m --data d --text-column a", "--model-name-or-path m --dataset-name d --text-column-name a"),
+        ("--warmup 0.2 --max-length 30 --compile", "--warmup-ratio 0.2 --max-seq-length 30 --torch-compile"),
+    ],
+)
+def test_an_option_has_its_old_name_and_that_of_the_trainer(old: str, new: str) -> None:
+    settings = options.parse_settings(old.split())
+    assert settings == options.parse_settings(new.split())
+    assert settings != options.parse_settings([])
+
+
+# --- what the mutants replace --------------------------------------------------------------------------------------
+
+
+def test_a_mutant_s_text_is_in_the_payload() -> None:
+    """Building the mutants would find it too, an hour later."""
+    in_image = "/opt/envbuilder/payload/"
+    payload_edits = [(file, old) for file, old in EDITS if file.startswith(in_image)]
+    assert payload_edits
+    for file, old in payload_edits:
+        path = PAYLOAD / file.removeprefix(in_image)
+        assert old in path.read_text(), f"{old!r} is not in {path}"

@@ -170,6 +170,7 @@ def test_a_failed_build_is_told_with_its_step_its_cause_and_what_to_do(kind: str
     assert problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAILED)
 def test_the_cause_does_not_depend_on_where_the_log_is_torn(kind: str) -> None:
     expected = outcome(follow(recording(kind)))

@@ -95,7 +95,9 @@ def test_no_fact_names_the_address_of_an_index() -> None:
         assert not re.search(r"download\.|packages\.[a-z]+\.com|/simple/", path.read_text()), path.name
 
 
-def test_what_is_loaded_on_demand_is_not_loaded_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_loaded_on_demand_is_not_loaded_before(
+    monkeypatch: pytest.MonkeyPatch, one_catalog: Callable[[], Catalog]
+) -> None:
     read: list[str] = []
     real = catalog.read_bytes
 
@@ -104,7 +106,7 @@ def test_what_is_loaded_on_demand_is_not_loaded_before(monkeypatch: pytest.Monke
         return real(path, **options)
 
     monkeypatch.setattr(catalog, "read_bytes", recorded)
-    catalog.load()
+    one_catalog()
     assert sorted(read) == sorted(
         ["torch.json", "transformers.json", "transformers_releases.json", "gpus.json", "systems.json", "toolkits.json",
          "compatibility.json", "advisories.json", "runtimes.json"]

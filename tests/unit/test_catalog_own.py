@@ -17,7 +17,7 @@ from envbuilder.model import Request
 from envbuilder.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "catalog.md").read_text()
+GUIDE = (ROOT / "docs" / "reference" / "catalog.md").read_text()
 GPU = {
     "capability": "13.0", "architecture": "Rubin", "names": ["R100"], "families": {"data centre": ["R100"]},
     "status": "documented", "source": "our data sheet",
@@ -33,7 +33,7 @@ def write(folder: Path, file: str, *rows: dict[str, Any], **more: Any) -> Path:
 def said_by(folder: Path) -> str:
     with pytest.raises(CatalogError) as caught:
         catalog.load(own=folder)
-    assert "docs/catalog.md" in caught.value.hint
+    assert "docs/reference/catalog.md" in caught.value.hint
     return "\n".join([caught.value.message, *caught.value.problems])
 
 
@@ -151,7 +151,7 @@ def test_a_preference_that_there_is_not_is_an_error_of_the_catalog(
 
 
 def test_the_guides_example_works(tmp_path: Path) -> None:
-    """What docs/catalog.md shows is a catalog that loads, and its build is found."""
+    """What docs/reference/catalog.md shows is a catalog that loads, and its build is found."""
     blocks = re.findall(r"```(json|toml)\n# ?(\S+)\n(.*?)```", GUIDE.replace("// ", "# "), re.S)
     assert {name for _, name, _ in blocks} == {"mine/facts/torch.json", "mine/policy.toml", "envbuilder.toml"}
     for _, name, text in blocks:

@@ -14,6 +14,7 @@ from envbuilder.render import project, targets
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
 NAME = ".github/workflows/ci.yml"
+COMMITTED = sorted((ROOT / ".github/workflows").glob("*.yml"))
 BOTH = pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])
 
 
@@ -35,6 +36,21 @@ def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_zizmor_has_nothing_to_say(settings: dict[str, str], tmp_path: Path) -> None:
     done = zizmor(rendered(settings), tmp_path)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_zizmor_accepts_the_committed_workflows(path: Path, tmp_path: Path) -> None:
+    done = zizmor(path.read_text(), tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_workflows_pin_actions_and_limit_time(path: Path) -> None:
+    text = path.read_text()
+    uses = re.findall(r"uses: (.*)", text)
+    assert all(re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses)
+    assert text.count("timeout-minutes:") == text.count("runs-on:")
+    assert "secrets." not in text
 
 
 @pytest.mark.parametrize(
@@ -67,16 +83,26 @@ def test_with_make_a_job_calls_make_and_nothing_else() -> None:
     assert runs == ["make lint", "make fast", "make test"]
 
 
-def test_the_own_make_targets_exist() -> None:
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_the_own_make_targets_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"run: make (.*)", (ROOT / NAME).read_text()):
-        assert re.search(rf"(?m)^{target}:", makefile)
+    targets = re.findall(r"run: make (.*)", path.read_text())
+    assert targets
+    for target in targets:
+        assert re.search(rf"(?m)^{target}:", makefile), target
+
+
+def test_workflows_cover_the_supported_pythons() -> None:
+    matrix = re.search(r"python: \[(.*)\]", (ROOT / ".github/workflows/python.yml").read_text())
+    classifiers = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert matrix
+    assert re.findall(r"3\.\d+", matrix[1]) == classifiers
 
 
 def test_where_envbuilder_comes_from_is_named_by_the_repository() -> None:
     assert "ENVBUILDER: ${{ vars.ENVBUILDER }}" in rendered({})
-    assert 'ENVBUILDER: "envbuilder @ git+ssh://host/envbuilder@0123"' in rendered(
-        {"envbuilder": "envbuilder @ git+ssh://host/envbuilder@0123"}
+    assert 'ENVBUILDER: "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"' in rendered(
+        {"envbuilder": "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"}
     )
 
 

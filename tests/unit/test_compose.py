@@ -1,10 +1,12 @@
 """The Compose files: valid, one variable for each thing people change, and nothing open to the network."""
 
+import copy
 import json
 import os
 import re
 import subprocess
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,15 @@ def files(request: pytest.FixtureRequest) -> dict[str, str]:
     return dict(compose.files(project(request.param)))
 
 
+@cache
+def parsed(text: str) -> Any:
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
 @pytest.fixture
 def documents(files: dict[str, str]) -> dict[str, dict[str, Any]]:
     """The Compose files by name."""
-    return {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yaml")}
+    return {name: copy.deepcopy(parsed(text)) for name, text in files.items() if name.endswith(".yaml")}
 
 
 @pytest.fixture
@@ -68,6 +75,7 @@ def services(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
 # --- valid -----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def validator() -> Draft202012Validator:
     return Draft202012Validator(json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text()))
 

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -166,10 +167,15 @@ def test_the_display_of_a_row_is_clean() -> None:
 WRITERS = {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "rich.print"}
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def printing_calls(path: Path) -> list[str]:
     """Calls that put text on a terminal without the console."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if not isinstance(node, ast.Call) or all(isinstance(word, ast.Constant) for word in node.args):
             continue  # a word of ours is nobody else's text
         if ast.unparse(node.func) in WRITERS:
@@ -185,7 +191,7 @@ def test_nothing_prints_but_the_console() -> None:
 def test_only_the_console_imports_what_writes_to_terminals() -> None:
     importers = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and node.module in ("rich.console", "rich.live", "rich"):
                 names = {alias.name for alias in node.names}
                 importers |= {str(path.relative_to(PACKAGE))} if names & {"Console", "Live", "print"} else set()

@@ -69,7 +69,7 @@ def test_a_gpu_is_optional_and_the_user_is_the_hosts(document: Any) -> None:
 
 
 def test_the_shared_memory_is_enough_for_the_suite(document: Any) -> None:
-    bounds = json.loads((ROOT / "docker/payload/bounds.json").read_text())["bounds"]
+    bounds = json.loads((ROOT / "docker/payload/acceptance/bounds.json").read_text())["bounds"]
     assert document["runArgs"] == ["--shm-size=2g"]
     assert bounds["features.shared_memory"]["min"] <= 2 * 2**30
 

@@ -11,6 +11,7 @@ from typing import Any
 import hosts
 import msgspec
 import pytest
+from marks import few
 from packaging.version import Version
 
 from envbuilder import catalog, cli, serialize
@@ -215,7 +216,7 @@ GARBAGE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["workstation", "podman", "mig", "cdi-only"])
+@pytest.mark.parametrize("name", few(["workstation", "podman", "mig", "cdi-only"]))
 def test_answers_that_make_no_sense_are_unknown(name: str) -> None:
     """Whatever a program or a file says, asking ends in a host."""
     recording = hosts.read(name)

@@ -146,6 +146,7 @@ JSON = st.recursive(
 KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "other")
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(KINDS),
     fields=st.dictionaries(

@@ -69,6 +69,7 @@ def test_an_interrupt_in_the_middle_leaves_the_old_folder(
         assert contents(tmp_path) == NEW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
 def test_a_signal_at_any_rename_leaves_the_old_or_the_new(tmp_path: Path, signal: str) -> None:
     """A process that is killed in each system call that renames, before and after it."""
@@ -116,6 +117,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
         assert (tmp_path / "new").is_dir()
 
 
+@pytest.mark.slow
 def test_renders_at_the_same_second_all_succeed(tmp_path: Path) -> None:
     program = """
 import sys

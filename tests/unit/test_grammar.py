@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import few
 
 from envbuilder import catalog, config, grammar
 from envbuilder import lock as locks
@@ -169,7 +170,7 @@ FREE = {"source", "says", "advice", "more_pythons", "architecture", "architectur
 FREE |= {"compile_source", "numpy2_source", "setuptools_source"}
 
 
-@pytest.mark.parametrize("table", catalog.TABLES, ids=lambda table: table.file)
+@pytest.mark.parametrize("table", few(catalog.TABLES, fast=5), ids=lambda table: table.file)
 def test_no_field_of_a_catalog_takes_text_that_means_something(tmp_path: Path, table: catalog.Table[Any]) -> None:
     row = json.loads(json.dumps(catalog.written(table)[0], default=str))
     for place in places(row):

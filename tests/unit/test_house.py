@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -25,16 +26,21 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "envbuilder":
             parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
     return rooms
 
 
@@ -55,7 +61,7 @@ def dotted(path: Path) -> str:
 
 def imported_modules(path: Path, known: set[str]) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in known else node.module for name in names}
@@ -68,28 +74,30 @@ def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
     assert set(order.static_order()) == known
 
 
-def importers(module: str) -> set[str]:
-    found = set()
+@cache
+def importers() -> dict[str, set[str]]:
+    """Top-level module → the files of the package that import it."""
+    files: dict[str, set[str]] = {}
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            if any(name.split(".")[0] == module for name in names):
-                found.add(str(path.relative_to(PACKAGE)))
-    return found
+            for name in names:
+                files.setdefault(name.split(".")[0], set()).add(str(path.relative_to(PACKAGE)))
+    return files
 
 
 def test_one_module_starts_processes_one_imports_docker_and_one_jinja() -> None:
-    assert importers("subprocess") == {"processes.py"}
-    assert importers("docker") == {"engine/docker_client.py"}
-    assert importers("jinja2") == {"templates.py"}
+    assert importers()["subprocess"] == {"processes.py"}
+    assert importers()["docker"] == {"engine/docker_client.py"}
+    assert importers()["jinja2"] == {"templates.py"}
 
 
 def test_the_package_needs_no_tool_of_the_checkout() -> None:
     """The tests find tools/ on their path; an installed envbuilder does not."""
     tools = {path.stem for path in (PACKAGE.parent / "tools").glob("[!_]*") if path.is_dir() or path.suffix == ".py"}
     assert {"facts", "index", "survey"} <= tools
-    assert {tool: importers(tool) for tool in tools if importers(tool)} == {}
+    assert {tool: importers()[tool] for tool in tools & importers().keys()} == {}
 
 
 _READING = frozenset({"read_text", "read_bytes", "open"})
@@ -99,7 +107,7 @@ _WRITING = frozenset({"write_text", "open"})
 def calls(path: Path, names: frozenset[str]) -> list[ast.Call]:
     """The calls of methods of these names, and of the function `open`."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -145,14 +153,13 @@ def test_only_the_command_line_reads_the_environment() -> None:
 def test_no_version_number_stands_in_code() -> None:
     version = re.compile(r"(?:11|12|13)\.[0-9]|2\.[0-9]+\.[0-9]|cu1[123][0-9]|sm_[0-9]{2}|8\.5\.0")
     for path in MODULES:
-        tree = ast.parse(path.read_text())
         documented = {
             node.body[0].value
-            for node in ast.walk(tree)
+            for node in nodes_of(path)
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
             if isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in nodes_of(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documented:
                 found = version.search(node.value)
                 assert not found or is_example(node.value), f"{path.name}: {node.value!r}"

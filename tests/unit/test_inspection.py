@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from json_documents import problems
 
 from envbuilder import serialize
 from envbuilder.acceptance.inspect_image import (
@@ -131,6 +132,7 @@ def probe() -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
@@ -172,6 +174,7 @@ def test_packages_are_as_large_as_their_files(probe: ModuleType, site: Path) -> 
     assert found["unclaimed"] == 40 + 2 + records
 
 
+@pytest.mark.slow
 def test_the_probe_runs_where_it_is_sent() -> None:
     """As in an image: as text, isolated. Here it measures this environment."""
     done = subprocess.run(
@@ -346,3 +349,5 @@ def test_the_document_has_its_keys_whatever_the_image() -> None:
     assert [check["id"] for check in full["receipt"]["failed"]] == ["c.d"]
     assert json.loads(serialize.dumps(full)) == json.loads(json.dumps(serialize.plain(full)))
     assert json.loads(serialize.dumps(bare))["labels"] == {"a": "b\n"}
+    for document in (full, bare):
+        assert problems("inspect", json.loads(serialize.dumps({"schema": SCHEMA, **document}))) == []

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from marks import few
 from packaging.version import Version
 
 from envbuilder import lock as locks
@@ -105,14 +106,14 @@ def misspelt(document: Document, place: Place) -> Document:
 # --- the schemas ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", few(VERSIONS))
 @pytest.mark.parametrize("made", [CPU, GPU], ids=["cpu", "gpu"])
 def test_every_document_is_valid(made: dict[str, Document], version: str) -> None:
     assert set(made) == {"Service", "Job", "PersistentVolumeClaim", "TrainingRuntime", "TrainJob"}
     assert {kind: refusal(document, version) for kind, document in made.items()} == dict.fromkeys(made, "")
 
 
-@pytest.mark.parametrize("kind", GPU)
+@pytest.mark.parametrize("kind", few(GPU))
 def test_every_misspelt_field_is_refused(kind: str) -> None:
     """But in metadata of Kubeflow's kinds, which their schemas leave to the API server."""
     document = GPU[kind]

@@ -1,4 +1,4 @@
-"""What docs/acceptance.md says a container gets is what it gets."""
+"""What docs/explanation/acceptance.md says a container gets is what it gets."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from envbuilder.engine.docker_client import Engine
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 
-DOCS = Path(__file__).parents[2] / "docs/acceptance.md"
+DOCS = Path(__file__).parents[2] / "docs/explanation/acceptance.md"
 FOREIGN_ROOT = "writable, thrown away"
 COLUMNS = ("suite", "any_user", "signals", "inspect")
 

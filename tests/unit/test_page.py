@@ -74,6 +74,7 @@ def pairs_of(axes: tuple[Axis, ...]) -> Iterator[Picked]:
             yield {axis.name: choice.value for axis, choice in ((one, a), (two, b)) if choice.value}
 
 
+@pytest.mark.slow
 def test_every_choice_and_every_pair_is_the_resolvers(grid: Grid, facts: Catalog) -> None:
     cells = {tuple(picked.items()): picked for picked in pairs_of(grid.axes)}
     assert len(cells) > 1500
@@ -81,6 +82,7 @@ def test_every_choice_and_every_pair_is_the_resolvers(grid: Grid, facts: Catalog
         compare(picked, grid, facts)
 
 
+@pytest.mark.slow
 def test_cells_at_random_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
     chance = random.Random(8)
     for _ in range(500):
@@ -88,6 +90,7 @@ def test_cells_at_random_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
         compare({axis.name: chance.choice(axis.choices[1:]).value for axis in some}, grid, facts)
 
 
+@pytest.mark.slow
 def test_cells_that_fit_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
     """Choices at random mostly clash; these walk where the page offers a way."""
     chance = random.Random(11)
@@ -99,13 +102,24 @@ def test_cells_that_fit_are_the_resolvers(grid: Grid, facts: Catalog) -> None:
         compare(picked, grid, facts)
 
 
-def test_a_clash_is_minimal(grid: Grid) -> None:
+def test_a_clash_is_minimal(small: Grid) -> None:
+    check_clashes(small)
+
+
+@pytest.mark.slow
+def test_every_clash_is_minimal(grid: Grid) -> None:
+    check_clashes(grid)
+
+
+def check_clashes(grid: Grid) -> None:
+    assert grid.clashes
     for clash in grid.clashes:
         assert grid.answer(clash.picked) is None
         for name in clash.picked:
             assert grid.answer({other: value for other, value in clash.picked.items() if other != name})
 
 
+@pytest.mark.slow
 def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Catalog) -> None:
     """But for torch: the page chooses its line, and a line means its best release."""
     commands = {command for clash in grid.clashes for command in clash.suggestions}
@@ -129,6 +143,7 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
         assert chosen == resolved or chosen.torch > resolved.torch
 
 
+@pytest.mark.slow
 def test_a_command_of_things_the_page_does_not_offer_is_not_chosen(grid: Grid) -> None:
     for command in (
         "envbuilder resolve --platform linux/arm64",
@@ -160,6 +175,7 @@ def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> Non
     assert bare.replace(f'lock="{dockerfile.UNLOCKED}"', "H") == whole.replace("slim-bookwormH", "slim-bookworm")
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
     day = facts.date.isoformat()
     by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}
@@ -236,6 +252,7 @@ def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) 
 # --- the file ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_is_one_small_file(grid: Grid, facts: Catalog) -> None:
     page = document.html(facts, grid, locks=list(map(lock_of, PRESETS)))
     assert len(page.encode()) < LARGEST

@@ -43,13 +43,6 @@ TAG = f"envbuilder:{LOCK.stack.name}"
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    made = Programs(tmp_path / "bin")
-    made.builds(IMAGE.id)
-    return made
-
-
-@pytest.fixture
 def site(tmp_path: Path, programs: Programs, facts: Catalog) -> Site:
     def refuse(argv: object) -> Any:
         raise AssertionError("no test here asks the index")

@@ -86,11 +86,11 @@ def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
     assert project.write(files, tmp_path, {}) == {}
     (tmp_path / ".devcontainer/check").write_text("exit 0\n")
     (tmp_path / "docker/install/trim.txt").write_text("\n")
-    (tmp_path / "docker/payload/train.py").unlink()
+    (tmp_path / "docker/payload/train/job.py").unlink()
     (tmp_path / "docker/payload/entrypoint").chmod(0o644)
     assert project.differences(files, tmp_path) == [
         "stale: docker/install/trim.txt", "not executable: docker/payload/entrypoint",
-        "missing: docker/payload/train.py", "stale: .devcontainer/check",
+        "missing: docker/payload/train/job.py", "stale: .devcontainer/check",
     ]  # fmt: skip
     assert project.in_the_way(files, tmp_path, {}) == [".devcontainer/check"]
     payload = sum(name.startswith("payload/") for name in files.context.files)
@@ -111,8 +111,8 @@ def test_two_locks_have_one_payload(tmp_path: Path) -> None:
     assert project.write(second, tmp_path, {}) == {f"{project.IMAGES}/{NEW}/ (8 files)": "wrote"}
     assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == []
     assert list(project.read_locks(tmp_path)) == [NEW, OLD]
-    (tmp_path / "docker/payload/train.py").write_text("# mine\n")
-    told = ["stale: docker/payload/train.py"]
+    (tmp_path / "docker/payload/train/job.py").write_text("# mine\n")
+    told = ["stale: docker/payload/train/job.py"]
     assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == told
 
 

@@ -68,6 +68,7 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
                 yield next((some for some, floor in pairs if have is None or have >= floor[: len(have)]), None)
 
 
+@pytest.mark.slow
 def test_the_whole_grid_is_what_the_facts_say() -> None:
     chosen = CandidateIndex(CATALOG)
     cells = chosen.grid({name: parsed(name) for name in AXES})
@@ -118,6 +119,7 @@ MORE: dict[str, Sequence[str]] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in MORE.items()}))
 def test_any_subset_of_the_options_is_answered_as_the_facts_say(asked: dict[str, str]) -> None:

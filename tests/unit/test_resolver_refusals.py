@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import few
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
@@ -122,14 +123,27 @@ def check(request: Request) -> None:
         assert again.packages == request.packages
 
 
-def test_of_400_impossible_requests_every_conflict_is_minimal_and_every_command_works() -> None:
-    for request in impossible(400):
+@pytest.mark.parametrize("count", few([40, 400]))
+def test_of_impossible_requests_every_conflict_is_minimal_and_every_command_works(count: int) -> None:
+    for request in impossible(count):
         check(request)
 
 
-def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path) -> None:
+def test_a_command_for_a_base_of_one_s_own_says_its_python() -> None:
+    options = {"python": "3.13", "torch": "1.12", "transformers": "4.30", "gpu": "H100"}
+    request = asked({**options, "base": "registry.example/team/base:1"})
+    check(request)
+    error = resolved(request)
+    assert isinstance(error, NoStackError)
+    with_base = [pasted(command) for command in error.suggestions if "registry.example" in command]
+    assert with_base
+    assert all(again.python for again in with_base)
+
+
+@pytest.mark.parametrize("count", few([15, 60]))
+def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path, count: int) -> None:
     """What is dropped from a request may stand in envbuilder.toml: the command says that it is dropped."""
-    for request in impossible(60):
+    for request in impossible(count):
         error = resolved(request)
         lines = [f'{name} = "{value}"' for name, value in set_options(request).items()]
         (tmp_path / "envbuilder.toml").write_text("\n".join(lines))
@@ -138,6 +152,7 @@ def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path:
             assert isinstance(resolved(pasted(command)), Stack), command
 
 
+@pytest.mark.slow
 def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
     known = sources()
     plain = ("is not in the catalog", "is ambiguous", "takes X.Y", "flavour cpu", "flavour runtime")
@@ -148,6 +163,7 @@ def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
             assert any(source in reason for source in known) or any(word in reason for word in plain), reason
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()}))
 def test_any_request_is_a_stack_or_a_minimal_refusal(options: dict[str, str]) -> None:

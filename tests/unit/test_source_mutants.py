@@ -10,7 +10,6 @@ import mutation_report
 from mutation import FOLDER, Mutant, MutantError, automatic, excuse, hand_made, sample
 from mutation_tree import Tree
 
-MUTANTS = hand_made()
 SOURCE = """import re
 
 LIMIT = 3
@@ -21,26 +20,30 @@ def small(number: int | None) -> bool:
 """
 
 
-def first_of_each_file() -> Iterator[Mutant]:
+def first_of_each_file(mutants: list[Mutant]) -> Iterator[Mutant]:
     seen = set()
-    for mutant in MUTANTS:
+    for mutant in mutants:
         if mutant.file not in seen:
             seen.add(mutant.file)
             yield mutant
 
 
-FEW = list(first_of_each_file())[:10]
+@pytest.mark.slow
+def test_every_entry_is_another_program() -> None:
+    """`hand_made` raises for one that is not; the list cannot rot."""
+    assert hand_made() == hand_made(parse=False)
 
 
 def test_every_entry_occurs_once_in_its_file() -> None:
     """`hand_made` raises for one that does not; the list cannot rot."""
-    assert len(MUTANTS) >= 80
-    assert {mutant.file for mutant in MUTANTS} >= {
+    mutants = hand_made(parse=False)
+    assert len(mutants) >= 80
+    assert {mutant.file for mutant in mutants} >= {
         "envbuilder/lock/__init__.py",
         "envbuilder/resolve/parsers.py",
         "envbuilder/resolve/rules.py",
     }
-    assert all(mutant.diff and mutant.tests for mutant in MUTANTS)
+    assert all(mutant.diff and mutant.tests for mutant in mutants)
 
 
 def test_every_excuse_is_of_a_line_that_exists() -> None:
@@ -102,6 +105,7 @@ def test_two_entries_have_two_names(tmp_path: Path) -> None:
         hand_made(project(tmp_path, f"{GOOD}\n\n[[mutant]]\n{GOOD}"), tmp_path)
 
 
+@pytest.mark.slow
 def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
@@ -116,6 +120,7 @@ def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -
     }
 
 
+@pytest.mark.slow
 def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     changes = automatic("code.py", tmp_path)
@@ -128,6 +133,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: 
     assert [mutant.diff for mutant in later] == [mutant.diff for mutant in chosen]
 
 
+@pytest.mark.slow
 def test_an_excuse_is_for_one_change_of_one_line(tmp_path: Path) -> None:
     folder = project(tmp_path, GOOD)
     row = '[[excused]]\nfile = "code.py"\nold = "LIMIT = 3"\nnew = "LIMIT = 4"\nwhy = "nobody can tell"\n'
@@ -157,6 +163,7 @@ def test_quick_tests_come_first_until_a_quarter_of_the_time_is_spent() -> None:
     assert mutate._quick_tests(group, mutate.replace(mutant, line=8)) == []
 
 
+@pytest.mark.slow
 def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
@@ -174,14 +181,16 @@ def test_the_page_has_the_counts_and_every_survivor(tmp_path: Path) -> None:
     assert mutation_report.score([excused]) is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.mutation
 def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
     """One of each file; all of them are in `make mutate`."""
+    few = list(first_of_each_file(hand_made()))[:10]
     with Tree(tmp_path / "tree") as tree:
-        mutate.check_hand_made(tree, FEW)
-        outcomes = {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in FEW}
-    assert outcomes == {mutant.name: "killed" for mutant in FEW}
-    for mutant in FEW:
+        mutate.check_hand_made(tree, few)
+        outcomes = {mutant.name: mutate.judge_hand_made(tree, mutant).outcome for mutant in few}
+    assert outcomes == {mutant.name: "killed" for mutant in few}
+    for mutant in few:
         assert (tree.folder / mutant.file).read_bytes() == (mutate.ROOT / mutant.file).read_bytes()
 
 

@@ -246,14 +246,15 @@ def test_our_image_runs_its_own_job_and_a_foreign_one_is_lent_ours() -> None:
     accept(ours)
     accept(foreign)
     job = suite_job(ours)
-    assert job.command == ("python", "/envbuilder-suite/accept.py", "--json-lines")
+    assert job.command == ("python", "/envbuilder-suite/acceptance", "--json-lines")
     assert job.entrypoint is None
-    assert "/envbuilder-suite/train.py" not in job.files
-    assert {"/envbuilder-suite/accept.py", "/envbuilder-suite/bounds.json"} <= set(job.files)
+    assert "/envbuilder-suite/train/job.py" not in job.files
+    suite_files = {"/envbuilder-suite/acceptance/__main__.py", "/envbuilder-suite/acceptance/bounds.json"}
+    assert suite_files <= set(job.files)
     job = suite_job(foreign)
-    assert job.command == ("/envbuilder-suite/accept.py", "--json-lines")
+    assert job.command == ("/envbuilder-suite/acceptance", "--json-lines")
     assert job.entrypoint[:2] == ("/bin/sh", "-c")
-    assert "/envbuilder-suite/train.py" in job.files
+    assert "/envbuilder-suite/train/job.py" in job.files
 
 
 def test_the_options_reach_the_container(tmp_path: Path) -> None:
@@ -633,12 +634,12 @@ def test_a_lock_that_is_another_from_outside_fails(
 
 
 def test_another_training_job_is_named_and_decides_nothing() -> None:
-    files = {**FILES, "payload/train.py": b"", "payload/more.py": b"", "payload/__pycache__/train.pyc": b""}
-    del files["payload/data.py"]
+    files = {**FILES, "payload/train/job.py": b"", "payload/more.py": b"", "payload/train/__pycache__/job.pyc": b""}
+    del files["payload/train/data.py"]
     receipt = accept(StandInEngine(files=files))
     assert check_of(receipt, "identity.shipped").findings == (
-        "payload/train.py differs from this envbuilder's",
-        "payload/data.py is not in this image",
+        "payload/train/job.py differs from this envbuilder's",
+        "payload/train/data.py is not in this image",
         "payload/more.py is not this envbuilder's",
     )
     assert receipt.verdict is Verdict.PASSED

@@ -62,6 +62,7 @@ def test_the_first_rule_decides(wheels: ModuleType, tmp_path: Path) -> None:
     assert (tmp_path / "nvidia" / "lib" / "x.a").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strip") is None, reason="binutils is not on this machine; it is in the image")
 def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path) -> None:
     library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
@@ -72,6 +73,7 @@ def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path)
     assert record(info)["thing/x.so"] == (digest(path), str(path.stat().st_size))
 
 
+@pytest.mark.slow
 def test_a_library_that_strip_breaks_stays_as_it_was(
     wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,5 +133,5 @@ def test_secrets_become_settings_of_uv_and_nothing_else(
 
 
 def test_python_3_8_can_read_what_runs_in_images() -> None:
-    for path in (*(ROOT / "docker" / "payload").glob("*.py"), ROOT / "docker" / "install" / "wheels.py"):
+    for path in (ROOT / "docker").rglob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 8))

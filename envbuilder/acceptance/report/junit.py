@@ -37,12 +37,15 @@ def junit(receipt: Receipt) -> str:
 def _case(check: Check) -> "TestCase":
     from junitparser import Error, Failure, Skipped, TestCase  # noqa: PLC0415
 
-    name = f"{check.id}: {check.title}"
-    case = TestCase(name, summary.family(check), summary.number(check.seconds) or 0.0)
+    seconds = summary.number(check.seconds) or 0.0
+    case = TestCase(f"{check.id}: {check.title}", summary.family(check), seconds)
     kinds = {Status.FAILED: Failure, Status.ERROR: Error, Status.NOT_RUN: Skipped}
-    if check.status in kinds:
-        result = kinds[check.status](check.detail or check.title, check.status)
-        lines = [f"{label}: {text}" for label, text in summary.notes(check)]
+    kind = kinds.get(check.status)
+    if kind:
+        result = kind(check.detail or check.title, check.status)
+        lines = []
+        for label, text in summary.notes(check):
+            lines.append(f"{label}: {text}")
         result.text = "\n".join(lines)
         case.result = [result]
     if check.findings:

@@ -54,15 +54,22 @@ def loss_plot(losses: Any, epochs: Sequence[Epoch]) -> LossPlot | None:
         return None
     ticks = _loss_ticks(min(numbers), max(numbers))
     runs = _runs(values, bottom=ticks[0], top=ticks[-1])
+    long_runs = [run for run in runs if len(run) > 1]
+    single_points = [run[0] for run in runs if len(run) == 1]
     return LossPlot(
-        lines=tuple(_points(run) for run in runs if len(run) > 1),
-        dots=tuple(run[0] for run in runs if len(run) == 1),
+        lines=tuple(_points(run) for run in long_runs),
+        dots=tuple(single_points),
         steps=_step_ticks(len(values)),
         losses=_labelled(ticks),
         marks=_marks(epochs, len(values)),
-        summary=f"{len(values)} steps: the loss begins at {numbers[0]:.4g}, ends at {numbers[-1]:.4g}, "
-        f"and is {min(numbers):.4g} at its lowest.",
+        summary=_sentence(len(values), numbers),
     )
+
+
+def _sentence(steps: int, numbers: Sequence[float]) -> str:
+    """The plot in words, for somebody who cannot see it."""
+    first, last, lowest = numbers[0], numbers[-1], min(numbers)
+    return f"{steps} steps: the loss begins at {first:.4g}, ends at {last:.4g}, and is {lowest:.4g} at its lowest."
 
 
 def _points(run: Sequence[Point]) -> str:
@@ -97,7 +104,8 @@ def _loss_ticks(low: float, high: float) -> list[float]:
     """Multiples of a round step that enclose zero, the lowest and the highest loss."""
     low = min(0.0, low)
     high = max(0.0, high)
-    step = _round_step(max(high - low, _SMALLEST) / _TICKS)
+    span = max(high - low, _SMALLEST)
+    step = _round_step(span / _TICKS)
     first = math.floor(low / step)
     last = max(1, math.ceil(high / step))
     return [place * step for place in range(first, last + 1)]
@@ -118,11 +126,15 @@ def _round_step(least: float) -> float:
 
 
 def _step_ticks(count: int) -> tuple[Tick, ...]:
-    if count == 1:
-        return (Tick(at=_across(1, 1), label="1"),)
-    step = max(1, round(_round_step(count / _TICKS)))
-    places = sorted({1, *range(step, count + 1, step)})
-    return tuple(Tick(at=_across(place, count), label=str(place)) for place in places)
+    places = [1]
+    if count > 1:
+        step = max(1, round(_round_step(count / _TICKS)))
+        places += range(max(step, 2), count + 1, step)
+    ticks = []
+    for place in places:
+        tick = Tick(at=_across(place, count), label=str(place))
+        ticks.append(tick)
+    return tuple(ticks)
 
 
 def _marks(epochs: Sequence[Epoch], count: int) -> tuple[EpochMark, ...]:
@@ -131,12 +143,11 @@ def _marks(epochs: Sequence[Epoch], count: int) -> tuple[EpochMark, ...]:
     marks = []
     for place, epoch in enumerate(epochs, 1):
         end = max(1.0, count * place / len(epochs))
-        is_labelled = (place - 1) % every == 0
-        mark = EpochMark(
-            at=_across(end, count),
-            middle=_share(place - 0.5, len(epochs)),
-            name=epoch.name if is_labelled else "",
-            accuracy=percent(epoch.accuracy) if is_labelled else "",
-        )
+        middle = _share(place - 0.5, len(epochs))
+        name = accuracy = ""
+        if (place - 1) % every == 0:
+            name = epoch.name
+            accuracy = percent(epoch.accuracy)
+        mark = EpochMark(at=_across(end, count), middle=middle, name=name, accuracy=accuracy)
         marks.append(mark)
     return tuple(marks)

@@ -14,20 +14,34 @@ _ACTIVE = re.compile(r"[&<>\\`*_{}\[\]()#|~!$]")  # characters with a meaning in
 def markdown(receipt: Receipt) -> str:
     """The verdict, what did not pass, and everything else folded away."""
     receipt = summary.sanitize(receipt)
+    tally = summary.tally(receipt.checks)
     blocks = [
-        f"## {_EMOJI[receipt.verdict]} {receipt.verdict}: {_inert(summary.title(receipt))}",
-        f"{summary.MEANINGS[receipt.verdict]} {summary.tally(receipt.checks)}.",
+        _head(receipt),
+        f"{summary.MEANINGS[receipt.verdict]} {tally}.",
         _figures(receipt),
     ]
     for check in failures(receipt):
         blocks.append(_failure(check))
-    blocks.append(_folded(f"All {len(receipt.checks)} checks", _table(receipt.checks)))
+    count = len(receipt.checks)
+    blocks.append(_folded(f"All {count} checks", _table(receipt.checks)))
     warnings = _warnings(receipt)
     if warnings:
         blocks.append(_folded(f"{len(warnings)} warnings", warnings))
-    properties = [f"- {_inert(name)}: {_code(text)}" for name, text in summary.properties(receipt)]
-    blocks.append(_folded("Image, suite and host", properties))
+    blocks.append(_folded("Image, suite and host", _circumstances(receipt)))
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _head(receipt: Receipt) -> str:
+    emoji = _EMOJI[receipt.verdict]
+    title = _inert(summary.title(receipt))
+    return f"## {emoji} {receipt.verdict}: {title}"
+
+
+def _circumstances(receipt: Receipt) -> list[str]:
+    lines = []
+    for name, text in summary.properties(receipt):
+        lines.append(f"- {_inert(name)}: {_code(text)}")
+    return lines
 
 
 def _figures(receipt: Receipt) -> str:
@@ -44,8 +58,9 @@ def _warnings(receipt: Receipt) -> list[str]:
 
 
 def _failure(check: Check) -> str:
-    status = f"{summary.MARKS[check.status]} {summary.WORDS[check.status]}"
-    lines = [f"### {status}: {_inert(check.title)} ({_code(check.id)})", ""]
+    mark, status = summary.MARKS[check.status], summary.WORDS[check.status]
+    title, identifier = _inert(check.title), _code(check.id)
+    lines = [f"### {mark} {status}: {title} ({identifier})", ""]
     for label, text in summary.notes(check):
         lines.append(f"- **{label}**: {_prose(text)}")
     return "\n".join(lines)

@@ -67,18 +67,21 @@ def properties(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "image", receipt.image
     yield "stack", receipt.stack
     yield "reference", receipt.reference
-    for name, value in receipt.suite.items():
-        yield f"suite.{name}", value_text(value)
-    for name, value in receipt.host.items():
-        yield f"host.{name}", value_text(value)
+    for prefix, facts in (("suite", receipt.suite), ("host", receipt.host)):
+        for name, value in facts.items():
+            text = value_text(value)
+            yield f"{prefix}.{name}", text
 
 
 def tally(checks: Sequence[Check]) -> str:
     """`61 checks: 54 passed, 1 failed, 6 not run`."""
-    count = Counter(check.status for check in checks)
-    if not count:
+    if not checks:
         return "0 checks"
-    parts = [f"{count[status]} {WORDS[status]}" for status in Status if count[status]]
+    count = Counter(check.status for check in checks)
+    parts = []
+    for status in Status:
+        if count[status]:
+            parts.append(f"{count[status]} {WORDS[status]}")
     return f"{len(checks)} checks: {', '.join(parts)}"
 
 
@@ -86,7 +89,8 @@ def families(checks: Sequence[Check]) -> dict[str, list[Check]]:
     """The checks by the first part of their ids."""
     groups: dict[str, list[Check]] = {}
     for check in checks:
-        groups.setdefault(family(check), []).append(check)
+        group = groups.setdefault(family(check), [])
+        group.append(check)
     return groups
 
 
@@ -113,10 +117,11 @@ def _megabytes(size: float) -> str:
 
 
 def _figure(training: Mapping[str, Any], key: str, form: Callable[[float], str]) -> str:
-    value = number(training.get(key))
-    if value is None:
-        return value_text(training.get(key))
-    return form(value)
+    value = training.get(key)
+    figure = number(value)
+    if figure is None:
+        return value_text(value)
+    return form(figure)
 
 
 def epochs(training: Mapping[str, Any]) -> list[Epoch]:
@@ -174,14 +179,15 @@ def found_text(check: Check) -> str:
 
 def bound_text(check: Check) -> str:
     """`at least 0.95`; a bound without ends is what was expected."""
-    if not isinstance(check.bound, Mapping):
-        return _quantity(check.bound, check.unit)
+    bound, unit = check.bound, check.unit
+    if not isinstance(bound, Mapping):
+        return _quantity(bound, unit)
     ends = []
-    if "min" in check.bound:
-        ends.append(f"at least {_quantity(check.bound['min'], check.unit)}")
-    if "max" in check.bound:
-        ends.append(f"at most {_quantity(check.bound['max'], check.unit)}")
-    return ", ".join(ends) or value_text(check.bound)
+    if "min" in bound:
+        ends.append(f"at least {_quantity(bound['min'], unit)}")
+    if "max" in bound:
+        ends.append(f"at most {_quantity(bound['max'], unit)}")
+    return ", ".join(ends) or value_text(bound)
 
 
 def _quantity(value: Any, unit: str) -> str:

@@ -14,7 +14,7 @@ _LOCK = re.compile(r'(dev\.envbuilder\.lock=")sha256:[0-9a-f]{64}(")')
 def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
     """The Dockerfile by the catalog of `day`; without a lock the wheels' number and the lock's digest are left open."""
     if lock is not None:
-        return _rendered(lock)
+        return context.dockerfile(lock)
     unlocked = Lock(
         schema=SCHEMA,
         catalog=day,
@@ -22,7 +22,7 @@ def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
         base_digest=None,
         wheels=(),
     )
-    text = _rendered(unlocked)
+    text = context.dockerfile(unlocked)
     text = _COUNTS.sub(_uncounted, text)
     return _LOCK.sub(rf"\g<1>{UNLOCKED}\g<2>", text)
 
@@ -30,9 +30,3 @@ def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
 def _uncounted(heading: re.Match[str]) -> str:
     """The heading of a layer, as wide as it was."""
     return f"{heading[1]}{UNCOUNTED} ".ljust(119, "-")
-
-
-def _rendered(lock: Lock) -> str:
-    files = context.render(lock).files
-    folder = context.place_of(lock.stack)
-    return files[f"{folder}/Dockerfile"]

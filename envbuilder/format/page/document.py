@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
@@ -100,7 +101,7 @@ class _Table:
         return [self.number(text) for text in texts]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PageData:
     """All that the page shows: the grid, and what locks and receipts say of its stacks."""
 
@@ -113,6 +114,16 @@ class PageData:
         """The lock of exactly this stack."""
         lock = self.locks.get(stack.name)
         return lock if lock is not None and lock.stack == stack else None
+
+    @cached_property
+    def accepted(self) -> list[tuple[Stack, Proof]]:
+        """The stacks that have been accepted; looked up once, since each of the others is compared with them."""
+        proven = []
+        for stack in self.grid.stacks:
+            proof = self.proofs.get(stack.name)
+            if proof and proof.accepted:
+                proven.append((stack, proof))
+        return proven
 
 
 def document(page: PageData) -> dict[str, Any]:
@@ -271,11 +282,8 @@ def _packages(stack: Stack) -> list[str]:
 
 def _neighbours(stack: Stack, page: PageData) -> Iterator[dict[str, Any]]:
     """Accepted stacks of the same torch and CUDA on another Python or base, and how to pick them."""
-    for other in page.grid.stacks:
+    for other, proof in page.accepted:
         if other.torch != stack.torch or other.cuda != stack.cuda:
-            continue
-        proof = page.proofs.get(other.name)
-        if proof is None or not proof.accepted:
             continue
         picked = _picks(other, page.grid)
         if picked is not None:

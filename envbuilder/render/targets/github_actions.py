@@ -19,7 +19,7 @@ _RUNNER = "ubuntu-24.04"
 # Commits that the tags pointed to in the projects' own repositories when they were read, in 2026.
 _CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 _UPLOAD = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.0.0"
-_VARIABLE = "${{ vars.ENVBUILDER }}"  # no name on an index: there, `envbuilder` is somebody else's
+_VARIABLE = "${{ vars.ENVBUILDER }}"  # no name from an index: `envbuilder` there is another project
 _TARGET = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SOURCE = re.compile(rf"(?!-)[^{grammar.UNPRINTABLE}{{}}$]{{1,1000}}")  # no option of pip, no expression of GitHub's
 

@@ -1,0 +1,1 @@
+"""The training job of the images: `train` fine-tunes BERT, `predict` answers with the result."""
