@@ -29,15 +29,15 @@ from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.model import ANY
-from envbuilder.resolve.command_line import (
+from envbuilder.resolve.command_line import quoted
+from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.parsers import (
     parse_builder,
     parse_cache,
     parse_index_url,
-    parse_option,
     parse_package,
     parse_path,
     parse_tag,
-    quoted,
 )
 
 FILE = "envbuilder.toml"
@@ -45,10 +45,8 @@ PYPROJECT = "pyproject.toml"
 ROOT = 0  # root's files are believed: root can do anything here as it is
 _HINT = "mend it, or move it out of the way"
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
-_REQUEST = (
-    "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
-    "platform", "as-of",
-)  # fmt: skip
+_SPELLINGS = {spelling: option.hyphenated for option in OPTIONS for spelling in option.spellings}
+"""Another spelling of a key → the key: flavor → flavour."""
 
 
 def _parse_word(text: str) -> str:
@@ -76,12 +74,13 @@ def _parse_gpu_access(text: str) -> str:
         raise ValueError(f"it must be one of {', '.join(GpuAccess)}") from None
 
 
-def _parser_of(option: str) -> Callable[[str], object]:
-    return lambda text: text if text == ANY else parse_option(option.replace("-", "_"), text)
+def _parser_of(option: Option) -> Callable[[str], object]:
+    return lambda text: text if text == ANY else option.parse(text)
 
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
-    **{option: _parser_of(option) for option in _REQUEST},
+    **{option.hyphenated: _parser_of(option) for option in OPTIONS},
+    **{spelling: _parser_of(option) for option in OPTIONS for spelling in option.spellings},
     "package": parse_package,
     "index-url": parse_index_url,
     "ca-bundle": parse_path,
@@ -188,12 +187,23 @@ def _checked(path: Path, table: object) -> Mapping[str, Any]:
     render = table.get("render")
     table = {key: value for key, value in table.items() if key not in ("accept", "render")}
     problems = [problem for key, value in table.items() if (problem := _problem(key, value, _FILE_PARSERS))]
+    problems += _double_keys(table)
     problems += _accept_problems(accept) + ([] if render is None else _render_problems(render))
     if problems:
         raise UsageError(f"{path} has settings that mean nothing", problems=problems, hint="mend them and run it again")
+    table = {_SPELLINGS.get(key, key): value for key, value in table.items()}
     flat = {key.replace("-", "_"): tuple(value) if key in _LISTS else value for key, value in table.items()}
     flat |= {key: tuple(value) for key, value in accept.items()}
     return flat if render is None else flat | {"render": render}
+
+
+def _double_keys(table: Mapping[str, object]) -> list[str]:
+    """One line for each key that is there in two spellings."""
+    problems = []
+    for spelling, key in _SPELLINGS.items():
+        if spelling in table and key in table:
+            problems.append(f"{spelling} and {key} are the same key: give one")
+    return problems
 
 
 def _accept_problems(table: object) -> list[str]:

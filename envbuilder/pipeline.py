@@ -36,7 +36,8 @@ from envbuilder.model import (
 )
 from envbuilder.network import Network
 from envbuilder.render import context as render
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
+from envbuilder.resolve.command_line import command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class Outcome:
 
 def decide(request: Request, site: Site) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
-    stack = resolver.resolve(request, site.catalog)
+    stack = resolve(request, site.catalog)
     locks.refuse(stack, index_url=site.uv.index_url, again=_again(request, site))
     return stack
 
@@ -120,10 +121,10 @@ def _check_day(request: Request, stack: Stack, site: Site) -> None:
 
 
 def _again(request: Request, site: Site) -> locks.Again:
-    def command(packages: Sequence[str]) -> str:
-        return resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
+    def again(packages: Sequence[str]) -> str:
+        return command(replace(request, packages=tuple(packages)), "lock", flags=site.said)
 
-    return command
+    return again
 
 
 # --- the base image ----------------------------------------------------------------------------------------------
@@ -137,9 +138,9 @@ def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> 
         if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
             raise
         try:
-            stack = resolver.resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
+            stack = resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
         except NoStackError as refusal:
-            raise EngineError(error.message, problems=refusal.reasons, hint=refusal.hint) from refusal
+            raise EngineError(error.message, problems=refusal.plain_reasons, hint=refusal.hint) from refusal
         site.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
     for note in stack.notes:
         site.console.note(note)

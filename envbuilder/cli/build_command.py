@@ -62,7 +62,8 @@ def wishes_from(options: dict[str, Any]) -> Any:
     """The options of a build, checked before any engine is asked."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions
-    from envbuilder.resolve.command_line import parse_platform, parse_tag, quoted
+    from envbuilder.resolve.command_line import quoted
+    from envbuilder.resolve.parsers import parse_platform, parse_tag
 
     tag = setting(options, "tag")
     platform = setting(options, "platform") or BuildOptions().platform

@@ -40,9 +40,9 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.catalog import checks, verify
     from envbuilder.console import answer
     from envbuilder.errors import CatalogError
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve.candidates import PREFERENCES
 
-    facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
+    facts = verify.gather(list(PREFERENCES), own=own_catalog(options))
     found = verify.find_problems(facts, checks.ALL)
     if online:
         found += ask_index(site_from(options))
@@ -96,15 +96,16 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     from envbuilder import catalog, serialize
     from envbuilder.console import answer
     from envbuilder.errors import UsageError
-    from envbuilder.resolve import resolver
-    from envbuilder.resolve.command_line import parse_cuda, quoted
+    from envbuilder.resolve.command_line import quoted
+    from envbuilder.resolve.parsers import parse_cuda
+    from envbuilder.versions import matches_prefix
 
     try:
         wanted = parse_cuda(cuda) if cuda else None
     except ValueError as error:
         raise UsageError(f"{quoted(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
     rows = catalog.load_images(own=own_catalog(options))
-    found = [row for row in rows if wanted is None or resolver.covers(wanted, row.cuda)]
+    found = [row for row in rows if wanted is None or matches_prefix(wanted, row.cuda)]
     if not found:
         raise UsageError(
             f"the catalog knows no tag of nvidia/cuda for CUDA {wanted}", hint="`envbuilder catalog images` lists all"

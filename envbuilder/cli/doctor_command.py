@@ -115,9 +115,9 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
 
 def _named(options: dict[str, Any], facts: "Catalog") -> dict[str, Any]:
     """The GPU and the driver that the options name."""
+    from envbuilder.catalog.gpus import find_gpu
     from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
-    from envbuilder.resolve.resolver import find_gpu
 
     said = parse_request({name: options.get(name) for name in ("gpu", "driver")})
     named: dict[str, Any] = {"driver": options["driver"]} if said.driver else {}

@@ -54,17 +54,18 @@ def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: boo
     from envbuilder.errors import LockError
     from envbuilder.lock.drift import find_drift
     from envbuilder.model import Request
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve import objections
+    from envbuilder.resolve.command_line import command
 
     lock = read_lock(name)
     request = request_from(options, host=False)
-    stale = [] if request == Request() else resolver.objections(request, lock.stack, site.catalog)
+    stale = [] if request == Request() else objections(request, lock.stack, site.catalog)
     drift = find_drift(lock, site.uv)
     if stale:
-        again = resolver.command(request, "lock", beside=site.said)
+        again = command(request, "lock", flags=site.said)
         raise LockError(f"{name} does not answer the request", problems=stale, hint=f"make it again: `{again}`")
     if drift:
-        again = resolver.command(request, "lock", beside=site.said)
+        again = command(request, "lock", flags=site.said)
         raise LockError(
             f"the index no longer gives {name} (packages that differ: {len(drift)})",
             problems=[difference.problem for difference in drift],

@@ -27,14 +27,14 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     from envbuilder import serialize
     from envbuilder.console import answer
     from envbuilder.format.stack_text import stack_document, stack_text
-    from envbuilder.resolve import resolver
-    from envbuilder.resolve.candidate_index import choice
+    from envbuilder.resolve import advisories, resolve
+    from envbuilder.resolve.candidate_index import index_for
     from envbuilder.resolve.explain import explain as weigh
 
     request, facts = request_from(options), load_catalog(options)
-    weighed = weigh(request, choice(facts)) if explain else None
+    weighed = weigh(request, index_for(facts)) if explain else None
     try:
-        stack = resolver.resolve(request, facts)
+        stack = resolve(request, facts)
     except NoStackError as error:
         if weighed and as_json:
             error.explanation = serialize.plain(weighed)
@@ -43,10 +43,10 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         raise
     if as_json:
         more = {"explanation": serialize.plain(weighed)} if weighed else {}
-        found = serialize.plain(resolver.advisories(stack, facts))
+        found = serialize.plain(advisories(stack, facts))
         print_json({"ok": True, "stack": stack_document(stack), "advisories": found, **more})
     else:
-        told = [advisory_text(row, stack) for row in resolver.advisories(stack, facts)]
+        told = [advisory_text(row, stack) for row in advisories(stack, facts)]
         answer("\n".join([stack_text(stack), *told, *([explanation_text(weighed)] if weighed else [])]))
 
 

@@ -191,15 +191,15 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
     """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
     from envbuilder import catalog
     from envbuilder.errors import CatalogError
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve.candidates import PREFERENCES
 
     own = own_catalog(options)
     loaded = catalog.load(own=own)
-    unknown = [word for word in loaded.policy.preference if word not in resolver.PREFERENCES]
+    unknown = [word for word in loaded.policy.preference if word not in PREFERENCES]
     if unknown:
         raise CatalogError(
             f"policy.toml: preference has {unknown[0]!r}, which is no preference",
-            hint=f"the words are {', '.join(resolver.PREFERENCES)}",
+            hint=f"the words are {', '.join(PREFERENCES)}",
         )
     return loaded
 

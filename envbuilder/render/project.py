@@ -18,7 +18,8 @@ from envbuilder.model import BASE_BOOTSTRAP, REPOSITORY, BaseSource, Context, Fl
 from envbuilder.render import context as render
 from envbuilder.render import targets
 from envbuilder.render.targets import Project
-from envbuilder.resolve import resolver
+from envbuilder.resolve import objections
+from envbuilder.resolve.candidates import CUSTOM_OS
 
 CONTEXT = "docker"
 IMAGES = f"{CONTEXT}/{render.IMAGES}"
@@ -76,7 +77,7 @@ def render_files(project: Project, names: Sequence[str]) -> Files:
 def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
     """The lock under docker/images/ that answers the request. Raises `UsageError` if several do."""
     there = read_locks(folder, stack).values()
-    found = [lock for lock in there if not resolver.objections(request, lock.stack, catalog)]
+    found = [lock for lock in there if not objections(request, lock.stack, catalog)]
     if len(found) > 1:
         names = [lock.stack.name for lock in found]
         raise UsageError(
@@ -149,7 +150,7 @@ def settings_text(lock: Lock, names: Sequence[str], settings: Mapping[str, str],
     request |= {"torch": str(stack.torch), "python": str(stack.python)}
     if stack.base.own:
         request["base"] = stack.base.reference
-        request |= {"os": stack.base.os} if stack.base.os != resolver.CUSTOM_OS else {}
+        request |= {"os": stack.base.os} if stack.base.os != CUSTOM_OS else {}
     elif stack.base.source is BaseSource.BOOTSTRAP:
         request["base"] = BASE_BOOTSTRAP
     if stack.platform != Request().platform:

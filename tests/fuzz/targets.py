@@ -24,7 +24,7 @@ from envbuilder.host.collect import collect
 from envbuilder.model import Context, Lock, Receipt
 from envbuilder.render import context as render
 from envbuilder.render import project, targets
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 from . import grammars, harmless, reports
@@ -436,7 +436,7 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
     request = parse_request({name: said.get(f"--{name}") for name in ("cuda", "flavour", "base", "gpu", "os")})
     try:
         facts = catalog.load(own=own)
-        found = resolver.resolve(request, facts)
+        found = resolve(request, facts)
     except NoStackError:
         return  # the command asks with what this machine has
     except EnvbuilderError as error:

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from envbuilder import grammar
 from envbuilder.errors import UsageError
 from envbuilder.render import project, targets
-from envbuilder.resolve.command_line import parse_package
+from envbuilder.resolve.parsers import parse_package
 
 from . import harmless
 from .sandbox import Engine, sandbox

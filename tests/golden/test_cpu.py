@@ -22,7 +22,7 @@ from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Layer
 from envbuilder.render import context, project
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 HERE = Path(__file__).parent / "cpu"
@@ -70,7 +70,7 @@ def test_labels_say_that_there_is_no_cuda() -> None:
 
 def test_the_lock_is_what_the_resolver_says_and_its_settings_lead_back_to_it() -> None:
     request = parse_request({"flavour": "cpu", "platform": "linux/arm64"})
-    assert resolver.resolve(request, catalog.load()) == LOCK.stack
+    assert resolve(request, catalog.load()) == LOCK.stack
     text = project.settings_text(LOCK, ["compose"], {})
     assert text.splitlines()[1:5] == [
         'flavour = "cpu"', 'torch = "2.10.0"', 'python = "3.14"', 'platform = "linux/arm64"'

@@ -10,11 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOORS = [  # each may import from those before it, and from its own
-    {"errors", "grammar", "model", "serialize", "processes", "resources", "console", "network", "files", "templates"},
+    {
+        *("errors", "grammar", "model", "versions", "serialize", "processes", "resources", "console", "network"),
+        *("files", "templates"),
+    },
     {"catalog"},
-    {"resolve"},
-    {"lock", "engine", "config"},
-    {"render", "host"},
+    {"resolve", "lock", "engine"},
+    {"config", "render", "host"},
     {"doctor", "acceptance"},
     {"pipeline"},
     {"format"},

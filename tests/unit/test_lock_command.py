@@ -15,7 +15,7 @@ from envbuilder import lock as locks
 from envbuilder.errors import EngineError, LockError
 from envbuilder.model import Stack
 from envbuilder.processes import Completed
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 EMPTY = 'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
@@ -29,7 +29,7 @@ MAC = {
 
 def stack(*packages: str, **changes: object) -> Stack:
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
-    return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
+    return replace(resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
 
 
 def uv(index_url: str | None = None) -> locks.Uv:

@@ -13,7 +13,7 @@ from envbuilder import lock as locks
 from envbuilder.errors import LockError, NoStackError, UsageError
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.processes import Completed
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + locks.FILE))[0]
@@ -24,7 +24,7 @@ HASH = "0123456789abcdef" * 4
 
 def stack(*packages: str, **changes: object) -> Stack:
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
-    return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
+    return replace(resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
 
 
 def wheel(name: str, version: str = "1.0", **changes: object) -> Wheel:

@@ -4,9 +4,9 @@ import re
 import shlex
 
 from envbuilder import catalog
+from envbuilder.catalog.gpus import runs_on
 from envbuilder.render.targets import NOTICE, Project
 from envbuilder.render.targets.cluster_job import ENTRYPOINT, SETTINGS, Job, job_of
-from envbuilder.resolve import resolver
 from envbuilder.templates import fill
 
 __all__ = ("SETTINGS", "files", "unfit_majors")
@@ -48,5 +48,5 @@ def unfit_majors(job: Job) -> list[int]:
     """The major compute capabilities that the wheels have no kernels for on any GPU that the catalog knows."""
     archs = job.lock.stack.arch_list
     gpus = catalog.load().gpus
-    fit = {gpu.capability.major for gpu in gpus if any(resolver.runs_on(arch, gpu.capability) for arch in archs)}
+    fit = {gpu.capability.major for gpu in gpus if any(runs_on(arch, gpu.capability) for arch in archs)}
     return sorted({gpu.capability.major for gpu in gpus} - fit)
