@@ -26,7 +26,7 @@ from packaging.version import Version
 
 from envbuilder import catalog
 from envbuilder.model import Request
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 
 HERE = Path(__file__).parent
 ENVBUILDER = [sys.executable, "-m", "envbuilder"]
@@ -178,7 +178,7 @@ def patiently(action: Callable[[], dict[str, float]]) -> dict[str, float]:
 def resolve_milliseconds() -> float:
     """One resolve in a process that has the catalog."""
     known, wanted = catalog.load(), Request(cuda=Version("11.7"))
-    return statistics.median(seconds(lambda: resolver.resolve(wanted, known)) for _ in range(20)) * 1000
+    return statistics.median(seconds(lambda: resolve(wanted, known)) for _ in range(20)) * 1000
 
 
 def help_milliseconds() -> float:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
-from envbuilder.resolve import resolver
-from envbuilder.resolve.candidate_index import Choice
+from envbuilder.resolve import resolve
+from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.command_line import parse_option, parse_request
 
 COMMAND = [sys.executable, "-m", "envbuilder", "--help"]
@@ -57,7 +57,7 @@ def ask_for_help() -> None:
 
 def resolve_once(facts: Catalog) -> None:
     fresh = replace(facts)  # nothing is kept of it yet
-    resolver.resolve(parse_request(REQUEST), fresh)
+    resolve(parse_request(REQUEST), fresh)
 
 
 def fill_grid(facts: Catalog) -> None:
@@ -75,7 +75,7 @@ def fill_grid(facts: Catalog) -> None:
     for name, values in texts.items():
         axes[name] = [None, *(parse_option(name, value) for value in values)]
         cells *= len(axes[name])
-    if len(Choice(facts).grid(axes)) != cells or cells < 5_000_000:
+    if len(CandidateIndex(facts).grid(axes)) != cells or cells < 5_000_000:
         sys.exit(f"{cells} cells are not the grid that was meant")
 
 

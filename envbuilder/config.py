@@ -30,15 +30,15 @@ from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.model import ANY
-from envbuilder.resolve.command_line import (
+from envbuilder.resolve.command_line import quoted
+from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.parsers import (
     parse_builder,
     parse_cache,
     parse_index_url,
-    parse_option,
     parse_package,
     parse_path,
     parse_tag,
-    quoted,
 )
 
 FILE = "envbuilder.toml"
@@ -47,12 +47,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 """File → the table that holds the settings; in other files they are at the top."""
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
-_ALIASES = {"flavor": "flavour"}
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
-_REQUEST = (
-    "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
-    "platform", "as-of",
-)  # fmt: skip
+_SPELLINGS = {spelling: option.hyphenated for option in OPTIONS for spelling in option.spellings}
+"""Another spelling of a key → the key: flavor → flavour."""
 
 
 def _parse_word(text: str) -> str:
@@ -80,12 +77,13 @@ def _parse_gpu_access(text: str) -> str:
         raise ValueError(f"it must be one of {', '.join(GpuAccess)}") from None
 
 
-def _parser_of(option: str) -> Callable[[str], object]:
-    return lambda text: text if text == ANY else parse_option(option.replace("-", "_"), text)
+def _parser_of(option: Option) -> Callable[[str], object]:
+    return lambda text: text if text == ANY else option.parse(text)
 
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
-    **{option: _parser_of(option) for option in _REQUEST},
+    **{option.hyphenated: _parser_of(option) for option in OPTIONS},
+    **{spelling: _parser_of(option) for option in OPTIONS for spelling in option.spellings},
     "package": parse_package,
     "index-url": parse_index_url,
     "ca-bundle": parse_path,
@@ -208,8 +206,8 @@ def _checked(path: Path, table: object) -> Mapping[str, Any]:
     table = dict(table)
     accept = table.pop("accept", {})
     render = table.pop("render", None)
-    problems = _alias_problems(table)
-    _rename_aliases(table)
+    problems = _double_keys(table)
+    _rename_spellings(table)
     problems += _problems(table, _FILE_PARSERS)
     problems += _accept_problems(accept)
     if render is not None:
@@ -224,18 +222,18 @@ def _checked(path: Path, table: object) -> Mapping[str, Any]:
     return settings
 
 
-def _alias_problems(table: Mapping[str, object]) -> list[str]:
+def _double_keys(table: Mapping[str, object]) -> list[str]:
     problems = []
-    for alias, name in _ALIASES.items():
-        if alias in table and name in table:
-            problems.append(f"{alias} and {name} are the same setting")
+    for spelling, key in _SPELLINGS.items():
+        if spelling in table and key in table:
+            problems.append(f"{spelling} and {key} are the same key: give one")
     return problems
 
 
-def _rename_aliases(table: dict[str, Any]) -> None:
-    for alias, name in _ALIASES.items():
-        if alias in table:
-            table[name] = table.pop(alias)
+def _rename_spellings(table: dict[str, Any]) -> None:
+    for spelling, key in _SPELLINGS.items():
+        if spelling in table:
+            table[key] = table.pop(spelling)
 
 
 def _accept_problems(table: object) -> list[str]:

@@ -33,7 +33,11 @@ class CatalogError(EnvbuilderError):
 
 
 class NoStackError(EnvbuilderError):
-    """No stack fits a well-formed request. Carries the minimal conflict for `resolve --json`."""
+    """No stack fits a well-formed request. Carries the minimal conflict for `resolve --json`.
+
+    `reasons` name their sources, for `--json`; `plain_reasons` are the same for a person, and `problems` those of them
+    that the message does not say already.
+    """
 
     exit_code = 4
 
@@ -43,12 +47,23 @@ class NoStackError(EnvbuilderError):
         *,
         conflict: Sequence[tuple[str, str]] = (),
         reasons: Sequence[str] = (),
+        plain_reasons: Sequence[str] | None = None,
+        problems: Sequence[str] | None = None,
         suggestions: Sequence[str] = (),
+        advice: str = "",
     ) -> None:
-        hint = "try " + " or ".join(f"`{command}`" for command in suggestions) if suggestions else ""
-        super().__init__(message, hint=hint, problems=reasons)
+        plain = reasons if plain_reasons is None else plain_reasons
+        further = [reason for reason in plain if reason != message]
+        commands = " or ".join(f"`{command}`" for command in suggestions)
+        hint = f"try {commands} {advice}" if commands else advice
+        super().__init__(
+            message,
+            hint=hint.rstrip(),
+            problems=further if problems is None else problems,
+        )
         self.conflict = tuple(conflict)
         self.reasons = tuple(reasons)
+        self.plain_reasons = tuple(plain)
         self.suggestions = tuple(suggestions)
         self.explanation: Mapping[str, Any] | None = None  # for `resolve --explain --json`
 

@@ -39,7 +39,8 @@ from envbuilder.model import (
 from envbuilder.network import Network
 from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_context
 from envbuilder.render.context_folder import write_context
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
+from envbuilder.resolve.command_line import command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class Outcome:
 
 def decide(request: Request, site: Site) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
-    stack = resolver.resolve(request, site.catalog)
+    stack = resolve(request, site.catalog)
     creation.check_lockable(stack, index_url=site.uv.index_url, command_for=_command_for(request, site))
     return stack
 
@@ -123,10 +124,10 @@ def _check_day(request: Request, stack: Stack, site: Site) -> None:
 
 
 def _command_for(request: Request, site: Site) -> CommandFor:
-    def command(packages: Sequence[str]) -> str:
-        return resolver.command(replace(request, packages=tuple(packages)), "lock", beside=site.said)
+    def again(packages: Sequence[str]) -> str:
+        return command(replace(request, packages=tuple(packages)), "lock", flags=site.said)
 
-    return command
+    return again
 
 
 # --- the base image ----------------------------------------------------------------------------------------------
@@ -140,9 +141,9 @@ def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> 
         if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
             raise
         try:
-            stack = resolver.resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
+            stack = resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
         except NoStackError as refusal:
-            raise EngineError(error.message, problems=refusal.reasons, hint=refusal.hint) from refusal
+            raise EngineError(error.message, problems=refusal.plain_reasons, hint=refusal.hint) from refusal
         site.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
     for note in stack.notes:
         site.console.note(note)

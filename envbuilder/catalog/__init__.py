@@ -37,7 +37,7 @@ class Table(Generic[T]):
 
 
 TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
-TRANSFORMERS = Table("transformers.json", rows.TransformersCeiling, ("torch", "python"))
+TRANSFORMERS = Table("transformers.json", rows.TransformersCompat, ("torch", "python"))
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
 RELEASES = Table("transformers_releases.json", rows.TransformersRelease, ("transformers",))
 SYSTEMS = Table("systems.json", rows.System, ("os",))

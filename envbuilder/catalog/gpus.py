@@ -1,52 +1,105 @@
-"""What GPUs and drivers are called, which drivers know a GPU, and which of a wheel's binaries run on it."""
+"""What GPUs and drivers are called, which drivers support a GPU, and which of a wheel's binaries run on it."""
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from packaging.version import Version
 
 from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
+from envbuilder.versions import minor_line
 
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])([af]?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"})
-_FEW = 3  # names that are told
 _SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
+_MAX_SUGGESTIONS = 3
 
 
-@lru_cache(maxsize=1024)
-def find_gpus(said: str, catalog: Catalog) -> tuple[Gpu, ...]:
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def find_gpus(name: str, catalog: Catalog) -> Sequence[Gpu]:
     """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
-    whole, wanted = _whole(said), _words(said)
-    meant = (wanted, wanted | {"ada"})  # an RTX 6000 is Turing, and Ada
-    rows = [row for row in catalog.gpus if said == str(row.capability)]
-    rows = rows or [row for row in catalog.gpus if any(_whole(name) == whole for name in row.names)]
-    rows = rows or [row for row in catalog.gpus if any(_words(name) in meant for name in row.names)]
-    return tuple({row.capability: row for row in rows}.values())
+    if is_capability(name):
+        return [row for row in catalog.gpus if str(row.capability) == name]
+    rows = _rows_of_whole_name(name, catalog)
+    if not rows:
+        rows = _rows_of_words(name, catalog)
+    return list(rows.values())
 
 
-def alike_gpus(said: str, catalog: Catalog) -> list[str]:
-    """Names that may be meant by one that nothing is called: of the same words and more, or of nearly the same ones."""
-    names = [name for row in catalog.gpus for name in row.names]
-    wanted, text = _words(said), " ".join(_ordered(said))
-    same = [name for name in names if wanted and (wanted <= _words(name) or wanted >= _words(name) > frozenset())]
-    plain = {" ".join(_ordered(name)): name for name in reversed(names)}
-    near = difflib.get_close_matches(text, plain, cutoff=0.5) if text else []
-    return list(dict.fromkeys([*same[:_FEW], *(plain[name] for name in near)]))[:_FEW]
+def _rows_of_whole_name(name: str, catalog: Catalog) -> dict[Version, Gpu]:
+    whole = _whole(name)
+    rows = {}
+    for row in catalog.gpus:
+        for other in row.names:
+            if _whole(other) == whole:
+                rows[row.capability] = row
+    return rows
 
 
-def find_gpu(said: str, catalog: Catalog) -> Gpu | None:
+def _rows_of_words(name: str, catalog: Catalog) -> dict[Version, Gpu]:
+    words = _words(name)
+    # NVIDIA sells two cards as RTX 6000, one of them with "Ada" behind it: without it, the name means either.
+    with_ada = words | {"ada"}
+    rows = {}
+    for row in catalog.gpus:
+        for other in row.names:
+            if _words(other) in (words, with_ada):
+                rows[row.capability] = row
+    return rows
+
+
+def find_gpu(name: str, catalog: Catalog) -> Gpu | None:
     """The one row of a GPU's name or capability; None for an unknown or ambiguous name."""
-    rows = find_gpus(said, catalog)
+    rows = find_gpus(name, catalog)
     return rows[0] if len(rows) == 1 else None
 
 
-def is_capability(said: str) -> bool:
+def similar_gpus(name: str, catalog: Catalog) -> list[str]:
+    """Names that may be meant by one that no GPU has: first those of the same words, then those spelt nearly so."""
+    suggestions = _names_of_same_words(name, catalog)
+    del suggestions[_MAX_SUGGESTIONS:]
+    for near in _names_spelt_nearly(name, catalog):
+        if near not in suggestions:
+            suggestions.append(near)
+    return suggestions[:_MAX_SUGGESTIONS]
+
+
+def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
+    """Names that have all the words of the name, or whose words it all has."""
+    words = _words(name)
+    if not words:
+        return []
+    names = []
+    for other in _names(catalog):
+        others = _words(other)
+        if words <= others or words >= others > frozenset():
+            names.append(other)
+    return names
+
+
+def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
+    text = " ".join(_split(name))
+    if not text:
+        return []
+    names = {}
+    for other in reversed(_names(catalog)):  # of two with the same words, the first wins
+        names[" ".join(_split(other))] = other
+    near = difflib.get_close_matches(text, names, cutoff=0.5)
+    return [names[match] for match in near]
+
+
+def _names(catalog: Catalog) -> list[str]:
+    return [name for row in catalog.gpus for name in row.names]
+
+
+def is_capability(name: str) -> bool:
     """`8.6`, and not a name."""
-    return bool(_CAPABILITY.fullmatch(said))
+    return _CAPABILITY.fullmatch(name) is not None
 
 
 def _whole(name: str) -> str:
@@ -56,19 +109,29 @@ def _whole(name: str) -> str:
 @lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
-    words = frozenset(_ordered(name))
-    return words - {"blackwell"} if "pro" in words else words  # all of RTX PRO are
+    words = set(_split(name))
+    if "pro" in words:
+        words.discard("blackwell")  # all of RTX PRO are
+    return frozenset(words)
 
 
-def _ordered(name: str) -> list[str]:
+def _split(name: str) -> list[str]:
     apart = re.sub(r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower())  # rtx3090ti
-    words = re.split(r"[\s()\[\],-]+", apart)
-    return [word for word in words if word and not _SHAPES.fullmatch(word) and word not in _MAKERS]
+    words = []
+    for word in re.split(r"[\s()\[\],-]+", apart):
+        if word in _MAKERS or _SHAPES.fullmatch(word):
+            continue
+        if word:
+            words.append(word)
+    return words
+
+
+# --- binaries ------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
 def has_kernels(archs: tuple[str, ...], capability: Version) -> bool:
-    """Some binary of a wheel runs on a GPU of this compute capability."""
+    """Whether some binary of a wheel runs on a GPU of this compute capability."""
     return any(runs_on(arch, capability) for arch in archs)
 
 
@@ -93,61 +156,117 @@ def runs_on(arch: str, capability: Version) -> bool:
     return same_family or (kind == "compute" and not suffix)
 
 
+def kernels_text(archs: Iterable[str], capability: Version) -> str:
+    """What kernels a wheel has, seen from a GPU that it has none for: `kernels up to sm_86`."""
+    by_capability = {}
+    for arch in archs:
+        parts = _ARCH.fullmatch(arch)
+        if parts:
+            built = (int(parts[2]), int(parts[3]))
+            by_capability[built] = arch
+    if not by_capability:
+        return "no kernels for any known GPU"
+    oldest = min(by_capability)
+    newest = max(by_capability)
+    here = (capability.major, capability.minor)
+    if here > newest:
+        arch = by_capability[newest]
+        return f"kernels up to {arch}"
+    if here < oldest:
+        arch = by_capability[oldest]
+        return f"kernels from {arch} on"
+    every_arch = " ".join(by_capability.values())
+    return f"kernels for {every_arch}"
+
+
 # --- drivers -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Branches:
-    """The driver branches that know a GPU; None where no fact sets an end."""
+class DriverBranches:
+    """The driver branches that support a GPU; None where no fact sets an end."""
 
     first: Toolkit | None  # the first CUDA that compiles for the GPU: it came with a driver of the first branch
     last: Compatibility | None
 
     @property
     def oldest(self) -> int:
+        """The first branch; 0 if none is known."""
         return Version(self.first.driver).major if self.first and self.first.driver else 0
 
-    def has(self, branch: int) -> bool:
-        return self.oldest <= branch and (self.last is None or branch <= int(self.last.subject))
+    @property
+    def newest(self) -> int | None:
+        """The last branch; None while NVIDIA has announced none."""
+        return int(self.last.subject) if self.last else None
+
+    def include(self, branch: int) -> bool:
+        if branch < self.oldest:
+            return False
+        return self.newest is None or branch <= self.newest
 
 
 @lru_cache(maxsize=4)
-def branches(catalog: Catalog) -> Mapping[Version, Branches]:
-    """Compute capability → the driver branches that know it."""
-    return {
-        gpu.capability: Branches(
-            first=min(_came_with(gpu, catalog), key=lambda row: row.cuda, default=None),
-            last=next((row for row in _last_branches(catalog) if gpu.architecture in row.architectures), None),
+def driver_branches(catalog: Catalog) -> Mapping[Version, DriverBranches]:
+    """Compute capability → the driver branches that support it."""
+    by_capability = {}
+    for gpu in catalog.gpus:
+        branches = DriverBranches(
+            first=_first_toolkit(gpu, catalog),
+            last=_last_branch(gpu, catalog),
         )
-        for gpu in catalog.gpus
-    }
+        by_capability[gpu.capability] = branches
+    return by_capability
 
 
-def _came_with(gpu: Gpu, catalog: Catalog) -> list[Toolkit]:
-    line = gpu.first_cuda.release[:2] if gpu.first_cuda else ()
-    return [row for row in catalog.toolkits if row.driver and row.cuda.release[:2] == line]
+def _first_toolkit(gpu: Gpu, catalog: Catalog) -> Toolkit | None:
+    """The oldest toolkit of the GPU's first line of CUDA that came with a driver."""
+    if gpu.first_cuda is None:
+        return None
+    line = minor_line(gpu.first_cuda)
+    first: Toolkit | None = None
+    for row in catalog.toolkits:
+        if row.driver is None:
+            continue
+        if minor_line(row.cuda) != line:
+            continue
+        if first is None or row.cuda < first.cuda:
+            first = row
+    return first
 
 
-def _last_branches(catalog: Catalog) -> list[Compatibility]:
-    return [row for row in catalog.compatibility if row.kind == "last driver branch"]
+def _last_branch(gpu: Gpu, catalog: Catalog) -> Compatibility | None:
+    for row in catalog.compatibility:
+        if row.kind != "last driver branch":
+            continue
+        if gpu.architecture in row.architectures:
+            return row
+    return None
 
 
 @lru_cache(maxsize=4)
 def first_drivers(catalog: Catalog) -> Mapping[int, Version]:
     """Driver branch → its first driver that came with a CUDA toolkit."""
-    drivers = sorted((Version(row.driver) for row in catalog.toolkits if row.driver), reverse=True)
-    return {driver.major: driver for driver in drivers}
+    drivers = [Version(row.driver) for row in catalog.toolkits if row.driver]
+    return {driver.major: driver for driver in sorted(drivers, reverse=True)}
 
 
 @lru_cache(maxsize=4)
-def eras(catalog: Catalog) -> tuple[int, ...]:
-    """The driver branches at which drivers begin or cease to know some GPU, oldest first."""
-    known = branches(catalog).values()
-    return tuple(sorted({0, *(row.oldest for row in known), *(int(row.last.subject) + 1 for row in known if row.last)}))
+def driver_ranges(catalog: Catalog) -> tuple[int, ...]:
+    """The first branch of each range of driver branches that support the same GPUs, oldest first."""
+    starts = {0}
+    by_capability = driver_branches(catalog)
+    for branches in by_capability.values():
+        starts.add(branches.oldest)
+        if branches.newest is not None:
+            starts.add(branches.newest + 1)
+    return tuple(sorted(starts))
+
+
+# --- Jetsons -------------------------------------------------------------------------------------------------------
 
 
 def is_jetson(gpu: Gpu) -> bool:
-    """Only Jetsons have this compute capability."""
+    """Whether only Jetsons have this compute capability."""
     return set(gpu.families) == {Family.JETSON}
 
 
@@ -157,17 +276,11 @@ def server_wheels(catalog: Catalog) -> Compatibility | None:
 
 
 def runs_server_wheels(gpu: Gpu, catalog: Catalog) -> bool:
-    """Not a Jetson, or one of those that came with the CUDA that all of arm64 shares."""
+    """Whether it is no Jetson, or one of those that came with the CUDA that all of arm64 shares."""
+    if not is_jetson(gpu):
+        return True
     since = server_wheels(catalog)
-    return not is_jetson(gpu) or bool(since and gpu.first_cuda and gpu.first_cuda >= Version(since.subject))
-
-
-def driver_text(driver: Version) -> str:
-    """As NVIDIA writes it: 580.65.06."""
-    return ".".join([str(number) if place < 2 else f"{number:02d}" for place, number in enumerate(driver.release)])
-
-
-def driver_reaches(driver: Version, floor: str) -> bool:
-    """The driver is `floor` or newer; of a branch such as 580 some driver is."""
-    parts = driver.release
-    return parts >= Version(floor).release[: len(parts)]
+    first = gpu.first_cuda
+    if since is None or first is None:
+        return False
+    return first >= Version(since.subject)

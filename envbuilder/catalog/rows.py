@@ -93,7 +93,7 @@ class CudaRuntime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformersCeiling:
+class TransformersCompat:
     """The newest transformers that was run on a torch line and worked."""
 
     torch: Version
@@ -318,7 +318,7 @@ class Catalog:
 
     date: date
     torch: tuple[TorchBuild, ...]
-    transformers: tuple[TransformersCeiling, ...]
+    transformers: tuple[TransformersCompat, ...]
     transformers_releases: tuple[TransformersRelease, ...]
     systems: tuple[System, ...]
     gpus: tuple[Gpu, ...]

@@ -99,7 +99,8 @@ def wishes_from(options: dict[str, Any]) -> "Wishes":
     """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions
-    from envbuilder.resolve.command_line import parse_platform, parse_tag, quoted
+    from envbuilder.resolve.command_line import quoted
+    from envbuilder.resolve.parsers import parse_platform, parse_tag
 
     tag = setting(options, "tag") or None
     platform = setting(options, "platform") or BuildOptions().platform

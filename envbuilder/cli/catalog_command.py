@@ -38,9 +38,9 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.catalog import checks, verify
     from envbuilder.console import answer
     from envbuilder.errors import CatalogError
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve.candidates import PREFERENCES
 
-    facts = verify.gather(list(resolver.PREFERENCES), own=own_catalog(options))
+    facts = verify.gather(list(PREFERENCES), own=own_catalog(options))
     problems = verify.find_problems(facts, checks.ALL)
     if online:
         problems += check_online(site_from(options))
@@ -97,15 +97,16 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     from envbuilder import catalog, serialize
     from envbuilder.console import answer
     from envbuilder.errors import UsageError
-    from envbuilder.resolve import resolver
-    from envbuilder.resolve.command_line import parse_cuda, quoted
+    from envbuilder.resolve.command_line import quoted
+    from envbuilder.resolve.parsers import parse_cuda
+    from envbuilder.versions import matches_prefix
 
     try:
         version = parse_cuda(cuda) if cuda else None
     except ValueError as error:
         raise UsageError(f"{quoted(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
     rows = catalog.load_images(own=own_catalog(options))
-    images = [row for row in rows if version is None or resolver.covers(version, row.cuda)]
+    images = [row for row in rows if version is None or matches_prefix(version, row.cuda)]
     if not images:
         raise UsageError(
             f"no tag of nvidia/cuda for CUDA {version} is in the catalog", hint="list all: `envbuilder catalog images`"

@@ -126,9 +126,9 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
 
 def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:
     """The GPU and the driver that the options name, as fields of a host."""
+    from envbuilder.catalog.gpus import find_gpu
     from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
-    from envbuilder.resolve.resolver import find_gpu
 
     request = parse_request(machine)
     named: dict[str, Any] = {}

@@ -123,14 +123,14 @@ def _settings_file(
     from envbuilder import config
     from envbuilder.files import read_text
     from envbuilder.render import settings_file
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve import objections as objections_to
 
     lock = described.lock
     as_of = request.as_of if request else None
     path = _own_settings()
     if path is None:
         return {config.FILE: settings_file.settings_text(lock, targets, described.settings, as_of)}
-    objections = resolver.objections(request_from({}, host=False), lock.stack, site.catalog)
+    objections = objections_to(request_from({}, host=False), lock.stack, site.catalog)
     if objections and not force:
         raise UsageError(
             f"{path} requests another stack than {lock.stack.name}; nothing was written",

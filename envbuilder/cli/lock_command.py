@@ -59,12 +59,13 @@ def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: boo
     from envbuilder.errors import LockError
     from envbuilder.lock.drift import find_drift
     from envbuilder.model import Request
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve import objections
+    from envbuilder.resolve.command_line import command as command_for
 
     lock = read_lock(name)
     request = request_from(options, host=False)
-    again = resolver.command(request, "lock", beside=site.said)
-    stale = [] if request == Request() else resolver.objections(request, lock.stack, site.catalog)
+    again = command_for(request, "lock", flags=site.said)
+    stale = [] if request == Request() else objections(request, lock.stack, site.catalog)
     if stale:
         raise LockError(f"{name} does not match the request", problems=stale, hint=f"create it again: `{again}`")
     drift = find_drift(lock, site.uv)

@@ -22,21 +22,22 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     from envbuilder import serialize
     from envbuilder.console import answer
     from envbuilder.format.stack_text import advisory_text, explanation_text, stack_document, stack_text
-    from envbuilder.resolve import resolver
-    from envbuilder.resolve.candidate_index import choice
+    from envbuilder.resolve import advisories as advisories_of
+    from envbuilder.resolve import resolve
+    from envbuilder.resolve.candidate_index import index_for
     from envbuilder.resolve.explain import explain as explain_request
 
     request, facts = request_from(options), load_catalog(options)
-    explanation = explain_request(request, choice(facts)) if explain else None
+    explanation = explain_request(request, index_for(facts)) if explain else None
     try:
-        stack = resolver.resolve(request, facts)
+        stack = resolve(request, facts)
     except NoStackError as error:
         if explanation and as_json:
             error.explanation = serialize.plain(explanation)
         elif explanation:
             answer(explanation_text(explanation))
         raise
-    advisories = resolver.advisories(stack, facts)
+    advisories = advisories_of(stack, facts)
     if as_json:
         document = {"ok": True, "stack": stack_document(stack), "advisories": serialize.plain(advisories)}
         if explanation:

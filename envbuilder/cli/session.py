@@ -29,13 +29,13 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
     """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
     from envbuilder import catalog
     from envbuilder.errors import CatalogError
-    from envbuilder.resolve import resolver
+    from envbuilder.resolve.candidates import PREFERENCES
 
     own = own_catalog(options)
     loaded = catalog.load(own=own)
     for word in loaded.policy.preference:
-        if word not in resolver.PREFERENCES:
-            known = ", ".join(resolver.PREFERENCES)
+        if word not in PREFERENCES:
+            known = ", ".join(PREFERENCES)
             raise CatalogError(f"policy.toml: unknown preference {word!r}", hint=f"preferences: {known}")
     return loaded
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from packaging.version import Version
 
+from envbuilder.catalog.gpus import find_gpu, runs_on
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.finding import Case, Finding, error, fine, own_command, unknown, warning
 from envbuilder.doctor.gpu_rules import describe, is_consumer, is_jetson
@@ -16,8 +17,10 @@ from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
 from envbuilder.host.records import GpuState, Host
 from envbuilder.model import Request, Stack
-from envbuilder.resolve import resolver
-from envbuilder.resolve.rules import strangers
+from envbuilder.resolve import resolve
+from envbuilder.resolve.command_line import command, context_flags, set_options
+from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.rules import driver_gpu_mismatch
 
 _COMPAT_IMAGES = "nvidia/cuda"
 
@@ -31,7 +34,7 @@ def with_capabilities(host: Host, catalog: Catalog) -> Host:
         return host
     devices = []
     for device in host.gpu.devices:
-        row = resolver.find_gpu(device.name, catalog)
+        row = find_gpu(device.name, catalog)
         if device.capability is None and row is not None:
             device = replace(device, capability=row.capability)  # noqa: PLW2901  (the same device, completed)
         devices.append(device)
@@ -56,7 +59,7 @@ def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, S
     """The best stack for all GPUs of a host, with the request that finds it; None if there is none."""
     for candidate in for_host(request, host):
         try:
-            stack = resolver.resolve(candidate, catalog)
+            stack = resolve(candidate, catalog)
         except NoStackError:
             continue
         if not _without_kernels(stack, host):
@@ -73,12 +76,12 @@ def stack_runs_here(case: Case) -> Finding | None:
     if case.request is None:
         return _best_stack(case)
     try:
-        stack = resolver.resolve(case.request, case.catalog)
+        stack = resolve(case.request, case.catalog)
     except NoStackError as refusal:
         remedy = NONE
         if refusal.suggestions:
             remedy = Remedy(command=refusal.suggestions[0], source="envbuilder")
-        return error("stack", refusal.message, "; ".join(refusal.reasons), remedy)
+        return error("stack", refusal.message, "; ".join(refusal.plain_reasons), remedy)
     objections = _OBJECTIONS if stack.cuda else (_platform_differs,)
     for objection in objections:
         finding = objection(stack, case)
@@ -123,9 +126,9 @@ def _why_none_runs(case: Case) -> str:
     reasons: list[str] = []
     for request in for_host(Request(), case.host):
         try:
-            resolver.resolve(request, case.catalog)
+            resolve(request, case.catalog)
         except NoStackError as refusal:
-            reasons += refusal.reasons
+            reasons += refusal.plain_reasons
     return "; ".join(dict.fromkeys(reasons))
 
 
@@ -147,9 +150,10 @@ def _driver_does_not_know_the_gpus(stack: Stack, case: Case) -> Finding | None:
         return None
     reasons = []
     for capability in gpu.capabilities:
-        reason = strangers(Request(gpu=str(capability), driver=gpu.driver_version), case.catalog)
-        if reason:
-            reasons.append(reason)
+        request = Request(gpu=str(capability), driver=gpu.driver_version)
+        mismatch = driver_gpu_mismatch(look_up(request, case.catalog))
+        if mismatch:
+            reasons.append(mismatch.text)
     if not reasons:
         return None
     message = f"driver {gpu.driver} does not support {describe(gpu)}"
@@ -173,7 +177,7 @@ def _without_kernels(stack: Stack, host: Host) -> list[Version]:
     """The compute capabilities of a host for which a stack has no kernels."""
     missing = []
     for capability in host.gpu.capabilities:
-        if not any(resolver.runs_on(architecture, capability) for architecture in stack.arch_list):
+        if not any(runs_on(architecture, capability) for architecture in stack.arch_list):
             missing.append(capability)
     return missing
 
@@ -228,7 +232,7 @@ def _alternative(case: Case) -> Remedy:
     """What would run here and is nearest to the request: the request without one of its options, or without all."""
     request = case.request or Request()
     candidates = [request]
-    for name, _ in resolver.given(request):
+    for name in set_options(request):
         default = getattr(Request(), name)
         candidates.append(replace(request, **{name: default}))
     candidates.append(Request(packages=request.packages))
@@ -247,8 +251,8 @@ def _alternative(case: Case) -> Remedy:
 
 def _arguments(request: Request, case: Case) -> str:
     """The request as arguments of `envbuilder`."""
-    command = resolver.command(request, beside=resolver.beside(case.catalog))
-    return command.removeprefix("envbuilder ")
+    words = command(request, flags=context_flags(case.catalog))
+    return words.removeprefix("envbuilder ")
 
 
 def _machine(host: Host) -> str:

@@ -19,7 +19,7 @@ from envbuilder.render import context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
 from envbuilder.render.targets import MARKS, Project, render_targets, unknown_settings
-from envbuilder.resolve import resolver
+from envbuilder.resolve import objections
 
 CONTEXT = "docker"
 IMAGES = f"{CONTEXT}/{CONTEXT_IMAGES}"
@@ -96,7 +96,7 @@ def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalo
     """The lock under docker/images/ that matches the request. Raises `UsageError` if several do."""
     matching = []
     for lock in read_locks(folder, stack).values():
-        if not resolver.objections(request, lock.stack, catalog):
+        if not objections(request, lock.stack, catalog):
             matching.append(lock)
     if len(matching) > 1:
         names = [lock.stack.name for lock in matching]

@@ -10,7 +10,7 @@ from tomlkit.container import Container
 from tomlkit.items import Table
 
 from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Flavour, Lock, Request
-from envbuilder.resolve import resolver
+from envbuilder.resolve.candidates import CUSTOM_OS
 
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
@@ -28,7 +28,7 @@ def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
     values["python"] = str(stack.python)
     if stack.base.own:
         values["base"] = stack.base.reference
-        if stack.base.os != resolver.CUSTOM_OS:
+        if stack.base.os != CUSTOM_OS:
             values["os"] = stack.base.os
     elif stack.base.source is BaseSource.BOOTSTRAP:
         values["base"] = BASE_BOOTSTRAP

@@ -1,1 +1,108 @@
-"""From a request to a stack, or to the smallest set of options that clash."""
+"""From a request to a stack, or to the fewest options that clash.
+
+How a request becomes an answer, each step in the module of its name:
+
+    options             one table: how each option is parsed, written, judged, diagnosed and replaced
+    parsers             text → value, by a closed grammar
+    command_line        command-line options → `Request`, and back to a command that can be pasted
+    resolved_request    the GPU, the system and the versions that its values mean, looked up once
+    candidates          every torch build × Python × base, with its facts, best first; once per catalog
+    rules               what a request asks of a candidate: a reason against it, or none
+    candidate_index     which candidates each value allows, as bits: a request is an AND, its answer the lowest bit
+    stack               that candidate in full, as a `Stack`
+    conflict            where no bit is left: the fewest options that clash, why, and commands that work
+    refusal             what is wrong with a single value: unknown, ambiguous, malformed, unavailable
+    suggest             the values worth trying in its place
+    explain             why each of the others did not win, for `--explain`
+
+Pure: no clock, no network, no environment.
+"""
+
+from envbuilder.catalog.rows import Advisory, Catalog
+from envbuilder.model import Request, Stack
+from envbuilder.resolve.candidate_index import index_for
+from envbuilder.resolve.candidates import Candidate
+from envbuilder.resolve.conflict import no_stack_error
+from envbuilder.resolve.options import objections_to
+from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.stack import make_stack
+from envbuilder.versions import listed
+
+__all__ = ["advisories", "objections", "resolve", "winner"]
+
+
+def resolve(request: Request, catalog: Catalog) -> Stack:
+    """The best stack for a request. Raises `NoStackError` with a minimal conflict."""
+    return make_stack(look_up(request, catalog), winner(request, catalog))
+
+
+def winner(request: Request, catalog: Catalog) -> Candidate:
+    """The candidate that becomes the stack. Raises `NoStackError` with a minimal conflict."""
+    index = index_for(catalog)
+    best = index.best(request)
+    if best is None:
+        raise no_stack_error(request, index)
+    return best
+
+
+def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
+    """The vulnerabilities that are known of a stack's torch."""
+    return [row for row in catalog.advisories if row.package == "torch" and stack.torch < row.fixed]
+
+
+def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
+    """Why a stack that was locked before does not answer a request; empty if it does."""
+    reasons = _differences(request, stack)
+    candidate = _candidate_of(stack, request, catalog)
+    if candidate is None:
+        missing = f"torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference}"
+        reasons.append(f"the catalog has no {missing} for it")
+        return reasons
+    resolved = look_up(request, catalog)
+    for reason in objections_to(resolved, candidate):
+        reasons.append(reason.text)
+    return reasons
+
+
+def _differences(request: Request, stack: Stack) -> list[str]:
+    """What the request itself says otherwise than the stack."""
+    differences = []
+    if stack.platform != request.platform:
+        differences.append(f"it is for {stack.platform}, not {request.platform}")
+    if stack.flavour != request.flavour:
+        differences.append(f"its flavour is {stack.flavour}, not {request.flavour}")
+    packages = sorted(request.packages)
+    extras = list(stack.extras)
+    if extras != packages:
+        locked = listed(stack.extras) or "none"
+        requested = listed(request.packages) or "none"
+        differences.append(f"its packages are {locked}, not {requested}")
+    day = request.as_of or stack.as_of
+    if day != stack.as_of:
+        differences.append(f"its packages are as of {stack.as_of}, not {day}")
+    return differences
+
+
+def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate | None:
+    """The candidate that became this stack."""
+    index = index_for(catalog)
+    for candidate in index.candidates:
+        if _is_of(candidate, stack, request):
+            return candidate
+    return None
+
+
+def _is_of(candidate: Candidate, stack: Stack, request: Request) -> bool:
+    """Whether the candidate is the stack's; a custom base has the name that the request gives it."""
+    build = candidate.build
+    if build.torch != stack.torch:
+        return False
+    cuda = None if candidate.cpu else build.cuda
+    if cuda != stack.cuda:
+        return False
+    if candidate.python != stack.python:
+        return False
+    if candidate.platform != stack.platform:
+        return False
+    reference = candidate.base.reference or request.base
+    return reference == stack.base.reference

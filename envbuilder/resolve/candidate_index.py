@@ -1,125 +1,201 @@
-"""Which candidates an option leaves, as bits of one number each: the first bit that all of them leave is the answer.
+"""Bitmap index: bit n of a mask is set if candidate n satisfies the value of an option.
 
-Bit n is candidate n, and candidates stand best first. So a request is answered by a few ANDs, and the whole grid of
-requests by one AND a cell. Whether a driver knows a GPU depends on two options and no candidate: therefore all of the
-candidates stand there once for each era of drivers, and a GPU and a driver leave those of their eras.
+Candidates stand best first. So a request is the AND of its masks, its answer the lowest bit of that, and the whole grid
+of requests costs one AND a cell.
+
+Whether a driver supports a GPU depends on two options and on no candidate, and so would be no AND. Therefore a mask
+holds all candidates once for each range of drivers that support the same GPUs (`driver_ranges`): a GPU keeps those in
+the ranges that support it, a driver those in its own range, and what is left of both is in a range that does.
 """
 
 from array import array
-from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
 from functools import lru_cache
 from math import prod
 
-from envbuilder.catalog.gpus import eras
+from envbuilder.catalog.gpus import driver_ranges
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve.candidates import Candidate, catalog_candidates
-from envbuilder.resolve.rules import RULES, Rule, Subject, eras_left
+from envbuilder.resolve.options import OPTIONS, REQUEST_OPTIONS, Option
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
+from envbuilder.resolve.rules import CandidateKey, Rule, glibc_is_new_enough, glibc_key
 
-_RULED = {option for option, _, _ in RULES}
-OPTIONS = tuple(field.name for field in fields(Request) if field.name in _RULED)
-"""Every field of a request that narrows the choice."""
-_ANY = Request()
-DEFAULTS: Mapping[str, object] = {option: getattr(_ANY, option) for option in OPTIONS}
 REFUSED = -1
+_ALL = -1  # as a mask: every bit
+_NOTHING = Request()
+
+Groups = list[tuple[Candidate, int]]
+"""One of the candidates that a rule cannot tell apart, and the mask of all of them, for each such group."""
+OptionText = tuple[str, str]
+"""An option's name and the text of its value."""
 
 
-class Choice:
-    """The candidates of one catalog, and what each value of each option leaves of them."""
+class CandidateIndex:
+    """The candidates of one catalog, and which of them each value of each option allows."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.candidates = catalog_candidates(catalog)
-        self._rules = {option: (rule, subject) for option, rule, subject in RULES}
-        self._sides: dict[Subject, list[tuple[Candidate, int]]] = {}
-        self._masks: dict[tuple[str, str], int] = {}
-        self.sound = self.in_eras(self._ask(*self._rules[""], _ANY), range(len(eras(catalog))))  # no option decides it
+        self._groups: dict[CandidateKey, Groups] = {}
+        self._masks: dict[OptionText, int] = {}
+        self._every_range: Sequence[int] = range(len(driver_ranges(catalog)))
+        self.always = self._always()
 
-    def left(self, option: str, value: object) -> int:
-        """The candidates that `value` leaves; None asks for nothing."""
+    def _always(self) -> int:
+        """The candidates that can run at all, which no option decides."""
+        resolved = look_up(_NOTHING, self.catalog)
+        runnable = self._passing(glibc_is_new_enough, glibc_key, resolved)
+        return self._in_ranges(runnable, self._every_range)
+
+    def mask_for(self, option: Option, value: object) -> int:
+        """The candidates that `value` allows; None asks for nothing."""
         if value is None:
-            return -1
-        said = (option, str(value))  # as text: 2.0 and 2.0.0 are equal versions, and ask for different things
-        if said not in self._masks:
-            request = replace(_ANY, **{option: value})  # type: ignore[arg-type]
-            alike = self._ask(*self._rules[option], request)
-            self._masks[said] = self.in_eras(alike, eras_left(option, value, self.catalog))
-        return self._masks[said]
+            return _ALL
+        # By its text: 2.0 and 2.0.0 are equal versions, and ask for different things.
+        key = (option.name, str(value))
+        if key not in self._masks:
+            self._masks[key] = self._new_mask(option, value)
+        return self._masks[key]
 
-    def in_eras(self, mask: int, numbers: Iterable[int]) -> int:
-        """The same candidates in each of these eras of drivers."""
-        return sum(mask << number * len(self.candidates) for number in numbers)
+    def _new_mask(self, option: Option, value: object) -> int:
+        request = option.set_in(_NOTHING, value)
+        resolved = look_up(request, self.catalog)
+        passing = self._passing(option.rule, option.key, resolved)
+        ranges = self._every_range
+        if option.driver_ranges:
+            ranges = option.driver_ranges(resolved)
+        return self._in_ranges(passing, ranges)
 
-    def fitting(self, request: Request, options: Collection[str] = OPTIONS) -> int:
-        """The candidates that a request leaves, as if it had only these options."""
-        left = self.sound
+    def matching(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> int:
+        """The candidates that a request allows, as if it set only the options of these names."""
+        mask = self.always
         for option in OPTIONS:
-            left &= self.left(option, getattr(request, option) if option in options else DEFAULTS[option])
-        return left
+            value = option.default
+            if option.name in names:
+                value = option.value_in(request)
+            mask &= self.mask_for(option, value)
+        return mask
 
-    def best(self, request: Request, options: Collection[str] = OPTIONS) -> Candidate | None:
-        """The candidate that policy prefers among those that fit."""
-        return self.first(self.fitting(request, options))
+    def best(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> Candidate | None:
+        """The candidate that policy prefers among those that match."""
+        return self.first(self.matching(request, names))
 
-    def first(self, left: int) -> Candidate | None:
-        """The best of those that are left."""
-        return self.candidates[_first(left) % len(self.candidates)] if left else None
+    def first(self, mask: int) -> Candidate | None:
+        """The best candidate of a mask."""
+        if not mask:
+            return None
+        number = _lowest_bit(mask) % len(self.candidates)
+        return self.candidates[number]
+
+    def candidates_in(self, mask: int) -> list[Candidate]:
+        """The candidates of a mask, best first."""
+        size = len(self.candidates)
+        one_range = (1 << size) - 1
+        in_any_range = 0
+        while mask:
+            in_any_range |= mask & one_range
+            mask >>= size
+        candidates = []
+        while in_any_range:
+            number = _lowest_bit(in_any_range)
+            candidates.append(self.candidates[number])
+            in_any_range ^= 1 << number
+        return candidates
 
     def grid(self, axes: Mapping[str, Sequence[object]]) -> "array[int]":
         """The answer to every combination of values, in the order of `itertools.product`.
 
         Each is the number of a candidate, or `REFUSED`.
         """
-        left = self.sound
+        mask = self.always
+        by_name = {}
         for option in OPTIONS:
-            left &= -1 if option in axes else self.left(option, DEFAULTS[option])
-        masks = [[self.left(option, value) for value in values] for option, values in axes.items()]
-        return _fill(left, masks, len(self.candidates), {})
+            by_name[option.name] = option
+            if option.name not in axes:
+                mask &= self.mask_for(option, option.default)
+        masks = []
+        for name, values in axes.items():
+            option = by_name[name]
+            masks_of_axis = [self.mask_for(option, value) for value in values]
+            masks.append(masks_of_axis)
+        return _fill(
+            mask,
+            masks,
+            size=len(self.candidates),
+            finished={},
+        )
 
-    def _ask(self, rule: Rule, subject: Subject, request: Request) -> int:
+    def _passing(self, rule: Rule, key: CandidateKey, resolved: ResolvedRequest) -> int:
+        """The candidates that a rule has nothing against: it is asked once for each group."""
         mask = 0
-        for candidate, bits in self._sides_of(subject):
-            if rule(request, candidate, self.catalog) is None:
-                mask |= bits
+        for candidate, group in self._group_by(key):
+            objection = rule(resolved, candidate)
+            if objection is None:
+                mask |= group
         return mask
 
-    def _sides_of(self, subject: Subject) -> list[tuple[Candidate, int]]:
-        """One candidate of each side, and all that share the side."""
-        if subject not in self._sides:
-            alike: dict[Hashable, list[int]] = defaultdict(list)
-            for number, candidate in enumerate(self.candidates):
-                alike[subject(candidate)].append(number)
-            self._sides[subject] = [
-                (self.candidates[numbers[0]], sum(1 << number for number in numbers)) for numbers in alike.values()
-            ]
-        return self._sides[subject]
+    def _group_by(self, key: CandidateKey) -> Groups:
+        """One candidate for each value of a key, and the mask of all that share the value."""
+        if key not in self._groups:
+            firsts: dict[Hashable, Candidate] = {}
+            masks: dict[Hashable, int] = {}
+            bit = 1
+            for candidate in self.candidates:
+                value = key(candidate)
+                firsts.setdefault(value, candidate)
+                masks[value] = masks.get(value, 0) | bit
+                bit <<= 1
+            pairs = zip(firsts.values(), masks.values(), strict=True)
+            self._groups[key] = list(pairs)
+        return self._groups[key]
+
+    def _in_ranges(self, mask: int, ranges: Iterable[int]) -> int:
+        """The same candidates in each of these ranges of drivers."""
+        size = len(self.candidates)
+        repeated = 0
+        for number in ranges:
+            offset = number * size
+            repeated |= mask << offset
+        return repeated
 
 
-def _first(left: int) -> int:
-    """The number of the lowest bit."""
-    return (left & -left).bit_length() - 1
+def _lowest_bit(mask: int) -> int:
+    """The number of the lowest bit that is set."""
+    return (mask & -mask).bit_length() - 1
+
+
+Answers = dict[tuple[int, int], "array[int]"]
+"""The answers below each prefix, by the mask that it leaves and by the number of axes that are left."""
 
 
 def _fill(
-    left: int, axes: Sequence[Sequence[int]], size: int, known: dict[tuple[int, int], "array[int]"]
+    mask: int,
+    axes: Sequence[Sequence[int]],
+    size: int,
+    finished: Answers,
 ) -> "array[int]":
-    """The answers below one prefix; prefixes that leave the same candidates have the same answers."""
-    place = (left, len(axes))
-    if place not in known:
-        if not left:
-            known[place] = array("i", [REFUSED]) * prod(map(len, axes))
-        elif not axes:
-            known[place] = array("i", [_first(left) % size])
-        else:
-            known[place] = array("i")
-            for bits in axes[0]:
-                known[place].extend(_fill(left & bits, axes[1:], size, known))
-    return known[place]
+    """The answers below one prefix of the grid.
+
+    Most prefixes leave the same few candidates, and those have the same answers: `finished` makes millions cheap.
+    """
+    key = (mask, len(axes))
+    if key in finished:
+        return finished[key]
+    answers = array("i")
+    if not mask:
+        cells = prod(map(len, axes))
+        answers = array("i", [REFUSED]) * cells
+    elif axes:
+        for value in axes[0]:
+            answers.extend(_fill(mask & value, axes[1:], size, finished))
+    else:
+        answers.append(_lowest_bit(mask) % size)
+    finished[key] = answers
+    return answers
 
 
 @lru_cache(maxsize=4)
-def choice(catalog: Catalog) -> Choice:
-    """Made once per catalog."""
-    return Choice(catalog)
+def index_for(catalog: Catalog) -> CandidateIndex:
+    """The index of a catalog, made once."""
+    return CandidateIndex(catalog)

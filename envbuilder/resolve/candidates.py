@@ -1,33 +1,38 @@
 """Every combination that could become a stack: a torch build on a Python on a base, best first.
 
-They do not depend on what is asked: `catalog_candidates` makes them once per catalog. A base that the user names stands
-among them as a base without a reference.
+They do not depend on a request, so `catalog_candidates` makes them once per catalog, and each carries the facts that a
+stack needs of it. A base that the user names is among them as a base without a reference.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import PYPI, Catalog, System, TorchBuild
+from envbuilder.catalog.rows import PYPI, Catalog, Compiler, System, TorchBuild, TransformersCompat
 from envbuilder.grammar import PLATFORMS
 from envbuilder.model import Base, BaseSource, Feature
+from envbuilder.versions import matches_prefix, minor_line
 
+ARM64 = "linux/arm64"
 CUSTOM_OS = "custom"
 _CUSTOM_GLIBC = Version("2.28")  # what we assume of a base that we know no better: manylinux_2_28
-ARM64 = "linux/arm64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One complete combination, before anybody asked whether it fits."""
+    """One complete combination, with the facts that do not depend on a request."""
 
     build: TorchBuild
     python: Version
     base: Base
     platform: str
     cpu: bool = False  # the same torch, without CUDA
+    index: str = PYPI  # name of the index that has its wheels
+    transformers: TransformersCompat | None = None  # the newest that works with it; None: never run
+    compiler: Compiler | None = None  # the wheels with nvcc for its CUDA; None: there are none
 
     @property
     def custom(self) -> bool:
@@ -35,80 +40,154 @@ class Candidate:
         return not self.base.reference
 
     @property
-    def archs(self) -> tuple[str, ...]:
-        """The GPU binaries in the wheel for the candidate's platform."""
-        arm64 = self.build.arch_list_arm64 if self.platform == ARM64 else ()
-        return arm64 or self.build.arch_list
+    def name(self) -> str:
+        """`torch 2.0.1 for CUDA 11.7.99`."""
+        if self.cpu:
+            return f"torch {self.build.torch} without CUDA"
+        return f"torch {self.build.torch} for CUDA {self.build.cuda}"
 
+    @property
+    def cuda_line(self) -> str:
+        """`11.7`."""
+        return minor_line(self.build.cuda)
 
-def covers(wanted: Version, version: Version) -> bool:
-    """`wanted` is a prefix of `version`: 11.7 covers 11.7.99; 11.70 and 11.7.1 do not."""
-    return version.release[: len(wanted.release)] == wanted.release and wanted.pre == version.pre
+    @property
+    def local_version(self) -> str:
+        """`+cu118`, which PyTorch's own indexes put behind a version; "" on PyPI."""
+        if self.index == PYPI:
+            return ""
+        return "+cpu" if self.cpu else f"+cu{self.cuda_line.replace('.', '')}"
 
+    @property
+    def binaries(self) -> tuple[str, ...]:
+        """The GPU binaries in the wheel for the candidate's platform, and what a GPU's driver can compile."""
+        build = self.build
+        archs = build.arch_list
+        if self.platform == ARM64 and build.arch_list_arm64:
+            archs = build.arch_list_arm64
+        return archs + build.ptx
 
-def compiles(candidate: Candidate) -> bool:
-    """torch.compile works."""
-    build = candidate.build
-    return build.compile and (build.compile_until is None or candidate.python < build.compile_until)
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile works."""
+        build = self.build
+        until = build.compile_until
+        if until is not None and self.python >= until:
+            return False
+        return build.compile
 
-
-def features(candidate: Candidate) -> tuple[Feature, ...]:
-    """What the candidate can and cannot do; acceptance expects exactly this."""
-    build, reason = candidate.build, ""
-    if not build.compile:
-        reason = f"torch {build.torch} has no torch.compile"
-    elif not compiles(candidate):
-        reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
-    return (Feature(name="torch.compile", available=not reason, reason=reason, source=build.compile_source),)
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What it can and cannot do; acceptance expects exactly this."""
+        build = self.build
+        reason = ""
+        if not build.compile:
+            reason = f"torch {build.torch} has no torch.compile"
+        elif not self.compiles:
+            reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
+        compile_feature = Feature(
+            name="torch.compile",
+            available=not reason,
+            reason=reason,
+            source=build.compile_source,
+        )
+        return (compile_feature,)
 
 
 # --- preference ----------------------------------------------------------------------------------------------------
 
-Preference = Callable[[Candidate, Catalog], object]
+Preference = Callable[[Candidate], object]
 
 PREFERENCES: dict[str, Preference] = {
-    "features": lambda c, _: compiles(c),
-    "index": lambda c, catalog: index_of(c, catalog) == PYPI,
-    "torch": lambda c, _: c.build.torch.release,
-    "cuda": lambda c, _: c.build.cuda.release,
-    "registry": lambda c, _: int(c.base.source is BaseSource.REGISTRY),
-    "python": lambda c, _: c.python.release,
+    "features": lambda candidate: candidate.compiles,
+    "index": lambda candidate: candidate.index == PYPI,
+    "torch": lambda candidate: candidate.build.torch.release,
+    "cuda": lambda candidate: candidate.build.cuda.release,
+    "registry": lambda candidate: candidate.base.source is BaseSource.REGISTRY,
+    "python": lambda candidate: candidate.python.release,
 }
 """What `preference` in policy.toml can name; more is better. Releases are tuples: they compare faster than versions."""
-
-
-def index_of(candidate: Candidate, catalog: Catalog) -> str:
-    """Name of the index that has the candidate's wheels."""
-    cpu, build = catalog.policy.cpu, candidate.build
-    if candidate.cpu and cpu and not has_cpu_wheel(build, candidate.platform):
-        return cpu.index
-    return build.index
-
-
-def has_cpu_wheel(build: TorchBuild, platform: str) -> bool:
-    """The index of a CUDA build has, for this platform, wheels without CUDA: PyPI's for arm64, up to torch 2.10."""
-    return platform in build.family and platform not in build.platforms
-
-
-def _tie(candidate: Candidate) -> tuple[object, ...]:
-    """What decides when policy does not: the same whatever order the rows have."""
-    build, base = candidate.build, candidate.base
-    wheels = (build.torch.release, build.cuda.release, build.cudnn.release, build.index, build.source)
-    return (*wheels, candidate.python.release, base.os, base.reference, candidate.platform)
 
 
 @lru_cache(maxsize=4)
 def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
     """All candidates, the one that policy prefers first."""
-    prefer = [PREFERENCES[word] for word in catalog.policy.preference]
+    preferences = [PREFERENCES[word] for word in catalog.policy.preference]
 
     def rank(candidate: Candidate) -> list[object]:
-        return [*(worth(candidate, catalog) for worth in prefer), *_tie(candidate)]
+        merits = [preference(candidate) for preference in preferences]
+        return merits + _tie_breaker(candidate)
 
-    return tuple(sorted(_candidates(catalog), key=rank, reverse=True))
+    candidates = sorted(
+        _candidates(catalog),
+        key=rank,
+        reverse=True,
+    )
+    return tuple(candidates)
+
+
+def _tie_breaker(candidate: Candidate) -> list[object]:
+    """What decides when policy does not: the same whatever order the rows have."""
+    build = candidate.build
+    base = candidate.base
+    return [
+        build.torch.release,
+        build.cuda.release,
+        build.cudnn.release,
+        build.index,
+        build.source,
+        candidate.python.release,
+        base.os,
+        base.reference,
+        candidate.platform,
+    ]
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------
+
+
+def _candidates(catalog: Catalog) -> Iterator[Candidate]:
+    facts = _Facts(catalog)
+    for build in catalog.torch:
+        for platform in build.platforms:
+            yield from facts.candidates_of(build, platform, cpu=False)
+    if catalog.policy.cpu is None:
+        return
+    for build in _one_per_release(catalog):
+        for platform in PLATFORMS:
+            yield from facts.candidates_of(build, platform, cpu=True)
+
+
+class _Facts:
+    """What candidates share, looked up once: thousands of them have the same few bases and rows."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._bases: dict[Version, tuple[Base, ...]] = {}
+        self._runs = runs_by_line(catalog)
+
+    def candidates_of(self, build: TorchBuild, platform: str, *, cpu: bool) -> Iterator[Candidate]:
+        """A build on every Python and base that it can have."""
+        index = index_of(build, platform, self._catalog, cpu=cpu)
+        compiler = compiler_for(build.cuda, self._catalog)
+        for python in pythons_of(build, platform):
+            transformers = newest_working(build.torch, python, self._runs)
+            for base in self._bases_with(python):
+                yield Candidate(
+                    build=build,
+                    python=python,
+                    base=base,
+                    platform=platform,
+                    cpu=cpu,
+                    index=index,
+                    transformers=transformers,
+                    compiler=compiler,
+                )
+
+    def _bases_with(self, python: Version) -> tuple[Base, ...]:
+        if python not in self._bases:
+            self._bases[python] = tuple(_bases(python, self._catalog))
+        return self._bases[python]
 
 
 def pythons_of(build: TorchBuild, platform: str) -> tuple[Version, ...]:
@@ -116,22 +195,83 @@ def pythons_of(build: TorchBuild, platform: str) -> tuple[Version, ...]:
     return build.family.get(platform, build.pythons)
 
 
-def _candidates(catalog: Catalog) -> Iterator[Candidate]:
-    builds = [(build, platform, False) for build in catalog.torch for platform in build.platforms]
-    if catalog.policy.cpu:
-        builds += [(build, platform, True) for build in _one_per_release(catalog) for platform in PLATFORMS]
-    pythons = {python for build, platform, _ in builds for python in pythons_of(build, platform)}
-    bases = {python: tuple(_bases(python, catalog)) for python in pythons}
-    for build, platform, cpu in builds:
-        for python in pythons_of(build, platform):
-            for base in bases[python]:
-                yield Candidate(build=build, python=python, base=base, platform=platform, cpu=cpu)
-
-
 def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
-    """What a release is without CUDA does not depend on which of its CUDA builds one looks at."""
-    rows = sorted(catalog.torch, key=lambda row: (row.index != PYPI, row.cuda, row.source))
-    yield from {row.torch: row for row in reversed(rows)}.values()
+    """One build of each release: without CUDA, they are all the same torch."""
+
+    def order(row: TorchBuild) -> tuple[object, ...]:
+        return row.index != PYPI, row.cuda, row.source
+
+    seen = set()
+    for row in sorted(catalog.torch, key=order):
+        if row.torch not in seen:
+            seen.add(row.torch)
+            yield row
+
+
+# --- their facts ---------------------------------------------------------------------------------------------------
+
+
+def index_of(
+    build: TorchBuild,
+    platform: str,
+    catalog: Catalog,
+    *,
+    cpu: bool,
+) -> str:
+    """Name of the index that has the wheels of a build, or of the same torch without CUDA."""
+    wheels = catalog.policy.cpu
+    if not cpu or not wheels:
+        return build.index
+    if has_cpu_wheel(build, platform):
+        return build.index
+    return wheels.index
+
+
+def has_cpu_wheel(build: TorchBuild, platform: str) -> bool:
+    """The index of a CUDA build has, for this platform, wheels without CUDA: PyPI's for arm64, up to torch 2.10."""
+    return platform in build.family and platform not in build.platforms
+
+
+def compiler_for(cuda: Version, catalog: Catalog) -> Compiler | None:
+    """The wheels with nvcc for a CUDA's line."""
+    devel = catalog.policy.devel
+    return devel.compilers.get(minor_line(cuda)) if devel else None
+
+
+Runs = Mapping[str, Sequence[TransformersCompat]]
+
+
+def runs_by_line(catalog: Catalog) -> Runs:
+    """What was run on each line of torch: 2.0 → its rows."""
+    runs = defaultdict(list)
+    for row in catalog.transformers:
+        line = minor_line(row.torch)
+        runs[line].append(row)
+    return runs
+
+
+def newest_working(torch: Version, python: Version, runs: Runs) -> TransformersCompat | None:
+    """What was measured on this torch line, on this Python if possible, else on the nearest one."""
+    nearest: TransformersCompat | None = None
+    for row in runs.get(minor_line(torch), ()):
+        if nearest is None or _is_nearer(row, nearest, python):
+            nearest = row
+    return nearest
+
+
+def _is_nearer(row: TransformersCompat, other: TransformersCompat, python: Version) -> bool:
+    """Whether a run says more of a Python than another one; of two as near, the one that promises less."""
+    minor = python.minor
+    distance = abs(row.python.minor - minor)
+    other_distance = abs(other.python.minor - minor)
+    if distance < other_distance:
+        return True
+    if distance > other_distance:
+        return False
+    return row.newest < other.newest
+
+
+# --- bases ---------------------------------------------------------------------------------------------------------
 
 
 def bootstrapped(catalog: Catalog) -> tuple[System, ...]:
@@ -141,7 +281,7 @@ def bootstrapped(catalog: Catalog) -> tuple[System, ...]:
 
 def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
     """The bases that can have this Python; one that the user names is taken at its word."""
-    registry, bootstrap = catalog.policy.registry, catalog.policy.bootstrap
+    registry = catalog.policy.registry
     yield Base(
         reference="",
         source=BaseSource.REGISTRY,
@@ -150,23 +290,45 @@ def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
         glibc=_CUSTOM_GLIBC,
         system_packages=registry.system_packages,
     )
-    for row in catalog.systems:
-        if row.release == registry.release and python in registry.pythons:
-            reference = registry.reference.format(python=python, release=row.release)
-            yield _base(row, BaseSource.REGISTRY, reference, registry.system_packages)
-        if row in bootstrapped(catalog) and covers(python, row.python):
-            reference = bootstrap.reference.format(number=row.os.split()[1])
-            packages = sorted({*bootstrap.system_packages, *bootstrap.more_packages.get(row.os, ())})
-            yield _base(row, BaseSource.BOOTSTRAP, reference, packages)
+    for system in catalog.systems:
+        if system.release == registry.release and python in registry.pythons:
+            yield _registry_base(system, python, catalog)
+    for system in bootstrapped(catalog):
+        if matches_prefix(python, system.python):
+            yield _bootstrap_base(system, catalog)
 
 
-def _base(row: System, source: BaseSource, reference: str, packages: Sequence[str]) -> Base:
+def _registry_base(system: System, python: Version, catalog: Catalog) -> Base:
+    registry = catalog.policy.registry
+    return _base(
+        system,
+        source=BaseSource.REGISTRY,
+        reference=registry.reference.format(python=python, release=system.release),
+        packages=registry.system_packages,
+    )
+
+
+def _bootstrap_base(system: System, catalog: Catalog) -> Base:
+    bootstrap = catalog.policy.bootstrap
+    packages = set(bootstrap.system_packages)
+    more = bootstrap.more_packages.get(system.os, ())
+    packages.update(more)
+    _, number = system.os.split()
+    return _base(
+        system,
+        source=BaseSource.BOOTSTRAP,
+        reference=bootstrap.reference.format(number=number),
+        packages=sorted(packages),
+    )
+
+
+def _base(system: System, *, source: BaseSource, reference: str, packages: Sequence[str]) -> Base:
     return Base(
         reference=reference,
         source=source,
-        os=row.os,
-        release=row.release,
-        glibc=row.glibc or _CUSTOM_GLIBC,
-        end_of_life=row.last_day,
+        os=system.os,
+        release=system.release,
+        glibc=system.glibc or _CUSTOM_GLIBC,
+        end_of_life=system.last_day,
         system_packages=tuple(packages),
     )

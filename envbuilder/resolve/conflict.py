@@ -1,165 +1,357 @@
 """Why nothing fits a request: the fewest of its options that clash, the facts behind it, and what works instead."""
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import driver_text
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.resolve.candidate_index import DEFAULTS, OPTIONS, Choice
-from envbuilder.resolve.command_line import option_name
-from envbuilder.resolve.refusal import impossible, unknown
-from envbuilder.resolve.rules import glibc_is_new_enough, objections_to, strangers
-from envbuilder.resolve.suggest import values_to_try
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.resolve.candidate_index import CandidateIndex
+from envbuilder.resolve.candidates import Candidate
+from envbuilder.resolve.command_line import command, context_flags, set_options
+from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to
+from envbuilder.resolve.refusal import Diagnosis
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
+from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_is_new_enough
+from envbuilder.versions import listed
 
-_ANY = Request()
-
-
-def given(request: Request) -> tuple[tuple[str, str], ...]:
-    """The options that narrow the choice, as (name, value)."""
-    values = ((name, getattr(request, name)) for name in OPTIONS)
-    return tuple((name, _text(name, value)) for name, value in values if value != DEFAULTS[name])
+Diagnoses = Mapping[str, Diagnosis]
+"""Name of an option → why the catalog cannot judge its value."""
 
 
-def _text(name: str, value: object) -> str:
-    return driver_text(value) if name == "driver" and isinstance(value, Version) else str(value)
-
-
-def beside(catalog: Catalog) -> tuple[str, ...]:
-    """What a command needs beside the request, to be answered by this catalog."""
-    return (f"--catalog {shlex.quote(catalog.own)}",) if catalog.own else ()
-
-
-def command(request: Request, verb: str = "resolve", *, instead_of: Request = _ANY, beside: Sequence[str] = ()) -> str:
-    """The request as a command that can be pasted, with the words that stand beside it.
-
-    What `instead_of` has and the request does not is said too, for it may stand in `envbuilder.toml`.
-    """
-    dropped = {name for name, _ in given(instead_of)} - {name for name, _ in given(request)}
-    words = [f"--{option_name(name)} {shlex.quote(value)}" for name, value in given(request)]
-    words += [f"--{option_name(name)} {DEFAULTS[name] or ANY}" for name in OPTIONS if name in dropped]
-    words += [f"--package {shlex.quote(line)}" for line in request.packages]
-    return " ".join(["envbuilder", verb, *words, *beside])
-
-
-def refusal(request: Request, choice: Choice) -> NoStackError:
-    """The error for a request that no candidate fits."""
-    names = smallest_conflict(request, choice)
-    core = _only(request, (*names, "platform"))  # the platform is what it is, in the conflict or not
-    strange = {name: reason for name, _ in given(request) if (reason := unknown(name, request, choice.catalog))}
-    conflict = tuple((option_name(name), _text(name, getattr(request, name))) for name in names)
-    said = " and ".join(f"{name} {value}" for name, value in conflict) or "anything: the catalog has no candidate"
-    is_unknown = len(names) == 1 and names[0] in strange
-    reasons = [*([] if is_unknown else _reasons(core, names, choice)), *strange.values()]
+def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
+    """The error for a request that no candidate matches."""
+    resolved = look_up(request, index.catalog)
+    diagnoses = diagnose_unknown(resolved)
+    conflict = smallest_conflict(request, index, diagnoses)
+    suggestions = _suggestions(request, conflict, index, diagnoses)
+    values = [(option.hyphenated, option.text_in(request)) for option in conflict]
+    if len(conflict) == 1 and conflict[0].name in diagnoses:
+        return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
+    core = _only(request, conflict)
+    reasons = _reasons(core, conflict, index)
+    for diagnosis in diagnoses.values():
+        reasons.append(Reason(diagnosis.text))
+    message = _message(request, conflict)
+    advice = ""
+    if len(conflict) == 1:
+        advice = conflict[0].advice
+        if reasons:
+            message = reasons[0].text  # "driver 390 is too old: …" says it all
     return NoStackError(
-        f"{said} is unknown" if is_unknown else f"no stack has {said}",
-        conflict=conflict,
-        reasons=reasons,
-        suggestions=_suggestions(request, names, choice),
+        message,
+        conflict=values,
+        reasons=[reason.with_sources for reason in reasons],
+        plain_reasons=[reason.text for reason in reasons],
+        suggestions=suggestions,
+        advice=advice,
     )
 
 
-def smallest_conflict(request: Request, choice: Choice) -> tuple[str, ...]:
-    """The fewest options that no candidate fits together; what is unknown comes first among as few.
+def _message(request: Request, conflict: Sequence[Option]) -> str:
+    if not conflict:
+        return "no stack has anything: the catalog has no candidate"
+    phrases = [option.phrase_in(request) for option in conflict]
+    return f"no stack has {' and '.join(phrases)}"
 
-    The platform, said or not, is one of them if the others fit on another one.
+
+def _error_of_unknown_value(
+    option: Option,
+    values: Sequence[tuple[str, str]],
+    suggestions: Sequence[str],
+    diagnoses: Diagnoses,
+) -> NoStackError:
+    """A value that the catalog cannot judge; other such values of the request are reported with it."""
+    diagnosis = diagnoses[option.name]
+    others = [other.text for name, other in diagnoses.items() if name != option.name]
+    known = [diagnosis.known] if diagnosis.known else []
+    return NoStackError(
+        diagnosis.problem,
+        conflict=values,
+        reasons=[diagnosis.text, *others],
+        problems=known + others,
+        suggestions=suggestions,
+        advice=diagnosis.advice,
+    )
+
+
+# --- the conflict --------------------------------------------------------------------------------------------------
+
+
+def smallest_conflict(
+    request: Request,
+    index: CandidateIndex,
+    unknown: Collection[str] = (),
+) -> list[Option]:
+    """The fewest options that no candidate satisfies together; what is unknown comes first among as few.
+
+    The platform, set or not, is one of them if the others fit on another one.
     """
-    names = [name for name, _ in given(request) if name != "platform"]
-    names.sort(key=lambda name: not unknown(name, request, choice.catalog))
     anywhere = replace(request, platform=None)  # type: ignore[arg-type]
-    for number in range(len(names) + 1):
-        for some in combinations(names, number):
-            if not choice.fitting(request, (*some, "platform")):
-                elsewhere = choice.fitting(anywhere, (*some, "platform"))
-                return tuple(name for name in OPTIONS if name in some or (name == "platform" and elsewhere))
-    raise AssertionError("a request that some candidate fits has no conflict")
+    for names in _subsets(request, unknown):
+        if index.matching(request, names):
+            continue
+        if not index.matching(anywhere, names):
+            names.remove("platform")
+        return [option for option in OPTIONS if option.name in names]
+    raise AssertionError("a request that some candidate matches has no conflict")
 
 
-def _only(request: Request, names: Sequence[str]) -> Request:
-    return _without(request, *(name for name in OPTIONS if name not in names))
-
-
-def _without(request: Request, *names: str) -> Request:
-    return replace(request, **{name: DEFAULTS[name] for name in names})  # type: ignore[arg-type]
-
-
-def _reasons(core: Request, names: Sequence[str], choice: Choice) -> list[str]:
-    """For each clashing option, what speaks against the best stack that the others allow."""
-    told: dict[str, None] = {}
-    apart = strangers(core, choice.catalog)
-    if apart:
-        return [apart]
-    if len(names) == 1:
-        told |= dict.fromkeys(impossible(names[0], core, choice.catalog))
-    for name in [] if told else names:
-        fewer = _without(core, name)
-        best = choice.best(fewer if "platform" in names else replace(fewer, platform=None))  # type: ignore[arg-type]
-        if best is not None:
-            here = core if "platform" in names else replace(core, platform=best.platform)
-            told |= dict.fromkeys(objections_to(here, best, choice.catalog))
-    return [*told, *(reason for reason in _of_glibc(core, choice) if reason not in told)]
-
-
-def _of_glibc(core: Request, choice: Choice) -> Iterator[str]:
-    """What answers every option and still cannot run: it needs a newer glibc than its base has."""
-    left = -1
+def _subsets(request: Request, unknown: Collection[str]) -> Iterator[set[str]]:
+    """Names of options that are set, the fewest first, each time with the platform, which always holds."""
+    options = []
     for option in OPTIONS:
-        left &= choice.left(option, getattr(core, option))
-    best = choice.first(left)
-    reason = glibc_is_new_enough(core, best, choice.catalog) if best else None
-    if reason:
-        yield reason
+        if option.is_set(request) and option.name != "platform":
+            options.append(option)
+    options.sort(key=lambda option: option.name not in unknown)
+    for number in range(len(options) + 1):
+        for some in combinations(options, number):
+            names = {option.name for option in some}
+            names.add("platform")
+            yield names
+
+
+def _only(request: Request, options: Collection[Option]) -> Request:
+    """The request with no other option set; the platform is what it is, in the conflict or not."""
+    for option in OPTIONS:
+        if option not in options and option.name != "platform":
+            request = option.set_in(request, option.default)
+    return request
+
+
+def _without(request: Request, *options: Option) -> Request:
+    for option in options:
+        request = option.set_in(request, option.default)
+    return request
+
+
+# --- the reasons ---------------------------------------------------------------------------------------------------
+
+
+def _reasons(core: Request, conflict: Sequence[Option], index: CandidateIndex) -> list[Reason]:
+    """Why the options of a conflict clash, first what a person would say first."""
+    resolved = look_up(core, index.catalog)
+    mismatch = driver_gpu_mismatch(resolved)
+    if mismatch:
+        return [mismatch]
+    unavailable = _unavailable(resolved, conflict)
+    if unavailable:
+        return [unavailable]
+    # An option with values in an order says what there is instead ("works with CUDA 12.1 or newer"), which makes sense
+    # once it is clear what is wrong; so the other options' objections ("needs sm_90") come first.
+    reasons: list[Reason] = []
+    for option in sorted(conflict, key=lambda option: option.version_of is not None):
+        reasons += _reasons_of(option, core, conflict, index)
+    too_old = _too_old_glibc(core, index)
+    if too_old:
+        reasons.append(too_old)
+    return list(dict.fromkeys(reasons))
+
+
+def _unavailable(resolved: ResolvedRequest, conflict: Sequence[Option]) -> Objection:
+    """What is wrong with the only option of a conflict."""
+    if len(conflict) != 1:
+        return None
+    diagnose = conflict[0].diagnose_unavailable
+    return diagnose(resolved) if diagnose else None
+
+
+def _reasons_of(
+    option: Option,
+    core: Request,
+    conflict: Sequence[Option],
+    index: CandidateIndex,
+) -> list[Reason]:
+    """Why the candidates that the other options of a conflict allow do not satisfy this one."""
+    others = _without(core, option)
+    is_about_platform = any(other.name == "platform" for other in conflict)
+    if not is_about_platform:
+        others = replace(others, platform=None)  # type: ignore[arg-type]
+    allowed = index.candidates_in(index.matching(others))
+    if not allowed:
+        return []
+    if option.version_of and len(conflict) > 1:
+        phrases = [other.phrase_in(core) for other in conflict if other is not option]
+        return [_works_with(" with ".join(phrases), option, allowed, index)]
+    nearest = option.nearest(allowed)
+    if not is_about_platform:
+        core = replace(core, platform=nearest.platform)
+    resolved = look_up(core, index.catalog)
+    return objections_to(resolved, nearest)
+
+
+def _works_with(
+    subject: str,
+    option: Option,
+    allowed: Sequence[Candidate],
+    index: CandidateIndex,
+) -> Reason:
+    """`GPU H100 works with CUDA 12.1 or newer, or CUDA 11.8 from the index pytorch-cu118`."""
+    known = _versions_by_index(option, index.candidates)
+    by_index = _versions_by_index(option, allowed)
+    on_pypi = by_index[PYPI]
+    parts = []
+    if on_pypi:
+        text = _range_text(on_pypi, known[PYPI])
+        parts.append(option.phrase.format(text))
+    for name in sorted(by_index):
+        further = _outside(by_index[name], on_pypi)
+        if further:
+            text = _range_text(further, known[name])
+            parts.append(f"{option.phrase.format(text)} from the index {name}")
+    return Reason(
+        f"{subject} works with {', or '.join(parts)}",
+        (allowed[0].build.source,),
+    )
+
+
+Versions = dict[str, set[Version]]
+"""Name of an index → the versions that it has."""
+
+
+def _versions_by_index(option: Option, candidates: Iterable[Candidate]) -> Versions:
+    versions: Versions = defaultdict(set)
+    if option.version_of is None:
+        return versions
+    for candidate in candidates:
+        version = option.version_of(candidate)
+        versions[candidate.index].add(version)
+    return versions
+
+
+def _outside(versions: set[Version], on_pypi: set[Version]) -> set[Version]:
+    """Those that are older or newer than all that PyPI has: what lies between is no reason to use another index."""
+    if not on_pypi:
+        return versions
+    oldest = min(on_pypi)
+    newest = max(on_pypi)
+    between = {version for version in versions if oldest <= version <= newest}
+    return versions - between
+
+
+def _range_text(versions: Collection[Version], known: Collection[Version]) -> str:
+    """`12.1 or newer` if these are all the known ones from 12.1 on; else as short as can be."""
+    first = min(versions)
+    last = max(versions)
+    between = [version for version in known if first <= version <= last]
+    has_gaps = len(between) > len(versions)
+    if has_gaps or len(versions) < 3:
+        return listed(sorted(versions))
+    if last == max(known):
+        return f"{first} or newer"
+    if first == min(known):
+        return f"{last} or older"
+    return f"{first} to {last}"
+
+
+def _too_old_glibc(core: Request, index: CandidateIndex) -> Objection:
+    """What satisfies every option and still cannot run: it needs a newer glibc than its base has."""
+    mask = -1
+    for option in OPTIONS:
+        value = option.value_in(core)
+        mask &= index.mask_for(option, value)
+    best = index.first(mask)
+    if best is None:
+        return None
+    resolved = look_up(core, index.catalog)
+    return glibc_is_new_enough(resolved, best)
 
 
 # --- what works instead --------------------------------------------------------------------------------------------
 
 
-def _suggestions(request: Request, conflict: Sequence[str], choice: Choice) -> list[str]:
-    """Each a request that resolves, with one clashing option changed or dropped and as much kept as can be."""
-    found: dict[str, None] = {}
-    words = beside(choice.catalog)
-    elsewhere = [replace(request, platform=platform) for platform in PLATFORMS if "platform" in conflict]
-    for other in filter(choice.fitting, elsewhere):
-        found[command(_complete(other, choice), instead_of=request, beside=words)] = None
-    for name in [name for name in conflict if name != "platform" or not found]:
-        loosened = _loosened(request, name, choice)
-        changed = _complete(_changed(loosened, name, request, choice), choice)
-        found[command(changed, instead_of=request, beside=words)] = None
-    return list(found)
+def _suggestions(
+    request: Request,
+    conflict: Sequence[Option],
+    index: CandidateIndex,
+    diagnoses: Diagnoses,
+) -> list[str]:
+    """Commands that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
+    requests: list[Request] = []
+    if any(option.name == "platform" for option in conflict):
+        requests += _on_other_platforms(request, index)
+    for option in conflict:
+        if option.name != "platform" or not requests:
+            requests += _changed(request, option, index, diagnoses)
+    # What keeps all options, with one of them changed, comes before what drops one.
+    requests.sort(key=lambda changed: len(set_options(changed)), reverse=True)
+    commands = []
+    for changed in requests:
+        text = command(
+            _with_python(changed, index),
+            instead_of=request,
+            flags=context_flags(index.catalog),
+        )
+        commands.append(text)
+    return list(dict.fromkeys(commands))
 
 
-def _loosened(request: Request, name: str, choice: Choice) -> Request:
-    """`request` without `name`, and without as few others as can be if another conflict stands beside this one."""
-    others = [option for option, _ in given(request) if option != name]
+def _on_other_platforms(request: Request, index: CandidateIndex) -> Iterator[Request]:
+    for platform in PLATFORMS:
+        other = replace(request, platform=platform)
+        if index.matching(other):
+            yield other
+
+
+def _changed(
+    request: Request,
+    option: Option,
+    index: CandidateIndex,
+    diagnoses: Diagnoses,
+) -> list[Request]:
+    """The request with another value of the option: what was probably meant, or what the rest of it resolves to."""
+    diagnosis = diagnoses.get(option.name)
+    loosened = _loosened(request, option, index)
+    changed = []
+    for value in _values_to_try(request, option, loosened, index, diagnosis):
+        other = option.set_in(loosened, value)
+        if index.matching(other):
+            changed.append(other)
+    if not changed:
+        return [loosened]
+    if diagnosis and diagnosis.is_choice:
+        return changed
+    return changed[:1]
+
+
+def _values_to_try(
+    request: Request,
+    option: Option,
+    loosened: Request,
+    index: CandidateIndex,
+    diagnosis: Diagnosis | None,
+) -> Iterator[object]:
+    if diagnosis:
+        yield from diagnosis.instead
+    allowed = index.candidates_in(index.matching(loosened))
+    if allowed and option.try_instead:
+        resolved = look_up(request, index.catalog)
+        nearest = option.nearest(allowed)
+        yield from option.try_instead(resolved, nearest)
+
+
+def _loosened(request: Request, option: Option, index: CandidateIndex) -> Request:
+    """The request without the option, and without as few others as can be if there is another conflict in it."""
+    fewer = _without(request, option)
+    others = [other for other in OPTIONS if other.is_set(fewer)]
     for number in range(len(others) + 1):
         for dropped in combinations(others, number):
-            fewer = _without(request, name, *dropped)
-            if choice.fitting(fewer):
-                return fewer
+            loosened = _without(fewer, *dropped)
+            if index.matching(loosened):
+                return loosened
     return _without(request, *OPTIONS)
 
 
-def _changed(loosened: Request, name: str, request: Request, choice: Choice) -> Request:
-    """`loosened` with the option set again: to what looks most like what was said, or to what it resolves to."""
-    best = choice.best(loosened)
-    if best is None:
-        return loosened
-    for value in values_to_try(name, request, best, choice.catalog):
-        changed = replace(loosened, **{name: value})  # type: ignore[arg-type]
-        if choice.fitting(changed):
-            return changed
-    return loosened
-
-
-def _complete(request: Request, choice: Choice) -> Request:
-    """A base of one's own goes with a Python: which one it has cannot be known."""
-    best = choice.best(request)
-    if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None or best is None:
+def _with_python(request: Request, index: CandidateIndex) -> Request:
+    """A custom base goes with a Python: which one it has cannot be known."""
+    if request.base in (BASE_AUTO, BASE_BOOTSTRAP):
+        return request
+    best = index.best(request)
+    if best is None or request.python is not None:
         return request
     return replace(request, python=best.python)

@@ -1,16 +1,17 @@
 """Every combination that did not win, with its reason; and why the winner did."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
-from envbuilder.resolve.candidate_index import Choice
-from envbuilder.resolve.candidates import PREFERENCES, Candidate, features, index_of
-from envbuilder.resolve.rules import named, objections_to
+from envbuilder.model import Flavour, Request
+from envbuilder.resolve.candidate_index import CandidateIndex
+from envbuilder.resolve.candidates import PREFERENCES, Candidate
+from envbuilder.resolve.options import objections_to
+from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,89 +28,122 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What was weighed for a request."""
+    """Why the winner won, and why each alternative did not."""
 
     winner: str | None
     because: str
     alternatives: tuple[Alternative, ...]
 
 
-def explain(request: Request, choice: Choice) -> Explanation:
-    """Weigh every candidate on a base of the wanted kind; those of another kind were never in question."""
-    catalog, best = choice.catalog, choice.best(request)
-    grouped: dict[tuple[int, bool, tuple[str, ...]], list[Candidate]] = {}
+_Group = tuple[int, bool, tuple[str, ...]]
+"""The build, whether it fits, and the reasons."""
+
+
+def explain(request: Request, index: CandidateIndex) -> Explanation:
+    """Compare every candidate on a base of the requested kind with the winner."""
+    resolved = look_up(request, index.catalog)
+    preference = index.catalog.policy.preference
+    best = index.best(request)
     fitting = []
-    for candidate in _in_question(request, choice):
-        against = tuple(objections_to(request, candidate, catalog))
-        if not against:
+    groups: dict[_Group, list[Candidate]] = defaultdict(list)
+    for candidate in _comparable(resolved, index):
+        objections = objections_to(resolved, candidate)
+        reasons = [reason.with_sources for reason in objections]
+        if not objections:
             fitting.append(candidate)
+            reasons.append(_loss(candidate, best, preference))
         if candidate is not best:
-            reasons = against or (_loss(candidate, best, catalog),)
-            grouped.setdefault((id(candidate.build), not against, reasons), []).append(candidate)
+            group = (id(candidate.build), not objections, tuple(reasons))
+            groups[group].append(candidate)
+    alternatives = []
+    for group, candidates in groups.items():
+        alternatives.append(_alternative(candidates, group, request))
     return Explanation(
-        winner=f"{named(best)} on Python {best.python}, {best.base.reference or request.base}" if best else None,
-        because=_because(fitting, catalog),
-        alternatives=tuple(
-            _alternative(some, reasons, request, catalog, fits=fits) for (_, fits, reasons), some in grouped.items()
-        ),
+        winner=_winner_text(best, request) if best else None,
+        because=_because(fitting, preference),
+        alternatives=tuple(alternatives),
     )
 
 
-def _in_question(request: Request, choice: Choice) -> Iterator[Candidate]:
-    custom = request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
-    cpu = request.flavour is Flavour.CPU
-    alike = (c for c in choice.candidates if c.custom == custom and c.cpu == cpu)
-    return (c for c in alike if c.platform == request.platform or request.platform not in _platforms(c))
+def _comparable(resolved: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
+    """The candidates of the requested kind; of a build that the requested platform has, those on that platform."""
+    request = resolved.request
+    for candidate in index.candidates:
+        if candidate.custom != resolved.has_custom_base:
+            continue
+        if candidate.cpu != (request.flavour is Flavour.CPU):
+            continue
+        platforms = PLATFORMS if candidate.cpu else candidate.build.platforms
+        if candidate.platform == request.platform or request.platform not in platforms:
+            yield candidate
 
 
-def _platforms(candidate: Candidate) -> tuple[str, ...]:
-    """The platforms that the same build is a candidate for: one that has the wanted one is weighed there."""
-    return PLATFORMS if candidate.cpu else candidate.build.platforms
-
-
-def _alternative(
-    some: list[Candidate], reasons: tuple[str, ...], request: Request, catalog: Catalog, *, fits: bool
-) -> Alternative:
+def _alternative(candidates: Sequence[Candidate], group: _Group, request: Request) -> Alternative:
+    pythons = set()
+    bases = set()
+    for candidate in candidates:
+        pythons.add(candidate.python)
+        bases.add(candidate.base.reference or request.base)
+    first = candidates[0]
+    _, fits, reasons = group
     return Alternative(
-        build=named(some[0]),
-        index=index_of(some[0], catalog),
-        pythons=tuple(sorted({c.python for c in some})),
-        bases=tuple(sorted({c.base.reference or request.base for c in some})),
+        build=first.name,
+        index=first.index,
+        pythons=tuple(sorted(pythons)),
+        bases=tuple(sorted(bases)),
         fits=fits,
         reasons=reasons,
     )
 
 
-def _because(fitting: list[Candidate], catalog: Catalog) -> str:
+def _winner_text(best: Candidate, request: Request) -> str:
+    base = best.base.reference or request.base
+    return f"{best.name} on Python {best.python}, {base}"
+
+
+def _because(fitting: Sequence[Candidate], preference: Sequence[str]) -> str:
     if not fitting:
         return "nothing fits"
-    order = ", ".join(catalog.policy.preference)
     if len(fitting) == 1:
-        return "it alone fits"
+        return "nothing else fits"
+    winner = fitting[0]
     second = fitting[1]
+    loss = _loss(second, winner, preference)
     return (
-        f"{len(fitting)} fit, and policy prefers by {order}; the next best, {named(second)} on Python {second.python}, "
-        f"loses: {_loss(second, fitting[0], catalog)}"
+        f"{len(fitting)} fit, and policy prefers by {', '.join(preference)}; "
+        f"the next best, {second.name} on Python {second.python}, "
+        f"loses: {loss}"
     )
 
 
 _LOSSES = {
     "torch": "an older torch",
     "cuda": "an older CUDA",
-    "registry": "its base would have to be made here",
+    "registry": "its base would have to be built",
     "python": "an older Python",
 }
 
 
-def _loss(loser: Candidate, winner: Candidate | None, catalog: Catalog) -> str:
+def _loss(loser: Candidate, winner: Candidate | None, preference: Sequence[str]) -> str:
     """What policy holds against a candidate that fits: the first preference in which it is behind."""
-    for word in catalog.policy.preference if winner else ():
+    if winner is None:
+        return "nothing fits"
+    for word in preference:
         prefer = PREFERENCES[word]
-        if winner is None or prefer(loser, catalog) == prefer(winner, catalog):
+        if prefer(loser) == prefer(winner):
             continue
         if word == "features":
-            return "; ".join(f"no {feature.name}: {feature.reason}" for feature in features(loser) if feature.reason)
+            return _missing_features(loser)
         if word == "index":
-            return f"its wheels are on the index {index_of(loser, catalog)}, which `envbuilder lock` does not ask"
+            return f"its wheels are on the index {loser.index}, which `envbuilder lock` does not ask"
         return _LOSSES[word]
     return "as good; ties go by version and name"
+
+
+def _missing_features(candidate: Candidate) -> str:
+    missing = []
+    for feature in candidate.features:
+        if feature.available:
+            continue
+        missing.append(f"no {feature.name}: {feature.reason}")
+    return "; ".join(missing)

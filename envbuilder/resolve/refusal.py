@@ -1,149 +1,260 @@
-"""What the catalog knows of each option's values: an unknown version is told from one that cannot be."""
+"""What is wrong with one value, whatever the rest of the request says.
 
-from collections.abc import Iterable, Iterator
+Four things, each with words of its own: *unknown* to the catalog, *ambiguous*, *malformed*, and known but *unavailable*
+with any torch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import alike_gpus, driver_text, find_gpus, is_capability
-from envbuilder.catalog.rows import Catalog
-from envbuilder.model import Request
-from envbuilder.resolve.candidates import covers
-from envbuilder.resolve.rules import (
-    cuda_meant,
-    find_system,
+from envbuilder.catalog.gpus import find_gpus, is_capability, similar_gpus
+from envbuilder.catalog.lookup import (
     has_apt,
-    jetson_objects,
+    is_python_with_wheels,
+    matching_runtimes,
     newest_transformers,
-    no_apt,
     oldest_transformers,
-    releases_meant,
 )
+from envbuilder.catalog.rows import Catalog, Gpu
+from envbuilder.resolve.parsers import parse_os
+from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
+from envbuilder.resolve.suggest import similar_names, similar_versions
+from envbuilder.versions import driver_text, listed, matches_any, minor_line
 
-_REFRESH = "a newer envbuilder may know more, or its checkout's `.venv/bin/python tools/refresh_catalog.py --help`"
-
-
-def known(option: str, catalog: Catalog) -> list[str]:
-    """Every value of an option that the catalog knows, as people say it; oldest first."""
-    if option == "gpu":
-        return [name for row in reversed(catalog.gpus) for name in (str(row.capability), *row.names)]
-    if option == "os":
-        return [name for row in catalog.systems for name in (row.os, row.release) if name]
-    return [str(version) for version in known_versions(option, catalog)]
+_NEWER = "or upgrade envbuilder, which may know it, or add it to a custom catalog (`--catalog DIR`)"
 
 
-def known_versions(option: str, catalog: Catalog) -> list[Version]:
-    """Every version of `option` that the catalog knows, oldest first."""
-    found: set[Version]
-    if option == "python":
-        found = {python for build in catalog.torch for python in build.pythons} | {*catalog.policy.registry.pythons}
-    elif option == "transformers":
-        found = {row.newest for row in catalog.transformers}
-    else:
-        found = {getattr(build, option) for build in catalog.torch}
-    if option == "cuda":
-        found |= {row.release for row in catalog.runtimes}
-        found |= {row.runtime for row in catalog.runtimes if row.runtime}
-    return sorted(found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Why the catalog cannot judge a value at all."""
+
+    problem: str  # one sentence, with the value
+    known: str = ""  # "known: 3.8, 3.9"
+    advice: str = ""
+    instead: tuple[object, ...] = ()  # values that may be meant, likeliest first
+    is_choice: bool = False  # each of `instead` is one meaning of an ambiguous value
+
+    @property
+    def text(self) -> str:
+        return "; ".join(part for part in (self.problem, self.known) if part)
 
 
-def unknown(option: str, request: Request, catalog: Catalog) -> str | None:
-    """Why the catalog cannot judge an option's value; None if it can. Unknown is not incompatible."""
-    value = getattr(request, option)
-    if value is None or option in ("driver", "base", "flavour", "platform", "as_of"):
+# --- unknown, ambiguous or malformed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedValue:
+    """One value of a request, and what is needed to judge it."""
+
+    phrase: str  # "CUDA 99.9"
+    value: Any
+    known: Sequence[Any]  # the values that the catalog knows
+    resolved: ResolvedRequest
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.resolved.catalog
+
+
+def diagnose_unknown_version(requested: RequestedValue) -> Diagnosis | None:
+    return _diagnose_version(requested, requested.known)
+
+
+def diagnose_unknown_line(requested: RequestedValue) -> Diagnosis | None:
+    """Of a version with many releases, as CUDA: the lines are enough to read."""
+    lines = [minor_line(version) for version in requested.known]
+    return _diagnose_version(requested, lines)
+
+
+def _diagnose_version(requested: RequestedValue, listed_as_known: Iterable[object]) -> Diagnosis | None:
+    if matches_any(requested.value, requested.known):
         return None
-    if option == "gpu":
-        return _unknown_gpu(value, catalog)
-    if option == "os":
-        is_known = value in known(option, catalog)
-        return None if is_known else _text(option, value, known(option, catalog), catalog)
-    return _unknown_version(option, value, catalog)
-
-
-def _unknown_version(option: str, value: Version, catalog: Catalog) -> str | None:
-    versions, line = known_versions(option, catalog), value.release[:2]
-    if option == "transformers":
-        oldest, newest = oldest_transformers(catalog), newest_transformers(catalog)
-        is_known = value.release <= newest.release[: len(value.release)] and releases_meant(value, catalog)
-        return None if is_known else _text(option, value, [f"{oldest} to {newest}"], catalog)
-    if any(covers(value, version) for version in versions):
-        return None
-    if option == "python" and any(version.release == line for version in versions):
-        short = f"{line[0]}.{line[1]}"
-        return f"python {value} names a patch release, which the base decides: ask for {short}"
-    alike = [version for version in versions if version.release[:2] == line]
-    lines = [f"{version.major}.{version.minor}" for version in versions] if option in ("cuda", "cudnn") else versions
-    return _text(option, value, alike or lines, catalog)
-
-
-def _text(option: str, value: object, listed: Iterable[object], catalog: Catalog) -> str:
-    names = ", ".join(dict.fromkeys(map(str, listed)))
-    return f"{option} {value} is unknown to the catalog of {catalog.date}; it knows {names}; {_REFRESH}"
-
-
-def _unknown_gpu(said: str, catalog: Catalog) -> str | None:
-    rows = find_gpus(said, catalog)
-    if len(rows) == 1:
-        return None
-    if rows:
-        meant = " or ".join(f"{row.architecture} ({row.capability})" for row in rows)
-        return f"gpu {said} can mean {meant}: say which by its compute capability"
-    if is_capability(said):
-        return _text("gpu", said, reversed([row.capability for row in catalog.gpus]), catalog)
-    return _text("gpu", said, alike_gpus(said, catalog) or ["many others; a compute capability says it too"], catalog)
-
-
-def impossible(option: str, request: Request, catalog: Catalog) -> Iterator[str]:
-    """Why an option that the catalog knows cannot be had with anything; nothing if that is not its own fault."""
-    value, builds = getattr(request, option), catalog.torch
-    if option == "cuda" and not cuda_meant(value, catalog):
-        row = next((row for row in catalog.runtimes if covers(value, row.release) or value == row.runtime), None)
-        made = ", ".join(f"{line[0]}.{line[1]}" for line in sorted({build.cuda.release[:2] for build in builds}))
-        if row:
-            yield f"CUDA {value} exists ({row.source}); torch in this catalog is built for {made} only"
-    elif option == "python":
-        yield from _impossible_python(value, catalog)
-    elif option == "gpu":
-        gpu = find_gpus(value, catalog)[0]
-        if jetson := jetson_objects(value, gpu, request.platform, catalog):
-            yield jetson
-            return
-        lists = [(*build.arch_list, *build.arch_list_arm64, *build.ptx) for build in builds]
-        archs = dict.fromkeys(arch for archs in lists for arch in archs)
-        yield (
-            f"{value} is {gpu.architecture}, compute capability {gpu.capability} ({gpu.source}): "
-            f"no torch in this catalog has kernels for it; there are some for {' '.join(archs)}"
-        )
-    elif option == "driver":
-        oldest = min(builds, key=lambda build: Version(build.driver_floor))
-        yield (
-            f"driver {driver_text(value)} is too old for any torch in this catalog: "
-            f"CUDA {oldest.cuda} needs the oldest, {oldest.driver_floor} ({oldest.source})"
-        )
-    elif option == "as_of":
-        oldest = min(builds, key=lambda build: build.released)
-        yield f"the oldest torch in this catalog, {oldest.torch}, was released on {oldest.released}"
-    elif option == "os":
-        registry, system = catalog.policy.registry, find_system(value, catalog)
-        yield (
-            no_apt(system)
-            if system and not has_apt(system)
-            else f"no base of {value} is known: the official images taken here are of {registry.release} "
-            f"({registry.source}); an image of your own may do, by --base and --python"
-        )
-
-
-def _impossible_python(value: Version, catalog: Catalog) -> Iterator[str]:
-    build = max(
-        (row for row in catalog.torch if any(covers(value, python) for python in row.pythons)),
-        key=lambda row: row.torch,
-        default=None,
+    # Of 11.7.2 the releases of 11.7 say most.
+    line = requested.value.release[:2]
+    of_same_line = [version for version in requested.known if version.release[:2] == line]
+    similar = similar_versions(requested.value, requested.known)
+    return Diagnosis(
+        problem=_not_in_catalog(requested.phrase, requested.catalog),
+        known=f"known: {listed(of_same_line or listed_as_known)}",
+        advice=_NEWER,
+        instead=tuple(similar),
     )
-    if build is None:
-        yield f"no torch in this catalog has wheels for Python {value}"
-        return
-    registry = catalog.policy.registry
-    yield f"torch {build.torch} has wheels for Python {value} ({build.source})"
-    yield (
-        f"no base here has it: the official images are there for {', '.join(map(str, registry.pythons))} "
-        f"({registry.source}); one of your own may do, by --base and --python"
+
+
+def _not_in_catalog(what: str, catalog: Catalog) -> str:
+    return f"{what} is not in the catalog ({catalog.date})"
+
+
+def diagnose_unknown_python(requested: RequestedValue) -> Diagnosis | None:
+    """Also for `3.10.4`, which is malformed: the base image determines the patch release."""
+    diagnosis = diagnose_unknown_version(requested)
+    line = Version(minor_line(requested.value))
+    if diagnosis is None or line not in requested.known:
+        return diagnosis
+    return Diagnosis(
+        problem=f"--python takes X.Y, not {requested.value}: the base image determines the patch release",
+        instead=(line,),
+    )
+
+
+def diagnose_unknown_transformers(requested: RequestedValue) -> Diagnosis | None:
+    """Every release between two that are known is known, too: most were never run."""
+    oldest = oldest_transformers(requested.catalog)
+    newest = newest_transformers(requested.catalog)
+    parts = len(requested.value.release)
+    is_newer = requested.value.release > newest.release[:parts]
+    if requested.resolved.transformers and not is_newer:
+        return None
+    similar = similar_versions(requested.value, requested.known)
+    return Diagnosis(
+        problem=_not_in_catalog(requested.phrase, requested.catalog),
+        known=f"known: {oldest} to {newest}",
+        advice=_NEWER,
+        instead=tuple(similar),
+    )
+
+
+def diagnose_unknown_gpu(requested: RequestedValue) -> Diagnosis | None:
+    if requested.resolved.gpu is not None:
+        return None
+    name = requested.value
+    rows = find_gpus(name, requested.catalog)
+    if rows:
+        return _ambiguous_gpu(name, rows)
+    problem = _not_in_catalog(f'GPU "{name}"', requested.catalog)
+    if is_capability(name):
+        capabilities = [row.capability for row in requested.catalog.gpus]
+        return Diagnosis(
+            problem=problem,
+            known=f"known: {listed(reversed(capabilities))}",
+            advice=_NEWER,
+        )
+    similar = similar_gpus(name, requested.catalog)
+    return Diagnosis(
+        problem=problem,
+        known=f"similar: {listed(similar)}" if similar else "",
+        advice="or give its compute capability, such as `--gpu 8.6`",
+        instead=tuple(similar),
+    )
+
+
+def _ambiguous_gpu(name: str, rows: Iterable[Gpu]) -> Diagnosis:
+    meanings = []
+    capabilities = []
+    for row in rows:
+        meanings.append(f"{row.architecture} ({row.capability})")
+        capabilities.append(str(row.capability))
+    return Diagnosis(
+        problem=f'GPU "{name}" is ambiguous: {" or ".join(meanings)}',
+        instead=tuple(capabilities),
+        is_choice=True,
+    )
+
+
+def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
+    if requested.resolved.system is not None:
+        return None
+    similar = []
+    for name in similar_names(requested.value, requested.known):
+        try:
+            similar.append(parse_os(name))
+        except ValueError:
+            continue  # a name in a catalog that the command line does not take
+    return Diagnosis(
+        problem=_not_in_catalog(f'operating system "{requested.value}"', requested.catalog),
+        known=f"known: {listed(requested.known)}",
+        advice=_NEWER,
+        instead=tuple(similar),
+    )
+
+
+# --- known, and unavailable with any torch -------------------------------------------------------------------------
+
+
+def diagnose_unavailable_cuda(resolved: ResolvedRequest) -> Objection:
+    cuda = resolved.request.cuda
+    builds = resolved.catalog.torch
+    if cuda is None or resolved.cuda:
+        return None
+    rows = matching_runtimes(cuda, resolved.catalog)
+    if not rows:
+        return None
+    lines = sorted({build.cuda.release[:2] for build in builds})
+    built = listed(f"{major}.{minor}" for major, minor in lines)
+    return Reason(
+        f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}",
+        (rows[0].source,),
+    )
+
+
+def diagnose_unavailable_python(resolved: ResolvedRequest) -> Objection:
+    python = resolved.request.python
+    registry = resolved.catalog.policy.registry
+    if python is None:
+        return None
+    if not is_python_with_wheels(python, resolved.catalog):
+        return Reason(
+            f"no torch in the catalog has wheels for Python {python}",
+            (registry.source,),
+        )
+    return Reason(
+        f"no base image has Python {python} (official images: {listed(registry.pythons)}); "
+        f"to use your own: {USE_CUSTOM_BASE}",
+        (registry.source,),
+    )
+
+
+def diagnose_unavailable_gpu(resolved: ResolvedRequest) -> Objection:
+    gpu = resolved.gpu
+    if gpu is None:
+        return None
+    jetson = jetson_objection(resolved, resolved.request.platform)
+    if jetson:
+        return jetson
+    archs: list[str] = []
+    for build in resolved.catalog.torch:
+        archs += build.arch_list
+        archs += build.arch_list_arm64
+        archs += build.ptx
+    others = " ".join(dict.fromkeys(archs))
+    return Reason(
+        f"no torch in the catalog has kernels for {resolved.gpu_name} ({gpu.architecture}); "
+        f"there are some for {others}",
+        (gpu.source,),
+    )
+
+
+def diagnose_unavailable_driver(resolved: ResolvedRequest) -> Objection:
+    driver = resolved.request.driver
+    if driver is None:
+        return None
+    oldest = min(resolved.catalog.torch, key=lambda build: Version(build.driver_floor))
+    cuda = minor_line(oldest.cuda)
+    return Reason(
+        f"driver {driver_text(driver)} is too old: the oldest supported driver is {oldest.driver_floor} (CUDA {cuda})",
+        (oldest.source,),
+    )
+
+
+def diagnose_unavailable_day(resolved: ResolvedRequest) -> Objection:
+    oldest = min(resolved.catalog.torch, key=lambda build: build.released)
+    return Reason(
+        f"the oldest torch in the catalog, {oldest.torch}, was released on {oldest.released}",
+        (oldest.source,),
+    )
+
+
+def diagnose_unavailable_os(resolved: ResolvedRequest) -> Objection:
+    system = resolved.system
+    registry = resolved.catalog.policy.registry
+    if system and not has_apt(system):
+        return no_apt(system)
+    return Reason(
+        f"no base image for {resolved.request.os} (official Python images use Debian {registry.release}); "
+        f"to use your own: {USE_CUSTOM_BASE}",
+        (registry.source,),
     )

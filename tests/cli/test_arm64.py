@@ -18,7 +18,7 @@ def test_a_line_without_wheels_for_it_is_refused_with_commands_that_work(run: Ru
     for torch in sorted(without):
         refused = run("lock", "--torch", str(torch), "--platform", "linux/arm64")
         assert (refused.code, refused.out) == (4, "")
-        assert refused.err.startswith(f"error: no stack has torch {torch} and platform linux/arm64\n")
+        assert refused.err.startswith(f"error: no stack has torch {torch} and linux/arm64\n")
         commands = re.findall(r"`(envbuilder [^`]+)`", refused.err)
         assert commands
         for command in commands:

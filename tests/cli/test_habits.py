@@ -9,7 +9,7 @@ import pytest
 import envbuilder
 from envbuilder import catalog
 from envbuilder.catalog.gpus import find_gpu
-from envbuilder.resolve.command_line import parse_gpu
+from envbuilder.resolve.parsers import parse_gpu
 
 from .conftest import Run
 from .test_init import LOCK, NAME
@@ -64,7 +64,7 @@ def test_both_spellings_of_flavor_work_in_the_settings(run: Run, tmp_path: Path)
     assert json.loads(run("resolve", "--json").out)["stack"]["flavour"] == "cpu"
     (tmp_path / "envbuilder.toml").write_text('flavor = "cpu"\nflavour = "devel"\n')
     answer = run("resolve")
-    assert (answer.code, "flavor and flavour are the same setting" in answer.err) == (2, True)
+    assert (answer.code, "flavor and flavour are the same key" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["build", "accept"])

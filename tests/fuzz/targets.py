@@ -26,7 +26,7 @@ from envbuilder.render import project, targets
 from envbuilder.render.context import render_context
 from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import render_targets
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 from . import grammars, harmless, reports
@@ -438,7 +438,7 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
     request = parse_request({name: said.get(f"--{name}") for name in ("cuda", "flavour", "base", "gpu", "os")})
     try:
         facts = catalog.load(own=own)
-        found = resolver.resolve(request, facts)
+        found = resolve(request, facts)
     except NoStackError:
         return  # the command asks with what this machine has
     except EnvbuilderError as error:

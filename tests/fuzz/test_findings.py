@@ -15,7 +15,7 @@ from envbuilder import grammar
 from envbuilder.errors import UsageError
 from envbuilder.render import project
 from envbuilder.render.targets import render_targets
-from envbuilder.resolve.command_line import parse_package
+from envbuilder.resolve.parsers import parse_package
 
 from . import harmless
 from .sandbox import Engine, sandbox

@@ -24,7 +24,7 @@ from envbuilder.model import Flavour, Layer
 from envbuilder.render.context import CUDA_LABEL, LABEL_PREFIX, NO_CUDA, labels_of, layers_of, render_context
 from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 HERE = Path(__file__).parent / "cpu"
@@ -70,7 +70,7 @@ def test_labels_say_that_there_is_no_cuda() -> None:
 
 def test_the_lock_is_what_the_resolver_says_and_its_settings_lead_back_to_it() -> None:
     request = parse_request({"flavour": "cpu", "platform": "linux/arm64"})
-    assert resolver.resolve(request, catalog.load()) == LOCK.stack
+    assert resolve(request, catalog.load()) == LOCK.stack
     text = settings_text(LOCK, ["compose"], {})
     assert text.splitlines()[1:5] == [
         'flavour = "cpu"', 'torch = "2.10.0"', 'python = "3.14"', 'platform = "linux/arm64"'

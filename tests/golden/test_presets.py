@@ -10,7 +10,7 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Lock, Request
 from envbuilder.render.context import render_context
 from envbuilder.render.context_folder import differences, write_context
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 
 FOLDER = Path(__file__).parents[2] / "docker" / "images"
 PRESETS = sorted(path for path in FOLDER.iterdir() if path.is_dir())
@@ -53,7 +53,7 @@ def test_a_preset_is_what_the_resolver_says(preset: Path) -> None:
     locked = lock_of(preset).stack
     base = BASE_BOOTSTRAP if locked.base.source is BaseSource.BOOTSTRAP else BASE_AUTO
     request = Request(cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour)
-    assert resolver.resolve(request, catalog.load()) == locked
+    assert resolve(request, catalog.load()) == locked
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)

@@ -12,12 +12,12 @@ from envbuilder.engine import bootstrap
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError
 from envbuilder.model import BASE_BOOTSTRAP, Request, Stack
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 
 
 @pytest.fixture
 def stack(facts: Catalog) -> Stack:
-    return resolver.resolve(Request(base=BASE_BOOTSTRAP), facts)
+    return resolve(Request(base=BASE_BOOTSTRAP), facts)
 
 
 def made_by(contents: str) -> ImageFacts:
@@ -57,7 +57,7 @@ def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Cata
         pulled.append((reference, platform))
         return "no registry here"
 
-    stack = resolver.resolve(Request(platform="linux/arm64"), facts)
+    stack = resolve(Request(platform="linux/arm64"), facts)
     engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
     with pytest.raises(EngineError, match="not found in the engine's store nor on any reachable registry"):
         pipeline.have_base(stack, engine, cast("Any", None))

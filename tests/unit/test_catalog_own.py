@@ -10,10 +10,11 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, cli
+from envbuilder.catalog.gpus import find_gpu
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import CatalogError
 from envbuilder.model import Request
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "reference" / "catalog.md").read_text()
@@ -39,7 +40,7 @@ def said_by(folder: Path) -> str:
 def test_a_row_is_added(tmp_path: Path, facts: Catalog) -> None:
     loaded = catalog.load(own=write(tmp_path, "gpus.json", GPU))
     assert len(loaded.gpus) == len(facts.gpus) + 1
-    assert resolver.find_gpu("R100", loaded) == loaded.gpus[-1]
+    assert find_gpu("R100", loaded) == loaded.gpus[-1]
     assert loaded.gpus[-1].checked.isoformat() == "2026-11-24"
     assert loaded.date == facts.date
 
@@ -72,7 +73,7 @@ def test_a_build_of_ones_own_is_resolved_and_wants_its_index(tmp_path: Path) -> 
     rows = json.loads((catalog.FOLDER / "facts" / "torch.json").read_text())["rows"]
     row = next(row for row in rows if (row["torch"], row["index"]) == ("2.0.1", "pytorch-cu118"))
     own = write(tmp_path, "torch.json", {**row, "index": "ours", "cuda": "11.3", "source": "our build farm"})
-    stack = resolver.resolve(Request(cuda=Version("11.3")), catalog.load(own=own))
+    stack = resolve(Request(cuda=Version("11.3")), catalog.load(own=own))
     assert (str(stack.torch), stack.index) == ("2.0.1", "ours")
 
 
@@ -158,5 +159,5 @@ def test_the_guides_example_works(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     tomllib.loads((tmp_path / "envbuilder.toml").read_text())
     loaded = catalog.load(own=tmp_path / "mine")
-    stack = resolver.resolve(Request(cuda=Version("12.2")), loaded)
+    stack = resolve(Request(cuda=Version("12.2")), loaded)
     assert (str(stack.torch), stack.index) == ("2.3.1", "ours-cu122")

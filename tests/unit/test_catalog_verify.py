@@ -18,10 +18,10 @@ from envbuilder import catalog, cli
 from envbuilder.catalog import checks, online, verify
 from envbuilder.catalog.rows import Catalog
 from envbuilder.catalog.verify import Check, Facts, Problem
-from envbuilder.resolve import resolver
+from envbuilder.resolve.candidates import PREFERENCES
 
 Row = dict[str, Any]
-SOUND = verify.gather(list(resolver.PREFERENCES))
+SOUND = verify.gather(list(PREFERENCES))
 
 
 def names(found: Iterable[Check]) -> dict[str, Check]:

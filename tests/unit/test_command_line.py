@@ -7,9 +7,8 @@ import pytest
 from envbuilder import catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import Request
-from envbuilder.resolve import resolver
-from envbuilder.resolve.command_line import parse_request
-from envbuilder.resolve.conflict import command
+from envbuilder.resolve import resolve
+from envbuilder.resolve.command_line import command, parse_request
 
 
 def request(*packages: str, **options: str) -> Request:
@@ -27,7 +26,7 @@ def test_what_a_shell_would_read_otherwise_is_quoted() -> None:
 
 def test_what_was_dropped_is_said_with_its_default() -> None:
     before = request(cuda="11.7", base="bootstrap", platform="arm64", flavour="devel")
-    text = command(request(torch="2.0"), "lock", instead_of=before, beside=["--catalog mine"])
+    text = command(request(torch="2.0"), "lock", instead_of=before, flags=["--catalog mine"])
     assert text.startswith("envbuilder lock --torch 2.0 ")
     words = text.split()[4:]
     assert sorted(" ".join(pair) for pair in zip(words[::2], words[1::2], strict=True)) == [
@@ -39,9 +38,9 @@ def test_what_was_dropped_is_said_with_its_default() -> None:
 def test_what_is_unknown_comes_before_what_is_impossible() -> None:
     for options in ({"cuda": "12.5", "transformers": "9.9"}, {"transformers": "9.9", "driver": "390"}):
         with pytest.raises(NoStackError) as caught:
-            resolver.resolve(request(**options), catalog.load())
+            resolve(request(**options), catalog.load())
         assert caught.value.conflict == (("transformers", "9.9"),)
-        assert caught.value.message == "transformers 9.9 is unknown"
+        assert caught.value.message.startswith("transformers 9.9 is not in the catalog (")
 
 
 def test_a_day_and_a_driver_are_written_as_people_write_them() -> None:

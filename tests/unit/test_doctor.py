@@ -262,7 +262,7 @@ def test_a_driver_that_does_not_know_the_gpu(facts: Catalog) -> None:
     for request in (None, parse_request({"cuda": "12.8"})):
         [finding] = [one for one in diagnose(Case(host=host, catalog=facts, request=request)) if one.id == "stack"]
         assert finding.severity is Severity.ERROR
-        assert "CUDA 12.8, the first that knows it, came with driver 570.26" in finding.why
+        assert "needs driver 570.26 or newer, which came with CUDA 12.8" in finding.why
     running = Host(gpu=replace(gpu, cuda_init=0))
     started = diagnose(Case(host=running, catalog=facts, request=parse_request({"cuda": "12.8"})))
     assert [one.severity for one in started if one.id == "stack"] == [Severity.OK]

@@ -23,7 +23,7 @@ from envbuilder.model import Lock, Request, Stack, Wheel
 from envbuilder.network import Network
 from envbuilder.pipeline import Site
 from envbuilder.processes import Completed
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
@@ -32,7 +32,7 @@ TEXT = PRESET.read_text()
 
 def stack(*packages: str) -> Stack:
     wanted: Request = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
-    return resolver.resolve(wanted, catalog.load())
+    return resolve(wanted, catalog.load())
 
 
 def failing(stderr: str) -> Uv:
@@ -80,7 +80,7 @@ def test_a_network_failure_is_an_engine_error() -> None:
 
 
 def elsewhere() -> Stack:
-    return resolver.resolve(parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}), catalog.load())
+    return resolve(parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}), catalog.load())
 
 
 def test_wheels_on_another_index_want_that_index_named() -> None:
@@ -106,7 +106,7 @@ def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
 
 
 def test_a_build_without_cuda_is_its_own() -> None:
-    cpu = resolver.resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
+    cpu = resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
     check_lockable(cpu, index_url="URL")
     wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=(torch_wheel("2.13.0"),))
     assert list(find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]

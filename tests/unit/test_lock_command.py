@@ -20,7 +20,7 @@ from envbuilder.lock.uv_compile import Uv, compile_argv
 from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Stack
 from envbuilder.processes import Completed
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 EMPTY = 'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
@@ -34,7 +34,7 @@ MAC = {
 
 def stack(*packages: str, **changes: object) -> Stack:
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
-    return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
+    return replace(resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
 
 
 def uv(index_url: str | None = None) -> Uv:

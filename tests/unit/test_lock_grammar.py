@@ -19,7 +19,7 @@ from envbuilder.lock.validation import find_problems
 from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.processes import Completed
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
@@ -30,7 +30,7 @@ HASH = "0123456789abcdef" * 4
 
 def stack(*packages: str, **changes: object) -> Stack:
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap"}, packages)
-    return replace(resolver.resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
+    return replace(resolve(wanted, catalog.load()), **changes)  # type: ignore[arg-type]
 
 
 def wheel(name: str, version: str = "1.0", **changes: object) -> Wheel:

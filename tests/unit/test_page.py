@@ -18,7 +18,7 @@ from envbuilder.format.page.axes import Axis, Picked, line, request_of
 from envbuilder.format.page.grid import Grid, compute
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Lock, Stack
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESETS = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock"))
@@ -43,7 +43,7 @@ def lock_of(path: Path) -> Lock:
 
 def said(picked: Picked, facts: Catalog) -> Stack | NoStackError:
     try:
-        return resolver.resolve(request_of(picked), facts)
+        return resolve(request_of(picked), facts)
     except NoStackError as error:
         return error
 
@@ -63,7 +63,7 @@ def compare(picked: Picked, grid: Grid, facts: Catalog) -> None:
     assert grid.answer(picked) is None
     conflict = [f"--{name} {value}" for name, value in answer.conflict if name != "platform"]  # it is always amd64
     [clash] = [one for one in clashes if sorted(words_of(one.picked, grid)) == sorted(conflict)]
-    assert clash.reasons == answer.reasons
+    assert clash.reasons == answer.plain_reasons
     if clash.picked == picked:
         assert clash.suggestions == answer.suggestions
 
@@ -133,7 +133,7 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
         words = command.split()[2:]
         pairs = {name: value for name, value in zip(words[::2], words[1::2], strict=True) if value != "any"}
         wanted = parse_request({name.removeprefix("--"): value for name, value in pairs.items()})
-        chosen, resolved = grid.answer(picked), resolver.resolve(wanted, facts)
+        chosen, resolved = grid.answer(picked), resolve(wanted, facts)
         assert chosen is not None, command
         assert (line(chosen.torch), chosen.cuda, chosen.python) == (
             line(resolved.torch),
@@ -179,7 +179,7 @@ def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> Non
 def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
     day = facts.date.isoformat()
     by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}
-    data = document.document(document.Known(grid=grid, day=day, locks=by_name, proofs={}))
+    data = document.document(document.PageData(grid=grid, day=day, locks=by_name, proofs={}))
     for stack, shown in zip(grid.stacks, data["stacks"], strict=True):
         lock = by_name.get(stack.name)
         lock = lock if lock and lock.stack == stack else None  # a name does not tell where its base comes from
@@ -236,7 +236,7 @@ def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) 
     grid = small
     proven = receipt_summary.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
     name = next(stack.name for stack in grid.stacks if stack == grid.answer({"cuda": "11.7", "base": "bootstrap"}))
-    known = document.Known(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
+    known = document.PageData(grid=grid, day="2026-11-24", locks={}, proofs={name: proven})
     shown = {stack["name"]: stack for stack in document.document(known)["stacks"]}
     assert shown[name]["proof"] == {"state": "accepted", "title": proven.title, "pairs": ()}
     best = grid.answer({"cuda": "11.7"})

@@ -30,7 +30,7 @@ from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import BaseSource, Lock, Receipt, Request, Verdict
 from envbuilder.network import Network
 from envbuilder.pipeline import Site, Wishes
-from envbuilder.resolve import resolver
+from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
 PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
@@ -339,7 +339,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def with_registry(facts: Catalog, **changes: Any) -> tuple[StandInEngine, str]:
     """An engine whose registry has the base that the request is resolved with."""
-    base = resolver.resolve(WANTED, facts).base
+    base = resolve(WANTED, facts).base
     assert base.source is BaseSource.REGISTRY
     engine = StandInEngine(registry={base.reference: replace(BASE, labels={}, **changes)})
     return engine, base.reference
@@ -397,12 +397,12 @@ def test_a_base_that_somebody_names_is_not_replaced_by_another(site: Site, locke
 def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
     site: Site, monkeypatch: pytest.MonkeyPatch, facts: Catalog
 ) -> None:
-    stack = resolver.resolve(WANTED, facts)
+    stack = resolve(WANTED, facts)
 
     def refuse(request: Request, catalog: Catalog) -> Any:
         raise NoStackError("none", reasons=["no release has it"], suggestions=["this"])
 
-    monkeypatch.setattr(resolver, "resolve", refuse)
+    monkeypatch.setattr(pipeline, "resolve", refuse)
     with pytest.raises(EngineError, match="not found in the engine's store") as caught:
         pipeline.choose_stack(WANTED, stack, StandInEngine(), site)
     assert (caught.value.problems, caught.value.hint) == (("no release has it",), "try `this`")
@@ -413,7 +413,7 @@ def test_a_base_that_vanishes_is_an_error(site: Site, facts: Catalog) -> None:
         def image(self, reference: str) -> ImageFacts | None:
             return None
 
-    stack = resolver.resolve(WANTED, facts)
+    stack = resolve(WANTED, facts)
     engine = Forgetful(registry={stack.base.reference: BASE})
     with pytest.raises(EngineError, match="has vanished from the engine's store"):
         pipeline.have_base(stack, engine, site)

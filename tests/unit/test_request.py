@@ -1,13 +1,19 @@
 """Only a closed ASCII grammar gets past the door."""
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envbuilder.catalog.rows import Catalog
 from envbuilder.cli.settings import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.resolve.command_line import parse_base, parse_option, parse_package, parse_request, parse_tag, quoted
+from envbuilder.resolve.command_line import parse_option, parse_request, quoted
+from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
+from envbuilder.resolve.resolved_request import look_up
 
 BAD = [
     "",
@@ -135,3 +141,18 @@ def test_nothing_unprintable_gets_into_a_message(text: str) -> None:
     said = quoted(text)
     assert said.isprintable()
     assert len(said) < 100
+
+
+def test_an_option_is_a_field_of_the_request_and_a_row_of_the_table() -> None:
+    names = [field.name for field in fields(Request) if field.name != "packages"]
+    assert sorted(names) == sorted(option.name for option in OPTIONS)
+    assert sorted(names) == sorted(REQUEST_OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_the_command_line_takes_every_value_that_is_known(option: Option, facts: Catalog) -> None:
+    values = option.known_values(facts)
+    assert bool(values) is (option.name not in ("driver", "as_of"))
+    for value in values:
+        option.parse(str(value))
+        assert option.diagnose(look_up(option.set_in(Request(), value), facts)) is None or option.name == "gpu"

@@ -7,15 +7,8 @@ from packaging.version import Version
 
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.resolve.command_line import (
-    option_name,
-    parse_base,
-    parse_option,
-    parse_package,
-    parse_request,
-    parse_tag,
-    quoted,
-)
+from envbuilder.resolve.command_line import option_name, parse_option, parse_request, quoted
+from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 
 VERSION = "a version is digits and dots, such as 11.7"
 GPU = "a GPU is a name such as H100, or a compute capability such as 8.6"
@@ -192,7 +185,7 @@ def test_one_problem_is_the_message_and_more_are_a_list() -> None:
     )
     with pytest.raises(UsageError) as caught:
         parse_request({"cuda": "x", "as_of": "y"}, ["fine", "@"])
-    assert caught.value.message == "the request cannot be understood"
+    assert caught.value.message == "the request has several errors"
     assert list(caught.value.problems) == [
         f"--cuda 'x': {VERSION}", f"--as-of 'y': {DAY}", f"--package '@': {PACKAGE}"
     ]  # fmt: skip
@@ -202,7 +195,7 @@ def test_one_problem_is_the_message_and_more_are_a_list() -> None:
 def test_an_unknown_base_goes_with_its_python() -> None:
     with pytest.raises(UsageError) as caught:
         parse_request({"base": "mine:1"})
-    said = "--base mine:1 needs --python X.Y: the Python that is in it cannot be known beforehand"
+    said = "--base mine:1 needs --python X.Y: the version inside the image cannot be known"
     assert caught.value.message == said
     assert parse_request({"base": "mine:1", "python": "3.10"}).base == "mine:1"
     for known in ("auto", "bootstrap"):
@@ -211,3 +204,20 @@ def test_an_unknown_base_goes_with_its_python() -> None:
 
 def test_an_option_is_spelt_with_dashes() -> None:
     assert (option_name("as_of"), option_name("cuda")) == ("as-of", "cuda")
+
+
+def test_flavor_and_flavour_are_one_option() -> None:
+    assert parse_request({"flavor": "devel"}) == parse_request({"flavour": "devel"}) == Request(flavour=Flavour.DEVEL)
+    assert parse_option("flavor", "cpu") is Flavour.CPU
+    with pytest.raises(UsageError) as caught:
+        parse_request({"flavour": "cpu", "flavor": "devel"})
+    assert caught.value.message == "--flavor and --flavour are the same option: give one"
+    with pytest.raises(UsageError, match="--flavor 'gpu': a flavour is one of runtime, devel, cpu"):
+        parse_request({"flavor": "gpu"})
+
+
+def test_an_option_that_no_request_has_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(KeyError):
+        parse_request({"color": "red"})
+    with pytest.raises(KeyError):
+        parse_option("color", "red")

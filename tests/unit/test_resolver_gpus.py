@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import branches, eras, find_gpus
+from envbuilder.catalog.gpus import driver_branches, driver_ranges, find_gpu, find_gpus
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
-from envbuilder.resolve import resolver
+from envbuilder.resolve import objections, resolve
 from envbuilder.resolve.command_line import parse_request
 
 CMAKE = "Kitware/CMake:Modules/Internal/CMakeCUDAArchitecturesAll.cmake"
@@ -22,7 +22,7 @@ TOOLKITS = (
 
 def refused(facts: Catalog, **options: str) -> NoStackError:
     with pytest.raises(NoStackError) as refusal:
-        resolver.resolve(parse_request(options), facts)
+        resolve(parse_request(options), facts)
     return refusal.value
 
 
@@ -30,14 +30,13 @@ def test_a_driver_that_is_older_than_the_gpu(facts: Catalog) -> None:
     error = refused(facts, gpu="RTX 5090", driver="535.104.05")
     assert error.conflict == (("gpu", "RTX 5090"), ("driver", "535.104.05"))
     assert error.reasons == (
-        "RTX 5090 is Blackwell, compute capability 12.0 "
-        f"(https://developer.nvidia.com/cuda-gpus; CUDA range: {CMAKE}); "
-        f"CUDA 12.8, the first that knows it, came with driver 570.26 ({TOOLKITS}): "
-        "driver 535.104.05 is of an older branch",
+        "RTX 5090 (Blackwell) needs driver 570.26 or newer, which came with CUDA 12.8, the first to support it; "
+        "driver 535.104.05 is older "
+        f"(https://developer.nvidia.com/cuda-gpus; CUDA range: {CMAKE}; {TOOLKITS})",
     )
     assert error.suggestions == (
+        "envbuilder resolve --gpu 'RTX 5090' --driver 570.26",
         "envbuilder resolve --driver 535.104.05 --gpu any",
-        "envbuilder resolve --gpu 'RTX 5090' --driver 580.65.06",
     )
 
 
@@ -45,8 +44,11 @@ def test_a_driver_that_has_dropped_the_gpu(facts: Catalog) -> None:
     error = refused(facts, gpu="V100", driver="590.48.01")
     assert error.conflict == (("gpu", "V100"), ("driver", "590.48.01"))
     [reason] = error.reasons
-    assert reason.endswith(f"; R580 is the last driver branch for Maxwell/Pascal/Volta ({CUDA_13})")
-    assert error.suggestions[1] == "envbuilder resolve --gpu V100 --driver 580.65.06"
+    assert reason.startswith(
+        "V100 (Volta) needs driver branch 580 or older: R580 is the last driver branch for Maxwell/Pascal/Volta ("
+    )
+    assert reason.endswith(f"; {CUDA_13})")
+    assert error.suggestions[0] == "envbuilder resolve --gpu V100 --driver 580.65.06"
 
 
 @pytest.mark.parametrize(
@@ -63,44 +65,42 @@ def test_a_driver_that_has_dropped_the_gpu(facts: Catalog) -> None:
     ],
 )
 def test_the_branches_that_know_a_gpu(gpu: str, oldest: int | None, newest: int | None, facts: Catalog) -> None:
-    row = resolver.find_gpu(gpu, facts)
+    row = find_gpu(gpu, facts)
     assert row
-    known = branches(facts)[row.capability]
-    for branch in eras(facts):
-        assert known.has(branch) == ((oldest or 0) <= branch <= (newest or 9999) and (gpu != "T4" or branch >= 410))
-    assert {start for start in (oldest, newest and newest + 1) if start} <= set(eras(facts))
+    known = driver_branches(facts)[row.capability]
+    for branch in driver_ranges(facts):
+        assert known.include(branch) == ((oldest or 0) <= branch <= (newest or 9999) and (gpu != "T4" or branch >= 410))
+    assert {start for start in (oldest, newest and newest + 1) if start} <= set(driver_ranges(facts))
 
 
 def test_a_branch_is_enough_of_a_driver(facts: Catalog) -> None:
-    assert str(resolver.resolve(parse_request({"gpu": "RTX 5090", "driver": "570"}), facts).cuda) == "12.8.90"
+    assert str(resolve(parse_request({"gpu": "RTX 5090", "driver": "570"}), facts).cuda) == "12.8.90"
 
 
 def test_a_stack_for_a_gpu_says_what_its_driver_must_be(facts: Catalog) -> None:
-    notes = resolver.resolve(parse_request({"gpu": "RTX 5090", "cuda": "12.8"}), facts).notes
+    notes = resolve(parse_request({"gpu": "RTX 5090", "cuda": "12.8"}), facts).notes
     assert notes == (f"the GPU needs a driver of branch 570 or newer ({TOOLKITS})",)
-    notes = resolver.resolve(parse_request({"gpu": "V100", "cuda": "12.8"}), facts).notes
+    notes = resolve(parse_request({"gpu": "V100", "cuda": "12.8"}), facts).notes
     assert notes == (f"R580 is the last driver branch for Maxwell/Pascal/Volta ({CUDA_13})",)
 
 
 def test_the_evidence_is_that_of_the_drivers_too(facts: Catalog) -> None:
     asked = parse_request({"cuda": "11.7", "gpu": "8.0", "driver": "535"})
     strong = replace(facts, toolkits=tuple(replace(row, status="verified") for row in facts.toolkits))
-    assert resolver.resolve(asked, facts).evidence == "documented"
-    assert resolver.resolve(asked, strong).evidence == "verified"
+    assert resolve(asked, facts).evidence == "documented"
+    assert resolve(asked, strong).evidence == "verified"
 
 
 def test_a_locked_stack_is_held_against_gpu_and_driver(facts: Catalog) -> None:
-    stack = resolver.resolve(parse_request({"cuda": "12.8", "gpu": "RTX 5090"}), facts)
-    [objection] = resolver.objections(parse_request({"gpu": "RTX 5090", "driver": "550"}), stack, facts)
-    assert objection.endswith("driver 550 is of an older branch")
+    stack = resolve(parse_request({"cuda": "12.8", "gpu": "RTX 5090"}), facts)
+    [objection] = objections(parse_request({"gpu": "RTX 5090", "driver": "550"}), stack, facts)
+    assert objection.endswith("; driver 550 is older")
 
 
 def test_without_facts_of_drivers_nothing_is_refused(facts: Catalog) -> None:
     silent = replace(facts, toolkits=(), compatibility=())
-    assert eras(silent) == (0,)
-    assert resolver.resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version(
-        "12.8.90"
-    )
+    assert driver_ranges(silent) == (0,)
+    assert resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version("12.8.90")
 
 
 @pytest.mark.parametrize("gpu", ["8.7", "Jetson AGX Orin", "7.2", "Jetson TX2"])
@@ -109,18 +109,20 @@ def test_a_jetson_runs_no_wheel_of_servers(gpu: str, platform: str, facts: Catal
     error = refused(facts, gpu=gpu, platform=platform)
     assert error.conflict == (("gpu", gpu),)
     [reason] = error.reasons
-    assert reason.startswith(f"{gpu} is a Jetson, ")
-    assert ": no wheel here is built for it; NVIDIA has wheels and images of its own for it (https://" in reason
+    name = gpu if gpu.startswith("Jetson") else f"compute capability {gpu}"
+    assert reason.startswith(f"{name}, a Jetson of architecture ")
+    assert ", runs no wheel for servers; use NVIDIA's own wheels and images for Jetson (https://" in reason
+    assert error.message == error.plain_reasons[0]
 
 
 def test_thor_runs_those_of_arm64_servers(facts: Catalog) -> None:
     error = refused(facts, gpu="11.0")
     assert error.conflict == (("gpu", "11.0"), ("platform", "linux/amd64"))
-    assert error.reasons[0].endswith("its processor is arm64, so `--platform linux/arm64` is what runs on it")
+    assert error.problems[0].endswith(" with an arm64 processor: use `--platform linux/arm64`")
     assert error.suggestions[0] == "envbuilder resolve --gpu 11.0 --platform linux/arm64"
     error = refused(facts, gpu="11.0", platform="arm64", torch="2.0")
     assert error.conflict == (("torch", "2.0"), ("platform", "linux/arm64"))
-    stack = resolver.resolve(parse_request({"gpu": "11.0", "platform": "arm64"}), facts)
+    stack = resolve(parse_request({"gpu": "11.0", "platform": "arm64"}), facts)
     assert "sm_110" in stack.arch_list
     assert stack.cuda
     assert stack.cuda.major >= 13
@@ -144,8 +146,8 @@ def test_a_gpu_as_nvidia_smi_prints_it_and_as_people_type_it(said: str, capabili
 
 def test_a_name_that_two_generations_have_is_not_guessed(facts: Catalog) -> None:
     error = refused(facts, gpu="RTX 6000")
-    assert error.reasons == ("gpu RTX 6000 can mean Ada (8.9) or Turing (7.5): say which by its compute capability",)
-    assert error.suggestions == ("envbuilder resolve --gpu 8.9",)
+    assert error.message == 'GPU "RTX 6000" is ambiguous: Ada (8.9) or Turing (7.5)'
+    assert error.suggestions == ("envbuilder resolve --gpu 8.9", "envbuilder resolve --gpu 7.5")
 
 
 @pytest.mark.parametrize(
@@ -162,9 +164,9 @@ def test_a_name_that_two_generations_have_is_not_guessed(facts: Catalog) -> None
 def test_a_near_miss_of_a_gpu_is_suggested(said: str, near: str, facts: Catalog) -> None:
     """What NVIDIA's page does not list is unknown, and not taken for what it looks like."""
     error = refused(facts, gpu=said)
-    assert f"it knows {near}" in error.reasons[0]
+    assert f"similar: {near}" in error.reasons[0]
     assert [shlex.split(command)[-1] for command in error.suggestions] == [near]
 
 
 def test_a_jetson_is_named_where_its_family_is_said(facts: Catalog) -> None:
-    assert "it knows Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano" in refused(facts, gpu="Orin").reasons[0]
+    assert "similar: Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano" in refused(facts, gpu="Orin").reasons[0]

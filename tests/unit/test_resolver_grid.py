@@ -14,8 +14,8 @@ from envbuilder import catalog
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import Stack
-from envbuilder.resolve import resolver
-from envbuilder.resolve.candidate_index import REFUSED, Choice, choice
+from envbuilder.resolve import resolve
+from envbuilder.resolve.candidate_index import REFUSED, CandidateIndex, index_for
 from envbuilder.resolve.command_line import parse_option, parse_request
 
 CATALOG = catalog.load()
@@ -42,7 +42,7 @@ def parsed(name: str) -> list[object]:
     return [None if text is None else parse_option(name, text) for text in AXES[name]]
 
 
-def key(chosen: Choice, found: int) -> tuple[str, ...] | None:
+def key(chosen: CandidateIndex, found: int) -> tuple[str, ...] | None:
     if found == REFUSED:
         return None
     some = chosen.candidates[found]
@@ -70,7 +70,7 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
 
 @pytest.mark.slow
 def test_the_whole_grid_is_what_the_facts_say() -> None:
-    chosen = Choice(CATALOG)
+    chosen = CandidateIndex(CATALOG)
     cells = chosen.grid({name: parsed(name) for name in AXES})
     assert len(cells) == prod(map(len, AXES.values())) > 5_000_000
     size = len(AXES["python"]) * len(AXES["gpu"]) * len(AXES["driver"])
@@ -96,9 +96,9 @@ def test_a_cell_of_the_grid_is_what_resolve_answers(seed: int) -> None:
     best = ORACLE.best(asked)
     if best is None:
         with pytest.raises(NoStackError):
-            resolver.resolve(parse_request(asked), CATALOG)
+            resolve(parse_request(asked), CATALOG)
         return
-    assert answer(resolver.resolve(parse_request(asked), CATALOG)) == best.answer
+    assert answer(resolve(parse_request(asked), CATALOG)) == best.answer
 
 
 def answer(stack: Stack) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def test_any_subset_of_the_options_is_answered_as_the_facts_say(asked: dict[str,
         asked = {"python": "3.11", **asked}
     best = ORACLE.best(asked)
     try:
-        found = answer(resolver.resolve(parse_request(asked), CATALOG))
+        found = answer(resolve(parse_request(asked), CATALOG))
     except NoStackError:
         assert best is None
         return
@@ -140,4 +140,4 @@ def test_the_order_of_the_rows_does_not_matter(facts: Catalog) -> None:
     from dataclasses import replace
 
     turned = replace(facts, torch=facts.torch[::-1], systems=facts.systems[::-1], gpus=facts.gpus[::-1])
-    assert choice(turned).candidates == choice(facts).candidates
+    assert index_for(turned).candidates == index_for(facts).candidates

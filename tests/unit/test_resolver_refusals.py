@@ -21,9 +21,9 @@ from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
 from envbuilder.host.records import Host
 from envbuilder.model import Request, Stack
-from envbuilder.resolve import resolver
-from envbuilder.resolve.candidate_index import DEFAULTS, choice
-from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve import resolve
+from envbuilder.resolve.candidate_index import index_for
+from envbuilder.resolve.command_line import parse_request, set_options
 from envbuilder.resolve.explain import explain
 
 CATALOG = catalog.load()
@@ -66,7 +66,7 @@ def no_settings_and_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def resolved(request: Request) -> Stack | NoStackError:
     try:
-        return resolver.resolve(request, CATALOG)
+        return resolve(request, CATALOG)
     except NoStackError as error:
         return error
 
@@ -91,10 +91,9 @@ def impossible(number: int) -> Iterator[Request]:
     while len(seen) < number:
         names = chance.sample(sorted(OPTIONS), chance.choice([1, 2, 2, 3, 3, 4, 5, 8]))
         request = asked({name: chance.choice(OPTIONS[name]) for name in names}, chance.choice(PACKAGES))
-        if request.packages + tuple(resolver.given(request)) not in seen and isinstance(
-            resolved(request), NoStackError
-        ):
-            seen.add(request.packages + tuple(resolver.given(request)))
+        key = (request.packages, *set_options(request).items())
+        if key not in seen and isinstance(resolved(request), NoStackError):
+            seen.add(key)
             yield request
 
 
@@ -113,7 +112,7 @@ def check(request: Request) -> None:
     core = replace(Request(), **{name: getattr(request, name) for name in names})
     assert isinstance(resolved(core), NoStackError)
     for name in names:  # without a word of the platform, any will do
-        fewer = replace(core, **{name: DEFAULTS[name]})
+        fewer = replace(core, **{name: getattr(Request(), name)})
         places = [core.platform] if "platform" in names and name != "platform" else PLATFORMS
         assert any(isinstance(resolved(replace(fewer, platform=place)), Stack) for place in places), name
     assert error.reasons
@@ -146,7 +145,7 @@ def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path:
     """What is dropped from a request may stand in envbuilder.toml: the command says that it is dropped."""
     for request in impossible(count):
         error = resolved(request)
-        lines = [f'{name} = "{value}"' for name, value in resolver.given(request)]
+        lines = [f'{name} = "{value}"' for name, value in set_options(request).items()]
         (tmp_path / "envbuilder.toml").write_text("\n".join(lines))
         assert isinstance(error, NoStackError)
         for command in error.suggestions:
@@ -156,7 +155,7 @@ def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path:
 @pytest.mark.slow
 def test_every_reason_names_its_source_or_that_it_is_unknown() -> None:
     known = sources()
-    plain = ("unknown to the catalog", "names a patch release", "flavour cpu", "flavour runtime")
+    plain = ("is not in the catalog", "is ambiguous", "takes X.Y", "flavour cpu", "flavour runtime")
     for request in impossible(400):
         error = resolved(request)
         assert isinstance(error, NoStackError)
@@ -175,7 +174,7 @@ def test_any_request_is_a_stack_or_a_minimal_refusal(options: dict[str, str]) ->
 
 def test_an_explanation_has_every_combination_once(facts: Catalog) -> None:
     request = parse_request({"cuda": "11.7"})
-    weighed = explain(request, choice(facts))
+    weighed = explain(request, index_for(facts))
     assert weighed.winner == "torch 2.0.1 for CUDA 11.7.99 on Python 3.10, python:3.10-slim-bookworm"
     assert weighed.because.endswith("the next best, torch 2.0.1 for CUDA 11.7.99 on Python 3.9, loses: an older Python")
     builds = {f"torch {row.torch} for CUDA {row.cuda}" for row in facts.torch}
@@ -188,6 +187,6 @@ def test_an_explanation_has_every_combination_once(facts: Catalog) -> None:
 
 
 def test_a_refusal_can_be_explained(facts: Catalog) -> None:
-    weighed = explain(parse_request({"cuda": "11.7", "gpu": "H100"}), choice(facts))
+    weighed = explain(parse_request({"cuda": "11.7", "gpu": "H100"}), index_for(facts))
     assert weighed.winner is None
     assert not any(other.fits for other in weighed.alternatives)

@@ -11,12 +11,14 @@ from packaging.version import Version
 from envbuilder import catalog
 from envbuilder.catalog.rows import Advisory, Catalog, Evidence
 from envbuilder.model import Feature, Request, Stack
-from envbuilder.resolve import resolver
-from envbuilder.resolve.candidate_index import REFUSED, Choice, choice
-from envbuilder.resolve.candidates import PREFERENCES, Candidate, catalog_candidates, compiles, features
+from envbuilder.resolve import advisories, objections, resolve, winner
+from envbuilder.resolve.candidate_index import REFUSED, CandidateIndex, index_for
+from envbuilder.resolve.candidates import PREFERENCES, Candidate, catalog_candidates
 from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve.options import OPTIONS
 
 CATALOG = catalog.load()
+GPU = next(option for option in OPTIONS if option.name == "gpu")
 
 
 def request(*packages: str, **options: str) -> Request:
@@ -24,34 +26,34 @@ def request(*packages: str, **options: str) -> Request:
 
 
 def resolved(*packages: str, **options: str) -> Stack:
-    return resolver.resolve(request(*packages, **options), CATALOG)
+    return resolve(request(*packages, **options), CATALOG)
 
 
 def candidate(**options: str) -> Candidate:
-    return resolver.winner(request(**options), CATALOG)
+    return winner(request(**options), CATALOG)
 
 
 def test_packages_are_sorted_and_their_order_is_no_objection() -> None:
     stack = resolved("peft", "einops", cuda="11.7")
     assert stack.extras == ("einops", "peft")
-    assert resolver.objections(request("peft", "einops", cuda="11.7"), stack, CATALOG) == []
+    assert objections(request("peft", "einops", cuda="11.7"), stack, CATALOG) == []
     assert stack == resolved("einops", "peft", cuda="11.7")
 
 
 def test_a_locked_stack_is_held_against_all_of_a_request() -> None:
     stack = resolved("peft", "einops", cuda="11.7")
     wanted = request("b", "a", cuda="11.7", as_of="2024-01-01")
-    assert resolver.objections(wanted, stack, CATALOG) == [
+    assert objections(wanted, stack, CATALOG) == [
         "its packages are einops, peft, not b, a",
         f"its packages are as of {stack.as_of}, not 2024-01-01",
     ]
     bare = resolved(cuda="11.7")
-    assert resolver.objections(request("a", cuda="11.7"), bare, CATALOG) == ["its packages are none, not a"]
-    assert resolver.objections(request(cuda="11.7"), stack, CATALOG) == ["its packages are einops, peft, not none"]
-    assert resolver.objections(request(cuda="11.7", as_of=str(bare.as_of)), bare, CATALOG) == []
-    found = resolver.objections(request(flavour="cpu", platform="arm64"), bare, CATALOG)
+    assert objections(request("a", cuda="11.7"), bare, CATALOG) == ["its packages are none, not a"]
+    assert objections(request(cuda="11.7"), stack, CATALOG) == ["its packages are einops, peft, not none"]
+    assert objections(request(cuda="11.7", as_of=str(bare.as_of)), bare, CATALOG) == []
+    found = objections(request(flavour="cpu", platform="arm64"), bare, CATALOG)
     assert found[:2] == ["it is for linux/amd64, not linux/arm64", "its flavour is runtime, not cpu"]
-    found = resolver.objections(request(cuda="12.1"), bare, CATALOG)
+    found = objections(request(cuda="12.1"), bare, CATALOG)
     assert [reason.split(" (")[0] for reason in found] == ["torch 2.0.1 is built for CUDA 11.7.99"]
 
 
@@ -64,18 +66,18 @@ def test_a_locked_stack_is_held_against_all_of_a_request() -> None:
 )  # fmt: skip
 def test_a_stack_that_the_catalog_does_not_have(changes: dict[str, object]) -> None:
     stack = replace(resolved(cuda="11.7"), **changes)  # type: ignore[arg-type]
-    found = resolver.objections(request(cuda="11.7", platform=stack.platform), stack, CATALOG)
+    found = objections(request(cuda="11.7", platform=stack.platform), stack, CATALOG)
     said = f"the catalog has no torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference} for it"
     assert found == [said]
 
 
 def test_a_locked_stack_on_an_own_base_is_the_request_s() -> None:
     stack = resolved(cuda="11.7", base="mine", python="3.10")
-    assert resolver.objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG) == []
-    other = resolver.objections(request(cuda="11.7", base="other", python="3.10"), stack, CATALOG)
+    assert objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG) == []
+    other = objections(request(cuda="11.7", base="other", python="3.10"), stack, CATALOG)
     assert other == ["the catalog has no torch 2.0.1 for CUDA 11.7.99 on mine for it"]
     cpu = resolved(flavour="cpu", torch="2.0")
-    assert resolver.objections(request(flavour="cpu", torch="2.0"), cpu, CATALOG) == []
+    assert objections(request(flavour="cpu", torch="2.0"), cpu, CATALOG) == []
 
 
 def advisory(package: str, fixed: str) -> Advisory:
@@ -85,7 +87,7 @@ def advisory(package: str, fixed: str) -> Advisory:
 def test_a_vulnerability_is_known_until_the_version_that_fixes_it() -> None:
     rows = (advisory("torch", "2.0.1"), advisory("torch", "2.0.2"), advisory("runc", "9"))
     facts = replace(CATALOG, advisories=rows)
-    assert resolver.advisories(resolved(cuda="11.7"), facts) == [rows[1]]
+    assert advisories(resolved(cuda="11.7"), facts) == [rows[1]]
 
 
 # --- notes ---------------------------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ def test_what_a_gpu_asks_of_a_driver_that_was_not_given() -> None:
     assert f"{last.says} ({last.source})" in resolved(gpu="V100").notes
     assert resolved(gpu="V100", driver="580.65.06").notes == ()
     newer = next(row for row in CATALOG.toolkits if row.cuda == Version("11.8.0"))
-    stack = resolver.resolve(request(gpu="RTX 4090", cuda="11.7"), CATALOG)
+    stack = resolve(request(gpu="RTX 4090", cuda="11.7"), CATALOG)
     said = f"the GPU needs a driver of branch 520 or newer ({newer.source})"
     assert stack.notes == (said,)
 
@@ -114,7 +116,7 @@ def test_an_end_of_life_is_told_from_its_day_on(days: int, noted: bool) -> None:
     day = resolved(cuda="11.7", base="bootstrap").base.end_of_life
     assert day is not None
     facts = replace(CATALOG, date=day + timedelta(days=days))
-    stack = resolver.resolve(request(cuda="11.7", base="bootstrap"), facts)
+    stack = resolve(request(cuda="11.7", base="bootstrap"), facts)
     note = f"Debian 11 is past its end of life ({day}): it gets no security updates"
     assert stack.notes == ((note,) if noted else ())
 
@@ -143,7 +145,7 @@ def test_a_cuda_release_is_told_apart_from_its_runtime() -> None:
     assert resolved(cuda="11.7.0").notes == (said,)
     assert resolved(cuda="11.7").notes == resolved(cuda="11.7.99").notes == ()
     another = replace(row, release=Version("11.7.2"))
-    stack = resolver.resolve(request(cuda="11.7.0"), replace(CATALOG, runtimes=(*CATALOG.runtimes, another)))
+    stack = resolve(request(cuda="11.7.0"), replace(CATALOG, runtimes=(*CATALOG.runtimes, another)))
     said = "no torch is built with CUDA 11.7.0; it is with 11.7.1 and 11.7.2, which runs what is made for 11.7.0"
     assert stack.notes == (said,)
 
@@ -238,11 +240,11 @@ def weaker(**changes: Evidence) -> Catalog:
 def test_a_stack_is_as_sure_as_the_facts_it_rests_on(options: dict[str, str], tables: set[str]) -> None:
     every = ("torch", "transformers", "systems", "gpus", "toolkits", "runtimes", "compatibility")
     best = weaker(**dict.fromkeys(every, Evidence.VERIFIED))
-    assert resolver.resolve(request(**options), best).evidence == "verified"
+    assert resolve(request(**options), best).evidence == "verified"
     found = set()
     for name in every:
         rows = tuple(replace(row, status=Evidence.INFERRED) for row in getattr(best, name))
-        if resolver.resolve(request(**options), replace(best, **{name: rows})).evidence == "inferred":
+        if resolve(request(**options), replace(best, **{name: rows})).evidence == "inferred":
             found.add(name)
     assert found == tables
 
@@ -254,15 +256,15 @@ def test_compile_works_below_the_python_it_fails_on() -> None:
     best = candidate(cuda="11.7")
     build = best.build
     source = build.compile_source
-    assert features(best) == (Feature(name="torch.compile", available=True, reason="", source=source),)
+    assert best.features == (Feature(name="torch.compile", available=True, reason="", source=source),)
     later = replace(best, python=Version("3.11"))
     reason = "torch 2.0.1 raises on Python 3.11 and later"
-    assert features(later) == (Feature(name="torch.compile", available=False, reason=reason, source=source),)
+    assert later.features == (Feature(name="torch.compile", available=False, reason=reason, source=source),)
     never = replace(best, build=replace(build, compile=False))
-    [found] = features(never)
+    [found] = never.features
     assert (found.available, found.reason) == (False, "torch 2.0.1 has no torch.compile")
-    assert not compiles(never)
-    assert compiles(replace(later, build=replace(build, compile_until=None)))
+    assert not never.compiles
+    assert replace(later, build=replace(build, compile_until=None)).compiles
 
 
 def test_every_candidate_is_there_once_and_is_whole() -> None:
@@ -286,7 +288,7 @@ def test_every_candidate_is_there_once_and_is_whole() -> None:
 def test_candidates_stand_in_the_order_of_policy() -> None:
     found = catalog_candidates(CATALOG)
     for better, worse in pairwise(found):
-        pair = [[PREFERENCES[word](one, CATALOG) for word in CATALOG.policy.preference] for one in (better, worse)]
+        pair = [[PREFERENCES[word](one) for word in CATALOG.policy.preference] for one in (better, worse)]
         assert pair[0] >= pair[1]
     assert set(PREFERENCES) == set(CATALOG.policy.preference)
 
@@ -294,7 +296,7 @@ def test_candidates_stand_in_the_order_of_policy() -> None:
 def test_a_system_of_unknown_glibc_is_taken_for_manylinux_2_28() -> None:
     row = replace(CATALOG.systems[1], glibc=None)
     facts = replace(CATALOG, systems=(CATALOG.systems[0], row, *CATALOG.systems[2:]))
-    stack = resolver.resolve(request(cuda="11.7"), facts)
+    stack = resolve(request(cuda="11.7"), facts)
     assert (stack.base.os, str(stack.base.glibc)) == ("debian 12", "2.28")
     own = resolved(cuda="11.7", base="mine", python="3.10").base
     packages = CATALOG.policy.registry.system_packages
@@ -321,7 +323,7 @@ def test_a_day_that_is_asked_for_is_the_stack_s() -> None:
 
 
 def test_the_grid_has_a_number_for_each_combination() -> None:
-    made = choice(CATALOG)
+    made = index_for(CATALOG)
     axes = {"cuda": [None, Version("11.7"), Version("12.1")], "driver": [None, Version("470.57.02")]}
     found = list(made.grid(axes))
     cells = [(cuda, driver) for cuda in axes["cuda"] for driver in axes["driver"]]
@@ -333,10 +335,10 @@ def test_the_grid_has_a_number_for_each_combination() -> None:
 
 
 def test_nothing_left_is_nobody() -> None:
-    made = Choice(replace(CATALOG, torch=CATALOG.torch[:2]))
+    made = CandidateIndex(replace(CATALOG, torch=CATALOG.torch[:2]))
     assert made.first(0) is None
     assert made.first(1) is made.candidates[0]
     assert made.first(0b110) is made.candidates[1]
     assert made.first(1 << len(made.candidates)) is made.candidates[0]
-    assert made.left("gpu", None) == -1
+    assert made.mask_for(GPU, None) == -1
     assert made.best(request(torch="99"), ()) is made.best(Request())

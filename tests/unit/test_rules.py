@@ -6,16 +6,26 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder.catalog.gpus import find_gpu
+from envbuilder.catalog.gpus import find_gpu, server_wheels
+from envbuilder.catalog.lookup import (
+    find_system,
+    has_apt,
+    matching_cuda_versions,
+    matching_releases,
+    newest_transformers,
+    oldest_transformers,
+)
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
-from envbuilder.resolve import rules
-from envbuilder.resolve.candidate_index import Choice, choice
-from envbuilder.resolve.candidates import Candidate, covers
+from envbuilder.resolve import options, rules
+from envbuilder.resolve.candidate_index import CandidateIndex, index_for
+from envbuilder.resolve.candidates import Candidate, compiler_for, newest_working, runs_by_line
 from envbuilder.resolve.command_line import parse_request
+from envbuilder.resolve.resolved_request import look_up
+from envbuilder.versions import matches_prefix
 
 CATALOG = catalog.load()
-RULES = {option: rule for option, rule, _ in rules.RULES}
+RULES = {option.name: option.rule for option in options.OPTIONS} | {"": rules.glibc_is_new_enough}
 
 
 def request(**options: str) -> Request:
@@ -23,7 +33,7 @@ def request(**options: str) -> Request:
 
 
 def candidate(**options: str) -> Candidate:
-    found = choice(CATALOG).best(request(**options))
+    found = index_for(CATALOG).best(request(**options))
     assert found is not None
     return found
 
@@ -32,6 +42,7 @@ GUIDE = candidate(cuda="11.7")
 CPU = candidate(flavour="cpu", torch="2.0")
 OWN = candidate(cuda="11.7", base="mine", python="3.10")
 SOURCE = GUIDE.build.source
+TOOLKIT_SOURCE = next(row.source for row in CATALOG.toolkits if str(row.cuda) == "11.8.0")
 
 
 def system_source(name: str) -> str:
@@ -39,7 +50,18 @@ def system_source(name: str) -> str:
 
 
 def says(option: str, against: Candidate, facts: Catalog = CATALOG, **options: str) -> str | None:
-    return RULES[option](request(**options), against, facts)
+    reason = RULES[option](look_up(request(**options), facts), against)
+    return reason.with_sources if reason else None
+
+
+def in_catalog(found: Candidate, facts: Catalog) -> Candidate:
+    """The candidate with the facts that another catalog has of it."""
+    build = found.build
+    return replace(
+        found,
+        transformers=newest_working(build.torch, found.python, runs_by_line(facts)),
+        compiler=compiler_for(build.cuda, facts),
+    )
 
 
 @pytest.mark.parametrize("option", sorted(RULES))
@@ -56,10 +78,10 @@ def test_what_is_not_asked_for_is_no_objection(option: str) -> None:
         ("torchvision", "0.14", f"torch 2.0.1 comes with torchvision 0.15.2 ({SOURCE})"),
         ("driver", "450.80.01", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
         ("driver", "449", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
-        ("flavour", "cpu", "torch 2.0.1 for CUDA 11.7.99 is not of flavour cpu"),
-        ("platform", "arm64", f"torch 2.0.1 has CUDA wheels for linux/amd64 ({SOURCE})"),
-        ("as_of", "2023-05-07", "torch 2.0.1 was released on 2023-05-08, after 2023-05-07"),
-        ("transformers", "4.17", "transformers 4.17 is older than any that is known, 4.18.0"),
+        ("flavour", "cpu", "flavour cpu is torch without CUDA"),
+        ("platform", "arm64", f"torch 2.0.1 has CUDA wheels only for linux/amd64 ({SOURCE})"),
+        ("as_of", "2023-05-07", f"torch 2.0.1 was released on 2023-05-08, after 2023-05-07 ({SOURCE})"),
+        ("transformers", "4.17", "transformers 4.17 is older than any in the catalog, 4.18.0"),
         ("os", "debian11", f"python:3.10-slim-bookworm is debian 12 ({system_source('debian 12')})"),
     ],
 )
@@ -91,88 +113,105 @@ def test_what_a_rule_lets_pass(option: str, value: str) -> None:
 )
 def test_a_build_without_cuda(option: str, value: str, said: str | None) -> None:
     assert says(option, CPU, **{option: value, "flavour": "cpu"}) == said
-    assert rules.named(CPU) == "torch 2.0.1 without CUDA"
-    assert says("flavour", CPU) == "torch 2.0.1 without CUDA is not of flavour runtime"
+    assert CPU.name == "torch 2.0.1 without CUDA"
+    assert says("flavour", CPU) == "torch 2.0.1 without CUDA is for flavour cpu, not runtime"
     assert says("flavour", CPU, flavour="cpu") is None
 
 
 def test_the_wheel_of_another_platform_is_another_wheel() -> None:
-    said = f"its wheel for linux/arm64 is another one than that for linux/amd64 ({SOURCE})"
+    said = f"this is its wheel for linux/amd64; there is another one for linux/arm64 ({SOURCE})"
     assert says("platform", CPU, flavour="cpu", platform="arm64") == said
     both = replace(GUIDE, build=replace(GUIDE.build, platforms=("linux/amd64", "linux/arm64")))
     assert says("platform", both, platform="arm64") == said
     only = replace(GUIDE, platform="linux/arm64")
-    assert says("platform", only) == f"its wheel for linux/amd64 is another one than that for linux/arm64 ({SOURCE})"
+    assert (
+        says("platform", only) == f"this is its wheel for linux/arm64; there is another one for linux/amd64 ({SOURCE})"
+    )
 
 
 def test_what_a_gpu_misses() -> None:
-    kernels = "torch 2.0.1 for CUDA 11.7.99 has kernels for sm_37 sm_50 sm_60 sm_70 sm_75 sm_80 sm_86"
+    named = "torch 2.0.1 for CUDA 11.7.99 has"
     gpu = find_gpu("H100", CATALOG)
     assert gpu is not None
-    assert says("gpu", GUIDE, gpu="9.0") == f"{kernels} ({SOURCE})"
-    assert says("gpu", GUIDE, gpu="H100") == f"{kernels} ({SOURCE}); H100 has compute capability 9.0 ({gpu.source})"
-    assert says("gpu", GUIDE, gpu="no such GPU") == "gpu no such GPU is unknown"
+    sources = f"({SOURCE}; {gpu.source})"
+    needed = f"compute capability 9.0 needs sm_90 {sources}"
+    assert says("gpu", GUIDE, gpu="9.0") == f"{named} kernels up to sm_86; {needed}"
+    assert says("gpu", GUIDE, gpu="H100") == f"{named} kernels up to sm_86; H100 needs sm_90 {sources}"
+    assert says("gpu", GUIDE, gpu="no such GPU") == "GPU no such GPU is unknown"
     bare = replace(GUIDE, build=replace(GUIDE.build, arch_list=()))
-    said = f"torch 2.0.1 for CUDA 11.7.99 has kernels for no GPU that is known ({SOURCE})"
-    assert says("gpu", bare, gpu="9.0") == said
+    assert says("gpu", bare, gpu="9.0") == f"{named} no kernels for any known GPU; {needed}"
     ptx = replace(GUIDE, build=replace(GUIDE.build, ptx=("compute_86",)))
     assert says("gpu", ptx, gpu="9.0") is None
-    old = replace(GUIDE, build=replace(GUIDE.build, ptx=("compute_86",), arch_list=()))
-    assert says("gpu", old, gpu="8.0") == f"torch 2.0.1 for CUDA 11.7.99 has kernels for compute_86 ({SOURCE})"
+    newer = replace(GUIDE, build=replace(GUIDE.build, ptx=("compute_86",), arch_list=()))
+    found = says("gpu", newer, gpu="8.0")
+    assert found is not None
+    assert found.startswith(f"{named} kernels from compute_86 on; compute capability 8.0 needs sm_80 (")
+    gap = replace(GUIDE, build=replace(GUIDE.build, arch_list=("sm_70", "sm_90", "sm_120")))
+    found = says("gpu", gap, gpu="8.0")
+    assert found is not None
+    assert found.startswith(f"{named} kernels for sm_70 sm_90 sm_120; compute capability 8.0 needs sm_80 (")
 
 
 def test_what_stands_for_arm64_is_for_arm64() -> None:
     build = replace(GUIDE.build, arch_list_arm64=("sm_90",))
-    assert replace(GUIDE, build=build).archs == GUIDE.build.arch_list
-    assert replace(GUIDE, build=build, platform="linux/arm64").archs == ("sm_90",)
-    assert replace(GUIDE, platform="linux/arm64").archs == GUIDE.build.arch_list
+    assert replace(GUIDE, build=build).binaries == GUIDE.build.arch_list
+    assert replace(GUIDE, build=build, platform="linux/arm64").binaries == ("sm_90",)
+    assert replace(GUIDE, platform="linux/arm64").binaries == GUIDE.build.arch_list
+    ptx = replace(build, ptx=("compute_120",))
+    assert replace(GUIDE, build=ptx, platform="linux/arm64").binaries == ("sm_90", "compute_120")
+
+
+def jetson_says(gpu: str, platform: str, facts: Catalog = CATALOG) -> str | None:
+    reason = rules.jetson_objection(look_up(request(gpu=gpu), facts), platform)
+    return reason.with_sources if reason else None
 
 
 def test_a_jetson() -> None:
     orin, thor = find_gpu("Jetson AGX Orin", CATALOG), find_gpu("Jetson T5000", CATALOG)
-    since = rules.server_wheels(CATALOG)
+    since = server_wheels(CATALOG)
     assert orin is not None
     assert thor is not None
     assert since is not None
-    named = f"Orin is a Jetson, {orin.architecture} ({orin.source})"
-    own = f"{named}: no wheel here is built for it; NVIDIA has wheels and images of its own for it"
-    assert rules.jetson_objects("Orin", orin, "linux/arm64", CATALOG) == f"{own} ({since.source})"
-    without = replace(CATALOG, compatibility=())
-    assert rules.jetson_objects("Orin", orin, "linux/arm64", without) == own
-    assert rules.jetson_objects("Thor", thor, "linux/arm64", CATALOG) is None
-    assert rules.jetson_objects("Thor", thor, "linux/amd64", CATALOG) == (
-        f"Thor is a Jetson, {thor.architecture} ({thor.source}): its processor is arm64, "
-        "so `--platform linux/arm64` is what runs on it"
+    own = (
+        f"Jetson AGX Orin, a Jetson of architecture {orin.architecture}, runs no wheel for servers; "
+        "use NVIDIA's own wheels and images for Jetson"
     )
-    server = find_gpu("H100", CATALOG)
-    assert server is not None
-    assert rules.jetson_objects("H100", server, "linux/amd64", CATALOG) is None
+    assert jetson_says("Jetson AGX Orin", "linux/arm64") == f"{own} ({orin.source}; {since.source})"
+    without = replace(CATALOG, compatibility=())
+    assert jetson_says("Jetson AGX Orin", "linux/arm64", without) == f"{own} ({orin.source})"
+    assert jetson_says("Jetson T5000", "linux/arm64") is None
+    assert jetson_says("Jetson T5000", "linux/amd64") == (
+        f"Jetson T5000 is a Jetson with an arm64 processor: use `--platform linux/arm64` ({thor.source})"
+    )
+    assert jetson_says("H100", "linux/amd64") is None
+
+
+def mismatch(**options: str) -> str | None:
+    reason = rules.driver_gpu_mismatch(look_up(request(**options), CATALOG))
+    return reason.with_sources if reason else None
 
 
 def test_a_driver_and_a_gpu_that_do_not_know_each_other() -> None:
     hopper, volta = find_gpu("H100", CATALOG), find_gpu("V100", CATALOG)
     assert hopper is not None
     assert volta is not None
-    too_old = rules.strangers(request(gpu="H100", driver="470.57.02"), CATALOG)
-    assert too_old is not None
-    named = (
-        f"H100 is {hopper.architecture}, compute capability 9.0 ({hopper.source}); CUDA 11.8, the first that knows it, "
+    assert mismatch(gpu="H100", driver="470.57.02") == (
+        "H100 (Hopper) needs driver 520.61.05 or newer, which came with CUDA 11.8, the first to support it; "
+        f"driver 470.57.02 is older ({hopper.source}; {TOOLKIT_SOURCE})"
     )
-    assert too_old.startswith(f"{named}came with driver 520.61.05 (")
-    assert too_old.endswith("): driver 470.57.02 is of an older branch")
-    too_new = rules.strangers(request(gpu="V100", driver="590"), CATALOG)
     last = next(row for row in CATALOG.compatibility if row.kind == "last driver branch" and "Volta" in row.says)
-    named = f"V100 is {volta.architecture}, compute capability 7.0 ({volta.source})"
-    assert too_new == f"{named}; {last.says} ({last.source})"
+    too_new = f"V100 (Volta) needs driver branch 580 or older: {last.says} ({volta.source}; {last.source})"
+    assert mismatch(gpu="V100", driver="590") == too_new
     for fine in (
         {"gpu": "V100", "driver": "580"},
         {"gpu": "V100"},
         {"driver": "590"},
         {"gpu": "H100", "driver": "520"},
     ):
-        assert rules.strangers(request(**fine), CATALOG) is None
-    assert rules.driver_knows_gpu(request(gpu="V100", driver="590"), GUIDE, CATALOG) == too_new
-    assert rules.driver_knows_gpu(request(gpu="V100", driver="590"), CPU, CATALOG) is None
+        assert mismatch(**fine) is None
+    wanted = look_up(request(gpu="V100", driver="590"), CATALOG)
+    assert rules.driver_supports_gpu(wanted, GUIDE) == rules.driver_gpu_mismatch(wanted)
+    assert rules.driver_supports_gpu(wanted, CPU) is None
 
 
 # --- CUDA ----------------------------------------------------------------------------------------------------------
@@ -191,13 +230,13 @@ def test_a_driver_and_a_gpu_that_do_not_know_each_other() -> None:
     ],
 )
 def test_the_builds_that_a_cuda_version_means(said: str, meant: set[str]) -> None:
-    assert {str(version) for version in rules.cuda_meant(Version(said), CATALOG)} == meant
+    assert {str(version) for version in matching_cuda_versions(Version(said), CATALOG)} == meant
 
 
 def test_a_major_of_cuda_means_all_of_its_lines() -> None:
     lines = {build.cuda for build in CATALOG.torch if build.cuda.major == 12}
-    assert rules.cuda_meant(Version("12"), CATALOG) == lines
-    assert rules.cuda_meant(Version("12.0"), CATALOG) == frozenset()
+    assert matching_cuda_versions(Version("12"), CATALOG) == lines
+    assert matching_cuda_versions(Version("12.0"), CATALOG) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +248,7 @@ def test_a_major_of_cuda_means_all_of_its_lines() -> None:
     ],
 )  # fmt: skip
 def test_a_version_covers_what_begins_with_it(wanted: str, version: str, answer: bool) -> None:
-    assert covers(Version(wanted), Version(version)) is answer
+    assert matches_prefix(Version(wanted), Version(version)) is answer
 
 
 # --- devel ---------------------------------------------------------------------------------------------------------
@@ -219,16 +258,16 @@ def test_no_compiler_says_why_and_what_may_do() -> None:
     devel = CATALOG.policy.devel
     assert devel is not None
     why = devel.without["11"]
-    own = "a base of your own that has nvcc may do, by --base and --python"
-    said = f"nothing here brings nvcc for CUDA 11.7: {why.says} ({why.source}); {own}"
+    own = "use a base image that has it: `--base IMAGE --python X.Y`"
+    said = f"no PyPI package provides nvcc for CUDA 11.7 ({why.says}); {own} ({why.source})"
     assert says("flavour", GUIDE, flavour="devel") == said
     without = replace(CATALOG, policy=replace(CATALOG.policy, devel=None))
-    bare = f"nothing here brings nvcc for CUDA 11.7; {own}"
+    bare = f"no PyPI package provides nvcc for CUDA 11.7; {own}"
     assert says("flavour", GUIDE, without, flavour="devel") == bare
-    assert rules.compiler_of(GUIDE, without) is None
+    assert compiler_for(Version("13.0"), without) is None
     assert says("flavour", OWN, flavour="devel", base="mine", python="3.10") is None
     line = candidate(cuda="13.0")
-    assert rules.compiler_of(line, CATALOG) == devel.compilers["13.0"]
+    assert line.compiler == devel.compilers["13.0"]
     assert says("flavour", line, flavour="devel") is None
 
 
@@ -248,35 +287,35 @@ def with_rows(*rows: object) -> Catalog:
 
 def test_the_bound_of_transformers_is_that_of_the_nearest_python() -> None:
     rows = (row_of("2.0.0", "3.8", "4.40"), row_of("2.0.1", "3.12", "4.41"), row_of("2.1.0", "3.10", "4.42"))
-    found = rules.ceiling_of(GUIDE, with_rows(*rows))
+    found = in_catalog(GUIDE, with_rows(*rows)).transformers
     assert (found and str(found.newest)) == "4.40"
-    assert rules.ceiling_of(replace(GUIDE, python=Version("3.11")), with_rows(*rows)) == rows[1]
-    assert rules.ceiling_of(GUIDE, with_rows(*rows[2:])) is None
+    assert in_catalog(replace(GUIDE, python=Version("3.11")), with_rows(*rows)).transformers == rows[1]
+    assert in_catalog(GUIDE, with_rows(*rows[2:])).transformers is None
     both = with_rows(row_of("2.0.1", "3.10", "4.45"), row_of("2.0.1", "3.10", "4.44"))
-    found = rules.ceiling_of(GUIDE, both)
+    found = in_catalog(GUIDE, both).transformers
     assert (found and str(found.newest)) == "4.44"
 
 
 def test_the_newest_transformers_that_was_run() -> None:
     facts = with_rows(row_of("2.0.1", "3.11", "4.40.2"))
-    assert says("transformers", GUIDE, facts, transformers="4.40") is None
-    assert says("transformers", GUIDE, facts, transformers="4.40.2") is None
-    bound = "the newest transformers that was run on torch 2.0.1 with Python 3.11 and worked is 4.40.2 (4.40.2)"
-    assert says("transformers", GUIDE, facts, transformers="4.41") == bound
+    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40") is None
+    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40.2") is None
+    bound = "the newest transformers known to work on torch 2.0.1 with Python 3.11 is 4.40.2 (4.40.2)"
+    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.41") == bound
     other = with_rows(row_of("2.5.1", "3.11", "4.40.2"))
-    said = "transformers 4.41 is newer than any that was run, 4.40.2"
-    assert says("transformers", GUIDE, other, transformers="4.41") == said
-    assert says("transformers", GUIDE, other, transformers="4.40") is None
-    assert rules.newest_transformers(with_rows()) == Version("0")
-    assert rules.oldest_transformers(replace(CATALOG, transformers_releases=())) == Version("0")
+    said = "transformers 4.41 is newer than any that was tested, 4.40.2"
+    assert says("transformers", in_catalog(GUIDE, other), other, transformers="4.41") == said
+    assert says("transformers", in_catalog(GUIDE, other), other, transformers="4.40") is None
+    assert newest_transformers(with_rows()) == Version("0")
+    assert oldest_transformers(replace(CATALOG, transformers_releases=())) == Version("0")
 
 
 def test_a_transformers_that_failed_is_named() -> None:
     row = replace(CATALOG.transformers[0], torch=Version("2.0.1"), broken=(Version("4.30.1"),), source="a run")
     facts = with_rows(row)
-    said = "transformers 4.30.1 was run on torch 2.0.1 and failed (a run)"
-    assert says("transformers", GUIDE, facts, transformers="4.30.1") == said
-    assert says("transformers", GUIDE, facts, transformers="4.30.2") is None
+    said = "transformers 4.30.1 fails on torch 2.0.1 (a run)"
+    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.1") == said
+    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.2") is None
 
 
 def test_a_transformers_without_wheels_for_the_python() -> None:
@@ -284,11 +323,11 @@ def test_a_transformers_without_wheels_for_the_python() -> None:
     newer = replace(GUIDE, python=Version("3.13"))
     pythons = ", ".join(map(str, row.pythons["linux/amd64"]))
     assert says("transformers", newer, transformers="4.30") == (
-        f"transformers {row.transformers} and the tokenizers that it asks for, {row.tokenizers}, "
-        f"have wheels for Python {pythons} ({row.source})"
+        f"transformers {row.transformers} needs tokenizers {row.tokenizers}, "
+        f"which has wheels for Python {pythons} ({row.source})"
     )
-    assert [found.transformers for found in rules.releases_meant(Version("4.30.9"), CATALOG)] == [row.transformers]
-    majors = {found.transformers.major for found in rules.releases_meant(Version("4"), CATALOG)}
+    assert [found.transformers for found in matching_releases(Version("4.30.9"), CATALOG)] == [row.transformers]
+    majors = {found.transformers.major for found in matching_releases(Version("4"), CATALOG)}
     assert majors == {4}
 
 
@@ -301,9 +340,7 @@ def test_why_a_python_is_not_there() -> None:
     assert says("python", GUIDE, python="3.12") == said
     registry = CATALOG.policy.registry
     listed = ", ".join(map(str, registry.pythons))
-    assert says("python", GUIDE, python="3.11") == (
-        f"the official Python images are there for {listed} ({registry.source})"
-    )
+    assert says("python", GUIDE, python="3.11") == (f"official Python images exist for {listed} ({registry.source})")
     bootstrapped = candidate(cuda="11.7", base="bootstrap")
     said = f"debian 11 has Python 3.9 ({system_source('debian 11')})"
     assert says("python", bootstrapped, python="3.10") == said
@@ -316,11 +353,12 @@ def test_which_base_was_asked_for() -> None:
     assert says("base", GUIDE, base="mine", python="3.10") == "its base is python:3.10-slim-bookworm, not mine"
     said = says("base", GUIDE, base="bootstrap")
     rows = [row for row in CATALOG.systems if row.os in CATALOG.policy.bootstrap.systems]
-    listed = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os}; {row.source})" for row in rows)
-    assert said == f"Python 3.10 is not among those a bootstrapped base can have: {listed}"
+    listed = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in rows)
+    sources = "; ".join(dict.fromkeys(row.source for row in rows))
+    assert said == f"a bootstrapped base has the Python of its system, {listed}, and not 3.10 ({sources})"
     assert says("base", OWN, base="mine", python="3.10") is None
     for base in ("auto", "bootstrap"):
-        assert says("base", OWN, base=base) == "no image of your own is named"
+        assert says("base", OWN, base=base) == "the request names no image to build on"
 
 
 def with_glibc(found: Candidate, glibc: str) -> Candidate:
@@ -330,7 +368,7 @@ def with_glibc(found: Candidate, glibc: str) -> Candidate:
 def test_the_glibc_that_a_wheel_needs_is_enough() -> None:
     needs = replace(GUIDE, build=replace(GUIDE.build, glibc=Version("2.28")))
     assert says("", with_glibc(needs, "2.28")) is None
-    assert says("", with_glibc(needs, "2.27")) == f"torch 2.0.1 needs glibc 2.28 ({SOURCE}); debian 12 has 2.27"
+    assert says("", with_glibc(needs, "2.27")) == f"torch 2.0.1 needs glibc 2.28; debian 12 has 2.27 ({SOURCE})"
 
 
 def test_what_is_said_of_the_system_of_an_own_base() -> None:
@@ -340,12 +378,12 @@ def test_what_is_said_of_the_system_of_an_own_base() -> None:
 
     assert own_says("debian12") is None
     assert own_says("bookworm", "2.36") is None
-    assert own_says("debian12", "2.37") == f"torch 2.0.1 needs glibc 2.37 ({SOURCE}); debian 12 has 2.36"
+    assert own_says("debian12", "2.37") == f"torch 2.0.1 needs glibc 2.37; debian 12 has 2.36 ({SOURCE})"
     assert own_says("ubuntu26.04", "2.99") is None  # its glibc is not known
-    assert own_says("ubi9") == "ubi 9 has no apt, which the Dockerfile installs with"
-    assert own_says("plan 9") == "os plan 9 is unknown"
-    assert rules.find_system(None, CATALOG) is None
-    assert [rules.has_apt(row) for row in CATALOG.systems if row.os.startswith("ubi ")] == [False, False]
+    assert own_says("ubi9") == f"ubi 9 is not supported: the generated Dockerfile needs apt ({system_source('ubi 9')})"
+    assert own_says("plan 9") == "operating system plan 9 is unknown"
+    assert find_system(None, CATALOG) is None
+    assert [has_apt(row) for row in CATALOG.systems if row.os.startswith("ubi ")] == [False, False]
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------
@@ -353,25 +391,22 @@ def test_what_is_said_of_the_system_of_an_own_base() -> None:
 
 def test_every_objection_is_told() -> None:
     wanted = request(cuda="12.1", torch="2.1", gpu="H100", driver="470")
-    found = rules.objections_to(wanted, GUIDE, CATALOG)
-    assert [reason.split(" ")[0] for reason in found] == ["torch", "CUDA", "torch", "H100"]
-    assert rules.objections_to(request(cuda="11.7"), GUIDE, CATALOG) == []
+    found = options.objections_to(look_up(wanted, CATALOG), GUIDE)
+    assert [reason.text.split(" ")[0] for reason in found] == ["torch", "CUDA", "torch", "H100"]
+    assert options.objections_to(look_up(request(cuda="11.7"), CATALOG), GUIDE) == []
 
 
 def test_an_index_of_candidates_agrees_with_the_rules() -> None:
     """For each option alone, the mask is what the rule says of each candidate."""
-    made = Choice(replace(CATALOG, torch=CATALOG.torch[::7]))
+    made = CandidateIndex(replace(CATALOG, torch=CATALOG.torch[::7]))
     values = {"cuda": "11.7", "cudnn": "8", "torch": "2", "torchvision": "0.15", "python": "3.10", "gpu": "8.6"}
     values |= {"base": "bootstrap", "os": "debian 12", "flavour": "cpu", "platform": "arm64", "as_of": "2023-06-01"}
     values |= {"transformers": "4.40", "driver": "470"}
     assert {*values, ""} == set(RULES)
-    for option, text in values.items():
-        wanted = request(**{option: text})
-        mask = made.left(option, getattr(wanted, option))
-        bits = 0
-        while mask:  # the candidates stand there once for each era of drivers
-            bits |= mask & (1 << len(made.candidates)) - 1
-            mask >>= len(made.candidates)
-        for number, found in enumerate(made.candidates):
-            passes = RULES[option](wanted, found, made.catalog) is None
-            assert bool(bits >> number & 1) is passes, (option, number)
+    for name, text in values.items():
+        option = options.find_option(name)
+        assert option is not None
+        wanted = request(**{name: text})
+        allowed = made.candidates_in(made.mask_for(option, option.value_in(wanted)))
+        passing = [found for found in made.candidates if option.rule(look_up(wanted, made.catalog), found) is None]
+        assert allowed == passing, name

@@ -19,6 +19,15 @@ def test_settings_are_found_upwards(tmp_path: Path) -> None:
     assert found == (tmp_path / config.FILE, {"cuda": "11.7", "package": ("peft",)})
 
 
+def test_flavor_is_another_spelling_of_flavour(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text('flavor = "devel"\n')
+    assert config.find(tmp_path) == (tmp_path / config.FILE, {"flavour": "devel"})
+    (tmp_path / config.FILE).write_text('flavor = "devel"\nflavour = "devel"\n')
+    with pytest.raises(UsageError) as caught:
+        config.find(tmp_path)
+    assert caught.value.problems == ("flavor and flavour are the same key: give one",)
+
+
 def test_a_pyproject_can_hold_them(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.envbuilder]\ngpu-access = "none"\n')
     found = config.find(tmp_path)

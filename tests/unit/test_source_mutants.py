@@ -40,7 +40,7 @@ def test_every_entry_occurs_once_in_its_file() -> None:
     assert len(mutants) >= 80
     assert {mutant.file for mutant in mutants} >= {
         "envbuilder/lock/creation.py",
-        "envbuilder/resolve/command_line.py",
+        "envbuilder/resolve/parsers.py",
         "envbuilder/resolve/rules.py",
     }
     assert all(mutant.diff and mutant.tests for mutant in mutants)
@@ -196,7 +196,7 @@ def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.mutation
 def test_a_mutant_that_breaks_nothing_survives_and_one_that_hangs_is_stopped(tmp_path: Path) -> None:
-    source = (mutate.ROOT / "envbuilder" / "request.py").read_text()
+    source = (mutate.ROOT / "envbuilder" / "resolve" / "command_line.py").read_text()
     test = "tests/unit/test_request.py::test_any_leaves_an_option_open"
     found = []
     with Tree(tmp_path / "tree") as tree:

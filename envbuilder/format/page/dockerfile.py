@@ -1,4 +1,4 @@
-"""A stack's Dockerfile: whole where a lock is at hand; else as far as the stack alone decides it."""
+"""A stack's Dockerfile: complete if there is a lock, else as far as the stack alone determines it."""
 
 import re
 
@@ -15,7 +15,18 @@ def text_of(stack: Stack, lock: Lock | None, day: str) -> str:
     """The Dockerfile by the catalog of `day`; without a lock the wheels' number and the lock's digest are left open."""
     if lock is not None:
         return dockerfile(lock)
-    empty = Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
-    text = dockerfile(empty)
-    text = _COUNTS.sub(lambda found: f"{found[1]}{UNCOUNTED} ".ljust(119, "-"), text)
+    unlocked = Lock(
+        schema=SCHEMA,
+        catalog=day,
+        stack=stack,
+        base_digest=None,
+        wheels=(),
+    )
+    text = dockerfile(unlocked)
+    text = _COUNTS.sub(_uncounted, text)
     return _LOCK.sub(rf"\g<1>{UNLOCKED}\g<2>", text)
+
+
+def _uncounted(heading: re.Match[str]) -> str:
+    """The heading of a layer, as wide as it was."""
+    return f"{heading[1]}{UNCOUNTED} ".ljust(119, "-")

@@ -1,9 +1,9 @@
-"""The page itself: the grid and what it says of each stack, as data beside the script that shows it."""
+"""The page itself: the grid and its stacks as data, with the script that shows them."""
 
 import base64
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -18,13 +18,14 @@ from envbuilder import resources
 from envbuilder.catalog.rows import Catalog, Evidence
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
-from envbuilder.format.page.axes import Axis, Picked, line, request_of
+from envbuilder.format.page.axes import Axis, Picked, request_of
 from envbuilder.format.page.grid import Clash, Grid
 from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
-from envbuilder.resolve import resolver
+from envbuilder.resolve.command_line import set_options
 from envbuilder.templates import fill
+from envbuilder.versions import matches_prefix, minor_line
 
 _UNASKED = ("any", BASE_AUTO)  # what an option is set to that is dropped
 _EVIDENCE = {
@@ -34,14 +35,26 @@ _EVIDENCE = {
 }
 
 
-def html(catalog: Catalog, grid: Grid, *, locks: Sequence[Lock] = (), proofs: Mapping[str, Proof] | None = None) -> str:
+def html(
+    catalog: Catalog,
+    grid: Grid,
+    *,
+    locks: Sequence[Lock] = (),
+    proofs: Mapping[str, Proof] | None = None,
+) -> str:
     """The page of a catalog's grid; Dockerfiles are whole for the stacks that `locks` are of."""
-    by_name = {lock.stack.name: lock for lock in locks}
+    page = PageData(
+        grid=grid,
+        day=catalog.date.isoformat(),
+        locks={lock.stack.name: lock for lock in locks},
+        proofs=proofs or {},
+    )
     gpus = _names(catalog)
-    data = document(Known(grid=grid, day=catalog.date.isoformat(), locks=by_name, proofs=proofs or {}))
+    data = document(page)
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
     folder = resources.folder("templates") / "catalog"
-    script, style = (read_text(folder / f"page.{suffix}") for suffix in ("js", "css"))
+    script = read_text(folder / "page.js")
+    style = read_text(folder / "page.css")
     values = {
         "axes": grid.axes,
         "gpus": gpus,
@@ -61,7 +74,7 @@ def _names(catalog: Catalog) -> dict[str, str]:
 
 
 def _embedded(data: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - no `<` is left
 
@@ -84,10 +97,13 @@ class _Table:
             self.texts.append(text)
         return self._numbers[text]
 
+    def numbers(self, texts: Iterable[str]) -> list[int]:
+        return [self.number(text) for text in texts]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of the stacks beside what the resolver says."""
+class PageData:
+    """All that the page shows: the grid, and what locks and receipts say of its stacks."""
 
     grid: Grid
     day: str  # of the catalog
@@ -110,92 +126,123 @@ class Known:
         return proven
 
 
-def document(known: Known) -> dict[str, Any]:
+def document(page: PageData) -> dict[str, Any]:
     """Everything that the page's script reads."""
-    grid, table = known.grid, _Table()
+    grid = page.grid
+    table = _Table()
     return {
-        "axes": [
-            {
-                "name": axis.name,
-                "title": axis.title,
-                "values": [choice.value for choice in axis.choices],
-                "labels": [choice.label for choice in axis.choices],
-                "words": [choice.words for choice in axis.choices],
-            }
-            for axis in grid.axes
-        ],
+        "axes": [_axis(axis) for axis in grid.axes],
         "order": _order(grid.axes),
         "root": grid.root,
         "nodes": grid.nodes,
-        "stacks": [_stack(stack, known, table) for stack in grid.stacks],
+        "stacks": [_stack(stack, page, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
         "texts": table.texts,
     }
 
 
+def _axis(axis: Axis) -> dict[str, Any]:
+    return {
+        "name": axis.name,
+        "title": axis.title,
+        "values": [choice.value for choice in axis.choices],
+        "labels": [choice.label for choice in axis.choices],
+        "words": [choice.words for choice in axis.choices],
+    }
+
+
 def _order(axes: Sequence[Axis]) -> list[str]:
-    """The axes as `resolver.command` orders its options."""
-    everything = {axis.name: axis.choices[1].value for axis in axes}
-    words = shlex.split(resolver.command(request_of(everything)))
-    return [word.removeprefix("--") for word in words if word.startswith("--")]
+    """The axes as `command` orders its options."""
+    everything = {}
+    for axis in axes:
+        first = axis.choices[1]
+        everything[axis.name] = first.value
+    request = request_of(everything)
+    return list(set_options(request))
 
 
 def _clash(clash: Clash, axes: Sequence[Axis], table: _Table) -> dict[str, Any]:
+    suggestions = []
+    for text in clash.suggestions:
+        suggestion = {
+            "command": text,
+            "picked": picked_of(text, axes),
+        }
+        suggestions.append(suggestion)
     return {
         "picked": clash.picked,
-        "reasons": [table.number(reason) for reason in clash.reasons],
-        "suggestions": [{"command": text, "picked": picked_of(text, axes)} for text in clash.suggestions],
+        "reasons": table.numbers(clash.reasons),
+        "suggestions": suggestions,
     }
 
 
 def picked_of(command: str, axes: Sequence[Axis]) -> Picked | None:
     """The choices that a suggested command amounts to; None if the page does not offer them."""
+    by_option = {f"--{axis.name}": axis for axis in axes}
     words = shlex.split(command)[2:]
+    options = words[::2]
+    values = words[1::2]
     picked = {}
-    for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+    for option, value in zip_longest(options, values, fillvalue=""):
         if value in _UNASKED:
             continue
-        axis = next((axis for axis in axes if f"--{axis.name}" == option), None)
-        choice = _choice(axis, value) if axis else None
-        if axis is None or choice is None:
+        if option not in by_option:
+            return None
+        axis = by_option[option]
+        choice = _choice(axis, value)
+        if choice is None:
             return None
         picked[axis.name] = choice
     return picked
 
 
 def _choice(axis: Axis, value: str) -> str | None:
+    """The choice of an option's value; a release of torch is offered by its line."""
+    words = f"--{axis.name} {value}"
     for choice in axis.choices[1:]:
-        if choice.words == f"--{axis.name} {value}":
+        if choice.words == words:
             return choice.value
-    if axis.name != "torch":
-        return None
-    return next((c.value for c in axis.choices[1:] if resolver.covers(Version(c.value), Version(value))), None)
+    if axis.name == "torch":
+        for choice in axis.choices[1:]:
+            if matches_prefix(Version(choice.value), Version(value)):
+                return choice.value
+    return None
 
 
 # --- stacks --------------------------------------------------------------------------------------------------------
 
 
-def _stack(stack: Stack, known: Known, table: _Table) -> dict[str, Any]:
-    proof, lock = known.proofs.get(stack.name), known.lock_of(stack)
-    accepted = proof is not None and proof.accepted
+def _stack(stack: Stack, page: PageData, table: _Table) -> dict[str, Any]:
+    lock = page.lock_of(stack)
+    proof = page.proofs.get(stack.name)
+    neighbours = []
+    if proof is None or not proof.accepted:
+        neighbours = list(_neighbours(stack, page))
     return {
         "name": stack.name,
         "pairs": [[label, table.number(value)] for label, value in _pairs(stack)],
-        "notes": [table.number(note) for note in stack.notes],
-        "proof": {
-            "state": "accepted" if accepted else "refused" if proof else "unproven",
-            "title": proof.title if proof else UNPROVEN,
-            "pairs": proof.pairs if proof else (),
-        },
-        "neighbours": [] if accepted else list(_neighbours(stack, known)),
+        "notes": table.numbers(stack.notes),
+        "proof": _proof(proof),
+        "neighbours": neighbours,
         "locked": lock is not None,
-        "dockerfile": [table.number(row) for row in _nameless(stack, lock, known.day)],
+        "dockerfile": table.numbers(_nameless(stack, lock, page.day)),
+    }
+
+
+def _proof(proof: Proof | None) -> dict[str, Any]:
+    if proof is None:
+        return {"state": "unproven", "title": UNPROVEN, "pairs": ()}
+    return {
+        "state": "accepted" if proof.accepted else "refused",
+        "title": proof.title,
+        "pairs": proof.pairs,
     }
 
 
 def _nameless(stack: Stack, lock: Lock | None, day: str) -> Sequence[str]:
     """The Dockerfile by lines, with `{name}` for the stack's name: most lines are those of other stacks, too."""
-    return dockerfile.text_of(stack, lock, day).replace(stack.name, "{name}").split("\n")
+    text = dockerfile.text_of(stack, lock, day)
+    return text.replace(stack.name, "{name}").split("\n")
 
 
 def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
@@ -206,31 +253,57 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "Python", str(stack.python)
     yield "torch", str(stack.torch)
     yield "torchvision", str(stack.torchvision)
-    yield "torchaudio", str(stack.torchaudio or "none for this torch")
+    torchaudio = stack.torchaudio or "none for this torch"
+    yield "torchaudio", str(torchaudio)
     yield "GPU code", " ".join(stack.arch_list)
     yield "driver", f"{stack.driver_floor} or newer"
     yield "index", stack.index
-    yield "base", f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
-    packages = [text for text in stack.requirements if Requirement(text).name not in TORCH_FAMILY]
-    yield "packages", f"as of {stack.as_of}: {', '.join(packages)}"
+    base = stack.base
+    yield "base", f"{base.reference} ({base.os}, {base.source})"
+    packages = ", ".join(_packages(stack))
+    yield "packages", f"as of {stack.as_of}: {packages}"
     for feature in stack.features:
-        yield feature.name, "works" if feature.available else f"not available: {feature.reason}"
-    yield "evidence", f"{stack.evidence}: {_EVIDENCE[Evidence(stack.evidence)]}"
+        if feature.available:
+            yield feature.name, "works"
+        else:
+            yield feature.name, f"not available: {feature.reason}"
+    meaning = _EVIDENCE[Evidence(stack.evidence)]
+    yield "evidence", f"{stack.evidence}: {meaning}"
 
 
-def _neighbours(stack: Stack, known: Known) -> Iterator[dict[str, Any]]:
+def _packages(stack: Stack) -> list[str]:
+    """What is installed in addition to the torch family, which has pairs of its own."""
+    packages = []
+    for text in stack.requirements:
+        if Requirement(text).name not in TORCH_FAMILY:
+            packages.append(text)
+    return packages
+
+
+def _neighbours(stack: Stack, page: PageData) -> Iterator[dict[str, Any]]:
     """Accepted stacks of the same torch and CUDA on another Python or base, and how to pick them."""
-    for other, proof in known.accepted:
-        if (other.torch, other.cuda) == (stack.torch, stack.cuda):
-            picked = _picks(other, known.grid)
-            if picked is not None:
-                yield {"name": other.name, "title": proof.title, "picked": picked}
+    for other, proof in page.accepted:
+        if other.torch != stack.torch or other.cuda != stack.cuda:
+            continue
+        picked = _picks(other, page.grid)
+        if picked is not None:
+            yield {
+                "name": other.name,
+                "title": proof.title,
+                "picked": picked,
+            }
 
 
 def _picks(stack: Stack, grid: Grid) -> Picked | None:
     """Choices that lead to this stack."""
-    picked = {"cuda": stack.cuda_line, "torch": str(line(stack.torch)), "python": str(stack.python)}
-    for more in ({}, {"base": BASE_BOOTSTRAP}):
-        if grid.answer({**picked, **more}) == stack:
-            return {**picked, **more}
+    picked = {
+        "cuda": stack.cuda_line,
+        "torch": minor_line(stack.torch),
+        "python": str(stack.python),
+    }
+    if grid.answer(picked) == stack:
+        return picked
+    picked["base"] = BASE_BOOTSTRAP
+    if grid.answer(picked) == stack:
+        return picked
     return None

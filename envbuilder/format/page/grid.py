@@ -1,23 +1,23 @@
 """Every answer to every combination of choices, as a graph small enough to travel in a page.
 
-The resolver judges one stack by one option at a time (`resolver.objections`), so the stacks that an option leaves are a
-set, and those that a request leaves are the sets' intersection. The intersections are walked here; what stands at
-their ends is always `resolver.resolve`'s own answer, and `tests/unit/test_page.py` compares cells with it.
+The candidate index has a mask for each choice; the candidates that several choices leave are the AND of their masks.
+The masks are walked here, axis by axis; at the ends is always `resolve`'s own answer, and
+`tests/unit/test_page.py` compares cells with it.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from envbuilder.catalog.gpus import eras
-from envbuilder.catalog.rows import Catalog, TorchBuild
+from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.format.page.axes import ANY, Axis, Picked, axes_of, request_of
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request, Stack
-from envbuilder.resolve import resolver
-from envbuilder.resolve.rules import eras_left
+from envbuilder.model import Stack
+from envbuilder.resolve import resolve
+from envbuilder.resolve.candidate_index import CandidateIndex, index_for
+from envbuilder.resolve.options import OPTIONS, Option
 
 NOTHING = -1
+_ALL = -1  # as a mask: every bit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,107 +56,152 @@ class Grid:
 def compute(catalog: Catalog) -> Grid:
     """The whole grid of what the page offers to choose."""
     axes = axes_of(catalog)
-    sets = _Sets(catalog, axes)
-    walk = _Walk(axes, sets, catalog)
-    root = walk.node(0, sets.everything, {})
-    clashes = [_clash(picked, catalog) for picked in _minimal(axes, sets)]
-    return Grid(axes=axes, nodes=tuple(walk.nodes), root=root, stacks=tuple(walk.stacks), clashes=tuple(clashes))
+    masks = _Masks(catalog, axes)
+    walk = _Walk(axes, masks, catalog)
+    root = walk.node(0, masks.everything, {})
+    clashes = []
+    for picked in _minimal_clashes(axes, masks):
+        clashes.append(_clash(picked, catalog))
+    return Grid(
+        axes=axes,
+        nodes=tuple(walk.nodes),
+        root=root,
+        stacks=tuple(walk.stacks),
+        clashes=tuple(clashes),
+    )
 
 
-class _Sets:
-    """Choice → the stacks that it leaves, as bits of a number."""
+class _Masks:
+    """Choice → the candidates that it leaves, as the bits of a mask."""
 
     def __init__(self, catalog: Catalog, axes: Sequence[Axis]) -> None:
-        requests = {
-            (axis.name, choice.value): request_of({axis.name: choice.value})
-            for axis in axes
-            for choice in axis.choices[1:]
-        }
-        self.of = dict.fromkeys(requests, 0)
-        size, bit = 0, 1
-        for build in catalog.torch:  # one at a time: to look a stack up among a few is quick
-            alone = replace(catalog, torch=(build,))
-            for stack in dict.fromkeys(_stacks(alone, build)):
-                for pair, request in requests.items():
-                    self.of[pair] |= 0 if resolver.objections(request, stack, alone) else bit
-                bit <<= 1
-                size += 1
-        self.everything = (1 << size * len(eras(catalog))) - 1
-        for (name, value), request in requests.items():  # as in `choice`: every stack once for each era of drivers
-            numbers = eras_left(name, getattr(request, name), catalog)
-            self.of[name, value] = sum(self.of[name, value] << number * size for number in numbers)
-        self.of |= {(axis.name, ANY): self.everything for axis in axes}
+        index = index_for(catalog)
+        by_name = {axis.name: axis for axis in axes}
+        self.of: dict[tuple[str, str], int] = {}
+        self.everything = index.always
+        for option in OPTIONS:
+            # A choice never leaves more than the default does, so the default can hold from the start.
+            unset = index.mask_for(option, option.default)
+            self.everything &= unset
+            axis = by_name.get(option.name)
+            if axis:
+                self._add(axis, option, index)
+
+    def _add(self, axis: Axis, option: Option, index: CandidateIndex) -> None:
+        for choice in axis.choices:
+            mask = _ALL
+            if choice.value != ANY:
+                request = request_of({axis.name: choice.value})
+                value = option.value_in(request)
+                mask = index.mask_for(option, value)
+            self.of[axis.name, choice.value] = mask
 
     def left(self, picked: Picked) -> int:
-        """The stacks that all of these choices leave."""
-        found = self.everything
+        """The candidates that all of these choices leave."""
+        mask = self.everything
         for pair in picked.items():
-            found &= self.of[pair]
-        return found
+            mask &= self.of[pair]
+        return mask
 
 
-def _stacks(catalog: Catalog, build: TorchBuild) -> Iterator[Stack]:
-    """Every stack of a build: on each Python, on each kind of base."""
-    for python, base in product(build.pythons, (BASE_AUTO, BASE_BOOTSTRAP)):
-        try:
-            yield resolver.resolve(Request(torch=build.torch, cuda=build.cuda, python=python, base=base), catalog)
-        except NoStackError:
-            continue
+_Place = tuple[int, int, bool]
+"""How many axes are decided, the candidates that are left, and whether a GPU meets a driver."""
 
 
 class _Walk:
-    """The graph in the making; two ways to the same set of stacks share what comes after."""
+    """The graph in the making; two ways to the same candidates share what comes after."""
 
-    def __init__(self, axes: Sequence[Axis], sets: _Sets, catalog: Catalog) -> None:
-        self._axes, self._sets, self._catalog = axes, sets, catalog
-        self._known: dict[tuple[int, int, bool], int] = {}
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        masks: _Masks,
+        catalog: Catalog,
+    ) -> None:
+        self._axes = axes
+        self._masks = masks
+        self._catalog = catalog
+        self._known: dict[_Place, int] = {}
         self.nodes: list[tuple[int, ...]] = []
         self.stacks: dict[Stack, int] = {}  # and its number
 
-    def node(self, depth: int, left: int, picked: Picked) -> int:
-        if not left:
+    def node(self, depth: int, mask: int, picked: Picked) -> int:
+        if not mask:
             return NOTHING
-        place = depth, left, {"gpu", "driver"} <= picked.keys()  # that they meet is a fact that the answer rests on
-        if place not in self._known:
-            self._known[place] = self._end(picked) if depth == len(self._axes) else self._step(depth, left, picked)
-        return self._known[place]
+        # A stack for a GPU and a driver rests on one more fact, that they go together: its evidence may be weaker.
+        has_pair = "gpu" in picked and "driver" in picked
+        place = (depth, mask, has_pair)
+        if place in self._known:
+            return self._known[place]
+        if depth == len(self._axes):
+            number = self._end(picked)
+        else:
+            number = self._step(depth, mask, picked)
+        self._known[place] = number
+        return number
 
-    def _step(self, depth: int, left: int, picked: Picked) -> int:
+    def _step(self, depth: int, mask: int, picked: Picked) -> int:
         axis = self._axes[depth]
-        children = tuple(
-            self.node(
+        children = []
+        for choice in axis.choices:
+            mask_of_choice = self._masks.of[axis.name, choice.value]
+            child = self.node(
                 depth + 1,
-                left & self._sets.of[axis.name, choice.value],
-                {**picked, axis.name: choice.value} if choice.value else picked,
+                mask & mask_of_choice,
+                _with(picked, axis, choice.value),
             )
-            for choice in axis.choices
-        )
-        self.nodes.append(children)
-        return len(self.nodes) - 1
+            children.append(child)
+        number = len(self.nodes)
+        self.nodes.append(tuple(children))
+        return number
 
     def _end(self, picked: Picked) -> int:
-        return self.stacks.setdefault(resolver.resolve(request_of(picked), self._catalog), len(self.stacks))
+        stack = resolve(request_of(picked), self._catalog)
+        return self.stacks.setdefault(stack, len(self.stacks))
 
 
-def _minimal(axes: Sequence[Axis], sets: _Sets) -> Iterator[Picked]:
+def _with(picked: Picked, axis: Axis, value: str) -> Picked:
+    return {**picked, axis.name: value} if value != ANY else picked
+
+
+def _minimal_clashes(axes: Sequence[Axis], masks: _Masks) -> list[Picked]:
     """Every set of choices that leaves nothing, while each set with one choice fewer leaves something."""
+    return sorted(_search(axes, masks, {}, masks.everything), key=len)
 
-    def search(depth: int, picked: Picked, left: int) -> Iterator[Picked]:
-        for number, axis in enumerate(axes[depth:], depth + 1):
-            for choice in axis.choices[1:]:
-                more = {**picked, axis.name: choice.value}
-                fewer = left & sets.of[axis.name, choice.value]
-                if fewer:
-                    yield from search(number, more, fewer)
-                elif all(sets.left({n: v for n, v in more.items() if n != name}) for name in more):
-                    yield more
 
-    yield from sorted(search(0, {}, sets.everything), key=len)
+def _search(
+    axes: Sequence[Axis],
+    masks: _Masks,
+    picked: Picked,
+    mask: int,
+) -> Iterator[Picked]:
+    """The minimal clashes of `picked`, which leaves `mask`, with choices of further axes."""
+    for number, axis in enumerate(axes, 1):
+        further = axes[number:]
+        for choice in axis.choices[1:]:
+            more = _with(picked, axis, choice.value)
+            left = mask & masks.of[axis.name, choice.value]
+            if left:
+                yield from _search(further, masks, more, left)
+            elif _is_minimal(more, masks):
+                yield more
+
+
+def _is_minimal(picked: Mapping[str, str], masks: _Masks) -> bool:
+    """Whether each choice is needed for the clash."""
+    for name in picked:
+        others = {other: value for other, value in picked.items() if other != name}
+        if not masks.left(others):
+            return False
+    return True
 
 
 def _clash(picked: Picked, catalog: Catalog) -> Clash:
     try:
-        resolver.resolve(request_of(picked), catalog)
+        resolve(request_of(picked), catalog)
     except NoStackError as error:
-        return Clash(picked=picked, reasons=error.reasons, suggestions=error.suggestions)
-    raise ValueError(f"the resolver has a stack for {dict(picked)}, and its rules have none")
+        return Clash(
+            picked=picked,
+            reasons=error.plain_reasons,
+            suggestions=error.suggestions,
+        )
+    raise ValueError(f"the resolver has a stack for {dict(picked)}, and its index has none")

@@ -1,0 +1,160 @@
+"""Text → value, for every option that takes one: a closed ASCII grammar before anything else sees the text.
+
+Each parser raises a `ValueError` that says what the option takes.
+"""
+
+import re
+from datetime import date
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import Version
+
+from envbuilder import grammar
+from envbuilder.grammar import LONGEST, PLATFORMS
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour
+
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
+_CUDA = re.compile(r"(?i:cuda|cu)[ -]?(.*)")
+_CUDA_DIGITS = re.compile(r"([0-9]{2})([0-9]?)")
+_CUDNN = re.compile(r"(?i:cudnn)[ -]?(.*)")
+_ARCH = re.compile(r"(?:sm|compute)_?([0-9]{1,2})([0-9])")
+_OS = re.compile(r"([a-z]+)[ :-]?([0-9]{1,2}(?:\.[0-9]{2})?)|[a-z]{3,20}(?: [a-z]{3,20})?")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_PLATFORM_NAMES = {  # NVIDIA calls arm64 servers SBSA
+    "linux/amd64": ("amd64", "x86_64", "x86-64", "x64"),
+    "linux/arm64": ("arm64", "aarch64", "sbsa", "arm64/v8", "arm64-sbsa", "arm64/sbsa"),
+}
+
+
+def _match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The whole text as the pattern has it; what is too long is not looked at."""
+    return pattern.fullmatch(text) if len(text) <= LONGEST else None
+
+
+def parse_version(text: str) -> Version:
+    if not _match(_VERSION, text):
+        raise ValueError("a version is digits and dots, such as 11.7")
+    return Version(text)
+
+
+def parse_cuda(text: str) -> Version:
+    """`11.7`, `11.7.1`, `11` or, as in the names of wheels and images, `cu117`, `cu12`, `cuda11.7`."""
+    named = _match(_CUDA, text)
+    if not named:
+        return parse_version(text)
+    digits = _CUDA_DIGITS.fullmatch(named[1])
+    if not digits:
+        return parse_version(named[1])
+    major, minor = digits.groups()
+    return parse_version(f"{major}.{minor}" if minor else major)
+
+
+def parse_cudnn(text: str) -> Version:
+    """`8.5`, or `cudnn8` as in the names of images."""
+    named = _match(_CUDNN, text)
+    return parse_version(named[1] if named else text)
+
+
+def parse_gpu(text: str) -> str:
+    """A GPU's name; `8.6`, `sm_86` and `compute_86` are its compute capability."""
+    arch = _match(_ARCH, text)
+    if arch:
+        return f"{arch[1]}.{arch[2]}"
+    if not grammar.matches(grammar.GpuName, text):
+        raise ValueError("a GPU is a name such as H100, or a compute capability such as 8.6")
+    return text
+
+
+def parse_os(text: str) -> str:
+    """`debian 12`, also as `debian12` and `debian:12`; or a code name as `bookworm`."""
+    # Some letters outside ASCII are ASCII in lower case, such as the sign of the kelvin.
+    name = _match(_OS, text.lower()) if text.isascii() else None
+    if not name:
+        raise ValueError("an operating system is a name such as debian12 or bookworm")
+    if name[1]:
+        return f"{name[1]} {name[2]}"
+    return name[0]
+
+
+def parse_flavour(text: str) -> Flavour:
+    try:
+        return Flavour(text)
+    except ValueError:
+        raise ValueError(f"a flavour is one of {', '.join(Flavour)}") from None
+
+
+def parse_base(text: str) -> str:
+    if text in (BASE_AUTO, BASE_BOOTSTRAP):
+        return text
+    if not grammar.matches(grammar.ImageReference, text):
+        raise ValueError("a base is auto, bootstrap or an image reference such as python:3.10-slim-bookworm")
+    return text
+
+
+def parse_tag(text: str) -> str:
+    """`name:tag` of an image."""
+    if not grammar.matches(grammar.ImageTag, text):
+        raise ValueError("a tag is lower-case, name:tag, such as registry.example/team/train:1")
+    return text
+
+
+def parse_package(text: str) -> str:
+    """A package with an optional version; no address and no marker."""
+    message = "a package is a name with an optional version, such as peft or 'peft<0.12'"
+    if not grammar.matches(grammar.Requirement, text.strip(" ")):
+        raise ValueError(message)
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(message) from error
+    if requirement.url or requirement.marker:
+        raise ValueError(message)
+    return str(requirement)
+
+
+def parse_platform(text: str) -> str:
+    """`linux/arm64`, however people call it: arm64, aarch64, sbsa."""
+    name = text.lower().removeprefix("linux/").removeprefix("linux-")
+    for platform, names in _PLATFORM_NAMES.items():
+        if name in names:
+            return platform
+    raise ValueError(f"a platform is one of {', '.join(PLATFORMS)}")
+
+
+def parse_index_url(text: str) -> str:
+    """An address of a package index, with credentials or without."""
+    if not grammar.matches(grammar.IndexUrl, text):
+        raise ValueError("a package index is an address such as https://mirror.example/simple")
+    return text
+
+
+def parse_path(text: str) -> str:
+    """A path on this machine."""
+    if not text or not grammar.matches(grammar.Path, text):
+        raise ValueError("a path is text without control characters")
+    return text
+
+
+def parse_builder(text: str) -> str:
+    """The name of a buildx builder."""
+    if not grammar.matches(grammar.Word, text):
+        raise ValueError("a builder is a name of letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def parse_cache(text: str) -> str:
+    """A source or destination of buildx's build cache: `type=registry,ref=…` or an image reference."""
+    if not grammar.matches(grammar.CacheSpec, text):
+        raise ValueError("a cache is written as buildx takes it, such as type=registry,ref=registry.example/cache")
+    return text
+
+
+def parse_day(text: str) -> date:
+    """`2026-11-09`."""
+    message = "a day is YYYY-MM-DD, such as 2026-11-09"
+    if not _match(_DAY, text):
+        raise ValueError(message)
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:  # such as 2026-02-30
+        raise ValueError(message) from error

@@ -1,0 +1,59 @@
+"""A request whose names are looked up in the catalog, once: everything after this compares rows, not texts."""
+
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from envbuilder.catalog.gpus import DriverBranches, driver_branches, find_gpu, is_capability
+from envbuilder.catalog.lookup import find_system, matching_cuda_versions, matching_releases
+from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersRelease
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedRequest:
+    """A request, and the rows of the catalog that its values mean."""
+
+    request: Request
+    catalog: Catalog
+    gpu: Gpu | None  # None: none is requested, or its name is unknown or ambiguous
+    drivers: DriverBranches | None  # those that support the GPU
+    system: System | None
+    cuda: frozenset[Version]  # of torch builds: those that answer `request.cuda`
+    transformers: tuple[TransformersRelease, ...]  # those that `request.transformers` can mean
+
+    @property
+    def gpu_name(self) -> str:
+        """The GPU as a message names it."""
+        name = self.request.gpu or ""
+        return f"compute capability {name}" if is_capability(name) else name
+
+    @property
+    def has_custom_base(self) -> bool:
+        """Whether the request names an image to build on."""
+        return self.request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
+
+
+def look_up(request: Request, catalog: Catalog) -> ResolvedRequest:
+    """The rows that a request's names and versions mean."""
+    gpu = None
+    drivers = None
+    if request.gpu is not None:
+        gpu = find_gpu(request.gpu, catalog)
+    if gpu is not None:
+        drivers = driver_branches(catalog)[gpu.capability]
+    cuda: frozenset[Version] = frozenset()
+    if request.cuda is not None:
+        cuda = matching_cuda_versions(request.cuda, catalog)
+    transformers: list[TransformersRelease] = []
+    if request.transformers is not None:
+        transformers = matching_releases(request.transformers, catalog)
+    return ResolvedRequest(
+        request=request,
+        catalog=catalog,
+        gpu=gpu,
+        drivers=drivers,
+        system=find_system(request.os, catalog),
+        cuda=cuda,
+        transformers=tuple(transformers),
+    )
