@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import house
+from house import FLOORS, imported_rooms, room_of
+
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
-FLOORS = [  # each may import from those before it, and from its own
-    {
-        *("errors", "grammar", "model", "versions", "serialize", "processes", "resources", "console", "network"),
-        *("files", "templates"),
-    },
-    {"catalog"},
-    {"resolve", "lock", "engine"},
-    {"config", "render", "host"},
-    {"doctor", "acceptance"},
-    {"pipeline"},
-    {"format"},
-    {"cli", "__main__"},
-]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -29,19 +19,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 @cache
 def nodes_of(path: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(path.read_text())))
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_rooms(path: Path) -> set[str]:
-    rooms = set()
-    for node in nodes_of(path):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "envbuilder":
-            parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
-    return rooms
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -53,6 +30,16 @@ def test_imports_point_one_way(path: Path) -> None:
     assert room in FLOOR, f"{room} has no floor in FLOORS"
     above = {other for other in imported_rooms(path) if FLOOR[other] > FLOOR[room]}
     assert not above
+
+
+def test_the_structure_stays_small_and_its_page_is_current() -> None:
+    """After a change: `.venv/bin/python tools/house.py`."""
+    figures = house.measure()
+    assert figures.entries <= 26
+    assert figures.floors <= 8
+    text = house.PAGE.read_text(encoding="utf-8")
+    assert text == house.page(text)
+    assert house.PICTURE.read_text(encoding="utf-8") == house.picture()
 
 
 def dotted(path: Path) -> str:
