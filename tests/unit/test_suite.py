@@ -199,7 +199,7 @@ def test_a_container_that_cannot_start_is_the_engines_error() -> None:
 
 
 def test_an_engine_that_is_lost_on_the_way_leaves_it_incomplete() -> None:
-    lost = EngineError("the container cannot be followed: no Docker engine answers")
+    lost = EngineError("cannot follow the container's output: no Docker engine answers")
     receipt = accept(StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)}))
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, INSIDE[0]).detail == f"no answer: {lost.message}"
