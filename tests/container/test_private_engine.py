@@ -169,9 +169,9 @@ def test_a_failing_driver_is_named(start: Start) -> None:
 @pytest.mark.parametrize(
     ("access", "said"),
     [
-        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit behind `--gpus all`: "),
+        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit for `--gpus all`: "),
         (GpuAccess.RUNTIME, "the engine has no runtime called nvidia: "),
-        (GpuAccess.CDI, "the engine does not do CDI: "),
+        (GpuAccess.CDI, "the engine does not support CDI: "),
     ],
 )
 def test_an_engine_without_nvidia_says_so(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:

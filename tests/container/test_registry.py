@@ -159,7 +159,7 @@ def test_a_registry_that_does_not_answer_is_named(engine: DockerEngine, tiny: st
     with pytest.raises(EngineError) as caught:
         engine.push("127.0.0.1:1/team/tiny:1")
     assert "cannot push 127.0.0.1:1/team/tiny:1: " in caught.value.message
-    assert caught.value.hint.startswith("check that 127.0.0.1:1 is its name and port")
+    assert caught.value.hint.startswith("check the registry's name and port (127.0.0.1:1)")
 
 
 def test_a_registry_that_wants_a_login_gets_the_one_of_docker_login(

@@ -359,7 +359,7 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: DockerEngine) -
     [
         (
             'could not select device driver "cdi" with capabilities: [[gpu]]',
-            "the engine does not do CDI",
+            "the engine does not support CDI",
             "--gpu-access none",
         ),
         (

@@ -114,18 +114,22 @@ class DockerContainer:
 
     def wait(self) -> tuple[int, bool]:
         """Exit code, and whether the kernel killed it for memory."""
+        wait = partial(self._container.wait, timeout=60)
         with docker_errors("cannot wait for the container"):
-            result = self._pulse.ask(partial(self._container.wait, timeout=60))
-            # Whether it was out of memory is in its state, as of after its end.
+            result = self._pulse.ask(wait)
+            # Its state has the reason of its end only when it is read again.
             self._pulse.ask(self._container.reload)
+        code = int(result["StatusCode"])
         state = self._container.attrs["State"]
-        out_of_memory = bool(state.get("OOMKilled"))
-        return int(result["StatusCode"]), out_of_memory
+        return code, bool(state.get("OOMKilled"))
 
     def errors(self, most: int = 20) -> list[str]:
         """The last lines of its stderr."""
+        read_log = partial(self._container.logs, stdout=False, stderr=True, tail=most)
         with docker_errors("cannot read the container's log"):
-            logs = partial(self._container.logs, stdout=False, stderr=True, tail=most)
-            log = self._pulse.ask(logs)
-        text = log.decode(errors="replace")
-        return [one_line(line) for line in text.split("\n") if line.strip()]
+            log = self._pulse.ask(read_log)
+        lines = []
+        for line in log.decode(errors="replace").split("\n"):
+            if line.strip():
+                lines.append(one_line(line))
+        return lines

@@ -9,7 +9,7 @@ from typing import Any
 from docker.errors import APIError
 
 from envbuilder.engine import archive, info
-from envbuilder.engine.container_spec import RUN_LABEL, Job, create_options, filler_options, suite_mount
+from envbuilder.engine.container_spec import RUN_LABEL, Job, create_options, suite_mount, volume_filler_options
 from envbuilder.engine.docker_client.docker_container import DockerContainer
 from envbuilder.engine.docker_client.image_store import DockerImages
 from envbuilder.engine.docker_client.lifetime import removed_at_the_end
@@ -60,16 +60,17 @@ class DockerEngine(DockerImages):
         memory = info.memory_to_give(self._info())
         create = partial(self._client.containers.create, image, list(spec.command))
         make = partial(removed_at_the_end, self.pulse, action, v=True)
+        options = create_options(spec, self.run_id, memory)
         with ExitStack() as stack:
             mounts = []
             if spec.files:
                 volume = stack.enter_context(self._volume())
-                filler_create = partial(create, **filler_options(volume.name, self.run_id))
-                with make(filler_create) as filler:
+                filler_options = volume_filler_options(volume.name, self.run_id)
+                with make(partial(create, **filler_options)) as filler:
                     self._fill(filler, spec.files)
                 mounts = [suite_mount(volume.name, read_only=True)]
-            options = create_options(spec, self.run_id, memory)
-            made = stack.enter_context(make(partial(create, mounts=mounts, **options)))
+            create_with_files = partial(create, mounts=mounts, **options)
+            made = stack.enter_context(make(create_with_files))
             yield DockerContainer(made, self.pulse)
 
     def _fill(self, container: Any, files: Mapping[str, bytes]) -> None:

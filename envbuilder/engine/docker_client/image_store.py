@@ -83,10 +83,15 @@ class DockerImages(DockerConnection):
     def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None:
         """Make an image from the tar of a root file system; `changes` are Dockerfile instructions."""
         name, tag = reference.rsplit(":", 1)
-        import_file = self._client.api.import_image_from_file
-        instructions = list(changes)
+        import_file = partial(
+            self._client.api.import_image_from_file,
+            str(tar),
+            repository=name,
+            tag=tag,
+            changes=list(changes),
+        )
         with docker_errors(f"cannot import {reference}"):
-            self.pulse.ask(lambda: import_file(str(tar), repository=name, tag=tag, changes=instructions))
+            self.pulse.ask(import_file)
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image a name, moving it from whichever image had it."""
