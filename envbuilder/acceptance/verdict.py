@@ -87,10 +87,18 @@ def check_layers(
 
 
 def _places_of_secrets(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Iterator[str]:
-    places: Mapping[str, Iterable[str]] = {"a label": labels.values(), "the environment": env, "the history": history}
+    places: Mapping[str, Iterable[str]] = {
+        "a label": labels.values(),
+        "the environment": env,
+        "the history": history,
+    }
     for place, texts in places.items():
-        if any(SECRET.search(text) for text in texts):
+        if _has_secret(texts):
             yield place
+
+
+def _has_secret(texts: Iterable[str]) -> bool:
+    return any(SECRET.search(text) for text in texts)
 
 
 def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) -> Check:

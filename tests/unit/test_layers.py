@@ -22,7 +22,7 @@ from envbuilder.model import Check, Status
     ],
 )  # fmt: skip
 def test_a_file_worth_a_look(path: str) -> None:
-    assert host_checks.is_telling(path)
+    assert host_checks.is_suspect(path)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_file_worth_a_look(path: str) -> None:
     ],
 )  # fmt: skip
 def test_a_file_of_the_system(path: str) -> None:
-    assert not host_checks.is_telling(path)
+    assert not host_checks.is_suspect(path)
 
 
 def engine_with(*files: tuple[str, int, bytes]) -> DockerEngine:
