@@ -41,7 +41,7 @@ def check_any_user(engine: Engine, image: str) -> Check:
         if code != 0:
             failed = f"as user {user} `train` ended with exit code {code}: {last_line}"
             return check(status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy)
-        written = [path for path in folder.rglob("*") if path.is_file()]
+        written = _files_below(folder)
         if not written:
             return check(status=Status.NOT_RUN, detail="the engine is on another machine and cannot use our folders")
         foreign = _of_other_users(written, folder.stat().st_uid)
@@ -65,6 +65,10 @@ def _run(engine: Engine, image: str, spec: Job) -> tuple[int, str]:
 
 def _last_line(lines: Sequence[str]) -> str:
     return lines[-1][:_LONGEST_QUOTE] if lines else "no output"
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _of_other_users(paths: Sequence[Path], user: int) -> list[Path]:
@@ -169,13 +173,14 @@ def _add_cache(caches: dict[str, int], path: str, size: int) -> None:
 
 def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
     """Whether the layers are free of caches, which only a build needs."""
-    total = sum(layers.caches.values())
+    caches = layers.caches
+    total = sum(caches.values())
     title = "no cache is in a layer"
     check = partial(Check, id="contract.caches", title=title, value=total, bound=bound, unit="B")
     if total <= bound["max"]:
         return check(status=Status.PASSED)
-    place = max(layers.caches, key=layers.caches.__getitem__)
-    most = layers.caches[place]
+    place = max(caches, key=caches.__getitem__)
+    most = caches[place]
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
     return check(status=Status.FAILED, detail=f"{most / 1e6:.0f} MB are in {place}", remedy=remedy)
 

@@ -75,10 +75,14 @@ def check_layers(
     """Whether a secret can be read in the image; `files` are those with one, in whichever layer."""
     title = "no secret is in a layer, a label, the environment or the history"
     check = partial(Check, id="contract.layers", title=title)
-    problems = [f"a secret is in {place}" for place in _places_of_secrets(labels, env, history)]
-    problems += [f"a secret is in the layers, as {path}" for path in files]
+    problems = []
+    for place in _places_of_secrets(labels, env, history):
+        problems.append(f"a secret is in {place}")
+    for path in files:
+        problems.append(f"a secret is in the layers, as {path}")
     if ours:
-        problems += [f"the label {name} is missing" for name in _OCI if not labels.get(name)]
+        missing = [name for name in _OCI if not labels.get(name)]
+        problems += [f"the label {name} is missing" for name in missing]
     if not problems:
         return check(status=Status.PASSED, value=0, bound={"max": 0})
     detail = "; ".join(problems[:_MOST_PROBLEMS])

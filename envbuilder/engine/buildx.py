@@ -297,7 +297,8 @@ class Progress:
         source = (vertex, entry.get("stream", 0))
         reader = self._readers.setdefault(source, LineReader())
         chunk = base64.b64decode(entry["data"])
-        self._read_lines(vertex, reader.feed(chunk))
+        lines = reader.feed(chunk)
+        self._read_lines(vertex, lines)
 
     def _read_lines(self, vertex: str, raw_lines: Sequence[str]) -> None:
         lines = [self._hide(line) for line in raw_lines]

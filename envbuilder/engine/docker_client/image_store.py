@@ -42,9 +42,10 @@ class DockerImages(DockerConnection):
             newest_first = self.pulse.ask(lambda: self._client.images.get(image).history())
         steps = []
         for entry in reversed(newest_first):
-            size = entry.get("Size") or 0
-            command = entry.get("CreatedBy") or entry.get("Comment") or ""
-            steps.append((size, command))
+            size = entry.get("Size")
+            # An imported layer has no command, but a comment.
+            command = entry.get("CreatedBy") or entry.get("Comment")
+            steps.append((size or 0, command or ""))
         return steps
 
     def layer_files(self, image: str, matches: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
