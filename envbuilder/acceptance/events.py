@@ -1,7 +1,7 @@
 """The events that the suite prints in a container, one JSON object a line, as frozen records: a closed grammar.
 
-An image can print anything. `parse` gives a record whose ids, numbers and texts are what they have to be, or raises
-`ProtocolError` with the reason; texts are one printable line each. What one event may follow is `watch`'s business.
+An image can print anything. `parse` returns a record with valid ids, numbers and texts, or raises `ProtocolError` with
+the reason; each text is one printable line. Which event may follow which is checked in `event_stream`.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ Names = Annotated[list[Prose], msgspec.Meta(max_length=MOST_CHECKS)]
 
 
 class ProtocolError(Exception):
-    """A line is no event of the suite's; says why."""
+    """A line is no event of the suite; the message is the reason."""
 
 
 class Event(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="event", tag=str.lower
 ):  # fmt: skip
-    """One line."""
+    """One line of the suite's output."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +57,7 @@ class Start(Event, frozen=True, kw_only=True):
 
 
 class Progress(Event, frozen=True, kw_only=True):
-    """How far the check is that runs."""
+    """How far the running check is."""
 
     id: CheckId = ""
     done: Count
@@ -66,7 +66,7 @@ class Progress(Event, frozen=True, kw_only=True):
 
 
 class Result(Event, frozen=True, kw_only=True):
-    """What became of a check."""
+    """The result of a check."""
 
     id: CheckId
     title: Prose
@@ -81,7 +81,7 @@ class Result(Event, frozen=True, kw_only=True):
 
 
 class Facts(Event, frozen=True, kw_only=True):
-    """What the suite has read in the image."""
+    """What the suite read in the image."""
 
     site_packages: Prose | UnsetType = UNSET
     python: Prose | UnsetType | None = UNSET
@@ -100,7 +100,7 @@ class Facts(Event, frozen=True, kw_only=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of held-out reviews that are answered right after one epoch."""
+    """Shares of held-out reviews that are classified correctly after one epoch."""
 
     epoch: Count
     accuracy: Number | None = None
@@ -108,8 +108,10 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(Event, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The figures of the fine-tune. The image's own job gives them, and another version may give more: those are left
-    out."""
+    """The figures of the fine-tune, as the image's own job prints them.
+
+    Another version may print more: unknown fields are left out.
+    """
 
     accuracy: Number | UnsetType | None = UNSET
     negated: Number | UnsetType | None = UNSET
@@ -137,49 +139,55 @@ AnyEvent = Plan | Start | Progress | Result | Facts | Training | End
 
 
 def parse(line: str) -> AnyEvent:
-    """A line as the event that it is. Raises `ProtocolError`."""
+    """A line as an event. Raises `ProtocolError`."""
     try:
         document = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ProtocolError("it is no JSON, or has numbers that are none") from error
+        raise ProtocolError("it is not JSON, or has invalid numbers") from error
     event: AnyEvent = _convert(_bounded(document), AnyEvent)
     return event
 
 
 def check_of(result: Result) -> Check:
-    """The check that a result tells of."""
+    """The check of a result, with the same fields."""
     return Check(**{name: getattr(result, name) for name in result.__struct_fields__})
 
 
 def plain(event: Facts | Training) -> Mapping[str, Any]:
-    """The fields that were given, as a receipt keeps them."""
+    """The fields that were printed, as a receipt keeps them."""
     fields: dict[str, Any] = msgspec.to_builtins(event)
     del fields["event"]
     return fields
 
 
 def fitting(receipt: Receipt) -> Receipt:
-    """A receipt that was read, if all that an image said in it fits too. Raises `ProtocolError` if something does not.
+    """A receipt that was read from a file, if it is one that events can make. Raises `ProtocolError` if not.
 
-    A receipt that this envbuilder made fits; one that somebody else wrote can hold anything.
+    A receipt of this envbuilder passes; one that somebody else wrote can hold anything.
     """
     checks = []
     for check in receipt.checks:
-        result = _convert(_bounded(msgspec.to_builtins(check)) | {"event": "result"}, Result)
+        result = _as_event(msgspec.to_builtins(check), "result", Result)
         checks.append(msgspec.to_builtins(check_of(result)))
-    facts = _convert({**_bounded(receipt.facts), "event": "facts"}, Facts)
-    training = _convert({**_bounded(receipt.training), "event": "training"}, Training)
+    facts = _as_event(receipt.facts, "facts", Facts)
+    training = _as_event(receipt.training, "training", Training)
+    has_stack = grammar.matches(grammar.StackName, receipt.stack)
     document = msgspec.to_builtins(receipt) | {
         "checks": checks,
         "facts": plain(facts),
         "training": plain(training),
-        "stack": receipt.stack if grammar.matches(grammar.StackName, receipt.stack) else "",
+        "stack": receipt.stack if has_stack else "",
     }
     return msgspec.convert(_bounded(document), Receipt)
 
 
+def _as_event(fields: Mapping[str, Any], tag: str, kind: Any) -> Any:
+    """The fields of an event, checked as if the suite had printed them."""
+    return _convert({**_bounded(fields), "event": tag}, kind)
+
+
 def clean(check: Check) -> Check:
-    """A check that the host made, of which a text may be the image's: its last words, a path, a label."""
+    """A check of the host, some text of which may come from the image: its last line, a path, a label."""
     return msgspec.convert(_bounded(msgspec.to_builtins(check)), Check)
 
 
@@ -191,12 +199,12 @@ def _convert(document: Any, kind: Any) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    """The same with each text as one printable line. Raises `ProtocolError` if it is too deep, too long, too large."""
+    """The value with each text as one printable line. Raises `ProtocolError` if it is too deep, long or large."""
     return _Bounds().apply(value, 0)
 
 
 class _Bounds:
-    """How many values one document has had."""
+    """Counts the values of one document."""
 
     def __init__(self) -> None:
         self.values = 0
@@ -208,11 +216,19 @@ class _Bounds:
         if isinstance(value, str):
             return grammar.one_line(value)
         if isinstance(value, Mapping):
-            return {grammar.one_line(str(key)): self.apply(item, level + 1) for key, item in value.items()}
+            return self._apply_to_fields(value, level + 1)
         if isinstance(value, list | tuple):
             return [self.apply(item, level + 1) for item in value]
         if isinstance(value, int) and abs(value) > LARGEST:
             raise ProtocolError("a number is too large")
+        # Written so that NaN, which compares with nothing, is refused too.
         if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:
-            raise ProtocolError("a number is too large, or none")
+            raise ProtocolError("a number is too large, or not a number")
         return value
+
+    def _apply_to_fields(self, fields: Mapping[Any, Any], level: int) -> dict[str, Any]:
+        cleaned = {}
+        for key, item in fields.items():
+            name = grammar.one_line(str(key))
+            cleaned[name] = self.apply(item, level)
+        return cleaned

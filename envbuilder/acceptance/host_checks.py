@@ -1,9 +1,9 @@
-"""Checks that only the host can make: containers of their own, and what lies in the image's layers."""
+"""Checks that only the host can make: separate containers, and the files in the image's layers."""
 
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,17 @@ from envbuilder.files import temporary_folder
 from envbuilder.model import Check, Status
 
 FOREIGN = "this image is not ours and promises nothing here"
-_STRANGER = 12345  # a user id that no image knows
+_UNKNOWN_USER = 12345  # no image knows this user id
+_INTERRUPTED = 130  # exit code of a job that a signal ended in an orderly way
 _PLACE = "/mnt/work"
 _SMALL_JOB = ("train", "--rows", "64", "--held-out", "16", "--epochs", "1", "--output", f"{_PLACE}/run")
-_JOB_SECONDS = 900  # against a hang: it takes some, on a busy machine many times as long
-_WAIT_SECONDS = 5  # less than Docker's ten, after which it kills
+_JOB_SECONDS = 900  # against a hang: it takes seconds, on a busy machine many times as long
+_WAIT_SECONDS = 5  # less than the ten after which Docker kills
+_LONGEST_REASON = 500  # characters of an unexpected error
+_LONGEST_QUOTE = 300  # characters of a container's last line
 
 
-# --- any user, a read-only root, a folder of the host's ------------------------------------------------------------
+# --- any user, a read-only root, a folder of the host ------------------------------------------------------------
 
 
 def check_any_user(engine: Engine, image: str) -> Check:
@@ -33,38 +36,52 @@ def check_any_user(engine: Engine, image: str) -> Check:
     check = partial(Check, id="contract.any_user", title="any user can train, on a read-only root")
     remedy = "start it through the image's entrypoint: it gives such a user a home and caches"
     with temporary_folder("any-user") as folder:
-        user = _stranger(folder)
-        job = Job(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
-        code, last = _outcome(engine, image, job)
+        user = _give_away(folder)
+        spec = Job(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
+        code, last_line = _run(engine, image, spec)
         if code != 0:
-            failed = f"as user {user} `train` ended with exit code {code}: {last}"
+            failed = f"as user {user} `train` ended with exit code {code}: {last_line}"
             return check(status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy)
-        written = [path for path in folder.rglob("*") if path.is_file()]
+        written = _files_below(folder)
         if not written:
-            return check(status=Status.NOT_RUN, detail="the engine is on another machine: its folders are not these")
-        strange = [path for path in written if path.stat().st_uid != folder.stat().st_uid]
-        if strange and not engine.maps_users():
-            wrong = f"{strange[0].name} belongs to user {strange[0].stat().st_uid}, not to {user}"
-            return check(status=Status.FAILED, value=len(strange), bound=0, detail=wrong, remedy=remedy)
+            return check(status=Status.NOT_RUN, detail="the engine is on another machine and cannot use our folders")
+        foreign = _of_other_users(written, folder.stat().st_uid)
+        if foreign and not engine.maps_users():
+            first = foreign[0]
+            wrong = f"{first.name} belongs to user {first.stat().st_uid}, not to {user}"
+            return check(status=Status.FAILED, value=len(foreign), bound=0, detail=wrong, remedy=remedy)
     return check(status=Status.PASSED, value=0, bound=0)
 
 
-def _outcome(engine: Engine, image: str, job: Job) -> tuple[int, str]:
-    """A job's exit code and its last words; 126 if it cannot even start."""
-    with engine.container(image, job) as container:
+def _run(engine: Engine, image: str, spec: Job) -> tuple[int, str]:
+    """A container's exit code and its last line; 126 if it cannot even start."""
+    with engine.container(image, spec) as container:
         try:
-            said = list(container.lines(_JOB_SECONDS))
+            output = list(container.lines(_JOB_SECONDS))
         except EngineError as error:
             return 126, error.message
-        return container.wait()[0], (container.errors() or said or ["no word"])[-1][:300]
+        code, _ = container.wait()
+        return code, _last_line(container.errors() or output)
 
 
-def _stranger(folder: Path) -> str:
-    """`UID:GID` of somebody who may write the folder: a stranger if we may give it away, else ourselves."""
+def _last_line(lines: Sequence[str]) -> str:
+    return lines[-1][:_LONGEST_QUOTE] if lines else "no output"
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _of_other_users(paths: Sequence[Path], user: int) -> list[Path]:
+    return [path for path in paths if path.stat().st_uid != user]
+
+
+def _give_away(folder: Path) -> str:
+    """`UID:GID` of a user who may write the folder: one that no image knows, or ourselves if we may not change it."""
     with suppress(PermissionError):
-        os.chown(folder, _STRANGER, _STRANGER)
-    found = folder.stat()
-    return f"{found.st_uid}:{found.st_gid}"
+        os.chown(folder, _UNKNOWN_USER, _UNKNOWN_USER)
+    owner = folder.stat()
+    return f"{owner.st_uid}:{owner.st_gid}"
 
 
 # --- signals -------------------------------------------------------------------------------------------------------
@@ -72,29 +89,31 @@ def _stranger(folder: Path) -> str:
 
 def check_signals(engine: Engine, image: str) -> Check:
     """SIGTERM reaches the training job, and it ends with 130 before Docker would kill it."""
-    check = partial(Check, id="contract.signals", title="the job hears SIGTERM and ends promptly")
-    remedy = "let the entrypoint `exec` the job, so that it is process 1 and hears its signals"
     bound = {"max": _WAIT_SECONDS}
-    check = partial(check, unit="s")
-    with engine.container(image, Job(command=("train", "--epochs", "1000"), read_only=True)) as container:
-        asked: float | None = None
+    title = "the job hears SIGTERM and ends promptly"
+    check = partial(Check, id="contract.signals", title=title, bound=bound, unit="s")
+    remedy = "let the entrypoint `exec` the job, so that it is process 1 and receives the signals"
+    long_job = Job(command=("train", "--epochs", "1000"), read_only=True)
+    with engine.container(image, long_job) as container:
+        signalled: float | None = None
         for line in container.lines(_JOB_SECONDS):
-            if asked is None and line.startswith("device"):
-                asked = time.monotonic()
+            # From this line on, the job handles signals.
+            if signalled is None and line.startswith("device"):
+                signalled = time.monotonic()
                 container.signal("TERM")
                 container.limit(_WAIT_SECONDS)
-        if asked is None:
-            last = (container.errors() or ["no word"])[-1][:300]
-            return check(status=Status.FAILED, bound=bound, detail=f"`train` did not start: {last}", remedy=remedy)
-        seconds = round(time.monotonic() - asked, 2)
+        if signalled is None:
+            not_started = f"`train` did not start: {_last_line(container.errors())}"
+            return check(status=Status.FAILED, detail=not_started, remedy=remedy)
+        seconds = round(time.monotonic() - signalled, 2)
         code, _ = container.wait()
         if container.late:
             deaf = f"it still ran {_WAIT_SECONDS} s after SIGTERM"
-            return check(status=Status.FAILED, value=seconds, bound=bound, detail=deaf, remedy=remedy)
-        if code != 130:
-            other = f"it ended with exit code {code}, not 130"
-            return check(status=Status.FAILED, value=seconds, bound=bound, detail=other, remedy=remedy)
-    return check(status=Status.PASSED, value=seconds, bound=bound)
+            return check(status=Status.FAILED, value=seconds, detail=deaf, remedy=remedy)
+        if code != _INTERRUPTED:
+            other = f"it ended with exit code {code}, not {_INTERRUPTED}"
+            return check(status=Status.FAILED, value=seconds, detail=other, remedy=remedy)
+    return check(status=Status.PASSED, value=seconds)
 
 
 # --- layers --------------------------------------------------------------------------------------------------------
@@ -108,45 +127,61 @@ _CACHES = re.compile(
 )
 
 
-_MOST_PLACES, _ELSEWHERE = 10_000, "many other folders"  # an image can have any number of them
-_MOST_SECRETS = 1000  # are enough to refuse an image
+_MOST_PLACES = 10_000  # folders with caches: an image can have any number of them
+_ELSEWHERE = "many other folders"
+_MOST_SECRETS = 1000  # more need not be listed to refuse an image
 
 
 @dataclass(slots=True)
 class Layers:
-    """What was found in the layers: files with secrets, and bytes of caches."""
+    """Files with secrets in the layers, and folder → bytes of caches."""
 
     secrets: list[str]
     caches: dict[str, int]
 
 
-def is_telling(path: str) -> bool:
-    """Whether a layer's file is worth a look: it may be a secret, or is a cache."""
+def is_suspect(path: str) -> bool:
+    """Whether a layer's file is worth reading: it may be a secret, or is a cache."""
     return bool(_SECRET_NAMES.search(path) or _CACHES.search(path) or not _SYSTEM.match(path))
 
 
 def read_layers(engine: Engine, image: str) -> Layers:
-    """Look into every layer; a file that a later layer deletes is still there for anybody who has the image."""
-    found = Layers([], {})
-    for path, size, content in engine.layer_files(image, is_telling):
+    """Look into every layer: whoever has the image also has the files that a later layer deletes."""
+    layers = Layers([], {})
+    for path, size, content in engine.layer_files(image, is_suspect):
         if _CACHES.search(path):
-            place = path.rsplit("/", 1)[0]
-            place = place if len(found.caches) < _MOST_PLACES else _ELSEWHERE
-            found.caches[place] = found.caches.get(place, 0) + size
-        elif size and (_SECRET_NAMES.search(path) or SECRET.search(content.decode(errors="replace"))):
-            found.secrets.append(path)
-            if len(found.secrets) >= _MOST_SECRETS:
+            _add_cache(layers.caches, path, size)
+        elif size and _has_secret(path, content):
+            layers.secrets.append(path)
+            if len(layers.secrets) >= _MOST_SECRETS:
                 break
-    return found
+    return layers
+
+
+def _has_secret(path: str, content: bytes) -> bool:
+    if _SECRET_NAMES.search(path):
+        return True
+    return bool(SECRET.search(content.decode(errors="replace")))
+
+
+def _add_cache(caches: dict[str, int], path: str, size: int) -> None:
+    place, _, _ = path.rpartition("/")
+    if len(caches) >= _MOST_PLACES:
+        place = _ELSEWHERE
+    earlier = caches.get(place, 0)
+    caches[place] = earlier + size
 
 
 def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
-    """Whether the layers are free of what only a build needs."""
-    total = sum(layers.caches.values())
-    check = partial(Check, id="contract.caches", title="no cache is in a layer", value=total, bound=bound, unit="B")
+    """Whether the layers are free of caches, which only a build needs."""
+    caches = layers.caches
+    total = sum(caches.values())
+    title = "no cache is in a layer"
+    check = partial(Check, id="contract.caches", title=title, value=total, bound=bound, unit="B")
     if total <= bound["max"]:
         return check(status=Status.PASSED)
-    place, most = max(layers.caches.items(), key=lambda pair: pair[1])
+    place = max(caches, key=caches.__getitem__)
+    most = caches[place]
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
     return check(status=Status.FAILED, detail=f"{size_text(most)} are in {place}", remedy=remedy)
 
@@ -155,11 +190,13 @@ def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
 
 
 def attempt(title: str, identifier: str, make: Callable[[], Check]) -> Check:
-    """A check, with its seconds; what breaks it is an error that says why."""
+    """A check, with its seconds; an exception becomes a check that ended in an error."""
     started = time.monotonic()
     try:
         check = make()
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}"[:500]
+        reason = f"{type(error).__name__}: {error}"
+        detail = reason[:_LONGEST_REASON]
         check = Check(id=identifier, title=title, status=Status.ERROR, detail=detail, remedy="run it again")
-    return replace(check, seconds=round(time.monotonic() - started, 2))
+    seconds = time.monotonic() - started
+    return replace(check, seconds=round(seconds, 2))

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from envbuilder import resources, serialize
 from envbuilder.acceptance import receipts, suite
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import UsageError
@@ -87,7 +87,7 @@ class Inspection:
     suite: str  # hash of the suite that this envbuilder runs when nothing else is asked for
 
 
-def inspect_image(reference: str, engine: Engine, store: receipts.Store | None) -> Inspection:
+def inspect_image(reference: str, engine: DockerEngine, store: receipts.Store | None) -> Inspection:
     """Look into an image, and for its receipt in `store`. Raises `EngineError` if there is no such image."""
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
@@ -107,7 +107,7 @@ def inspect_image(reference: str, engine: Engine, store: receipts.Store | None) 
     )
 
 
-def _measure(image: str, engine: Engine) -> Installed | None:
+def _measure(image: str, engine: DockerEngine) -> Installed | None:
     probe = resources.text("probe", "packages.py")
     for python in _PYTHONS:
         lines = engine.output(image, [python, "-I", "-c", probe], _DEADLINE)

@@ -1,10 +1,10 @@
 """Receipts on disk: one JSON file per image, suite and host; an acceptance replaces the one before it.
 
-A receipt spares a run only if it is in the `Store`, where nobody else can write. A folder of a project, as
-./receipts, is for people and programs to read: anybody may have put a file there.
+Only a receipt in the `Store`, where nobody else can write, saves a run. A folder of a project, e.g. ./receipts, is for
+people and programs to read: anybody may have put a file there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,13 +25,13 @@ _OTHERS_WRITE = 0o022
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """The receipts that this machine made for this user: a folder that belongs to one of `users` and to nobody else."""
+    """The receipts that this user's runs made: in a folder that one of `users` owns and nobody else can write."""
 
     folder: Path
     users: frozenset[int]
 
     def problem(self) -> str:
-        """Why what lies there is not believed; empty if it is, or if nothing is there."""
+        """Why its receipts are not trusted; empty if they are, or if there is none."""
         try:
             status = self.folder.stat()
         except FileNotFoundError:
@@ -45,7 +45,7 @@ class Store:
         return ""
 
     def find(self, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
-        """The receipt that spares a run, if there is one."""
+        """The receipt that saves a run, if there is one."""
         return None if self.problem() else find(self.folder, image, suite_hash, host)
 
     def newest(self, image: str) -> Receipt | None:
@@ -53,11 +53,11 @@ class Store:
         return None if self.problem() else newest(self.folder, image)
 
     def keep(self, receipt: Receipt) -> str:
-        """Keep a receipt; returns what prevented that, if anything: the run that it would spare is then not spared."""
+        """Keep a receipt; returns what prevented that, if anything. Without it, only the next run is not saved."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            return f"{self.folder} cannot be made: {error.strerror}"
+            return f"cannot create {self.folder}: {error.strerror}"
         problem = self.problem()
         if problem:
             return problem
@@ -69,11 +69,12 @@ class Store:
 
 
 def file_name(receipt: Receipt) -> str:
-    """`cu117-…-5f3a9c1b7d20-9a31c0de.json`: the stack, the image's id, and what it was tried by and on.
+    """`cu117-…-5f3a9c1b7d20-9a31c0de.json`: the stack, the image's id, and a hash of suite and host.
 
-    The stack's name is a label of the image, which is anybody's text.
+    The stack's name is a label of the image, and anybody can write a label.
     """
-    key = sha256(serialize.dumps([receipt.suite, receipt.host]).encode()).hexdigest()[:8]
+    suite_and_host = serialize.dumps([receipt.suite, receipt.host])
+    key = sha256(suite_and_host.encode()).hexdigest()[:8]
     return f"{safe_name(receipt.stack)}-{_short(receipt.image)}-{key}.json"
 
 
@@ -82,7 +83,7 @@ def _short(image: str) -> str:
 
 
 def read(content: bytes) -> Receipt | None:
-    """A receipt, or None for what is none: everything in it passes the grammar of what an image may say."""
+    """A receipt, or None if it is not one: every text in it has to pass the grammar of the suite's events."""
     try:
         return fitting(serialize.loads(content, Receipt))
     except (msgspec.DecodeError, UnicodeError, ProtocolError, RecursionError):
@@ -92,8 +93,10 @@ def read(content: bytes) -> Receipt | None:
 def find(folder: Path, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
     """The receipt of a passed run of this suite, on this image and this host, if there is one."""
     for receipt in all_of(folder, image):
-        same_run = receipt.suite.get("hash") == suite_hash and dict(receipt.host) == dict(host)
-        if same_run and has_passed(receipt):
+        if receipt.suite.get("hash") != suite_hash:
+            continue
+        same_host = dict(receipt.host) == dict(host)
+        if same_host and has_passed(receipt):
             return receipt
     return None
 
@@ -109,7 +112,7 @@ def has_passed(receipt: Receipt) -> bool:
 
 
 def all_of(folder: Path, image: str) -> Iterator[Receipt]:
-    """The receipts of an image; what cannot be read is passed over."""
+    """The receipts of an image; files that cannot be read are skipped."""
     for path in sorted(folder.glob(f"*{_short(image)}-*.json")):
         try:
             receipt = read(read_bytes(path))
@@ -129,29 +132,42 @@ def failures(receipt: Receipt) -> list[Check]:
 def acceptance_error(receipt: Receipt) -> AcceptanceError:
     """The error for an image that is not accepted: the checks that did not pass, with their numbers and bounds."""
     failed = failures(receipt)
-    by_detail: dict[str, list[Check]] = {}
-    for check in failed:
-        if check.status is Status.ERROR:
-            by_detail.setdefault(check.detail, []).append(check)
-    # A suite that died leaves the same error at many checks: tell it once, with their names.
-    shared = {detail: checks for detail, checks in by_detail.items() if len(checks) > 1}
+    shared = _shared_errors(failed)
     lines = []
     for check in failed:
         if check.status is Status.FAILED or check.detail not in shared:
-            lines += _lines_of(check)
-    for detail, checks in shared.items():
-        names = ", ".join(check.id for check in checks)
-        lines += [f"{len(checks)} checks: {detail}", f"  {names}"]
+            lines += _failure_lines(check)
+    for detail, names in shared.items():
+        lines += [f"{len(names)} checks: {detail}", f"  {', '.join(names)}"]
+    count = f"{len(failed)} of {len(receipt.checks)}"
     return AcceptanceError(
-        f"the image was not accepted ({receipt.verdict}): {len(failed)} of {len(receipt.checks)} checks did not pass",
+        f"the image was not accepted ({receipt.verdict}): {count} checks did not pass",
         problems=lines,
         hint=f"look inside: `docker run --rm -it {receipt.image} bash`",
     )
 
 
-def _lines_of(check: Check) -> list[str]:
+def _shared_errors(checks: Sequence[Check]) -> dict[str, list[str]]:
+    """Error → ids of the checks that have it, for errors of several checks.
+
+    A suite that died leaves the same error at many checks: it is printed once, with their names.
+    """
+    names_of: dict[str, list[str]] = {}
+    for check in checks:
+        if check.status is Status.ERROR:
+            names = names_of.setdefault(check.detail, [])
+            names.append(check.id)
+    shared = {}
+    for error, names in names_of.items():
+        if len(names) > 1:
+            shared[error] = names
+    return shared
+
+
+def _failure_lines(check: Check) -> list[str]:
     parts = [part for part in (number_text(check), check.detail) if part]
-    lines = [f"{check.id}: {check.title}: {' · '.join(parts)}"]
+    explanation = " · ".join(parts)
+    lines = [f"{check.id}: {check.title}: {explanation}"]
     if check.remedy:
         lines.append(f"  remedy: {check.remedy}")
     return lines

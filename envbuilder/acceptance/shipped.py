@@ -31,8 +31,9 @@ def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: 
     if not problems:
         warnings = tuple(_differences(files))
         return check(status=Status.PASSED, value=0, findings=warnings)
+    detail = "; ".join(problems)
     remedy = "do not use this image; render its context and build it again: `envbuilder build`"
-    return check(status=Status.FAILED, value=len(problems), detail="; ".join(problems), remedy=remedy)
+    return check(status=Status.FAILED, value=len(problems), detail=detail, remedy=remedy)
 
 
 def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Running the suite on an image: inside, in one container, and from outside; the receipt is what came of it.
+"""Running the suite on an image: inside it, in one container, and on the host; the result is a receipt.
 
 The suite is mounted into the container, read-only, so that an image is judged by this envbuilder and not by itself. An
-image of ours keeps its own training job, which is what is judged; a foreign one is lent ours.
+image of ours keeps its own training job, which is judged too; a foreign one runs ours.
 """
 
 import difflib
@@ -34,10 +34,8 @@ from envbuilder.model import SCHEMA, Check, Receipt, Status
 from envbuilder.render.context import CUDA_LABEL, NO_CUDA
 
 DEADLINE = 3600  # seconds for the whole container: it takes one or two minutes, on a busy machine many times as long
-CHECK_DEADLINE, GRACE = (
-    120,
-    30,
-)  # for a check without one in bounds.json; more, for the suite ends late checks by itself
+CHECK_DEADLINE = 120  # seconds for a check without a deadline in bounds.json
+GRACE = 30  # seconds after a check's deadline: normally the suite itself ends a late check
 FOLDER = SUITE_FOLDER
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
@@ -53,13 +51,13 @@ OUTSIDE = {
     "contract.signals": "the job hears SIGTERM and ends promptly",
 }
 
-_COMPARED = {"identity.labels", "contract.size"}
-_OURS = ("identity.shipped", "contract.any_user", "contract.signals")  # what only an image of ours promises
+_NEEDS_FACTS = {"identity.labels", "contract.size"}  # compared with what the suite reads inside
+_OURS = ("identity.shipped", "contract.any_user", "contract.signals")  # only an image of ours promises these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How an image is tried. What is not the default is part of the suite's hash: it is another suite."""
+    """How the suite runs. Other values than the defaults change the suite's hash: they make another suite."""
 
     gpu: GpuPlan
     require_gpu: bool = False
@@ -77,85 +75,98 @@ def bounds() -> dict[str, Any]:
     return document
 
 
-def required_checks(trial: Trial) -> list[str]:
-    """The checks without which nothing is accepted."""
-    return sorted({*bounds()["bounds"], *OUTSIDE, *map(own_id, trial.own)})
+def required_checks(options: Trial) -> list[str]:
+    """The checks that an acceptance needs."""
+    return sorted({*bounds()["bounds"], *OUTSIDE, *map(own_id, options.own)})
 
 
 def own_id(path: Path) -> str:
-    """What the suite calls a check of the user's own. Raises `UsageError` for a file whose name cannot be one."""
+    """The id of a custom check. Raises `UsageError` for a file whose name cannot be one."""
     name = f"own.{path.stem}"
     if not grammar.matches(grammar.CheckId, name):
-        hint = "name it with letters, digits, dots, hyphens and underscores"
-        raise UsageError(f"the check {path.name} is named by its file, and that name cannot be used", hint=hint)
+        hint = "use letters, digits, dots, hyphens and underscores"
+        raise UsageError(f"the file name {path.name} cannot be used as the name of a check", hint=hint)
     return name
 
 
 def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
-    """The suite as it is put into a container: absolute path → content. Raises `UsageError` for a check it lacks."""
+    """The suite's files for a container: absolute path → content. Raises `UsageError` for a missing custom check."""
     payload = resources.folder("payload")
     paths = [payload / "acceptance" / "bounds.json", *payload.glob("acceptance/**/*.py")]
-    paths += payload.glob("train/**/*.py") if job else []
-    found = {f"{FOLDER}/{path.relative_to(payload)}": read_bytes(path) for path in paths}
-    names = [path.name for path in own]
+    if job:
+        paths += payload.glob("train/**/*.py")
+    contents = {}
+    for path in paths:
+        contents[f"{FOLDER}/{path.relative_to(payload)}"] = read_bytes(path)
     for path in own:
-        if names.count(path.name) > 1:
-            raise UsageError(f"two checks are called {path.name}", hint="name them differently")
-        found[f"{FOLDER}/own/{path.name}"] = read_bytes(path, hint="name a check that is a Python program")
-    return found
+        target = f"{FOLDER}/own/{path.name}"
+        if target in contents:
+            raise UsageError(f"two checks are called {path.name}", hint="rename one of them")
+        contents[target] = read_bytes(path, hint="pass the path of a Python program")
+    return contents
 
 
-def validate(trial: Trial) -> None:
-    """Raises `UsageError` if the trial names checks that there are not."""
-    known = required_checks(trial)
-    strange = sorted(set(trial.only) - set(known))
-    if strange:
-        near = difflib.get_close_matches(strange[0], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"checks: {', '.join(known)}"
-        raise UsageError(f"there is no check {', '.join(strange)}", hint=hint)
+def validate(options: Trial) -> None:
+    """Raise `UsageError` if the options name checks that do not exist."""
+    names = required_checks(options)
+    unknown = sorted(set(options.only) - set(names))
+    if not unknown:
+        return
+    similar = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.5)
+    hint = f"checks: {', '.join(names)}"
+    if similar:
+        hint = f"did you mean {similar[0]}?"
+    raise UsageError(f"there is no check {', '.join(unknown)}", hint=hint)
 
 
-def suite_hash(trial: Trial) -> str:
-    """One hash over everything that decides what a receipt means, but for the image and the host."""
+def suite_hash(options: Trial) -> str:
+    """One hash of everything that decides what a receipt means, except for the image and the host."""
     sha = hashlib.sha256()
-    for path, content in sorted(files(trial.own).items()):
-        sha.update(f"{path}\0{len(content)}\0".encode() + content)
-    sha.update(json.dumps([trial.require_gpu, trial.user, trial.memory, trial.only]).encode())
-    return "sha256:" + sha.hexdigest()
+    contents = files(options.own)
+    for path in sorted(contents):
+        content = contents[path]
+        header = f"{path}\0{len(content)}\0"
+        sha.update(header.encode() + content)
+    settings = json.dumps([options.require_gpu, options.user, options.memory, options.only])
+    sha.update(settings.encode())
+    return f"sha256:{sha.hexdigest()}"
 
 
 def size_bound(labels: Mapping[str, str]) -> dict[str, float]:
-    """How many bytes an image may have for each of a wheel; beside few wheels the base weighs more."""
+    """How many bytes an image may have for each byte of its wheels; with few wheels the base counts for more."""
     bound = bounds()["outside"]["contract.size"]
-    return {"max": bound["max_without_cuda" if labels.get(CUDA_LABEL) == NO_CUDA else "max"]}
+    without_cuda = labels.get(CUDA_LABEL) == NO_CUDA
+    return {"max": bound["max_without_cuda" if without_cuda else "max"]}
 
 
-def host_facts(engine: Engine, trial: Trial) -> dict[str, Any]:
-    """The host, as a receipt names it."""
-    return engine.host() | {"gpu": trial.gpu.access.value}
+def host_facts(engine: Engine, options: Trial) -> dict[str, Any]:
+    """The host, as a receipt describes it."""
+    return engine.host() | {"gpu": options.gpu.access.value}
 
 
-def accept(engine: Engine, image: str, trial: Trial, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
+def accept(engine: Engine, image: str, options: Trial, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
     """Run the suite on `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
-    found = find_image(engine, image)
-    run = _Run(engine, found, trial, on_change)
+    facts = find_image(engine, image)
+    run = _Run(engine, facts, options, on_change)
     started, clock = datetime.now(UTC), time.monotonic()
     ending = run.inside() if run.wants_inside() else ""
     for check in run.outside():
-        run.watch.take(clean(check))
-        on_change(run.watch.rows())
-    checks = run.watch.checks(ending)
-    checks.append(check_answered(required_checks(trial), checks, run.watch.protocol(), ending, only=trial.only))
+        # A check on the host can quote the image, which can say anything.
+        run.events.take(clean(check))
+        on_change(run.events.rows())
+    checks = run.events.checks(ending)
+    required = required_checks(options)
+    checks.append(check_answered(required, checks, run.events.protocol(), ending, only=options.only))
     return Receipt(
         schema=SCHEMA,
-        image=found.id,
-        suite={"version": bounds()["suite"], "hash": suite_hash(trial)},
-        host=host_facts(engine, trial),
+        image=facts.id,
+        suite={"version": bounds()["suite"], "hash": suite_hash(options)},
+        host=host_facts(engine, options),
         verdict=verdict(checks),
         checks=tuple(checks),
-        facts=run.watch.facts,
-        training=run.watch.training,
-        stack=found.stack,
+        facts=run.events.facts,
+        training=run.events.training,
+        stack=facts.stack,
         reference=image,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 1),
@@ -164,110 +175,164 @@ def accept(engine: Engine, image: str, trial: Trial, *, on_change: Callable[[Seq
 
 def find_image(engine: Engine, image: str) -> ImageFacts:
     """The image in the engine's store."""
-    found = engine.image(image)
-    if found is None:
-        raise EngineError(
-            f"there is no image {image}", hint=f"`docker images` lists what the engine has; `docker pull {image}`"
-        )
-    return found
+    facts = engine.image(image)
+    if facts is None:
+        hint = f"list the engine's images: `docker images`; or pull it: `docker pull {image}`"
+        raise EngineError(f"there is no image {image}", hint=hint)
+    return facts
 
 
 class _Run:
-    """One acceptance while it goes on."""
+    """One run of the suite."""
 
     def __init__(
-        self, engine: Engine, image: ImageFacts, trial: Trial, on_change: Callable[[Sequence[Row]], None]
+        self, engine: Engine, image: ImageFacts, options: Trial, on_change: Callable[[Sequence[Row]], None]
     ) -> None:
-        self.engine, self.image, self.trial, self.on_change = engine, image, trial, on_change
-        self.watch = SuiteEvents(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=trial.gpu.access is not GpuAccess.NONE)
+        self.engine = engine
+        self.image = image
+        self.options = options
+        self.on_change = on_change
         self.ours = bool(image.stack)
+        has_gpu = options.gpu.access is not GpuAccess.NONE
+        self.events = SuiteEvents(reserved=frozenset({*OUTSIDE, COMPLETE}), gpu=has_gpu)
+        # Reading every layer takes half a minute: it runs while the container does.
         self._layers: Future[host_checks.Layers] = Future()
         if self._wants("contract.layers") or self._wants("contract.caches"):
-            in_background(partial(host_checks.read_layers, engine, image.id), self._layers)
+            read = partial(host_checks.read_layers, engine, image.id)
+            in_background(read, self._layers)
 
     def _wants(self, identifier: str) -> bool:
-        return not self.trial.only or identifier in self.trial.only
+        return not self.options.only or identifier in self.options.only
 
     def wants_inside(self) -> bool:
         """Whether anything runs in the image; labels and size are compared with what is read there."""
-        return not self.trial.only or bool(set(self.trial.only) - (OUTSIDE.keys() - _COMPARED))
+        if not self.options.only:
+            return True
+        only_on_host = OUTSIDE.keys() - _NEEDS_FACTS
+        return not set(self.options.only) <= only_on_host
 
     def inside(self) -> str:
-        """The checks in the container; returns how it ended, if not as it should."""
-        with self.engine.container(self.image.id, self._job()) as container:
+        """Run the checks in the container; returns how it ended, if not as it should."""
+        with self.engine.container(self.image.id, self._spec()) as container:
             try:
-                for line in container.lines(self.trial.deadline):
-                    self._hear(line, container)
-                code, out_of_memory = container.wait()
-                if container.late:
-                    return f"the suite was killed at its deadline, in {self.watch.running or 'its beginning'}"
-                ended = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
-                return ended or ("" if self.watch.verdict else "its output stops before the end of the suite")
+                for line in container.lines(self.options.deadline):
+                    self._read_line(line, container)
+                return self._ending(container)
             except TooMuchOutput as error:
                 return error.message
             except EngineError as error:
-                if not self.watch.titles or container.late:  # it was to be killed, and nobody did it
+                # Before the plan, nothing was judged: it cannot run. A late container that still runs needs a person.
+                if not self.events.titles or container.late:
                     raise
                 return error.message
 
-    def _hear(self, line: str, container: Container) -> None:
-        before, strange = self.watch.running, self.watch.violation_count
-        self.watch.feed(line)
-        if self.watch.violation_count > strange:  # it has changed nothing; there may be many
-            return
-        if self.watch.running != before:
-            deadline = bounds()["deadlines"].get(self.watch.running, CHECK_DEADLINE) * bounds()["patience"]
-            container.limit(deadline + GRACE if self.watch.running else None)
-        if not self.trial.only and self.watch.titles:
-            self.watch.expect({name: title for name, title in OUTSIDE.items() if self._wants(name)})
-        self.on_change(self.watch.rows())
+    def _ending(self, container: Container) -> str:
+        """How a container ended that has printed its last line; empty if it ended well."""
+        code, out_of_memory = container.wait()
+        if container.late:
+            return f"the suite was killed at its deadline, in {self.events.running or 'its beginning'}"
+        ending = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+        if ending:
+            return ending
+        if not self.events.verdict:
+            return "its output stops before the end of the suite"
+        return ""
 
-    def _job(self) -> Job:
-        words = ["--json-lines", *(["--require-gpu"] if self.trial.require_gpu else [])]
-        for path in self.trial.own:
-            words += ["--own", f"{FOLDER}/own/{path.name}"]
-        inside = [name for name in self.trial.only if name not in OUTSIDE]
-        if self.trial.only:
-            words += ["--only", ",".join(inside or ["identity.packages"])]
-        program = f"{FOLDER}/acceptance"
+    def _read_line(self, line: str, container: Container) -> None:
+        running, violations = self.events.running, self.events.violation_count
+        self.events.feed(line)
+        # An invalid line has changed nothing, and there may be many of them.
+        if self.events.violation_count > violations:
+            return
+        if self.events.running != running:
+            container.limit(self._check_deadline())
+        if not self.options.only and self.events.titles:
+            self.events.expect(OUTSIDE)
+        self.on_change(self.events.rows())
+
+    def _check_deadline(self) -> float | None:
+        """Seconds until the check that runs is killed; None between checks."""
+        if not self.events.running:
+            return None
+        deadlines = bounds()["deadlines"]
+        deadline = deadlines.get(self.events.running, CHECK_DEADLINE)
+        patience = bounds()["patience"]
+        return float(deadline * patience + GRACE)
+
+    def _spec(self) -> Job:
+        program = (f"{FOLDER}/acceptance", *self._arguments())
+        # A foreign image's Python can have either name, and its entrypoint can be anything.
         shell = None if self.ours else ("/bin/sh", "-c", _PYTHON, "sh")
         return Job(
-            command=("python", program, *words) if self.ours else (program, *words),
+            command=("python", *program) if self.ours else program,
             entrypoint=shell,
-            gpu=self.trial.gpu,
-            user=self.trial.user,
-            memory=self.trial.memory,
-            files=files(self.trial.own, job=not self.ours),
-            read_only=self.ours,  # where others write, only they know: it is one of the checks
+            gpu=self.options.gpu,
+            user=self.options.user,
+            memory=self.options.memory,
+            files=files(self.options.own, job=not self.ours),
+            read_only=self.ours,  # where a foreign image has to write is not known; a check tells whether ours does
         )
 
+    def _arguments(self) -> list[str]:
+        """The suite's command line."""
+        arguments = ["--json-lines"]
+        if self.options.require_gpu:
+            arguments.append("--require-gpu")
+        for path in self.options.own:
+            arguments += ["--own", f"{FOLDER}/own/{path.name}"]
+        if self.options.only:
+            inside = [name for name in self.options.only if name not in OUTSIDE]
+            # It runs for its facts even if every check is the host's: this one is quick.
+            arguments += ["--only", ",".join(inside or ["identity.packages"])]
+        return arguments
+
     def _history(self) -> list[str]:
-        """The commands that made the layers, as anybody who has the image can read them."""
-        return [text for _, text in self.engine.steps(self.image.id)]
+        """The commands that made the layers: everybody who has the image can read them."""
+        return [command for _, command in self.engine.steps(self.image.id)]
+
+    def _host_checks(self, *, ours: bool) -> Mapping[str, Callable[[], Check]]:
+        """Each of `OUTSIDE`, as a function that makes the check."""
+        engine, image, facts = self.engine, self.image, self.events.facts
+
+        def labels() -> Check:
+            return check_labels(image.labels, facts, ours=ours)
+
+        def shipped_files() -> Check:
+            contents = engine.read_folder(image.id, shipped.FOLDER)
+            return shipped.check_shipped(contents, image.labels, facts)
+
+        def layers() -> Check:
+            secrets = self._layers.result().secrets
+            return check_layers(image.labels, image.env, self._history(), secrets, ours=ours)
+
+        def caches() -> Check:
+            bound = bounds()["outside"]["contract.caches"]
+            return host_checks.judge_caches(self._layers.result(), bound)
+
+        def size() -> Check:
+            return check_size(image.size, facts, size_bound(image.labels))
+
+        return {
+            "identity.labels": labels,
+            "identity.shipped": shipped_files,
+            "contract.layers": layers,
+            "contract.caches": caches,
+            "contract.size": size,
+            "contract.any_user": partial(host_checks.check_any_user, engine, image.id),
+            "contract.signals": partial(host_checks.check_signals, engine, image.id),
+        }
 
     def outside(self) -> Iterator[Check]:
-        """The checks from outside, one after the other."""
-        ours = self.ours or "lock" in self.watch.facts
-        image, facts, bound = self.image, self.watch.facts, bounds()["outside"]
-        makers: Mapping[str, Callable[[], Check]] = {
-            "identity.labels": lambda: check_labels(image.labels, facts, ours=ours),
-            "identity.shipped": lambda: shipped.check_shipped(
-                self.engine.read_folder(image.id, shipped.FOLDER), image.labels, facts
-            ),
-            "contract.size": lambda: check_size(image.size, facts, size_bound(image.labels)),
-            "contract.layers": lambda: check_layers(
-                image.labels, image.env, self._history(), self._layers.result().secrets, ours=ours
-            ),
-            "contract.caches": lambda: host_checks.judge_caches(self._layers.result(), bound["contract.caches"]),
-            "contract.any_user": lambda: host_checks.check_any_user(self.engine, image.id),
-            "contract.signals": lambda: host_checks.check_signals(self.engine, image.id),
-        }
+        """The checks on the host, one after the other."""
+        # The lock inside counts too: an image of ours may have lost its labels.
+        ours = self.ours or "lock" in self.events.facts
+        makers = self._host_checks(ours=ours)
         for name, title in OUTSIDE.items():
             if not self._wants(name):
                 continue
             if name in _OURS and not ours:
                 yield Check(id=name, title=title, status=Status.NOT_RUN, detail=host_checks.FOREIGN)
                 continue
-            self.watch.begin(name)
-            self.on_change(self.watch.rows())
+            self.events.begin(name)
+            self.on_change(self.events.rows())
             yield host_checks.attempt(title, name, makers[name])

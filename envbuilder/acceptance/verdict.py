@@ -76,10 +76,14 @@ def check_layers(
     """Whether a secret can be read in the image; `files` are those with one, in whichever layer."""
     title = "no secret is in a layer, a label, the environment or the history"
     check = partial(Check, id="contract.layers", title=title)
-    problems = [f"a secret is in {place}" for place in _places_of_secrets(labels, env, history)]
-    problems += [f"a secret is in the layers, as {path}" for path in files]
+    problems = []
+    for place in _places_of_secrets(labels, env, history):
+        problems.append(f"a secret is in {place}")
+    for path in files:
+        problems.append(f"a secret is in the layers, as {path}")
     if ours:
-        problems += [f"the label {name} is missing" for name in _OCI if not labels.get(name)]
+        missing = [name for name in _OCI if not labels.get(name)]
+        problems += [f"the label {name} is missing" for name in missing]
     if not problems:
         return check(status=Status.PASSED, value=0, bound={"max": 0})
     detail = "; ".join(problems[:_MOST_PROBLEMS])
@@ -88,10 +92,18 @@ def check_layers(
 
 
 def _places_of_secrets(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Iterator[str]:
-    places: Mapping[str, Iterable[str]] = {"a label": labels.values(), "the environment": env, "the history": history}
+    places: Mapping[str, Iterable[str]] = {
+        "a label": labels.values(),
+        "the environment": env,
+        "the history": history,
+    }
     for place, texts in places.items():
-        if any(SECRET.search(text) for text in texts):
+        if _has_secret(texts):
             yield place
+
+
+def _has_secret(texts: Iterable[str]) -> bool:
+    return any(SECRET.search(text) for text in texts)
 
 
 def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) -> Check:

@@ -16,7 +16,7 @@ from envbuilder.errors import UsageError
 if TYPE_CHECKING:
     from envbuilder.acceptance.receipts import Store
     from envbuilder.catalog.rows import Catalog
-    from envbuilder.engine.docker_client import Engine
+    from envbuilder.engine.docker_client import DockerEngine
     from envbuilder.model import Lock
     from envbuilder.network import Network
     from envbuilder.pipeline import Site
@@ -127,15 +127,15 @@ def repeatable_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def new_engine() -> "Engine":
+def new_engine() -> "DockerEngine":
     """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent."""
-    from envbuilder.engine.docker_client import SILENCE, Engine
+    from envbuilder.engine.docker_client import SILENCE, DockerEngine
     from envbuilder.engine.run_id import new_run_id
 
     text = os.environ.get("ENVBUILDER_ENGINE_TIMEOUT")
     if text and not re.fullmatch("[1-9][0-9]{0,3}", text):
         raise UsageError(f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}", hint="set it to whole seconds, 1 to 9999")
-    return Engine(new_run_id(), silence=float(text or SILENCE))
+    return DockerEngine(new_run_id(), silence=float(text or SILENCE))
 
 
 def read_lock(name: str) -> "Lock":

@@ -1,4 +1,4 @@
-"""Tars for and from the engine: files for a container, a file of one, the layers of a saved image."""
+"""Tar archives for and from the engine: files for a container, files out of one, the layers of a saved image."""
 
 import io
 import tarfile
@@ -12,9 +12,11 @@ _LARGEST = 16_000_000  # bytes of a file or folder that is read out of an image
 _MOST_FILES = 10_000  # of a folder that is read out of an image
 _MOST = 100_000  # bytes of a file that are read from a layer
 
+LayerFile = tuple[str, int, bytes]  # path, size, its first 100 kB
+
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """Files as a tar that anybody in the container can read."""
+    """Files as a tar, readable by every user of the container."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, content in sorted(files.items()):
@@ -29,7 +31,9 @@ def first_file(chunks: Iterator[bytes]) -> bytes | None:
     """The content of a tar's first member; None if that is not a plain file, or a huge one."""
     with _open(chunks) as archive:
         member = archive.next()
-        if member is None or not member.isfile() or member.size > _LARGEST:
+        if member is None or not member.isfile():
+            return None
+        if member.size > _LARGEST:
             return None
         file = archive.extractfile(member)
         return file.read() if file else None
@@ -46,17 +50,19 @@ def files_below(chunks: Iterator[bytes]) -> Mapping[str, bytes]:
                 continue
             size += member.size
             if size > _LARGEST or len(files) >= _MOST_FILES:
-                raise EngineError("the folder is too large to be read")
+                raise EngineError("the folder is too large to read")
             path = member.name.partition("/")[2]
             files[path] = file.read()
     return files
 
 
-def files_of_layers(chunks: Iterator[bytes], matches: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+def files_of_layers(chunks: Iterator[bytes], matches: Callable[[str], bool]) -> Iterator[LayerFile]:
     """(path, size, its first 100 kB) of every matching file in every layer of a saved image."""
     with _open(chunks) as image:
         for member in image:
-            content = image.extractfile(member) if member.isfile() else None
+            if not member.isfile():
+                continue
+            content = image.extractfile(member)
             if content is not None:
                 yield from _files_of_layer(content, matches)
 
@@ -68,7 +74,7 @@ def _open(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
         yield archive
 
 
-def _files_of_layer(content: Any, matches: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+def _files_of_layer(content: Any, matches: Callable[[str], bool]) -> Iterator[LayerFile]:
     """The matching files of one member of a saved image, if it is a layer: the others are JSON."""
     try:
         layer = tarfile.open(fileobj=content, mode="r|*")  # noqa: SIM115 - not every member is a tar

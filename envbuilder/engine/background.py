@@ -1,4 +1,4 @@
-"""What is waited for in another thread, so that an interrupt of ours does not break off what it waits for."""
+"""Calls in another thread, so that Ctrl-C ends the waiting and not the call."""
 
 import _thread
 from collections.abc import Callable
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def in_background(compute: Callable[[], T], answer: "Future[T]") -> None:
-    """Give `answer` what is computed while other things happen; this does not keep the program from ending.
+    """Compute in another thread and give the result to `answer`; the thread does not keep the program from ending.
 
-    The answer is the caller's own, and starting a thread this way waits for nothing: wherever an interrupt comes, the
-    caller can still ask what became of it.
+    The caller makes the `answer`, and starting a thread this way waits for nothing (`threading.Thread.start` does):
+    wherever an interrupt comes, the caller can still ask for the result.
     """
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Building a minimal base image from Debian packages with mmdebstrap, where no registry has one. The plan is pure."""
+"""Building a minimal base image from Debian packages with mmdebstrap, if no registry has one. The plan is pure."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from envbuilder.model import Base
 
-# What no training job reads: documentation, translations, and the static and sanitizer libraries that g++ brings.
+# No training job needs these: documentation, translations, and the static and sanitizer libraries of g++.
 _LEFT_OUT = (
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -29,17 +29,17 @@ _EMPTIED = (
     "/var/cache/ldconfig/*",
 )
 LONGEST = 1800.0
-"""Seconds that making a base may take: of 90 MB, on a slow line."""
+"""Seconds for making a base: it downloads 90 MB, possibly on a slow line."""
 _APT = (
     'Apt::Install-Recommends "false"',
     'Acquire::Languages "none"',
-    # A server that stalls is given up after a minute.
+    # Give up a stalled server after a minute.
     'Acquire::http::Timeout "30"',
     'Acquire::https::Timeout "30"',
     'Acquire::Retries "1"',
 )
 LABEL = "dev.envbuilder.base"
-"""The packages in a base: one of the same name that an older envbuilder made may lack some."""
+"""Label with the packages in a base: one of the same name from an older envbuilder may lack some."""
 
 
 def contents(base: Base) -> str:
@@ -54,9 +54,9 @@ def changes(base: Base) -> list[str]:
 
 
 def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment of mmdebstrap: its half-made file system is in `folder`, so that a later run can sweep it.
+    """The environment of mmdebstrap: its unfinished file system is in `folder`, so that a later run can remove it.
 
-    Without root it works as another user, who may not enter that folder.
+    Without root it works as another user, who cannot enter that folder.
     """
     if os.geteuid() != 0:
         return dict(environ)

@@ -1,4 +1,4 @@
-"""Running a build: buildx does it, `Progress` follows it, the full log goes to a file, the image id comes back."""
+"""Running a build with buildx: progress is followed, the full log goes to a file, the image id comes back."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +20,14 @@ from envbuilder.errors import EngineError
 from envbuilder.files import is_file, read_text, temporary_folder, unwritable
 from envbuilder.network import Network
 
-_LOST_SESSION = "no active session"  # BuildKit takes up what an interrupted build left, and misses who asked for it
+# BuildKit continues what an interrupted build left, and misses the client of that build. A second try works.
+_LOST_SESSION = "no active session"
+_OLDER_LOGS = 9  # of the same context, that a new one leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A built image by its id (sha256:…); `cached` is how many of `steps` were there already."""
+    """A built image by its id (sha256:…); `cached` is how many of `steps` came from the cache."""
 
     image: str
     steps: int
@@ -61,7 +63,8 @@ def build(
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
-        log.unlink(missing_ok=True)  # a link of that name is not followed
+        # Never write through a link that somebody put there.
+        log.unlink(missing_ok=True)
         with _written(log), log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
 
             def write_log() -> None:
@@ -91,7 +94,7 @@ def build(
 
 @contextmanager
 def _written(log: Path) -> Iterator[None]:
-    """Name the log in the error of a write to it: the system names none."""
+    """Name the log in the error of a failed write: the system's error has no path."""
     try:
         yield
     except OSError as error:
@@ -99,23 +102,28 @@ def _written(log: Path) -> Iterator[None]:
 
 
 def failure(progress: Progress, log: Path) -> EngineError:
-    """The error of a build that ended: the step, the cause if it is known, and the lines that tell."""
+    """The error of a build that failed: the step, the cause if it is known, and the lines that matter."""
     lines = telling_lines(progress)
-    cause = find_cause("\n".join([*lines, *progress.rest, progress.failed.error if progress.failed else ""]))
+    message = "the build failed"
+    hint = f"read the full log: `less {log}`"
+    output = [*lines, *progress.rest]
     step = progress.failed
-    where = f" at “{step.title}”" if step and step.title else ""
-    return EngineError(
-        f"the build failed{where}: {cause[0]}" if cause else f"the build failed{where}",
-        hint=cause[1] if cause else f"read the full log: `less {log}`",
-        problems=lines,
-        log=str(log),
-    )
+    if step:
+        output.append(step.error)
+        if step.title:
+            message += f" at “{step.title}”"
+    known = find_cause("\n".join(output))
+    if known:
+        cause, hint = known
+        message += f": {cause}"
+    return EngineError(message, hint=hint, problems=lines, log=str(log))
 
 
 def log_path(folder: Path, name: str, stamp: str) -> Path:
-    """A log file's path; older logs of the same context beyond the last ten are removed."""
+    """A new log file's path; of the older logs of the same context, the last nine are kept."""
     if folder.is_dir():
-        for old in sorted(folder.glob(f"{name}-*.log"))[:-9]:
+        oldest_first = sorted(folder.glob(f"{name}-*.log"))
+        for old in oldest_first[:-_OLDER_LOGS]:
             with suppress(OSError):
                 old.unlink()
     return folder / f"{name}-{stamp}.log"

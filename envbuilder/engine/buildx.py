@@ -1,7 +1,7 @@
 """Building through `docker buildx build`: the command, what its progress means, and why it failed.
 
-All pure; `envbuilder.engine.build` runs it. Progress is read as buildx writes it with `--progress=rawjson`: BuildKit's
-SolveStatus documents, one after the other (docs.docker.com/reference/cli/docker/buildx/build).
+All pure; `envbuilder.engine.build_process` runs it. Progress is what buildx writes with `--progress=rawjson`:
+BuildKit's SolveStatus documents, one after the other (docs.docker.com/reference/cli/docker/buildx/build).
 """
 
 import base64
@@ -22,7 +22,7 @@ from envbuilder.network import Network, find_network_cause
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What the user may say about a build; each is an option of buildx of the same name."""
+    """The user's options of a build; each is passed to buildx's option of the same name."""
 
     platform: str = "linux/amd64"
     builder: str | None = None
@@ -31,35 +31,39 @@ class BuildOptions:
     no_cache: bool = False
 
 
-INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # carries the index address to buildx: no temporary file holds a credential
-LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # and this the netrc entry of its host
+# These variables carry secrets to buildx, so that no temporary file holds a credential.
+INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
+LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
 
 
 def build_argv(
     context: Path, *, dockerfile: str, iidfile: Path, metadata: Path, options: BuildOptions, network: Network
 ) -> list[str]:
-    """The whole command. Secrets are named here by file or variable; their values never are."""
+    """The whole command. It names secrets by file or variable, and never holds their values."""
     argv = ["docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", options.platform]
     argv += ["--iidfile", str(iidfile), "--metadata-file", str(metadata)]
     if options.builder:
         argv += ["--builder", options.builder]
     if options.no_cache:
         argv += ["--no-cache"]
-    argv += [word for value in options.cache_to for word in ("--cache-to", value)]
-    argv += [word for value in options.cache_from for word in ("--cache-from", value)]
+    for value in options.cache_to:
+        argv += ["--cache-to", value]
+    for value in options.cache_from:
+        argv += ["--cache-from", value]
     if network.ca:
         argv += ["--secret", _file_secret("ca", network.ca)]
     if network.login:
         argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
-    for name in network.proxies or {}:  # values come from the environment: predefined arguments, not in the history
+    # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
+    for name in network.proxies or {}:
         argv += ["--build-arg", name]
     return [*argv, "--file", str(context / dockerfile), "--", str(context)]
 
 
 def _file_secret(name: str, path: Path) -> str:
-    """A build secret from a file. buildx reads a line of CSV, in which a comma would begin another field."""
+    """A build secret from a file. buildx parses it as CSV, in which a comma would begin another field."""
     source = f"src={path}"
     if "," in source or '"' in source:
         escaped = source.replace('"', '""')
@@ -73,10 +77,11 @@ WheelSizes = Mapping[Layer, Mapping[str, int]]  # for each wheel layer: wheel na
 
 
 def wheel_sizes(lock: Lock) -> WheelSizes:
-    """The sizes of a lock's wheels, by layer: what titles and totals are made of."""
+    """The sizes of a lock's wheels, by layer, for titles and totals."""
     sizes: dict[Layer, dict[str, int]] = {}
     for wheel in lock.wheels:
-        sizes.setdefault(wheel.layer, {})[wheel.name] = wheel.size
+        layer = sizes.setdefault(wheel.layer, {})
+        layer[wheel.name] = wheel.size
     return sizes
 
 
@@ -106,15 +111,24 @@ class Step:
     def current(self) -> int:
         """Bytes downloaded so far."""
         if not self.wheels:
-            return sum(current for current, total in self._statuses.values() if total)
+            return self._transferred()
         if self.done and not self.error:
             return self.total
         return sum(self.wheels[name] for name in self._downloaded)
 
+    def _transferred(self) -> int:
+        """Bytes of BuildKit's own transfers; a status without a total is something else."""
+        size = 0
+        for current, total in self._statuses.values():
+            if total:
+                size += current
+        return size
+
     def read_line(self, line: str) -> None:
         """Keep a line of the log, and count the wheels that uv has downloaded."""
         self.log.append(line)
-        if _PREPARED.match(line):  # uv does not mention small wheels, nor those that are in its cache
+        # uv reports neither small wheels nor those in its cache, but it does report that all are ready.
+        if _PREPARED.match(line):
             self._downloaded.update(self.wheels)
             return
         downloaded = _DOWNLOADED.match(line)
@@ -130,7 +144,7 @@ _DOWNLOADED = re.compile(r"\s*Downloaded ([A-Za-z0-9._-]+)\s*$")
 _PREPARED = re.compile(r"Prepared \d+ packages? in ")
 
 
-# The layer's file is named in the mount of the step that installs it: see `templates/debian/Dockerfile.j2`.
+# The mount of the step that installs a layer has the layer's file in it: see `templates/debian/Dockerfile.j2`.
 _LAYER = re.compile(r"source=images/[^/,\s]+/layers/([a-z]+)\.txt,target=/requirements\.txt")
 _LAYERS = {
     Layer.NVIDIA: "NVIDIA libraries",
@@ -139,10 +153,10 @@ _LAYERS = {
     Layer.STACK: "Hugging Face stack",
 }
 _OPTIONS = re.compile(r"^([A-Z]+)(?: --(?:mount|link|chmod|chown|network|security)(?:=\S+)?)+ ")
-_STAGE = re.compile(r"\[(?:[^\s\]]+ )*\d+/\d+\] ?")  # a platform that is not the builder's stands before the stage
+_STAGE = re.compile(r"\[(?:[^\s\]]+ )*\d+/\d+\] ?")  # the stage follows a platform, if that is not the builder's
 _INTERNAL = ("[internal]", "[auth]", "resolve image config")
 _LONGEST_TITLE = 60
-_TITLES = (  # our own instructions, and what a person calls what they do
+_TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
     (r"RUN useradd\b", "user"),
@@ -157,7 +171,7 @@ _TITLES = (  # our own instructions, and what a person calls what they do
 def step_title(name: str, sizes: WheelSizes | None = None) -> str:
     """A vertex's name as a person would say it; empty for the builder's own housekeeping.
 
-    `name` can be of anybody's Dockerfile: it comes back without control characters, and not too long.
+    `name` can come from any Dockerfile: control characters are removed, and the title is cut to a line.
     """
     clean = one_line(name)
     if clean.startswith(_INTERNAL):
@@ -179,17 +193,20 @@ def step_title(name: str, sizes: WheelSizes | None = None) -> str:
 
 def layer_of(name: str) -> Layer | None:
     """The wheel layer that a vertex installs, if it is such a step."""
-    found = _LAYER.search(name)
-    if found is None or found[1] not in set(Layer):
+    mount = _LAYER.search(name)
+    if mount is None or mount[1] not in set(Layer):
         return None
-    return Layer(found[1])
+    return Layer(mount[1])
 
 
 def _layer_title(layer: Layer, wheels: Mapping[str, int]) -> str:
+    name = _LAYERS[layer]
     if not wheels:
-        return _LAYERS[layer]
-    noun = "wheel" if len(wheels) == 1 else "wheels"
-    return f"{_LAYERS[layer]}: {len(wheels)} {noun}, {size_text(sum(wheels.values()))}"
+        return name
+    count = len(wheels)
+    noun = "wheel" if count == 1 else "wheels"
+    size = size_text(sum(wheels.values()))
+    return f"{name}: {count} {noun}, {size}"
 
 
 def _shorten(text: str) -> str:
@@ -197,7 +214,7 @@ def _shorten(text: str) -> str:
 
 
 class LineReader:
-    """Joins the chunks of one stream to lines: a chunk may end within a line, and within a character."""
+    """Joins the chunks of one stream to lines: a chunk may end in the middle of a line, or of a character."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -217,30 +234,30 @@ class LineReader:
 
 
 class Progress:
-    """Follows a build: feed it buildx's output, read `steps`. Text that is no progress (an error) is kept in `rest`.
+    """Follows a build: feed it buildx's output, read `steps`. Other text (an error) is kept in `rest`.
 
-    `sizes` are those of the lock that is built; `hide` takes out of a text what nobody may read. Call `close` when
-    buildx has ended: a last line may have no end.
+    `sizes` are those of the lock that is built; `hide` removes secrets from a text. Call `close` when buildx has
+    ended: the last line may have no newline.
     """
 
     def __init__(self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str) -> None:
         self.steps: dict[str, Step] = {}
-        self.log: list[str] = []  # every line any step wrote, and every step's beginning and end
+        self.log: list[str] = []  # every line of every step, and each step's beginning and end
         self.rest: list[str] = []
         self._sizes = sizes or {}
         self._hide = hide
         self._buffer = ""
-        self._readers: dict[tuple[str, int], LineReader] = {}  # by vertex and stream: stdout and stderr mix otherwise
+        # One for each vertex and stream: otherwise the lines of stdout and stderr would mix.
+        self._readers: dict[tuple[str, int], LineReader] = {}
 
     def feed(self, text: str) -> None:
         """Take one more line of output."""
-        if not self._buffer and not text.startswith("{"):
-            if text.strip():
-                line = self._hide(text.rstrip("\n"))
-                self.rest.append(line)
-                self.log.append(line)
+        in_document = bool(self._buffer) or text.startswith("{")
+        if not in_document:
+            self._read_rest(text)
             return
         self._buffer += text
+        # A document may span lines; parsing the whole buffer again at each of them would take too long.
         if not text.startswith("}") and not text.endswith("}\n"):
             return
         try:
@@ -251,26 +268,40 @@ class Progress:
         self._read(document)
 
     def close(self) -> None:
-        """Take what was written without an end: of a line, or of a document if buildx was killed."""
+        """Take the last line even without a newline, and the start of a document if buildx was killed."""
         self.rest += self._hide(self._buffer).splitlines()
         self._buffer = ""
-        for (vertex, _), reader in self._readers.items():
+        for source, reader in self._readers.items():
+            vertex, _ = source
             self._read_lines(vertex, reader.close())
+
+    def _read_rest(self, text: str) -> None:
+        if not text.strip():
+            return
+        line = self._hide(text.rstrip("\n"))
+        self.rest.append(line)
+        self.log.append(line)
 
     def _read(self, document: Mapping[str, Any]) -> None:
         for vertex in document.get("vertexes") or ():
-            self._vertex(vertex)
+            self._read_vertex(vertex)
         for status in document.get("statuses") or ():
             step = self.steps.get(status["vertex"])
             if step:
                 step.read_status(status)
         for entry in document.get("logs") or ():
-            source = (entry["vertex"], entry.get("stream", 0))
-            reader = self._readers.setdefault(source, LineReader())
-            self._read_lines(entry["vertex"], reader.feed(base64.b64decode(entry["data"])))
+            self._read_log(entry)
 
-    def _read_lines(self, vertex: str, written: Sequence[str]) -> None:
-        lines = [self._hide(line) for line in written]
+    def _read_log(self, entry: Mapping[str, Any]) -> None:
+        vertex = entry["vertex"]
+        source = (vertex, entry.get("stream", 0))
+        reader = self._readers.setdefault(source, LineReader())
+        chunk = base64.b64decode(entry["data"])
+        lines = reader.feed(chunk)
+        self._read_lines(vertex, lines)
+
+    def _read_lines(self, vertex: str, raw_lines: Sequence[str]) -> None:
+        lines = [self._hide(line) for line in raw_lines]
         self.log += lines
         step = self.steps.get(vertex)
         if step is None:
@@ -278,35 +309,56 @@ class Progress:
         for line in lines:
             step.read_line(line)
 
-    def _vertex(self, vertex: Mapping[str, Any]) -> None:
-        digest, name = vertex["digest"], vertex["name"]
-        if digest not in self.steps:
-            layer = layer_of(name)
-            wheels = self._sizes.get(layer, {}) if layer else {}
-            self.steps[digest] = Step(title=step_title(name, self._sizes), wheels=wheels)
-            self.log.append(f"# {name}")
-        step = self.steps[digest]
+    def _read_vertex(self, vertex: Mapping[str, Any]) -> None:
+        name = vertex["name"]
+        step = self._step_of(vertex)
         was_done = step.done
-        step.started = step.started or bool(vertex.get("started"))
+        started = vertex.get("started")
+        completed = vertex.get("completed")
+        step.started = step.started or bool(started)
         step.cached = bool(vertex.get("cached"))
         step.error = self._hide(vertex.get("error") or "")
-        if vertex.get("completed"):
-            step.done = True
-            step.seconds = _seconds(vertex.get("started") or vertex["completed"], vertex["completed"])
-            if not was_done:
-                self.log.append(f"# {'CACHED' if step.cached else f'{step.seconds:.1f} s'}: {vertex['name']}")
+        if not completed:
+            return
+        step.done = True
+        step.seconds = _seconds(started or completed, completed)
+        # BuildKit reports a vertex again, for instance once its error is known.
+        if not was_done:
+            duration = "CACHED" if step.cached else f"{step.seconds:.1f} s"
+            self.log.append(f"# {duration}: {name}")
+
+    def _step_of(self, vertex: Mapping[str, Any]) -> Step:
+        """The step of a vertex, which begins with the vertex's first report."""
+        digest = vertex["digest"]
+        known = self.steps.get(digest)
+        if known:
+            return known
+        name = vertex["name"]
+        layer = layer_of(name)
+        wheels = self._sizes.get(layer, {}) if layer else {}
+        step = Step(title=step_title(name, self._sizes), wheels=wheels)
+        self.steps[digest] = step
+        self.log.append(f"# {name}")
+        return step
 
     @property
     def failed(self) -> Step | None:
         """The step that broke the build; others are only cancelled with it."""
-        broken = [step for step in self.steps.values() if step.error]
-        return next((step for step in broken if "context canceled" not in step.error), None)
+        for step in self.steps.values():
+            if step.error and "context canceled" not in step.error:
+                return step
+        return None
 
 
 def _seconds(started: str, completed: str) -> float:
-    """The time between two of BuildKit's RFC 3339 stamps with nanoseconds."""
-    first, last = (datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text)) for text in (started, completed))
-    return (last - first).total_seconds()
+    """The time between two of BuildKit's RFC 3339 time stamps."""
+    return (_instant(completed) - _instant(started)).total_seconds()
+
+
+def _instant(text: str) -> datetime:
+    """A time stamp with nanoseconds, of which Python takes six digits."""
+    with_microseconds = re.sub(r"(\.\d{6})\d*", r"\1", text)
+    return datetime.fromisoformat(with_microseconds)
 
 
 # --- failure -------------------------------------------------------------------------------------------------------
@@ -348,7 +400,7 @@ _NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|D
 
 
 def find_cause(text: str) -> tuple[str, str] | None:
-    """What went wrong and what to do, from a failed build's words."""
+    """(cause, hint) for the output of a failed build; None if it is not a known failure."""
     for pattern, cause, hint in _CAUSES:
         if re.search(pattern, text, re.IGNORECASE):
             return cause, hint
@@ -357,9 +409,15 @@ def find_cause(text: str) -> tuple[str, str] | None:
 
 def telling_lines(progress: Progress, most: int = 8) -> list[str]:
     """The last lines that matter: those of the step that failed, else of the builder itself."""
+    lines = [line.strip() for line in _without_noise(_failed_lines(progress))]
+    return lines[-most:]
+
+
+def _failed_lines(progress: Progress) -> Sequence[str]:
     step = progress.failed
-    lines = (step.log if step and step.log else [step.error] if step else progress.rest) or progress.log
-    return [line.strip() for line in _without_noise(lines)][-most:]
+    if step is None:
+        return progress.rest or progress.log
+    return step.log or [step.error]
 
 
 def _without_noise(lines: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a container gets the GPUs, by what the engine offers. Pure: `plan_gpu` judges what `Engine.offers` asked."""
+"""How a container gets GPUs, by what the engine supports. Pure: `Engine.offers` is what `plan_gpu` chooses from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ RUNTIME = "nvidia"
 
 
 class GpuAccess(StrEnum):
-    """The ways a container can get GPUs; `auto` takes the first that the engine offers."""
+    """The ways a container can get GPUs; `auto` takes the first that the engine supports."""
 
     AUTO = "auto"
     CDI = "cdi"  # --device nvidia.com/gpu=all
@@ -21,7 +21,7 @@ class GpuAccess(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offers:
-    """What the engine and its host have for GPUs."""
+    """The ways to GPUs that the engine and its host have."""
 
     runtimes: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] = ()
@@ -30,24 +30,24 @@ class Offers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuPlan:
-    """The chosen way and why, for the person; `run_options` for the SDK."""
+    """The chosen way, and why; `run_options` makes the SDK's options of it."""
 
     access: GpuAccess
     reason: str
 
 
 def plan_gpu(offers: Offers, wanted: GpuAccess = GpuAccess.AUTO) -> GpuPlan:
-    """CDI before the runtime before `--gpus all`: from what names its devices to what asks for a hook by faith."""
+    """CDI before the runtime before `--gpus all`: CDI names its devices, `--gpus all` relies on a hook being there."""
     if wanted is GpuAccess.NONE:
-        return GpuPlan(access=wanted, reason="no GPU, as asked for: running on the CPU")
+        return GpuPlan(access=wanted, reason="no GPU, as requested: running on the CPU")
     if wanted is not GpuAccess.AUTO:
-        return GpuPlan(access=wanted, reason=f"GPUs by {_FLAGS[wanted]}, as asked for")
+        return GpuPlan(access=wanted, reason=f"GPUs with {_FLAGS[wanted]}, as requested")
     if CDI_ALL in offers.cdi_devices:
-        return _found(GpuAccess.CDI, "the engine has a CDI specification for NVIDIA GPUs")
+        return _plan(GpuAccess.CDI, "the engine has a CDI specification for NVIDIA GPUs")
     if RUNTIME in offers.runtimes:
-        return _found(GpuAccess.RUNTIME, "the engine has the NVIDIA runtime")
+        return _plan(GpuAccess.RUNTIME, "the engine has the NVIDIA runtime")
     if offers.device_nodes:
-        return _found(GpuAccess.GPUS, "this host has NVIDIA devices")
+        return _plan(GpuAccess.GPUS, "this host has NVIDIA devices")
     return GpuPlan(
         access=GpuAccess.NONE,
         reason="no GPU: the engine has no NVIDIA runtime and no CDI specification; running on the CPU",
@@ -61,8 +61,8 @@ _FLAGS = {
 }
 
 
-def _found(access: GpuAccess, why: str) -> GpuPlan:
-    return GpuPlan(access=access, reason=f"GPUs by {_FLAGS[access]}: {why}")
+def _plan(access: GpuAccess, why: str) -> GpuPlan:
+    return GpuPlan(access=access, reason=f"GPUs with {_FLAGS[access]}: {why}")
 
 
 def run_options(plan: GpuPlan) -> Mapping[str, Any]:
@@ -78,8 +78,8 @@ def run_options(plan: GpuPlan) -> Mapping[str, Any]:
 
 
 _FAILURES = (
-    ('could not select device driver "cdi"', "the engine does not do CDI: it is too old, or its feature `cdi` is off"),
-    ("could not select device driver", "the engine has no NVIDIA Container Toolkit behind `--gpus all`"),
+    ('could not select device driver "cdi"', "the engine does not support CDI: it is too old, or CDI is turned off"),
+    ("could not select device driver", "the engine has no NVIDIA Container Toolkit for `--gpus all`"),
     ("unknown or invalid runtime name", "the engine has no runtime called nvidia"),
     ("unresolvable CDI devices", "the engine knows no CDI device nvidia.com/gpu=all"),
     ("nvidia-container-cli", "the NVIDIA runtime could not prepare the container"),
@@ -89,5 +89,8 @@ _FAILURES = (
 
 
 def find_gpu_failure(text: str) -> str | None:
-    """What a container's failed start says about GPUs, or None if it is about something else."""
-    return next((meaning for sign, meaning in _FAILURES if sign in text), None)
+    """Why a container got no GPU, by the error of its start; None if that has another cause."""
+    for sign, meaning in _FAILURES:
+        if sign in text:
+            return meaning
+    return None

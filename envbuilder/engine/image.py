@@ -1,4 +1,4 @@
-"""What the engine says about an image."""
+"""An image as the engine describes it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class ImageFacts:
 
     @property
     def stack(self) -> str:
-        """The name of the stack that the image says it is, "" where it names none: a label is anybody's text."""
+        """The stack's name in the image's label, "" if it has none or no valid one: anybody can write a label."""
         name = self.labels.get(NAME_LABEL, "")
         return name if matches(StackName, name) else ""
 
 
 def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
-    """The facts in an image's answer to `docker image inspect`."""
+    """The facts in the output of `docker image inspect`."""
     config = attrs.get("Config") or {}
     return ImageFacts(
         id=attrs["Id"],

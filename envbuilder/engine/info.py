@@ -1,4 +1,4 @@
-"""What an engine says about its machine (`docker info`), in the words that images and receipts use."""
+"""What an engine reports about its machine (`docker info`), in the terms of images and receipts."""
 
 import platform as this_machine
 import re
@@ -16,21 +16,28 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as imag
 
 
 def offers(info: Mapping[str, Any]) -> Offers:
-    """What there is for GPUs, as the engine reports and, if it runs here, by this host's device nodes."""
-    discovered = info.get("DiscoveredDevices") or ()
-    devices = [item["ID"] for item in discovered if item.get("Source") == "cdi"]
-    if not devices:
-        devices = list(_cdi_files(info.get("CDISpecDirs") or ()))
+    """How its containers can get GPUs, by its own report and, if it runs here, by this host's device nodes."""
+    runtimes = info.get("Runtimes") or ()
     runs_here = info.get("Name") == this_machine.node()
     return Offers(
-        runtimes=tuple(sorted(info.get("Runtimes") or ())),
-        cdi_devices=tuple(devices),
+        runtimes=tuple(sorted(runtimes)),
+        cdi_devices=tuple(_cdi_devices(info)),
         device_nodes=runs_here and Path("/dev/nvidiactl").exists(),
     )
 
 
+def _cdi_devices(info: Mapping[str, Any]) -> list[str]:
+    """The CDI devices that the engine lists; an older one lists none, and still uses the specifications."""
+    discovered = info.get("DiscoveredDevices") or ()
+    devices = [device["ID"] for device in discovered if device.get("Source") == "cdi"]
+    if devices:
+        return devices
+    folders = info.get("CDISpecDirs") or ()
+    return _devices_in_files(folders)
+
+
 def facts(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a receipt says of the machine; no names, no addresses."""
+    """The machine as a receipt describes it; no names, no addresses."""
     return {
         "engine": info.get("ServerVersion"),
         "kernel": info.get("KernelVersion"),
@@ -54,7 +61,7 @@ def maps_users(info: Mapping[str, Any]) -> bool:
 
 
 def memory_to_give(info: Mapping[str, Any]) -> int:
-    """Bytes that a container may have, so that what it takes too much of is its own end; 0 where nothing limits it."""
+    """Bytes that a container may use, so that too much ends the container and not the machine; 0 for no limit."""
     total = info.get("MemTotal")
     if not info.get("MemoryLimit", True):
         return 0
@@ -63,11 +70,17 @@ def memory_to_give(info: Mapping[str, Any]) -> int:
     return total * 9 // 10
 
 
-def _cdi_files(folders: Sequence[str]) -> list[str]:
-    """What this host's CDI specifications call all GPUs, for engines that read them and do not list them."""
-    for path in (path for name in folders for path in Path(name).glob("*")):
-        with suppress(UsageError):
-            text = read_text(path, errors="replace")
-            if "nvidia.com/gpu" in text and re.search(r"name\W{1,4}all\b", text):
+def _devices_in_files(folders: Sequence[str]) -> list[str]:
+    """The CDI device of all GPUs, if this host's specifications in these folders have it."""
+    for folder in folders:
+        for path in Path(folder).glob("*"):
+            if _names_all_gpus(path):
                 return [CDI_ALL]
     return []
+
+
+def _names_all_gpus(path: Path) -> bool:
+    with suppress(UsageError):
+        text = read_text(path, errors="replace")
+        return "nvidia.com/gpu" in text and bool(re.search(r"name\W{1,4}all\b", text))
+    return False

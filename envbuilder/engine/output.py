@@ -1,12 +1,12 @@
-"""What a container writes, line by line and within bounds: an image may write without end."""
+"""A container's output, line by line and within bounds: an image may write without end."""
 
 from collections.abc import Iterable, Iterator
 
 from envbuilder.errors import EngineError
 
-MOST_BYTES = 16_000_000  # of stdout in all; the suite writes less than one million
+MOST_BYTES = 16_000_000  # of the whole stdout; the suite writes less than one million
 MOST_LINES = 100_000
-LONGEST_LINE = 1_000_000  # bytes; what is longer is cut
+LONGEST_LINE = 1_000_000  # bytes; longer lines are cut
 CUT = " … (the line was cut)"
 
 
@@ -18,7 +18,7 @@ class TooMuchOutput(EngineError):
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The lines in what a container writes. Raises `TooMuchOutput`; whoever follows the container then stops it."""
+    """The lines in a container's output. Raises `TooMuchOutput`, upon which the caller stops the container."""
     line = _Line()
     size = count = 0
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""What the pipeline and the suite need of a container engine. `client` does it by Docker; tests by a stand-in."""
+"""The container engine as the pipeline and the suite use it: `docker_client` implements it, tests have a stand-in."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ from envbuilder.engine.pulse import Pulse
 
 
 class Container(Protocol):
-    """One container that was made for a job; `client.Container` says what each method does."""
+    """One container; `docker_client.docker_container` documents each method."""
 
     late: bool  # it was killed at a deadline
 
@@ -28,7 +28,7 @@ class Container(Protocol):
 
 
 class Images(Protocol):
-    """An engine's store of images; `client.Engine` says what each method does."""
+    """An engine's store of images; `docker_client.image_store` documents each method."""
 
     def image(self, reference: str) -> ImageFacts | None: ...
 
@@ -36,7 +36,7 @@ class Images(Protocol):
 
     def read_folder(self, image: str, path: str) -> Mapping[str, bytes]: ...
 
-    def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]: ...
+    def layer_files(self, image: str, matches: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]: ...
 
     def pull(self, reference: str, platform: str) -> str | None: ...
 
@@ -68,6 +68,6 @@ class Engine(Images, Machine, Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def container(self, image: str, job: Job) -> AbstractContextManager[Container]: ...
+    def container(self, image: str, spec: Job) -> AbstractContextManager[Container]: ...
 
     def sweep(self) -> int: ...

@@ -1,7 +1,7 @@
-"""Whether an engine still answers anything: it is pinged, on a connection of its own, while something waits for it.
+"""Whether an engine still answers: it is pinged, on a separate connection, while something waits for it.
 
 A frozen engine accepts every request and answers none, and some answers may rightly take minutes: no time limit for a
-single answer tells the two apart. A ping that nobody answers does.
+single answer tells the two apart. A ping without an answer does.
 """
 
 import time
@@ -17,15 +17,15 @@ from envbuilder.engine.background import in_background
 from envbuilder.errors import EngineError
 
 T = TypeVar("T")
-TICK = 0.25  # seconds between two looks at what is waited for
+TICK = 0.25  # seconds between two checks while waiting
 _BETWEEN_PINGS = 1.0
 _CHUNKS = 8  # of a stream, that are read ahead
 
 
 class Pulse:
-    """Waits for what an engine does, for as long as it answers a ping at least every `limit` seconds.
+    """Waits for an engine's answers, for as long as it answers a ping at least every `limit` seconds.
 
-    `ping` asks it once, and fails or takes its time if it does not answer. Nothing is asked before something waits.
+    `ping` asks it once, and fails or takes its time if it does not answer. The first ping comes with the first wait.
     """
 
     def __init__(self, ping: Callable[[], object], limit: float) -> None:
@@ -35,7 +35,7 @@ class Pulse:
         self._closed = Event()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop pinging."""
         self._closed.set()
 
     def silence(self) -> float:
@@ -51,7 +51,7 @@ class Pulse:
             try:
                 self._ping()
                 self._last_answer = time.monotonic()
-            except Exception:  # noqa: S110 - whatever it is, it is no answer, and that is all that counts
+            except Exception:  # noqa: S110 - whatever the error is, there was no answer
                 pass
             self._closed.wait(_BETWEEN_PINGS)
 
@@ -65,13 +65,13 @@ class Pulse:
             )
 
     def wait(self, answer: "Future[T]", limit: float | None = None) -> T:
-        """What somebody computes by asking the engine."""
+        """The result of a call of the engine that runs in another thread."""
         while not wait_for_any([answer], timeout=TICK).done:
             self.check(limit)
         return answer.result()
 
     def ask(self, call: Callable[[], T], limit: float | None = None) -> T:
-        """What a call of the engine gives; it goes on in another thread, so that an interrupt ends the waiting."""
+        """The result of a call of the engine; it runs in another thread, so that an interrupt ends the waiting."""
         answer: Future[T] = Future()
         in_background(call, answer)
         return self.wait(answer, limit)
@@ -102,7 +102,8 @@ class _Reading(Generic[T]):
         self.arrived: Queue[tuple[T] | None] = Queue(_CHUNKS)
         self.stopped = Event()
         self.ended: Future[None] = Future()
-        in_background(partial(self._read, chunks), self.ended)
+        read = partial(self._read, chunks)
+        in_background(read, self.ended)
 
     def _read(self, chunks: Iterator[T]) -> None:
         try:

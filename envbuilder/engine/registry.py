@@ -1,8 +1,8 @@
-"""What a registry's refusal means for the person who pushes. Pure."""
+"""Hints for a push that a registry refused. Pure."""
 
 import re
 
-_HINTS = (  # what the engine says → what to do; {host} is the registry's name
+_HINTS = (  # pattern of the engine's error → what to do; {host} is the registry's name
     (
         r"HTTP response to HTTPS client",
         'it does not use TLS: add `"insecure-registries": ["{host}"]` to the engine\'s daemon.json and restart it',
@@ -13,7 +13,7 @@ _HINTS = (  # what the engine says → what to do; {host} is the registry's name
     ),
     (
         r"connection refused|no such host|timeout|no route to host|server misbehaving",
-        "check that {host} is its name and port, and that the engine's machine can reach it",
+        "check the registry's name and port ({host}), and that the engine's machine can reach it",
     ),
     (
         r"denied|unauthorized|no basic auth credentials|authentication required",
@@ -24,7 +24,7 @@ _HINTS = (  # what the engine says → what to do; {host} is the registry's name
 
 
 def refusal_hint(message: str, repository: str) -> str:
-    """The next step after the engine reported why it could not push to a repository."""
+    """What to do about the engine's error of a push to a repository."""
     host = _host_of(repository)
     for pattern, hint in _HINTS:
         if re.search(pattern, message, re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""Whose container is it: a run is known by its process, so that what a killed run left behind can be swept."""
+"""A run's id names its process, so that what a killed run left behind can be recognized and removed."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def new_run_id() -> str:
-    """This process as `host:pid:start`: enough to tell later whether it still lives."""
+    """This process as `host:pid:start`: enough to tell later whether it still runs."""
     return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
 
 
@@ -18,7 +18,7 @@ def stamp(run_id: str, now: datetime) -> str:
 
 
 def is_alive(run_id: str) -> bool:
-    """Whether the process that a run id names may still live; true where that cannot be told."""
+    """Whether the process of a run id may still run; true if that cannot be known."""
     try:
         host, pid, started = run_id.rsplit(":", 2)
         number = int(pid)
@@ -30,6 +30,9 @@ def is_alive(run_id: str) -> bool:
 def _started(pid: int) -> str:
     """The kernel's start time of a process (proc(5), stat field 22), or "" if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        # The second field is the program's name in brackets, which may itself hold blanks and brackets.
+        _, after_name = stat.rsplit(")", 1)
+        return after_name.split()[19]
+    except (OSError, ValueError, IndexError):
         return ""

@@ -63,13 +63,13 @@ def _reach_index(network: Network) -> Completed:
 
 
 def _reach_registry(catalog: Catalog) -> Completed:
-    from envbuilder.engine.docker_client import Engine
+    from envbuilder.engine.docker_client import DockerEngine
     from envbuilder.engine.run_id import new_run_id
 
     policy = catalog.policy.registry
     reference = policy.reference.format(python=policy.pythons[-1], release=policy.release)
     try:
-        with Engine(new_run_id(), timeout=int(_PATIENCE)) as engine:
+        with DockerEngine(new_run_id(), timeout=int(_PATIENCE)) as engine:
             failure = engine.registry_trouble(reference)
     except EngineError as error:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=error.message)

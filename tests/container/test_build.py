@@ -54,7 +54,7 @@ def test_the_receipt_tells_how_it_trained(image: Image) -> None:
 def test_a_pipe_gets_plain_lines_and_is_told_about_the_cpu(image: Image) -> None:
     assert "\x1b" not in image.talk
     assert f"receipt: receipts/{image.tag.removeprefix('envbuilder:')}" in image.talk
-    assert "running on the CPU" in image.talk or "GPUs by" in image.talk
+    assert "running on the CPU" in image.talk or "GPUs with" in image.talk
 
 
 def test_building_again_is_quick_and_asks_nothing_twice(image: Image) -> None:

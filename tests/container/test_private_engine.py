@@ -9,7 +9,7 @@ import pytest
 from envbuilder.engine import build_process as builds
 from envbuilder.engine.buildx import BuildOptions, Progress
 from envbuilder.engine.container_spec import RUN_LABEL, SUITE_FOLDER, Job
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
@@ -60,7 +60,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
 
     def started(engine: PrivateEngine, access: GpuAccess) -> tuple[GpuAccess, dict[str, str]]:
         monkeypatch.setenv("DOCKER_HOST", engine.host)
-        with Engine(new_run_id()) as client:
+        with DockerEngine(new_run_id()) as client:
             plan = plan_gpu(client.offers(), access)
             with client.container(SHELL, Job(command=("env",), gpu=plan)) as container:
                 lines = list(container.lines(30))
@@ -85,7 +85,7 @@ def test_the_files_of_a_job_can_only_be_read_and_leave_with_it(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", plain.host)
     job = Job(command=("sh", "-c", TRY), files={f"{SUITE_FOLDER}/checks/a": b"hello\n"}, read_only=True)
-    with Engine(new_run_id()) as client, client.container(SHELL, job) as container:
+    with DockerEngine(new_run_id()) as client, client.container(SHELL, job) as container:
         assert list(container.lines(30)) == ["hello", "/tmp/a is writable"]
     assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
 
@@ -96,7 +96,7 @@ def test_the_volume_of_a_killed_run_is_swept(plain: PrivateEngine, monkeypatch: 
     volume = plain.docker("volume", "create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0").strip()
     mount = f"type=volume,source={volume},target={SUITE_FOLDER}"
     plain.docker("create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0", "--mount", mount, SHELL, "sh")
-    with Engine(new_run_id()) as client:
+    with DockerEngine(new_run_id()) as client:
         assert client.sweep() == 2
     assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
 
@@ -110,7 +110,7 @@ def test_the_engine_offers_what_it_has(
     offers = []
     for engine in (plain, nvidia, with_cdi):
         monkeypatch.setenv("DOCKER_HOST", engine.host)
-        with Engine(new_run_id()) as client:
+        with DockerEngine(new_run_id()) as client:
             offers.append(client.offers())
     assert ["nvidia" in offer.runtimes for offer in offers] == [False, True, True]
     assert [offer.cdi_devices for offer in offers] == [(), (), ("nvidia.com/gpu=all",)]
@@ -169,9 +169,9 @@ def test_a_failing_driver_is_named(start: Start) -> None:
 @pytest.mark.parametrize(
     ("access", "said"),
     [
-        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit behind `--gpus all`: "),
+        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit for `--gpus all`: "),
         (GpuAccess.RUNTIME, "the engine has no runtime called nvidia: "),
-        (GpuAccess.CDI, "the engine does not do CDI: "),
+        (GpuAccess.CDI, "the engine does not support CDI: "),
     ],
 )
 def test_an_engine_without_nvidia_says_so(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from envbuilder import cli, pipeline
 from envbuilder.console import Console
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import AcceptanceError, EngineError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
@@ -36,8 +36,8 @@ def there() -> Iterator[Registry]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(new_run_id()) as client:
+def engine() -> Iterator[DockerEngine]:
+    with DockerEngine(new_run_id()) as client:
         yield client
 
 
@@ -56,7 +56,7 @@ def tiny(tmp_path: Path) -> Iterator[str]:
 # --- there and back --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: Engine, tiny: str, tmp_path: Path) -> None:
+def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: DockerEngine, tiny: str, tmp_path: Path) -> None:
     tag = f"{there.host}/team/tiny:1"
     engine.tag(tiny, tag)
     digest = engine.push(tag)
@@ -99,7 +99,11 @@ def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
 
 
 def test_build_pushes_the_tag_once_it_is_earned(
-    there: Registry, engine: Engine, lock: Lock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    there: Registry,
+    engine: DockerEngine,
+    lock: Lock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The command, but for a suite that this image could not pass."""
     tag = f"{there.host}/team/train:accepted"
@@ -124,7 +128,7 @@ def test_build_pushes_the_tag_once_it_is_earned(
 
 
 def test_an_image_that_fails_is_not_pushed(
-    there: Registry, engine: Engine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
+    there: Registry, engine: DockerEngine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []
 
@@ -150,12 +154,12 @@ def test_push_needs_a_name_before_any_engine_is_asked(tmp_path: Path) -> None:
 # --- registries that refuse ------------------------------------------------------------------------------------------
 
 
-def test_a_registry_that_does_not_answer_is_named(engine: Engine, tiny: str) -> None:
+def test_a_registry_that_does_not_answer_is_named(engine: DockerEngine, tiny: str) -> None:
     engine.tag(tiny, "127.0.0.1:1/team/tiny:1")
     with pytest.raises(EngineError) as caught:
         engine.push("127.0.0.1:1/team/tiny:1")
     assert "cannot push 127.0.0.1:1/team/tiny:1: " in caught.value.message
-    assert caught.value.hint.startswith("check that 127.0.0.1:1 is its name and port")
+    assert caught.value.hint.startswith("check the registry's name and port (127.0.0.1:1)")
 
 
 def test_a_registry_that_wants_a_login_gets_the_one_of_docker_login(
@@ -164,12 +168,12 @@ def test_a_registry_that_wants_a_login_gets_the_one_of_docker_login(
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with registry(users=USERS) as there:
         tag = f"{there.host}/team/tiny:1"
-        with Engine(new_run_id()) as stranger:
+        with DockerEngine(new_run_id()) as stranger:
             stranger.tag(tiny, tag)
             with pytest.raises(EngineError) as caught:
                 stranger.push(tag)
         assert caught.value.hint.startswith(f"log in: `docker login {there.host}`")
         login = base64.b64encode(b"test:sesame").decode()
         (tmp_path / "config.json").write_text(json.dumps({"auths": {there.host: {"auth": login}}}))
-        with Engine(new_run_id()) as user:
+        with DockerEngine(new_run_id()) as user:
             assert user.push(tag) == there.link("team/tiny", "1")

@@ -17,7 +17,7 @@ from index_server import IndexServer, serve
 
 from envbuilder.engine import build_process
 from envbuilder.engine.buildx import BuildOptions
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import Network, find_network
@@ -110,7 +110,7 @@ def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: s
         assert wheelhouse.PATH in server.paths
         assert "1 packages installed" in (site / "build.log").read_text()
         found = {path for path, content in texts_below(site).items() if CANARY.encode() in content}
-        with Engine(new_run_id()) as engine:
+        with DockerEngine(new_run_id()) as engine:
             files = {path: content for path, _, content in engine.layer_files(built.image, lambda path: True)}
             history = engine.steps(built.image)
         assert any(path.endswith("/demo.py") for path in files)

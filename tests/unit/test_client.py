@@ -12,9 +12,9 @@ import pytest
 from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_is_killed, tar_of, writes
 from waiting import wait_until
 
-from envbuilder.engine import background, docker_client, output, pulse
+from envbuilder.engine import background, output, pulse
 from envbuilder.engine.container_spec import RUN_LABEL, Job
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine, docker_container, image_store, lifetime
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import new_run_id
@@ -33,15 +33,15 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def engine(daemon: Daemon) -> Iterator[Engine]:
-    with Engine(new_run_id(), timeout=20) as connected:
+def engine(daemon: Daemon) -> Iterator[DockerEngine]:
+    with DockerEngine(new_run_id(), timeout=20) as connected:
         yield connected
 
 
 def test_no_engine_is_an_error_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
     with pytest.raises(EngineError, match="no Docker engine answers") as caught:
-        Engine("x")
+        DockerEngine("x")
     assert "start Docker" in caught.value.hint
 
 
@@ -49,13 +49,13 @@ def test_no_engine_is_an_error_with_what_to_do(tmp_path: Path, monkeypatch: pyte
 def test_an_engine_that_does_not_answer_a_ping_is_no_engine(daemon: Daemon, fault: Fault) -> None:
     daemon.faults["ping"] = fault
     with pytest.raises(EngineError, match=r"cannot reach the container engine: (not today|no Docker engine answers)"):
-        Engine("x")
+        DockerEngine("x")
 
 
 # --- images --------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: Engine) -> None:
+def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.images["a/b:1"] = image(IMAGE)
     for name in (IMAGE, "a/b:1"):
         found = engine.image(name)
@@ -65,12 +65,12 @@ def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: Engine) -> 
     assert engine.image("") is None
 
 
-def test_the_history_comes_first_step_first(daemon: Daemon, engine: Engine) -> None:
+def test_the_history_comes_first_step_first(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.history = [{"Size": 5, "CreatedBy": "COPY x"}, {"Size": None, "Comment": "imported"}, {"CreatedBy": ""}]
     assert engine.steps(IMAGE) == [(0, ""), (0, "imported"), (5, "COPY x")]
 
 
-def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: Engine) -> None:
+def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     assert engine.pull("a/b:1", "linux/arm64") is None
     assert daemon.queries["pull"] == {"fromImage": "a/b", "tag": "1", "platform": "linux/arm64"}
@@ -82,7 +82,7 @@ def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: Engine) -> None:
     assert "Connection aborted" in str(engine.pull("a/b:1", "linux/amd64"))
 
 
-def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: Engine) -> None:
+def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     assert engine.registry_trouble("a/b:1") is None
     assert engine.registry_trouble("a/c:1") == "denied: requested access to the resource is denied"
@@ -91,7 +91,7 @@ def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: Engine) -> N
     assert daemon.asked("pull") == []
 
 
-def test_a_tar_becomes_an_image(daemon: Daemon, engine: Engine, tmp_path: Path) -> None:
+def test_a_tar_becomes_an_image(daemon: Daemon, engine: DockerEngine, tmp_path: Path) -> None:
     (tmp_path / "base.tar").write_bytes(b"a file system")
     engine.import_tar(tmp_path / "base.tar", "here:5000/base:1", ["ENV A=1", "LABEL b=c"])
     assert daemon.bodies["pull"] == b"a file system"
@@ -107,7 +107,7 @@ def test_a_tar_becomes_an_image(daemon: Daemon, engine: Engine, tmp_path: Path) 
         engine.import_tar(tmp_path / "base.tar", "base:2", [])
 
 
-def test_a_tag_is_moved_to_the_image(daemon: Daemon, engine: Engine) -> None:
+def test_a_tag_is_moved_to_the_image(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.images["here:5000/a:1"] = image("sha256:old")
     engine.tag(IMAGE, "here:5000/a:1")
     assert daemon.queries["tag"] == {"repo": "here:5000/a", "tag": "1", "force": "0"}
@@ -116,20 +116,20 @@ def test_a_tag_is_moved_to_the_image(daemon: Daemon, engine: Engine) -> None:
         engine.tag("sha256:9", "a:1")
 
 
-def test_a_push_gives_the_registrys_digest(daemon: Daemon, engine: Engine) -> None:
+def test_a_push_gives_the_registrys_digest(daemon: Daemon, engine: DockerEngine) -> None:
     assert engine.push("here:5000/a:1") == "sha256:d"
     assert daemon.asked("push") == ["push here:5000/a"]
     assert daemon.queries["push"] == {"tag": "1"}
 
 
-def test_a_push_that_is_refused_says_what_to_do(daemon: Daemon, engine: Engine) -> None:
+def test_a_push_that_is_refused_says_what_to_do(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.pushes = [{"status": "pushing"}, {"error": "denied: no access", "errorDetail": {"message": "denied"}}]
     with pytest.raises(EngineError, match="cannot push here:5000/a:1: denied: no access") as caught:
         engine.push("here:5000/a:1")
     assert caught.value.hint.startswith("log in: `docker login here:5000`")
 
 
-def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: Engine) -> None:
+def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: DockerEngine) -> None:
     layer = tar_of({"/root/.netrc": b"secret", "/etc/x": b"y"})
     daemon.saved = tar_of({"blobs/1": layer, "manifest.json": b"[]"})
     found = list(engine.layer_files(IMAGE, lambda path: path.startswith("/root")))
@@ -139,26 +139,26 @@ def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: Engine) 
 # --- the engine's machine ------------------------------------------------------------------------------------------
 
 
-def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: Engine) -> None:
+def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.info |= {"Architecture": "x86_64", "Runtimes": {"nvidia": {}}, "SecurityOptions": ["name=userns"]}
     assert engine.platform() == "linux/amd64"
     assert engine.offers() == Offers(runtimes=("nvidia",))
     assert engine.host()["engine"] == "27.0"
     assert engine.maps_users()
     daemon.faults["info"] = Fault(status=500, message="no space left on device")
-    with pytest.raises(EngineError, match="cannot ask the engine about itself: the disk is full: no space left"):
+    with pytest.raises(EngineError, match="cannot inspect the engine: the disk is full: no space left"):
         engine.host()
 
 
 # --- containers ----------------------------------------------------------------------------------------------------
 
 
-def lines_of(engine: Engine, job: Job = TRUE, image: str = IMAGE) -> list[str]:
+def lines_of(engine: DockerEngine, job: Job = TRUE, image: str = IMAGE) -> list[str]:
     with engine.container(image, job) as container:
         return list(container.lines(60))
 
 
-def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon, engine: Engine) -> None:
+def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = writes(b"one\ntw", b"o\n", b"\xff\nrest", code=3, out_of_memory=True, stderr="a\n\nb\n")
     job = Job(command=("a", "b"), files={"/suite/x.py": b"print()"}, user="7", read_only=True)
     with engine.container(IMAGE, job) as container:
@@ -195,14 +195,14 @@ def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon,
     assert daemon.boxes == daemon.volumes == {}
 
 
-def test_a_container_gets_most_of_the_machines_memory_and_not_all(daemon: Daemon, engine: Engine) -> None:
+def test_a_container_gets_most_of_the_machines_memory_and_not_all(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.info["MemTotal"] = 1_000_000_000
     lines_of(engine)
     assert json.loads(daemon.bodies["create"])["HostConfig"]["Memory"] == 900_000_000
 
 
 @pytest.mark.parametrize("flood", [b"x" * 65536, b"junk\n" * 13000], ids=["an endless line", "junk lines"])
-def test_a_flood_is_stopped_and_the_container_killed(daemon: Daemon, engine: Engine, flood: bytes) -> None:
+def test_a_flood_is_stopped_and_the_container_killed(daemon: Daemon, engine: DockerEngine, flood: bytes) -> None:
     def script(box: Box) -> Iterator[bytes]:
         while not box.signalled.is_set():
             yield flood
@@ -219,19 +219,19 @@ def test_a_flood_is_stopped_and_the_container_killed(daemon: Daemon, engine: Eng
     assert daemon.boxes == {}
 
 
-def test_a_program_that_floods_has_no_output(daemon: Daemon, engine: Engine) -> None:
+def test_a_program_that_floods_has_no_output(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = writes(b"x" * 17_000_000)
     assert engine.output(IMAGE, ["python"], 60) is None
 
 
-def test_a_folder_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: Engine) -> None:
+def test_a_folder_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: DockerEngine) -> None:
     assert engine.read_folder(IMAGE, "/opt/envbuilder") == {}
     assert daemon.asked("start") == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), SystemExit(2)])
 def test_whatever_happens_in_the_block_the_container_is_removed(
-    daemon: Daemon, engine: Engine, error: BaseException
+    daemon: Daemon, engine: DockerEngine, error: BaseException
 ) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
 
@@ -245,7 +245,7 @@ def test_whatever_happens_in_the_block_the_container_is_removed(
     assert daemon.boxes == {}
 
 
-def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engine: Engine) -> None:
+def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engine: DockerEngine) -> None:
     """The daemon makes the container only after the interrupt has come."""
     answers, interrupted = threading.Event(), threading.Event()
     daemon.faults["create"] = Fault(hold=answers)
@@ -275,7 +275,7 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engi
 
 @pytest.mark.parametrize("which", [1, 2], ids=["of the files", "of the job"])
 def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_volume(
-    daemon: Daemon, engine: Engine, which: int
+    daemon: Daemon, engine: DockerEngine, which: int
 ) -> None:
     """The daemon removes the container only some time after the interrupt has come; a volume in use stays."""
     removed, interrupted = threading.Event(), threading.Event()
@@ -317,7 +317,7 @@ def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_vol
 
 
 def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
-    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interrupt comes before there is anything to wait for."""
 
@@ -325,28 +325,28 @@ def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
         background.in_background(compute, answer)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(docker_client, "in_background", start_and_interrupt)
+    monkeypatch.setattr(lifetime, "in_background", start_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         lines_of(engine)
     assert [line.split()[0] for line in daemon.asked("create", "start", "remove")] == ["create", "remove"]
 
 
 @pytest.mark.parametrize("route", ["make_volume", "create", "put", "attach", "start"])
-def test_a_container_that_cannot_be_prepared_is_removed(daemon: Daemon, engine: Engine, route: str) -> None:
+def test_a_container_that_cannot_be_prepared_is_removed(daemon: Daemon, engine: DockerEngine, route: str) -> None:
     daemon.faults[route] = Fault(status=500, message="not today")
     with pytest.raises(EngineError, match="not today"):
         lines_of(engine, Job(command=("true",), files={"/a": b""}))
     assert daemon.boxes == daemon.volumes == {}
 
 
-def test_a_removal_that_fails_hides_nothing(daemon: Daemon, engine: Engine) -> None:
+def test_a_removal_that_fails_hides_nothing(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["remove"] = Fault(status=500, message="busy")
     assert lines_of(engine) == ["hello"]
     with pytest.raises(KeyboardInterrupt), engine.container(IMAGE, TRUE):
         raise KeyboardInterrupt
 
 
-def test_a_container_that_cannot_be_made(daemon: Daemon, engine: Engine) -> None:
+def test_a_container_that_cannot_be_made(daemon: Daemon, engine: DockerEngine) -> None:
     with pytest.raises(EngineError, match="cannot make a container of sha256:absent: No such image"):
         lines_of(engine, image="sha256:absent")
     daemon.faults["create"] = Fault(drop=True)
@@ -359,7 +359,7 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: Engine) -> None
     [
         (
             'could not select device driver "cdi" with capabilities: [[gpu]]',
-            "the engine does not do CDI",
+            "the engine does not support CDI",
             "--gpu-access none",
         ),
         (
@@ -377,7 +377,7 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: Engine) -> None
         ("write /var/lib/docker: no space left on device", "cannot start the container: the disk is full: ", ""),
     ],
 )
-def test_a_start_that_fails_says_why(daemon: Daemon, engine: Engine, said: str, message: str, hint: str) -> None:
+def test_a_start_that_fails_says_why(daemon: Daemon, engine: DockerEngine, said: str, message: str, hint: str) -> None:
     daemon.faults["start"] = Fault(status=500, message=said)
     with pytest.raises(EngineError) as caught:
         lines_of(engine, Job(command=("true",), gpu=GpuPlan(access=GpuAccess.GPUS, reason="")))
@@ -385,7 +385,7 @@ def test_a_start_that_fails_says_why(daemon: Daemon, engine: Engine, said: str, 
     assert hint in caught.value.hint
 
 
-def test_at_its_deadline_a_container_is_killed_and_late(daemon: Daemon, engine: Engine) -> None:
+def test_at_its_deadline_a_container_is_killed_and_late(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
     with engine.container(IMAGE, TRUE) as container:
         assert list(container.lines(0.1)) == ["one"]
@@ -394,7 +394,7 @@ def test_at_its_deadline_a_container_is_killed_and_late(daemon: Daemon, engine: 
         assert next(iter(daemon.boxes.values())).signals == ["KILL"]
 
 
-def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: Daemon, engine: Engine) -> None:
+def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
     with engine.container(IMAGE, TRUE) as container:
         for _ in container.lines(60):
@@ -408,7 +408,7 @@ def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: D
         assert not container.late
 
 
-def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: Engine) -> None:
+def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: DockerEngine) -> None:
     with engine.container(IMAGE, TRUE) as container:
         for _ in container.lines(60):
             container.limit(60)
@@ -418,14 +418,14 @@ def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: Engine) -> Non
     assert not any(timer.is_alive() for timer in timers)
 
 
-def test_a_signal_to_what_has_ended_is_nothing(daemon: Daemon, engine: Engine) -> None:
+def test_a_signal_to_what_has_ended_is_nothing(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["kill"] = Fault(status=409, message="is not running")
     with engine.container(IMAGE, TRUE) as container:
         container.signal("TERM")
     assert daemon.queries["kill"] == {"signal": "TERM"}
 
 
-def test_a_connection_that_is_lost_ends_the_output(daemon: Daemon, engine: Engine) -> None:
+def test_a_connection_that_is_lost_ends_the_output(daemon: Daemon, engine: DockerEngine) -> None:
     def script(box: Box) -> Iterator[bytes]:
         yield b"one\ntw"
         raise BrokenPipeError
@@ -434,7 +434,7 @@ def test_a_connection_that_is_lost_ends_the_output(daemon: Daemon, engine: Engin
     assert lines_of(engine) == ["one", "tw"]
 
 
-def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: Engine) -> None:
+def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["wait"] = Fault(drop=True)
     daemon.faults["logs"] = Fault(status=500, message="no log")
     with engine.container(IMAGE, TRUE) as container:
@@ -445,7 +445,7 @@ def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: Engine) -> None:
             container.errors()
 
 
-def test_a_file_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: Engine) -> None:
+def test_a_file_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: DockerEngine) -> None:
     with engine.container(IMAGE, Job(command=("none",))) as container:
         next(iter(daemon.boxes.values())).files["/etc/x"] = b"y"
         assert container.read_file("/etc/x") == b"y"
@@ -454,7 +454,7 @@ def test_a_file_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: 
     assert len(daemon.asked("create")) == len(daemon.asked("remove")) == 2
 
 
-def test_the_output_of_a_program_in_an_image(daemon: Daemon, engine: Engine) -> None:
+def test_the_output_of_a_program_in_an_image(daemon: Daemon, engine: DockerEngine) -> None:
     assert engine.output(IMAGE, ["python", "-V"], 60) == ["hello"]
     config = json.loads(daemon.bodies["create"])
     assert (config["Entrypoint"], config["User"], config["HostConfig"]["ReadonlyRootfs"]) == (
@@ -476,7 +476,7 @@ def test_the_output_of_a_program_in_an_image(daemon: Daemon, engine: Engine) -> 
 # --- what a killed run left ----------------------------------------------------------------------------------------
 
 
-def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: Engine) -> None:
+def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     dead = daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
     kept = [daemon.add({RUN_LABEL: label}).id for label in (f"{host}:{pid}:{began}", "elsewhere:1:1", "no run id")]
@@ -487,7 +487,7 @@ def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine:
     assert daemon.queries["list"]["all"] == "1"
 
 
-def test_volumes_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: Engine) -> None:
+def test_volumes_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     daemon.add_volume("dead", {RUN_LABEL: f"{host}:{pid}:{began}0"})
     daemon.add_volume("alive", {RUN_LABEL: f"{host}:{pid}:{began}"})
@@ -496,7 +496,7 @@ def test_volumes_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: En
     assert list(daemon.volumes) == ["alive", "stranger"]
 
 
-def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: Engine) -> None:
+def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
     daemon.add_volume("dead", {RUN_LABEL: f"{host}:{pid}:{began}0"})
@@ -504,10 +504,10 @@ def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: En
     daemon.faults["remove_volume"] = Fault(status=409, message="volume is in use")
     assert engine.sweep() == 0
     daemon.faults["remove_volume"] = Fault(status=500, message="not now")
-    with pytest.raises(EngineError, match="cannot sweep: not now"):
+    with pytest.raises(EngineError, match="cannot remove what earlier runs left: not now"):
         engine.sweep()
     daemon.faults["list"] = Fault(status=500, message="not today")
-    with pytest.raises(EngineError, match="cannot sweep: not today"):
+    with pytest.raises(EngineError, match="cannot remove what earlier runs left: not today"):
         engine.sweep()
 
 
@@ -515,35 +515,35 @@ def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: En
 
 
 @pytest.fixture
-def impatient(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def impatient(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
     """A client that gives up after a second of silence, and asks more often than that."""
     monkeypatch.setattr(pulse, "_BETWEEN_PINGS", 0.2)
-    with Engine(new_run_id(), silence=1) as connected:
+    with DockerEngine(new_run_id(), silence=1) as connected:
         yield connected
 
 
-def push(engine: Engine, tmp_path: Path) -> object:
+def push(engine: DockerEngine, tmp_path: Path) -> object:
     return engine.push("here:5000/a:1")
 
 
-def read_layers(engine: Engine, tmp_path: Path) -> object:
+def read_layers(engine: DockerEngine, tmp_path: Path) -> object:
     return list(engine.layer_files(IMAGE, lambda path: True))
 
 
-def look(engine: Engine, tmp_path: Path) -> object:
+def look(engine: DockerEngine, tmp_path: Path) -> object:
     return engine.image(IMAGE)
 
 
-def read_history(engine: Engine, tmp_path: Path) -> object:
+def read_history(engine: DockerEngine, tmp_path: Path) -> object:
     return engine.steps(IMAGE)
 
 
-def import_tar(engine: Engine, tmp_path: Path) -> None:
+def import_tar(engine: DockerEngine, tmp_path: Path) -> None:
     (tmp_path / "base.tar").write_bytes(b"a file system")
     engine.import_tar(tmp_path / "base.tar", "base:1", [])
 
 
-CALLS: dict[str, Callable[[Engine, Path], object]] = {
+CALLS: dict[str, Callable[[DockerEngine, Path], object]] = {
     "image": look,
     "history": read_history,
     "pull": lambda engine, path: engine.pull("a/b:1", "linux/amd64"),
@@ -560,7 +560,7 @@ CALLS: dict[str, Callable[[Engine, Path], object]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_an_engine_that_is_frozen_is_given_up(
-    daemon: Daemon, impatient: Engine, tmp_path: Path, call: Callable[[Engine, Path], object]
+    daemon: Daemon, impatient: DockerEngine, tmp_path: Path, call: Callable[[DockerEngine, Path], object]
 ) -> None:
     with daemon.frozen(), pytest.raises(EngineError, match="the container engine has not answered for 1 s") as caught:
         call(impatient, tmp_path)
@@ -569,10 +569,10 @@ def test_an_engine_that_is_frozen_is_given_up(
 
 def test_an_engine_that_is_frozen_from_the_beginning_is_no_engine(daemon: Daemon) -> None:
     with daemon.frozen(), pytest.raises(EngineError, match=r"no Docker engine answers \(nothing within 1 s\)"):
-        Engine(new_run_id(), silence=1)
+        DockerEngine(new_run_id(), silence=1)
 
 
-def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemon, impatient: Engine) -> None:
+def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemon, impatient: DockerEngine) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
     seen = []
     with impatient.container(IMAGE, TRUE) as container:
@@ -585,7 +585,7 @@ def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemo
     assert seen == ["one"]
 
 
-def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impatient: Engine) -> None:
+def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impatient: DockerEngine) -> None:
     """It answers pings meanwhile: many more of them than silence would allow."""
     slow = threading.Event()
     daemon.faults["info"] = Fault(hold=slow)
@@ -603,9 +603,9 @@ def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impati
 
 
 def test_a_deadline_holds_where_the_engine_kills_nothing(
-    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_client, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(docker_container, "_KILL_SECONDS", 0.2)
     daemon.script = runs_until_it_is_killed(b"one\n")
     daemon.faults["kill"] = Fault(status=500, message="not today")
     with engine.container(IMAGE, TRUE) as container:
@@ -615,10 +615,10 @@ def test_a_deadline_holds_where_the_engine_kills_nothing(
 
 
 def test_a_deadline_holds_where_the_engine_is_frozen(
-    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_client, "_KILL_SECONDS", 0.2)
-    monkeypatch.setattr(docker_client, "_SILENCE_AT_THE_END", 0.1)
+    monkeypatch.setattr(docker_container, "_KILL_SECONDS", 0.2)
+    monkeypatch.setattr(lifetime, "_SILENCE_AT_THE_END", 0.1)
     daemon.script = runs_until_it_is_killed(b"one\n")
 
     def follow() -> None:
@@ -633,9 +633,9 @@ def test_a_deadline_holds_where_the_engine_is_frozen(
 
 
 def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
-    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_client, "_SILENCE_AT_THE_END", 0.1)
+    monkeypatch.setattr(lifetime, "_SILENCE_AT_THE_END", 0.1)
 
     def interrupt() -> None:
         with engine.container(IMAGE, TRUE):
@@ -650,9 +650,9 @@ def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
 
 
 def test_a_registry_that_sends_nothing_is_given_up(
-    daemon: Daemon, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_client, "_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(image_store, "_IDLE_SECONDS", 0.1)
     stalled = threading.Event()
     daemon.stalls = {"pull": stalled, "push": stalled}
     daemon.registry["a/b:1"] = image("sha256:2")
@@ -667,12 +667,12 @@ def test_a_registry_that_sends_nothing_is_given_up(
 # --- answers that are cut off --------------------------------------------------------------------------------------
 
 
-def read_file(engine: Engine, tmp_path: Path) -> object:
+def read_file(engine: DockerEngine, tmp_path: Path) -> object:
     with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
         return container.read_file("/etc/x")
 
 
-def read_errors(engine: Engine, tmp_path: Path) -> object:
+def read_errors(engine: DockerEngine, tmp_path: Path) -> object:
     with engine.container(IMAGE, TRUE) as container:
         list(container.lines(60))
         return container.errors()
@@ -690,7 +690,7 @@ def read_errors(engine: Engine, tmp_path: Path) -> object:
     ],
 )
 def test_an_answer_that_is_cut_off_is_the_engines_error(
-    daemon: Daemon, engine: Engine, tmp_path: Path, route: str, ask: Callable[[Engine, Path], object]
+    daemon: Daemon, engine: DockerEngine, tmp_path: Path, route: str, ask: Callable[[DockerEngine, Path], object]
 ) -> None:
     daemon.script = writes(b"x\n", stderr="one\ntwo\n")
     daemon.saved = tar_of({"blobs/1": tar_of({"/root/.netrc": b"secret" * 5000})})
@@ -700,13 +700,13 @@ def test_an_answer_that_is_cut_off_is_the_engines_error(
     assert daemon.boxes == {}
 
 
-def test_a_pull_that_is_cut_off_says_so(daemon: Daemon, engine: Engine) -> None:
+def test_a_pull_that_is_cut_off_says_so(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     daemon.faults["pull"] = Fault(truncate=True)
     assert engine.pull("a/b:1", "linux/amd64")
 
 
-def test_a_push_without_a_digest_is_no_push(daemon: Daemon, engine: Engine) -> None:
+def test_a_push_without_a_digest_is_no_push(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.pushes = [{"status": "pushing"}]
     with pytest.raises(EngineError, match="cannot push here:5000/a:1: the engine gave no digest"):
         engine.push("here:5000/a:1")

@@ -8,7 +8,7 @@ import pytest
 
 from envbuilder.acceptance import host_checks
 from envbuilder.acceptance.host_checks import Layers
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.model import Check, Status
 
 
@@ -22,7 +22,7 @@ from envbuilder.model import Check, Status
     ],
 )  # fmt: skip
 def test_a_file_worth_a_look(path: str) -> None:
-    assert host_checks.is_telling(path)
+    assert host_checks.is_suspect(path)
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_a_file_worth_a_look(path: str) -> None:
     ],
 )  # fmt: skip
 def test_a_file_of_the_system(path: str) -> None:
-    assert not host_checks.is_telling(path)
+    assert not host_checks.is_suspect(path)
 
 
-def engine_with(*files: tuple[str, int, bytes]) -> Engine:
+def engine_with(*files: tuple[str, int, bytes]) -> DockerEngine:
     def layer_files(image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
         assert image == "image"
         yield from (file for file in files if wanted(file[0]))
 
-    return cast("Engine", SimpleNamespace(layer_files=layer_files))
+    return cast("DockerEngine", SimpleNamespace(layer_files=layer_files))
 
 
 def test_secrets_and_caches_are_told_apart() -> None:

@@ -13,7 +13,7 @@ from standin.suite_output import IMAGE
 from envbuilder.acceptance import host_checks, inspect_image, suite
 from envbuilder.engine import info, output
 from envbuilder.engine.container_spec import Job, create_options, suite_mount
-from envbuilder.engine.docker_client import Engine
+from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 
@@ -30,12 +30,12 @@ def jobs(image: ImageFacts = IMAGE) -> Mapping[str, Job]:
 
 
 def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """The job of `Engine.output`, which is what `inspect` runs in an image."""
+    """The job of `DockerEngine.output`, which is what `inspect` runs in an image."""
     seen: list[Job] = []
     with daemon_in(folder) as daemon:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
         daemon.images["a"] = image("sha256:a")
-        with Engine("here:1:2") as engine:
+        with DockerEngine("here:1:2") as engine:
             make = engine.container
             monkeypatch.setattr(engine, "container", lambda name, job: seen.append(job) or make(name, job))
             engine.output("a", ["python"], 60)

@@ -165,7 +165,7 @@ def test_the_options_of_a_build_reach_the_suite(site: Site, tmp_path: Path) -> N
     assert job.gpu is not None
     assert job.gpu.access is GpuAccess.RUNTIME
     assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
-    assert "GPUs by `--runtime nvidia`, as asked for" in said(site)
+    assert "GPUs with `--runtime nvidia`, as requested" in said(site)
 
 
 # --- not run again -------------------------------------------------------------------------------------------------

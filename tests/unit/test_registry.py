@@ -22,7 +22,7 @@ from envbuilder.engine.registry import refusal_hint
         (
             'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
             "127.0.0.1:1/train",
-            "check that 127.0.0.1:1 is its name and port, and that the engine's machine can reach it",
+            "check the registry's name and port (127.0.0.1:1), and that the engine's machine can reach it",
         ),
         (
             "denied: requested access to the resource is denied",

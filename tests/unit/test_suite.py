@@ -199,7 +199,7 @@ def test_a_container_that_cannot_start_is_the_engines_error() -> None:
 
 
 def test_an_engine_that_is_lost_on_the_way_leaves_it_incomplete() -> None:
-    lost = EngineError("the container cannot be followed: no Docker engine answers")
+    lost = EngineError("cannot follow the container's output: no Docker engine answers")
     receipt = accept(StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)}))
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, INSIDE[0]).detail == f"no answer: {lost.message}"
@@ -489,7 +489,7 @@ def test_a_job_that_fails_for_any_user_says_its_last_words() -> None:
     assert check.status is Status.FAILED
     assert check.detail.endswith("`train` ended with exit code 3: Permission denied: /home")
     assert any_user(says(["its last line"], 3))[0].detail.endswith("3: its last line")
-    assert any_user(says([], 3))[0].detail.endswith("3: no word")
+    assert any_user(says([], 3))[0].detail.endswith("3: no output")
     check, _ = any_user(breaks([], EngineError("no train here")))
     assert check.detail.endswith("`train` ended with exit code 126: no train here")
 
@@ -654,5 +654,5 @@ def test_a_label_that_is_no_name_names_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["my check.py", "ä.py", "a\nb.py"])
 def test_a_check_whose_file_cannot_name_it_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="is named by its file, and that name cannot be used"):
+    with pytest.raises(UsageError, match="cannot be used as the name of a check"):
         suite.validate(replace(TRIAL, own=(Path(name),)))

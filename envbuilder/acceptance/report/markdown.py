@@ -58,8 +58,10 @@ def _warnings(receipt: Receipt) -> list[str]:
 
 
 def _failure(check: Check) -> str:
-    mark, status = summary.MARKS[check.status], summary.WORDS[check.status]
-    title, identifier = _inert(check.title), _code(check.id)
+    mark = summary.MARKS[check.status]
+    status = summary.WORDS[check.status]
+    title = _inert(check.title)
+    identifier = _code(check.id)
     lines = [f"### {mark} {status}: {title} ({identifier})", ""]
     for label, text in summary.notes(check):
         lines.append(f"- **{label}**: {_prose(text)}")
