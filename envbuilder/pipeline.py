@@ -14,7 +14,7 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build_process as builds
-from envbuilder.engine.buildx import BuildOptions, Progress, Step, find_cause, wheel_sizes
+from envbuilder.engine.buildx import BuildOptions, BuildProgress, BuildStep, find_cause, wheel_sizes
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
@@ -44,7 +44,7 @@ from envbuilder.resolve.command_line import command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Session:
     """What a command runs with: the catalog, the way to the index, the environment, and where its files go."""
 
     catalog: Catalog
@@ -61,7 +61,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class BuildSettings:
     """The settings of a build, besides its request."""
 
     options: BuildOptions = field(default_factory=BuildOptions)
@@ -74,7 +74,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BuildResult:
     """The result of a build."""
 
     image: str
@@ -87,45 +87,45 @@ class Outcome:
     digest: str = ""  # the registry's, if it was pushed
 
 
-def decide(request: Request, site: Site) -> Stack:
+def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
-    stack = resolve(request, site.catalog)
-    creation.check_lockable(stack, index_url=site.uv.index_url, command_for=_command_for(request, site))
+    stack = resolve(request, session.catalog)
+    creation.check_lockable(stack, index_url=session.uv.index_url, command_for=_command_for(request, session))
     return stack
 
 
-def make_lock(request: Request, site: Site) -> Lock:
+def make_lock(request: Request, session: Session) -> Lock:
     """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(request, decide(request, site), site)
+    return lock_stack(request, resolve_lockable(request, session), session)
 
 
-def lock_stack(request: Request, stack: Stack, site: Site, base_digest: str | None = None) -> Lock:
+def lock_stack(request: Request, stack: Stack, session: Session, base_digest: str | None = None) -> Lock:
     """Stack → Lock; the request is for the suggested command, if its packages clash."""
-    _check_day(request, stack, site)
+    _check_day(request, stack, session)
     return creation.create_lock(
         stack,
-        uv=site.uv,
-        catalog=site.catalog.date.isoformat(),
-        command_for=_command_for(request, site),
+        uv=session.uv,
+        catalog=session.catalog.date.isoformat(),
+        command_for=_command_for(request, session),
         base_digest=base_digest,
     )
 
 
-def _check_day(request: Request, stack: Stack, site: Site) -> None:
+def _check_day(request: Request, stack: Stack, session: Session) -> None:
     """Warn if the index of the stack's day may still change. Raises `UsageError` for a day in the future."""
-    if request.as_of and request.as_of > site.today:
+    if request.as_of and request.as_of > session.today:
         raise UsageError(f"--as-of {request.as_of} is in the future", hint="use a day that has passed")
-    days = site.catalog.policy.as_of.settle_days
-    if stack.as_of > site.today - timedelta(days=days):
-        site.console.note(
+    days = session.catalog.policy.as_of.settle_days
+    if stack.as_of > session.today - timedelta(days=days):
+        session.console.note(
             f"{stack.as_of} is less than {days} days ago: the index of that day can still change, and the same request "
             "may lock other files later; `envbuilder lock --check` shows whether it did"
         )
 
 
-def _command_for(request: Request, site: Site) -> CommandFor:
+def _command_for(request: Request, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
-        return command(replace(request, packages=tuple(packages)), "lock", flags=site.said)
+        return command(replace(request, packages=tuple(packages)), "lock", flags=session.said)
 
     return again
 
@@ -133,24 +133,26 @@ def _command_for(request: Request, site: Site) -> CommandFor:
 # --- the base image ----------------------------------------------------------------------------------------------
 
 
-def choose_stack(request: Request, stack: Stack, engine: Engine, site: Site) -> tuple[Stack, ImageFacts]:
+def resolve_with_available_base(
+    request: Request, stack: Stack, engine: Engine, session: Session
+) -> tuple[Stack, ImageFacts]:
     """`stack`, or the one whose base is available here, and that base: engine store, registry, then bootstrap."""
     try:
-        return stack, have_base(stack, engine, site)
+        return stack, ensure_base(stack, engine, session)
     except EngineError as error:
         if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
             raise
         try:
-            stack = resolve(replace(request, base=BASE_BOOTSTRAP), site.catalog)
+            stack = resolve(replace(request, base=BASE_BOOTSTRAP), session.catalog)
         except NoStackError as refusal:
             raise EngineError(error.message, problems=refusal.plain_reasons, hint=refusal.hint) from refusal
-        site.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
+        session.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
     for note in stack.notes:
-        site.console.note(note)
-    return stack, have_base(stack, engine, site)
+        session.console.note(note)
+    return stack, ensure_base(stack, engine, session)
 
 
-def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
+def ensure_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
     """The base image of a stack in the engine's store; pulled or built if need be."""
     base = stack.base
     image = engine.image(base.reference)
@@ -158,7 +160,7 @@ def have_base(stack: Stack, engine: Engine, site: Site) -> ImageFacts:
         return image
     if base.source is BaseSource.BOOTSTRAP:
         _check_platform(stack, engine)
-        make_base(base, engine, site)
+        make_base(base, engine, session)
     else:
         failure = engine.pull(base.reference, stack.platform)
         if failure:
@@ -192,20 +194,20 @@ def _check_platform(stack: Stack, engine: Engine) -> None:
     )
 
 
-def make_base(base: Base, engine: Engine, site: Site) -> None:
+def make_base(base: Base, engine: Engine, session: Session) -> None:
     """Build a base image from Debian packages."""
-    site.console.say(f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)")
+    session.console.say(f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)")
     started = time.monotonic()
     output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(site.environ, folder)
+        env = bootstrap.environment(session.environ, folder)
         argv = processes.contain(bootstrap.bootstrap_argv(base, tar), env=env)
         code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
             raise _bootstrap_error(base, code, output)
         engine.import_tar(tar, base.reference, bootstrap.changes(base))
-    site.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
+    session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
 
 
 def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineError:
@@ -223,24 +225,26 @@ def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineErro
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
-def build(request: Request | Lock, connect: Callable[[], Engine], site: Site, wishes: Wishes) -> Outcome:
+def build(
+    request: Request | Lock, connect: Callable[[], Engine], session: Session, settings: BuildSettings
+) -> BuildResult:
     """The whole way to an accepted, tagged image; the engine is not contacted for an impossible request.
 
     Raises `AcceptanceError`, and tags nothing, if it does not train.
     """
-    stack = request.stack if isinstance(request, Lock) else decide(request, site)
-    _refuse_links(site.context, site.logs, site.receipts)
+    stack = request.stack if isinstance(request, Lock) else resolve_lockable(request, session)
+    _refuse_links(session.context, session.logs, session.receipts)
     with connect() as engine:
         engine.sweep()
         if isinstance(request, Lock):
-            have_base(stack, engine, site)
-            return build_lock(request, engine, site, wishes)
-        stack, base = choose_stack(request, stack, engine, site)
+            ensure_base(stack, engine, session)
+            return build_lock(request, engine, session, settings)
+        stack, base = resolve_with_available_base(request, stack, engine, session)
         # A base that was built here has a new digest on every machine: only a registry's can be locked.
         digest = base.digest if stack.base.source is BaseSource.REGISTRY else None
-        site.console.say(f"locking {stack.name} as of {stack.as_of}")
-        lock = lock_stack(request, stack, site, digest)
-        return build_lock(lock, engine, site, wishes)
+        session.console.say(f"locking {stack.name} as of {stack.as_of}")
+        lock = lock_stack(request, stack, session, digest)
+        return build_lock(lock, engine, session, settings)
 
 
 def _refuse_links(*places: Path) -> None:
@@ -249,16 +253,16 @@ def _refuse_links(*places: Path) -> None:
     refuse_links(Path(), *relative)
 
 
-def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcome:
+def build_lock(lock: Lock, engine: Engine, session: Session, settings: BuildSettings) -> BuildResult:
     """Lock → Context → Image → Receipt → tag."""
-    write_context(render_context(lock), site.context)
-    built, seconds = build_context(lock, engine, site, wishes.options)
-    receipt = earn(built.image, engine, site, wishes)
-    tag = wishes.tag or f"{REPOSITORY}:{lock.stack.name}"
+    write_context(render_context(lock), session.context)
+    built, seconds = build_context(lock, engine, session, settings.options)
+    receipt = require_acceptance(built.image, engine, session, settings)
+    tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
     image = engine.image(built.image)
-    digest = push(tag, engine, site) if wishes.push else ""
-    return Outcome(
+    digest = push(tag, engine, session) if settings.push else ""
+    return BuildResult(
         image=built.image,
         tag=tag,
         size=image.size if image else 0,
@@ -270,33 +274,33 @@ def build_lock(lock: Lock, engine: Engine, site: Site, wishes: Wishes) -> Outcom
     )
 
 
-def push(tag: str, engine: Engine, site: Site) -> str:
+def push(tag: str, engine: Engine, session: Session) -> str:
     """Push a tag of an accepted image; returns the digest by which it can be pulled, even if the tag moves on."""
-    site.console.say(f"pushing {tag}")
+    session.console.say(f"pushing {tag}")
     started = time.monotonic()
     digest = engine.push(tag)
     repository = tag.rpartition(":")[0]
-    site.console.say(f"pushed {repository}@{digest} in {time.monotonic() - started:.0f} s")
+    session.console.say(f"pushed {repository}@{digest} in {time.monotonic() - started:.0f} s")
     return digest
 
 
-def build_context(lock: Lock, engine: Engine, site: Site, options: BuildOptions) -> tuple[builds.Built, float]:
+def build_context(lock: Lock, engine: Engine, session: Session, options: BuildOptions) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(site.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC)))
+    log = builds.log_path(session.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC)))
     started = time.monotonic()
-    with site.console.rows() as show:
+    with session.console.rows() as show:
 
-        def on_change(progress: Progress) -> None:
+        def on_change(progress: BuildProgress) -> None:
             rows = [step_row(step) for step in progress.steps.values() if step.title]
             show(rows)
 
         built = builds.build(
-            site.context,
+            session.context,
             dockerfile=f"{place_of(lock.stack)}/Dockerfile",
             log=log,
             options=options,
-            network=site.network,
-            environ=dict(site.environ),
+            network=session.network,
+            environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
             check=engine.pulse.check,
@@ -304,7 +308,7 @@ def build_context(lock: Lock, engine: Engine, site: Site, options: BuildOptions)
     return built, time.monotonic() - started
 
 
-def step_row(step: Step) -> Row:
+def step_row(step: BuildStep) -> Row:
     """One build step as a line of the display."""
     state = "waiting"
     if step.error:
@@ -329,18 +333,18 @@ def step_row(step: Step) -> Row:
 # --- accept --------------------------------------------------------------------------------------------------------
 
 
-def earn(image: str, engine: Engine, site: Site, wishes: Wishes) -> Receipt:
+def require_acceptance(image: str, engine: Engine, session: Session, settings: BuildSettings) -> Receipt:
     """The receipt that lets an image have its tag; raises `AcceptanceError` if it does not get one."""
-    trial = make_trial(engine, image, wishes.gpu_access, require_gpu=wishes.require_gpu, own=wishes.own)
-    receipt = accept(image, engine, site, trial, fresh=wishes.fresh)
+    trial = make_trial(engine, image, settings.gpu_access, require_gpu=settings.require_gpu, own=settings.own)
+    receipt = accept(image, engine, session, trial, fresh=settings.fresh)
     if receipt.verdict is not Verdict.PASSED:
         raise receipts.acceptance_error(receipt)
     return receipt
 
 
-def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.Trial:
+def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.SuiteOptions:
     """How an image is tried on this engine; one of ours without CUDA gets no GPU unless it is requested."""
-    trial = suite.Trial(gpu=plan_gpu(engine.offers(), gpu_access), **options)
+    trial = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), gpu_access), **options)
     suite.validate(trial)
     facts = engine.image(image)
     without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
@@ -349,32 +353,32 @@ def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any
     return trial
 
 
-def accept(image: str, engine: Engine, site: Site, trial: suite.Trial, *, fresh: bool = False) -> Receipt:
+def accept(image: str, engine: Engine, session: Session, trial: suite.SuiteOptions, *, fresh: bool = False) -> Receipt:
     """Run the suite with a display of its checks and keep the receipt; or return the one that the image already has."""
-    _refuse_links(site.receipts)
+    _refuse_links(session.receipts)
     facts = suite.find_image(engine, image)
-    if site.store and not fresh:
-        earlier = site.store.find(facts.id, suite.suite_hash(trial), suite.host_facts(engine, trial))
+    if session.store and not fresh:
+        earlier = session.store.find(facts.id, suite.suite_hash(trial), suite.host_facts(engine, trial))
         if earlier:
-            site.console.say(
+            session.console.say(
                 f"already accepted on {earlier.started} (same image, suite and host); `--rerun` runs it again"
             )
-            _export(earlier, site)
+            _export(earlier, session)
             return earlier
-    site.console.say(trial.gpu.reason)
-    with site.console.rows() as show:
+    session.console.say(trial.gpu.reason)
+    with session.console.rows() as show:
         receipt = suite.accept(engine, image, trial, on_change=show)
     if trial.only:
         return receipt
-    problem = site.store.keep(receipt) if site.store else ""
+    problem = session.store.keep(receipt) if session.store else ""
     if problem:
-        site.console.note(f"this receipt will not spare a run: {problem}")
-    _export(receipt, site)
+        session.console.note(f"this receipt will not spare a run: {problem}")
+    _export(receipt, session)
     return receipt
 
 
-def _export(receipt: Receipt, site: Site) -> None:
+def _export(receipt: Receipt, session: Session) -> None:
     """Write a receipt where people and programs look for it."""
-    path = site.receipts / receipts.file_name(receipt)
+    path = session.receipts / receipts.file_name(receipt)
     write_file(path, serialize.dumps(receipt))
-    site.console.say(f"receipt: {path}")
+    session.console.say(f"receipt: {path}")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from envbuilder import serialize
-from envbuilder.acceptance.inspect_image import Distribution, Step
+from envbuilder.acceptance.inspect_image import Distribution, HistoryStep
 from envbuilder.catalog.observations import CudaImage
 from envbuilder.catalog.rows import Advisory
 from envbuilder.doctor import Finding
@@ -56,7 +56,7 @@ def noun(name: str) -> Schema:
 
 def _nouns() -> Schema:
     """The schemas of all nouns; versions and paths are text."""
-    types = [Advisory, CudaImage, Distribution, Explanation, Finding, Host, Receipt, Stack, Step]
+    types = [Advisory, CudaImage, Distribution, Explanation, Finding, Host, Receipt, Stack, HistoryStep]
     _, made = msgspec.json.schema_components(types, schema_hook=lambda _: _TEXT, ref_template="#/$defs/{name}")
     return dict(made)
 
@@ -140,7 +140,7 @@ _LOCK_IN_BRIEF = record(
 
 _LAYER = {
     "type": "object",
-    "properties": {**_NOUNS["Step"]["properties"], "share": {"type": "number", "minimum": 0, "maximum": 1}},
+    "properties": {**_NOUNS["HistoryStep"]["properties"], "share": {"type": "number", "minimum": 0, "maximum": 1}},
     "required": ["size", "instruction", "holds", "share"],
     "additionalProperties": False,
 }

@@ -81,7 +81,7 @@ def identity(lock: Lock) -> dict[str, str]:
     sha = hashlib.sha256()
     for path, text in sorted(render_context(lock).files.items()):
         sha.update(f"{path}\0{len(text)}\0{text}".encode())
-    trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.NONE, reason=""))
+    trial = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.NONE, reason=""))
     return {"suite": suite.suite_hash(trial), "context": f"sha256:{sha.hexdigest()}"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envbuilder.acceptance.verdict import SECRET
 from envbuilder.console import size_text
-from envbuilder.engine.container_spec import Job
+from envbuilder.engine.container_spec import ContainerSpec
 from envbuilder.engine.protocol import Engine
 from envbuilder.errors import EngineError
 from envbuilder.files import temporary_folder
@@ -37,7 +37,7 @@ def check_any_user(engine: Engine, image: str) -> Check:
     remedy = "start it through the image's entrypoint: it gives such a user a home and caches"
     with temporary_folder("any-user") as folder:
         user = _give_away(folder)
-        spec = Job(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
+        spec = ContainerSpec(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
         code, last_line = _run(engine, image, spec)
         if code != 0:
             failed = f"as user {user} `train` ended with exit code {code}: {last_line}"
@@ -53,7 +53,7 @@ def check_any_user(engine: Engine, image: str) -> Check:
     return check(status=Status.PASSED, value=0, bound=0)
 
 
-def _run(engine: Engine, image: str, spec: Job) -> tuple[int, str]:
+def _run(engine: Engine, image: str, spec: ContainerSpec) -> tuple[int, str]:
     """A container's exit code and its last line; 126 if it cannot even start."""
     with engine.container(image, spec) as container:
         try:
@@ -93,7 +93,7 @@ def check_signals(engine: Engine, image: str) -> Check:
     title = "the job hears SIGTERM and ends promptly"
     check = partial(Check, id="contract.signals", title=title, bound=bound, unit="s")
     remedy = "let the entrypoint `exec` the job, so that it is process 1 and receives the signals"
-    long_job = Job(command=("train", "--epochs", "1000"), read_only=True)
+    long_job = ContainerSpec(command=("train", "--epochs", "1000"), read_only=True)
     with engine.container(image, long_job) as container:
         signalled: float | None = None
         for line in container.lines(_JOB_SECONDS):

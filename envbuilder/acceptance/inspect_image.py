@@ -34,7 +34,7 @@ _SHELL = re.compile(r"^(?:RUN )?(?:\|[0-9]+ .*?)?/bin/(?:ba)?sh (?:-[a-z]+ (?:pi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class HistoryStep:
     """One step of the image's history; `holds` says what an image of ours has in it."""
 
     size: int  # bytes
@@ -80,7 +80,7 @@ class Inspection:
 
     reference: str
     image: ImageFacts
-    steps: tuple[Step, ...]
+    steps: tuple[HistoryStep, ...]
     lock: LockInside | None
     installed: Installed | None
     receipt: Receipt | None
@@ -95,7 +95,7 @@ def inspect_image(reference: str, engine: DockerEngine, store: receipts.Store | 
     layers = tuple(Layer)
     if inside and inside.lock:
         layers = layers_of(inside.lock)
-    default_suite = suite.Trial(gpu=plan_gpu(engine.offers(), GpuAccess.NONE))
+    default_suite = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), GpuAccess.NONE))
     return Inspection(
         reference=reference,
         image=image,
@@ -121,13 +121,13 @@ def _measure(image: str, engine: DockerEngine) -> Installed | None:
 
 def read_steps(
     history: Sequence[tuple[int, str]], *, ours: bool, layers: Sequence[Layer] = tuple(Layer)
-) -> tuple[Step, ...]:
+) -> tuple[HistoryStep, ...]:
     """The history, first step first; in our images each step with what it holds. `layers`: those of its lock."""
     instructions = [read_instruction(text) for _, text in history]
     contents = _contents_of_steps(instructions, layers) if ours else {}
     steps = []
     for number, (size, _) in enumerate(history):
-        step = Step(size=size, instruction=instructions[number], holds=contents.get(number, ""))
+        step = HistoryStep(size=size, instruction=instructions[number], holds=contents.get(number, ""))
         steps.append(step)
     return tuple(steps)
 

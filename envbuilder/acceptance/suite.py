@@ -23,7 +23,7 @@ from envbuilder.acceptance.events import clean
 from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
-from envbuilder.engine.container_spec import SUITE_FOLDER, Job
+from envbuilder.engine.container_spec import SUITE_FOLDER, ContainerSpec
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.output import TooMuchOutput
@@ -56,7 +56,7 @@ _OURS = ("identity.shipped", "contract.any_user", "contract.signals")  # only an
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class SuiteOptions:
     """How the suite runs. Other values than the defaults change the suite's hash: they make another suite."""
 
     gpu: GpuPlan
@@ -75,7 +75,7 @@ def bounds() -> dict[str, Any]:
     return document
 
 
-def required_checks(options: Trial) -> list[str]:
+def required_checks(options: SuiteOptions) -> list[str]:
     """The checks that an acceptance needs."""
     return sorted({*bounds()["bounds"], *OUTSIDE, *map(own_id, options.own)})
 
@@ -106,7 +106,7 @@ def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     return contents
 
 
-def validate(options: Trial) -> None:
+def validate(options: SuiteOptions) -> None:
     """Raise `UsageError` if the options name checks that do not exist."""
     names = required_checks(options)
     unknown = sorted(set(options.only) - set(names))
@@ -119,7 +119,7 @@ def validate(options: Trial) -> None:
     raise UsageError(f"there is no check {', '.join(unknown)}", hint=hint)
 
 
-def suite_hash(options: Trial) -> str:
+def suite_hash(options: SuiteOptions) -> str:
     """One hash of everything that decides what a receipt means, except for the image and the host."""
     sha = hashlib.sha256()
     contents = files(options.own)
@@ -139,12 +139,12 @@ def size_bound(labels: Mapping[str, str]) -> dict[str, float]:
     return {"max": bound["max_without_cuda" if without_cuda else "max"]}
 
 
-def host_facts(engine: Engine, options: Trial) -> dict[str, Any]:
+def host_facts(engine: Engine, options: SuiteOptions) -> dict[str, Any]:
     """The host, as a receipt describes it."""
     return engine.host() | {"gpu": options.gpu.access.value}
 
 
-def accept(engine: Engine, image: str, options: Trial, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
+def accept(engine: Engine, image: str, options: SuiteOptions, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
     """Run the suite on `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
     facts = find_image(engine, image)
     run = _Run(engine, facts, options, on_change)
@@ -186,7 +186,7 @@ class _Run:
     """One run of the suite."""
 
     def __init__(
-        self, engine: Engine, image: ImageFacts, options: Trial, on_change: Callable[[Sequence[Row]], None]
+        self, engine: Engine, image: ImageFacts, options: SuiteOptions, on_change: Callable[[Sequence[Row]], None]
     ) -> None:
         self.engine = engine
         self.image = image
@@ -259,11 +259,11 @@ class _Run:
         patience = bounds()["patience"]
         return float(deadline * patience + GRACE)
 
-    def _spec(self) -> Job:
+    def _spec(self) -> ContainerSpec:
         program = (f"{FOLDER}/acceptance", *self._arguments())
         # A foreign image's Python can have either name, and its entrypoint can be anything.
         shell = None if self.ours else ("/bin/sh", "-c", _PYTHON, "sh")
-        return Job(
+        return ContainerSpec(
             command=("python", *program) if self.ours else program,
             entrypoint=shell,
             gpu=self.options.gpu,

@@ -35,7 +35,7 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class CatalogFacts:
     """Everything in the catalog, including what is only read on demand."""
 
     catalog: Catalog
@@ -84,17 +84,17 @@ class Facts:
         return self.tables[table.file]
 
 
-Check = Callable[[Facts], Iterator[Problem]]
+Check = Callable[[CatalogFacts], Iterator[Problem]]
 
 
-def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Path | None = None) -> Facts:
+def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Path | None = None) -> CatalogFacts:
     """Read all of it. Raises `CatalogError` if a row cannot be read at all."""
     tables = {}
     lines = {}
     for table in catalog.TABLES:
         tables[table.file] = catalog.read(table, folder, own)
         lines[table.file] = catalog.written(table, folder, own)
-    return Facts(
+    return CatalogFacts(
         catalog=catalog.load(folder, own),
         tables=tables,
         lines=lines,
@@ -103,7 +103,7 @@ def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Pat
     )
 
 
-def find_problems(facts: Facts, checks: Iterable[Check]) -> list[Problem]:
+def find_problems(facts: CatalogFacts, checks: Iterable[Check]) -> list[Problem]:
     """Everything that is wrong, check after check."""
     problems: list[Problem] = []
     for check in checks:
@@ -148,7 +148,7 @@ def shown(value: object) -> str:
 # --- every table ---------------------------------------------------------------------------------------------------
 
 
-def fields_are_known(facts: Facts) -> Iterator[Problem]:
+def fields_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """msgspec ignores a misspelt field, and its value would be lost without a word."""
     for table in catalog.TABLES:
         known = {field.name for field in fields(table.row)}
@@ -158,7 +158,7 @@ def fields_are_known(facts: Facts) -> Iterator[Problem]:
                 yield Problem(row=" ".join([table.file, *keys]), field=name, says="there is no such field")
 
 
-def rows_are_unique(facts: Facts) -> Iterator[Problem]:
+def rows_are_unique(facts: CatalogFacts) -> Iterator[Problem]:
     """By their key, with which a custom catalog replaces a row."""
     for table in catalog.TABLES:
         names = [name_of(table, row) for row in facts.rows(table)]
@@ -169,7 +169,7 @@ def rows_are_unique(facts: Facts) -> Iterator[Problem]:
             yield Problem(row=name, field=key, says=f"occurs {count} times")
 
 
-def sources_are_named(facts: Facts) -> Iterator[Problem]:
+def sources_are_named(facts: CatalogFacts) -> Iterator[Problem]:
     """A fact without a source cannot be looked up again."""
     for table in catalog.TABLES:
         for row in facts.rows(table):
@@ -177,7 +177,7 @@ def sources_are_named(facts: Facts) -> Iterator[Problem]:
                 yield problem(table, row, "source", "is empty: where is this from?")
 
 
-def nothing_is_newer_than_its_check(facts: Facts) -> Iterator[Problem]:
+def nothing_is_newer_than_its_check(facts: CatalogFacts) -> Iterator[Problem]:
     """No release, and no listing, is of a day after `checked`."""
     for table in catalog.TABLES:
         for row in facts.rows(table):
@@ -195,14 +195,14 @@ def in_policy(key: str, says: str) -> Problem:
     return Problem(row="policy.toml", field=key, says=says)
 
 
-def preferences_are_known(facts: Facts) -> Iterator[Problem]:
+def preferences_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """The resolver has an order for each of the words."""
     for word in facts.catalog.policy.preference:
         if word not in facts.preferences:
             yield in_policy("preference", f"{word!r} is not one of {shown(facts.preferences)}")
 
 
-def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
+def policy_names_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """Systems, indexes and Pythons that the policy names are in the facts."""
     policy = facts.catalog.policy
     releases = {row.release for row in facts.catalog.systems}
@@ -223,7 +223,7 @@ def policy_names_are_known(facts: Facts) -> Iterator[Problem]:
         yield in_policy("registry.pythons", f"no torch has a wheel for Python {python}")
 
 
-def rulings_hold(facts: Facts) -> Iterator[Problem]:
+def rulings_hold(facts: CatalogFacts) -> Iterator[Problem]:
     """Each has two sources and a reason, and the row that it names still has the value that was decided."""
     rows_by_name = {}
     for table in catalog.TABLES:

@@ -8,12 +8,12 @@ from packaging.version import Version
 
 from envbuilder.catalog import GPUS, IMAGES, SYSTEMS, TOOLKITS
 from envbuilder.catalog.observations import ImageState
-from envbuilder.catalog.verify import Check, Facts, Problem, differing, problem, shown
+from envbuilder.catalog.verify import CatalogFacts, Check, Problem, differing, problem, shown
 
 FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
 
 
-def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
+def dates_of_systems_are_in_order(facts: CatalogFacts) -> Iterator[Problem]:
     """Released, then the end of the free updates, then of those that are given longer."""
     for row in facts.catalog.systems:
         names = [name for name in ("released", "end_of_life", "long_term") if getattr(row, name)]
@@ -23,7 +23,7 @@ def dates_of_systems_are_in_order(facts: Facts) -> Iterator[Problem]:
                 yield problem(SYSTEMS, row, later, f"is {day}, before {earlier}")
 
 
-def toolkits_have_the_floor_of_their_major(facts: Facts) -> Iterator[Problem]:
+def toolkits_have_the_floor_of_their_major(facts: CatalogFacts) -> Iterator[Problem]:
     """Minor-version compatibility is per CUDA major; before CUDA 11 a toolkit needs its own driver."""
     for row in facts.catalog.toolkits:
         major = str(row.cuda.major)
@@ -31,7 +31,7 @@ def toolkits_have_the_floor_of_their_major(facts: Facts) -> Iterator[Problem]:
         yield from differing(TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {major} it is")
 
 
-def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
+def drivers_never_go_back(facts: CatalogFacts) -> Iterator[Problem]:
     """A newer toolkit does not come with an older driver."""
     toolkits = [row for row in facts.catalog.toolkits if row.driver]
     toolkits.sort(key=lambda row: row.cuda)
@@ -43,7 +43,7 @@ def drivers_never_go_back(facts: Facts) -> Iterator[Problem]:
             yield problem(TOOLKITS, newer, "driver", says)
 
 
-def gpu_names_are_unique_and_have_a_family(facts: Facts) -> Iterator[Problem]:
+def gpu_names_are_unique_and_have_a_family(facts: CatalogFacts) -> Iterator[Problem]:
     """A name means one compute capability, and `families` holds the same names as `names`."""
     seen: dict[str, Version] = {}
     for row in facts.catalog.gpus:
@@ -59,7 +59,7 @@ def gpu_names_are_unique_and_have_a_family(facts: Facts) -> Iterator[Problem]:
             seen[name] = row.capability
 
 
-def gpus_have_the_toolkits_of_their_architecture(facts: Facts) -> Iterator[Problem]:
+def gpus_have_the_toolkits_of_their_architecture(facts: CatalogFacts) -> Iterator[Problem]:
     """The first and the last CUDA that compiles for a GPU are those of architectures.json."""
     for row in facts.catalog.gpus:
         arch = f"sm_{row.capability.major}{row.capability.minor}"
@@ -73,7 +73,7 @@ def gpus_have_the_toolkits_of_their_architecture(facts: Facts) -> Iterator[Probl
         yield from differing(GPUS, row, expected, "architectures.json makes it")
 
 
-def _last_before(stopped: Version | None, facts: Facts) -> Version | None:
+def _last_before(stopped: Version | None, facts: CatalogFacts) -> Version | None:
     """The last CUDA line before the one that stopped to compile for an architecture; None if none has."""
     if stopped is None:
         return None
@@ -83,7 +83,7 @@ def _last_before(stopped: Version | None, facts: Facts) -> Version | None:
     return Version(".".join(str(part) for part in max(earlier)))
 
 
-def images_have_tags_of_their_own(facts: Facts) -> Iterator[Problem]:
+def images_have_tags_of_their_own(facts: CatalogFacts) -> Iterator[Problem]:
     """Flavors are such as NVIDIA has, and what was pulled is one of the tags."""
     for row in facts.rows(IMAGES):
         for flavour in row.flavours:
@@ -94,7 +94,7 @@ def images_have_tags_of_their_own(facts: Facts) -> Iterator[Problem]:
                 yield problem(IMAGES, row, "pulled", f"{tag} is not one of its tags")
 
 
-def images_are_in_a_possible_state(facts: Facts) -> Iterator[Problem]:
+def images_are_in_a_possible_state(facts: CatalogFacts) -> Iterator[Problem]:
     """Recent is what was never on a list, and nothing else."""
     for row in facts.rows(IMAGES):
         never_listed = row.listed is None

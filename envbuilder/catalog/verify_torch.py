@@ -10,18 +10,18 @@ from packaging.version import Version
 from envbuilder.catalog import RELEASES, RUNS, TORCH, TRANSFORMERS, WHEELS
 from envbuilder.catalog.observations import Run, Wheels
 from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
-from envbuilder.catalog.verify import PLATFORMS, Check, Facts, Problem, differing, problem, shown
+from envbuilder.catalog.verify import PLATFORMS, CatalogFacts, Check, Problem, differing, problem, shown
 
 AMD64, ARM64 = PLATFORMS
 COMPANIONS = ("torchvision", "torchaudio", "triton")
 
 
-def on_pypi(facts: Facts) -> list[TorchBuild]:
+def on_pypi(facts: CatalogFacts) -> list[TorchBuild]:
     """The builds that PyPI carries: one for each release."""
     return [build for build in facts.catalog.torch if build.index == PYPI]
 
 
-def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
+def every_release_has_its_row(facts: CatalogFacts) -> Iterator[Problem]:
     """What PyPI has of torch is in torch.json."""
     known = {build.torch for build in on_pypi(facts)}
     for package, version in facts.wheels:
@@ -34,7 +34,7 @@ def every_release_has_its_row(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def releases_are_in_order(facts: Facts) -> Iterator[Problem]:
+def releases_are_in_order(facts: CatalogFacts) -> Iterator[Problem]:
     """A higher version is not of an earlier day."""
     builds = on_pypi(facts)
     builds.sort(key=lambda build: build.torch)
@@ -45,7 +45,7 @@ def releases_are_in_order(facts: Facts) -> Iterator[Problem]:
         yield problem(TORCH, newer, "released", says)
 
 
-def wheels_say_the_same(facts: Facts) -> Iterator[Problem]:
+def wheels_say_the_same(facts: CatalogFacts) -> Iterator[Problem]:
     """What torch's own wheel declares."""
     for build in on_pypi(facts):
         wheel = facts.wheels.get(("torch", build.torch))
@@ -83,7 +83,7 @@ def pinned(wheel: Wheels, pattern: str) -> Version | None:
     return None
 
 
-def companions_fit(facts: Facts) -> Iterator[Problem]:
+def companions_fit(facts: CatalogFacts) -> Iterator[Problem]:
     """torchvision, torchaudio and triton are existing releases that require this very torch."""
     for build in facts.catalog.torch:
         for package in COMPANIONS:
@@ -94,7 +94,7 @@ def companions_fit(facts: Facts) -> Iterator[Problem]:
             yield problem(TORCH, build, "triton", "is empty, but torch.compile needs it")
 
 
-def _companion_fits(facts: Facts, build: TorchBuild, package: str, version: Version) -> Iterator[Problem]:
+def _companion_fits(facts: CatalogFacts, build: TorchBuild, package: str, version: Version) -> Iterator[Problem]:
     wheel = facts.wheels.get((package, version))
     if wheel is None:
         yield problem(TORCH, build, package, f"{version} is in no row of wheels.json")
@@ -104,7 +104,7 @@ def _companion_fits(facts: Facts, build: TorchBuild, package: str, version: Vers
         yield problem(TORCH, build, package, f"{package} {version} requires torch {required}")
 
 
-def families_are_derived(facts: Facts) -> Iterator[Problem]:
+def families_are_derived(facts: CatalogFacts) -> Iterator[Problem]:
     """The Pythons for which the whole family has a wheel; other indexes are taken to have the same as PyPI."""
     for build in facts.catalog.torch:
         if build.index == PYPI:
@@ -114,7 +114,7 @@ def families_are_derived(facts: Facts) -> Iterator[Problem]:
             yield problem(TORCH, build, "family", f"has {shown(pythons)}; torch itself {shown(build.pythons)}")
 
 
-def _family(facts: Facts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
+def _family(facts: CatalogFacts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
     """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel."""
     wheels = []
     for package in ("torch", "torchvision", "torchaudio"):
@@ -131,7 +131,7 @@ def _family(facts: Facts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
     return family
 
 
-def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
+def drivers_have_the_floor_of_their_cuda(facts: CatalogFacts) -> Iterator[Problem]:
     """NVIDIA promises one for each CUDA major: compatibility.json."""
     for build in facts.catalog.torch:
         major = str(build.cuda.major)
@@ -140,14 +140,14 @@ def drivers_have_the_floor_of_their_cuda(facts: Facts) -> Iterator[Problem]:
         yield from differing(TORCH, build, expected, f"for CUDA {major} it is")
 
 
-def cuda_is_a_toolkit(facts: Facts) -> Iterator[Problem]:
+def cuda_is_a_toolkit(facts: CatalogFacts) -> Iterator[Problem]:
     """By major and minor; the patch is the number of the runtime."""
     for build in facts.catalog.torch:
         if build.cuda.release[:2] not in facts.lines_of_cuda:
             yield problem(TORCH, build, "cuda", f"{build.cuda} is of no toolkit in toolkits.json")
 
 
-def architectures_are_known(facts: Facts) -> Iterator[Problem]:
+def architectures_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """A wheel has code only for what its CUDA compiles for."""
     for build in facts.catalog.torch:
         for field in ("arch_list", "arch_list_arm64"):
@@ -166,7 +166,7 @@ def _number_of(arch: str) -> int:
     return int(arch.removeprefix("sm_"))
 
 
-def _objection_to(arch: str, build: TorchBuild, facts: Facts) -> str | None:
+def _objection_to(arch: str, build: TorchBuild, facts: CatalogFacts) -> str | None:
     """Why a build cannot have code for an architecture."""
     if arch not in facts.architectures:
         return f"{arch} is in no row of architectures.json"
@@ -178,7 +178,7 @@ def _objection_to(arch: str, build: TorchBuild, facts: Facts) -> str | None:
     return None
 
 
-def platforms_are_known(facts: Facts) -> Iterator[Problem]:
+def platforms_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """And there are architectures for arm64 exactly where there is a CUDA wheel for it."""
     for build in facts.catalog.torch:
         for platform in set(build.platforms) - set(PLATFORMS):
@@ -189,14 +189,14 @@ def platforms_are_known(facts: Facts) -> Iterator[Problem]:
             yield problem(TORCH, build, "arch_list_arm64", says)
 
 
-def glibc_is_at_least_what_the_tag_says(facts: Facts) -> Iterator[Problem]:
+def glibc_is_at_least_what_the_tag_says(facts: CatalogFacts) -> Iterator[Problem]:
     """The tag of a wheel never requires a newer glibc than its symbols do."""
     for build in on_pypi(facts):
         if build.glibc_tag and build.glibc < build.glibc_tag:
             yield problem(TORCH, build, "glibc", f"is {build.glibc}, but the tag promises {build.glibc_tag}")
 
 
-def builds_elsewhere_have_a_sister(facts: Facts) -> Iterator[Problem]:
+def builds_elsewhere_have_a_sister(facts: CatalogFacts) -> Iterator[Problem]:
     """A build on PyTorch's own index is of a release that PyPI has too, for the CUDA of its index and for no other."""
     sisters = {build.torch: build for build in on_pypi(facts)}
     for build in facts.catalog.torch:
@@ -215,7 +215,7 @@ def builds_elsewhere_have_a_sister(facts: Facts) -> Iterator[Problem]:
             yield problem(TORCH, build, "status", "is verified, but that index was never read")
 
 
-def evidence_is_the_weakest(facts: Facts) -> Iterator[Problem]:
+def evidence_is_the_weakest(facts: CatalogFacts) -> Iterator[Problem]:
     """`field_status` and `unknown` name fields; a build off PyPI is known no better than its worst field."""
     order = list(Evidence)
     for build in facts.catalog.torch:
@@ -236,14 +236,14 @@ def _status_names_fields(build: TorchBuild) -> Iterator[Problem]:
             yield problem(TORCH, build, "unknown", f"{name} is declared unknown but is {shown(value)}")
 
 
-def gates_make_sense(facts: Facts) -> Iterator[Problem]:
+def gates_make_sense(facts: CatalogFacts) -> Iterator[Problem]:
     """Only where there is torch.compile can it end at a Python."""
     for build in facts.catalog.torch:
         if build.compile_until and not build.compile:
             yield problem(TORCH, build, "compile_until", "is set, but there is no torch.compile")
 
 
-def ceilings_are_derived(facts: Facts) -> Iterator[Problem]:
+def ceilings_are_derived(facts: CatalogFacts) -> Iterator[Problem]:
     """The newest transformers that worked, and the older ones that failed, are those of the runs."""
     lines_of_torch = {build.torch.release[:2] for build in facts.catalog.torch}
     for row in facts.catalog.transformers:
@@ -268,7 +268,7 @@ def _outcome(runs: Sequence[Run]) -> dict[str, object]:
     return {"newest": newest, "broken": tuple(sorted(broken))}
 
 
-def what_ran_can_be_installed(facts: Facts) -> Iterator[Problem]:
+def what_ran_can_be_installed(facts: CatalogFacts) -> Iterator[Problem]:
     """A transformers was run on a Python exactly if it can be installed there, by the wheels of its tokenizers."""
     lines = {row.transformers.release[:2]: row for row in facts.catalog.transformers_releases}
     for run in facts.rows(RUNS):
@@ -283,7 +283,7 @@ def what_ran_can_be_installed(facts: Facts) -> Iterator[Problem]:
             yield problem(RELEASES, row, "pythons", f"on Python {run.python} it {outcome}")
 
 
-def wheels_are_for_pythons_they_allow(facts: Facts) -> Iterator[Problem]:
+def wheels_are_for_pythons_they_allow(facts: CatalogFacts) -> Iterator[Problem]:
     """The tags of the files and `requires_python` do not contradict each other."""
     for row in facts.rows(WHEELS):
         allowed = SpecifierSet(row.requires_python)

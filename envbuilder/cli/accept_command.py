@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from envbuilder.cli.session import new_engine, print_json, site_from
+from envbuilder.cli.session import new_engine, print_json, session_from
 from envbuilder.cli.settings import own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
@@ -81,7 +81,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
 
     # An unknown format is an error before the suite runs, not after.
     forms = [(Path(name), reports.form_of(Path(name).suffix)) for name in report]
-    site = site_from(options)
+    session = session_from(options)
     with new_engine() as engine:
         engine.sweep()
         sweep_temporary_folders()
@@ -96,7 +96,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
             own=own_checks(options),
             deadline=options["deadline"],
         )
-        receipt = pipeline.accept(image, engine, site, trial, fresh=fresh)
+        receipt = pipeline.accept(image, engine, session, trial, fresh=fresh)
     for path, form in forms:
         write_file(path, form(receipt))
     if as_json:
@@ -106,5 +106,5 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     if receipt.verdict is Verdict.PASSED:
         return 0
     error = receipts.acceptance_error(receipt)
-    site.console.error(error)
+    session.console.error(error)
     return error.exit_code

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import new_engine, print_json, read_lock, site_from
+from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 
 
@@ -19,16 +19,16 @@ def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
     from envbuilder import pipeline
     from envbuilder.console import answer, size_text
 
-    site = site_from(options)
+    session = session_from(options)
     if lock_file:
         stack = read_lock(lock_file).stack
         with new_engine() as engine:
-            image = pipeline.have_base(stack, engine, site)
+            image = pipeline.ensure_base(stack, engine, session)
     else:
         request = request_from(options)
-        stack = pipeline.decide(request, site)
+        stack = pipeline.resolve_lockable(request, session)
         with new_engine() as engine:
-            stack, image = pipeline.choose_stack(request, stack, engine, site)
+            stack, image = pipeline.resolve_with_available_base(request, stack, engine, session)
     if as_json:
         print_json({"ok": True, "base": stack.base.reference, "image": image.id, "bytes": image.size})
     else:

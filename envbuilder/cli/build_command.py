@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import new_engine, print_json, read_lock, site_from
+from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.settings import caches, own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
@@ -25,7 +25,7 @@ from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock, Request
-    from envbuilder.pipeline import Site, Wishes
+    from envbuilder.pipeline import BuildSettings, Session
 
 
 @click.command(name="build")
@@ -61,19 +61,19 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
     from envbuilder.format.build_text import outcome_document, outcome_text
 
     request = read_lock(lock_file) if lock_file else request_from(options)
-    wishes = wishes_from(options)
-    site = site_from(options)
+    settings = wishes_from(options)
+    session = session_from(options)
     if dry_run:
-        answer(_plan(request, site, wishes))
+        answer(_plan(request, session, settings))
         return
-    outcome = pipeline.build(request, new_engine, site, wishes)
+    outcome = pipeline.build(request, new_engine, session, settings)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:
         answer(outcome_text(outcome))
 
 
-def _plan(request: "Request | Lock", site: "Site", wishes: "Wishes") -> str:
+def _plan(request: "Request | Lock", session: "Session", settings: "BuildSettings") -> str:
     """The plan of a build; neither the engine nor the index is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import build_argv
@@ -82,20 +82,20 @@ def _plan(request: "Request | Lock", site: "Site", wishes: "Wishes") -> str:
     from envbuilder.render.context import place_of
 
     lock = request if isinstance(request, Lock) else None
-    stack = request.stack if isinstance(request, Lock) else pipeline.decide(request, site)
+    stack = request.stack if isinstance(request, Lock) else pipeline.resolve_lockable(request, session)
     dockerfile = f"{place_of(stack)}/Dockerfile"
     argv = build_argv(
-        site.context,
+        session.context,
         dockerfile=dockerfile,
         iidfile=Path("IIDFILE"),
         metadata=Path("METADATA"),
-        options=wishes.options,
-        network=site.network,
+        options=settings.options,
+        network=session.network,
     )
-    return plan_text(stack, lock, wishes, context=site.context, dockerfile=dockerfile, argv=argv)
+    return plan_text(stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv)
 
 
-def wishes_from(options: dict[str, Any]) -> "Wishes":
+def wishes_from(options: dict[str, Any]) -> "BuildSettings":
     """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions
@@ -115,7 +115,7 @@ def wishes_from(options: dict[str, Any]) -> "Wishes":
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     if options["require_gpu"] and access is GpuAccess.NONE:
         raise UsageError("--require-gpu and --gpu-access none contradict each other")
-    return pipeline.Wishes(
+    return pipeline.BuildSettings(
         options=BuildOptions(
             platform=platform,
             builder=setting(options, "builder"),

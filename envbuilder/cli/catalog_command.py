@@ -8,14 +8,14 @@ import click
 
 from envbuilder.cli.catalog_page_command import command as page
 from envbuilder.cli.command_group import SuggestingGroup, print_help_if_alone
-from envbuilder.cli.session import print_json, site_from
+from envbuilder.cli.session import print_json, session_from
 from envbuilder.cli.settings import own_catalog
 from envbuilder.cli.shared_options import catalog_option, json_option, network_options
 
 if TYPE_CHECKING:
     from envbuilder.catalog.verify import Problem
     from envbuilder.lock.index_answer import IndexAnswer
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
 
 
 @click.group(name="catalog", cls=SuggestingGroup)
@@ -43,7 +43,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     facts = verify.gather(list(PREFERENCES), own=own_catalog(options))
     problems = verify.find_problems(facts, checks.ALL)
     if online:
-        problems += check_online(site_from(options))
+        problems += check_online(session_from(options))
     if problems:
         raise CatalogError(
             f"facts of the catalog that do not hold: {len(problems)}",
@@ -60,15 +60,15 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
         answer(f"{rows} facts of {date} agree")
 
 
-def check_online(site: "Site") -> Iterator["Problem"]:
+def check_online(session: "Session") -> Iterator["Problem"]:
     """How the index differs from the catalog, one release of torch after the other."""
     from envbuilder.catalog import online
     from envbuilder.lock.index_answer import yanked_releases
 
-    for build in online.builds(site.catalog):
-        site.console.say(f"torch {build.torch}")
-        wheels = _ask(site, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
-        pins = _ask(site, online.family(build), partial(online.pins_argv, build))
+    for build in online.builds(session.catalog):
+        session.console.say(f"torch {build.torch}")
+        wheels = _ask(session, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
+        pins = _ask(session, online.family(build), partial(online.pins_argv, build))
         for answer in (wheels, pins):
             if answer.document is None:
                 yield online.unreadable(build, answer.stderr)
@@ -78,14 +78,14 @@ def check_online(site: "Site") -> Iterator["Problem"]:
             yield from online.withdrawn(build, yanked_releases(pins.stderr))
 
 
-def _ask(site: "Site", requirements: str, argv: Callable[..., list[str]]) -> "IndexAnswer":
+def _ask(session: "Session", requirements: str, argv: Callable[..., list[str]]) -> "IndexAnswer":
     """What uv found. Raises `EngineError` if the index cannot be reached."""
     from envbuilder.files import temporary_folder, write_file
     from envbuilder.lock.index_answer import read_answer
 
     with temporary_folder("verify") as folder:
         write_file(folder / "requirements.in", requirements)
-        return read_answer(site.uv.run(argv(site.uv.program, folder)), folder)
+        return read_answer(session.uv.run(argv(session.uv.program, folder)), folder)
 
 
 @command.command(name="images")

@@ -8,14 +8,14 @@ import click
 
 from envbuilder.cli import completion
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import find_settings, setting, settings
 from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock, Request
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
     from envbuilder.render.targets import Project
 
 
@@ -41,13 +41,13 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     """
     from envbuilder.render import project
 
-    site = site_from(options)
+    session = session_from(options)
     request = None if options["lock_file"] else request_from(options)
-    lock = _lock(request, options, site)
+    lock = _lock(request, options, session)
     targets = _targets(names)
-    described = _describe(lock, source, options, site)
+    described = _describe(lock, source, options, session)
     files = project.render_files(described, targets)
-    more = _settings_file(described, request, targets, force=force, site=site)
+    more = _settings_file(described, request, targets, force=force, session=session)
     foreign = project.foreign_files(files, Path())
     if foreign and not force:
         raise UsageError(
@@ -58,11 +58,11 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     unignored = _unignored(more)
     written = project.write(files, Path(), more)
     for name, verb in written.items():
-        site.console.say(f"{verb} {name}")
+        session.console.say(f"{verb} {name}")
     if unignored:
-        site.console.say(f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}")
+        session.console.say(f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}")
     commands = _next_commands(described, targets)
-    site.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
+    session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
         print_json(
             {
@@ -75,7 +75,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
         )
 
 
-def _lock(request: "Request | None", options: dict[str, Any], site: "Site") -> "Lock":
+def _lock(request: "Request | None", options: dict[str, Any], session: "Session") -> "Lock":
     """The lock that is named; the one that a repository has already, if it matches; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project
@@ -84,10 +84,10 @@ def _lock(request: "Request | None", options: dict[str, Any], site: "Site") -> "
         return read_lock(options["lock_file"])
     table = settings().get("render")
     if table is not None:
-        lock = project.find_lock(Path(), request, table.get("stack"), site.catalog)
+        lock = project.find_lock(Path(), request, table.get("stack"), session.catalog)
         if lock:
             return lock
-    return pipeline.make_lock(request, site)
+    return pipeline.make_lock(request, session)
 
 
 def _targets(names: Sequence[str]) -> list[str]:
@@ -98,7 +98,7 @@ def _targets(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
 
 
-def _describe(lock: "Lock", source: str | None, options: dict[str, Any], site: "Site") -> "Project":
+def _describe(lock: "Lock", source: str | None, options: dict[str, Any], session: "Session") -> "Project":
     from envbuilder.render import project
 
     target_settings = dict(settings().get("render", {}).get("settings", {}))
@@ -109,12 +109,12 @@ def _describe(lock: "Lock", source: str | None, options: dict[str, Any], site: "
         tag=setting(options, "tag"),
         settings=target_settings,
         images=project.read_locks(Path()),
-        capabilities=[gpu.capability for gpu in site.catalog.gpus],
+        capabilities=[gpu.capability for gpu in session.catalog.gpus],
     )
 
 
 def _settings_file(
-    described: "Project", request: "Request | None", targets: Sequence[str], *, force: bool, site: "Site"
+    described: "Project", request: "Request | None", targets: Sequence[str], *, force: bool, session: "Session"
 ) -> dict[str, str]:
     """The file of settings and its text: a new one, or the repository's own with what it lacks.
 
@@ -130,7 +130,7 @@ def _settings_file(
     path = _own_settings()
     if path is None:
         return {config.FILE: settings_file.settings_text(lock, targets, described.settings, as_of)}
-    objections = objections_to(request_from({}, host=False), lock.stack, site.catalog)
+    objections = objections_to(request_from({}, host=False), lock.stack, session.catalog)
     if objections and not force:
         raise UsageError(
             f"{path} requests another stack than {lock.stack.name}; nothing was written",

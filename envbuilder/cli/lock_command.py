@@ -7,11 +7,11 @@ import click
 
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.shared_options import json_option, network_options, request_options
 
 if TYPE_CHECKING:
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
 
 
 @click.command(name="lock")
@@ -37,11 +37,11 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     from envbuilder.files import write_file
     from envbuilder.lock.requirements import requirements_text
 
-    site = site_from(options)
+    session = session_from(options)
     if check:
-        check_lock(output, site, options, as_json=as_json)
+        check_lock(output, session, options, as_json=as_json)
         return
-    lock = pipeline.make_lock(request_from(options), site)
+    lock = pipeline.make_lock(request_from(options), session)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
         answer(text, end="")
@@ -49,12 +49,12 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     write_file(Path(output), text)
     count = len(lock.wheels)
     size = sum(wheel.size for wheel in lock.wheels)
-    site.console.say(f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
+    session.console.say(f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
     if as_json:
         print_json({"ok": True, "file": output, "wheels": count, "bytes": size, "stack": lock.stack.name})
 
 
-def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: bool) -> None:
+def check_lock(name: str, session: "Session", options: dict[str, Any], *, as_json: bool) -> None:
     """Compare a lock with the request and with the index. Raises `LockError` naming every difference."""
     from envbuilder.errors import LockError
     from envbuilder.lock.drift import find_drift
@@ -64,11 +64,11 @@ def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: boo
 
     lock = read_lock(name)
     request = request_from(options, host=False)
-    again = command_for(request, "lock", flags=site.said)
-    stale = [] if request == Request() else objections(request, lock.stack, site.catalog)
+    again = command_for(request, "lock", flags=session.said)
+    stale = [] if request == Request() else objections(request, lock.stack, session.catalog)
     if stale:
         raise LockError(f"{name} does not match the request", problems=stale, hint=f"create it again: `{again}`")
-    drift = find_drift(lock, site.uv)
+    drift = find_drift(lock, session.uv)
     if drift:
         raise LockError(
             f"the index no longer gives {name} (packages that differ: {len(drift)})",
@@ -76,6 +76,6 @@ def check_lock(name: str, site: "Site", options: dict[str, Any], *, as_json: boo
             hint=f"the lock still builds while its files can be downloaded; to use what the index has now: `{again}`",
         )
     count = len(lock.wheels)
-    site.console.say(f"{name}: {count} wheels, and the index gives the same as of {lock.stack.as_of}")
+    session.console.say(f"{name}: {count} wheels, and the index gives the same as of {lock.stack.as_of}")
     if as_json:
         print_json({"ok": True, "file": name, "wheels": count, "stack": lock.stack.name})

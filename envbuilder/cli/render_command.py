@@ -8,14 +8,14 @@ import click
 
 from envbuilder.cli import completion
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import print_json, read_lock, site_from
+from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import REQUEST_OPTIONS, find_settings, setting, settings, was_given
 from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
     from envbuilder.render.targets import Project
 
 
@@ -44,17 +44,17 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
     In a repository that `envbuilder init` has set up: without options, update all its files; with --target, add the
     files of a target to them.
     """
-    site = site_from(options)
+    session = session_from(options)
     is_specific = output or was_given(options, "lock_file", "targets", "packages", *REQUEST_OPTIONS)
     if "render" in settings() and not is_specific:
-        return _update_project(options, check=check, force=force, as_json=as_json, site=site)
+        return _update_project(options, check=check, force=force, as_json=as_json, session=session)
     if options["targets"]:
-        return _write_targets(options, Path(output or "."), check=check, force=force, site=site)
-    return _write_build_context(options, output, check=check, as_json=as_json, site=site)
+        return _write_targets(options, Path(output or "."), check=check, force=force, session=session)
+    return _write_build_context(options, output, check=check, as_json=as_json, session=session)
 
 
 def _write_build_context(
-    options: Mapping[str, Any], output: str | None, *, check: bool, as_json: bool, site: "Site"
+    options: Mapping[str, Any], output: str | None, *, check: bool, as_json: bool, session: "Session"
 ) -> int:
     from envbuilder import pipeline
     from envbuilder.files import refuse_links
@@ -62,7 +62,7 @@ def _write_build_context(
     from envbuilder.render.context_folder import differences, write_context
 
     lock_file = options["lock_file"]
-    lock = read_lock(lock_file) if lock_file else pipeline.make_lock(request_from(options), site)
+    lock = read_lock(lock_file) if lock_file else pipeline.make_lock(request_from(options), session)
     context = render_context(lock)
     folder = Path(output or "build")
     dockerfile = f"{place_of(lock.stack)}/Dockerfile"
@@ -74,9 +74,9 @@ def _write_build_context(
             refuse_links(Path(), "build")
         write_context(context, folder)
         line = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
-        site.console.say(f"{folder}: {len(context.files)} files; build it with `{line}`")
+        session.console.say(f"{folder}: {len(context.files)} files; build it with `{line}`")
     for line in differing:
-        site.console.say(f"{folder}: {line}")
+        session.console.say(f"{folder}: {line}")
     if as_json:
         print_json(
             {
@@ -93,7 +93,7 @@ def _write_build_context(
 # --- targets -------------------------------------------------------------------------------------------------------
 
 
-def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, force: bool, site: "Site") -> int:
+def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, force: bool, session: "Session") -> int:
     """Write the files of targets into a project, or say which are stale."""
     from envbuilder.files import refuse_links, write_file
     from envbuilder.render import project
@@ -102,19 +102,19 @@ def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, for
 
     names = options["targets"]
     changes = _changes(options["changes"])
-    lock = _lock_for_targets(options, folder, site)
-    context = render_targets(_described(lock, names, changes, folder, site), *names)
+    lock = _lock_for_targets(options, folder, session)
+    context = render_targets(_described(lock, names, changes, folder, session), *names)
     if check:
-        return _report(list(stale_files(context, folder)), site)
+        return _report(list(stale_files(context, folder)), session)
     refuse_links(folder, *context.files)
     foreign = project.unmarked_files(context, folder)
     if foreign and not force:
         raise _foreign_error(foreign)
     for name, text in context.files.items():
         write_file(folder / name, text, executable=name in context.executable)
-        site.console.say(f"wrote {folder / name}")
-    if _belong_to_project(names, lock, folder, site):
-        _enrol(names, changes, folder, site)
+        session.console.say(f"wrote {folder / name}")
+    if _belong_to_project(names, lock, folder, session):
+        _enrol(names, changes, folder, session)
     return 0
 
 
@@ -129,7 +129,7 @@ def _changes(pairs: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def _lock_for_targets(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock":
+def _lock_for_targets(options: Mapping[str, Any], folder: Path, session: "Session") -> "Lock":
     """The lock that is named; the repository's, if no stack is requested; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project, targets
@@ -140,13 +140,13 @@ def _lock_for_targets(options: Mapping[str, Any], folder: Path, site: "Site") ->
         if targets.are_whole(*options["targets"]):
             lock = next(iter(project.read_locks(folder).values()), None)
         else:
-            lock = _lock_of_project(options, folder, site)
+            lock = _lock_of_project(options, folder, session)
         if lock:
             return lock
-    return pipeline.make_lock(request_from(options), site)
+    return pipeline.make_lock(request_from(options), session)
 
 
-def _lock_of_project(options: Mapping[str, Any], folder: Path, site: "Site") -> "Lock | None":
+def _lock_of_project(options: Mapping[str, Any], folder: Path, session: "Session") -> "Lock | None":
     """The lock of the repository in `folder`, if `envbuilder init` has set it up."""
     from envbuilder.render import project
 
@@ -155,10 +155,10 @@ def _lock_of_project(options: Mapping[str, Any], folder: Path, site: "Site") -> 
         return None
     request = request_from(options, host=False)
     stack = table.get("stack")
-    return project.find_lock(folder, request, stack, site.catalog)
+    return project.find_lock(folder, request, stack, session.catalog)
 
 
-def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, site: "Site") -> bool:
+def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, session: "Session") -> bool:
     """Whether the files of these targets, made from this lock, are what `render --check` would compare."""
     from envbuilder.render import targets
 
@@ -167,7 +167,7 @@ def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, site: "
     if targets.are_whole(*names):
         return True
     try:
-        return lock == _lock_of_project({}, folder, site)
+        return lock == _lock_of_project({}, folder, session)
     except UsageError:  # several locks match: which one is the repository's is not settled
         return False
 
@@ -178,7 +178,9 @@ def _is_project(folder: Path) -> bool:
     return found is not None and found[0].parent.resolve() == folder.resolve()
 
 
-def _described(lock: "Lock", names: Sequence[str], changes: Mapping[str, str], folder: Path, site: "Site") -> "Project":
+def _described(
+    lock: "Lock", names: Sequence[str], changes: Mapping[str, str], folder: Path, session: "Session"
+) -> "Project":
     """The project, with those of its settings that these targets have, and the changes."""
     from envbuilder.render import project, targets
 
@@ -193,11 +195,11 @@ def _described(lock: "Lock", names: Sequence[str], changes: Mapping[str, str], f
         tag=table.get("tag"),
         settings=chosen,
         images=project.read_locks(folder),
-        capabilities=[gpu.capability for gpu in site.catalog.gpus],
+        capabilities=[gpu.capability for gpu in session.catalog.gpus],
     )
 
 
-def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, site: "Site") -> None:
+def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, session: "Session") -> None:
     """Add targets and their settings to the repository's settings, so that `render --check` compares their files."""
     from envbuilder import config
     from envbuilder.files import read_text, write_file
@@ -210,13 +212,13 @@ def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, site:
     extended = extended_settings(text, targets=names, settings=changes, table=config.TABLES.get(path.name, ()))
     if extended != text:
         write_file(path, extended)
-        site.console.say(f"added {', '.join(names)} to {path.name}")
+        session.console.say(f"added {', '.join(names)} to {path.name}")
 
 
 # --- a repository --------------------------------------------------------------------------------------------------
 
 
-def _update_project(options: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, site: "Site") -> int:
+def _update_project(options: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, session: "Session") -> int:
     """Update every file that `[render]` of envbuilder.toml names, or say which are stale."""
     from envbuilder import config, pipeline
     from envbuilder.render import project
@@ -226,30 +228,30 @@ def _update_project(options: Mapping[str, Any], *, check: bool, force: bool, as_
     folder = found[0].parent if found else Path()
     # The files of a repository are the same on every host.
     request = request_from(options, host=False)
-    lock = project.find_lock(folder, request, table.get("stack"), site.catalog)
+    lock = project.find_lock(folder, request, table.get("stack"), session.catalog)
     if lock is None and check:
-        return _report([f"missing: a lock in {project.IMAGES}/ that matches {config.FILE}"], site, as_json=as_json)
+        return _report([f"missing: a lock in {project.IMAGES}/ that matches {config.FILE}"], session, as_json=as_json)
     described = project.describe(
-        lock or pipeline.make_lock(request, site),
+        lock or pipeline.make_lock(request, session),
         tag=setting(options, "tag"),
         settings=table.get("settings"),
         images=project.read_locks(folder),
-        capabilities=[gpu.capability for gpu in site.catalog.gpus],
+        capabilities=[gpu.capability for gpu in session.catalog.gpus],
     )
     files = project.render_files(described, table.get("targets", ()))
     if check:
-        return _report(project.differences(files, folder), site, as_json=as_json)
+        return _report(project.differences(files, folder), session, as_json=as_json)
     foreign = project.foreign_files(files, folder)
     if foreign and not force:
         raise _foreign_error(foreign)
     for name, verb in project.write(files, folder, {}).items():
-        site.console.say(f"{verb} {name}")
-    return _report([], site, as_json=as_json)
+        session.console.say(f"{verb} {name}")
+    return _report([], session, as_json=as_json)
 
 
-def _report(differing: Sequence[str], site: "Site", *, as_json: bool = False) -> int:
+def _report(differing: Sequence[str], session: "Session", *, as_json: bool = False) -> int:
     for line in differing:
-        site.console.say(line)
+        session.console.say(line)
     if as_json:
         print_json({"ok": not differing, "differing": list(differing)})
     return 1 if differing else 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from envbuilder.engine.docker_client import DockerEngine
     from envbuilder.model import Lock
     from envbuilder.network import Network
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
     from envbuilder.processes import Completed
 
 _REPEATABLE = {"catalog": "own_catalog", "index-url": "index_url", "ca-bundle": "ca_bundle"}
@@ -59,18 +59,18 @@ def _home() -> Path:
         return Path(os.devnull)
 
 
-def site_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Site":
+def session_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Session":
     """All of it, for the pipeline."""
     import uv
 
     from envbuilder.console import Console
     from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
-    from envbuilder.pipeline import Site
+    from envbuilder.pipeline import Session
 
     network = network_from(options)
     env = uv_environment(os.environ, network)
-    return Site(
+    return Session(
         catalog=load_catalog(options),
         network=network,
         environ=dict(os.environ),

@@ -11,7 +11,7 @@ from envbuilder.catalog.rows import Gpu as GpuRow
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.doctor.remedies import Remedy
-from envbuilder.engine.gpu_access import RUNTIME, GpuAccess, GpuPlan, Offers, plan_gpu
+from envbuilder.engine.gpu_access import RUNTIME, GpuAccess, GpuPlan, GpuSupport, plan_gpu
 from envbuilder.host.records import DESKTOP, Daemon, GpuState, Host
 
 _TOOLKIT = "nvidia-container-toolkit"  # its name in advisories
@@ -226,7 +226,7 @@ def _no_access(host: Host, daemon: Daemon) -> Finding:
 
 def _plan(gpu: GpuState, daemon: Daemon) -> GpuPlan:
     device_nodes = bool(gpu.device_nodes)
-    return plan_gpu(Offers(runtimes=daemon.runtimes, cdi_devices=daemon.cdi_devices, device_nodes=device_nodes))
+    return plan_gpu(GpuSupport(runtimes=daemon.runtimes, cdi_devices=daemon.cdi_devices, device_nodes=device_nodes))
 
 
 def rootless_engine_gets_gpus(case: Case) -> Finding | None:

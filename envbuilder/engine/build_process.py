@@ -10,7 +10,7 @@ from envbuilder.engine.buildx import (
     INDEX_VARIABLE,
     LOGIN_VARIABLE,
     BuildOptions,
-    Progress,
+    BuildProgress,
     WheelSizes,
     build_argv,
     find_cause,
@@ -42,7 +42,7 @@ def build(
     options: BuildOptions,
     network: Network,
     environ: dict[str, str],
-    on_change: Callable[[Progress], None],
+    on_change: Callable[[BuildProgress], None],
     sizes: WheelSizes | None = None,
     check: processes.Check = processes.no_check,
 ) -> Built:
@@ -50,7 +50,7 @@ def build(
 
     Raises `EngineError` with the cause, telling lines and the log's path.
     """
-    progress = Progress(sizes, hide=network.hide_token)
+    progress = BuildProgress(sizes, hide=network.hide_token)
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
@@ -101,7 +101,7 @@ def _written(log: Path) -> Iterator[None]:
         raise unwritable(log, error) from error
 
 
-def failure(progress: Progress, log: Path) -> EngineError:
+def failure(progress: BuildProgress, log: Path) -> EngineError:
     """The error of a build that failed: the step, the cause if it is known, and the lines that matter."""
     lines = telling_lines(progress)
     message = "the build failed"

@@ -1,6 +1,6 @@
 """Building through `docker buildx build`: the command, what its progress means, and why it failed.
 
-All pure; `envbuilder.engine.build_process` runs it. Progress is what buildx writes with `--progress=rawjson`:
+All pure; `envbuilder.engine.build_process` runs it. BuildProgress is what buildx writes with `--progress=rawjson`:
 BuildKit's SolveStatus documents, one after the other (docs.docker.com/reference/cli/docker/buildx/build).
 """
 
@@ -86,7 +86,7 @@ def wheel_sizes(lock: Lock) -> WheelSizes:
 
 
 @dataclass(slots=True, kw_only=True)
-class Step:
+class BuildStep:
     """One vertex of the build as far as it has come."""
 
     title: str
@@ -233,7 +233,7 @@ class LineReader:
         return [line for line in lines if line.strip()]
 
 
-class Progress:
+class BuildProgress:
     """Follows a build: feed it buildx's output, read `steps`. Other text (an error) is kept in `rest`.
 
     `sizes` are those of the lock that is built; `hide` removes secrets from a text. Call `close` when buildx has
@@ -241,7 +241,7 @@ class Progress:
     """
 
     def __init__(self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str) -> None:
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, BuildStep] = {}
         self.log: list[str] = []  # every line of every step, and each step's beginning and end
         self.rest: list[str] = []
         self._sizes = sizes or {}
@@ -327,7 +327,7 @@ class Progress:
             duration = "CACHED" if step.cached else f"{step.seconds:.1f} s"
             self.log.append(f"# {duration}: {name}")
 
-    def _step_of(self, vertex: Mapping[str, Any]) -> Step:
+    def _step_of(self, vertex: Mapping[str, Any]) -> BuildStep:
         """The step of a vertex, which begins with the vertex's first report."""
         digest = vertex["digest"]
         known = self.steps.get(digest)
@@ -336,13 +336,13 @@ class Progress:
         name = vertex["name"]
         layer = layer_of(name)
         wheels = self._sizes.get(layer, {}) if layer else {}
-        step = Step(title=step_title(name, self._sizes), wheels=wheels)
+        step = BuildStep(title=step_title(name, self._sizes), wheels=wheels)
         self.steps[digest] = step
         self.log.append(f"# {name}")
         return step
 
     @property
-    def failed(self) -> Step | None:
+    def failed(self) -> BuildStep | None:
         """The step that broke the build; others are only cancelled with it."""
         for step in self.steps.values():
             if step.error and "context canceled" not in step.error:
@@ -407,13 +407,13 @@ def find_cause(text: str) -> tuple[str, str] | None:
     return find_network_cause(text)
 
 
-def telling_lines(progress: Progress, most: int = 8) -> list[str]:
+def telling_lines(progress: BuildProgress, most: int = 8) -> list[str]:
     """The last lines that matter: those of the step that failed, else of the builder itself."""
     lines = [line.strip() for line in _without_noise(_failed_lines(progress))]
     return lines[-most:]
 
 
-def _failed_lines(progress: Progress) -> Sequence[str]:
+def _failed_lines(progress: BuildProgress) -> Sequence[str]:
     step = progress.failed
     if step is None:
         return progress.rest or progress.log

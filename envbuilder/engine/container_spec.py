@@ -19,7 +19,7 @@ NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # if NVIDIA's runtime is the engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ContainerSpec:
     """What runs in a container, and how: without network, capabilities and ways to gain more."""
 
     command: tuple[str, ...]
@@ -34,7 +34,7 @@ class Job:
     capabilities: tuple[str, ...] = ()  # of Linux; a process that is not root has none in any case
 
 
-def create_options(spec: Job, run_id: str, memory: int = 0) -> dict[str, Any]:
+def create_options(spec: ContainerSpec, run_id: str, memory: int = 0) -> dict[str, Any]:
     """A container as the keyword arguments of docker-py's `containers.create`, with the label of its run.
 
     `memory`: its limit in bytes if the specification has none, so that too much ends the container, not the machine.

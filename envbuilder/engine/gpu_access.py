@@ -20,7 +20,7 @@ class GpuAccess(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offers:
+class GpuSupport:
     """The ways to GPUs that the engine and its host have."""
 
     runtimes: tuple[str, ...] = ()
@@ -36,17 +36,17 @@ class GpuPlan:
     reason: str
 
 
-def plan_gpu(offers: Offers, wanted: GpuAccess = GpuAccess.AUTO) -> GpuPlan:
+def plan_gpu(support: GpuSupport, wanted: GpuAccess = GpuAccess.AUTO) -> GpuPlan:
     """CDI before the runtime before `--gpus all`: CDI names its devices, `--gpus all` relies on a hook being there."""
     if wanted is GpuAccess.NONE:
         return GpuPlan(access=wanted, reason="no GPU, as requested: running on the CPU")
     if wanted is not GpuAccess.AUTO:
         return GpuPlan(access=wanted, reason=f"GPUs with {_FLAGS[wanted]}, as requested")
-    if CDI_ALL in offers.cdi_devices:
+    if CDI_ALL in support.cdi_devices:
         return _plan(GpuAccess.CDI, "the engine has a CDI specification for NVIDIA GPUs")
-    if RUNTIME in offers.runtimes:
+    if RUNTIME in support.runtimes:
         return _plan(GpuAccess.RUNTIME, "the engine has the NVIDIA runtime")
-    if offers.device_nodes:
+    if support.device_nodes:
         return _plan(GpuAccess.GPUS, "this host has NVIDIA devices")
     return GpuPlan(
         access=GpuAccess.NONE,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from envbuilder.engine.gpu_access import CDI_ALL, Offers
+from envbuilder.engine.gpu_access import CDI_ALL, GpuSupport
 from envbuilder.errors import UsageError
 from envbuilder.files import read_text
 
@@ -15,11 +15,11 @@ _LEAST_MEMORY = 64_000_000  # bytes; Docker refuses a limit below 6 MB
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
 
 
-def offers(info: Mapping[str, Any]) -> Offers:
+def gpu_support(info: Mapping[str, Any]) -> GpuSupport:
     """How its containers can get GPUs, by its own report and, if it runs here, by this host's device nodes."""
     runtimes = info.get("Runtimes") or ()
     runs_here = info.get("Name") == this_machine.node()
-    return Offers(
+    return GpuSupport(
         runtimes=tuple(sorted(runtimes)),
         cdi_devices=tuple(_cdi_devices(info)),
         device_nodes=runs_here and Path("/dev/nvidiactl").exists(),

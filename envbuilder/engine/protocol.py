@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from envbuilder.engine.container_spec import Job
-from envbuilder.engine.gpu_access import Offers
+from envbuilder.engine.container_spec import ContainerSpec
+from envbuilder.engine.gpu_access import GpuSupport
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.pulse import Pulse
 
@@ -50,7 +50,7 @@ class Images(Protocol):
 class Machine(Protocol):
     """The machine that an engine runs on."""
 
-    def offers(self) -> Offers: ...
+    def gpu_support(self) -> GpuSupport: ...
 
     def host(self) -> dict[str, Any]: ...
 
@@ -68,6 +68,6 @@ class Engine(Images, Machine, Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def container(self, image: str, spec: Job) -> AbstractContextManager[Container]: ...
+    def container(self, image: str, spec: ContainerSpec) -> AbstractContextManager[Container]: ...
 
     def sweep(self) -> int: ...

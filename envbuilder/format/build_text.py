@@ -9,10 +9,10 @@ from envbuilder import serialize
 from envbuilder.console import size_text, table
 from envbuilder.format.receipt_text import training_text
 from envbuilder.model import REPOSITORY, Lock, Stack
-from envbuilder.pipeline import Outcome, Wishes
+from envbuilder.pipeline import BuildResult, BuildSettings
 
 
-def outcome_document(outcome: Outcome) -> dict[str, Any]:
+def outcome_document(outcome: BuildResult) -> dict[str, Any]:
     """`build --json`."""
     return {
         "image": outcome.image,
@@ -26,7 +26,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def outcome_text(outcome: Outcome) -> str:
+def outcome_text(outcome: BuildResult) -> str:
     """What was built, and what it has proven."""
     pairs = {
         "image": outcome.image,
@@ -41,7 +41,7 @@ def outcome_text(outcome: Outcome) -> str:
 
 
 def plan_text(
-    stack: Stack, lock: Lock | None, wishes: Wishes, *, context: Path, dockerfile: str, argv: Sequence[str]
+    stack: Stack, lock: Lock | None, wishes: BuildSettings, *, context: Path, dockerfile: str, argv: Sequence[str]
 ) -> str:
     """What `build` would do: for a lock, or for a stack that is to be locked first."""
     pairs = {

@@ -7,7 +7,7 @@ from typing import Any
 from envbuilder import serialize
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.check_text import number_text
-from envbuilder.acceptance.inspect_image import Inspection, Installed, LockInside, Step
+from envbuilder.acceptance.inspect_image import HistoryStep, Inspection, Installed, LockInside
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
 from envbuilder.format.stack_text import stack_document, stack_text
@@ -47,7 +47,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _layer_documents(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def _layer_documents(steps: Sequence[HistoryStep]) -> list[dict[str, Any]]:
     total = sum(step.size for step in steps)
     documents = []
     for step in steps:
@@ -188,7 +188,7 @@ def _download_size(lock: Lock) -> int:
     return sum(wheel.size for wheel in lock.wheels)
 
 
-def _layer_lines(steps: Sequence[Step]) -> list[str]:
+def _layer_lines(steps: Sequence[HistoryStep]) -> list[str]:
     """Where the bytes are, the first step first; steps without any are left out."""
     total = sum(step.size for step in steps)
     rows = []

@@ -70,7 +70,7 @@ def _reach_registry(catalog: Catalog) -> Completed:
     reference = policy.reference.format(python=policy.pythons[-1], release=policy.release)
     try:
         with DockerEngine(new_run_id(), timeout=int(_PATIENCE)) as engine:
-            failure = engine.registry_trouble(reference)
+            failure = engine.registry_failure(reference)
     except EngineError as error:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=error.message)
     return Completed(returncode=1 if failure else 0, stdout="", stderr=failure or "")

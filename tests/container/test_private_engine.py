@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from envbuilder.engine import build_process as builds
-from envbuilder.engine.buildx import BuildOptions, Progress
-from envbuilder.engine.container_spec import RUN_LABEL, SUITE_FOLDER, Job
+from envbuilder.engine.buildx import BuildOptions, BuildProgress
+from envbuilder.engine.container_spec import RUN_LABEL, SUITE_FOLDER, ContainerSpec
 from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.gpu_access import GpuAccess, plan_gpu
 from envbuilder.engine.run_id import new_run_id
@@ -61,8 +61,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     def started(engine: PrivateEngine, access: GpuAccess) -> tuple[GpuAccess, dict[str, str]]:
         monkeypatch.setenv("DOCKER_HOST", engine.host)
         with DockerEngine(new_run_id()) as client:
-            plan = plan_gpu(client.offers(), access)
-            with client.container(SHELL, Job(command=("env",), gpu=plan)) as container:
+            plan = plan_gpu(client.gpu_support(), access)
+            with client.container(SHELL, ContainerSpec(command=("env",), gpu=plan)) as container:
                 lines = list(container.lines(30))
                 assert container.wait() == (0, False)
         return plan.access, dict(line.split("=", 1) for line in lines)
@@ -84,7 +84,7 @@ def test_the_files_of_a_job_can_only_be_read_and_leave_with_it(
     plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", plain.host)
-    job = Job(command=("sh", "-c", TRY), files={f"{SUITE_FOLDER}/checks/a": b"hello\n"}, read_only=True)
+    job = ContainerSpec(command=("sh", "-c", TRY), files={f"{SUITE_FOLDER}/checks/a": b"hello\n"}, read_only=True)
     with DockerEngine(new_run_id()) as client, client.container(SHELL, job) as container:
         assert list(container.lines(30)) == ["hello", "/tmp/a is writable"]
     assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
@@ -111,7 +111,7 @@ def test_the_engine_offers_what_it_has(
     for engine in (plain, nvidia, with_cdi):
         monkeypatch.setenv("DOCKER_HOST", engine.host)
         with DockerEngine(new_run_id()) as client:
-            offers.append(client.offers())
+            offers.append(client.gpu_support())
     assert ["nvidia" in offer.runtimes for offer in offers] == [False, True, True]
     assert [offer.cdi_devices for offer in offers] == [(), (), ("nvidia.com/gpu=all",)]
 
@@ -196,7 +196,7 @@ def test_an_engine_whose_specifications_are_of_others_says_so(start: Start) -> N
 
 
 def failed_build(
-    folder: Path, dockerfile: str, *, host: str = "", on_change: Callable[[Progress], None] = lambda progress: None
+    folder: Path, dockerfile: str, *, host: str = "", on_change: Callable[[BuildProgress], None] = lambda progress: None
 ) -> EngineError:
     """What a build of `dockerfile` fails with, by the engine at `host` or else the one that the others use."""
     context = folder / "context"
@@ -228,7 +228,7 @@ def pid_namespace(process: str) -> str:
 def test_an_engine_that_dies_in_a_build_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     at_death: list[str] = []
 
-    def kill(progress: Progress) -> None:
+    def kill(progress: BuildProgress) -> None:
         running = [step for step in progress.steps.values() if "running" in step.log]  # the step said it, not its name
         if running and not at_death:
             at_death.append(pid_namespace(str(engine.pid)))

@@ -19,7 +19,7 @@ from envbuilder.errors import AcceptanceError, EngineError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import SCHEMA, Context, Lock, Receipt, Verdict
 from envbuilder.network import Network
-from envbuilder.pipeline import Site, Wishes
+from envbuilder.pipeline import BuildSettings, Session
 from envbuilder.render.context import place_of
 
 from .engine import docker, envbuilder
@@ -78,8 +78,8 @@ def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: DockerEngine
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(
+def session(tmp_path: Path) -> Session:
+    return Session(
         catalog=cast("Any", None), network=Network(), environ=os.environ, uv=cast("Any", None),
         console=Console(quiet=True), today=date(2026, 11, 27),
         context=tmp_path / "build", logs=tmp_path / "logs", receipts=tmp_path / "receipts",
@@ -113,7 +113,7 @@ def test_build_pushes_the_tag_once_it_is_earned(
         before_it_was_earned.append(engine.image(tag))
         return Receipt(schema=SCHEMA, image=image, suite={}, host={}, verdict=Verdict.PASSED, checks=())
 
-    monkeypatch.setattr(pipeline, "have_base", lambda *_: None)
+    monkeypatch.setattr(pipeline, "ensure_base", lambda *_: None)
     monkeypatch.setattr(pipeline, "earn", earn)
     try:
         code = cli.run(["build", "--lock", str(LOCK), "--tag", tag, "--push", "--json"])
@@ -128,7 +128,7 @@ def test_build_pushes_the_tag_once_it_is_earned(
 
 
 def test_an_image_that_fails_is_not_pushed(
-    there: Registry, engine: DockerEngine, site: Site, lock: Lock, monkeypatch: pytest.MonkeyPatch
+    there: Registry, engine: DockerEngine, session: Session, lock: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []
 
@@ -139,7 +139,7 @@ def test_an_image_that_fails_is_not_pushed(
     monkeypatch.setattr(pipeline, "earn", earn)
     tag = f"{there.host}/team/refused:1"
     with pytest.raises(AcceptanceError):
-        pipeline.build_lock(lock, engine, site, Wishes(tag=tag, push=True))
+        pipeline.build_lock(lock, engine, session, BuildSettings(tag=tag, push=True))
     docker("image", "rm", refused[0])
     assert engine.image(tag) is None
     assert "team/refused" not in there.ask("_catalog")["repositories"]

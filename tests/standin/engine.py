@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from envbuilder.engine.container_spec import Job
-from envbuilder.engine.gpu_access import Offers
+from envbuilder.engine.container_spec import ContainerSpec
+from envbuilder.engine.gpu_access import GpuSupport
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.output import lines_of
 from envbuilder.engine.pulse import Pulse
@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "d" * 64
 class StandInContainer:
     """A container of the stand-in; the script sets how it ends."""
 
-    job: Job
+    job: ContainerSpec
     script: "Script"
     late: bool = False
     code: int = 0
@@ -93,7 +93,7 @@ def obeys_sigterm(container: StandInContainer) -> Iterator[str]:
     yield "interrupted"
 
 
-def kind_of(job: Job) -> str:
+def kind_of(job: ContainerSpec) -> str:
     """Which of the suite's containers a job is for."""
     if job.folder:
         return "any_user"
@@ -114,7 +114,7 @@ class StandInEngine:
     remaps: bool = False
     cpus: int = 2
     journal: list[str] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[ContainerSpec] = field(default_factory=list)
     containers: list[StandInContainer] = field(default_factory=list)
     before: dict[str, Callable[[], object]] = field(default_factory=dict)  # verb → what is done before it is noted
     pulse: Pulse = field(default_factory=lambda: Pulse(lambda: None, 60))  # it always answers
@@ -183,8 +183,8 @@ class StandInEngine:
 
     # --- the engine's machine ---
 
-    def offers(self) -> Offers:
-        return Offers()
+    def gpu_support(self) -> GpuSupport:
+        return GpuSupport()
 
     def host(self) -> dict[str, Any]:
         return {"engine": "27.0", "cpus": self.cpus}
@@ -198,7 +198,7 @@ class StandInEngine:
     # --- containers ---
 
     @contextmanager
-    def container(self, image: str, job: Job) -> Iterator[StandInContainer]:
+    def container(self, image: str, job: ContainerSpec) -> Iterator[StandInContainer]:
         kind = kind_of(job)
         self._note("create", kind)
         self.jobs.append(job)

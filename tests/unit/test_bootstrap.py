@@ -39,14 +39,14 @@ def test_a_base_that_lacks_something_is_made_again(
     monkeypatch.setattr(pipeline, "make_base", lambda base, engine, site: bases.append(base.reference))
     found = made_by(bootstrap.contents(stack.base) if contents is None else contents)
     engine = cast("Any", SimpleNamespace(image=lambda reference: found, platform=lambda: "linux/amd64"))
-    assert pipeline.have_base(stack, engine, cast("Any", None)) is found
+    assert pipeline.ensure_base(stack, engine, cast("Any", None)) is found
     assert bases == [stack.base.reference] * made
 
 
 def test_a_base_for_another_machine_is_not_made_here(stack: Stack) -> None:
     engine = cast("Any", SimpleNamespace(image=made_by, platform=lambda: "linux/amd64"))
     with pytest.raises(EngineError) as caught:
-        pipeline.have_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
+        pipeline.ensure_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
     assert caught.value.problems == ("this engine runs on linux/amd64",)
 
 
@@ -60,7 +60,7 @@ def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Cata
     stack = resolve(Request(platform="linux/arm64"), facts)
     engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
     with pytest.raises(EngineError, match="not found in the engine's store nor on any reachable registry"):
-        pipeline.have_base(stack, engine, cast("Any", None))
+        pipeline.ensure_base(stack, engine, cast("Any", None))
     assert pulled == [(stack.base.reference, "linux/arm64")]
 
 

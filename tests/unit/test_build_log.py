@@ -13,7 +13,7 @@ from builds.record import FOLDER, KINDS, LOCK, documents
 
 from envbuilder.console import Row
 from envbuilder.engine.build_process import failure
-from envbuilder.engine.buildx import LineReader, Progress, Step, wheel_sizes
+from envbuilder.engine.buildx import BuildProgress, BuildStep, LineReader, wheel_sizes
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Layer
 from envbuilder.network import Network
@@ -28,8 +28,8 @@ def recording(kind: str) -> str:
     return (FOLDER / f"{kind}.rawjson").read_text()
 
 
-def follow(text: str) -> Progress:
-    progress = Progress(SIZES)
+def follow(text: str) -> BuildProgress:
+    progress = BuildProgress(SIZES)
     for line in text.splitlines(keepends=True):
         progress.feed(line)
     progress.close()
@@ -60,7 +60,7 @@ def split_recording(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any
 
 def test_a_token_in_the_address_of_the_index_is_in_no_log() -> None:
     network = Network(index_url="https://index.example/simple?token=kestrel")
-    progress = Progress(hide=network.hide_token)
+    progress = BuildProgress(hide=network.hide_token)
     said = "cannot load https://index.example/simple/torch/?token=kestrel"
     vertex = {"digest": "a", "name": "RUN x", "started": "2026-01-01T00:00:00Z", "error": said}
     log = {"vertex": "a", "data": base64.b64encode(f"{said}\n{said}".encode()).decode()}
@@ -73,7 +73,7 @@ def test_a_token_in_the_address_of_the_index_is_in_no_log() -> None:
     assert progress.steps["a"].error == hidden
 
 
-def follow_torn(kind: str, tear: Tear) -> Progress:
+def follow_torn(kind: str, tear: Tear) -> BuildProgress:
     """The same build, its logs in other chunks."""
     before, after, rest = split_recording(kind)
     logs: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ def follow_torn(kind: str, tear: Tear) -> Progress:
     return follow("".join([*lines, *rest]))
 
 
-def layer_steps(progress: Progress) -> dict[Layer, Step]:
+def layer_steps(progress: BuildProgress) -> dict[Layer, BuildStep]:
     steps = {}
     for step in progress.steps.values():
         for layer, wheels in SIZES.items():
@@ -120,7 +120,7 @@ def test_titles_are_what_a_person_wants() -> None:
 
 def rows_while_it_builds(layer: Layer) -> Iterator[Row]:
     """Every line that the display shows of one layer."""
-    progress = Progress(SIZES)
+    progress = BuildProgress(SIZES)
     for line in recording("built").splitlines(keepends=True):
         progress.feed(line)
         step = layer_steps(progress).get(layer)
@@ -138,7 +138,7 @@ def test_the_display_counts_up_to_the_size_and_says_it_once_when_it_is_done() ->
 
 
 def test_what_is_in_uvs_cache_counts_too() -> None:
-    step = Step(title="PyTorch", wheels={"torch": 5, "triton": 2}, started=True)
+    step = BuildStep(title="PyTorch", wheels={"torch": 5, "triton": 2}, started=True)
     step.read_line(" Downloaded torch")
     assert (step.current, step.total) == (5, 7)
     step.read_line(" Downloaded torch")
@@ -155,7 +155,7 @@ CAUSES = {
 }
 
 
-def outcome(progress: Progress) -> tuple[str, str | None, tuple[str, ...]]:
+def outcome(progress: BuildProgress) -> tuple[str, str | None, tuple[str, ...]]:
     error = failure(progress, Path("build.log"))
     return error.message, error.hint, tuple(error.problems)
 
@@ -190,7 +190,7 @@ def test_steps_and_their_lines_do_not_depend_on_the_chunks(kind: str, tear: Tear
     assert facts(torn.steps.values()) == facts(expected.steps.values())
 
 
-def facts(steps: Iterable[Step]) -> list[tuple[str, int, int, list[str]]]:
+def facts(steps: Iterable[BuildStep]) -> list[tuple[str, int, int, list[str]]]:
     return sorted((step.title, step.current, step.total, step.log) for step in steps)
 
 
@@ -211,7 +211,7 @@ def test_what_is_no_text_is_replaced_and_the_line_goes_on() -> None:
 
 
 def test_the_streams_of_a_step_are_joined_each_by_itself() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[1/1] RUN x"}]}) + "\n")
     for stream, chunk in ((1, b"out "), (2, b"No space left "), (1, b"put\n"), (2, b"on device\n")):
         entry = {"vertex": "a", "stream": stream, "data": base64.b64encode(chunk).decode()}
@@ -220,7 +220,7 @@ def test_the_streams_of_a_step_are_joined_each_by_itself() -> None:
 
 
 def test_what_buildx_did_not_finish_is_kept() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     progress.feed('{\n  "vertexes": [\n')
     progress.feed("killed\n")
     progress.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuilder.engine.buildx import BuildOptions, Progress, build_argv, find_cause, step_title, telling_lines
+from envbuilder.engine.buildx import BuildOptions, BuildProgress, build_argv, find_cause, step_title, telling_lines
 from envbuilder.network import Network
 
 
@@ -76,7 +76,7 @@ def test_a_step_is_called_what_a_person_calls_it(name: str, title: str) -> None:
     assert step_title(name) == title
 
 
-def feed(progress: Progress, document: object) -> None:
+def feed(progress: BuildProgress, document: object) -> None:
     for line in json.dumps(document, indent=2).splitlines(keepends=True):
         progress.feed(line)
 
@@ -85,7 +85,7 @@ STAMPS = {"started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02
 
 
 def test_progress_follows_steps_and_their_log() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     feed(progress, {"vertexes": [{"digest": "a", "name": "[stage-1 2/3] RUN x", "started": STAMPS["started"]}]})
     feed(progress, {"logs": [{"vertex": "a", "data": base64.b64encode(b"one\ntwo\n").decode()}]})
     step = progress.steps["a"]
@@ -96,7 +96,7 @@ def test_progress_follows_steps_and_their_log() -> None:
 
 
 def test_the_layers_of_a_base_that_is_pulled_count_together() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     feed(progress, {"vertexes": [{"digest": "a", "name": "[1/2] FROM x", "started": STAMPS["started"]}]})
     for layer, current in (("one", 5), ("two", 1), ("one", 10), ("context:", 3)):
         total = 0 if layer == "context:" else 10
@@ -105,13 +105,13 @@ def test_the_layers_of_a_base_that_is_pulled_count_together() -> None:
 
 
 def test_one_document_a_line_is_understood_too() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[1/2] RUN x", "cached": True, **STAMPS}]}) + "\n")
     assert progress.steps["a"].cached
 
 
 def test_the_step_that_failed_is_told_from_those_that_were_cancelled() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     for digest, error in (("a", "context canceled: ..."), ("b", "process did not complete: exit code: 1")):
         feed(progress, {"vertexes": [{"digest": digest, "name": f"[1/2] RUN {digest}", "error": error, **STAMPS}]})
     feed(progress, {"logs": [{"vertex": "b", "data": base64.b64encode(b"\n#5 x\nno such wheel\n").decode()}]})
@@ -120,7 +120,7 @@ def test_the_step_that_failed_is_told_from_those_that_were_cancelled() -> None:
 
 
 def test_what_is_no_progress_is_kept() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     progress.feed("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n")
     assert telling_lines(progress) == ["ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock."]
 

@@ -17,7 +17,7 @@ from packaging.version import Version
 from envbuilder import catalog, cli
 from envbuilder.catalog import checks, online, verify
 from envbuilder.catalog.rows import Catalog
-from envbuilder.catalog.verify import Check, Facts, Problem
+from envbuilder.catalog.verify import CatalogFacts, Check, Problem
 from envbuilder.resolve.candidates import PREFERENCES
 
 Row = dict[str, Any]
@@ -142,7 +142,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def with_fault(file: str, key: Row, edit: Callable[[Row, list[Row]], object]) -> tuple[Facts, Row]:
+def with_fault(file: str, key: Row, edit: Callable[[Row, list[Row]], object]) -> tuple[CatalogFacts, Row]:
     """All facts, one table of them changed; the others are not read again."""
     table = next(table for table in catalog.TABLES if table.file == file)
     lines = [json.loads(json.dumps(row, default=str)) for row in catalog.written(table)]

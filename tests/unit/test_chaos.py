@@ -77,7 +77,7 @@ def test_a_process_that_runs_on_is_found(place: chaos.Workplace) -> None:
 
 def test_the_report_counts_what_was_killed_in_time() -> None:
     trials = [
-        chaos.Trial(
+        chaos.SuiteOptions(
             command="lock", signal=name, seconds=1, code=130, ended_before=late, seconds_to_end=0.2, found=found
         )
         for name, late, found in [("SIGINT", False, []), ("SIGINT", True, []), ("SIGKILL", False, ["half file: x"])]
@@ -107,11 +107,11 @@ def case(**changes: object) -> chaos_faults.Case:
 def test_a_fault_is_judged_by_code_cause_and_what_is_left(
     code: int, said: str, left: list[str], found: list[str]
 ) -> None:
-    assert chaos_faults.judge(case(), chaos_faults.Outcome(code, said, 1.0, left)) == found
+    assert chaos_faults.judge(case(), chaos_faults.BuildResult(code, said, 1.0, left)) == found
 
 
 def test_a_command_that_ended_well_where_it_may_names_no_cause() -> None:
-    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.Outcome(0, "", 1.0)) == []
+    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.BuildResult(0, "", 1.0)) == []
 
 
 def test_every_kind_of_fault_is_in_every_round_and_slow_ones_once() -> None:
@@ -123,7 +123,7 @@ def test_every_kind_of_fault_is_in_every_round_and_slow_ones_once() -> None:
 
 
 def test_a_fault_is_a_row_with_what_was_expected() -> None:
-    trial = chaos.Trial(
+    trial = chaos.SuiteOptions(
         command="lock", signal="network: 503", seconds=0, code=6, ended_before=False, seconds_to_end=7.1, found=[],
         expected=case().expected,
     )  # fmt: skip

@@ -13,15 +13,15 @@ from standin.daemon import Box, Daemon, Fault, daemon_in, image, runs_until_it_i
 from waiting import wait_until
 
 from envbuilder.engine import background, output, pulse
-from envbuilder.engine.container_spec import RUN_LABEL, Job
+from envbuilder.engine.container_spec import RUN_LABEL, ContainerSpec
 from envbuilder.engine.docker_client import DockerEngine, docker_container, image_store, lifetime
-from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, GpuSupport
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import new_run_id
 from envbuilder.errors import EngineError
 
 IMAGE = "sha256:1"
-TRUE = Job(command=("true",))
+TRUE = ContainerSpec(command=("true",))
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: DockerEngine) -> N
 
 def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
-    assert engine.registry_trouble("a/b:1") is None
-    assert engine.registry_trouble("a/c:1") == "denied: requested access to the resource is denied"
+    assert engine.registry_failure("a/b:1") is None
+    assert engine.registry_failure("a/c:1") == "denied: requested access to the resource is denied"
     daemon.faults["distribution"] = Fault(drop=True)
-    assert "Connection aborted" in str(engine.registry_trouble("a/b:1"))
+    assert "Connection aborted" in str(engine.registry_failure("a/b:1"))
     assert daemon.asked("pull") == []
 
 
@@ -142,7 +142,7 @@ def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: DockerEn
 def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.info |= {"Architecture": "x86_64", "Runtimes": {"nvidia": {}}, "SecurityOptions": ["name=userns"]}
     assert engine.platform() == "linux/amd64"
-    assert engine.offers() == Offers(runtimes=("nvidia",))
+    assert engine.gpu_support() == GpuSupport(runtimes=("nvidia",))
     assert engine.host()["engine"] == "27.0"
     assert engine.maps_users()
     daemon.faults["info"] = Fault(status=500, message="no space left on device")
@@ -153,14 +153,14 @@ def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: DockerEngin
 # --- containers ----------------------------------------------------------------------------------------------------
 
 
-def lines_of(engine: DockerEngine, job: Job = TRUE, image: str = IMAGE) -> list[str]:
+def lines_of(engine: DockerEngine, job: ContainerSpec = TRUE, image: str = IMAGE) -> list[str]:
     with engine.container(image, job) as container:
         return list(container.lines(60))
 
 
 def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = writes(b"one\ntw", b"o\n", b"\xff\nrest", code=3, out_of_memory=True, stderr="a\n\nb\n")
-    job = Job(command=("a", "b"), files={"/suite/x.py": b"print()"}, user="7", read_only=True)
+    job = ContainerSpec(command=("a", "b"), files={"/suite/x.py": b"print()"}, user="7", read_only=True)
     with engine.container(IMAGE, job) as container:
         (box,) = daemon.boxes.values()
         assert daemon.files_of(box) == {"/suite/x.py": b"print()"}
@@ -309,7 +309,7 @@ def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_vol
     try:
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            lines_of(engine, Job(command=("true",), files={"/envbuilder-suite/a": b""}))
+            lines_of(engine, ContainerSpec(command=("true",), files={"/envbuilder-suite/a": b""}))
     finally:
         thread.join()
         signal.signal(signal.SIGINT, before)
@@ -335,7 +335,7 @@ def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
 def test_a_container_that_cannot_be_prepared_is_removed(daemon: Daemon, engine: DockerEngine, route: str) -> None:
     daemon.faults[route] = Fault(status=500, message="not today")
     with pytest.raises(EngineError, match="not today"):
-        lines_of(engine, Job(command=("true",), files={"/a": b""}))
+        lines_of(engine, ContainerSpec(command=("true",), files={"/a": b""}))
     assert daemon.boxes == daemon.volumes == {}
 
 
@@ -380,7 +380,7 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: DockerEngine) -
 def test_a_start_that_fails_says_why(daemon: Daemon, engine: DockerEngine, said: str, message: str, hint: str) -> None:
     daemon.faults["start"] = Fault(status=500, message=said)
     with pytest.raises(EngineError) as caught:
-        lines_of(engine, Job(command=("true",), gpu=GpuPlan(access=GpuAccess.GPUS, reason="")))
+        lines_of(engine, ContainerSpec(command=("true",), gpu=GpuPlan(access=GpuAccess.GPUS, reason="")))
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -446,7 +446,7 @@ def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: DockerEngine) -> N
 
 
 def test_a_file_of_an_image_is_read_without_starting_it(daemon: Daemon, engine: DockerEngine) -> None:
-    with engine.container(IMAGE, Job(command=("none",))) as container:
+    with engine.container(IMAGE, ContainerSpec(command=("none",))) as container:
         next(iter(daemon.boxes.values())).files["/etc/x"] = b"y"
         assert container.read_file("/etc/x") == b"y"
     assert engine.read_file(IMAGE, "/etc/absent") is None
@@ -547,7 +547,7 @@ CALLS: dict[str, Callable[[DockerEngine, Path], object]] = {
     "image": look,
     "history": read_history,
     "pull": lambda engine, path: engine.pull("a/b:1", "linux/amd64"),
-    "distribution": lambda engine, path: engine.registry_trouble("a/b:1"),
+    "distribution": lambda engine, path: engine.registry_failure("a/b:1"),
     "import": import_tar,
     "tag": lambda engine, path: engine.tag(IMAGE, "a/b:1"),
     "push": push,
@@ -668,7 +668,7 @@ def test_a_registry_that_sends_nothing_is_given_up(
 
 
 def read_file(engine: DockerEngine, tmp_path: Path) -> object:
-    with engine.container(IMAGE, Job(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
+    with engine.container(IMAGE, ContainerSpec(command=("none",), files={"/etc/x": b"y" * 5000})) as container:
         return container.read_file("/etc/x")
 
 

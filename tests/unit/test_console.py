@@ -86,7 +86,7 @@ def hostile_receipt(show: object = None) -> Receipt:
     engine = StandInEngine(
         images={"x" + HOSTILE: image}, scripts={"suite": says(hostile_stream(), 7, errors=[HOSTILE])}
     )
-    trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.NONE, reason=HOSTILE))
+    trial = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.NONE, reason=HOSTILE))
     return suite.accept(engine, "x" + HOSTILE, trial, on_change=show or (lambda rows: None))  # type: ignore[arg-type]
 
 

@@ -13,8 +13,8 @@ import pytest
 from envbuilder.engine import archive, run_id
 from envbuilder.engine import info as machine
 from envbuilder.engine.archive import pack
-from envbuilder.engine.container_spec import Job, create_options
-from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, Offers
+from envbuilder.engine.container_spec import ContainerSpec, create_options
+from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, GpuSupport
 from envbuilder.engine.image import ImageFacts, facts_of
 
 CHUNK = 7  # bytes a chunk: no member of a tar ends where one does
@@ -91,9 +91,9 @@ def test_a_container_gets_no_more_than_it_needs() -> None:
     }  # fmt: skip
     no_gpu = {"NVIDIA_VISIBLE_DEVICES": "void"}
     plain = {"environment": no_gpu, "user": None, "cap_add": []}
-    assert create_options(Job(command=("true",)), "here:1:2") == least | plain
-    assert create_options(Job(command=("true",)), "here:1:2", 9) == least | plain | {"mem_limit": 9}
-    job = Job(
+    assert create_options(ContainerSpec(command=("true",)), "here:1:2") == least | plain
+    assert create_options(ContainerSpec(command=("true",)), "here:1:2", 9) == least | plain | {"mem_limit": 9}
+    job = ContainerSpec(
         command=(), entrypoint=("python",), user="0", memory="2g", folder=(Path("/out"), "/runs"), read_only=True,
         environment={"A": "1"}, capabilities=("DAC_READ_SEARCH",),
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_container_gets_a_gpu_only_if_it_is_given_one() -> None:
     void = {"NVIDIA_VISIBLE_DEVICES": "void"}
     environments = {}
     for access in GpuAccess:
-        job = Job(command=(), gpu=GpuPlan(access=access, reason=""))
+        job = ContainerSpec(command=(), gpu=GpuPlan(access=access, reason=""))
         environments[access] = create_options(job, "here:1:2")["environment"]
     assert environments[GpuAccess.NONE] == void
     assert void not in [environments[access] for access in (GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS)]
@@ -132,7 +132,7 @@ def test_the_machine_in_our_words(tmp_path: Path) -> None:
     assert machine.platform(info) == "linux/arm64"
     assert machine.maps_users(info)
     assert not machine.maps_users({"SecurityOptions": ["name=seccomp,profile=builtin"]})
-    assert machine.offers(info) == Offers(
+    assert machine.gpu_support(info) == GpuSupport(
         runtimes=("nvidia", "runc"), cdi_devices=("nvidia.com/gpu=all",), device_nodes=False
     )
 

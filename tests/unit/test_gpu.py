@@ -2,35 +2,35 @@
 
 import pytest
 
-from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, Offers, find_gpu_failure, plan_gpu, run_options
+from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, GpuSupport, find_gpu_failure, plan_gpu, run_options
 
 
 @pytest.mark.parametrize(
     ("offers", "access"),
     [
-        (Offers(), GpuAccess.NONE),
-        (Offers(runtimes=("runc",)), GpuAccess.NONE),
-        (Offers(runtimes=("nvidia", "runc")), GpuAccess.RUNTIME),
-        (Offers(cdi_devices=(CDI_ALL,), runtimes=("nvidia",)), GpuAccess.CDI),
-        (Offers(cdi_devices=("vendor.example/net=0",)), GpuAccess.NONE),
-        (Offers(device_nodes=True), GpuAccess.GPUS),
+        (GpuSupport(), GpuAccess.NONE),
+        (GpuSupport(runtimes=("runc",)), GpuAccess.NONE),
+        (GpuSupport(runtimes=("nvidia", "runc")), GpuAccess.RUNTIME),
+        (GpuSupport(cdi_devices=(CDI_ALL,), runtimes=("nvidia",)), GpuAccess.CDI),
+        (GpuSupport(cdi_devices=("vendor.example/net=0",)), GpuAccess.NONE),
+        (GpuSupport(device_nodes=True), GpuAccess.GPUS),
     ],
 )
-def test_auto_takes_what_the_engine_offers(offers: Offers, access: GpuAccess) -> None:
+def test_auto_takes_what_the_engine_offers(offers: GpuSupport, access: GpuAccess) -> None:
     assert plan_gpu(offers).access is access
 
 
 def test_the_cpu_is_said_plainly() -> None:
-    assert "running on the CPU" in plan_gpu(Offers()).reason
+    assert "running on the CPU" in plan_gpu(GpuSupport()).reason
 
 
 @pytest.mark.parametrize("access", [GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS, GpuAccess.NONE])
 def test_what_is_asked_for_is_done(access: GpuAccess) -> None:
-    assert plan_gpu(Offers(), access).access is access
+    assert plan_gpu(GpuSupport(), access).access is access
 
 
 def test_each_way_has_its_own_options() -> None:
-    ways = [run_options(plan_gpu(Offers(), access)) for access in GpuAccess if access is not GpuAccess.AUTO]
+    ways = [run_options(plan_gpu(GpuSupport(), access)) for access in GpuAccess if access is not GpuAccess.AUTO]
     assert ways == [
         {"device_requests": [{"Driver": "cdi", "DeviceIDs": [CDI_ALL]}]},
         {"runtime": "nvidia", "environment": {"NVIDIA_VISIBLE_DEVICES": "all"}},

@@ -15,9 +15,9 @@ from json_documents import problems
 from envbuilder import serialize
 from envbuilder.acceptance.inspect_image import (
     Distribution,
+    HistoryStep,
     Inspection,
     Installed,
-    Step,
     one_line,
     read_installed,
     read_instruction,
@@ -242,7 +242,7 @@ def foreign(**labels: str) -> Inspection:
         IMAGE, labels=labels, env=("PYTHON_VERSION=3.10.1", "HOME=/x"), user="", entrypoint=("a b", "c"), size=12
     )
     return Inspection(
-        reference="foreign image", image=image, steps=(Step(size=12, instruction="ADD x /"),), lock=None,
+        reference="foreign image", image=image, steps=(HistoryStep(size=12, instruction="ADD x /"),), lock=None,
         installed=None, receipt=None, suite="sha256:5",
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from standin.suite_output import IMAGE
 
 from envbuilder.acceptance import host_checks, inspect_image, suite
 from envbuilder.engine import info, output
-from envbuilder.engine.container_spec import Job, create_options, suite_mount
+from envbuilder.engine.container_spec import ContainerSpec, create_options, suite_mount
 from envbuilder.engine.docker_client import DockerEngine
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
@@ -22,16 +22,16 @@ FOREIGN_ROOT = "writable, thrown away"
 COLUMNS = ("suite", "any_user", "signals", "inspect")
 
 
-def jobs(image: ImageFacts = IMAGE) -> Mapping[str, Job]:
+def jobs(image: ImageFacts = IMAGE) -> Mapping[str, ContainerSpec]:
     engine = StandInEngine(images={image.id: image})
-    trial = suite.Trial(gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
+    trial = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
     suite.accept(engine, image.id, trial, on_change=lambda rows: None)
     return {kind_of(job): job for job in engine.jobs}
 
 
-def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerSpec:
     """The job of `DockerEngine.output`, which is what `inspect` runs in an image."""
-    seen: list[Job] = []
+    seen: list[ContainerSpec] = []
     with daemon_in(folder) as daemon:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
         daemon.images["a"] = image("sha256:a")
@@ -42,12 +42,12 @@ def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return seen[0]
 
 
-def user(job: Job) -> str:
+def user(job: ContainerSpec) -> str:
     named = {None: "the image's, or `--user`" if job.files else "the image's", "0": "root"}
     return named.get(job.user, "one the image does not know")
 
 
-def cells(options: Mapping[str, Any], job: Job) -> dict[str, str]:
+def cells(options: Mapping[str, Any], job: ContainerSpec) -> dict[str, str]:
     """A job's options in the words of the table."""
     size = "".join(options.get("tmpfs", {}).values()).partition("size=")[2].replace("g", " GB")
     root = f"read-only, but for {size} of /tmp" if options.get("read_only") else FOREIGN_ROOT

@@ -21,7 +21,7 @@ from envbuilder.lock.validation import find_problems
 from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Lock, Request, Stack, Wheel
 from envbuilder.network import Network
-from envbuilder.pipeline import Site
+from envbuilder.pipeline import Session
 from envbuilder.processes import Completed
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
@@ -137,8 +137,10 @@ def test_clashing_packages_are_dropped_if_unbounded_ones_clash_too() -> None:
     assert caught.value.suggestions == ("again fine",)
 
 
-def session(uv: Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Site:
-    return Site(catalog=catalog.load(), network=Network(), environ={}, uv=uv, console=Console(), today=today, said=said)
+def new_session(uv: Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Session:
+    return Session(
+        catalog=catalog.load(), network=Network(), environ={}, uv=uv, console=Console(), today=today, said=said
+    )
 
 
 def test_the_command_to_try_is_the_whole_request() -> None:
@@ -147,9 +149,9 @@ def test_the_command_to_try_is_the_whole_request() -> None:
         ["a==1", "b"],
     )
     said = repeatable_flags({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
-    site = session(clashing("a==1", "b"), said=said)
+    session = new_session(clashing("a==1", "b"), said=said)
     with pytest.raises(NoStackError) as caught:
-        pipeline.make_lock(wanted, site)
+        pipeline.make_lock(wanted, session)
     assert caught.value.suggestions == (
         "envbuilder lock --cuda 11.7 --torch 2.0 --driver 535 --base bootstrap --os 'debian 11' "
         "--package a --package b --catalog 'our own' --index-url https://mirror.example/simple",
@@ -160,7 +162,7 @@ def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str])
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap", "as_of": "2026-11-14"})
     for today, noted in ((date(2026, 11, 27), True), (date(2026, 11, 28), False)):
         with pytest.raises(LockError):
-            pipeline.make_lock(wanted, session(failing("× No solution found"), today=today))
+            pipeline.make_lock(wanted, new_session(failing("× No solution found"), today=today))
         text = " ".join(capsys.readouterr().err.split())
         assert ("2026-11-14 is less than 14 days ago" in text) is noted
 
@@ -168,7 +170,7 @@ def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str])
 def test_a_day_in_the_future_is_refused() -> None:
     wanted = parse_request({"cuda": "11.7", "as_of": "2026-11-28"})
     with pytest.raises(UsageError, match="--as-of 2026-11-28 is in the future"):
-        pipeline.make_lock(wanted, session(clashing()))
+        pipeline.make_lock(wanted, new_session(clashing()))
 
 
 def test_a_password_is_not_repeated() -> None:

@@ -20,7 +20,7 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console
 from envbuilder.engine import bootstrap
 from envbuilder.engine.build_process import log_path
-from envbuilder.engine.buildx import BuildOptions, Step
+from envbuilder.engine.buildx import BuildOptions, BuildStep
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import AcceptanceError, EngineError, NoStackError
@@ -29,7 +29,7 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import BaseSource, Lock, Receipt, Request, Verdict
 from envbuilder.network import Network
-from envbuilder.pipeline import Site, Wishes
+from envbuilder.pipeline import BuildSettings, Session
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
@@ -45,11 +45,11 @@ TAG = f"envbuilder:{LOCK.stack.name}"
 
 
 @pytest.fixture
-def site(tmp_path: Path, programs: Programs, facts: Catalog) -> Site:
+def session(tmp_path: Path, programs: Programs, facts: Catalog) -> Session:
     def refuse(argv: object) -> Any:
         raise AssertionError("no test here asks the index")
 
-    return Site(
+    return Session(
         catalog=facts,
         network=Network(),
         environ={"PATH": f"{programs.folder}:/usr/bin:/bin"},
@@ -68,18 +68,20 @@ def engine_with(**scripts: Any) -> StandInEngine:
     return StandInEngine(images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE}, scripts=scripts)
 
 
-def build(engine: StandInEngine, site: Site, request: Request | Lock = LOCK, **wishes: Any) -> pipeline.Outcome:
-    return pipeline.build(request, lambda: engine, site, Wishes(**wishes))
+def build(
+    engine: StandInEngine, session: Session, request: Request | Lock = LOCK, **settings: Any
+) -> pipeline.BuildResult:
+    return pipeline.build(request, lambda: engine, session, BuildSettings(**settings))
 
 
-def said(site: Site) -> str:
-    stream: Any = site.console._rich.file
+def said(session: Session) -> str:
+    stream: Any = session.console._rich.file
     text: str = stream.getvalue()
     return text
 
 
-def written(site: Site) -> list[Receipt]:
-    return [serialize.loads(path.read_bytes(), Receipt) for path in sorted(site.receipts.glob("*.json"))]
+def written(session: Session) -> list[Receipt]:
+    return [serialize.loads(path.read_bytes(), Receipt) for path in sorted(session.receipts.glob("*.json"))]
 
 
 # --- the tag is earned ---------------------------------------------------------------------------------------------
@@ -87,18 +89,18 @@ def written(site: Site) -> list[Receipt]:
 TRIED = [f"{verb} {kind}" for kind in ("suite", "any_user", "signals") for verb in ("create", "remove")]
 
 
-def test_the_whole_way_in_its_order(site: Site, programs: Programs) -> None:
+def test_the_whole_way_in_its_order(session: Session, programs: Programs) -> None:
     engine = engine_with()
     engine.before["create"] = lambda: programs.asked("docker") or pytest.fail("it was tried before it was built")
-    engine.before["tag"] = lambda: written(site) or pytest.fail("it was tagged before its receipt was kept")
-    outcome = build(engine, site)
+    engine.before["tag"] = lambda: written(session) or pytest.fail("it was tagged before its receipt was kept")
+    outcome = build(engine, session)
     assert engine.journal == ["connect", "sweep", *TRIED, f"tag {IMAGE.id} {TAG}", "close"]
     assert (outcome.image, outcome.tag, outcome.size, outcome.digest) == (IMAGE.id, TAG, IMAGE.size, "")
     assert (outcome.steps, outcome.cached) == (2, 1)
-    assert written(site) == [outcome.receipt]
+    assert written(session) == [outcome.receipt]
     assert outcome.receipt.verdict is Verdict.PASSED
-    assert (site.context / "images" / LOCK.stack.name / "Dockerfile").is_file()
-    assert f"receipt: {site.receipts / receipts.file_name(outcome.receipt)}" in said(site)
+    assert (session.context / "images" / LOCK.stack.name / "Dockerfile").is_file()
+    assert f"receipt: {session.receipts / receipts.file_name(outcome.receipt)}" in said(session)
 
 
 @pytest.mark.parametrize(
@@ -112,60 +114,60 @@ def test_the_whole_way_in_its_order(site: Site, programs: Programs) -> None:
     ],
     ids=["failed", "error", "a check left out", "out of memory", "silent"],
 )
-def test_what_is_not_accepted_gets_no_tag_and_a_receipt(site: Site, script: Any, verdict: Verdict) -> None:
+def test_what_is_not_accepted_gets_no_tag_and_a_receipt(session: Session, script: Any, verdict: Verdict) -> None:
     engine = engine_with(suite=script)
     with pytest.raises(AcceptanceError, match=rf"not accepted \({verdict}\)") as caught:
-        build(engine, site, tag="mine:1", push=True)
+        build(engine, session, tag="mine:1", push=True)
     assert caught.value.exit_code == 7
     assert engine.asked("tag", "push") == []
     assert engine.journal[-1] == "close"
-    assert [receipt.verdict for receipt in written(site)] == [verdict]
+    assert [receipt.verdict for receipt in written(session)] == [verdict]
 
 
 @pytest.mark.parametrize("kind", ["any_user", "signals"])
-def test_a_check_from_outside_that_fails_leaves_no_tag(site: Site, kind: str) -> None:
+def test_a_check_from_outside_that_fails_leaves_no_tag(session: Session, kind: str) -> None:
     engine = engine_with(**{kind: says(["device: cpu"], 1)})
     with pytest.raises(AcceptanceError):
-        build(engine, site)
+        build(engine, session)
     assert engine.asked("tag") == []
 
 
-def test_a_tag_is_pushed_only_when_asked_and_after_it_was_given(site: Site) -> None:
+def test_a_tag_is_pushed_only_when_asked_and_after_it_was_given(session: Session) -> None:
     engine = engine_with()
-    outcome = build(engine, site, tag="registry.example/team/train:1", push=True)
+    outcome = build(engine, session, tag="registry.example/team/train:1", push=True)
     name = "registry.example/team/train:1"
     assert engine.journal[-3:] == [f"tag {IMAGE.id} {name}", f"push {name}", "close"]
     assert outcome.digest == DIGEST
-    assert f"pushed registry.example/team/train@{DIGEST} in " in said(site)
+    assert f"pushed registry.example/team/train@{DIGEST} in " in said(session)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), EngineError("the engine is gone")])
 @pytest.mark.parametrize("kind", ["suite", "any_user", "signals"])
 def test_what_is_interrupted_leaves_no_container_no_tag_and_no_receipt(
-    site: Site, kind: str, error: BaseException
+    session: Session, kind: str, error: BaseException
 ) -> None:
     engine = engine_with(**{kind: breaks([], error)})
     with pytest.raises((type(error), AcceptanceError)):
-        build(engine, site, push=True)
+        build(engine, session, push=True)
     made = [line.removeprefix("create ") for line in engine.asked("create")]
     assert [line.removeprefix("remove ") for line in engine.asked("remove")] == made
     assert kind in made
     assert engine.asked("tag", "push") == []
     assert engine.journal[-1] == "close"
     if not isinstance(error, EngineError):
-        assert written(site) == []
+        assert written(session) == []
 
 
-def test_the_options_of_a_build_reach_the_suite(site: Site, tmp_path: Path) -> None:
+def test_the_options_of_a_build_reach_the_suite(session: Session, tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("")
     engine = engine_with(suite=says(passing([*INSIDE, "own.mine"])))
-    build(engine, site, gpu_access=GpuAccess.RUNTIME, require_gpu=True, own=(own,))
+    build(engine, session, gpu_access=GpuAccess.RUNTIME, require_gpu=True, own=(own,))
     job = engine.jobs[0]
     assert job.gpu is not None
     assert job.gpu.access is GpuAccess.RUNTIME
     assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
-    assert "GPUs with `--runtime nvidia`, as requested" in said(site)
+    assert "GPUs with `--runtime nvidia`, as requested" in said(session)
 
 
 # --- not run again -------------------------------------------------------------------------------------------------
@@ -175,104 +177,104 @@ def runs(engine: StandInEngine) -> int:
     return len(engine.asked("create")) // 3
 
 
-def test_the_same_image_suite_and_host_are_not_run_again_and_still_get_the_tag(site: Site) -> None:
-    first = build(engine_with(), site)
+def test_the_same_image_suite_and_host_are_not_run_again_and_still_get_the_tag(session: Session) -> None:
+    first = build(engine_with(), session)
     again = engine_with(suite=says([]))
-    outcome = build(again, site)
+    outcome = build(again, session)
     assert again.journal == ["connect", "sweep", f"tag {IMAGE.id} {TAG}", "close"]
     assert outcome.receipt == first.receipt
-    assert f"accepted on {first.receipt.started}" in said(site)
+    assert f"accepted on {first.receipt.started}" in said(session)
 
 
 @pytest.mark.parametrize(
-    ("cpus", "wishes"),
+    ("cpus", "settings"),
     [(2, {"fresh": True}), (4, {}), (2, {"require_gpu": True}), (2, {"gpu_access": GpuAccess.CDI})],
     ids=["fresh", "another host", "another suite", "another access"],
 )
-def test_whatever_differs_is_run_again(site: Site, cpus: int, wishes: dict[str, Any]) -> None:
-    build(engine_with(), site)
+def test_whatever_differs_is_run_again(session: Session, cpus: int, settings: dict[str, Any]) -> None:
+    build(engine_with(), session)
     engine = engine_with()
     engine.cpus = cpus
-    build(engine, site, **wishes)
+    build(engine, session, **settings)
     assert runs(engine) == 1
 
 
-def test_another_image_is_run_again(site: Site, programs: Programs) -> None:
-    build(engine_with(), site)
+def test_another_image_is_run_again(session: Session, programs: Programs) -> None:
+    build(engine_with(), session)
     other = replace(IMAGE, id="sha256:" + "2" * 64)
     engine = engine_with()
     engine.images[other.id] = other
     programs.builds(other.id)
-    assert build(engine, site).receipt.image == other.id
+    assert build(engine, session).receipt.image == other.id
     assert runs(engine) == 1
 
 
-def test_a_failure_is_never_remembered(site: Site) -> None:
+def test_a_failure_is_never_remembered(session: Session) -> None:
     with pytest.raises(AcceptanceError):
-        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), site)
+        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), session)
     engine = engine_with()
-    build(engine, site)
+    build(engine, session)
     assert runs(engine) == 1
 
 
-def test_fresh_replaces_the_receipt(site: Site) -> None:
-    build(engine_with(), site)
+def test_fresh_replaces_the_receipt(session: Session) -> None:
+    build(engine_with(), session)
     with pytest.raises(AcceptanceError):
-        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), site, fresh=True)
-    assert [receipt.verdict for receipt in written(site)] == [Verdict.FAILED]
+        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), session, fresh=True)
+    assert [receipt.verdict for receipt in written(session)] == [Verdict.FAILED]
     engine = engine_with()
-    build(engine, site)
+    build(engine, session)
     assert runs(engine) == 1
 
 
-def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(site: Site) -> None:
+def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(session: Session) -> None:
     engine = engine_with(suite=says(passing(["contract.user"])))
     trial = pipeline.make_trial(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
-    receipt = pipeline.accept(IMAGE.id, engine, site, trial)
+    receipt = pipeline.accept(IMAGE.id, engine, session, trial)
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert written(site) == []
+    assert written(session) == []
 
 
 # --- the build -----------------------------------------------------------------------------------------------------
 
 
-def test_a_build_that_fails_is_told_with_its_log_and_nothing_is_tried(site: Site, programs: Programs) -> None:
+def test_a_build_that_fails_is_told_with_its_log_and_nothing_is_tried(session: Session, programs: Programs) -> None:
     programs.answer("docker", 1, "ERROR: failed to solve: write /x: no space left on device\n")
     engine = engine_with()
     with pytest.raises(EngineError, match="the build failed: the disk is full") as caught:
-        build(engine, site)
+        build(engine, session)
     assert engine.journal == ["connect", "sweep", "close"]
     assert "no space left on device" in Path(caught.value.log).read_text()
     assert "docker system df" in caught.value.hint
 
 
-def test_a_build_without_a_known_cause_points_to_its_log(site: Site, programs: Programs) -> None:
+def test_a_build_without_a_known_cause_points_to_its_log(session: Session, programs: Programs) -> None:
     broken = vertex("[stage-1 2/2] RUN odd", error="exit code: 1")
     programs.answer("docker", 1, serialize.dumps({"vertexes": [broken]}))
     with pytest.raises(EngineError, match=r"the build failed at “.*odd”") as caught:
-        build(engine_with(), site)
+        build(engine_with(), session)
     assert caught.value.hint == f"read the full log: `less {caught.value.log}`"
 
 
-def test_a_builder_that_leaves_no_image_has_failed(site: Site, programs: Programs) -> None:
+def test_a_builder_that_leaves_no_image_has_failed(session: Session, programs: Programs) -> None:
     programs.builds(None)
     engine = engine_with()
     with pytest.raises(EngineError, match="the build failed"):
-        build(engine, site)
+        build(engine, session)
     assert engine.asked("create", "tag") == []
 
 
-def test_what_the_builder_is_given(site: Site, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary = Path(str(site.context) + "-tmp")
+def test_what_the_builder_is_given(session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = Path(str(session.context) + "-tmp")
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     network = Network(index_url="https://me:secret@index.example/simple", proxies={"HTTPS_PROXY": "http://proxy"})
-    build(engine_with(), replace(site, network=network), options=BuildOptions(no_cache=True))
+    build(engine_with(), replace(session, network=network), options=BuildOptions(no_cache=True))
     words = programs.asked("docker")
     assert words[:2] == ["buildx", "build"]
     assert "--no-cache" in words
-    assert words[words.index("--file") + 1] == str(site.context / "images" / LOCK.stack.name / "Dockerfile")
-    assert words[-1] == str(site.context)
+    assert words[words.index("--file") + 1] == str(session.context / "images" / LOCK.stack.name / "Dockerfile")
+    assert words[-1] == str(session.context)
     assert not any("secret@" in word for word in words)
     environment = programs.environment()
     assert environment["ENVBUILDER_INDEX_SECRET"] == network.index_url
@@ -281,9 +283,9 @@ def test_what_the_builder_is_given(site: Site, programs: Programs, monkeypatch: 
     assert list(temporary.iterdir()) == []
 
 
-def test_the_log_holds_every_line_and_old_logs_go(site: Site, tmp_path: Path) -> None:
-    build(engine_with(), site)
-    log = next(site.logs.glob(f"{LOCK.stack.name}-*.log")).read_text()
+def test_the_log_holds_every_line_and_old_logs_go(session: Session, tmp_path: Path) -> None:
+    build(engine_with(), session)
+    log = next(session.logs.glob(f"{LOCK.stack.name}-*.log")).read_text()
     assert log.splitlines() == [
         "# [stage-1 1/2] RUN step 0",
         "# CACHED: [stage-1 1/2] RUN step 0",
@@ -298,23 +300,23 @@ def test_the_log_holds_every_line_and_old_logs_go(site: Site, tmp_path: Path) ->
     assert len(list(tmp_path.glob("b-*.log"))) == 12
 
 
-def test_each_step_is_shown_as_it_stands(site: Site) -> None:
-    build(engine_with(), site)
-    assert re.search(r"^cached +.*step 0$", said(site), re.MULTILINE)
-    assert re.search(r"^done +.*step 1  1\.0 s$", said(site), re.MULTILINE)
+def test_each_step_is_shown_as_it_stands(session: Session) -> None:
+    build(engine_with(), session)
+    assert re.search(r"^cached +.*step 0$", said(session), re.MULTILINE)
+    assert re.search(r"^done +.*step 1  1\.0 s$", said(session), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("step", "state", "note", "seconds"),
     [
-        (Step(title="x"), "waiting", "", None),
-        (Step(title="x", started=True, log=["a", "b "]), "running", "b", None),
-        (Step(title="x", started=True, done=True, seconds=2, log=["a"]), "done", "", 2),
-        (Step(title="x", done=True, cached=True), "cached", "", 0),
-        (Step(title="x", done=True, error="no"), "failed", "", 0),
+        (BuildStep(title="x"), "waiting", "", None),
+        (BuildStep(title="x", started=True, log=["a", "b "]), "running", "b", None),
+        (BuildStep(title="x", started=True, done=True, seconds=2, log=["a"]), "done", "", 2),
+        (BuildStep(title="x", done=True, cached=True), "cached", "", 0),
+        (BuildStep(title="x", done=True, error="no"), "failed", "", 0),
     ],
 )
-def test_a_step_as_a_row(step: Step, state: str, note: str, seconds: float | None) -> None:
+def test_a_step_as_a_row(step: BuildStep, state: str, note: str, seconds: float | None) -> None:
     row = pipeline.step_row(step)
     assert (row.title, row.state, row.note, row.seconds) == ("x", state, note, seconds)
 
@@ -345,57 +347,57 @@ def with_registry(facts: Catalog, **changes: Any) -> tuple[StandInEngine, str]:
     return engine, base.reference
 
 
-def test_a_request_that_fits_nothing_asks_no_engine(site: Site) -> None:
+def test_a_request_that_fits_nothing_asks_no_engine(session: Session) -> None:
     def connect() -> Any:
         raise AssertionError("an engine was asked")
 
     with pytest.raises(NoStackError):
-        pipeline.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, site, Wishes())
+        pipeline.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, session, BuildSettings())
 
 
 def test_a_base_of_a_registry_is_pulled_first_and_locked_by_its_digest(
-    site: Site, facts: Catalog, locked: list[dict[str, Any]]
+    session: Session, facts: Catalog, locked: list[dict[str, Any]]
 ) -> None:
     engine, base = with_registry(facts)
-    build(engine, site, WANTED)
+    build(engine, session, WANTED)
     assert engine.journal[:3] == ["connect", "sweep", f"pull {base} linux/amd64"]
     assert [(asked["stack"].base.reference, asked["base_digest"]) for asked in locked] == [(base, BASE.digest)]
-    build(engine, site, WANTED)
+    build(engine, session, WANTED)
     assert len(engine.asked("pull")) == 1
 
 
 def test_without_a_registry_the_base_is_made_here_and_has_no_digest(
-    site: Site, programs: Programs, locked: list[dict[str, Any]]
+    session: Session, programs: Programs, locked: list[dict[str, Any]]
 ) -> None:
     engine = StandInEngine()
-    outcome = build(engine, site, WANTED)
+    outcome = build(engine, session, WANTED)
     stack = locked[0]["stack"]
     assert stack.base.source is BaseSource.BOOTSTRAP
     assert locked[0]["base_digest"] is None
     assert engine.asked("pull", "import")[1] == f"import {stack.base.reference} a file system"
     assert programs.asked("mmdebstrap")[-2] == stack.base.release
     assert outcome.tag == f"envbuilder:{stack.name}"
-    text = said(site)
+    text = said(session)
     assert f"continuing with {stack.base.reference}, built from Debian packages" in text
     assert f"locking {stack.name} as of {stack.as_of}" in text
     for note in stack.notes:
         assert note in text
-    build(engine, site, WANTED)
+    build(engine, session, WANTED)
     assert len(engine.asked("import")) == 1
 
 
-def test_a_base_that_somebody_names_is_not_replaced_by_another(site: Site, locked: list[dict[str, Any]]) -> None:
+def test_a_base_that_somebody_names_is_not_replaced_by_another(session: Session, locked: list[dict[str, Any]]) -> None:
     named = parse_request({"cuda": "11.7", "base": "mine.example/base:1", "python": "3.9"})
     engine = StandInEngine()
     with pytest.raises(EngineError, match=r"mine\.example/base:1 was not found in the engine's store") as caught:
-        build(engine, site, named)
+        build(engine, session, named)
     assert caught.value.problems == ("no registry answers",)
     assert engine.asked("import", "create", "tag") == []
     assert locked == []
 
 
 def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
-    site: Site, monkeypatch: pytest.MonkeyPatch, facts: Catalog
+    session: Session, monkeypatch: pytest.MonkeyPatch, facts: Catalog
 ) -> None:
     stack = resolve(WANTED, facts)
 
@@ -404,11 +406,11 @@ def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
 
     monkeypatch.setattr(pipeline, "resolve", refuse)
     with pytest.raises(EngineError, match="not found in the engine's store") as caught:
-        pipeline.choose_stack(WANTED, stack, StandInEngine(), site)
+        pipeline.resolve_with_available_base(WANTED, stack, StandInEngine(), session)
     assert (caught.value.problems, caught.value.hint) == (("no release has it",), "try `this`")
 
 
-def test_a_base_that_vanishes_is_an_error(site: Site, facts: Catalog) -> None:
+def test_a_base_that_vanishes_is_an_error(session: Session, facts: Catalog) -> None:
     class Forgetful(StandInEngine):
         def image(self, reference: str) -> ImageFacts | None:
             return None
@@ -416,11 +418,11 @@ def test_a_base_that_vanishes_is_an_error(site: Site, facts: Catalog) -> None:
     stack = resolve(WANTED, facts)
     engine = Forgetful(registry={stack.base.reference: BASE})
     with pytest.raises(EngineError, match="has vanished from the engine's store"):
-        pipeline.have_base(stack, engine, site)
+        pipeline.ensure_base(stack, engine, session)
 
 
 def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
-    site: Site, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -428,11 +430,11 @@ def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
     engine = StandInEngine()
     programs.answer("mmdebstrap", 25, "I: start\nE: unable to pick chroot mode\n")
     with pytest.raises(EngineError, match="mmdebstrap ended with exit code 25") as caught:
-        pipeline.make_base(LOCK.stack.base, engine, site)
+        pipeline.make_base(LOCK.stack.base, engine, session)
     assert caught.value.problems == ("E: unable to pick chroot mode",)
     programs.answer("mmdebstrap", 100, "Err:1 Temporary failure resolving 'deb'\n")
     with pytest.raises(EngineError, match="the network is down") as caught:
-        pipeline.make_base(LOCK.stack.base, engine, site)
+        pipeline.make_base(LOCK.stack.base, engine, session)
     assert caught.value.problems == ("Err:1 Temporary failure resolving 'deb'",)
     assert engine.journal == []
     assert list(temporary.iterdir()) == []
@@ -441,34 +443,34 @@ def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
 # --- interrupted where it hurts ------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_while_the_tag_is_pushed_leaves_the_earned_tag(site: Site) -> None:
+def test_an_interrupt_while_the_tag_is_pushed_leaves_the_earned_tag(session: Session) -> None:
     class Cut(StandInEngine):
         def push(self, reference: str) -> str:
             raise KeyboardInterrupt
 
     engine = Cut(images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE})
     with pytest.raises(KeyboardInterrupt):
-        build(engine, site, tag="r.example/a:1", push=True)
+        build(engine, session, tag="r.example/a:1", push=True)
     assert engine.images["r.example/a:1"] is IMAGE
     assert engine.journal[-1] == "close"
-    assert written(site)[0].verdict is Verdict.PASSED
+    assert written(session)[0].verdict is Verdict.PASSED
 
 
-def test_a_receipt_that_cannot_be_kept_costs_the_tag(site: Site) -> None:
-    site.receipts.write_text("in the way")
+def test_a_receipt_that_cannot_be_kept_costs_the_tag(session: Session) -> None:
+    session.receipts.write_text("in the way")
     engine = engine_with()
     with pytest.raises(Exception, match="cannot write"):
-        build(engine, site)
+        build(engine, session)
     assert engine.asked("tag") == []
 
 
-def test_the_suite_is_followed_on_the_display(site: Site) -> None:
+def test_the_suite_is_followed_on_the_display(session: Session) -> None:
     def script(container: StandInContainer) -> Iterator[str]:
         yield plan()
         yield start(INSIDE[0])
         yield from passing()[1:]
 
-    build(engine_with(suite=script), site)
-    assert f"done      title of {INSIDE[0]}" in said(site)
+    build(engine_with(suite=script), session)
+    assert f"done      title of {INSIDE[0]}" in said(session)
     for title in suite.OUTSIDE.values():
-        assert f"done      {title}" in said(site)
+        assert f"done      {title}" in said(session)

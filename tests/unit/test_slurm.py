@@ -66,7 +66,7 @@ def script(preset: Path = PRESETS[-1], **settings: str) -> str:
     return render_targets(project, "slurm").files["slurm/train.sbatch"]
 
 
-class Site:
+class Session:
     """A folder to submit from, with stand-ins on the PATH."""
 
     def __init__(self, folder: Path, text: str) -> None:
@@ -121,8 +121,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path, script())
+def session(tmp_path: Path) -> Session:
+    return Session(tmp_path, script())
 
 
 @pytest.mark.parametrize("gpus", ["0", "8"])
@@ -164,11 +164,11 @@ def test_no_path_of_any_machine_is_in_it() -> None:
     assert not {path for path in paths if not any(path.startswith(known) for known in inside)}
 
 
-def test_each_node_joins_the_first_one(site: Site) -> None:
-    done = site.run("--epochs", "3", "--model", "m", "--data", "a b")
+def test_each_node_joins_the_first_one(session: Session) -> None:
+    done = session.run("--epochs", "3", "--model", "m", "--data", "a b")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for node, name in enumerate(("node-a", "node-b")):
-        assert site.started("torchrun")[node] == [
+        assert session.started("torchrun")[node] == [
             "--nnodes=2",
             "--nproc_per_node=1",
             "--max_restarts=3",
@@ -192,10 +192,10 @@ def test_each_node_joins_the_first_one(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_what_reaches_the_image(site: Site, tmp_path: Path) -> None:
-    site.run()
+def test_what_reaches_the_image(session: Session, tmp_path: Path) -> None:
+    session.run()
     home = tmp_path / "home" / ".cache" / "envbuilder"
-    assert site.started("apptainer")[0][:10] == [
+    assert session.started("apptainer")[0][:10] == [
         "exec",
         "--home",
         f"{home}:/home/trainer",
@@ -204,102 +204,102 @@ def test_what_reaches_the_image(site: Site, tmp_path: Path) -> None:
         "--no-mount",
         "cwd",
         "--bind",
-        f"{site.runs}:/runs",
-        str(site.sif),
+        f"{session.runs}:/runs",
+        str(session.sif),
     ]
-    assert site.started("apptainer")[0][10:12] == [f"{PAYLOAD}/entrypoint", "launch"]
+    assert session.started("apptainer")[0][10:12] == [f"{PAYLOAD}/entrypoint", "launch"]
     assert home.is_dir()
-    assert site.runs.is_dir()
-    assert site.env(0)["OMP_NUM_THREADS"] == "12"
-    assert site.env(0)["PYTHONNOUSERSITE"] == "1"
-    assert "PYTHONPATH" not in site.env(0)
+    assert session.runs.is_dir()
+    assert session.env(0)["OMP_NUM_THREADS"] == "12"
+    assert session.env(0)["PYTHONNOUSERSITE"] == "1"
+    assert "PYTHONPATH" not in session.env(0)
 
 
 @pytest.mark.slow
-def test_with_gpus(site: Site) -> None:
-    site.run(SLURM_GPUS_ON_NODE="4")
-    assert "--nv" in site.started("apptainer")[0]
-    assert "--nproc_per_node=4" in site.started("torchrun")[1]
-    assert site.env(1)["OMP_NUM_THREADS"] == "3"
+def test_with_gpus(session: Session) -> None:
+    session.run(SLURM_GPUS_ON_NODE="4")
+    assert "--nv" in session.started("apptainer")[0]
+    assert "--nproc_per_node=4" in session.started("torchrun")[1]
+    assert session.env(1)["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.slow
-def test_one_task_on_each_node_with_its_cores(site: Site) -> None:
-    site.run()
-    (words,) = site.started("srun")
+def test_one_task_on_each_node_with_its_cores(session: Session) -> None:
+    session.run()
+    (words,) = session.started("srun")
     assert words[: words.index("apptainer")] == ["--kill-on-bad-exit=0", "--wait=120", "--cpus-per-task=12", "--label"]
 
 
 @pytest.mark.slow
-def test_places_can_be_set(site: Site, tmp_path: Path) -> None:
+def test_places_can_be_set(session: Session, tmp_path: Path) -> None:
     other = tmp_path / "other.sif"
     other.touch()
     runs, home = tmp_path / "my runs", tmp_path / "my home"
     settings = {"ENVBUILDER_SIF": str(other), "ENVBUILDER_RUNS": str(runs), "ENVBUILDER_HOME": str(home)}
-    done = site.run(SIF=str(other), **settings)
+    done = session.run(SIF=str(other), **settings)
     assert done.returncode == 0, done.stderr
-    words = site.started("apptainer")[0]
+    words = session.started("apptainer")[0]
     assert {f"{runs}:/runs", f"{home}:/home/trainer", str(other)} <= set(words)
 
 
-def test_no_image_is_said_before_anything_starts(site: Site) -> None:
-    site.sif.unlink()
-    done = site.run()
+def test_no_image_is_said_before_anything_starts(session: Session) -> None:
+    session.sif.unlink()
+    done = session.run()
     assert done.returncode == 2
-    assert f"error: there is no image {site.sif}\nhint: `apptainer build " in done.stderr
-    assert site.started("srun") == []
+    assert f"error: there is no image {session.sif}\nhint: `apptainer build " in done.stderr
+    assert session.started("srun") == []
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_fails(site: Site) -> None:
-    (Path(site.environment["PATH"].split(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 3\n")
-    assert site.run().returncode == 3
+def test_a_job_that_fails_fails(session: Session) -> None:
+    (Path(session.environment["PATH"].split(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 3\n")
+    assert session.run().returncode == 3
 
 
 @pytest.mark.slow
-def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(site: Site) -> None:
-    done = site.run("--epochs", "none")
-    assert (done.returncode, site.started("torchrun")) == (2, [])
+def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(session: Session) -> None:
+    done = session.run("--epochs", "none")
+    assert (done.returncode, session.started("torchrun")) == (2, [])
     assert (
         "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more\n" in done.stderr
     )
 
 
 @pytest.mark.slow
-def test_near_the_time_limit_it_saves_and_queues_again(site: Site) -> None:
-    code, said = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20")
+def test_near_the_time_limit_it_saves_and_queues_again(session: Session) -> None:
+    code, said = session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20")
     assert code == 1
     assert said == "time is up in turn 1; back into the queue\n"
-    assert site.started("scancel") == [["--signal=TERM", "1234567"]]
-    assert ["requeue", "1234567"] in site.started("scontrol")
+    assert session.started("scancel") == [["--signal=TERM", "1234567"]]
+    assert ["requeue", "1234567"] in session.started("scontrol")
 
 
 @pytest.mark.slow
-def test_a_job_that_ends_well_in_time_is_not_queued_again(site: Site) -> None:
-    assert site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (0, "")
-    assert site.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
+def test_a_job_that_ends_well_in_time_is_not_queued_again(session: Session) -> None:
+    assert session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (0, "")
+    assert session.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
 
 @pytest.mark.slow
-def test_it_does_not_come_back_for_ever(site: Site) -> None:
-    code, _ = site.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", SLURM_RESTART_COUNT="2", ENVBUILDER_TURNS="3")
+def test_it_does_not_come_back_for_ever(session: Session) -> None:
+    code, _ = session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", SLURM_RESTART_COUNT="2", ENVBUILDER_TURNS="3")
     assert code == 1
-    assert len(site.started("scancel")) == 1
-    assert site.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
+    assert len(session.started("scancel")) == 1
+    assert session.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
 
 @pytest.mark.slow
 def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> None:
-    site = Site(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
-    site.run("--epochs", "4")
-    assert site.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
+    session = Session(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
+    session.run("--epochs", "4")
+    assert session.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
 
 
 @pytest.mark.slow
-def test_the_stand_ins_are_heard(site: Site) -> None:
+def test_the_stand_ins_are_heard(session: Session) -> None:
     """A stand-in that is not started leaves no note: the checks above can fail."""
-    site.run()
-    heard: dict[str, Any] = {name: len(site.started(name)) for name in STAND_INS}
+    session.run()
+    heard: dict[str, Any] = {name: len(session.started(name)) for name in STAND_INS}
     assert (
         json.dumps(heard, sort_keys=True) == '{"apptainer": 2, "scancel": 0, "scontrol": 1, "srun": 1, "torchrun": 2}'
     )

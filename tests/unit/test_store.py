@@ -34,7 +34,7 @@ PASSED = Receipt(
     reference="x",
     started="8364-01-01T00:00:00+00:00",
 )
-TRIAL = suite.Trial(gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU"))
+TRIAL = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU"))
 
 
 class Suite:
@@ -63,8 +63,8 @@ def _facts() -> ImageFacts:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> pipeline.Site:
-    return pipeline.Site(
+def session(tmp_path: Path) -> pipeline.Session:
+    return pipeline.Session(
         catalog=catalog.load(),
         network=Network(),
         environ={},
@@ -75,47 +75,47 @@ def site(tmp_path: Path) -> pipeline.Site:
     )
 
 
-def accept(site: pipeline.Site, **options: Any) -> Receipt:
-    return pipeline.accept("x", None, site, TRIAL, **options)  # type: ignore[arg-type]
+def accept(session: pipeline.Session, **options: Any) -> Receipt:
+    return pipeline.accept("x", None, session, TRIAL, **options)  # type: ignore[arg-type]
 
 
-def test_a_receipt_in_the_project_spares_nothing(judged: Suite, site: pipeline.Site) -> None:
-    site.receipts.mkdir()
-    (site.receipts / receipts.file_name(PASSED)).write_text(serialize.dumps(PASSED))
-    assert accept(site).started.startswith("2026")
+def test_a_receipt_in_the_project_spares_nothing(judged: Suite, session: pipeline.Session) -> None:
+    session.receipts.mkdir()
+    (session.receipts / receipts.file_name(PASSED)).write_text(serialize.dumps(PASSED))
+    assert accept(session).started.startswith("2026")
     assert judged.runs == 1
 
 
 def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
-    judged: Suite, site: pipeline.Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judged: Suite, session: pipeline.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = accept(site)
+    first = accept(session)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    assert accept(site) == first
+    assert accept(session) == first
     assert judged.runs == 1
-    (written,) = site.receipts.glob("*.json")
+    (written,) = session.receipts.glob("*.json")
     assert serialize.loads(written.read_text(), Receipt) == first
-    accept(site, fresh=True)
+    accept(session, fresh=True)
     assert judged.runs == 2
 
 
 def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
-    judged: Suite, site: pipeline.Site, capsys: pytest.CaptureFixture[str]
+    judged: Suite, session: pipeline.Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert site.store is not None
-    accept(site)
-    site.store.folder.chmod(0o777)
-    accept(replace(site, console=Console()))
+    assert session.store is not None
+    accept(session)
+    session.store.folder.chmod(0o777)
+    accept(replace(session, console=Console()))
     assert judged.runs == 2
     assert "this receipt will not spare a run: others can write to" in capsys.readouterr().err
-    assert list(site.receipts.glob("*.json")), "it is in the project all the same"
+    assert list(session.receipts.glob("*.json")), "it is in the project all the same"
 
 
-def test_receipts_are_not_written_through_a_link(judged: Suite, site: pipeline.Site, tmp_path: Path) -> None:
+def test_receipts_are_not_written_through_a_link(judged: Suite, session: pipeline.Session, tmp_path: Path) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
-    site.receipts.symlink_to(outside)
+    session.receipts.symlink_to(outside)
     with pytest.raises(UsageError, match="receipts leads out of"):
-        accept(site)
+        accept(session)
     assert judged.runs == 0, "before minutes are spent"

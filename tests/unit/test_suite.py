@@ -31,10 +31,10 @@ from envbuilder.errors import EngineError, UsageError
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 CPU = GpuPlan(access=GpuAccess.NONE, reason="no GPU here")
-TRIAL = suite.Trial(gpu=CPU)
+TRIAL = suite.SuiteOptions(gpu=CPU)
 
 
-def accept(engine: StandInEngine, trial: suite.Trial = TRIAL, image: str = IMAGE.id) -> Receipt:
+def accept(engine: StandInEngine, trial: suite.SuiteOptions = TRIAL, image: str = IMAGE.id) -> Receipt:
     return suite.accept(engine, image, trial, on_change=lambda rows: None)
 
 
@@ -261,7 +261,7 @@ def test_the_options_reach_the_container(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("print()")
     engine = StandInEngine()
-    accept(engine, suite.Trial(gpu=CPU, require_gpu=True, user="7:8", memory="2g", own=(own,)))
+    accept(engine, suite.SuiteOptions(gpu=CPU, require_gpu=True, user="7:8", memory="2g", own=(own,)))
     job = suite_job(engine)
     assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
     assert (job.gpu, job.user, job.memory) == (CPU, "7:8", "2g")

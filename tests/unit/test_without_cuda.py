@@ -8,7 +8,7 @@ import pytest
 from envbuilder import pipeline
 from envbuilder.acceptance import suite
 from envbuilder.engine.docker_client import DockerEngine
-from envbuilder.engine.gpu_access import GpuAccess, Offers
+from envbuilder.engine.gpu_access import GpuAccess, GpuSupport
 from envbuilder.render.context import CUDA_LABEL, NO_CUDA
 
 CPU = {CUDA_LABEL: NO_CUDA}
@@ -18,7 +18,9 @@ CUDA = {CUDA_LABEL: "13.0.3"}
 def engine_with(labels: dict[str, str] | None) -> DockerEngine:
     """An engine that offers GPUs by its runtime, and has an image with these labels, or none."""
     image = None if labels is None else SimpleNamespace(labels=labels)
-    return cast("DockerEngine", SimpleNamespace(offers=lambda: Offers(runtimes=("nvidia",)), image=lambda name: image))
+    return cast(
+        "DockerEngine", SimpleNamespace(gpu_support=lambda: GpuSupport(runtimes=("nvidia",)), image=lambda name: image)
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envbuilder.acceptance.report.summary import Epoch, number, percent
+from envbuilder.acceptance.report.summary import EpochShares, number, percent
 
 _TICKS = 6  # about so many on an axis
 _SMALLEST = 1e-9  # a loss below is drawn as zero
@@ -44,7 +44,7 @@ class LossPlot:
     summary: str
 
 
-def loss_plot(losses: Any, epochs: Sequence[Epoch]) -> LossPlot | None:
+def loss_plot(losses: Any, epochs: Sequence[EpochShares]) -> LossPlot | None:
     """The plot of a list of losses; None if there is nothing to draw. A loss that is not a number is a gap."""
     values: list[float | None] = []
     if isinstance(losses, list):
@@ -137,7 +137,7 @@ def _step_ticks(count: int) -> tuple[Tick, ...]:
     return tuple(ticks)
 
 
-def _marks(epochs: Sequence[Epoch], count: int) -> tuple[EpochMark, ...]:
+def _marks(epochs: Sequence[EpochShares], count: int) -> tuple[EpochMark, ...]:
     """Epochs have equal lengths: the job sees all of its reviews in each."""
     every = math.ceil(len(epochs) / _LABELLED_EPOCHS)
     marks = []

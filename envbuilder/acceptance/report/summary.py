@@ -33,7 +33,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
+class EpochShares:
     """Shares of held-out reviews with the right answer after one epoch; None for what is not a number."""
 
     name: str
@@ -121,17 +121,17 @@ def _figure(training: Mapping[str, Any], key: str, form: Callable[[float], str])
     return form(figure)
 
 
-def epochs(training: Mapping[str, Any]) -> list[Epoch]:
+def epochs(training: Mapping[str, Any]) -> list[EpochShares]:
     """The epochs of the fine-tune; whatever is not an epoch is left out."""
     rows = training.get("epochs")
     if not isinstance(rows, list):
         return []
-    found: list[Epoch] = []
+    found: list[EpochShares] = []
     for row in rows:
         if not isinstance(row, Mapping):
             continue
         name = number(row.get("epoch")) or len(found) + 1
-        epoch = Epoch(name=f"{name:g}", accuracy=number(row.get("accuracy")), negated=number(row.get("negated")))
+        epoch = EpochShares(name=f"{name:g}", accuracy=number(row.get("accuracy")), negated=number(row.get("negated")))
         found.append(epoch)
     return found
 

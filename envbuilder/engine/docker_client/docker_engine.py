@@ -9,17 +9,23 @@ from typing import Any
 from docker.errors import APIError
 
 from envbuilder.engine import archive, info
-from envbuilder.engine.container_spec import RUN_LABEL, Job, create_options, suite_mount, volume_filler_options
+from envbuilder.engine.container_spec import (
+    RUN_LABEL,
+    ContainerSpec,
+    create_options,
+    suite_mount,
+    volume_filler_options,
+)
 from envbuilder.engine.docker_client.docker_container import DockerContainer
 from envbuilder.engine.docker_client.image_store import DockerImages
 from envbuilder.engine.docker_client.lifetime import removed_at_the_end
 from envbuilder.engine.docker_client.sdk_errors import docker_errors
-from envbuilder.engine.gpu_access import Offers
+from envbuilder.engine.gpu_access import GpuSupport
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import is_alive
 from envbuilder.errors import EngineError
 
-_NEVER_STARTED = Job(command=("none",))  # of a container whose files are only read
+_NEVER_STARTED = ContainerSpec(command=("none",))  # of a container whose files are only read
 
 
 class DockerEngine(DockerImages):
@@ -27,9 +33,9 @@ class DockerEngine(DockerImages):
 
     # --- the engine's machine ---
 
-    def offers(self) -> Offers:
+    def gpu_support(self) -> GpuSupport:
         """How its containers can get GPUs."""
-        return info.offers(self._info())
+        return info.gpu_support(self._info())
 
     def host(self) -> dict[str, Any]:
         """Facts about the engine's machine for a receipt; no names, no addresses."""
@@ -50,7 +56,7 @@ class DockerEngine(DockerImages):
     # --- containers ---
 
     @contextmanager
-    def container(self, image: str, spec: Job) -> Iterator[DockerContainer]:
+    def container(self, image: str, spec: ContainerSpec) -> Iterator[DockerContainer]:
         """A container that is made, not yet started, and removed when the block ends, whatever happens in it.
 
         Its files are in a volume, which is removed with it: a read-only root takes none, and a remote engine has no
@@ -95,7 +101,9 @@ class DockerEngine(DockerImages):
 
     def output(self, image: str, program: Sequence[str], deadline: float) -> list[str] | None:
         """The lines a program prints in an image, as root and unable to write; None if it does not exist or fails."""
-        spec = Job(command=(), entrypoint=tuple(program), user="0", read_only=True, capabilities=("DAC_READ_SEARCH",))
+        spec = ContainerSpec(
+            command=(), entrypoint=tuple(program), user="0", read_only=True, capabilities=("DAC_READ_SEARCH",)
+        )
         with self.container(image, spec) as container:
             try:
                 lines = list(container.lines(deadline))

@@ -71,7 +71,7 @@ class DockerImages(DockerConnection):
             return connection_message(error)
         return None
 
-    def registry_trouble(self, reference: str) -> str | None:
+    def registry_failure(self, reference: str) -> str | None:
         """Have the engine look an image up in its registry, without pulling; returns None, or why that failed."""
         try:
             self.pulse.ask(lambda: self._client.images.get_registry_data(reference))
