@@ -10,7 +10,7 @@ from .engine import docker, envbuilder
 pytestmark = pytest.mark.container
 
 
-def test_what_the_engine_says_of_itself(tmp_path: Path) -> None:
+def test_engine_facts_are_read_from_the_real_engine(tmp_path: Path) -> None:
     document = envbuilder("doctor", "--json", cwd=tmp_path).json()
     engine = document["host"]["engine"]
     version, root, runtime = docker(

@@ -37,7 +37,7 @@ def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, Any]]
     return done.stdout, json.loads((folder / "metrics.json").read_text())
 
 
-def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: Path) -> None:  # noqa: F811
+def test_killed_pretraining_resumes_with_the_same_losses(image: Image, runs: Path) -> None:  # noqa: F811
     _, whole = train(image, runs / "whole", *SHORT)
     name = f"envbuilder-test-{os.getpid()}"
     where = ["--name", name, "--volume", f"{runs}:/runs", image.id]

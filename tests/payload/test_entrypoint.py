@@ -52,7 +52,7 @@ def test_a_good_home_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/dev/null/home"}, {"HOME": "/root"}])
-def test_a_stranger_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
+def test_unknown_user_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
     told = run("sh", "-c", f'touch "$HOME/x" && {SHOW}', uid=stranger, **home)
     assert told.returncode == 0, told.stderr
     assert told.stdout.split("|")[1] == "uid4321"

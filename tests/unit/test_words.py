@@ -118,7 +118,7 @@ def test_the_list_of_open_files_only_shrinks() -> None:
 
 
 @pytest.mark.parametrize("text", ["# mend it", 'f"{told} is told"', '"CUDA, as 11.7"', '"""Lies beside it."""'])
-def test_a_banned_word_is_found(tmp_path: Path, text: str) -> None:
+def test_banned_words_are_detected(tmp_path: Path, text: str) -> None:
     (tmp_path / "module.py").write_text(text + "\n")
     assert len(words_of(tmp_path / "module.py")) == 1
 
