@@ -1,4 +1,4 @@
-"""`--platform linux/arm64`: a line without CUDA wheels for it is refused, and what is said instead works."""
+"""`--platform linux/arm64`: a CUDA version without arm64 wheels is refused, and the suggestions work."""
 
 import re
 import shlex

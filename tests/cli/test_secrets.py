@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class _Index(BaseHTTPRequestHandler):
-    """An index that wants a password, notes who gave it, and has no packages."""
+    """An index that requires a password, records who sent it, and has no packages."""
 
     authorized: list[str]
 

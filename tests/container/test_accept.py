@@ -1,4 +1,4 @@
-"""`envbuilder accept`, for real: receipts that are found again, images of others, checks of one's own."""
+"""`envbuilder accept`, on real images: reused receipts, foreign images, custom checks."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`envbuilder inspect` on real images: ours, its base, one with labels that lie, and one without anything in it."""
+"""`envbuilder inspect` on real images: ours, its base, one with wrong labels, and an empty one."""
 
 import io
 import subprocess

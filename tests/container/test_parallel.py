@@ -178,7 +178,7 @@ def test_killed_process_restarts_and_losses_stay_the_same(image: Image, runs: Pa
 
 
 def test_nodes_without_a_shared_folder_get_an_error(image: Image, runs: Path, alone: str) -> None:
-    """Each process has a folder of its own, and one of them has a checkpoint, whichever it is."""
+    """Each process has a separate directory, and any one of them has a checkpoint."""
     job = f"exec python -u {TRAIN} {' '.join(EXACT)} --resume --output /runs/node-$RANK"
     for here, there in ((0, 1), (1, 0)):
         shutil.copytree(runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11")

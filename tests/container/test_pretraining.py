@@ -1,4 +1,4 @@
-"""Pre-training on texts without labels: what it gains where labels are few, and that it goes on where it was cut."""
+"""Pre-training on texts without labels: what it gains with few labels, and that it resumes after a kill."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SHORT += ("--save-every", "5", "--no-pad-to-max-length")
 
 
 def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, Any]]:
-    """What `train` said, and its metrics, which are left in `folder`."""
+    """The output of `train`, and its metrics from `folder`."""
     where = ["--volume", f"{folder.parent}:/runs", image.id]
     done = docker(*RUN, *where, "train", *words, "--output", f"/runs/{folder.name}")
     return done.stdout, json.loads((folder / "metrics.json").read_text())

@@ -113,7 +113,7 @@ def test_damaged_checkpoint_is_reported_and_the_previous_one_resumes(image: Imag
     assert not left.exists()
 
 
-# --- somebody's data and models --------------------------------------------------------------------------------------
+# --- user data and models --------------------------------------------------------------------------------------------
 
 ROWS = "".join(f"a film number {number},{number % 2}\n" for number in range(20))
 COLUMNS = "choose another column with --label-column, or convert the values to classes first"

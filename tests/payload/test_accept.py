@@ -86,7 +86,7 @@ sys.exit(main(CHECKS, LIMITS))
 
 
 def write_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8, deadline: int = 1) -> Path:
-    """The suite made of these checks, on a machine where `load` processes want each core.
+    """A suite of these checks, on a machine with `load` processes per core.
 
     `deadline` (seconds) is for the checks that hang; the others have all the time that they need.
     """

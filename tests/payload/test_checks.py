@@ -330,7 +330,7 @@ def over() -> Any:
 
 
 def ring_the_alarm(*words: object, **options: object) -> None:
-    """A hang that nobody has to wait for."""
+    """A hang that takes no time."""
     signal.raise_signal(signal.SIGALRM)
 
 

@@ -14,7 +14,7 @@ TORCHRUN = "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
 
 
 class Image:
-    """A copy of the payload; the paths of the image are folders beside it, and commands are stand-ins."""
+    """A copy of the payload; the image's paths are directories next to it, and commands are stand-ins."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder

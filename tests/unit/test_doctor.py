@@ -108,7 +108,7 @@ def test_errors_and_warnings_say_why_and_what_to_do() -> None:
 
 
 def test_one_cause_is_one_error() -> None:
-    """A missing network is not told three times. A driver that is too old for everything is two causes."""
+    """A missing network is reported once. A driver that is too old for everything has two causes."""
     for name in sorted(set(hosts.NAMES) - {"error-803"}):
         errors = [finding for finding in findings_of(name) if finding.severity is Severity.ERROR]
         assert len(errors) <= 1, (name, errors)

@@ -1,4 +1,4 @@
-"""What a stack says beside its versions: packages, notes, evidence; and when a locked one answers a request."""
+"""A stack in addition to its versions: packages, notes, evidence; and when a locked one satisfies a request."""
 
 from dataclasses import replace
 from datetime import date, timedelta

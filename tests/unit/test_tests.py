@@ -1,4 +1,4 @@
-"""The tests' own rules: none depends on how busy the machine is, or on what lies in its folders."""
+"""The tests' own rules: none depends on how busy the machine is, or on existing files."""
 
 import ast
 import re
