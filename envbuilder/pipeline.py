@@ -335,40 +335,44 @@ def step_row(step: BuildStep) -> Row:
 
 def require_acceptance(image: str, engine: Engine, session: Session, settings: BuildSettings) -> Receipt:
     """The receipt that lets an image have its tag; raises `AcceptanceError` if it does not get one."""
-    trial = make_trial(engine, image, settings.gpu_access, require_gpu=settings.require_gpu, own=settings.own)
-    receipt = accept(image, engine, session, trial, fresh=settings.fresh)
+    suite_options = suite_options_for(
+        engine, image, settings.gpu_access, require_gpu=settings.require_gpu, own=settings.own
+    )
+    receipt = accept(image, engine, session, suite_options, fresh=settings.fresh)
     if receipt.verdict is not Verdict.PASSED:
         raise receipts.acceptance_error(receipt)
     return receipt
 
 
-def make_trial(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.SuiteOptions:
+def suite_options_for(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.SuiteOptions:
     """How an image is tried on this engine; one of ours without CUDA gets no GPU unless it is requested."""
-    trial = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), gpu_access), **options)
-    suite.validate(trial)
+    suite_options = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), gpu_access), **options)
+    suite.validate(suite_options)
     facts = engine.image(image)
     without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
     if without_cuda and gpu_access is GpuAccess.AUTO:
-        return replace(trial, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"))
-    return trial
+        return replace(suite_options, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"))
+    return suite_options
 
 
-def accept(image: str, engine: Engine, session: Session, trial: suite.SuiteOptions, *, fresh: bool = False) -> Receipt:
+def accept(
+    image: str, engine: Engine, session: Session, suite_options: suite.SuiteOptions, *, fresh: bool = False
+) -> Receipt:
     """Run the suite with a display of its checks and keep the receipt; or return the one that the image already has."""
     _refuse_links(session.receipts)
     facts = suite.find_image(engine, image)
     if session.store and not fresh:
-        earlier = session.store.find(facts.id, suite.suite_hash(trial), suite.host_facts(engine, trial))
+        earlier = session.store.find(facts.id, suite.suite_hash(suite_options), suite.host_facts(engine, suite_options))
         if earlier:
             session.console.say(
                 f"already accepted on {earlier.started} (same image, suite and host); `--rerun` runs it again"
             )
             _export(earlier, session)
             return earlier
-    session.console.say(trial.gpu.reason)
+    session.console.say(suite_options.gpu.reason)
     with session.console.rows() as show:
-        receipt = suite.accept(engine, image, trial, on_change=show)
-    if trial.only:
+        receipt = suite.accept(engine, image, suite_options, on_change=show)
+    if suite_options.only:
         return receipt
     problem = session.store.keep(receipt) if session.store else ""
     if problem:

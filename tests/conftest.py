@@ -31,7 +31,7 @@ USERS_VARIABLES = set(
 
 
 def pytest_collection_finish() -> None:
-    """What the test modules hold stays to the end: the collector need not look at it again and again."""
+    """Objects of the test modules live until the end, so the garbage collector can ignore them."""
     gc.freeze()
 
 
@@ -103,7 +103,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nobodys_state(nobodys_machine: None, monkeypatch: pytest.MonkeyPatch, states: Iterator[Path]) -> None:
-    """No receipt of the user's spares a run, and none is left with the user."""
+    """The user's receipts save no run, and no test leaves one there."""
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", str(next(states)))
 
 

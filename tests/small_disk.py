@@ -1,4 +1,4 @@
-"""A command in a folder that is a disk of some kilobytes, or one that is read-only, in a mount namespace of its own."""
+"""Runs a command in a directory on a tiny or read-only disk, in a separate mount namespace."""
 
 import os
 import subprocess

@@ -36,7 +36,7 @@ SLOW_PYTHON = '#!/bin/sh\necho \'{"event": "plan", "suite": "0", "checks": []}\'
 
 
 @dataclass(slots=True)
-class BuildResult:
+class Outcome:
     """How a command ended under a fault, and what is wrong with what it left."""
 
     code: int
@@ -53,7 +53,7 @@ class Case:
     name: str
     codes: tuple[int, ...]
     cause: str  # a regular expression; nothing is looked for where a command ended well
-    run: Callable[[random.Random, Path], BuildResult]
+    run: Callable[[random.Random, Path], Outcome]
     left: str = "nothing is left"
     times: int = 1  # in each round; 0: once in the whole campaign
 
@@ -62,7 +62,7 @@ class Case:
         return f"{' or '.join(map(str, self.codes))}; the cause is named, {self.left}, the next run works"
 
 
-def judge(case: Case, outcome: BuildResult) -> list[str]:
+def judge(case: Case, outcome: Outcome) -> list[str]:
     """What is wrong with an outcome."""
     found = list(outcome.found)
     if outcome.code not in case.codes:
@@ -75,7 +75,7 @@ def judge(case: Case, outcome: BuildResult) -> list[str]:
 # --- the network ---------------------------------------------------------------------------------------------------
 
 
-def lock_by_an_index(make: Callable[[random.Random], Faults], draw: random.Random, folder: Path) -> BuildResult:
+def lock_by_an_index(make: Callable[[random.Random], Faults], draw: random.Random, folder: Path) -> Outcome:
     """`lock` by an index with a fault; the old lock stays, and an index without one is enough for the next run."""
     place = place_in(folder / "place", {"UV_CACHE_DIR": str(folder / "cache")})
     fill(place.project, {LOCK_FILE: OLD})
@@ -90,11 +90,11 @@ def lock_by_an_index(make: Callable[[random.Random], Faults], draw: random.Rando
     return outcome
 
 
-def run_once(place: Workplace, words: Sequence[str]) -> tuple[BuildResult, int]:
+def run_once(place: Workplace, words: Sequence[str]) -> tuple[Outcome, int]:
     started = time.monotonic()
     process = place.start(words)
     code = process.wait(900)
-    return BuildResult(code, whole_log(place), time.monotonic() - started), process.pid
+    return Outcome(code, whole_log(place), time.monotonic() - started), process.pid
 
 
 def whole_log(place: Workplace) -> str:
@@ -137,7 +137,7 @@ def network_cases() -> Iterator[Case]:
 
 def write_to_a_disk(
     words: Sequence[str], where: str, settings: Mapping[str, str], draw: random.Random, folder: Path
-) -> BuildResult:
+) -> Outcome:
     """A command in a project that is such a disk; what was there stays whole, and with room it works."""
     folders = {name: folder / name for name in ("project", "tmp", "cache")}
     for path in folders.values():
@@ -149,7 +149,7 @@ def write_to_a_disk(
     with serve() as index:
         address = ("--index-url", index.url) if words[0] == "lock" else ()
         done = small_disk.run(folders, where, *words, *address, AGAIN=str(again), **own)
-    outcome = BuildResult(done.returncode, done.stderr, time.monotonic() - started)
+    outcome = Outcome(done.returncode, done.stderr, time.monotonic() - started)
     before, _, after = done.stdout.rpartition(" next run: ")
     if outcome.code != 0 and before != "old":
         outcome.found.append("the old lock is gone, or half of a new one is there")
@@ -227,7 +227,7 @@ def left_in(daemon: Daemon) -> list[str]:
     return left + [f"wrong tag: {line}" for line in daemon.asked("tag", "push")]
 
 
-def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -> BuildResult:
+def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -> Outcome:
     """`accept` by an engine that does one thing wrong.
 
     Where the answer is cut that names what was made, nobody knows that it is there but for its label.
@@ -247,7 +247,7 @@ def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -
     return outcome
 
 
-def freeze(words: Sequence[str], draw: random.Random, folder: Path) -> BuildResult:
+def freeze(words: Sequence[str], draw: random.Random, folder: Path) -> Outcome:
     """The engine freezes at some instant; it is given up, and what is left is swept by the next run."""
     with standin(folder) as (daemon, programs, place):
         daemon.script = runs_until_it_is_killed(plan().encode() + b"\n")
@@ -259,7 +259,7 @@ def freeze(words: Sequence[str], draw: random.Random, folder: Path) -> BuildResu
         started = time.monotonic()
         with daemon.frozen():
             code = process.wait(300)
-        outcome = BuildResult(code, whole_log(place), time.monotonic() - started)
+        outcome = Outcome(code, whole_log(place), time.monotonic() - started)
         if outcome.seconds > ENDS_WITHIN:
             outcome.found.append(f"ended {outcome.seconds:.0f} s after the engine froze")
         outcome.found += left_by(place, process.pid, has_engine=False)
@@ -276,7 +276,7 @@ def wait_for(is_true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Path) -> BuildResult:
+def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Path) -> Outcome:
     """dockerd itself is stopped, ended or killed while a suite runs in it; then it goes on, or another one is there."""
     words = ("accept", SLOW, "--fresh", "--gpu-access", "none", "--deadline", "90")
     env = {"ENVBUILDER_ENGINE_TIMEOUT": str(SILENCE), "ENVBUILDER_STATE_DIR": str(folder / "state")}
@@ -290,7 +290,7 @@ def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Pa
         pid = engine.pid
         os.kill(pid, number)
         code = process.wait(300)
-        outcome = BuildResult(code, whole_log(place), time.monotonic() - started)
+        outcome = Outcome(code, whole_log(place), time.monotonic() - started)
         if number is signal.SIGSTOP:
             os.kill(pid, signal.SIGCONT)
             outcome.found += run_after_it(place, process.pid)

@@ -85,7 +85,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
     with new_engine() as engine:
         engine.sweep()
         sweep_temporary_folders()
-        trial = pipeline.make_trial(
+        suite_options = pipeline.suite_options_for(
             engine,
             image,
             GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO),
@@ -96,7 +96,7 @@ def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **o
             own=own_checks(options),
             deadline=options["deadline"],
         )
-        receipt = pipeline.accept(image, engine, session, trial, fresh=fresh)
+        receipt = pipeline.accept(image, engine, session, suite_options, fresh=fresh)
     for path, form in forms:
         write_file(path, form(receipt))
     if as_json:

@@ -61,7 +61,7 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
     from envbuilder.format.build_text import outcome_document, outcome_text
 
     request = read_lock(lock_file) if lock_file else request_from(options)
-    settings = wishes_from(options)
+    settings = build_settings_from(options)
     session = session_from(options)
     if dry_run:
         answer(_plan(request, session, settings))
@@ -95,7 +95,7 @@ def _plan(request: "Request | Lock", session: "Session", settings: "BuildSetting
     return plan_text(stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv)
 
 
-def wishes_from(options: dict[str, Any]) -> "BuildSettings":
+def build_settings_from(options: dict[str, Any]) -> "BuildSettings":
     """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions

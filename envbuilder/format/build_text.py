@@ -41,7 +41,7 @@ def outcome_text(outcome: BuildResult) -> str:
 
 
 def plan_text(
-    stack: Stack, lock: Lock | None, wishes: BuildSettings, *, context: Path, dockerfile: str, argv: Sequence[str]
+    stack: Stack, lock: Lock | None, settings: BuildSettings, *, context: Path, dockerfile: str, argv: Sequence[str]
 ) -> str:
     """What `build` would do: for a lock, or for a stack that is to be locked first."""
     pairs = {
@@ -52,7 +52,7 @@ def plan_text(
         "Dockerfile": str(context / dockerfile),
         "build": shlex.join(argv),
         "accept": "this envbuilder's acceptance suite, before tagging",
-        "tag": wishes.tag or f"{REPOSITORY}:{stack.name}",
-        "push": "yes" if wishes.push else "no",
+        "tag": settings.tag or f"{REPOSITORY}:{stack.name}",
+        "push": "yes" if settings.push else "no",
     }
     return table(pairs)

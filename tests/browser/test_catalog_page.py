@@ -137,7 +137,7 @@ def test_its_answers_are_the_resolvers_click_by_click(view: View, grid: Grid, fa
     assert CLICKS / 4 < fitting < CLICKS
 
 
-def test_what_fits_is_never_greyed_and_what_is_greyed_never_fits(view: View, facts: Catalog) -> None:
+def test_exactly_the_values_that_do_not_fit_are_disabled(view: View, facts: Catalog) -> None:
     view.pick("cuda", "11.7")
     view.pick("driver", "470.42.01")
     for name, value in [("gpu", "9.0"), ("torch", "2.5"), ("python", "3.13"), ("python", "3.10"), ("gpu", "8.6")]:
@@ -145,7 +145,7 @@ def test_what_fits_is_never_greyed_and_what_is_greyed_never_fits(view: View, fac
         assert ((name, value) in view.greyed()) == refused
 
 
-def test_a_clash_can_be_left_by_what_it_suggests(view: View, grid: Grid, facts: Catalog) -> None:
+def test_a_suggestion_resolves_the_conflict(view: View, grid: Grid, facts: Catalog) -> None:
     view.pick("cuda", "11.7")
     view.pick("gpu", "9.0")
     assert "CUDA 11.7 and GPU 9.0 Hopper do not go together" in view.texts("h3")
@@ -262,7 +262,7 @@ def test_why_a_choice_is_greyed_can_be_heard_and_read(view: View, grid: Grid) ->
     expect(radio).to_have_accessible_description("")
 
 
-def test_a_gpu_is_found_by_its_name(view: View, facts: Catalog) -> None:
+def test_search_finds_a_gpu_by_its_name(view: View, facts: Catalog) -> None:
     name = view.page.get_by_role("combobox", name="Find yours by name")
     hopper = next(row for row in facts.gpus if "H100" in row.names)
     name.fill("H100")

@@ -97,7 +97,7 @@ def test_every_check_is_a_row_with_its_status_in_words(view: View) -> None:
     assert len(statuses) >= len(view.receipt.checks)
 
 
-def test_the_verdict_comes_first_and_what_failed_right_after(view: View) -> None:
+def test_verdict_comes_first_then_the_failed_checks(view: View) -> None:
     page, height = view.page, SIZES[view.size][1]
     assert page.locator("h1").inner_text().startswith(view.receipt.verdict)
     assert (page.locator("h1").bounding_box() or {})["y"] < 100
@@ -144,7 +144,7 @@ def test_warnings_unfold(failed_on_phone: View) -> None:
     assert warning.is_visible()
 
 
-def test_the_measure_sees_what_is_wrong(failed_on_phone: View) -> None:
+def test_the_layout_measurement_detects_errors(failed_on_phone: View) -> None:
     page = failed_on_phone.page
     page.add_style_tag(content=".quiet { color: #999 !important } .plot svg { width: 30rem !important }")
     measured = failed_on_phone.measure()

@@ -1,4 +1,4 @@
-"""`--platform linux/arm64`: a line without CUDA wheels for it is refused, and what is said instead works."""
+"""`--platform linux/arm64`: a CUDA version without arm64 wheels is refused, and the suggestions work."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from .conftest import Run
 
 
 @pytest.mark.slow
-def test_a_line_without_wheels_for_it_is_refused_with_commands_that_work(run: Run, facts: Catalog) -> None:
+def test_cuda_version_without_arm64_wheels_is_refused_with_working_suggestions(run: Run, facts: Catalog) -> None:
     having = {build.torch for build in facts.torch if "linux/arm64" in build.platforms}
     without = {build.torch for build in facts.torch} - having
     assert "2.0.1" in map(str, without)

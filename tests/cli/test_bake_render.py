@@ -13,7 +13,7 @@ def targets(text: str) -> list[str]:
     return [line.split('"')[1] for line in text.splitlines() if line.startswith('target "c')]
 
 
-def test_every_lock_of_the_repository_is_a_target_and_no_index_is_asked(run: Run, tmp_path: Path) -> None:
+def test_every_lock_is_a_target_without_contacting_an_index(run: Run, tmp_path: Path) -> None:
     shutil.copytree(IMAGES, tmp_path / "docker" / "images")
     (tmp_path / "envbuilder.toml").write_text('[render]\ntargets = ["workflow"]\n[render.settings]\nmake = "lint"\n')
     assert run("render", "--target", "bake", "--index-url", "https://index.invalid/simple").code == 0
@@ -26,7 +26,7 @@ def test_every_lock_of_the_repository_is_a_target_and_no_index_is_asked(run: Run
     assert (stale.code, stale.err) == (1, "stale: docker-bake.hcl\n")
 
 
-def test_a_repository_of_ones_own_gets_it_and_keeps_it_fresh(run: Run, tmp_path: Path) -> None:
+def test_users_repository_gets_a_bake_file_that_stays_current(run: Run, tmp_path: Path) -> None:
     done = run("init", "--lock", str(LOCKS[-1]), "--target", "bake")
     assert done.code == 0, done.err
     text = (tmp_path / "docker-bake.hcl").read_text()

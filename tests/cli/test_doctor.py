@@ -121,20 +121,20 @@ def test_another_machine_by_its_gpu_and_driver(run: Run, monkeypatch: pytest.Mon
     assert run("doctor", "--gpu", "A100", "--driver", "440.33", "--cuda", "11.7").code == 8
 
 
-def test_what_is_said_wins_over_the_document(run: Run, on: Any, tmp_path: Path) -> None:
+def test_options_override_the_host_file(run: Run, on: Any, tmp_path: Path) -> None:
     on("workstation")
     (tmp_path / "host.json").write_text(run("doctor", "--json").out)
     assert run("doctor", "--target", "host.json", "--cuda", "11.7").code == 0
     assert run("doctor", "--target", "host.json", "--cuda", "11.7", "--gpu", "H100").code == 8
 
 
-def test_the_settings_are_what_is_asked_for(run: Run, on: Any, tmp_path: Path) -> None:
+def test_settings_file_provides_the_request(run: Run, on: Any, tmp_path: Path) -> None:
     on("gpu-too-new-cuda-11.7")
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
     assert "has no kernels for" in run("doctor").out
 
 
-def test_the_page_shows_what_is_said(run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documentation_shows_real_output(run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on("toolkit-missing")
     monkeypatch.setenv("COLUMNS", "110")
     said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
@@ -190,5 +190,5 @@ def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.Mon
     assert (here.names(str(tmp_path)), here.names(str(tmp_path / "other"))) == (["file"], ())
 
 
-def test_without_an_engine_no_registry_is_asked(run: Run, facts: Any) -> None:
+def test_registry_is_not_checked_without_an_engine(run: Run, facts: Any) -> None:
     assert local_probe.new_probe(Network(), facts).reach_registry().returncode == 127

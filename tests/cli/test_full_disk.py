@@ -48,7 +48,7 @@ def test_a_lock_keeps_the_old_file(
 @needs_mounts
 @pytest.mark.parametrize("command", [("render", "--output", "docker"), ("init",)], ids=["render", "init"])
 @pytest.mark.parametrize("settings", [{"SIZE": "100k"}, {"READ_ONLY": "1"}], ids=["full", "read-only"])
-def test_what_writes_a_project_says_so_and_loses_nothing(
+def test_full_disk_is_reported_and_project_files_survive(
     folders: dict[str, Path], command: tuple[str, ...], settings: dict[str, str]
 ) -> None:
     done = run(folders, "project", *command, "--lock", str(PRESET), **settings)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class _Index(BaseHTTPRequestHandler):
-    """An index that wants a password, notes who gave it, and has no packages."""
+    """An index that requires a password, records who sent it, and has no packages."""
 
     authorized: list[str]
 
@@ -83,7 +83,7 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
         (("init", "--cuda", "11.7"), "settings"),
     ],
 )
-def test_the_password_of_an_index_is_in_no_argument_and_no_file(
+def test_index_password_is_in_no_argument_or_file(
     tmp_path: Path, index: tuple[str, list[str]], program: Path, by: str, words: tuple[str, ...]
 ) -> None:
     address, authorized = index
@@ -112,7 +112,7 @@ def test_the_password_of_an_index_is_in_no_argument_and_no_file(
 
 
 @pytest.mark.slow
-def test_a_token_in_the_query_of_an_address_is_not_said_again(tmp_path: Path) -> None:
+def test_token_in_an_index_query_is_not_printed(tmp_path: Path) -> None:
     """uv, which hides passwords by itself, repeats the address with its query."""
     address = f"http://127.0.0.1:1/simple?token={CANARY}"
     environ = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache"), "NO_PROXY": "*"}
@@ -127,7 +127,7 @@ def test_a_token_in_the_query_of_an_address_is_not_said_again(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_no_rendered_file_holds_it(tmp_path: Path) -> None:
+def test_rendered_files_do_not_contain_the_password(tmp_path: Path) -> None:
     lock = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
     environ = {**os.environ, "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple"}
     words = ["render", "--lock", str(lock), "--output", "out", "--json"]

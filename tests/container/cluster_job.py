@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Stands in for the training job in test_cluster_targets.py: it meets the others and says what it sees, as JSON."""
+"""Replaces the training job in test_cluster_targets.py: joins the other nodes and prints what it sees as JSON."""
 
 import json
 import os

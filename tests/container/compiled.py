@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small job as it is and with --compile, in an image, beside the payload: one JSON line with what both gave.
+"""A small job with and without --compile, run in an image next to the payload: one JSON line with both results.
 
 python compiled.py PAYLOAD [OPTION …]
 """

@@ -49,4 +49,4 @@ class Image:
     tag: str
     outcome: dict[str, Any]
     site: Path  # the working directory of the build: build/ and receipts/ are in it
-    talk: str  # what the build said on stderr
+    talk: str  # stderr of the build

@@ -1,6 +1,6 @@
-"""A Docker engine of a test's own: to die, to run out of disk, and to have stand-ins for NVIDIA's parts.
+"""A separate Docker engine for a test: it can be killed, run out of disk, and have stand-ins for NVIDIA's programs.
 
-It lives in namespaces of its own. Network: a second engine would take the first one's bridge down. Processes and
+It runs in separate namespaces. Network: a second engine would take the first one's bridge down. Processes and
 mounts: what a killed engine leaves behind (containerd, the commands of a build, their file systems) ends with it.
 """
 
@@ -110,7 +110,7 @@ def _nvidia(folder: Path, hook_says: str) -> Sequence[str]:
 
 
 def _config(folder: Path, cdi: str, containerd: bool) -> Path:
-    """A daemon.json of its own, so that this machine's does not apply."""
+    """A separate daemon.json, so that this machine's does not apply."""
     (folder / "cdi").mkdir()
     if cdi:
         (folder / "cdi" / "nvidia.yaml").write_text(cdi)

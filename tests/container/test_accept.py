@@ -1,4 +1,4 @@
-"""`envbuilder accept`, for real: receipts that are found again, images of others, checks of one's own."""
+"""`envbuilder accept`, on real images: reused receipts, foreign images, custom checks."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def foreign() -> Iterator[str]:
     docker("rmi", "--force", name, check=False)
 
 
-def test_an_accepted_image_is_known_again_at_once(image: Image) -> None:
+def test_accepted_image_is_not_tested_again(image: Image) -> None:
     answer = envbuilder("accept", image.id, "--json", cwd=image.site)
     assert answer.code == 0, answer.err
     assert "already accepted" in answer.err
@@ -46,7 +46,7 @@ def test_a_part_of_the_suite_is_never_enough(image: Image, tmp_path: Path) -> No
     assert "contract.nothing" in wrong.err
 
 
-def test_a_foreign_image_is_observed_and_not_held_to_what_it_never_promised(foreign: str, tmp_path: Path) -> None:
+def test_foreign_image_is_not_judged_by_promises_it_never_made(foreign: str, tmp_path: Path) -> None:
     answer = envbuilder("accept", foreign, "--json", cwd=tmp_path)
     assert answer.code == 7, answer.err
     receipt = answer.json()
@@ -87,9 +87,7 @@ def test_an_image_without_anything_is_an_error_with_a_reason(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("least", "status", "code"), [(3, "passed", 7), (99, "failed", 7)])
-def test_checks_of_one_s_own_stand_in_envbuilder_toml(
-    image: Image, tmp_path: Path, least: int, status: str, code: int
-) -> None:
+def test_custom_checks_from_the_settings_run(image: Image, tmp_path: Path, least: int, status: str, code: int) -> None:
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "my_check.py").write_text(OWN % least)
     (tmp_path / "envbuilder.toml").write_text('[accept]\nchecks = ["checks/my_check.py"]\n')
@@ -106,7 +104,7 @@ def test_the_documented_example_works(image: Image, root: Path, tmp_path: Path) 
     assert (checks[0]["title"], checks[0]["status"]) == ("Our products are words that the tokenizer knows", "passed")
 
 
-def test_out_of_memory_fails_one_check_and_the_rest_still_runs(image: Image, tmp_path: Path) -> None:
+def test_out_of_memory_fails_one_check_and_others_run(image: Image, tmp_path: Path) -> None:
     only = "identity.torch,training.accuracy,training.loss,contract.size"
     answer = envbuilder("accept", image.tag, "--memory", "150m", "--only", only, "--json", cwd=tmp_path)
     checks = {check["id"]: check for check in answer.json()["checks"]}

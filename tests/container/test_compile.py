@@ -35,7 +35,7 @@ def test_the_uncompiled_model_has_learned_the_same(measured: dict[str, float]) -
     assert measured["names"]
 
 
-def test_an_image_without_a_compiler_is_told(image: Image) -> None:
+def test_missing_compiler_is_reported(image: Image) -> None:
     done = docker("run", "--rm", "--network", "none", "--env", "CXX=none", image.id, "train", "--compile", check=False)
     assert done.returncode == 1
     assert done.stderr == (

@@ -203,7 +203,7 @@ def test_a_broken_image_does_not_come_up_and_says_why(image: Image, new_host: Ne
     finally:
         host.clean()
         docker("image", "rm", "--force", broken)
-    assert "no file of torch, transformers or CUDA has changed" in said
+    assert "files of torch, transformers and CUDA are unchanged" in said
     assert "transformers/trainer.py" in said
     assert "error: this container does not match its lock" in said
 

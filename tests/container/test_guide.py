@@ -16,7 +16,7 @@ exec python -c 'print("libjemalloc" in open("/proc/self/maps").read())'"""
 
 
 @pytest.mark.network
-def test_the_guide_s_loop_pads_every_review_to_512(image: Image, tmp_path: Path) -> None:
+def test_guide_loop_pads_every_review_to_512(image: Image, tmp_path: Path) -> None:
     root = make_hub(tmp_path)
     shorten(root / "datasets" / "imdb", train=16, test=8)
     with serve(root) as (address, _):
@@ -31,5 +31,5 @@ def test_the_guide_s_loop_pads_every_review_to_512(image: Image, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("options", "there"), [([], "True"), (["--env", "LD_PRELOAD="], "False")])
-def test_jemalloc_unless_somebody_says_no(image: Image, options: list[str], there: str) -> None:
+def test_jemalloc_is_preloaded_unless_disabled(image: Image, options: list[str], there: str) -> None:
     assert docker("run", "--rm", *options, image.id, "sh", "-c", WHICH).stdout.strip() == there

@@ -48,7 +48,7 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
     assert json.loads(asked.stdout)["label"] == "1"
 
 
-def test_the_guide_s_job_by_its_names(image: Image, hub: tuple[str, list[str]]) -> None:
+def test_guide_job_runs_with_hub_names(image: Image, hub: tuple[str, list[str]]) -> None:
     words = [
         "--model",
         "bert-base-uncased",
@@ -76,7 +76,7 @@ def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> No
     assert "hint: " in err
 
 
-def test_a_model_that_nobody_has_is_named(image: Image, hub: tuple[str, list[str]]) -> None:
+def test_unknown_model_is_named_in_the_error(image: Image, hub: tuple[str, list[str]]) -> None:
     code, _, err = train(
         image,
         hub[0],

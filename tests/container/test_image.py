@@ -28,7 +28,7 @@ def test_the_environment_is_first_on_the_path(host: Host) -> None:
     assert host.check_output("python -c 'import sys; print(sys.prefix)'") == "/opt/venv"
 
 
-def test_envbuilder_s_folder_says_what_is_inside(host: Host) -> None:
+def test_image_contains_lock_requirements_and_payload(host: Host) -> None:
     for name in (
         "envbuilder.lock",
         "requirements.txt",
@@ -47,7 +47,7 @@ def test_there_is_a_c_compiler_and_no_nvcc(host: Host) -> None:
     assert not host.exists("nvcc")
 
 
-def test_no_installer_and_no_cache_is_left(host: Host) -> None:
+def test_image_contains_no_installer_and_no_cache(host: Host) -> None:
     assert not host.exists("uv")
     assert host.run("ls /opt/venv/bin/pip").rc != 0
     for folder in ("/root/.cache", "/home/trainer/.cache", "/var/lib/apt/lists/partial", "/install", "/run/secrets"):
@@ -59,7 +59,7 @@ def test_every_library_finds_its_libraries(host: Host) -> None:
     assert host.run(f"python -c '{script}'").stdout.strip() == "0.0"
 
 
-def test_nvidia_s_variables(image: Image) -> None:
+def test_nvidia_variables_are_set(image: Image) -> None:
     env = docker("image", "inspect", "--format", "{{json .Config.Env}}", image.id).stdout
     assert "NVIDIA_VISIBLE_DEVICES=all" in env
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in env
@@ -96,7 +96,7 @@ def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Pat
 
 
 @pytest.mark.exhaustive
-def test_the_suite_passes_for_any_user_with_a_read_only_root(image: Image) -> None:
+def test_suite_passes_for_any_user_with_read_only_root(image: Image) -> None:
     words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--shm-size", "1g"]
     words += ["--tmpfs", "/tmp:exec", image.id]
     done = docker(*words, "accept", check=False)

@@ -1,4 +1,4 @@
-"""`envbuilder inspect` on real images: ours, its base, one with labels that lie, and one without anything in it."""
+"""`envbuilder inspect` on real images: ours, its base, one with wrong labels, and an empty one."""
 
 import io
 import subprocess
@@ -39,7 +39,7 @@ def test_the_layers_are_the_image(seen: dict) -> None:
     assert sizes["nvidia"] > sizes["torch"] > sizes["libraries"] > sizes["stack"]
 
 
-def test_the_packages_are_what_the_wheel_layers_hold(seen: dict) -> None:
+def test_packages_match_the_wheel_layers(seen: dict) -> None:
     largest = [item["name"] for item in seen["packages"]["distributions"][:3]]
     assert largest[0] == "torch"
     assert any(name.startswith("nvidia-cudnn") for name in largest)
@@ -50,7 +50,7 @@ def test_the_packages_are_what_the_wheel_layers_hold(seen: dict) -> None:
     assert seen["packages"]["unclaimed"] < 1_000_000
 
 
-def test_the_receipt_of_the_build_is_found_where_the_build_left_it(image: Image, seen: dict, tmp_path: Path) -> None:
+def test_inspect_shows_the_receipt_of_the_build(image: Image, seen: dict, tmp_path: Path) -> None:
     receipt = image.outcome["receipt"]
     assert (seen["receipt"]["verdict"], seen["receipt"]["started"]) == ("passed", receipt["started"])
     assert seen["receipt"]["suite"] == {**receipt["suite"], "current": True}
@@ -60,7 +60,7 @@ def test_the_receipt_of_the_build_is_found_where_the_build_left_it(image: Image,
     assert elsewhere.json()["receipt"] is None
 
 
-def test_the_text_says_the_same(image: Image) -> None:
+def test_text_output_agrees_with_json(image: Image) -> None:
     answer = envbuilder("inspect", image.id, cwd=image.site)
     assert (answer.code, answer.err) == (0, "")
     assert "  labels   agree with it\n" in answer.out
@@ -87,7 +87,7 @@ def liar(image: Image) -> Iterator[str]:
     docker("rmi", lie)
 
 
-def test_a_label_that_lies_is_seen(liar: str, image: Image) -> None:
+def test_wrong_label_is_detected(liar: str, image: Image) -> None:
     document = envbuilder("inspect", liar, "--json", cwd=image.site).json()
     assert document["lock"]["agrees"] is False
     assert document["lock"]["problems"] == ["the label dev.envbuilder.torch says 9.9; by the lock it is 2.0.1"]
@@ -130,7 +130,7 @@ def test_an_image_with_nothing_in_it(odd: str, tmp_path: Path) -> None:
     assert docker("volume", "ls", "--quiet").stdout == before
 
 
-def test_an_image_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_image_is_an_error(tmp_path: Path) -> None:
     answer = envbuilder("inspect", "envbuilder:there-is-none", cwd=tmp_path)
     assert (answer.code, answer.out) == (6, "")
     assert "there is no image envbuilder:there-is-none" in answer.err

@@ -1,4 +1,4 @@
-"""The wheel and the sdist as a stranger gets them: installed outside of the checkout, they build the same image."""
+"""The wheel and the sdist, installed outside the checkout, build the same image."""
 
 import json
 import os

@@ -135,7 +135,7 @@ def test_layers_on_several_devices_have_the_losses_of_one(image: Image, runs: Pa
     assert apart(runs, alone, kind) <= NEAR
 
 
-def test_a_checkpoint_of_two_processes_goes_on_in_one(image: Image, runs: Path, alone: str, two: str) -> None:
+def test_checkpoint_of_two_processes_resumes_in_one(image: Image, runs: Path, alone: str, two: str) -> None:
     (runs / two / "checkpoint-11").rename(runs / two / "done")  # one epoch's last; there is the one before it
     code, said = run(image, runs, "train", *EXACT, "--output", f"/runs/{two}", "--resume")
     assert code == 0, said
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(image: Image, runs: Path, 
 
 
 @pytest.mark.exhaustive
-def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Image, runs: Path) -> None:
+def test_killed_process_restarts_and_losses_stay_the_same(image: Image, runs: Path) -> None:
     words = [
         "--max-train-samples",
         "640",
@@ -177,8 +177,8 @@ def test_a_process_that_is_killed_comes_back_and_nothing_has_changed(image: Imag
     assert losses(runs, "killed") == losses(runs, "whole")  # to the last digit, dropout included
 
 
-def test_nodes_that_do_not_share_their_folder_are_told(image: Image, runs: Path, alone: str) -> None:
-    """Each process has a folder of its own, and one of them has a checkpoint, whichever it is."""
+def test_nodes_without_a_shared_folder_get_an_error(image: Image, runs: Path, alone: str) -> None:
+    """Each process has a separate directory, and any one of them has a checkpoint."""
     job = f"exec python -u {TRAIN} {' '.join(EXACT)} --resume --output /runs/node-$RANK"
     for here, there in ((0, 1), (1, 0)):
         shutil.copytree(runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11")

@@ -1,4 +1,4 @@
-"""Pre-training on texts without labels: what it gains where labels are few, and that it goes on where it was cut."""
+"""Pre-training on texts without labels: what it gains with few labels, and that it resumes after a kill."""
 
 import json
 import os
@@ -31,13 +31,13 @@ SHORT += ("--save-every", "5", "--no-pad-to-max-length")
 
 
 def train(image: Image, folder: Path, *words: str) -> tuple[str, dict[str, Any]]:
-    """What `train` said, and its metrics, which are left in `folder`."""
+    """The output of `train`, and its metrics from `folder`."""
     where = ["--volume", f"{folder.parent}:/runs", image.id]
     done = docker(*RUN, *where, "train", *words, "--output", f"/runs/{folder.name}")
     return done.stdout, json.loads((folder / "metrics.json").read_text())
 
 
-def test_a_pre_training_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: Path) -> None:  # noqa: F811
+def test_killed_pretraining_resumes_with_the_same_losses(image: Image, runs: Path) -> None:  # noqa: F811
     _, whole = train(image, runs / "whole", *SHORT)
     name = f"envbuilder-test-{os.getpid()}"
     where = ["--name", name, "--volume", f"{runs}:/runs", image.id]

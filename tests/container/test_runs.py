@@ -38,7 +38,7 @@ def wait_for(path: Path) -> None:
     wait_until(path.exists, f"{path} does not come")
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: Path) -> None:
+def test_killed_run_resumes_with_the_same_losses(image: Image, runs: Path) -> None:
     options = ["run", "--rm", *ALONE, "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
     docker(*options, "--output", "/runs/whole")
     name = f"envbuilder-test-{os.getpid()}"
@@ -52,7 +52,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(image: Image, runs: 
     assert len(losses(runs, "whole")) == 40
 
 
-def test_a_run_that_begins_anew_keeps_its_own_checkpoints_and_curves(image: Image, runs: Path) -> None:
+def test_new_run_removes_old_checkpoints_and_curves(image: Image, runs: Path) -> None:
     """The ones of the run before have higher numbers: they outlived it, and the next --resume took them."""
     options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
     options += ["--output", "/runs/one"]
@@ -93,7 +93,7 @@ def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(image: Image
     assert lines[1:] == ["1", "checkpoint-5", "metrics.jsonl", "tensorboard"]
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(image: Image, runs: Path) -> None:
+def test_damaged_checkpoint_is_reported_and_the_previous_one_resumes(image: Image, runs: Path) -> None:
     options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
     options += ["--output", "/runs/one"]
     docker(*options)
@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(image: Imag
     assert not left.exists()
 
 
-# --- somebody's data and models --------------------------------------------------------------------------------------
+# --- user data and models --------------------------------------------------------------------------------------------
 
 ROWS = "".join(f"a film number {number},{number % 2}\n" for number in range(20))
 COLUMNS = "choose another column with --label-column, or convert the values to classes first"
@@ -169,7 +169,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def test_somebodys_data_is_read_or_it_is_said_what_is_wrong_with_it(image: Image, runs: Path) -> None:
+def test_user_data_is_read_or_its_error_is_explained(image: Image, runs: Path) -> None:
     words = []
     for content, name, _ in CASES:
         file, *options = name.split()
@@ -183,7 +183,7 @@ def test_somebodys_data_is_read_or_it_is_said_what_is_wrong_with_it(image: Image
     }
 
 
-def test_an_error_is_a_line_and_a_hint_without_a_traceback(image: Image) -> None:
+def test_errors_are_a_line_and_a_hint_without_traceback(image: Image) -> None:
     words = ["--model", "/nothing", "--data", "/absent.csv"]
     done = docker("run", "--rm", "--network", "none", image.id, "train", *words, check=False)
     assert (done.returncode, done.stderr) == (1, f"error: no such file or directory: /absent.csv\nhint: {MOUNTS}\n")
@@ -238,7 +238,7 @@ except train.JobError as error:
 """
 
 
-def test_a_model_in_a_folder_is_taken_or_it_is_said_what_is_wrong_with_it(image: Image) -> None:
+def test_local_model_is_loaded_or_its_error_is_explained(image: Image) -> None:
     done = docker("run", "--rm", "--network", "none", image.id, "python", "-c", MODELS)
     same, more, long, kind, size, cut, empty, absent = map(json.loads, done.stdout.splitlines())
     assert (same, more) == (2, 3)

@@ -3,7 +3,7 @@
 
     python variants.py PAYLOAD [NAME …]
 
-Runs inside an image, beside the payload, and breaks the job from outside: the job itself has no switch for it. One JSON
+Runs inside an image, next to the payload, and breaks the job from outside: the job has no option for it. One JSON
 line a variant: {"name", "accuracy", "negated", "seconds"}.
 """
 
@@ -60,7 +60,7 @@ def learning_rate_0():
 
 
 def shuffled_labels():
-    """The labels to train on are dealt out anew; those held out are true."""
+    """Training labels are shuffled; those for evaluation are correct."""
     load_data = train.load_data
 
     def load_shuffled(settings):

@@ -1,4 +1,4 @@
-"""Hostile text for every edge of envbuilder, and what must hold whatever the text is.
+"""Hostile text for every parser of envbuilder, and what must be true for any text.
 
 `make fuzz`; docs/explanation/security.md
 """

@@ -1,4 +1,4 @@
-"""What holds for a report whatever a receipt says: it is of its language, and has nothing active in it."""
+"""Any receipt gives a report that is valid in its format and contains nothing active."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class _Tags(HTMLParser):
 
 
 def check(ending: str, text: str) -> None:
-    """Raises `Finding` for a report that holds what no harmless one does."""
+    """Raises `Finding` for a report that contains something that no harmless one does."""
     found = _CONTROL.search(text)
     if found:
         raise Finding(f"report: {found[0]!r} in .{ending}")
@@ -73,7 +73,7 @@ def _markdown(text: str) -> set[object]:
 
 @cache
 def _known(ending: str) -> frozenset[object]:
-    """What reports of known receipts hold: the last of them is full of attacks, and tested by hand."""
+    """The contents of reports of known receipts; the last receipt is full of attacks, and checked by hand."""
     known: set[object] = set()
     for receipt in SAMPLES if ending != "json" else ():
         known |= _things(ending, form_of(f".{ending}")(receipt))

@@ -1,7 +1,7 @@
-"""One command of envbuilder in this process, in a folder of its own: what it answers, starts and costs.
+"""Runs one command of envbuilder in this process, in a separate directory; records output, programs and cost.
 
-Nothing is started: programs and the container engine are stand-ins. Nothing is written outside of the folder: an audit
-hook (https://peps.python.org/pep-0578/) refuses it and says so.
+No program is started: programs and the container engine are stand-ins. Nothing is written outside the directory: an
+audit hook (https://peps.python.org/pep-0578/) refuses it and says so.
 """
 
 import io
@@ -42,7 +42,7 @@ _STARTING = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.syst
 
 
 class Finding(AssertionError):
-    """A property that does not hold."""
+    """A violated property."""
 
 
 class Late(BaseException):
@@ -60,12 +60,12 @@ class Answer:
 
     @property
     def accepted(self) -> bool:
-        """Whether the command did what it was asked, or said that something else than its input is at fault."""
+        """Whether the command succeeded, or reported a cause other than its input."""
         return self.code not in (2, 3, 5)
 
 
 class Engine(StandInEngine):
-    """The stand-in, with what `inspect` asks."""
+    """The stand-in engine, with the answers that `inspect` needs."""
 
     lock: bytes | None = None
     packages: Sequence[str] | None = None
@@ -79,7 +79,7 @@ class Engine(StandInEngine):
 
 @dataclass
 class Sandbox:
-    """A folder, and the stand-ins that commands meet there."""
+    """A directory, and the stand-ins that commands use there."""
 
     place: Path
     home: Path
@@ -156,7 +156,7 @@ class Sandbox:
 
 
 def check(answer: Answer, *, may_be_stale: bool = False) -> None:
-    """What holds for every command."""
+    """Properties of every command."""
     # `render --check` says by 1 that a file is stale, as README.md has it; a bug says that it is one.
     known = answer.code in CODES or (answer.code == 1 and may_be_stale and "a bug in" not in answer.err)
     if not known:
@@ -198,7 +198,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def _load_once(load: Callable[..., Catalog]) -> Callable[..., Catalog]:
-    """Our own catalog is always the same; what is fuzzed lies over it."""
+    """The built-in catalog is always the same; fuzzed rows are added to it."""
     ours = cache(load)
     return lambda *words, **named: load(*words, **named) if any(named.values()) else ours(*words)
 

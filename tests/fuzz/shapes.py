@@ -114,7 +114,7 @@ def _yaml(node: Any, names_are_values: bool = False) -> Shape:
 
 
 def _yaml_pair(key: Any, value: Any, names_are_values: bool) -> Shape:
-    """A key with its type; the jobs of a workflow are called as somebody wants."""
+    """A key with its type; jobs of a workflow may have any name."""
     name = "" if names_are_values else str(key.value)
     if name == "args" and isinstance(value, yaml.SequenceNode):
         # No shell reads them; Kubernetes and Compose expand in them, but for $$.

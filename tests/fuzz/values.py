@@ -143,7 +143,7 @@ def json_text(document: Any) -> str:
 
 
 def toml_text(document: dict[str, Any]) -> str:
-    """A document as TOML; what TOML cannot hold (None) is left out."""
+    """A document as TOML; values that TOML lacks (None) are omitted."""
     lines = [f"{_key(key)} = {_toml(value)}" for key, value in document.items() if _is_plain(value)]
     for name, table in document.items():
         if isinstance(table, dict):

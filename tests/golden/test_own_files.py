@@ -25,11 +25,11 @@ def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return call
 
 
-def test_the_repositorys_own_files_are_what_would_be_rendered(check: Check) -> None:
+def test_committed_files_match_their_rendering(check: Check) -> None:
     assert check(ROOT) == (0, "")
 
 
-def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path, check: Check) -> None:
+def test_edited_file_is_detected(tmp_path: Path, check: Check) -> None:
     names = ["envbuilder.toml", ".devcontainer", ".github", ".env.example", "docker", "docker-bake.hcl"]
     names += [path.name for path in ROOT.glob("compose*.yaml")]
     for name in names:

@@ -20,7 +20,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_figures_are_the_bench_s(name: str) -> None:
+def test_benchmark_figures_match_the_benchmark(name: str) -> None:
     text = (ROOT / PAGES[name]).read_text()
     shown = re.search(rf"<!-- bench/{name} -->\n(.*)<!-- /bench/{name} -->", text, re.DOTALL)
     assert shown
@@ -28,7 +28,7 @@ def test_the_figures_are_the_bench_s(name: str) -> None:
     assert shown[1].strip() in (written.strip(), written.split("\n")[0])
 
 
-def test_pictures_and_pages_it_links_to_are_there() -> None:
+def test_linked_pages_and_pictures_exist() -> None:
     for path in re.findall(r"\]\((docs/[^)]*)\)", README):
         assert (ROOT / path).exists(), path
 
@@ -48,6 +48,6 @@ def test_every_command_is_in_the_readme_and_none_else() -> None:
     assert set(re.findall(r"`envbuilder ([a-z]+)", README)) == set(COMMANDS)
 
 
-def test_every_path_it_names_is_there() -> None:
+def test_paths_in_the_readme_exist() -> None:
     for path in re.findall(r"`((?:docs|docker|tools|bench|envbuilder|templates)/[^`*]*)`", README):
         assert (ROOT / path).exists(), path

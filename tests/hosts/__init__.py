@@ -1,9 +1,9 @@
-"""Recorded hosts: what machines answered, played back to `host.collect`.
+"""Recorded hosts: answers of real machines, replayed to `host.collect`.
 
-A recording holds `commands` (command line → `[exit code, stdout, stderr]`), `files` (path → text) and `environ`. What
-it does not hold is not there: a command ends with 127, a file cannot be read. `like` names a recording that it changes;
-null takes something away. `source` says where the answers are from, `ask` which stack was asked for, `expect` what is
-to be said first.
+A recording contains `commands` (command line → `[exit code, stdout, stderr]`), `files` (path → text) and `environ`.
+What it does not contain does not exist: a command exits with 127, a file cannot be read. `like` names a recording that
+it changes; null removes something. `source` says where the answers are from, `ask` which stack was requested, `expect`
+what is reported first.
 """
 
 import json

@@ -24,7 +24,7 @@ class Mutant:
 
 
 def pip(package: str) -> str:
-    """A later `pip install` of somebody who does not ask the lock."""
+    """A later `pip install` that ignores the lock."""
     name = package.split("==", maxsplit=1)[0]
     return (
         f"RUN --mount=type=secret,id=ca rm -rf $S/{name}-*.dist-info && PIP_CERT=/run/secrets/ca "

@@ -1,4 +1,4 @@
-"""These need an engine; at the end they print which check fired for which mutant, and what it said."""
+"""These need an engine; at the end they print which check caught each mutant, with its message."""
 
 from pathlib import Path
 

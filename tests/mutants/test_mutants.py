@@ -70,7 +70,7 @@ def test_the_mutant_is_caught(
     assert re.search(mutant.says, fired[mutant.check]), fired[mutant.check]
 
 
-def test_there_are_enough_mutants_and_each_has_a_name_of_its_own() -> None:
+def test_there_are_enough_mutants_with_unique_names() -> None:
     assert len(MUTANTS) >= 36
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 

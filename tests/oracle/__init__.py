@@ -120,7 +120,7 @@ class Oracle:
     # --- which one is better ---
 
     def index(self, some: Combination) -> str:
-        """A wheel that is there for a platform without CUDA is one for a CPU; else there is an index of its own."""
+        """A wheel on a platform without CUDA is a CPU build; otherwise CPU builds are on a separate index."""
         row = some.row
         for_cpu = some.platform in row.get("family", {}) and some.platform not in row["platforms"]
         return str(self.policy["cpu"]["index"] if some.cpu and not for_cpu else row["index"])
@@ -163,7 +163,7 @@ class Oracle:
         return {cuda for cuda in made if number(cuda)[:2] == wanted[:2]} if patch else set()
 
     def capability(self, said: str) -> Number | None:
-        """Of a capability, or of a name as it stands in the facts."""
+        """Of a capability, or of a name exactly as in the facts."""
         found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
         return number(found.pop()) if len(found) == 1 else None
 
@@ -259,5 +259,5 @@ class Oracle:
         )
 
     def best(self, asked: Mapping[str, str]) -> Combination | None:
-        """The first that fits; `all` stands best first."""
+        """The first that fits; `all` is sorted, best first."""
         return next((some for some in self.all if self.fits(some, asked)), None)

@@ -24,7 +24,7 @@ HEAVY = (
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """train/job.py, imported anew over a torch that is a mock and sees no GPU."""
+    """train/job.py, imported again with a mocked torch that sees no GPU."""
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, MagicMock())
     sys.modules["torch"].cuda.is_available.return_value = False  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ sys.exit(main(CHECKS, LIMITS))
 
 
 def write_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8, deadline: int = 1) -> Path:
-    """The suite made of these checks, on a machine where `load` processes want each core.
+    """A suite of these checks, on a machine with `load` processes per core.
 
     `deadline` (seconds) is for the checks that hang; the others have all the time that they need.
     """
@@ -108,7 +108,7 @@ def run_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8)
     return done.returncode, watch
 
 
-def test_every_check_runs_and_each_outcome_is_told(tmp_path: Path) -> None:
+def test_every_check_runs_and_reports_its_outcome(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "bad", "broken", "absent", "good")
     assert code == main.NOT_PASSED
     assert {name: check.status for name, check in watch.results.items()} == {
@@ -137,7 +137,7 @@ def test_a_hanging_check_is_ended_at_its_deadline(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hang_in_native_code_is_ended_from_outside_and_the_next_check_runs(tmp_path: Path) -> None:
+def test_hang_in_native_code_is_killed_and_the_suite_continues(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "native", "good")
     assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["native"].detail
@@ -180,7 +180,7 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
 
 
 @pytest.mark.slow
-def test_a_check_that_kills_python_fails_alone_and_with_the_cause(tmp_path: Path) -> None:
+def test_check_that_kills_python_fails_alone_with_the_cause(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good", "deadly", "builds", "absent")
     assert code == main.NOT_PASSED
     assert "SIGBUS" in watch.results["deadly"].detail
@@ -241,7 +241,7 @@ def test_what_only_our_images_promise_is_observed_in_others() -> None:
         inspection.require_if_locked("a", 3, "three too many")
 
 
-def test_what_json_cannot_carry_is_spelled_or_left_out() -> None:
+def test_values_that_json_lacks_are_replaced_or_omitted() -> None:
     value = {"a": [float("nan"), float("inf"), 1.5], "b": ("half \udc80",), 3: None}
     assert to_json(value, spell_infinite=True) == {"a": ["nan", "inf", 1.5], "b": ["half ?"], "3": None}
     assert to_json(value, spell_infinite=False)["a"] == [None, None, 1.5]
@@ -338,7 +338,7 @@ def says(**fields: object) -> str:
 
 
 @pytest.mark.slow
-def test_a_check_of_one_s_own_is_judged_by_its_bound(tmp_path: Path) -> None:
+def test_custom_check_is_compared_with_its_bound(tmp_path: Path) -> None:
     code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
     own = watch.results["own.my_check"]
     assert (code, own.status, own.title, own.value) == (main.PASSED, Status.PASSED, "The answer is known", 42)
@@ -369,7 +369,7 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
         ]
     ),
 )
-def test_a_check_of_one_s_own_that_proves_nothing_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
+def test_custom_check_without_a_result_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
     code, watch = run_own(tmp_path, *lines)
     assert code == main.NOT_PASSED
     assert watch.results["own.my_check"].status is Status.FAILED

@@ -92,7 +92,7 @@ def test_facts_are_read_without_a_lock_too() -> None:
     assert inspection.facts["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def test_the_cuda_runtime_that_is_compared_is_torch_s_own(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_runtime_is_the_one_that_torch_uses(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="11.7")))
     install(site, "nvidia-cuda-runtime-cu12", "12.1.105")
     lock = {"stack": {"cuda": "11.7.99"}}
@@ -102,9 +102,7 @@ def test_the_cuda_runtime_that_is_compared_is_torch_s_own(site: Path, monkeypatc
     assert identity.check_cuda(inspect(lock)) == checks.Answer("11.7.99", "11.7.99")
 
 
-def test_the_cuda_of_a_stack_since_13_is_the_release_and_not_its_runtime_s_number(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_13_stacks_name_the_release_not_the_runtime(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", MagicMock(version=SimpleNamespace(cuda="13.0")))
     install(site, "cuda-toolkit", "13.0.3.0")
     install(site, "nvidia-cuda-runtime", "13.0.96")
@@ -130,7 +128,7 @@ def test_an_image_for_cpus_has_no_cuda(site: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_torch_of_the_other_kind_is_found(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_of_the_wrong_kind_is_detected(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = MagicMock(version=SimpleNamespace(cuda=None))
     monkeypatch.setitem(sys.modules, "torch", torch)
     torch.cuda.nccl.version.side_effect = AttributeError("module 'torch._C' has no attribute '_nccl_version'")
@@ -159,7 +157,7 @@ CUPTI = "triton/backends/nvidia/lib/cupti"
         ([f"{CUPTI}/libcupti.so.12", "torch/lib/libcupti.so.12"], 1),
     ],
 )
-def test_triton_may_bring_one_cupti_of_its_own(
+def test_triton_may_have_one_private_cupti(
     site: Path, monkeypatch: pytest.MonkeyPatch, places: list[str], twice: int
 ) -> None:
     monkeypatch.setattr(linkage, "PLACES", (str(site),))
@@ -188,7 +186,7 @@ def test_triton_may_bring_one_cupti_of_its_own(
         ("nvidia/nvshmem/lib/libnvshmem_host.so.3", ["libmlx5.so.1"], False),
     ],
 )
-def test_a_plug_in_may_lack_what_it_plugs_in_and_nothing_else(
+def test_plugin_may_lack_only_the_library_it_connects(
     site: Path, library: str, lacks: list[str], excused: bool
 ) -> None:
     failed = {str(site / library): {"error": "cannot open", "missing": lacks}}
@@ -214,7 +212,7 @@ def resource_library() -> str:
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def test_a_process_does_not_outlive_the_check_that_a_deadline_ends() -> None:
+def test_processes_end_with_a_check_that_times_out() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with pytest.raises(TimedOut), processes.killed_at_end(process):
         raise TimedOut
@@ -223,7 +221,7 @@ def test_a_process_does_not_outlive_the_check_that_a_deadline_ends() -> None:
     assert process.stdout.closed
 
 
-def test_ranks_meet_and_each_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_rank_has_its_own_output_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     script = "import sys; print('rank', *sys.argv[1::2]); sys.stderr.write('a\\nlast'); sys.exit(int(sys.argv[1]))"
     ranks = processes.run_ranks(script, 2)
     assert [rank.exit_code for rank in ranks] == [0, 1]
@@ -232,7 +230,7 @@ def test_ranks_meet_and_each_is_told_apart(capsys: pytest.CaptureFixture[str]) -
     assert "rank 1 2" in capsys.readouterr().err  # for NCCL_DEBUG=INFO
 
 
-def test_a_rank_that_says_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_rank_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     (rank,) = processes.run_ranks("raise SystemExit(3)", 1)
     assert (rank.exit_code, rank.last_line()) == (3, "it printed nothing")
 
@@ -262,7 +260,7 @@ def test_the_first_step_that_leaves_the_reference(losses: list[float], step: int
 
 
 @pytest.mark.parametrize("losses", [[float("nan"), 1.0], [1.0, float("nan")]])
-def test_a_loss_that_is_no_number_is_never_within_a_bound(losses: list[float]) -> None:
+def test_nan_loss_is_never_within_a_bound(losses: list[float]) -> None:
     difference = training.largest_difference(losses, [1.0, 1.0])
     assert math.isnan(difference)
     with pytest.raises(checks.Failure):
@@ -288,7 +286,7 @@ def test_what_is_imported_of_a_distribution(site: Path) -> None:
     assert imports.top_level(install(site, "namespaced", "1", **below)) == ["google.protobuf"]
 
 
-def test_a_package_that_says_much_blocks_nothing(site: Path) -> None:
+def test_package_with_much_output_does_not_block(site: Path) -> None:
     install(site, "loud", "1", **{"loud.py": "import sys; sys.stderr.write('x' * 1_000_000); print('{}'); print(1)"})
     assert imports.check_imports(inspect(locked())).value == 0
 
@@ -303,7 +301,7 @@ def test_what_does_not_import_is_named_and_warnings_are_findings(site: Path) -> 
     assert failure.value.answer.findings == ["DeprecationWarning: soon gone (old)"]
 
 
-def test_a_package_that_kills_python_is_told_with_its_last_word(site: Path) -> None:
+def test_package_that_kills_python_is_reported_with_its_output(site: Path) -> None:
     install(site, "deadly", "1", **{"deadly.py": "import os; os.write(2, b'boom\\n'); os._exit(9)"})
     with pytest.raises(checks.Failure, match=r"Python died \(exit code 9\) after 0 packages: boom"):
         imports.check_imports(inspect())
@@ -332,11 +330,11 @@ def over() -> Any:
 
 
 def ring_the_alarm(*words: object, **options: object) -> None:
-    """A hang that nobody has to wait for."""
+    """A hang that takes no time."""
     signal.raise_signal(signal.SIGALRM)
 
 
-def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_compile_times_out_for_every_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_whose_compile_does(monkeypatch, ring_the_alarm)
     check = checks.Check("features.compile", "", features.check_compile)
     for available in (True, False):
@@ -344,7 +342,7 @@ def test_a_compile_that_hangs_is_late_whatever_the_stack_says(monkeypatch: pytes
         assert (answer["status"], answer["detail"]) == ("failed", "took longer than 60 s")
 
 
-def test_a_compile_that_is_not_promised_raises_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_compile_raises_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_whose_compile_does(monkeypatch, MagicMock(side_effect=RuntimeError("Python 3.11+ not yet supported")))
     answer = features.check_compile(inspect(promise(False)))
     assert answer.detail == "Python is too new"
@@ -379,7 +377,9 @@ def test_a_training_that_a_deadline_ended_is_not_started_again(monkeypatch: pyte
     [{"train.py": "NAME = 'the job'"}, {"train/__init__.py": "", "train/job.py": "NAME = 'the job'"}],
     ids=["a module, in an older image", "a package"],
 )
-def test_the_job_of_the_image_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+def test_training_job_of_the_image_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -391,7 +391,7 @@ def test_the_job_of_the_image_is_found(tmp_path: Path, monkeypatch: pytest.Monke
         sys.modules.pop(name, None)
 
 
-def test_a_training_job_that_cannot_start_for_want_of_torch_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_job_without_torch_is_an_error_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the check that runs it nor those that look at its figures."""
     monkeypatch.setattr(training, "load_job", MagicMock(side_effect=ModuleNotFoundError("No torch", name="torch")))
     inspection = inspect()
@@ -417,7 +417,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     return torch
 
 
-def test_a_gpu_that_this_torch_has_no_code_for_fails_with_what_to_do(torch: Any) -> None:
+def test_gpu_without_kernels_fails_with_a_remedy(torch: Any) -> None:
     inspection = inspect()
     with pytest.raises(checks.Failure) as failure:
         gpu.check_capability(inspection)
@@ -467,7 +467,7 @@ def test_no_gpu_is_not_run_or_failed(torch: Any) -> None:
         gpu.check_visible(inspect(require_gpu=True))
 
 
-def test_an_image_for_cpus_is_held_to_nothing_on_a_gpu(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_image_runs_no_gpu_checks(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu.glob, "glob", lambda _: ["/dev/nvidia0"])
     torch.cuda.is_available.return_value = False
     torch.cuda.init.side_effect = AssertionError("Torch not compiled with CUDA enabled")
@@ -493,9 +493,7 @@ def test_an_image_for_cpus_is_held_to_nothing_on_a_gpu(torch: Any, monkeypatch: 
         ("something new", "something new"),
     ],
 )
-def test_a_gpu_that_is_here_and_cannot_be_used_is_never_passed_over(
-    torch: Any, monkeypatch: pytest.MonkeyPatch, said: str, meaning: str
-) -> None:
+def test_unusable_gpu_is_never_ignored(torch: Any, monkeypatch: pytest.MonkeyPatch, said: str, meaning: str) -> None:
     torch.cuda.is_available.return_value = False
     torch.cuda.init.side_effect = RuntimeError(said)
     monkeypatch.setattr(gpu.glob, "glob", lambda pattern: ["/dev/nvidia0"] if "nvidia" in pattern else [])

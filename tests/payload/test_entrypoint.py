@@ -1,4 +1,4 @@
-"""The entrypoint for users without a home, a name or a cache of their own."""
+"""The entrypoint for users without a home, a name or a cache."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def run(*words: str, uid: int | None = None, **env: str) -> subprocess.Completed
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where fresh homes and caches go: below pytest's own folder a stranger would not get."""
+    """Where fresh homes and caches go: other users cannot enter pytest's own directory."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         monkeypatch.setenv("TMPDIR", folder)
@@ -52,7 +52,7 @@ def test_a_good_home_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/dev/null/home"}, {"HOME": "/root"}])
-def test_a_stranger_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
+def test_unknown_user_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
     told = run("sh", "-c", f'touch "$HOME/x" && {SHOW}', uid=stranger, **home)
     assert told.returncode == 0, told.stderr
     assert told.stdout.split("|")[1] == "uid4321"

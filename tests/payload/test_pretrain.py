@@ -39,7 +39,7 @@ def test_a_text_is_cut_at_the_end_of_a_sentence(pretrain: Any, text: str, halves
     assert seen == (halves if isinstance(halves, set) else {halves})
 
 
-def test_half_of_the_pairs_get_another_text_s_second_half(pretrain: Any) -> None:
+def test_half_of_the_pairs_get_a_foreign_second_half(pretrain: Any) -> None:
     texts = [(f"a{number}", f"b{number}") for number in range(1000)]
     examples = pretrain.make_examples(texts, random.Random(0))
     assert [first for first, _, _ in examples] == [first for first, _ in texts]
@@ -72,7 +72,7 @@ def test_a_long_pair_keeps_what_is_around_the_cut(
     assert row["attention_mask"] == [1] * len(said)
 
 
-def test_nothing_is_learned_from_what_is_labelled_or_held_out(pretrain: Any) -> None:
+def test_labelled_and_held_out_texts_are_not_used(pretrain: Any) -> None:
     rows, held_out = reviews.make_reviews(500, 200)
     parts = [{"text": [review["text"] for review in part]} for part in (rows, held_out)]
     settings = SimpleNamespace(data="bundled", pretrain_rows=3000)
@@ -83,7 +83,7 @@ def test_nothing_is_learned_from_what_is_labelled_or_held_out(pretrain: Any) -> 
     assert words <= set(reviews.vocabulary())
 
 
-def test_keywords_are_of_the_sentence_s_opinion() -> None:
+def test_keywords_share_the_opinion_of_the_sentence() -> None:
     for sentence, keywords in reviews.make_pairs(500, set()):
         negated = not set(reviews.NEGATIONS).isdisjoint(sentence.split())
         good = not set(reviews.POSITIVE).isdisjoint(sentence.split())

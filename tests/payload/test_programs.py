@@ -14,7 +14,7 @@ TORCHRUN = "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
 
 
 class Image:
-    """A copy of the payload; the paths of the image are folders beside it, and commands are stand-ins."""
+    """A copy of the payload; the image's paths are directories next to it, and commands are stand-ins."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
@@ -72,7 +72,7 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
         (True, False, None, False),  # an image without CUDA
     ],
 )
-def test_as_owner_warns_of_a_gpu_that_the_container_was_not_given(
+def test_as_owner_warns_if_the_container_lacks_a_gpu(
     image: Image, driver: bool, device: bool, visible: str | None, warned: bool
 ) -> None:
     image.stand_in("id", "echo 1000")
@@ -86,7 +86,7 @@ def test_as_owner_warns_of_a_gpu_that_the_container_was_not_given(
 
 
 @pytest.mark.parametrize(("link", "owner", "code"), [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)])
-def test_as_owner_gives_no_folder_of_root_behind_a_link_away(image: Image, link: bool, owner: int, code: int) -> None:
+def test_as_owner_does_not_change_root_folders_behind_links(image: Image, link: bool, owner: int, code: int) -> None:
     """`runs` may lead to /etc of the host; in the container it is a link, since the project is mounted as it is."""
     runs = image.root / "workspace" / "runs"
     if link:
@@ -160,7 +160,7 @@ def torchrun_words(conf: str, *address: str) -> list[str]:
     ],
     ids=["compose", "job", "trainjob", "slurm"],
 )
-def test_launch_tells_torchrun_what_the_scheduler_says(node: Image, env: dict[str, str], words: list[str]) -> None:
+def test_launch_passes_scheduler_settings_to_torchrun(node: Image, env: dict[str, str], words: list[str]) -> None:
     assert launched(node, *ON_TWO, "train", "--output", "runs/a b", **env) == words
 
 

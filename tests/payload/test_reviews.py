@@ -21,7 +21,7 @@ def test_the_data_are_always_the_same() -> None:
     )
 
 
-def test_train_and_held_out_are_disjoint() -> None:
+def test_training_and_evaluation_reviews_are_disjoint() -> None:
     rows, held_out = reviews.make_reviews()
     assert (len(rows), len(held_out)) == (2000, 500)
     assert not {row["text"] for row in rows} & {row["text"] for row in held_out}
@@ -48,7 +48,7 @@ def test_every_word_has_its_token() -> None:
     assert tokens[:5] == list(reviews.SPECIAL)
 
 
-def test_the_grammar_says_when_it_has_no_more_to_say() -> None:
+def test_grammar_reports_that_it_is_exhausted() -> None:
     limit = reviews.max_reviews()
     rows, held_out = reviews.make_reviews(limit - 500, 500)
     assert len({row["text"] for row in rows + held_out}) == limit

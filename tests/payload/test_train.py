@@ -29,7 +29,7 @@ def test_the_measured_defaults() -> None:
     assert settings.items() >= measured.items()
 
 
-def test_the_guide_s_numbers_for_the_guide_s_job() -> None:
+def test_guide_job_uses_the_numbers_of_the_guide() -> None:
     settings = vars(options.parse_settings(["--model", "bert-base-uncased", "--data", "imdb"]))
     guide = {
         "epochs": 3, "batch_size": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512,
@@ -87,7 +87,7 @@ def test_a_model_is_not_compiled_unasked(compiling: Any) -> None:
     assert compiling.compile_model(model, options.parse_settings([]), "cpu") is model
 
 
-def test_a_torch_that_cannot_compile_says_so(compiling: Any) -> None:
+def test_torch_without_compile_is_refused(compiling: Any) -> None:
     torch: Any = sys.modules["torch"]
     del torch.compile
     torch.__version__ = "1.13.1"
@@ -126,7 +126,7 @@ def test_a_python_that_torch_cannot_compile_for_is_named(compiling: Any, monkeyp
     ("torch_version", "longest", "step"),
     [("2.0.1", 24, 6), ("2.0.1", 512, 128), ("2.0.1", 77, 77), ("2.0.1", 510, 170), ("2.7.1", 24, None)],
 )
-def test_torch_2_0_is_given_few_lengths(compiling: Any, torch_version: str, longest: int, step: int | None) -> None:
+def test_torch_2_0_gets_few_lengths(compiling: Any, torch_version: str, longest: int, step: int | None) -> None:
     sys.modules["torch"].__version__ = torch_version  # type: ignore[attr-defined]
     words = ["--compile", "--no-pad-to-max-length", "--max-length", str(longest)]
     assert compiling.padding_multiple(options.parse_settings(words)) == step
@@ -186,7 +186,7 @@ print("it goes on")
 
 
 @pytest.mark.parametrize(("pause", "ends"), [(0.1, False), (1.2, True)])
-def test_a_signal_that_torchrun_passes_on_is_not_a_second_one(pause: float, ends: bool) -> None:
+def test_signal_forwarded_by_torchrun_counts_once(pause: float, ends: bool) -> None:
     words = [sys.executable, "-c", TWO_SIGNALS, str(pause)]
     done = subprocess.run(words, cwd=PAYLOAD, capture_output=True, text=True, check=False)
     saving = "interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n"
@@ -195,7 +195,7 @@ def test_a_signal_that_torchrun_passes_on_is_not_a_second_one(pause: float, ends
 
 
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda path: str(path.relative_to(PAYLOAD)))
-def test_the_payload_is_python_3_8_and_knows_nothing_of_envbuilder(path: Path) -> None:
+def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -294,7 +294,7 @@ end_process(int(sys.argv[1]))
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_thread_does_not_hold_one_of_several_processes(code: int) -> None:
+def test_running_thread_does_not_keep_a_process_alive(code: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", THREAD, str(code)],
         capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=PAYLOAD,
@@ -303,7 +303,7 @@ def test_a_thread_does_not_hold_one_of_several_processes(code: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (code, "done\n", "")
 
 
-def test_a_process_of_its_own_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_exits_normally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     with pytest.raises(SystemExit) as raised:
         interrupts.end_process(1)
@@ -333,7 +333,7 @@ def test_progress_is_a_line_every_30_seconds(clock: list[float]) -> None:
     ]
 
 
-def test_the_time_left_is_that_of_this_process_s_own_steps(clock: list[float]) -> None:
+def test_time_left_counts_only_steps_of_this_process(clock: list[float]) -> None:
     run = progress.Progress(total=1000, done=900)
     clock[0] += 30
     run.pause(10)
@@ -387,7 +387,7 @@ def test_progress_lines_are_for_runs_without_a_terminal(
         ("--warmup 0.2 --max-length 30 --compile", "--warmup-ratio 0.2 --max-seq-length 30 --torch-compile"),
     ],
 )
-def test_an_option_has_its_old_name_and_that_of_the_trainer(old: str, new: str) -> None:
+def test_options_accept_old_names_and_names_of_the_trainer(old: str, new: str) -> None:
     settings = options.parse_settings(old.split())
     assert settings == options.parse_settings(new.split())
     assert settings != options.parse_settings([])
@@ -396,7 +396,7 @@ def test_an_option_has_its_old_name_and_that_of_the_trainer(old: str, new: str) 
 # --- what the mutants replace --------------------------------------------------------------------------------------
 
 
-def test_a_mutant_s_text_is_in_the_payload() -> None:
+def test_texts_of_mutants_are_in_the_payload() -> None:
     """Building the mutants would find it too, an hour later."""
     in_image = "/opt/envbuilder/payload/"
     payload_edits = [(file, old) for file, old in EDITS if file.startswith(in_image)]

@@ -1,4 +1,4 @@
-"""Receipts to report on: two that real images got, and one of an image that wants to harm its reader."""
+"""Receipts for reports: two of real images, and one of an image that attacks its reader."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Stand-ins for what the pipeline works with: an engine, a Docker daemon, programs, and what a suite says."""
+"""Stand-ins for what the pipeline uses: an engine, a Docker daemon, programs, and the output of a suite."""

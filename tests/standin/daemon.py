@@ -1,6 +1,6 @@
 """A stand-in for the Docker daemon: the routes of its API that the SDK uses here, on a unix socket in a folder.
 
-It keeps images and containers in dictionaries, writes down what it is asked in order, and has faults on demand.
+It keeps images and containers in dictionaries, records requests in order, and fails on demand.
 https://docs.docker.com/reference/api/engine/
 """
 
@@ -53,7 +53,7 @@ class Box:
 
 @dataclass
 class Volume:
-    """A volume; `files` lie in it by their paths in a container."""
+    """A volume; `files` are in it, by their paths in a container."""
 
     labels: Mapping[str, str]
     files: dict[str, bytes] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Daemon:
         self.volumes[name] = Volume(labels)
 
     def files_of(self, box: Box) -> dict[str, bytes]:
-        """Where its files lie: in its volume, if it has one."""
+        """Where its files are: in its volume, if it has one."""
         mounts = box.config.get("HostConfig", {}).get("Mounts") or []
         return self.volumes[mounts[0]["Source"]].files if mounts else box.files
 
@@ -156,7 +156,7 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Lines:
-    """JSON documents that follow each other while something goes on."""
+    """A stream of JSON documents that reports progress."""
 
     documents: Sequence[Mapping[str, Any]]
 

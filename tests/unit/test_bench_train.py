@@ -26,7 +26,7 @@ def test_the_standard_error_of_a_mean_and_of_a_difference() -> None:
         ([Run(6.1, 0.72, 3.7), Run(6.2, 0.72, 3.2), Run(6.4, 0.72, 3.1)], {"memory"}),
     ],
 )
-def test_a_goal_is_missed_by_its_own_figure(ours: list[tuple[float, float, float]], missed: set[str]) -> None:
+def test_each_goal_is_missed_only_by_its_figure(ours: list[tuple[float, float, float]], missed: set[str]) -> None:
     goals = reached({"guide": THEIRS, "ours": ours})
     assert {name for name, good in goals.items() if not good} == missed
 

@@ -113,7 +113,7 @@ def test_what_is_loaded_on_demand_is_not_loaded_before(
     )  # fmt: skip
 
 
-def test_every_release_and_every_variant_is_there(facts: Catalog) -> None:
+def test_every_release_and_variant_exists(facts: Catalog) -> None:
     on_pypi = [str(row.torch) for row in facts.torch if row.index == "pypi"]
     assert (on_pypi[0], on_pypi[-1], len(on_pypi)) == ("1.13.0", "2.15.0", 30)
     elsewhere = {(f"{row.torch.major}.{row.torch.minor}", row.index) for row in facts.torch if row.index != "pypi"}
@@ -139,7 +139,7 @@ def test_a_shrunken_answer_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatc
     assert (copy / "facts" / "torch.json").read_text() == before
 
 
-def test_nothing_is_written_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_writes_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     survey = tmp_path / "survey.json"
     survey.write_text(json.dumps(SURVEY))
     (tmp_path / "facts").mkdir()

@@ -76,19 +76,19 @@ def test_a_yanked_release_does_not_count() -> None:
         ("not a wheel.whl", {}, None),
     ],
 )  # fmt: skip
-def test_a_file_name_says_where_it_runs(file: str, platforms: dict[str, str], pythons: list[str] | None) -> None:
+def test_wheel_name_gives_its_platforms(file: str, platforms: dict[str, str], pythons: list[str] | None) -> None:
     assert pages.places(file) == {platform: Version(glibc) for platform, glibc in platforms.items()}
     if pythons is not None:
         assert [str(python) for python in sorted(pages.pythons(file))] == pythons
 
 
 @pytest.mark.parametrize("version", ["2.0.1", "2.5.1", "2.11.0"])
-def test_a_wheel_says_what_the_catalog_has(version: str) -> None:
+def test_wheel_contents_match_the_catalog(version: str) -> None:
     found = texts.torch_facts(TEXTS[f"torch {version} linux/amd64"])
     assert found.items() <= TORCH[version, "pypi"].items()
 
 
-def test_a_wheel_for_a_cpu_is_told_from_one_for_cuda() -> None:
+def test_cpu_wheels_and_cuda_wheels_are_distinguished() -> None:
     both = {"pythons": {"linux/arm64": ["3.12"]}}
     assert refresh_torch.placed({**both, "version": "2.6.0"}, Saved()) == {"platforms": ["linux/amd64"]}
     assert refresh_torch.placed({**both, "version": "2.11.0"}, Saved()) == {"platforms": ["linux/amd64", "linux/arm64"]}
@@ -138,7 +138,7 @@ def test_an_answer_that_shrank_is_refused(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "wheels.json").read_text())["rows"]) == 114
 
 
-def test_a_difference_is_shown_and_written_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_differences_are_shown_and_written_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.json").write_text(facts.dumps("2026-11-24", [{"a": 1}]))
     new = {"x.json": facts.dumps("2026-11-24", [{"a": 2}])}
     assert facts.publish(new, tmp_path, write=False) == 1

@@ -60,7 +60,7 @@ def test_files_are_the_old_ones_or_the_new_ones(place: chaos.Workplace, there: c
     assert chaos.find_mixed(old, new, place) == found
 
 
-def test_what_lies_about_is_found(place: chaos.Workplace) -> None:
+def test_leftovers_are_detected(place: chaos.Workplace) -> None:
     assert chaos.left_by(place, 1, has_engine=False) == []
     (place.temporary / "envbuilder.temporary-lock-x").mkdir()
     chaos.fill(place.project, {".lock-1": b"", "lock": b""})
@@ -68,7 +68,7 @@ def test_what_lies_about_is_found(place: chaos.Workplace) -> None:
     assert chaos.find_strays({"lock"}, place) == ["stray file: .lock-1"]
 
 
-def test_a_process_that_runs_on_is_found(place: chaos.Workplace) -> None:
+def test_surviving_process_is_detected(place: chaos.Workplace) -> None:
     process = place.start(("--version",))
     process.wait()
     assert chaos.processes_in(place.temporary) == []
@@ -77,7 +77,7 @@ def test_a_process_that_runs_on_is_found(place: chaos.Workplace) -> None:
 
 def test_the_report_counts_what_was_killed_in_time() -> None:
     trials = [
-        chaos.SuiteOptions(
+        chaos.Trial(
             command="lock", signal=name, seconds=1, code=130, ended_before=late, seconds_to_end=0.2, found=found
         )
         for name, late, found in [("SIGINT", False, []), ("SIGINT", True, []), ("SIGKILL", False, ["half file: x"])]
@@ -104,17 +104,15 @@ def case(**changes: object) -> chaos_faults.Case:
         (0, "", [], ["ended with 0: "]),
     ],
 )
-def test_a_fault_is_judged_by_code_cause_and_what_is_left(
-    code: int, said: str, left: list[str], found: list[str]
-) -> None:
-    assert chaos_faults.judge(case(), chaos_faults.BuildResult(code, said, 1.0, left)) == found
+def test_fault_is_judged_by_code_cause_and_leftovers(code: int, said: str, left: list[str], found: list[str]) -> None:
+    assert chaos_faults.judge(case(), chaos_faults.Outcome(code, said, 1.0, left)) == found
 
 
-def test_a_command_that_ended_well_where_it_may_names_no_cause() -> None:
-    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.BuildResult(0, "", 1.0)) == []
+def test_allowed_success_needs_no_cause() -> None:
+    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.Outcome(0, "", 1.0)) == []
 
 
-def test_every_kind_of_fault_is_in_every_round_and_slow_ones_once() -> None:
+def test_every_round_has_every_fault_and_slow_ones_once() -> None:
     names = [made.name for made in chaos_faults.rounds(3)]
     assert {name.partition(":")[0] for name in names} >= {"network", "engine"}
     assert names.count("network: stalled") == 1
@@ -123,7 +121,7 @@ def test_every_kind_of_fault_is_in_every_round_and_slow_ones_once() -> None:
 
 
 def test_a_fault_is_a_row_with_what_was_expected() -> None:
-    trial = chaos.SuiteOptions(
+    trial = chaos.Trial(
         command="lock", signal="network: 503", seconds=0, code=6, ended_before=False, seconds_to_end=7.1, found=[],
         expected=case().expected,
     )  # fmt: skip

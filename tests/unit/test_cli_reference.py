@@ -38,5 +38,5 @@ def test_nothing_of_click_itself_is_shown() -> None:
     assert "\b" not in text
 
 
-def test_other_pages_are_left_alone() -> None:
+def test_other_pages_are_unchanged() -> None:
     assert cli_reference.on_page_markdown("text", page=page("index.md")) == "text"

@@ -24,7 +24,7 @@ def test_what_a_shell_would_read_otherwise_is_quoted() -> None:
     ]  # fmt: skip
 
 
-def test_what_was_dropped_is_said_with_its_default() -> None:
+def test_dropped_options_are_written_with_their_default() -> None:
     before = request(cuda="11.7", base="bootstrap", platform="arm64", flavour="devel")
     text = command(request(torch="2.0"), "lock", instead_of=before, flags=["--catalog mine"])
     assert text.startswith("envbuilder lock --torch 2.0 ")
@@ -35,7 +35,7 @@ def test_what_was_dropped_is_said_with_its_default() -> None:
     assert words[-2:] == ["--catalog", "mine"]
 
 
-def test_what_is_unknown_comes_before_what_is_impossible() -> None:
+def test_unknown_values_are_reported_before_impossible_ones() -> None:
     for options in ({"cuda": "12.5", "transformers": "9.9"}, {"transformers": "9.9", "driver": "390"}):
         with pytest.raises(NoStackError) as caught:
             resolve(request(**options), catalog.load())
@@ -43,6 +43,6 @@ def test_what_is_unknown_comes_before_what_is_impossible() -> None:
         assert caught.value.message.startswith("transformers 9.9 is not in the catalog (")
 
 
-def test_a_day_and_a_driver_are_written_as_people_write_them() -> None:
+def test_days_and_drivers_are_written_the_usual_way() -> None:
     text = command(request(as_of="2026-11-09", driver="580.65.06", torch="2.0.0"))
     assert text == "envbuilder resolve --torch 2.0.0 --driver 580.65.06 --as-of 2026-11-09"

@@ -108,13 +108,13 @@ def test_errors_and_warnings_say_why_and_what_to_do() -> None:
 
 
 def test_one_cause_is_one_error() -> None:
-    """A missing network is not told three times. A driver that is too old for everything is two causes."""
+    """A missing network is reported once. A driver that is too old for everything has two causes."""
     for name in sorted(set(hosts.NAMES) - {"error-803"}):
         errors = [finding for finding in findings_of(name) if finding.severity is Severity.ERROR]
         assert len(errors) <= 1, (name, errors)
 
 
-def test_what_is_bad_comes_first() -> None:
+def test_errors_come_first() -> None:
     order = list(Severity)
     for name in hosts.NAMES:
         severities = [order.index(finding.severity) for finding in findings_of(name)]
@@ -154,7 +154,7 @@ def test_a_stack_that_cannot_be_is_an_error(facts: Catalog) -> None:
     parse(shlex.split(first.remedy)[1:])
 
 
-def test_a_stack_on_a_machine_without_a_gpu_is_a_warning(facts: Catalog) -> None:
+def test_cuda_stack_without_a_gpu_is_a_warning(facts: Catalog) -> None:
     first = diagnose(Case(host=host_of("no-gpu"), catalog=facts, request=parse_request({"cuda": "11.7"})))[0]
     assert plain(first) == {
         "id": "stack",
@@ -165,7 +165,7 @@ def test_a_stack_on_a_machine_without_a_gpu_is_a_warning(facts: Catalog) -> None
 
 
 @pytest.mark.parametrize("name", ["no-gpu", "workstation", "driver-too-old"])
-def test_a_stack_without_cuda_asks_for_no_gpu_and_no_driver(facts: Catalog, name: str) -> None:
+def test_stack_without_cuda_needs_no_gpu_and_no_driver(facts: Catalog, name: str) -> None:
     request = parse_request({"flavour": "cpu", "torch": "2.13"})
     findings = diagnose(Case(host=host_of(name), catalog=facts, request=request))
     stack = next(finding for finding in findings if finding.id == "stack")
@@ -239,7 +239,7 @@ def test_recordings_name_no_server() -> None:
     assert not [word for word in ("pypi" + ".org", "pythonhosted", "registry-1", "index.docker") if word in text]
 
 
-def test_what_is_safe_and_what_is_a_jetson_comes_from_the_catalog(facts: Catalog) -> None:
+def test_safe_versions_and_jetsons_come_from_the_catalog(facts: Catalog) -> None:
     workstation = host_of("workstation")
     host = replace(workstation, gpu=replace(workstation.gpu, toolkit="1.17.8"))
 

@@ -75,7 +75,7 @@ def test_what_does_not_fit_breaks_the_protocol_and_changes_nothing(line: str) ->
     assert list(watch.titles) == NAMES
 
 
-def test_what_comes_at_the_wrong_time_breaks_the_protocol() -> None:
+def test_events_at_the_wrong_time_break_the_protocol() -> None:
     assert watched(start("contract.user"), plan(NAMES)).violation_count == 1
     assert watched(plan(NAMES), event("end", verdict="passed"), result("contract.user")).violation_count == 1
     assert watched(plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")).violation_count == 1
@@ -84,7 +84,7 @@ def test_what_comes_at_the_wrong_time_breaks_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["contract.user", "contract.user"], ["contract.user", "contract.layers"]])
-def test_a_plan_of_nothing_of_a_check_twice_or_of_the_hosts_is_none(names: list[str]) -> None:
+def test_empty_duplicate_and_host_plans_are_refused(names: list[str]) -> None:
     watch = watched(plan(names), reserved=frozenset({"contract.layers"}))
     assert (watch.violation_count, watch.titles) == (1, {})
 
@@ -94,14 +94,14 @@ def test_a_plan_without_end_is_none() -> None:
     assert (watch.violation_count, watch.titles) == (1, {})
 
 
-def test_of_many_lines_that_break_it_a_few_are_kept_and_all_are_counted() -> None:
+def test_few_malformed_lines_are_kept_and_all_are_counted() -> None:
     watch = watched(plan(NAMES), *["junk"] * 1000)
     assert watch.violation_count == 1000
     assert len(watch.violations) == 20
     assert watch.protocol().startswith("1000 lines")
 
 
-def test_answers_below_a_check_of_the_users_own_are_bounded() -> None:
+def test_results_of_a_custom_check_are_limited() -> None:
     answers = [result(f"own.mine.{number}") for number in range(events.MOST_CHECKS + 5)]
     watch = watched(plan(NAMES), *answers)
     assert (len(watch.results), watch.violation_count) == (events.MOST_CHECKS, 5)
@@ -121,14 +121,14 @@ def test_the_title_of_a_check_is_the_planned_one() -> None:
     assert watch.results["contract.user"].title == "title of contract.user"
 
 
-def test_what_is_not_measured_stands_as_that() -> None:
+def test_unmeasured_values_are_marked() -> None:
     watch = watched(plan(NAMES), event("training", losses=[1.0, None], accuracy=None, more={"of": "another version"}))
     assert watch.training == {"losses": [1.0, None], "accuracy": None}
     watch = watched(plan(NAMES), event("facts", **FACTS), event("facts", cuda=None))
     assert (watch.facts, watch.violation_count) == ({"cuda": None}, 0)
 
 
-def test_no_gpu_check_passes_where_no_gpu_was_given() -> None:
+def test_gpu_checks_never_pass_without_a_gpu() -> None:
     lines = (plan(NAMES), result("gpu.kernel"), result("contract.user"))
     check = watched(*lines, gpu=False).results["gpu.kernel"]
     assert (check.status, check.detail) == (Status.FAILED, CLAIMED)
@@ -155,7 +155,7 @@ KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "oth
         max_size=6,
     ),
 )
-def test_whatever_an_event_holds_it_is_one_or_is_refused(kind: str, fields: dict[str, Any]) -> None:
+def test_any_event_is_valid_or_refused(kind: str, fields: dict[str, Any]) -> None:
     watch = watched(plan(NAMES), json.dumps({"event": kind, **fields}))
     for row in watch.rows():
         assert grammar.matches(grammar.Prose, row.note)
@@ -165,6 +165,6 @@ def test_whatever_an_event_holds_it_is_one_or_is_refused(kind: str, fields: dict
 
 
 @given(st.text())
-def test_whatever_a_line_holds_it_is_an_event_or_is_refused(line: str) -> None:
+def test_any_line_is_an_event_or_refused(line: str) -> None:
     with pytest.raises(ProtocolError):
         parse(line)

@@ -6,7 +6,7 @@ from envbuilder import grammar
 
 
 @pytest.mark.parametrize("kind", ["CodeName", "NumbersOrNone"])
-def test_nothing_at_all_is_a_value_of_its_own(kind: str) -> None:
+def test_kinds_that_allow_empty_text(kind: str) -> None:
     assert grammar.matches(getattr(grammar, kind), "")
     assert not grammar.matches(getattr(grammar, kind), "no\nname; 1")
     assert not grammar.matches(getattr(grammar, kind), "\n")

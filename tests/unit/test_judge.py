@@ -85,7 +85,7 @@ def test_an_image_without_a_secret() -> None:
 
 
 @pytest.mark.parametrize("text", SECRETS)
-def test_a_secret_is_found_wherever_it_is(text: str) -> None:
+def test_secrets_are_found_everywhere(text: str) -> None:
     remedy = "pass it as a build secret (`--secret`) and rotate it: it has been exposed"
     for place, where in (("a label", 0), ("the environment", 1), ("the history", 2)):
         texts = [dict(OCI), [], []]
@@ -94,7 +94,7 @@ def test_a_secret_is_found_wherever_it_is(text: str) -> None:
         assert found == layers_check(Status.FAILED, value=1, detail=f"a secret is in {place}", remedy=remedy)
 
 
-def test_labels_and_files_are_told_up_to_five() -> None:
+def test_at_most_five_labels_and_files_are_listed() -> None:
     found = verdict.check_layers({}, [SECRETS[0]], [], ["/root/.netrc", "/a"])
     assert found.value == 6
     assert found.detail == (

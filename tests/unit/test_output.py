@@ -15,7 +15,7 @@ def test_lines_come_whole_however_they_were_cut_into_chunks() -> None:
     assert list(lines_of([b"\xff\n"])) == ["\ufffd"]
 
 
-def test_a_long_line_is_cut_and_the_next_one_is_whole() -> None:
+def test_long_line_is_cut_and_the_next_is_complete() -> None:
     long = b"a" * (output.LONGEST_LINE // 2 + 1)
     first, second = lines_of([long, long, b"tail\nnext\n"])
     assert first == "a" * output.LONGEST_LINE + CUT

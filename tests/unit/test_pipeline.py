@@ -229,7 +229,7 @@ def test_fresh_replaces_the_receipt(session: Session) -> None:
 
 def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(session: Session) -> None:
     engine = engine_with(suite=says(passing(["contract.user"])))
-    trial = pipeline.make_trial(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
+    trial = pipeline.suite_options_for(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
     receipt = pipeline.accept(IMAGE.id, engine, session, trial)
     assert receipt.verdict is Verdict.INCOMPLETE
     assert written(session) == []

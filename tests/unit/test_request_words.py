@@ -169,7 +169,7 @@ def test_a_value_is_shown_whole_up_to_sixty_characters() -> None:
     assert quoted("a\x1b[2J\n") == r"'a\x1b[2J\n'"
 
 
-def test_packages_are_kept_in_the_order_they_came_and_any_is_one() -> None:
+def test_packages_keep_their_order_and_any_is_a_name() -> None:
     found = parse_request({"cuda": "11.7", "torch": "any", "gpu": None}, ["b", "any", "a<1"])
     assert found == Request(cuda=Version("11.7"), packages=("b", "any", "a<1"))
 
@@ -192,7 +192,7 @@ def test_one_problem_is_the_message_and_more_are_a_list() -> None:
     assert caught.value.hint == hint
 
 
-def test_an_unknown_base_goes_with_its_python() -> None:
+def test_custom_base_needs_a_python() -> None:
     with pytest.raises(UsageError) as caught:
         parse_request({"base": "mine:1"})
     said = "--base mine:1 needs --python X.Y: the version inside the image cannot be known"
@@ -216,7 +216,7 @@ def test_flavor_and_flavour_are_one_option() -> None:
         parse_request({"flavor": "gpu"})
 
 
-def test_an_option_that_no_request_has_is_a_mistake_of_the_caller() -> None:
+def test_unknown_option_name_is_a_programming_error() -> None:
     with pytest.raises(KeyError):
         parse_request({"color": "red"})
     with pytest.raises(KeyError):

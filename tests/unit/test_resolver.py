@@ -43,7 +43,7 @@ def test_cuda_11_7_is_the_stack_of_the_guide(facts: Catalog) -> None:
     assert stack.as_of.isoformat() == "2025-03-20"
 
 
-def test_a_build_that_pypi_has_comes_before_newer_ones_elsewhere(facts: Catalog) -> None:
+def test_builds_on_pypi_come_before_newer_ones_elsewhere(facts: Catalog) -> None:
     stack = resolve(request(cuda="12.6"), facts)
     assert (str(stack.torch), stack.index) == ("2.7.1", "pypi")
     alone = resolve(request(cuda="11.8"), facts)
@@ -56,7 +56,7 @@ def test_bootstrap_takes_the_debian_whose_python_can_do_all(facts: Catalog) -> N
     assert any("end of life" in note for note in stack.notes)
 
 
-def test_python_3_11_is_allowed_and_says_what_it_costs(facts: Catalog) -> None:
+def test_python_3_11_is_allowed_with_a_note(facts: Catalog) -> None:
     stack = resolve(request(cuda="11.7", python="3.11"), facts)
     feature = {feature.name: feature for feature in stack.features}["torch.compile"]
     assert not feature.available
@@ -133,18 +133,16 @@ def test_the_first_reason_is_the_closest_miss_without_its_source() -> None:
         ),
     ],
 )
-def test_each_option_of_a_conflict_says_what_works_with_the_others(
-    options: dict[str, str], problems: tuple[str, ...]
-) -> None:
+def test_each_conflicting_option_says_what_works_instead(options: dict[str, str], problems: tuple[str, ...]) -> None:
     assert refused(request(**options)).problems == problems
 
 
-def test_the_hint_for_an_old_driver_is_the_oldest_that_works() -> None:
+def test_hint_for_an_old_driver_names_the_oldest_working_one() -> None:
     hint = "try `envbuilder resolve --driver 450.80.02` after upgrading the driver"
     assert refused(request(driver="390")).hint == hint
 
 
-def test_a_similar_name_that_the_command_line_does_not_take_is_not_suggested(facts: Catalog) -> None:
+def test_suggested_names_are_accepted_by_the_command_line(facts: Catalog) -> None:
     systems = tuple(replace(row, release="bookwoorm-2") if row.release == "bookworm" else row for row in facts.systems)
     with pytest.raises(NoStackError) as caught:
         resolve(request(os="bookwoorm"), replace(facts, systems=systems))
@@ -170,7 +168,7 @@ def test_an_ada_gpu_runs_ampere_code(facts: Catalog) -> None:
     assert resolve(request(cuda="11.7", gpu="RTX 4090"), facts).cuda_line == "11.7"
 
 
-def test_unknown_is_told_from_impossible() -> None:
+def test_unknown_and_impossible_are_distinguished() -> None:
     assert "is not in the catalog" in refused(request(cuda="99.9")).reasons[0]
     assert "not in the catalog" not in " ".join(refused(request(cuda="11.7", gpu="H100")).reasons)
 
@@ -217,7 +215,7 @@ def test_equal_versions_that_ask_for_different_things_are_kept_apart(facts: Cata
         ({"torch": "1.12"}, "known: 1.13.0"),
     ],
 )
-def test_an_unknown_value_says_what_is_known_and_what_to_do(options: dict[str, str], said: str) -> None:
+def test_unknown_value_lists_known_ones_and_a_remedy(options: dict[str, str], said: str) -> None:
     error = refused(request(**options))
     assert error.message.endswith(f" is not in the catalog ({CATALOG.date})")
     assert error.reasons[0] == f"{error.message}; {error.problems[0]}"
@@ -245,7 +243,7 @@ def test_what_exists_and_cannot_be_is_not_called_unknown(options: dict[str, str]
     assert "not in the catalog" not in error.message
 
 
-def test_every_unknown_value_is_told_at_once() -> None:
+def test_all_unknown_values_are_reported_together() -> None:
     error = refused(request(cuda="99.9", python="3.42"))
     assert [reason.split(" is ")[0] for reason in error.reasons] == ["CUDA 99.9", "Python 3.42"]
     assert error.suggestions == ("envbuilder resolve --cuda 13.2 --python any",)
@@ -304,7 +302,7 @@ def test_a_driver_branch_is_some_driver_of_it(facts: Catalog) -> None:
     assert resolve(request(driver="580.65.05"), facts).driver_floor == "525.60.13"
 
 
-def test_a_refused_driver_says_which_one_would_do() -> None:
+def test_refused_driver_names_one_that_works() -> None:
     error = refused(request(cuda="12.1", driver="470.57.02"))
     assert ("driver", "470.57.02") in error.conflict
     assert "envbuilder resolve --cuda 12.1 --driver 525.60.13" in error.suggestions
@@ -320,7 +318,7 @@ def test_the_cpu_flavour_has_no_cuda(facts: Catalog) -> None:
         assert {name for name, _ in refused(request(flavour="cpu", **other)).conflict} == {"flavour", *other}
 
 
-def test_the_cpu_builds_of_pypi_are_those_for_arm64_up_to_torch_2_10(facts: Catalog) -> None:
+def test_cpu_builds_on_pypi_are_arm64_until_2_10(facts: Catalog) -> None:
     found = {}
     for torch in sorted({build.torch for build in facts.torch}):
         for platform in ("linux/amd64", "linux/arm64"):
@@ -354,7 +352,7 @@ def test_an_operating_system_is_had_by_name_and_code_name(facts: Catalog) -> Non
         ({"os": "ubuntu99.04"}, 'operating system "ubuntu 99.04" is not in the catalog'),
     ],
 )
-def test_a_system_without_a_base_is_told_from_one_that_is_unknown(
+def test_unknown_system_and_missing_base_are_distinguished(
     facts: Catalog, options: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(NoStackError) as caught:
@@ -362,7 +360,7 @@ def test_a_system_without_a_base_is_told_from_one_that_is_unknown(
     assert any(reason in line for line in caught.value.reasons)
 
 
-def test_an_old_glibc_is_the_reason_that_is_told(facts: Catalog) -> None:
+def test_old_glibc_is_reported_as_the_reason(facts: Catalog) -> None:
     old = replace(facts.systems[0], os="debian 9", release="stretch", glibc=Version("2.24"), python=Version("3.9"))
     bootstrap = replace(facts.policy.bootstrap, systems=(*facts.policy.bootstrap.systems, old.os))
     policy = replace(facts.policy, bootstrap=bootstrap)
@@ -389,7 +387,7 @@ def test_transformers_is_bounded_by_what_was_run(facts: Catalog) -> None:
     assert any("is 4.49.0 (emp_results" in reason for reason in error.reasons)
 
 
-def test_wheels_on_another_index_come_after_those_that_can_be_locked(facts: Catalog) -> None:
+def test_wheels_that_can_be_locked_are_preferred(facts: Catalog) -> None:
     newest = max((build for build in facts.torch if build.index == PYPI), key=lambda build: build.torch)
     elsewhere = replace(newest, torch=Version("2.99.0"), released=date(2026, 11, 1), index="elsewhere")
     more = replace(facts, torch=(*facts.torch, elsewhere))
@@ -438,7 +436,7 @@ def test_a_release_that_failed_is_not_taken_for_its_line(facts: Catalog) -> None
     assert "transformers<=4.55.4" in resolve(request(torch="2.1.2"), facts).requirements
 
 
-def test_the_bound_of_setuptools_holds_against_packages_of_the_users(facts: Catalog) -> None:
+def test_setuptools_bound_applies_to_additional_packages(facts: Catalog) -> None:
     alone = resolve(request(torch="2.0.1"), facts)
     assert not any(line.startswith("setuptools") for line in alone.requirements)
     beside = resolve(parse_request({"torch": "2.0.1"}, ["peft"]), facts)
@@ -457,7 +455,7 @@ def test_the_newest_stack_takes_a_day_that_has_settled(facts: Catalog) -> None:
     assert facts.policy.as_of.settle_days == 14
 
 
-def test_the_day_before_a_bad_transformers_has_to_have_settled_too(facts: Catalog) -> None:
+def test_day_before_a_failing_transformers_must_settle_too(facts: Catalog) -> None:
     def with_next(day: date) -> Catalog:
         rows = [replace(row, next_released=day) if row.torch == Version("2.6.0") else row for row in facts.transformers]
         return replace(facts, transformers=tuple(rows))
@@ -481,7 +479,7 @@ def test_what_the_stack_pins_was_out_by_then(facts: Catalog) -> None:
     assert as_of(young, cuda="13.2", transformers=str(newest.transformers.major)) == facts.date - timedelta(days=14)
 
 
-def test_a_requested_day_is_taken_and_torch_is_of_that_day(facts: Catalog) -> None:
+def test_requested_day_also_limits_torch(facts: Catalog) -> None:
     stack = resolve(parse_request({"as_of": "2025-01-01"}), facts)
     assert stack.as_of == date(2025, 1, 1)
     assert stack.torch == Version("2.5.1")
@@ -489,7 +487,7 @@ def test_a_requested_day_is_taken_and_torch_is_of_that_day(facts: Catalog) -> No
     assert as_of(facts, as_of=released.isoformat(), torch="2.5.1") == released
 
 
-def test_a_torch_that_was_not_out_on_the_day_is_refused(facts: Catalog) -> None:
+def test_torch_released_after_the_day_is_refused(facts: Catalog) -> None:
     with pytest.raises(NoStackError) as caught:
         resolve(parse_request({"torch": "2.0.1", "as_of": "2023-01-01"}), facts)
     assert caught.value.conflict == (("torch", "2.0.1"), ("as-of", "2023-01-01"))

@@ -77,7 +77,7 @@ def test_a_branch_is_enough_of_a_driver(facts: Catalog) -> None:
     assert str(resolve(parse_request({"gpu": "RTX 5090", "driver": "570"}), facts).cuda) == "12.8.90"
 
 
-def test_a_stack_for_a_gpu_says_what_its_driver_must_be(facts: Catalog) -> None:
+def test_stack_for_a_gpu_names_its_oldest_driver(facts: Catalog) -> None:
     notes = resolve(parse_request({"gpu": "RTX 5090", "cuda": "12.8"}), facts).notes
     assert notes == (f"the GPU needs a driver of branch 570 or newer ({TOOLKITS})",)
     notes = resolve(parse_request({"gpu": "V100", "cuda": "12.8"}), facts).notes
@@ -91,7 +91,7 @@ def test_the_evidence_is_that_of_the_drivers_too(facts: Catalog) -> None:
     assert resolve(asked, strong).evidence == "verified"
 
 
-def test_a_locked_stack_is_held_against_gpu_and_driver(facts: Catalog) -> None:
+def test_locked_stack_is_checked_against_gpu_and_driver(facts: Catalog) -> None:
     stack = resolve(parse_request({"cuda": "12.8", "gpu": "RTX 5090"}), facts)
     [objection] = objections(parse_request({"gpu": "RTX 5090", "driver": "550"}), stack, facts)
     assert objection.endswith("; driver 550 is older")
@@ -140,7 +140,7 @@ def test_thor_runs_those_of_arm64_servers(facts: Catalog) -> None:
         *((said, "7.0") for said in ("Tesla V100-SXM2-16GB", "V100", "TITAN V")),
     ],
 )
-def test_a_gpu_as_nvidia_smi_prints_it_and_as_people_type_it(said: str, capability: str, facts: Catalog) -> None:
+def test_gpu_names_of_nvidia_smi_and_people_are_accepted(said: str, capability: str, facts: Catalog) -> None:
     assert [str(row.capability) for row in find_gpus(said, facts)] == [capability]
 
 
@@ -168,5 +168,5 @@ def test_a_near_miss_of_a_gpu_is_suggested(said: str, near: str, facts: Catalog)
     assert [shlex.split(command)[-1] for command in error.suggestions] == [near]
 
 
-def test_a_jetson_is_named_where_its_family_is_said(facts: Catalog) -> None:
+def test_unknown_family_suggests_its_jetsons(facts: Catalog) -> None:
     assert "similar: Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano" in refused(facts, gpu="Orin").reasons[0]

@@ -122,7 +122,7 @@ MORE: dict[str, Sequence[str]] = {
 @pytest.mark.slow
 @settings(max_examples=400)
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in MORE.items()}))
-def test_any_subset_of_the_options_is_answered_as_the_facts_say(asked: dict[str, str]) -> None:
+def test_any_subset_of_options_agrees_with_the_oracle(asked: dict[str, str]) -> None:
     if asked.get("base", "").startswith("registry"):
         asked = {"python": "3.11", **asked}
     best = ORACLE.best(asked)

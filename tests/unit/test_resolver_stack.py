@@ -1,4 +1,4 @@
-"""What a stack says beside its versions: packages, notes, evidence; and when a locked one answers a request."""
+"""A stack in addition to its versions: packages, notes, evidence; and when a locked one satisfies a request."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -40,7 +40,7 @@ def test_packages_are_sorted_and_their_order_is_no_objection() -> None:
     assert stack == resolved("einops", "peft", cuda="11.7")
 
 
-def test_a_locked_stack_is_held_against_all_of_a_request() -> None:
+def test_locked_stack_is_checked_against_the_whole_request() -> None:
     stack = resolved("peft", "einops", cuda="11.7")
     wanted = request("b", "a", cuda="11.7", as_of="2024-01-01")
     assert objections(wanted, stack, CATALOG) == [
@@ -71,7 +71,7 @@ def test_a_stack_that_the_catalog_does_not_have(changes: dict[str, object]) -> N
     assert found == [said]
 
 
-def test_a_locked_stack_on_an_own_base_is_the_request_s() -> None:
+def test_locked_stack_on_a_custom_base_satisfies_the_request() -> None:
     stack = resolved(cuda="11.7", base="mine", python="3.10")
     assert objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG) == []
     other = objections(request(cuda="11.7", base="other", python="3.10"), stack, CATALOG)
@@ -84,7 +84,7 @@ def advisory(package: str, fixed: str) -> Advisory:
     return replace(CATALOG.advisories[0], package=package, fixed=Version(fixed))
 
 
-def test_a_vulnerability_is_known_until_the_version_that_fixes_it() -> None:
+def test_vulnerability_is_reported_until_the_fixed_version() -> None:
     rows = (advisory("torch", "2.0.1"), advisory("torch", "2.0.2"), advisory("runc", "9"))
     facts = replace(CATALOG, advisories=rows)
     assert advisories(resolved(cuda="11.7"), facts) == [rows[1]]
@@ -96,12 +96,12 @@ def test_a_vulnerability_is_known_until_the_version_that_fixes_it() -> None:
 @pytest.mark.parametrize(
     ("driver", "noted"), [("450.80.02", False), ("450", True), ("450.80", True), ("450.80.03", False), ("451", False)]
 )
-def test_a_branch_of_drivers_is_told_its_first_good_one(driver: str, noted: bool) -> None:
+def test_driver_branch_names_its_first_working_version(driver: str, noted: bool) -> None:
     note = f"driver {driver} has to be 450.80.02 or newer"
     assert resolved(cuda="11.7", driver=driver).notes == ((note,) if noted else ())
 
 
-def test_what_a_gpu_asks_of_a_driver_that_was_not_given() -> None:
+def test_gpu_determines_the_driver_if_none_was_requested() -> None:
     last = next(row for row in CATALOG.compatibility if row.kind == "last driver branch" and "Volta" in row.says)
     assert f"{last.says} ({last.source})" in resolved(gpu="V100").notes
     assert resolved(gpu="V100", driver="580.65.06").notes == ()
@@ -112,7 +112,7 @@ def test_what_a_gpu_asks_of_a_driver_that_was_not_given() -> None:
 
 
 @pytest.mark.parametrize(("days", "noted"), [(-1, False), (0, True), (1, True)])
-def test_an_end_of_life_is_told_from_its_day_on(days: int, noted: bool) -> None:
+def test_end_of_life_is_reported_from_its_day_on(days: int, noted: bool) -> None:
     day = resolved(cuda="11.7", base="bootstrap").base.end_of_life
     assert day is not None
     facts = replace(CATALOG, date=day + timedelta(days=days))
@@ -121,7 +121,7 @@ def test_an_end_of_life_is_told_from_its_day_on(days: int, noted: bool) -> None:
     assert stack.notes == ((note,) if noted else ())
 
 
-def test_what_is_said_of_a_base_of_one_s_own() -> None:
+def test_notes_for_a_custom_base() -> None:
     stack = resolved(cuda="11.7", base="mine", python="3.10", flavour="devel")
     assert stack.notes == (
         "nvcc of CUDA 11.7 must be in mine, in /usr/local/cuda: no wheel brings it",
@@ -137,7 +137,7 @@ def test_what_is_said_of_a_base_of_one_s_own() -> None:
     assert (unknown.os, str(unknown.glibc)) == ("ubuntu 26.04", "2.28")
 
 
-def test_a_cuda_release_is_told_apart_from_its_runtime() -> None:
+def test_cuda_release_and_runtime_version_are_distinguished() -> None:
     row = next(row for row in CATALOG.runtimes if row.release == Version("11.7.1"))
     said = f"11.7.99 is the number of CUDA's runtime in toolkit 11.7.1 ({row.source})"
     assert resolved(cuda="11.7.1").notes == (said,)
@@ -150,7 +150,7 @@ def test_a_cuda_release_is_told_apart_from_its_runtime() -> None:
     assert stack.notes == (said,)
 
 
-def test_wheels_on_another_index_are_told() -> None:
+def test_wheels_on_another_index_are_noted() -> None:
     said = (
         "its wheels are on the index {}, not on PyPI: `envbuilder lock` needs an index that has them, `--index-url URL`"
     )
@@ -237,7 +237,7 @@ def weaker(**changes: Evidence) -> Catalog:
         ],
     ),
 )
-def test_a_stack_is_as_sure_as_the_facts_it_rests_on(options: dict[str, str], tables: set[str]) -> None:
+def test_stack_has_the_weakest_status_of_its_facts(options: dict[str, str], tables: set[str]) -> None:
     every = ("torch", "transformers", "systems", "gpus", "toolkits", "runtimes", "compatibility")
     best = weaker(**dict.fromkeys(every, Evidence.VERIFIED))
     assert resolve(request(**options), best).evidence == "verified"
@@ -267,7 +267,7 @@ def test_compile_works_below_the_python_it_fails_on() -> None:
     assert replace(later, build=replace(build, compile_until=None)).compiles
 
 
-def test_every_candidate_is_there_once_and_is_whole() -> None:
+def test_every_candidate_exists_once_and_is_complete() -> None:
     found = catalog_candidates(CATALOG)
     keys = [(id(c.build), c.python, c.base.reference, c.base.os, c.platform, c.cpu) for c in found]
     assert len(set(keys)) == len(keys)
@@ -285,7 +285,7 @@ def test_every_candidate_is_there_once_and_is_whole() -> None:
     }
 
 
-def test_candidates_stand_in_the_order_of_policy() -> None:
+def test_candidates_are_sorted_by_policy() -> None:
     found = catalog_candidates(CATALOG)
     for better, worse in pairwise(found):
         pair = [[PREFERENCES[word](one) for word in CATALOG.policy.preference] for one in (better, worse)]
@@ -293,7 +293,7 @@ def test_candidates_stand_in_the_order_of_policy() -> None:
     assert set(PREFERENCES) == set(CATALOG.policy.preference)
 
 
-def test_a_system_of_unknown_glibc_is_taken_for_manylinux_2_28() -> None:
+def test_unknown_glibc_is_treated_as_manylinux_2_28() -> None:
     row = replace(CATALOG.systems[1], glibc=None)
     facts = replace(CATALOG, systems=(CATALOG.systems[0], row, *CATALOG.systems[2:]))
     stack = resolve(request(cuda="11.7"), facts)
@@ -315,7 +315,7 @@ def test_a_bootstrapped_base_is_named_by_its_system() -> None:
 # --- the day -------------------------------------------------------------------------------------------------------
 
 
-def test_a_day_that_is_asked_for_is_the_stack_s() -> None:
+def test_stack_has_the_requested_day() -> None:
     assert resolved(cuda="11.7", as_of="2024-02-03").as_of == date(2024, 2, 3)
 
 
@@ -334,7 +334,7 @@ def test_the_grid_has_a_number_for_each_combination() -> None:
     assert found[-1] == REFUSED
 
 
-def test_nothing_left_is_nobody() -> None:
+def test_empty_mask_has_no_candidate() -> None:
     made = CandidateIndex(replace(CATALOG, torch=CATALOG.torch[:2]))
     assert made.first(0) is None
     assert made.first(1) is made.candidates[0]

@@ -65,7 +65,7 @@ def in_catalog(found: Candidate, facts: Catalog) -> Candidate:
 
 
 @pytest.mark.parametrize("option", sorted(RULES))
-def test_what_is_not_asked_for_is_no_objection(option: str) -> None:
+def test_options_not_requested_cause_no_objection(option: str) -> None:
     assert says(option, GUIDE) is None
 
 
@@ -152,7 +152,7 @@ def test_what_a_gpu_misses() -> None:
     assert found.startswith(f"{named} kernels for sm_70 sm_90 sm_120; compute capability 8.0 needs sm_80 (")
 
 
-def test_what_stands_for_arm64_is_for_arm64() -> None:
+def test_arm64_facts_apply_to_arm64_only() -> None:
     build = replace(GUIDE.build, arch_list_arm64=("sm_90",))
     assert replace(GUIDE, build=build).binaries == GUIDE.build.arch_list
     assert replace(GUIDE, build=build, platform="linux/arm64").binaries == ("sm_90",)
@@ -191,7 +191,7 @@ def mismatch(**options: str) -> str | None:
     return reason.with_sources if reason else None
 
 
-def test_a_driver_and_a_gpu_that_do_not_know_each_other() -> None:
+def test_driver_without_support_for_the_gpu_is_refused() -> None:
     hopper, volta = find_gpu("H100", CATALOG), find_gpu("V100", CATALOG)
     assert hopper is not None
     assert volta is not None
@@ -254,7 +254,7 @@ def test_a_version_covers_what_begins_with_it(wanted: str, version: str, answer:
 # --- devel ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_compiler_says_why_and_what_may_do() -> None:
+def test_missing_compiler_gives_reason_and_alternative() -> None:
     devel = CATALOG.policy.devel
     assert devel is not None
     why = devel.without["11"]
@@ -334,7 +334,7 @@ def test_a_transformers_without_wheels_for_the_python() -> None:
 # --- Python and base -----------------------------------------------------------------------------------------------
 
 
-def test_why_a_python_is_not_there() -> None:
+def test_missing_python_is_explained() -> None:
     pythons = ", ".join(map(str, GUIDE.build.family["linux/amd64"]))
     said = f"torch 2.0.1 and its family have wheels for Python {pythons} ({SOURCE})"
     assert says("python", GUIDE, python="3.12") == said
@@ -346,7 +346,7 @@ def test_why_a_python_is_not_there() -> None:
     assert says("python", bootstrapped, python="3.10") == said
 
 
-def test_which_base_was_asked_for() -> None:
+def test_base_must_match_the_request() -> None:
     bootstrapped = candidate(cuda="11.7", base="bootstrap")
     assert says("base", bootstrapped, base="bootstrap") is None
     assert says("base", bootstrapped) is None
@@ -371,7 +371,7 @@ def test_the_glibc_that_a_wheel_needs_is_enough() -> None:
     assert says("", with_glibc(needs, "2.27")) == f"torch 2.0.1 needs glibc 2.28; debian 12 has 2.27 ({SOURCE})"
 
 
-def test_what_is_said_of_the_system_of_an_own_base() -> None:
+def test_custom_base_and_its_system() -> None:
     def own_says(system: str, glibc: str = "2.16") -> str | None:
         needs = replace(OWN, build=replace(OWN.build, glibc=Version(glibc)))
         return says("os", needs, base="mine", python="3.10", os=system)
@@ -389,7 +389,7 @@ def test_what_is_said_of_the_system_of_an_own_base() -> None:
 # --- all of them ---------------------------------------------------------------------------------------------------
 
 
-def test_every_objection_is_told() -> None:
+def test_every_objection_is_reported() -> None:
     wanted = request(cuda="12.1", torch="2.1", gpu="H100", driver="470")
     found = options.objections_to(look_up(wanted, CATALOG), GUIDE)
     assert [reason.text.split(" ")[0] for reason in found] == ["torch", "CUDA", "torch", "H100"]

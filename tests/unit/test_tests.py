@@ -1,4 +1,4 @@
-"""The tests' own rules: none depends on how busy the machine is, or on what lies in its folders."""
+"""The tests' own rules: none depends on how busy the machine is, or on existing files."""
 
 import ast
 import re
@@ -36,11 +36,11 @@ def test_no_test_measures_or_sleeps(path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["import time; time.monotonic()", "from time import sleep", "f(time.perf_counter)"])
-def test_a_clock_is_seen(line: str) -> None:
+def test_clock_functions_are_detected(line: str) -> None:
     assert clocks_read(ast.parse(line))
 
 
-def test_no_test_rests_on_a_folder_that_is_hoped_not_to_be_there() -> None:
+def test_tests_do_not_rely_on_paths_being_absent() -> None:
     name = "/" + "nonexistent"
     texts = [*FILES, *TESTS.rglob("*.json")]
     assert [str(path.relative_to(TESTS)) for path in texts if name in path.read_text()] == []

@@ -87,7 +87,7 @@ def test_a_library_that_strip_breaks_stays_as_it_was(
     assert sorted(path.name for path in (tmp_path / "thing").iterdir()) == ["x.so"]
 
 
-def test_a_segment_off_its_page_is_seen(wheels: ModuleType, tmp_path: Path) -> None:
+def test_misaligned_segment_is_detected(wheels: ModuleType, tmp_path: Path) -> None:
     library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
     content = bytearray(library.read_bytes())
     assert wheels.is_loadable(library)
@@ -114,7 +114,7 @@ def test_every_file_gets_one_date(wheels: ModuleType, tmp_path: Path) -> None:
     assert (tmp_path / "thing/a.py").stat().st_mtime == wheels.EPOCH
 
 
-def test_every_rule_has_a_known_verb_and_a_reason(wheels: ModuleType) -> None:
+def test_every_rule_has_a_valid_verb_and_a_reason(wheels: ModuleType) -> None:
     assert {verb for verb, _ in wheels.rules()} == {"remove", "strip", "keep"}
     lines = [line for line in wheels.TRIM.read_text().splitlines() if line and not line.startswith("#")]
     assert sum("#" in line for line in lines) >= len(lines) - 1

@@ -34,7 +34,7 @@ def engine_with(labels: dict[str, str] | None) -> DockerEngine:
     ],
 )
 def test_which_image_asks_for_a_gpu(labels: dict[str, str] | None, wanted: GpuAccess, access: GpuAccess) -> None:
-    assert pipeline.make_trial(engine_with(labels), "image", wanted).gpu.access is access
+    assert pipeline.suite_options_for(engine_with(labels), "image", wanted).gpu.access is access
 
 
 def test_which_size_an_image_may_have() -> None:
