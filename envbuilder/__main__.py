@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def handle_signals() -> None:
-    """Handle SIGTERM and SIGHUP like Ctrl-C, except a hangup that the parent told us to ignore (`nohup`)."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, except a hangup that the parent process ignores (`nohup`)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return

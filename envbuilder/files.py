@@ -155,7 +155,7 @@ def refuse_foreign_folder(path: Path, users: Collection[int]) -> None:
     if owner not in users:
         raise UsageError(
             f"{path} belongs to another user (uid {owner}); envbuilder reads and writes nothing there",
-            hint="use a folder of your own, on the command line",
+            hint="use another folder, on the command line",
         )
 
 

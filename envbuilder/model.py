@@ -72,7 +72,7 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for. `None` leaves the choice to policy; versions may be prefixes (`cuda` 11.7 means 11.7.*)."""
+    """What the user requests. `None` leaves the choice to policy; versions may be prefixes (11.7 means 11.7.*)."""
 
     cuda: Version | None = None
     cudnn: Version | None = None

@@ -54,7 +54,7 @@ CLEANUP_SECONDS = 60  # the same for one that was interrupted, on a busy machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteOptions:
+class Trial:
     """One kill or fault and what it left."""
 
     command: str
@@ -84,7 +84,7 @@ class Command:
 # --- one kill ------------------------------------------------------------------------------------------------------
 
 
-def kill_once(command: Command, number: signal.Signals, seconds: float, place: Workplace) -> SuiteOptions:
+def kill_once(command: Command, number: signal.Signals, seconds: float, place: Workplace) -> Trial:
     """Start, kill, look, run again, look again."""
     command.prepare(place)
     process = place.start(command.words)
@@ -111,7 +111,7 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
         found += command.find_strays(place)
         found += left_by(place, process.pid, has_engine=has_engine)
     found += run_again(command, process.pid, place, has_engine=has_engine, clean=clean)
-    return SuiteOptions(
+    return Trial(
         command=command.name, signal=number.name, seconds=round(seconds, 2), code=code, ended_before=ended_before,
         seconds_to_end=round(seconds_to_end, 2), found=found,
         expected="130, nothing is left" if clean else "the next run sweeps what is left",
@@ -314,17 +314,17 @@ def campaign(options: argparse.Namespace, folder: Path) -> None:
         note(break_once(case, draw, folder / f"fault-{count}"))
 
 
-def break_once(case: chaos_faults.Case, draw: random.Random, folder: Path) -> SuiteOptions:
+def break_once(case: chaos_faults.Case, draw: random.Random, folder: Path) -> Trial:
     """A command under one fault."""
     folder.mkdir()
     outcome = case.run(draw, folder)
-    return SuiteOptions(
+    return Trial(
         command=case.command, signal=case.name, seconds=0, code=outcome.code, ended_before=False,
         seconds_to_end=round(outcome.seconds, 2), found=chaos_faults.judge(case, outcome), expected=case.expected,
     )  # fmt: skip
 
 
-def note(trial: SuiteOptions) -> None:
+def note(trial: Trial) -> None:
     with TRIALS.open("a", encoding="utf-8", newline="\n") as stream:
         stream.write(json.dumps(asdict(trial)) + "\n")
     print(trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True)
@@ -333,11 +333,11 @@ def note(trial: SuiteOptions) -> None:
 # --- the report ----------------------------------------------------------------------------------------------------
 
 
-def read_trials() -> list[SuiteOptions]:
-    return [SuiteOptions(**json.loads(line)) for line in TRIALS.read_text(encoding="utf-8").splitlines()]
+def read_trials() -> list[Trial]:
+    return [Trial(**json.loads(line)) for line in TRIALS.read_text(encoding="utf-8").splitlines()]
 
 
-def table(trials: Sequence[SuiteOptions]) -> list[str]:
+def table(trials: Sequence[Trial]) -> list[str]:
     """Counts by command and signal or fault."""
     lines = [
         "| command | signal or fault | expected | trials | too late | found | exit codes | slowest end after it |",
@@ -359,7 +359,7 @@ def table(trials: Sequence[SuiteOptions]) -> list[str]:
     return lines
 
 
-def report(trials: Sequence[SuiteOptions]) -> str:
+def report(trials: Sequence[Trial]) -> str:
     lines = [
         "# Killed at random instants, and what they work with broken",
         "",

@@ -84,7 +84,7 @@ class Inspection:
     lock: LockInside | None
     installed: Installed | None
     receipt: Receipt | None
-    suite: str  # hash of the suite that this envbuilder runs when nothing else is asked for
+    suite: str  # hash of the suite that this envbuilder runs by default
 
 
 def inspect_image(reference: str, engine: DockerEngine, store: receipts.Store | None) -> Inspection:

@@ -1,6 +1,6 @@
 """Facts (JSON, written by `tools/refresh_*.py`) and policy (TOML, written by people), parsed once.
 
-A folder of one's own can lie over them: `facts/*.json` there replaces rows by their key or adds some, `policy.toml`
+A custom catalog can be merged into them: `facts/*.json` there replaces rows by their key or adds some, `policy.toml`
 overrides keys. What the resolver does not need is read only by the function that gives it.
 """
 
@@ -23,7 +23,9 @@ from envbuilder.files import exists, is_folder, read_bytes, read_text
 
 FOLDER = Path(__file__).parent
 _HINT = "install the package `torch-envbuilder` again"
-_OWN_HINT = "mend it; docs/reference/catalog.md shows what a catalog of one's own looks like"
+_OWN_HINT = (
+    "fix it: a custom catalog has files like the built-in one, `facts/*.json` and `policy.toml`"
+)
 T = TypeVar("T")
 
 
@@ -158,11 +160,11 @@ def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
         message = grammar.explained(str(error))
         number = re.search(r"\$\[([0-9]+)\]", message)
         line = lines[int(number[1])] if number else lines[0]
-        told = message.replace(number[0], "$") if number else message
-        raise CatalogError(f"{line.where}: {told}", hint=line.hint) from error
+        text = message.replace(number[0], "$") if number else message
+        raise CatalogError(f"{line.where}: {text}", hint=line.hint) from error
 
 
-# --- a catalog of one's own ----------------------------------------------------------------------------------------
+# --- a custom catalog ---------------------------------------------------------------------------------------------
 
 
 def _check_own(own: Path) -> None:
@@ -179,7 +181,7 @@ def _check_own(own: Path) -> None:
             problems += unknown_fields(tables[path.name], line.row, line.where)
             problems += [f"{line.where}: no {name}" for name in tables[path.name].key if name not in line.row]
     if problems:
-        raise CatalogError(f"the catalog {own} has what means nothing", problems=problems, hint=_OWN_HINT)
+        raise CatalogError(f"the catalog {own} has unknown files or fields", problems=problems, hint=_OWN_HINT)
 
 
 def unknown_fields(table: Table[Any], row: Mapping[str, Any], where: str) -> list[str]:

@@ -75,7 +75,7 @@ class TorchBuild:
     glibc_tag: Version | None = None  # what the wheel's tag promises
     setuptools: Specifier = ""  # the bound under which torch.compile and extensions work, PEP 440
     setuptools_source: Prose = ""
-    unknown: tuple[Word, ...] = ()  # fields that no source gives: None or () there means nothing
+    unknown: tuple[Word, ...] = ()  # fields that no source gives: None or () there is no statement
     field_status: Mapping[Word, Evidence] = field(
         default_factory=dict
     )  # where a field is known less well than the rest
@@ -138,7 +138,7 @@ class System:
 
     @property
     def last_day(self) -> date | None:
-        """The last day on which somebody mends security holes for everybody: long-term support included."""
+        """The last day of free security updates, long-term support included."""
         return self.long_term or self.end_of_life
 
 
@@ -212,7 +212,7 @@ class Advisory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packages:
-    """What every stack holds beside the torch family."""
+    """What every stack holds in addition to the torch family."""
 
     requirements: tuple[Requirement, ...]
     moving: tuple[Project, ...]

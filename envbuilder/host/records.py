@@ -1,7 +1,7 @@
 """What is known of a machine: `Host` and the four records in it.
 
 `host.collect` fills them by asking; `envbuilder doctor --json` writes them for another machine to judge.
-In every field None means that it could not be found out; `""`, `()` and False mean that it was looked for in vain.
+In every field None means unknown; `""`, `()` and False mean that it was looked for and does not exist.
 """
 
 from dataclasses import dataclass, field

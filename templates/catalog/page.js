@@ -159,7 +159,7 @@ function showWays(clashes, choices) {
   const ways = data.axes.filter((axis) => clashes.some((clash) => clash.picked[axis.name]))
     .map((axis) => [axis, axis.values.filter((value) => stackFor(changed(choices, axis.name, value)))])
     .filter(([, values]) => values.length);
-  if (!ways.length) return [make("p", {}, "No single change mends all of this.")];
+  if (!ways.length) return [make("p", {}, "No single change resolves all of this.")];
   return [make("h3", {}, "Change one choice and keep the others"), ...ways.map(([axis, values]) =>
     make("div", { class: "ways", role: "group", "aria-label": axis.title }, make("span", {}, axis.title),
       ...values.map((value) => button(labelOf(axis, value), () => choose(changed(choices, axis.name, value)),
@@ -235,7 +235,7 @@ function recall() {
   update();
 }
 
-// A name from the list is chosen at once; what is not on it is told when it has been typed.
+// A name from the list is chosen at once; what is not on it is reported once it has been typed.
 function findGpu(event) {
   event.stopPropagation();
   const name = event.target.value.trim();

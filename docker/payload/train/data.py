@@ -57,7 +57,7 @@ def load_data(settings: Settings) -> Data:
 
 
 def load_bundled(settings: Settings) -> Data:
-    """The bundled reviews; beside text and label they say which ones are negated."""
+    """The bundled reviews; in addition to text and label they say which ones are negated."""
     rows = settings.max_train_samples
     held_out = settings.max_eval_samples
     if rows is None or held_out is None:

@@ -1,7 +1,7 @@
 """The fine-tune, from the data to the saved model.
 
 Read in this order: options.py, data.py (where the texts come from), model.py (tokenizer and BERT), loop.py (training
-and evaluation), and this file. Beside them: pretrain.py, parallel.py, stages.py and team.py (several processes or
+and evaluation), and this file. Next to them: pretrain.py, parallel.py, stages.py and team.py (several processes or
 devices), compiling.py, record.py and checkpoints.py (scores, resuming), outputs.py (plot and report).
 
     train                                                     the bundled reviews, in seconds, without a network

@@ -1,4 +1,4 @@
-"""What happens beside the training: scores, metrics, checkpoints, and resuming from one."""
+"""What happens around the training: scores, metrics, checkpoints, and resuming from one."""
 
 from __future__ import annotations
 

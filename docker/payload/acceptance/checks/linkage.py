@@ -181,7 +181,7 @@ def check_single(inspection: Inspection) -> Answer:
 
 
 def loaded_name(path: str) -> str:
-    """The name by which a library is asked for."""
+    """The name by which other files refer to a library."""
     name = os.path.basename(path)
     if os.path.dirname(path).endswith(".libs"):  # auditwheel's private copies go by their file names
         return name
