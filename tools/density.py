@@ -56,6 +56,8 @@ def functions_of(path: Path, root: Path = ROOT) -> Iterator[Function]:
         lines = [line for line in range(first, (node.end_lineno or 0) + 1) if line in code_lines - docstring]
         if len(lines) >= SHORTEST:
             nodes = sum(1 for _ in ast.walk(node))
+            if docstring:
+                nodes -= 2  # the text and its statement, whose lines are not counted either
             place = path.relative_to(root) if path.is_relative_to(root) else path
             yield Function(path=str(place), line=node.lineno, name=node.name, lines=len(lines), nodes=nodes)
 

@@ -23,9 +23,7 @@ from envbuilder.files import exists, is_folder, read_bytes, read_text
 
 FOLDER = Path(__file__).parent
 _HINT = "install the package `torch-envbuilder` again"
-_OWN_HINT = (
-    "fix it: a custom catalog has files like the built-in one, `facts/*.json` and `policy.toml`"
-)
+_OWN_HINT = "fix it: a custom catalog has files like the built-in one, `facts/*.json` and `policy.toml`"
 T = TypeVar("T")
 
 
@@ -125,106 +123,144 @@ def _key(table: Table[Any], row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str, Any]], date]:
+    """The rows of a file, and the day on which they were checked."""
     path = _path(table, folder)
+    content = read_bytes(path, error=CatalogError, hint=hint)
     try:
-        document = msgspec.json.decode(read_bytes(path, error=CatalogError, hint=hint))
-        found, day = document["rows"], date.fromisoformat(document["date"])
-        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        document = msgspec.json.decode(content)
+        rows = document["rows"]
+        day = date.fromisoformat(document["date"])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("rows must be a list of objects")
     except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
-    return found, day
+    return rows, day
 
 
 def _lines(table: Table[Any], folder: Path, own: Path | None) -> list[_Line]:
+    """The rows of a table; a row of the custom catalog takes the place of the one with its key."""
     lines = list(_read_lines(table, folder, _HINT))
     if own is None or not exists(_path(table, own)):
         return lines
-    found = {_key(table, line.row): line for line in lines}
-    found |= {_key(table, line.row): line for line in _read_lines(table, own, _OWN_HINT)}
-    return list(found.values())
+    by_key = {}
+    for line in [*lines, *_read_lines(table, own, _OWN_HINT)]:
+        by_key[_key(table, line.row)] = line
+    return list(by_key.values())
 
 
 def _read_lines(table: Table[Any], folder: Path, hint: str) -> Iterator[_Line]:
-    found, day = _document(table, folder, hint)
-    name = table.file if folder == FOLDER else str(_path(table, folder))
-    for number, row in enumerate(found, 1):
-        yield _Line({"checked": day, **row}, day, f"{name}, row {number} of {len(found)}", hint)
+    rows, day = _document(table, folder, hint)
+    name = table.file
+    if folder != FOLDER:
+        name = str(_path(table, folder))
+    for number, row in enumerate(rows, 1):
+        where = f"{name}, row {number} of {len(rows)}"
+        dated_row = {"checked": day, **row}
+        yield _Line(dated_row, day, where, hint)
 
 
 def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:
-    wanted = tuple[table.row, ...]  # type: ignore[name-defined]
+    rows_type = tuple[table.row, ...]  # type: ignore[name-defined]
+    rows = [line.row for line in lines]
     try:
-        return msgspec.convert([line.row for line in lines], wanted, dec_hook=serialize.from_plain)
+        return msgspec.convert(rows, rows_type, dec_hook=serialize.from_plain)
     except msgspec.ValidationError as error:
-        message = grammar.explained(str(error))
-        number = re.search(r"\$\[([0-9]+)\]", message)
-        line = lines[int(number[1])] if number else lines[0]
-        text = message.replace(number[0], "$") if number else message
-        raise CatalogError(f"{line.where}: {text}", hint=line.hint) from error
+        raise _row_error(lines, grammar.explained(str(error))) from error
+
+
+def _row_error(lines: Sequence[_Line], message: str) -> CatalogError:
+    """msgspec counts rows, as in `at $[12].cuda`: name the file and the row in it instead."""
+    line = lines[0]
+    number = re.search(r"\$\[([0-9]+)\]", message)
+    if number:
+        line = lines[int(number[1])]
+        message = message.replace(number[0], "$")
+    return CatalogError(f"{line.where}: {message}", hint=line.hint)
 
 
 # --- a custom catalog ---------------------------------------------------------------------------------------------
 
 
 def _check_own(own: Path) -> None:
-    """Everything there means something: msgspec passes over a field that is misspelt."""
+    """Refuse unknown files and fields: msgspec ignores a misspelt field without a word."""
     if not is_folder(own):
         raise CatalogError(f"the catalog {own} is not a folder", hint=_OWN_HINT)
     tables = {table.file: table for table in TABLES}
-    problems = []
+    problems: list[str] = []
     for path in sorted((own / "facts").glob("*")):
-        if path.name not in tables:
-            problems.append(f"{path} is no file of facts{_near(path.name, tables)}")
-            continue
-        for line in _read_lines(tables[path.name], own, _OWN_HINT):
-            problems += unknown_fields(tables[path.name], line.row, line.where)
-            problems += [f"{line.where}: no {name}" for name in tables[path.name].key if name not in line.row]
+        if path.name in tables:
+            problems += _problems_of(tables[path.name], own)
+        else:
+            problems.append(f"{path} is not a file of facts{_near(path.name, tables)}")
     if problems:
         raise CatalogError(f"the catalog {own} has unknown files or fields", problems=problems, hint=_OWN_HINT)
+
+
+def _problems_of(table: Table[Any], own: Path) -> Iterator[str]:
+    """The unknown fields and the missing keys of one file."""
+    for line in _read_lines(table, own, _OWN_HINT):
+        yield from unknown_fields(table, line.row, line.where)
+        for name in table.key:
+            if name not in line.row:
+                yield f"{line.where}: no {name}"
 
 
 def unknown_fields(table: Table[Any], row: Mapping[str, Any], where: str) -> list[str]:
     """One line for each field of a row that its table does not have."""
     known = [field.name for field in fields(table.row)]
-    return [f"{where}: unknown field {name!r}{_near(name, known)}" for name in row if name not in known]
+    lines = []
+    for name in row:
+        if name not in known:
+            lines.append(f"{where}: unknown field {name!r}{_near(name, known)}")
+    return lines
 
 
 def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(names)}"
 
 
 def _policy(folder: Path, own: Path | None) -> Policy:
     path, hint = folder / "policy.toml", _HINT
     document = _toml(path, hint)
+    name = path.name
     if own is not None and exists(own / path.name):
         path, hint = own / path.name, _OWN_HINT
         document = _merged(document, _toml(path, hint))
-        unknown = [name for name in document if name not in (field.name for field in fields(Policy))]
-        if unknown:
-            known = [field.name for field in fields(Policy)]
-            raise CatalogError(f"{path}: unknown key {unknown[0]!r}{_near(unknown[0], known)}", hint=hint)
+        _check_keys(document, path)
+    if own is not None:
+        name = str(path)
     try:
         return msgspec.convert(document, Policy, dec_hook=serialize.from_plain)
     except msgspec.ValidationError as error:
-        raise CatalogError(
-            f"{path.name if own is None else path}: {grammar.explained(str(error))}", hint=hint
-        ) from error
+        raise CatalogError(f"{name}: {grammar.explained(str(error))}", hint=hint) from error
+
+
+def _check_keys(document: Mapping[str, Any], path: Path) -> None:
+    known = [field.name for field in fields(Policy)]
+    for name in document:
+        if name not in known:
+            raise CatalogError(f"{path}: unknown key {name!r}{_near(name, known)}", hint=_OWN_HINT)
 
 
 def _toml(path: Path, hint: str) -> dict[str, Any]:
+    text = read_text(path, error=CatalogError, hint=hint)
     try:
-        return tomllib.loads(read_text(path, error=CatalogError, hint=hint))
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Tables are merged key by key; anything else is replaced."""
-    both = {name: _merged(below[name], value) for name, value in above.items() if _are_tables(below.get(name), value)}
-    return {**below, **above, **both}
-
-
-def _are_tables(*values: object) -> bool:
-    return all(isinstance(value, dict) for value in values)
+    merged = dict(below)
+    for name, value in above.items():
+        replaced = merged.get(name)
+        if isinstance(replaced, dict) and isinstance(value, dict):
+            merged[name] = _merged(replaced, value)
+        else:
+            merged[name] = value
+    return merged

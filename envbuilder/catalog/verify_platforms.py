@@ -36,11 +36,12 @@ def drivers_never_go_back(facts: CatalogFacts) -> Iterator[Problem]:
     toolkits = [row for row in facts.catalog.toolkits if row.driver]
     toolkits.sort(key=lambda row: row.cuda)
     for older, newer in pairwise(toolkits):
-        older_driver = Version(str(older.driver))
-        newer_driver = Version(str(newer.driver))
-        if newer_driver < older_driver:
-            says = f"is {newer.driver}; CUDA {older.cuda} came with {older.driver}"
-            yield problem(TOOLKITS, newer, "driver", says)
+        before = Version(str(older.driver))
+        after = Version(str(newer.driver))
+        if after >= before:
+            continue
+        says = f"is {newer.driver}; CUDA {older.cuda} came with {older.driver}"
+        yield problem(TOOLKITS, newer, "driver", says)
 
 
 def gpu_names_are_unique_and_have_a_family(facts: CatalogFacts) -> Iterator[Problem]:

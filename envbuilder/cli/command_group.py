@@ -42,5 +42,8 @@ class SuggestingChoice(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         message = super().get_invalid_choice_message(value, ctx)
-        close = difflib.get_close_matches(str(value), [str(choice) for choice in self.choices], n=1, cutoff=0.5)
-        return f"{message} Did you mean {close[0]!r}?" if close else message
+        words = [str(choice) for choice in self.choices]
+        close = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
+        if close:
+            return f"{message} Did you mean {close[0]!r}?"
+        return message

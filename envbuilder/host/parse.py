@@ -175,12 +175,14 @@ def cuda(output: str) -> tuple[int | None, Version | None]:
     words = output.split()
     if len(words) != 2:
         return None, None
-    code, encoded = whole_number(words[0]), whole_number(words[1])
+    code = whole_number(words[0])
+    encoded = whole_number(words[1])
     if code is None or encoded is None:
         return None, None
     if encoded == 0:
         return code, None
-    major, minor = encoded // 1000, encoded % 1000 // 10
+    major = encoded // 1000
+    minor = encoded % 1000 // 10
     return code, Version(f"{major}.{minor}")
 
 

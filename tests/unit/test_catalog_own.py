@@ -88,7 +88,7 @@ def test_a_build_of_ones_own_is_resolved_and_wants_its_index(tmp_path: Path) -> 
         ),
         ("gpus.json", {**GPU, "status": "sure"}, r"gpus\.json, row 1 of 1: Invalid enum value 'sure' - at `\$\.status"),
         ("gpus.json", {"names": []}, r"gpus\.json, row 1 of 1: no capability"),
-        ("gpu.json", GPU, r"gpu\.json is no file of facts; did you mean 'gpus\.json'\?"),
+        ("gpu.json", GPU, r"gpu\.json is not a file of facts; did you mean 'gpus\.json'\?"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, file: str, row: dict[str, Any], said: str) -> None:

@@ -108,7 +108,10 @@ def _loss_ticks(low: float, high: float) -> list[float]:
     step = _round_step(span / _TICKS)
     first = math.floor(low / step)
     last = max(1, math.ceil(high / step))
-    return [place * step for place in range(first, last + 1)]
+    ticks = []
+    for place in range(first, last + 1):
+        ticks.append(place * step)
+    return ticks
 
 
 def _labelled(ticks: Sequence[float]) -> tuple[Tick, ...]:
