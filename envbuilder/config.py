@@ -29,6 +29,7 @@ from envbuilder import grammar
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
+from envbuilder.grammar import JsonObject
 from envbuilder.model import ANY
 from envbuilder.resolve.command_line import quoted
 from envbuilder.resolve.options import OPTIONS, Option
@@ -137,7 +138,7 @@ _ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": _parse_check
 _RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {"targets": _parse_word, "stack": _parse_folder_name}
 
 
-def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, Mapping[str, Any]] | None:
+def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, JsonObject] | None:
     """The settings that hold in `folder` or the nearest folder above it in its repository, and the file with them.
 
     Raises `UsageError` for a file that does not belong to this user, to root or to one of `users`.
@@ -162,7 +163,7 @@ def _has_table(project: Path) -> bool:
     return "envbuilder" in _tool(document)
 
 
-def read(path: Path) -> tuple[Path, Mapping[str, Any]]:
+def read(path: Path) -> tuple[Path, JsonObject]:
     """The settings in a file that the user names, even if another user owns it."""
     table: Any = _parsed(path, read_text(path, hint=_HINT))
     if path.name == PYPROJECT:
@@ -194,12 +195,12 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {error}", hint=_HINT) from error
 
 
-def _tool(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _tool(document: JsonObject) -> JsonObject:
     tool = document.get("tool")
     return tool if isinstance(tool, dict) else {}
 
 
-def _checked(path: Path, table: object) -> Mapping[str, Any]:
+def _checked(path: Path, table: object) -> JsonObject:
     """The settings by their options' names in Python. Raises one `UsageError` with every problem in the file."""
     if not isinstance(table, dict):
         raise UsageError(f"{path}: envbuilder's settings must be a table")

@@ -4,8 +4,9 @@
 that work when pasted. Only `envbuilder.cli` turns them into output and an exit code.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from envbuilder.grammar import JsonObject
 
 
 class EnvbuilderError(Exception):
@@ -65,7 +66,7 @@ class NoStackError(EnvbuilderError):
         self.reasons = tuple(reasons)
         self.plain_reasons = tuple(plain)
         self.suggestions = tuple(suggestions)
-        self.explanation: Mapping[str, Any] | None = None  # for `resolve --explain --json`
+        self.explanation: JsonObject | None = None  # for `resolve --explain --json`
 
 
 class LockError(EnvbuilderError):

@@ -6,9 +6,13 @@ when it decodes them; parsers of single values call `matches`.
 """
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
+
+JsonObject = Mapping[str, Any]
+"""An object of JSON as it comes from outside: whoever reads a value checks it."""
 
 LONGEST = 255  # characters of a name
 LONGEST_TEXT = 4000  # characters of prose

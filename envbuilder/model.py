@@ -20,6 +20,7 @@ from envbuilder.grammar import (
     GpuArch,
     ImageReference,
     IndexName,
+    JsonObject,
     NumbersOrNone,
     Platform,
     Project,
@@ -247,12 +248,12 @@ class Receipt:
 
     schema: int
     image: str  # image id, sha256:…
-    suite: Mapping[str, Any]  # {"version", "hash"}
-    host: Mapping[str, Any]
+    suite: JsonObject  # {"version", "hash"}
+    host: JsonObject
     verdict: Verdict
     checks: tuple[Check, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)  # everything observed inside
-    training: Mapping[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)  # everything observed inside
+    training: JsonObject = field(default_factory=dict)
     stack: str = ""  # name of the stack, "" for an image that is not ours
     reference: str = ""  # what the image was called by
     started: str = ""  # ISO 8601, UTC

@@ -1,9 +1,9 @@
 """A check as text for a person: its number, its bound, its row in the live display."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from envbuilder.console import Row, size_text
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Status
 
 _HUGE = 1e300  # an int beyond it does not fit a float
@@ -44,7 +44,7 @@ def number_text(check: Check) -> str:
     return f"{value} ({note})" if note else value
 
 
-def ends_text(bound: Mapping[str, Any], unit: str) -> str:
+def ends_text(bound: JsonObject, unit: str) -> str:
     """`at least 0.95, at most 1`."""
     ends = []
     if "min" in bound:

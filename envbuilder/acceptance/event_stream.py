@@ -6,13 +6,13 @@ planned is not believed, and a planned check without an answer is an error.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from envbuilder import grammar
 from envbuilder.acceptance import events
 from envbuilder.acceptance.check_text import result_row
 from envbuilder.acceptance.events import MOST_CHECKS, ProtocolError
 from envbuilder.console import Row
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Status
 
 CUSTOM = "own."  # prefix of the ids of custom checks, each of which may give several answers
@@ -29,8 +29,8 @@ class SuiteEvents:
     gpu: bool = True
     titles: dict[str, str] = field(default_factory=dict)
     results: dict[str, Check] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
+    training: JsonObject = field(default_factory=dict)
     verdict: str = ""
     violations: list[str] = field(default_factory=list)  # lines that break the protocol, each with the reason
     violation_count: int = 0

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from envbuilder import grammar
-from envbuilder.grammar import CheckId, Count, Digest, Prose, Size
+from envbuilder.grammar import CheckId, Count, Digest, JsonObject, Prose, Size
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 MOST_CHECKS = 1000  # in a plan, and answers in all
@@ -153,7 +153,7 @@ def check_of(result: Result) -> Check:
     return Check(**{name: getattr(result, name) for name in result.__struct_fields__})
 
 
-def plain(event: Facts | Training) -> Mapping[str, Any]:
+def plain(event: Facts | Training) -> JsonObject:
     """The fields that were printed, as a receipt keeps them."""
     fields: dict[str, Any] = msgspec.to_builtins(event)
     del fields["event"]
@@ -181,7 +181,7 @@ def fitting(receipt: Receipt) -> Receipt:
     return msgspec.convert(_bounded(document), Receipt)
 
 
-def _as_event(fields: Mapping[str, Any], tag: str, kind: Any) -> Any:
+def _as_event(fields: JsonObject, tag: str, kind: Any) -> Any:
     """The fields of an event, checked as if the suite had printed them."""
     return _convert({**_bounded(fields), "event": tag}, kind)
 

@@ -4,11 +4,10 @@ Only a receipt in the `Store`, where nobody else can write, saves a run. A folde
 people and programs to read: anybody may have put a file there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -18,6 +17,7 @@ from envbuilder.acceptance.events import ProtocolError, fitting
 from envbuilder.acceptance.verdict import verdict
 from envbuilder.errors import AcceptanceError, UsageError
 from envbuilder.files import read_bytes, safe_name, write_file
+from envbuilder.grammar import JsonObject
 from envbuilder.model import SCHEMA, Check, Receipt, Status, Verdict
 
 _OTHERS_WRITE = 0o022
@@ -44,7 +44,7 @@ class Store:
             return f"others can write to {self.folder}"
         return ""
 
-    def find(self, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
+    def find(self, image: str, suite_hash: str, host: JsonObject) -> Receipt | None:
         """The receipt that saves a run, if there is one."""
         return None if self.problem() else find(self.folder, image, suite_hash, host)
 
@@ -90,7 +90,7 @@ def read(content: bytes) -> Receipt | None:
         return None
 
 
-def find(folder: Path, image: str, suite_hash: str, host: Mapping[str, Any]) -> Receipt | None:
+def find(folder: Path, image: str, suite_hash: str, host: JsonObject) -> Receipt | None:
     """The receipt of a passed run of this suite, on this image and this host, if there is one."""
     for receipt in all_of(folder, image):
         if receipt.suite.get("hash") != suite_hash:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Set
 from functools import cache, partial
 from hashlib import sha256
-from typing import Any
 
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.files import read_bytes
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import Check, Lock, Status
@@ -21,7 +21,7 @@ _PAYLOAD = "payload/"
 _MOST = 5  # names in one line
 
 
-def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Check:
+def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject) -> Check:
     """Whether lock, requirements and labels agree with each other, and with what the suite has read inside.
 
     A training job that differs from this envbuilder's is a warning: another version may have built the image.
@@ -36,7 +36,7 @@ def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: 
     return check(status=Status.FAILED, value=len(problems), detail=detail, remedy=remedy)
 
 
-def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]) -> Iterator[str]:
+def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject) -> Iterator[str]:
     content = files.get(LOCK_FILE)
     if content is None:
         yield f"there is no {FOLDER}/{LOCK_FILE}"
@@ -57,7 +57,7 @@ def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapp
 
 
 def _of_lock(
-    lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: Mapping[str, Any]
+    lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject
 ) -> Iterator[str]:
     for name, expected in labels_of(lock, text).items():
         value = labels.get(name)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from envbuilder.console import size_text
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Status, Verdict
 
 _LABEL_FACTS = (  # label → key of the facts that the suite reads inside
@@ -25,7 +26,7 @@ COMPLETE = "suite.complete"
 _MOST_PROBLEMS = 5  # in one line
 
 
-def check_labels(labels: Mapping[str, str], facts: Mapping[str, Any], *, ours: bool = True) -> Check:
+def check_labels(labels: Mapping[str, str], facts: JsonObject, *, ours: bool = True) -> Check:
     """Whether the labels say what the suite read inside."""
     check = partial(Check, id="identity.labels", title="labels say what is inside")
     if not ours:
@@ -106,7 +107,7 @@ def _has_secret(texts: Iterable[str]) -> bool:
     return any(SECRET.search(text) for text in texts)
 
 
-def check_size(size: int, facts: Mapping[str, Any], bound: Mapping[str, float]) -> Check:
+def check_size(size: int, facts: JsonObject, bound: Mapping[str, float]) -> Check:
     """Whether the image is as small as its wheels allow: its bytes for each byte of a locked wheel."""
     check = partial(Check, id="contract.size", title="the image is as small as its wheels allow")
     wheels = facts.get("wheel_bytes")

@@ -7,7 +7,7 @@ overrides keys. What the resolver does not need is read only by the function tha
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ from envbuilder.catalog import observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
 from envbuilder.files import exists, is_folder, read_bytes, read_text
+from envbuilder.grammar import JsonObject
 
 FOLDER = Path(__file__).parent
 _HINT = "install the package `torch-envbuilder` again"
@@ -118,7 +119,7 @@ def _path(table: Table[Any], folder: Path) -> Path:
     return folder / "facts" / table.file
 
 
-def _key(table: Table[Any], row: Mapping[str, Any]) -> tuple[str, ...]:
+def _key(table: Table[Any], row: JsonObject) -> tuple[str, ...]:
     return tuple(str(row.get(name)) for name in table.key)
 
 
@@ -205,7 +206,7 @@ def _problems_of(table: Table[Any], own: Path) -> Iterator[str]:
                 yield f"{line.where}: no {name}"
 
 
-def unknown_fields(table: Table[Any], row: Mapping[str, Any], where: str) -> list[str]:
+def unknown_fields(table: Table[Any], row: JsonObject, where: str) -> list[str]:
     """One line for each field of a row that its table does not have."""
     known = [field.name for field in fields(table.row)]
     lines = []
@@ -215,7 +216,7 @@ def unknown_fields(table: Table[Any], row: Mapping[str, Any], where: str) -> lis
     return lines
 
 
-def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+def _near(name: str, known: Sequence[str] | JsonObject) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
@@ -239,7 +240,7 @@ def _policy(folder: Path, own: Path | None) -> Policy:
         raise CatalogError(f"{name}: {grammar.explained(str(error))}", hint=hint) from error
 
 
-def _check_keys(document: Mapping[str, Any], path: Path) -> None:
+def _check_keys(document: JsonObject, path: Path) -> None:
     known = [field.name for field in fields(Policy)]
     for name in document:
         if name not in known:
@@ -254,7 +255,7 @@ def _toml(path: Path, hint: str) -> dict[str, Any]:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(below: JsonObject, above: JsonObject) -> dict[str, Any]:
     """Tables are merged key by key; anything else is replaced."""
     merged = dict(below)
     for name, value in above.items():

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
@@ -17,6 +16,7 @@ from envbuilder.catalog import TORCH
 from envbuilder.catalog.rows import PYPI, Catalog, TorchBuild
 from envbuilder.catalog.verify import Problem, differing, problem
 from envbuilder.catalog.verify_torch import PINS
+from envbuilder.grammar import JsonObject
 
 OLDEST_PYTHON = Version("3.8")  # that uv resolves for
 MANYLINUX = "2_28"
@@ -59,9 +59,9 @@ def _argv(program: str, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def compare(build: TorchBuild, wheels: Mapping[str, Any], pins: Mapping[str, Any]) -> Iterator[Problem]:
+def compare(build: TorchBuild, wheels: JsonObject, pins: JsonObject) -> Iterator[Problem]:
     """How the two parsed answers of uv differ from the row."""
-    files: Sequence[Mapping[str, Any]] = ()
+    files: Sequence[JsonObject] = ()
     for package in wheels["packages"]:
         if package["name"] == "torch":
             files = package["wheels"]
@@ -78,7 +78,7 @@ def compare(build: TorchBuild, wheels: Mapping[str, Any], pins: Mapping[str, Any
     yield from differing(TORCH, build, expected, "the index has")
 
 
-def _pythons(build: TorchBuild, wheels: Sequence[Mapping[str, Any]]) -> tuple[Version, ...]:
+def _pythons(build: TorchBuild, wheels: Sequence[JsonObject]) -> tuple[Version, ...]:
     pythons = {python for python in build.pythons if python < OLDEST_PYTHON}  # those that uv does not resolve for
     for wheel in wheels:
         for tag in parse_wheel_filename(_file(wheel))[3]:
@@ -91,7 +91,7 @@ def _pythons(build: TorchBuild, wheels: Sequence[Mapping[str, Any]]) -> tuple[Ve
     return tuple(sorted(pythons))
 
 
-def _released(wheels: Sequence[Mapping[str, Any]]) -> date | None:
+def _released(wheels: Sequence[JsonObject]) -> date | None:
     days = []
     for wheel in wheels:
         if "upload-time" in wheel and "manylinux" in _file(wheel):
@@ -99,7 +99,7 @@ def _released(wheels: Sequence[Mapping[str, Any]]) -> date | None:
     return min(days, default=None)
 
 
-def _file(wheel: Mapping[str, Any]) -> str:
+def _file(wheel: JsonObject) -> str:
     return str(wheel.get("name") or wheel["url"].rsplit("/", 1)[-1])
 
 

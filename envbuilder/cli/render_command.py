@@ -12,6 +12,7 @@ from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import REQUEST_OPTIONS, find_settings, setting, settings, was_given
 from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
 from envbuilder.errors import UsageError
+from envbuilder.grammar import JsonObject
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock
@@ -54,7 +55,7 @@ def command(output: str | None, check: bool, force: bool, as_json: bool, **optio
 
 
 def _write_build_context(
-    options: Mapping[str, Any], output: str | None, *, check: bool, as_json: bool, session: "Session"
+    options: JsonObject, output: str | None, *, check: bool, as_json: bool, session: "Session"
 ) -> int:
     from envbuilder import pipeline
     from envbuilder.files import refuse_links
@@ -93,7 +94,7 @@ def _write_build_context(
 # --- targets -------------------------------------------------------------------------------------------------------
 
 
-def _write_targets(options: Mapping[str, Any], folder: Path, *, check: bool, force: bool, session: "Session") -> int:
+def _write_targets(options: JsonObject, folder: Path, *, check: bool, force: bool, session: "Session") -> int:
     """Write the files of targets into a project, or say which are stale."""
     from envbuilder.files import refuse_links, write_file
     from envbuilder.render import project
@@ -129,7 +130,7 @@ def _changes(pairs: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def _lock_for_targets(options: Mapping[str, Any], folder: Path, session: "Session") -> "Lock":
+def _lock_for_targets(options: JsonObject, folder: Path, session: "Session") -> "Lock":
     """The lock that is named; the repository's, if no stack is requested; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project, targets
@@ -146,7 +147,7 @@ def _lock_for_targets(options: Mapping[str, Any], folder: Path, session: "Sessio
     return pipeline.make_lock(request_from(options), session)
 
 
-def _lock_of_project(options: Mapping[str, Any], folder: Path, session: "Session") -> "Lock | None":
+def _lock_of_project(options: JsonObject, folder: Path, session: "Session") -> "Lock | None":
     """The lock of the repository in `folder`, if `envbuilder init` has set it up."""
     from envbuilder.render import project
 
@@ -218,7 +219,7 @@ def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, sessi
 # --- a repository --------------------------------------------------------------------------------------------------
 
 
-def _update_project(options: Mapping[str, Any], *, check: bool, force: bool, as_json: bool, session: "Session") -> int:
+def _update_project(options: JsonObject, *, check: bool, force: bool, as_json: bool, session: "Session") -> int:
     """Update every file that `[render]` of envbuilder.toml names, or say which are stale."""
     from envbuilder import config, pipeline
     from envbuilder.render import project

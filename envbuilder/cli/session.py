@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envbuilder.cli.settings import is_from_environment, own_catalog, setting
 from envbuilder.errors import UsageError
+from envbuilder.grammar import JsonObject
 
 if TYPE_CHECKING:
     from envbuilder.acceptance.receipts import Store
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _REPEATABLE = {"catalog": "own_catalog", "index-url": "index_url", "ca-bundle": "ca_bundle"}
 
 
-def load_catalog(options: Mapping[str, Any]) -> "Catalog":
+def load_catalog(options: JsonObject) -> "Catalog":
     """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
     from envbuilder import catalog
     from envbuilder.errors import CatalogError
@@ -40,7 +41,7 @@ def load_catalog(options: Mapping[str, Any]) -> "Catalog":
     return loaded
 
 
-def network_from(options: Mapping[str, Any]) -> "Network":
+def network_from(options: JsonObject) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
 
@@ -59,7 +60,7 @@ def _home() -> Path:
         return Path(os.devnull)
 
 
-def session_from(options: Mapping[str, Any], *, quiet: bool = False) -> "Session":
+def session_from(options: JsonObject, *, quiet: bool = False) -> "Session":
     """All of it, for the pipeline."""
     import uv
 
@@ -112,7 +113,7 @@ def receipt_store() -> "Store | None":
     return Store(folder=Path(state) / "receipts", users=own_users(os.environ.get("SUDO_UID")))
 
 
-def repeatable_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
+def repeatable_flags(options: JsonObject) -> tuple[str, ...]:
     """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
     for word, name in _REPEATABLE.items():
@@ -146,7 +147,7 @@ def read_lock(name: str) -> "Lock":
     return parse_lock(read_text(Path(name), hint="create one: `envbuilder lock`"), source=name)
 
 
-def print_json(document: Mapping[str, Any]) -> None:
+def print_json(document: JsonObject) -> None:
     """Print the JSON document that answers a command."""
     from envbuilder import serialize
     from envbuilder.console import answer

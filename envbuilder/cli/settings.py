@@ -1,13 +1,13 @@
 """The settings of a command: its options, the environment behind them, and envbuilder.toml."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from envbuilder.errors import UsageError
+from envbuilder.grammar import JsonObject
 
 REQUEST_OPTIONS = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
@@ -16,7 +16,7 @@ REQUEST_OPTIONS = (
 NAMED_SETTINGS = "envbuilder.named_settings"
 """Where the context keeps the file that `--config` names."""
 _SETTINGS = "envbuilder.settings"
-Found = tuple[Path, Mapping[str, Any]]
+Found = tuple[Path, JsonObject]
 """A file of settings and what is in it."""
 
 
@@ -57,13 +57,13 @@ def working_folder() -> Path:
         raise UsageError("the current folder no longer exists", hint="change to one that does: `cd ~`") from error
 
 
-def settings() -> Mapping[str, Any]:
+def settings() -> JsonObject:
     """Defaults from `envbuilder.toml` in this folder or above, or from the file that `--config` names."""
     found = find_settings()
     return found[1] if found else {}
 
 
-def setting(options: Mapping[str, Any], name: str) -> Any:
+def setting(options: JsonObject, name: str) -> Any:
     """An option's value, or its default in the settings; both pass the same parser. Raises `UsageError`."""
     value = options.get(name)
     if value in (None, ()):
@@ -110,7 +110,7 @@ def is_from_environment(name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
 
 
-def was_given(options: Mapping[str, Any], *names: str) -> bool:
+def was_given(options: JsonObject, *names: str) -> bool:
     """Whether the command line itself gives one of these; the environment only gives defaults, like the settings."""
     for name in names:
         if options.get(name) not in (None, (), False) and not is_from_environment(name):
@@ -118,7 +118,7 @@ def was_given(options: Mapping[str, Any], *names: str) -> bool:
     return False
 
 
-def caches(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def caches(options: JsonObject, name: str) -> tuple[str, ...]:
     """Sources or destinations of the build cache. Raises `UsageError` if the settings name a folder through a link.
 
     Another person may have written the settings: buildx would follow the link, and read and write where it leads.
@@ -137,7 +137,7 @@ def caches(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return values
 
 
-def own_catalog(options: Mapping[str, Any]) -> Path | None:
+def own_catalog(options: JsonObject) -> Path | None:
     """The user's own catalog: of the command line or the environment, else of the settings, relative to their file."""
     if options.get("own_catalog"):
         return Path(_checked("catalog", options["own_catalog"]))
@@ -148,7 +148,7 @@ def own_catalog(options: Mapping[str, Any]) -> Path | None:
     return file.parent / str(table["catalog"])
 
 
-def own_checks(options: Mapping[str, Any]) -> tuple[Path, ...]:
+def own_checks(options: JsonObject) -> tuple[Path, ...]:
     """The user's own checks: of the command line, else of the settings, relative to their file."""
     if options["checks"]:
         return tuple(Path(name) for name in options["checks"])

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from envbuilder.console import size_text
-from envbuilder.grammar import one_line
+from envbuilder.grammar import JsonObject, one_line
 from envbuilder.model import Layer, Lock
 from envbuilder.network import Network, find_network_cause
 
@@ -135,7 +134,7 @@ class BuildStep:
         if downloaded and downloaded[1] in self.wheels:
             self._downloaded.add(downloaded[1])
 
-    def read_status(self, status: Mapping[str, Any]) -> None:
+    def read_status(self, status: JsonObject) -> None:
         """Keep how far one of BuildKit's own transfers has come."""
         self._statuses[status["id"]] = (status.get("current", 0), status.get("total", 0))
 
@@ -282,7 +281,7 @@ class BuildProgress:
         self.rest.append(line)
         self.log.append(line)
 
-    def _read(self, document: Mapping[str, Any]) -> None:
+    def _read(self, document: JsonObject) -> None:
         for vertex in document.get("vertexes") or ():
             self._read_vertex(vertex)
         for status in document.get("statuses") or ():
@@ -292,7 +291,7 @@ class BuildProgress:
         for entry in document.get("logs") or ():
             self._read_log(entry)
 
-    def _read_log(self, entry: Mapping[str, Any]) -> None:
+    def _read_log(self, entry: JsonObject) -> None:
         vertex = entry["vertex"]
         source = (vertex, entry.get("stream", 0))
         reader = self._readers.setdefault(source, LineReader())
@@ -309,7 +308,7 @@ class BuildProgress:
         for line in lines:
             step.read_line(line)
 
-    def _read_vertex(self, vertex: Mapping[str, Any]) -> None:
+    def _read_vertex(self, vertex: JsonObject) -> None:
         name = vertex["name"]
         step = self._step_of(vertex)
         was_done = step.done
@@ -327,7 +326,7 @@ class BuildProgress:
             duration = "CACHED" if step.cached else f"{step.seconds:.1f} s"
             self.log.append(f"# {duration}: {name}")
 
-    def _step_of(self, vertex: Mapping[str, Any]) -> BuildStep:
+    def _step_of(self, vertex: JsonObject) -> BuildStep:
         """The step of a vertex, which begins with the vertex's first report."""
         digest = vertex["digest"]
         known = self.steps.get(digest)

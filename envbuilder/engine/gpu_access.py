@@ -1,9 +1,9 @@
 """How a container gets GPUs, by what the engine supports. Pure: `Engine.offers` is what `plan_gpu` chooses from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+
+from envbuilder.grammar import JsonObject
 
 CDI_ALL = "nvidia.com/gpu=all"
 RUNTIME = "nvidia"
@@ -65,7 +65,7 @@ def _plan(access: GpuAccess, why: str) -> GpuPlan:
     return GpuPlan(access=access, reason=f"GPUs with {_FLAGS[access]}: {why}")
 
 
-def run_options(plan: GpuPlan) -> Mapping[str, Any]:
+def run_options(plan: GpuPlan) -> JsonObject:
     """The plan as keyword arguments of the SDK's `containers.create`; device requests as plain dicts of the API."""
     match plan.access:
         case GpuAccess.CDI:

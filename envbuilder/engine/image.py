@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from envbuilder.grammar import StackName, matches
+from envbuilder.grammar import JsonObject, StackName, matches
 
 NAME_LABEL = "dev.envbuilder.name"
 
@@ -31,7 +30,7 @@ class ImageFacts:
         return name if matches(StackName, name) else ""
 
 
-def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
+def facts_of(attrs: JsonObject) -> ImageFacts:
     """The facts in the output of `docker image inspect`."""
     config = attrs.get("Config") or {}
     return ImageFacts(
@@ -48,7 +47,7 @@ def facts_of(attrs: Mapping[str, Any]) -> ImageFacts:
     )
 
 
-def _platform(attrs: Mapping[str, Any]) -> str:
+def _platform(attrs: JsonObject) -> str:
     parts = [attrs.get(key) for key in ("Os", "Architecture", "Variant")]
     return "/".join(part for part in parts if part)
 

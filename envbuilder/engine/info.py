@@ -2,7 +2,7 @@
 
 import platform as this_machine
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from envbuilder.engine.gpu_access import CDI_ALL, GpuSupport
 from envbuilder.errors import UsageError
 from envbuilder.files import read_text
+from envbuilder.grammar import JsonObject
 
 _LEAST_MEMORY = 64_000_000  # bytes; Docker refuses a limit below 6 MB
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
 
 
-def gpu_support(info: Mapping[str, Any]) -> GpuSupport:
+def gpu_support(info: JsonObject) -> GpuSupport:
     """How its containers can get GPUs, by its own report and, if it runs here, by this host's device nodes."""
     runtimes = info.get("Runtimes") or ()
     runs_here = info.get("Name") == this_machine.node()
@@ -26,7 +27,7 @@ def gpu_support(info: Mapping[str, Any]) -> GpuSupport:
     )
 
 
-def _cdi_devices(info: Mapping[str, Any]) -> list[str]:
+def _cdi_devices(info: JsonObject) -> list[str]:
     """The CDI devices that the engine lists; an older one lists none, and still uses the specifications."""
     discovered = info.get("DiscoveredDevices") or ()
     devices = [device["ID"] for device in discovered if device.get("Source") == "cdi"]
@@ -36,7 +37,7 @@ def _cdi_devices(info: Mapping[str, Any]) -> list[str]:
     return _devices_in_files(folders)
 
 
-def facts(info: Mapping[str, Any]) -> dict[str, Any]:
+def facts(info: JsonObject) -> dict[str, Any]:
     """The machine as a receipt describes it; no names, no addresses."""
     return {
         "engine": info.get("ServerVersion"),
@@ -48,19 +49,19 @@ def facts(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def platform(info: Mapping[str, Any]) -> str:
+def platform(info: JsonObject) -> str:
     """What the machine runs without emulation: `linux/amd64`."""
     machine = info.get("Architecture", "")
     return f"{info.get('OSType', 'linux')}/{_MACHINES.get(machine, machine)}"
 
 
-def maps_users(info: Mapping[str, Any]) -> bool:
+def maps_users(info: JsonObject) -> bool:
     """Whether a user of a container is another one on the host: rootless, or with `userns-remap`."""
     options = info.get("SecurityOptions") or ()
     return any(word in option for option in options for word in ("rootless", "userns"))
 
 
-def memory_to_give(info: Mapping[str, Any]) -> int:
+def memory_to_give(info: JsonObject) -> int:
     """Bytes that a container may use, so that too much ends the container and not the machine; 0 for no limit."""
     total = info.get("MemTotal")
     if not info.get("MemoryLimit", True):

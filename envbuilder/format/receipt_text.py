@@ -1,11 +1,11 @@
 """A receipt as text for a person."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from envbuilder.acceptance.report import summary
 from envbuilder.console import table
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Receipt
 
 
@@ -36,7 +36,7 @@ def _statuses(checks: Sequence[Check]) -> str:
     return ", ".join(parts)
 
 
-def training_text(training: Mapping[str, Any]) -> str:
+def training_text(training: JsonObject) -> str:
     """The bundled fine-tune in a line."""
     accuracy = _number(training, "accuracy")
     negated = _number(training, "negated")
@@ -50,6 +50,6 @@ def training_text(training: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _number(training: Mapping[str, Any], key: str) -> float:
+def _number(training: JsonObject, key: str) -> float:
     value = training.get(key)
     return summary.number(value) or 0

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from envbuilder.engine.gpu_access import CDI_ALL
-from envbuilder.grammar import printable
+from envbuilder.grammar import JsonObject, printable
 from envbuilder.host import parse
 from envbuilder.host.parse import NOT_FOUND
 from envbuilder.host.records import Daemon, EngineFailure, EngineState, GpuState, Host, MachineState, NetworkState
@@ -167,7 +167,7 @@ def _daemon(probe: Probe) -> Daemon | None:
     return None
 
 
-def _docker(info: Mapping[str, Any], probe: Probe) -> Daemon:
+def _docker(info: JsonObject, probe: Probe) -> Daemon:
     host_name = probe.text("/proc/sys/kernel/hostname").strip()
     security = info.get("SecurityOptions") or ()
     cdi = _has_cdi(info, probe)
@@ -189,12 +189,12 @@ def _docker(info: Mapping[str, Any], probe: Probe) -> Daemon:
     )
 
 
-def _has_cdi(info: Mapping[str, Any], probe: Probe) -> bool:
+def _has_cdi(info: JsonObject, probe: Probe) -> bool:
     features = _daemon_settings(probe).get("features") or {}
     return bool(info.get("CDISpecDirs")) or features.get("cdi") is True
 
 
-def _cdi_devices(info: Mapping[str, Any], probe: Probe, *, cdi: bool) -> tuple[str, ...]:
+def _cdi_devices(info: JsonObject, probe: Probe, *, cdi: bool) -> tuple[str, ...]:
     """The devices that the engine has discovered; older engines read the specifications without listing them."""
     devices = []
     for row in info.get("DiscoveredDevices") or ():
@@ -205,7 +205,7 @@ def _cdi_devices(info: Mapping[str, Any], probe: Probe, *, cdi: bool) -> tuple[s
     return tuple(devices)
 
 
-def _podman(info: Mapping[str, Any]) -> Daemon:
+def _podman(info: JsonObject) -> Daemon:
     host = info["host"]
     store = info.get("store") or {}
     version = info.get("version") or {}
@@ -239,7 +239,7 @@ def _shm_default(probe: Probe) -> int | None:
     return _DEFAULT_SHM if configured is None else parse.size(configured)
 
 
-def _daemon_settings(probe: Probe) -> Mapping[str, Any]:
+def _daemon_settings(probe: Probe) -> JsonObject:
     return parse.read_json(probe.text(_DAEMON_SETTINGS))
 
 

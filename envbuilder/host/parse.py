@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from packaging.version import InvalidVersion, Version
 
+from envbuilder.grammar import JsonObject
 from envbuilder.host.records import ConnectionFailure, EngineFailure, GpuDevice, Reachability
 
 NOT_FOUND, TIMED_OUT = 127, 124  # exit codes as a shell and timeout(1) use them
@@ -54,7 +54,7 @@ _CONNECTION_FAILURES = (
 )
 
 
-def read_json(text: str) -> Mapping[str, Any]:
+def read_json(text: str) -> JsonObject:
     """The first JSON object in a program's output, or an empty one."""
     try:
         document = json.loads(text[text.index("{") :])

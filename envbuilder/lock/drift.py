@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from envbuilder.errors import EngineError
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_answer import ask_index, yanked_releases
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.wheel_selection import select_wheels
@@ -86,7 +86,7 @@ def _yanked(stderr: str, pins: Mapping[str, Wheel]) -> Iterator[Drift]:
             yield Drift(package=name, problem=f"{name} {pins[name].version} {because}")
 
 
-def _replaced(document: Mapping[str, Any], pins: Mapping[str, Wheel]) -> Iterator[Drift]:
+def _replaced(document: JsonObject, pins: Mapping[str, Wheel]) -> Iterator[Drift]:
     """Locked files that are gone from their release, or have another hash under the same name."""
     hashes = _hashes(document)
     for wheel in pins.values():
@@ -101,7 +101,7 @@ def _replaced(document: Mapping[str, Any], pins: Mapping[str, Wheel]) -> Iterato
             yield Drift(package=wheel.name, problem=problem)
 
 
-def _hashes(document: Mapping[str, Any]) -> dict[str, str]:
+def _hashes(document: JsonObject) -> dict[str, str]:
     """File name → sha256 of every wheel that uv was offered."""
     hashes = {}
     pylock = Pylock.from_dict(document)

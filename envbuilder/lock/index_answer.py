@@ -2,15 +2,15 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from envbuilder.errors import EngineError
 from envbuilder.files import read_text, temporary_folder, write_file
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.uv_compile import EXCLUDES, PYLOCK, REQUIREMENTS, Uv, compile_argv
 from envbuilder.model import Stack
 from envbuilder.network import find_network_cause
@@ -26,7 +26,7 @@ _LONGEST_REASON = 200  # characters of what the index says about a yanked releas
 class IndexAnswer:
     """The parsed pylock document (None: uv found no solution), and what uv wrote to stderr."""
 
-    document: Mapping[str, Any] | None
+    document: JsonObject | None
     stderr: str
 
     @property

@@ -1,6 +1,6 @@
 """pylock document → wheels: the one file per package that an installer picks, and the image layer it belongs to."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from packaging.pylock import PackageWheel, Pylock, PylockSelectError
@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuilder.errors import LockError
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.target_platform import markers, wheel_tags
 from envbuilder.model import Layer, Stack, Wheel
 
@@ -15,7 +16,7 @@ TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
 
 
-def select_wheels(document: Mapping[str, Any], stack: Stack) -> tuple[Wheel, ...]:
+def select_wheels(document: JsonObject, stack: Stack) -> tuple[Wheel, ...]:
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name."""
     extras = {canonicalize_name(Requirement(line).name) for line in stack.extras}
     moving = {*stack.moving, *extras}

@@ -1,11 +1,9 @@
 """A receipt as a page for a browser."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from envbuilder.acceptance.receipts import failures
 from envbuilder.acceptance.report import summary
 from envbuilder.acceptance.report.loss_plot import loss_plot
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Receipt
 from envbuilder.templates import fill
 
@@ -15,7 +13,7 @@ def html(receipt: Receipt) -> str:
     return fill("report.html.j2", _values(summary.sanitize(receipt)), html=True)
 
 
-def _values(receipt: Receipt) -> Mapping[str, Any]:
+def _values(receipt: Receipt) -> JsonObject:
     """What the template is filled with."""
     epochs = summary.epochs(receipt.training)
     return {

@@ -11,6 +11,7 @@ import msgspec
 from envbuilder import grammar
 from envbuilder.acceptance.check_text import with_unit
 from envbuilder.console import size_text
+from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 MEANINGS = {
@@ -100,7 +101,7 @@ def family(check: Check) -> str:
     return check.id.partition(".")[0] or "other"
 
 
-def figures(training: Mapping[str, Any]) -> list[Figure]:
+def figures(training: JsonObject) -> list[Figure]:
     """The fine-tune's numbers, as far as it came."""
     texts = {
         "held-out accuracy": _figure(training, "accuracy", percent),
@@ -113,7 +114,7 @@ def figures(training: Mapping[str, Any]) -> list[Figure]:
     return [Figure(label=label, value=text) for label, text in texts.items() if text]
 
 
-def _figure(training: Mapping[str, Any], key: str, form: Callable[[float], str]) -> str:
+def _figure(training: JsonObject, key: str, form: Callable[[float], str]) -> str:
     value = training.get(key)
     figure = number(value)
     if figure is None:
@@ -121,7 +122,7 @@ def _figure(training: Mapping[str, Any], key: str, form: Callable[[float], str])
     return form(figure)
 
 
-def epochs(training: Mapping[str, Any]) -> list[EpochShares]:
+def epochs(training: JsonObject) -> list[EpochShares]:
     """The epochs of the fine-tune; whatever is not an epoch is left out."""
     rows = training.get("epochs")
     if not isinstance(rows, list):

@@ -21,6 +21,7 @@ from envbuilder.format.page import dockerfile
 from envbuilder.format.page.axes import Axis, Picked, request_of
 from envbuilder.format.page.grid import Clash, Grid
 from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.resolve.command_line import set_options
@@ -73,7 +74,7 @@ def _names(catalog: Catalog) -> dict[str, str]:
     return {name: str(row.capability) for row in catalog.gpus for name in row.names}
 
 
-def _embedded(data: Mapping[str, Any]) -> Markup:
+def _embedded(data: JsonObject) -> Markup:
     """JSON that cannot end the element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - no `<` is left
