@@ -80,9 +80,11 @@ def _differences(files: Mapping[str, bytes]) -> Iterator[str]:
     for path in ours.keys() & theirs.keys():
         if ours[path] != theirs[path]:
             changed.add(path)
+    missing = ours.keys() - theirs.keys()
+    added = theirs.keys() - ours.keys()
     yield from _named(changed, "differs from this envbuilder's")
-    yield from _named(ours.keys() - theirs.keys(), "is not in this image")
-    yield from _named(theirs.keys() - ours.keys(), "is not this envbuilder's")
+    yield from _named(missing, "is not in this image")
+    yield from _named(added, "is not this envbuilder's")
 
 
 def _payload_in(files: Mapping[str, bytes]) -> dict[str, bytes]:

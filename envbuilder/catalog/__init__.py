@@ -200,10 +200,12 @@ def _check_own(own: Path) -> None:
 def _problems_of(table: Table[Any], own: Path) -> Iterator[str]:
     """The unknown fields and the missing keys of one file."""
     for line in _read_lines(table, own, _OWN_HINT):
-        yield from unknown_fields(table, line.row, line.where)
+        row, where = line.row, line.where
+        yield from unknown_fields(table, row, where)
         for name in table.key:
-            if name not in line.row:
-                yield f"{line.where}: no {name}"
+            if name in row:
+                continue
+            yield f"{where}: no {name}"
 
 
 def unknown_fields(table: Table[Any], row: JsonObject, where: str) -> list[str]:

@@ -54,8 +54,11 @@ def _matching(texts: dict[str, str], incomplete: str) -> list[CompletionItem]:
 
 
 def _cuda_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
-    for build in sorted(facts.torch, key=lambda build: (build.cuda, build.torch), reverse=True):
-        yield f"{build.cuda.major}.{build.cuda.minor}", "CUDA"
+    builds = list(facts.torch)
+    builds.sort(key=lambda build: (build.cuda, build.torch), reverse=True)
+    for build in builds:
+        cuda = build.cuda
+        yield f"{cuda.major}.{cuda.minor}", "CUDA"
 
 
 def _python_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:

@@ -43,15 +43,17 @@ def with_capabilities(host: Host, catalog: Catalog) -> Host:
 
 def for_host(request: Request, host: Host) -> Iterator[Request]:
     """The request with what a host adds to it, once for each kind of GPU; what the request says itself stands."""
-    platform, driver = host.machine.platform, host.gpu.driver_version
+    platform = host.machine.platform
+    driver = host.gpu.driver_version
+    capabilities = host.gpu.capabilities
     if platform and request.platform == Request().platform:
         request = replace(request, platform=platform)
     if request.driver is None and driver is not None:
         request = replace(request, driver=driver)
-    if request.gpu is not None or not host.gpu.capabilities:
+    if request.gpu is not None or not capabilities:
         yield request
         return
-    for capability in host.gpu.capabilities:
+    for capability in capabilities:
         yield replace(request, gpu=str(capability))
 
 

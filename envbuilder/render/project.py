@@ -125,8 +125,11 @@ def foreign_files(files: Files, folder: Path) -> list[str]:
     Raises `UsageError` if one of them is reached through a link out of the repository.
     """
     refuse_links(folder, *files.names)
-    context = context_folder.foreign_files(files.context, folder / CONTEXT)
-    return [*(f"{CONTEXT}/{name}" for name in context), *unmarked_files(files.others, folder)]
+    names = []
+    for name in context_folder.foreign_files(files.context, folder / CONTEXT):
+        names.append(f"{CONTEXT}/{name}")
+    names += unmarked_files(files.others, folder)
+    return names
 
 
 def unmarked_files(context: Context, folder: Path) -> list[str]:

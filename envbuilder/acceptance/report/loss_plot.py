@@ -52,17 +52,21 @@ def loss_plot(losses: Any, epochs: Sequence[EpochShares]) -> LossPlot | None:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return None
+    steps = len(values)
     ticks = _loss_ticks(min(numbers), max(numbers))
-    runs = _runs(values, bottom=ticks[0], top=ticks[-1])
-    long_runs = [run for run in runs if len(run) > 1]
-    single_points = [run[0] for run in runs if len(run) == 1]
+    lines, dots = [], []
+    for run in _runs(values, bottom=ticks[0], top=ticks[-1]):
+        if len(run) > 1:
+            lines.append(_points(run))
+        else:
+            dots.append(run[0])
     return LossPlot(
-        lines=tuple(_points(run) for run in long_runs),
-        dots=tuple(single_points),
-        steps=_step_ticks(len(values)),
+        lines=tuple(lines),
+        dots=tuple(dots),
+        steps=_step_ticks(steps),
         losses=_labelled(ticks),
-        marks=_marks(epochs, len(values)),
-        summary=_sentence(len(values), numbers),
+        marks=_marks(epochs, steps),
+        summary=_sentence(steps, numbers),
     )
 
 

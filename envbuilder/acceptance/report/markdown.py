@@ -64,7 +64,8 @@ def _failure(check: Check) -> str:
     identifier = _code(check.id)
     lines = [f"### {mark} {status}: {title} ({identifier})", ""]
     for label, text in summary.notes(check):
-        lines.append(f"- **{label}**: {_prose(text)}")
+        prose = _prose(text)
+        lines.append(f"- **{label}**: {prose}")
     return "\n".join(lines)
 
 

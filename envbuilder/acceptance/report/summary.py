@@ -69,10 +69,12 @@ def properties(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "image", receipt.image
     yield "stack", receipt.stack
     yield "reference", receipt.reference
-    for prefix, facts in (("suite", receipt.suite), ("host", receipt.host)):
-        for name, value in facts.items():
-            text = value_text(value)
-            yield f"{prefix}.{name}", text
+    for name, value in receipt.suite.items():
+        text = value_text(value)
+        yield f"suite.{name}", text
+    for name, value in receipt.host.items():
+        text = value_text(value)
+        yield f"host.{name}", text
 
 
 def tally(checks: Sequence[Check]) -> str:

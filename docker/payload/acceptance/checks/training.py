@@ -80,9 +80,11 @@ def fine_tune(job: Any, inspection: Inspection) -> None:
 
     use_one_thread()
     started = time.process_time()
-    inspection.training.figures = job.fine_tune(settings, on_step=on_step)[0]
+    figures = job.fine_tune(settings, on_step=on_step)[0]
     seconds = time.process_time() - started
-    inspection.training.processor_seconds = round(seconds, 2)
+    training = inspection.training
+    training.figures = figures
+    training.processor_seconds = round(seconds, 2)
 
 
 def use_one_thread() -> None:
