@@ -155,7 +155,7 @@ def test_a_suggestion_resolves_the_conflict(view: View, grid: Grid, facts: Catal
     expect(view.page.locator("#answer-title")).to_be_focused()
 
 
-def test_one_choice_can_be_changed_and_the_others_kept(view: View, grid: Grid, facts: Catalog) -> None:
+def test_changing_one_choice_keeps_the_others(view: View, grid: Grid, facts: Catalog) -> None:
     for name, value in (("gpu", "9.0"), ("python", "3.10"), ("cuda", "11.7")):
         view.pick(name, value)
     ways = view.page.locator("#shown").get_by_role("group", name="CUDA").get_by_role("button")
@@ -215,12 +215,12 @@ def test_a_link_keeps_the_choices(view: View, browser: Browser, file: Path) -> N
 # --- for everybody -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_fetched_and_nothing_complained_of(seen: View) -> None:
+def test_page_makes_no_requests_and_logs_no_errors(seen: View) -> None:
     assert [url for url in seen.requests if not url.startswith("data:")] == [seen.url.partition("#")[0]]
     assert seen.complaints == []
 
 
-def test_nothing_sticks_out_and_all_text_can_be_read(seen: View) -> None:
+def test_nothing_overflows_and_all_text_is_readable(seen: View) -> None:
     measured = seen.measure()
     assert measured["overflow"] == 0
     assert measured["outside"] == []
@@ -291,7 +291,7 @@ def focused(page: Page) -> str:
     return str(page.evaluate(f"({script})(document.activeElement)"))
 
 
-def test_it_works_by_keyboard_alone(view: View, grid: Grid, facts: Catalog) -> None:
+def test_page_works_with_the_keyboard_only(view: View, grid: Grid, facts: Catalog) -> None:
     page = view.page
     press = page.keyboard.press
     press("Tab")

@@ -56,12 +56,12 @@ def failed_on_phone(browser: Browser, tmp_path: Path) -> Iterator[View]:
     made.page.close()
 
 
-def test_nothing_is_fetched_and_nothing_complained_of(view: View) -> None:
+def test_page_makes_no_requests_and_logs_no_errors(view: View) -> None:
     assert [url for url in view.requests if not url.startswith("data:")] == [view.page.url]
     assert view.complaints == []
 
 
-def test_nothing_sticks_out(view: View) -> None:
+def test_nothing_overflows(view: View) -> None:
     measured = view.measure()
     assert measured["overflow"] == 0
     assert measured["outside"] == []

@@ -1,9 +1,9 @@
-"""Record what buildx writes of a real build, to be a test: an engine, the base image and the index must be there.
+"""Record the output of buildx for a real build, as a test case. Needs an engine, the base image and the index.
 
     PYTHONPATH=tests .venv/bin/python -m builds.record KIND > tests/builds/KIND.rawjson
 
 KIND is one of `KINDS`; `built` comes first, for the others take its layers from the builder's cache. It downloads
-2.4 GB into a cache mount of its own (`id=record`), which stays in the builder: `docker builder prune` frees it.
+2.4 GB into a separate cache mount (`id=record`), which stays in the builder: `docker builder prune` frees it.
 """
 
 import base64
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def build(kind: str, folder: Path, said: list[str]) -> int:
-    """Build today's Dockerfile, spoilt as `kind` wants it."""
+    """Build today's Dockerfile, broken as `kind` says."""
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
     write_context(render_context(lock), folder)
     place = place_of(lock.stack)

@@ -20,7 +20,7 @@ def few_facts(monkeypatch: pytest.MonkeyPatch, facts: catalog.Catalog) -> None:
     monkeypatch.setattr(catalog, "load", lambda: few)
 
 
-def test_it_writes_one_page_and_says_so(run: Run) -> None:
+def test_command_writes_one_page_and_prints_its_path(run: Run) -> None:
     answer = run("catalog", "page")
     page = Path("envbuilder.html")
     assert (answer.code, answer.out) == (0, "")
@@ -35,7 +35,7 @@ def test_its_json(run: Run) -> None:
     assert problems("catalog-page", json.loads(answer.out)) == []
 
 
-def test_receipts_and_locks_lie_where_they_are_named_or_usual(run: Run, root: Path) -> None:
+def test_receipts_and_locks_have_named_and_default_directories(run: Run, root: Path) -> None:
     receipt = samples.passed()
     for folder in ("receipts", "elsewhere"):
         Path(folder).mkdir()
@@ -52,7 +52,7 @@ def test_receipts_and_locks_lie_where_they_are_named_or_usual(run: Run, root: Pa
 
 
 @pytest.mark.parametrize("option", ["--receipts", "--locks"])
-def test_a_folder_that_is_not_there(run: Run, option: str) -> None:
+def test_missing_directory_is_an_error(run: Run, option: str) -> None:
     answer = run("catalog", "page", option, "nowhere")
     assert answer.code == 2
     assert answer.err.startswith("error: ")

@@ -99,7 +99,9 @@ def test_the_contract_of_doctor_json(run: Run, on: Any) -> None:
     assert document["host"]["gpu"]["driver"] == "550.54.15"
 
 
-def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_file_describes_another_machine(
+    run: Run, on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on("gpu-too-new")
     (tmp_path / "host.json").write_text(run("doctor", "--json").out)
     monkeypatch.setattr(local_probe, "new_probe", nobody)
@@ -110,7 +112,7 @@ def test_another_machine_by_its_document(run: Run, on: Any, tmp_path: Path, monk
     assert lines[2] == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for NVIDIA GeForce RTX 5090 (12.0)"
 
 
-def test_another_machine_by_its_gpu_and_driver(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_and_driver_options_describe_another_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_probe, "new_probe", nobody)
     answer = run("doctor", "--gpu", "H100", "--driver", "535.104.05", "--cuda", "11.7")
     assert answer.code == 8
@@ -145,7 +147,7 @@ def test_documentation_shows_real_output(run: Run, on: Any, root: Path, monkeypa
     assert [line for line in shown if line not in said.splitlines()] == []
 
 
-def test_a_document_from_elsewhere_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
+def test_host_file_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
     host = {
         "machine": {"os": "\x1b[2Jx"},
         "engine": {"failure": "other", "message": "\x1b]0;title\x07"},

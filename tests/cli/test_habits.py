@@ -75,7 +75,7 @@ def test_rerun_and_fresh_are_one_option(run: Run, command: str) -> None:
 # --- the environment -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_settings(
+def test_command_line_overrides_environment_overrides_settings(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cuda(*words: str) -> str:
@@ -186,7 +186,7 @@ def settings_of(folder: Path) -> dict[str, object]:
     return dict(tomllib.loads((folder / "envbuilder.toml").read_text())["render"])
 
 
-def test_a_rendered_target_is_enrolled_so_that_check_sees_it(run: Run, tmp_path: Path) -> None:
+def test_rendered_target_is_added_so_that_check_compares_it(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, "--target", "devcontainer")
     answer = run("render", "--target", "slurm", "--set", "hours=2")
     assert (answer.code, "added slurm to envbuilder.toml" in answer.err) == (0, True), answer.err
@@ -232,7 +232,7 @@ def test_init_adds_to_settings_that_people_wrote(run: Run, tmp_path: Path) -> No
     assert run("render", "--check").code == 0
 
 
-def test_init_does_not_change_a_request_unless_it_is_told_to(run: Run, tmp_path: Path) -> None:
+def test_init_changes_a_request_only_with_force(run: Run, tmp_path: Path) -> None:
     (tmp_path / "envbuilder.toml").write_text('cuda = "12.4"\n')
     answer = run("init", "--lock", LOCK, "--target", "slurm")
     assert answer.code == 2

@@ -43,7 +43,7 @@ def test_an_existing_gitignore_stays_and_gaps_are_reported(run: Run, tmp_path: P
     assert "consider adding to your .gitignore: /runs/ /receipts/\n" in answer.err
 
 
-def test_a_second_time_changes_nothing(run: Run, tmp_path: Path) -> None:
+def test_second_init_changes_nothing(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     document = json.loads(run("init", "--lock", LOCK, *TARGETS, "--json").out)
     assert (document["ok"], document["written"]) == (True, [])

@@ -18,7 +18,7 @@ LOCK = str(ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock
 
 
 @pytest.mark.parametrize("name", json_schemas.DOCUMENTS)
-def test_the_schema_is_what_would_be_written(name: str) -> None:
+def test_schema_is_up_to_date(name: str) -> None:
     text = (FOLDER / f"{name}.schema.json").read_text()
     assert text == json_schemas.schema_of(name), "`make schema` writes it again"
     Draft202012Validator.check_schema(json.loads(text))
@@ -58,7 +58,7 @@ def test_a_diagnosis_fits_its_schema(run: Run, monkeypatch: pytest.MonkeyPatch, 
     assert problems("doctor", json.loads(run("doctor", "--json").out)) == []
 
 
-def test_a_document_with_another_field_is_refused(run: Run) -> None:
+def test_document_with_an_unknown_field_is_refused(run: Run) -> None:
     document = json.loads(run("catalog", "verify", "--json").out)
     assert problems("catalog-verify", document | {"other": 1})
     del document["rows"]

@@ -44,7 +44,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """uv has an empty cache and reaches only this machine: whatever else it asks ends at a port that is closed."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # and not listening, so that nobody else can have it
+        bound.bind(("127.0.0.1", 0))  # and not listening, so that the port stays free
         point_proxies_to(f"http://127.0.0.1:{bound.getsockname()[1]}", monkeypatch)
         yield
 
@@ -88,12 +88,14 @@ def relock(run: Run, output: Path) -> Relock:
 
 
 @pytest.mark.parametrize("path", few([OLDEST, *OTHERS]), ids=lambda path: path.parent.name)
-def test_the_committed_lock_comes_out_again_byte_for_byte(path: Path, index: IndexServer, relock: Relock) -> None:
+def test_committed_lock_is_reproduced_byte_for_byte(path: Path, index: IndexServer, relock: Relock) -> None:
     assert relock(path, index) == path.read_text()
 
 
 @pytest.mark.slow
-def test_no_other_host_is_asked(index: IndexServer, run: Run, relock: Relock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_index_is_contacted(
+    index: IndexServer, run: Run, relock: Relock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serve() as proxy:
         point_proxies_to(proxy.url.removesuffix("/simple/"), monkeypatch)
         assert relock(OLDEST, index) == OLDEST.read_text()
@@ -190,7 +192,7 @@ def test_the_document_of_a_lock_fits_its_schema(index: IndexServer, run: Run, ou
 
 
 @pytest.mark.slow
-def test_a_pinned_wheel_that_is_gone_is_no_lock(run: Run, output: Path) -> None:
+def test_missing_pinned_wheel_prevents_a_lock(run: Run, output: Path) -> None:
     with serve(Faults(removed={file_of(NEWEST, "torch")})) as index:
         answer = run("lock", *request_of(read(NEWEST)), "--index-url", index.url)
     assert answer.code == 5
@@ -219,7 +221,7 @@ def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> No
     ),
     ids="403 401 flipped short".split(),
 )
-def test_what_an_index_did_wrong_is_told(run: Run, output: Path, faults: Faults, cause: str) -> None:
+def test_index_errors_are_explained(run: Run, output: Path, faults: Faults, cause: str) -> None:
     output.write_text("the old one")
     with serve(faults) as index:
         answer = run("lock", "--cuda", "11.7", "--index-url", index.url)

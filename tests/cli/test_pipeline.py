@@ -1,4 +1,4 @@
-"""`build`, `accept` and `base` as a user calls them, with a stand-in engine: exit codes, options, what is printed."""
+"""`build`, `accept` and `base` on the command line, with a stand-in engine: exit codes, options, output."""
 
 import json
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def test_accept_answers_by_its_exit_code(run: Run, connect: Connect) -> None:
     ("script", "verdict"),
     [(FAILING, "failed"), (says(passing(INSIDE[1:])), "incomplete"), (says([plan()], 137), "incomplete")],
 )
-def test_what_is_not_accepted_is_7(run: Run, connect: Connect, script: Any, verdict: str) -> None:
+def test_image_that_is_not_accepted_exits_with_7(run: Run, connect: Connect, script: Any, verdict: str) -> None:
     connect(suite=script)
     answer = run("accept", IMAGE.id, "--json")
     assert answer.code == 7
@@ -84,7 +84,7 @@ def test_what_is_not_accepted_is_7(run: Run, connect: Connect, script: Any, verd
     ),
     ids=["a word", "a number for an id", "odd numbers", "deep", "a flood of lines", "a long line"],
 )
-def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: Connect, lines: list[str]) -> None:
+def test_malformed_events_exit_with_7_never_1(run: Run, connect: Connect, lines: list[str]) -> None:
     whole = passing()
     connect(suite=says([*whole[:-1], *lines, whole[-1]]))
     answer = run("accept", IMAGE.id)
@@ -96,7 +96,7 @@ def test_an_image_that_breaks_the_protocol_is_7_and_never_1(run: Run, connect: C
     ("option", "value"),
     [("--memory", "much"), ("--memory", "-1"), ("--memory", "2g\n"), ("--user", "a b"), ("--user", ":")],
 )
-def test_a_user_or_a_size_that_is_none_is_refused(run: Run, connect: Connect, option: str, value: str) -> None:
+def test_invalid_user_or_size_is_refused(run: Run, connect: Connect, option: str, value: str) -> None:
     engine = connect()
     answer = run("accept", IMAGE.id, option, value)
     assert answer.code == 2
@@ -105,7 +105,7 @@ def test_a_user_or_a_size_that_is_none_is_refused(run: Run, connect: Connect, op
 
 
 @pytest.mark.parametrize("deadline", ["nan", "inf", "-inf", "-1", "0", "1e12", "x"])
-def test_a_deadline_that_is_none_is_refused(run: Run, connect: Connect, deadline: str) -> None:
+def test_invalid_deadline_is_refused(run: Run, connect: Connect, deadline: str) -> None:
     engine = connect()
     answer = run("accept", IMAGE.id, "--deadline", deadline)
     assert answer.code == 2
@@ -153,7 +153,7 @@ def test_the_options_of_accept_reach_the_suite(run: Run, connect: Connect, tmp_p
     assert (job.gpu.access.value, job.user, job.memory, engine.containers[0].deadline) == ("runtime", "7", "2g", 77)
 
 
-def test_settings_stand_in_for_options(run: Run, connect: Connect, tmp_path: Path) -> None:
+def test_settings_replace_options(run: Run, connect: Connect, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "envbuilder.toml").write_text('gpu-access = "gpus"\n[accept]\nchecks = ["mine.py"]\n')
     engine = connect(suite=says(passing([*INSIDE, "own.mine"])))
@@ -188,7 +188,7 @@ def test_reports_are_written_also_of_a_failure(run: Run, connect: Connect, tmp_p
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
-def test_build_tags_what_was_accepted(run: Run, connect: Connect) -> None:
+def test_build_tags_an_accepted_image(run: Run, connect: Connect) -> None:
     engine = connect()
     answer = run("build", *LOCK, "--json")
     assert answer.code == 0, answer.err
@@ -201,7 +201,7 @@ def test_build_tags_what_was_accepted(run: Run, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("script", [FAILING, says(passing(INSIDE[1:]))], ids=["failed", "incomplete"])
-def test_build_tags_nothing_else(run: Run, connect: Connect, script: Any) -> None:
+def test_build_does_not_tag_other_images(run: Run, connect: Connect, script: Any) -> None:
     engine = connect(suite=script)
     answer = run("build", *LOCK, "--tag", "r.example/a:1", "--push", "--json")
     assert answer.code == 7
@@ -209,7 +209,7 @@ def test_build_tags_nothing_else(run: Run, connect: Connect, script: Any) -> Non
     assert engine.asked("tag", "push") == []
 
 
-def test_build_pushes_when_asked(run: Run, connect: Connect) -> None:
+def test_build_pushes_on_request(run: Run, connect: Connect) -> None:
     engine = connect()
     answer = run("build", *LOCK, "--tag", "r.example/a:1", "--push", "--json")
     assert answer.code == 0, answer.err
@@ -228,7 +228,9 @@ def test_build_pushes_when_asked(run: Run, connect: Connect) -> None:
         (("--platform", "linux/vax"), "a platform is one of linux/amd64"),
     ],
 )
-def test_what_makes_no_sense_asks_no_engine(run: Run, connect: Connect, words: tuple[str, ...], said: str) -> None:
+def test_invalid_options_do_not_contact_the_engine(
+    run: Run, connect: Connect, words: tuple[str, ...], said: str
+) -> None:
     engine = connect()
     answer = run("build", *LOCK, *words)
     assert answer.code == 2
@@ -250,7 +252,7 @@ def test_the_options_of_build_reach_suite_and_builder(run: Run, connect: Connect
     assert run("build", *LOCK, "--require-gpu", "--gpu-access", "cdi", "--fresh").code == 7
 
 
-def test_a_dry_run_asks_nobody(run: Run, connect: Connect, tmp_path: Path) -> None:
+def test_dry_run_contacts_no_engine_and_no_index(run: Run, connect: Connect, tmp_path: Path) -> None:
     engine = connect()
     answer = run("build", *LOCK, "--dry-run")
     assert answer.code == 0
@@ -259,7 +261,7 @@ def test_a_dry_run_asks_nobody(run: Run, connect: Connect, tmp_path: Path) -> No
     assert not (tmp_path / "build").exists()
 
 
-def test_a_builder_that_lost_its_session_is_asked_once_more(run: Run, connect: Connect, programs: Programs) -> None:
+def test_build_is_retried_once_after_a_lost_session(run: Run, connect: Connect, programs: Programs) -> None:
     """BuildKit may say so right after a build that was interrupted."""
     connect()
     programs.fail_once("ERROR: failed to build: failed to solve: no active session for x: context deadline exceeded\n")
@@ -284,7 +286,7 @@ def test_an_interrupt_of_build_is_130_and_tags_nothing(run: Run, connect: Connec
 # --- base ----------------------------------------------------------------------------------------------------------
 
 
-def test_base_names_what_is_there(run: Run, connect: Connect) -> None:
+def test_base_prints_the_existing_image(run: Run, connect: Connect) -> None:
     engine = connect()
     answer = run("base", *LOCK)
     assert (answer.code, answer.out) == (0, f"{STACK.base.reference}  sha256:b  71 MB\n")
@@ -296,7 +298,7 @@ def test_base_names_what_is_there(run: Run, connect: Connect) -> None:
     assert engine.asked("pull", "import") == []
 
 
-def test_base_makes_one_where_no_registry_answers(run: Run, connect: Connect) -> None:
+def test_base_is_bootstrapped_without_a_registry(run: Run, connect: Connect) -> None:
     engine = connect()
     del engine.images[STACK.base.reference]
     answer = run("base", "--cuda", "11.7", "--torch", "2.0.1", "--python", "3.9")
@@ -318,7 +320,7 @@ def test_an_error_is_one_json_object_too(run: Run, connect: Connect) -> None:
     assert (document["ok"], document["error"], document["hint"]) == (False, "the engine is gone", "start it")
 
 
-def test_a_bug_is_shown_whole_to_whoever_asks(run: Run, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_variable_shows_the_traceback(run: Run, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(suite=breaks([], ValueError("odd")))
     monkeypatch.setenv("ENVBUILDER_DEBUG", "1")
     with pytest.raises(ValueError, match="odd"):

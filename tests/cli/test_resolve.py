@@ -70,7 +70,7 @@ def test_the_answer_for_a_person(run: Run) -> None:
 
 
 @pytest.mark.parametrize("torch", ["2.0.1", "2.12.1"])  # with torchaudio, and without one
-def test_every_package_beside_the_family_is_told(run: Run, torch: str) -> None:
+def test_all_other_packages_are_listed(run: Run, torch: str) -> None:
     [packages] = [line for line in run("resolve", "--torch", torch).out.splitlines() if line.startswith("packages ")]
     told = [re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")]
     assert told == [
@@ -79,7 +79,7 @@ def test_every_package_beside_the_family_is_told(run: Run, torch: str) -> None:
     ]  # fmt: skip
 
 
-def test_advisories_are_told_until_they_are_mended(run: Run) -> None:
+def test_advisories_are_shown_until_they_are_fixed(run: Run) -> None:
     def told(torch: str) -> list[str]:
         return [row["id"] for row in json.loads(run("resolve", "--torch", torch, "--json").out)["advisories"]]
 
@@ -88,7 +88,7 @@ def test_advisories_are_told_until_they_are_mended(run: Run) -> None:
     assert told("2.10.0") == []
 
 
-def test_a_version_that_no_source_gives_is_not_said_to_be_inside_torch(run: Run) -> None:
+def test_unknown_version_is_not_called_part_of_torch(run: Run) -> None:
     unknown = run("resolve", "--cuda", "12.6", "--torch", "2.8.0").out.splitlines()
     assert "NCCL           not known" in unknown
     assert "NCCL           2.14.3" in run("resolve", "--cuda", "11.7", "--torch", "2.0.1").out.splitlines()
@@ -102,7 +102,7 @@ def test_a_version_that_no_source_gives_is_not_said_to_be_inside_torch(run: Run)
     ids=["unknown", "near miss", "newline", "instruction", "full width", "empty", "long"],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["resolve", "lock", "render", "build", "base"])
-def test_bad_input_is_refused_before_anything_is_asked(run: Run, command: str, value: str, code: int) -> None:
+def test_invalid_input_is_refused_before_any_request(run: Run, command: str, value: str, code: int) -> None:
     answer = run(command, f"--cuda={value}")
     assert answer.code == code
     assert answer.out == ""
@@ -133,7 +133,7 @@ def test_bad_options_exit_2(run: Run, words: tuple[str, ...]) -> None:
     assert answer.err.startswith("error: ")
 
 
-def test_every_option_can_be_said_at_once(run: Run) -> None:
+def test_all_options_work_together(run: Run) -> None:
     answer = run(
         *("resolve", "--cuda", "cu130", "--cudnn", "cudnn9", "--python", "3.11", "--torch", "2.14", "--gpu", "sm_86"),
         *("--torchvision", "0.29", "--transformers", "5", "--driver", "580", "--base", "bootstrap"),
@@ -161,7 +161,7 @@ def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
     ]
 
 
-def test_a_base_of_one_s_own_brings_the_compiler_that_wheels_do_not(run: Run) -> None:
+def test_custom_base_provides_the_compiler_that_wheels_lack(run: Run) -> None:
     own = ("--base", "registry.example/cuda:12.4-devel", "--python", "3.12")
     stack = json.loads(run("resolve", "--cuda", "12.4", "--flavour", "devel", *own, "--json").out)["stack"]
     assert (stack["torch"], stack["packages"][-1]) == ("2.6.0", "ninja")
@@ -218,7 +218,7 @@ def test_without_options_it_is_the_best_for_this_host(
     assert answer.err == f"{told}\n"
 
 
-def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_common_stack_the_oldest_gpu_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         request_for_host, "ask", lambda _: Host(gpu=GpuState(driver="470.57.02", devices=gpus("8.6", "10.0", "3.5")))
     )
@@ -230,7 +230,7 @@ def test_where_no_stack_runs_on_all_gpus_it_is_for_the_oldest(run: Run, monkeypa
 
 
 @pytest.mark.parametrize("name", ["workstation", "two-kinds", "arm64-server", "driver-too-old", "no-gpu", "wsl"])
-def test_it_is_what_the_doctor_finds_best(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_stack_matches_the_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Both ask the same way, so the doctor's command and no option at all come to the same stack."""
     monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
     found = {finding["id"]: finding for finding in json.loads(run("doctor", "--json").out)["findings"]}
@@ -263,7 +263,7 @@ def test_an_explanation_in_json(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)])
-def test_wheels_that_pypi_has_not_are_refused_before_anything_is_asked(
+def test_wheels_missing_on_pypi_are_refused_before_any_request(
     run: Run, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     answer = run(*words, "--torch", "2.0", "--flavour", "cpu")
@@ -297,14 +297,14 @@ def test_no_engine_is_exit_6(run: Run) -> None:
     assert "`envbuilder doctor`" in answer.err
 
 
-def test_dry_run_asks_nobody(run: Run) -> None:
+def test_dry_run_contacts_nothing(run: Run) -> None:
     answer = run("build", "--cuda", "11.7", "--dry-run")
     assert answer.code == 0
     assert "docker buildx build" in answer.out
     assert "envbuilder:cu117-torch2.0.1-py3.10-debian12" in answer.out
 
 
-def test_a_bug_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_reported_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envbuilder.resolve.resolve", lambda *_: 1 / 0)
     answer = run("resolve", "--cuda", "11.7")
     assert answer.code == 1

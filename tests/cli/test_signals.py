@@ -24,7 +24,7 @@ from .conftest import Run
 PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
 BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-HEARING = ("env", "--default-signal=INT,TERM,HUP")  # whoever started us may have been told to ignore them
+HEARING = ("env", "--default-signal=INT,TERM,HUP")  # the parent process may ignore them
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -144,7 +144,7 @@ def test_a_suite_whose_engine_freezes_ends_in_6(start: Start, daemon: Daemon, tm
     process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
     wait_until(lambda: daemon.asked("start"), "the suite never started")
     with daemon.frozen():
-        _, said = process.communicate(timeout=PATIENCE / 4)  # no request of the stand-in is held as long as that
+        _, said = process.communicate(timeout=PATIENCE / 4)  # no request to the stand-in takes that long
     assert process.returncode == 6
     assert "error: the container engine has not answered for 1 s" in said
     assert not list((tmp_path / "tmp").iterdir())
@@ -169,7 +169,7 @@ def test_a_build_whose_engine_freezes_ends_in_6(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("accept", IMAGE.id), ("build", "--lock", str(PRESET))], ids=["accept", "build"])
-def test_a_frozen_engine_does_not_hold_up_an_interrupt(
+def test_interrupt_works_with_a_frozen_engine(
     start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     programs.linger()
@@ -195,7 +195,9 @@ def test_the_engines_time_is_a_whole_number_of_seconds(
 
 
 @pytest.mark.slow
-def test_accept_sweeps_what_a_killed_run_left(start: Start, daemon: Daemon, programs: Programs, tmp_path: Path) -> None:
+def test_accept_removes_leftovers_of_a_killed_run(
+    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path
+) -> None:
     programs.wait()
     process = start("build", "--lock", str(PRESET))
     wait_until(lambda: programs.asked("docker"), "the build never started")

@@ -1,4 +1,4 @@
-"""What surrounds a command, and files that somebody else made, end in one clear error and never as a bug of ours."""
+"""The environment of a command and unusual files cause one clear error, never a bug."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def lock(root: Path, tmp_path: Path) -> Path:
 
 
 def start(words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str) -> "subprocess.CompletedProcess[bytes]":
-    """A command in a process of its own, where its streams and its locale are the real ones."""
+    """A command in a separate process, with real streams and locale."""
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         [sys.executable, "-m", "envbuilder", *words.split()],
         cwd=cwd,
@@ -75,7 +75,7 @@ def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
 @pytest.mark.parametrize(
     "words", few(["resolve --json", "--help", "resolve --cuda 11.7", "catalog images", "doctor --gpu H100"])
 )
-def test_an_output_that_is_full_says_so_and_exits_with_2(tmp_path: Path, words: str) -> None:
+def test_full_output_disk_exits_with_2(tmp_path: Path, words: str) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = start(words, tmp_path, stdout=full)
     assert done.returncode == 2
@@ -85,14 +85,14 @@ def test_an_output_that_is_full_says_so_and_exits_with_2(tmp_path: Path, words: 
 
 
 @pytest.mark.slow
-def test_an_error_that_cannot_be_written_either_still_has_a_code(tmp_path: Path) -> None:
+def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         words = [sys.executable, "-m", "envbuilder", "resolve", "--cuda", "11.7"]
         assert subprocess.run(words, cwd=tmp_path, stdout=full, stderr=full, check=False).returncode == 2
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+def test_closed_pipe_is_not_a_bug(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = start("catalog images", tmp_path, stdout=writing)
@@ -110,7 +110,7 @@ def test_a_terminal_of_one_column_is_wide_enough(run: Run, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("words", ["resolve --cuda 11.7", "lock --cuda 11.7 --check", "init", "doctor --gpu H100"])
-def test_a_folder_that_was_deleted_is_told_of(
+def test_deleted_working_directory_is_reported(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     gone = tmp_path / "gone"
@@ -135,9 +135,7 @@ def test_a_folder_that_was_deleted_is_told_of(
     ],
 )
 @pytest.mark.parametrize(("made", "kind"), [("fifo", "a FIFO"), ("/dev/zero", "a device"), ("/", "a folder")])
-def test_what_is_no_file_is_refused_where_a_file_is_named(
-    run: Run, tmp_path: Path, words: str, made: str, kind: str
-) -> None:
+def test_special_files_are_refused_for_file_options(run: Run, tmp_path: Path, words: str, made: str, kind: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     answer = run(*words.format(made).split())
     if "--ca-bundle" in words:  # which `resolve` does not have
@@ -148,9 +146,7 @@ def test_what_is_no_file_is_refused_where_a_file_is_named(
 
 @pytest.mark.parametrize("name", ["envbuilder.toml", "compose.yaml", ".gitignore", "docker/images/x/envbuilder.lock"])
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
-def test_a_repository_with_a_fifo_or_a_folder_in_place_of_a_file_is_refused(
-    run: Run, lock: Path, name: str, make: object
-) -> None:
+def test_repository_with_fifo_or_directory_as_file_is_refused(run: Run, lock: Path, name: str, make: object) -> None:
     path = lock.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path)  # type: ignore[operator]
@@ -185,7 +181,7 @@ def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: st
 
 
 @pytest.mark.slow
-def test_a_path_that_is_no_text_is_told_with_escapes(tmp_path: Path) -> None:
+def test_undecodable_path_is_printed_with_escapes(tmp_path: Path) -> None:
     done = start("render --output x --lock no-\udcff", tmp_path)
     assert (done.returncode, b"error: no-\\udcff cannot be read: No such file" in done.stderr) == (2, True), done.stderr
 
@@ -200,7 +196,7 @@ def test_a_path_with_nul_from_settings_is_a_mistake(run: Run, tmp_path: Path) ->
 # --- settings ------------------------------------------------------------------------------------------------------
 
 
-def test_settings_from_elsewhere_are_told_of_once_on_stderr(
+def test_settings_found_above_are_reported_once_on_stderr(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
@@ -226,7 +222,7 @@ def test_settings_are_named_by_option_or_environment(run: Run, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", ["docker", ".github", ".devcontainer", "docker/images", "compose.yaml", ".gitignore"])
-def test_init_writes_nothing_through_a_link_out_of_the_repository(run: Run, lock: Path, name: str) -> None:
+def test_init_does_not_write_through_external_links(run: Run, lock: Path, name: str) -> None:
     outside = lock.parent.parent / f"{lock.parent.name}-outside"
     outside.mkdir()
     (lock.parent / name).parent.mkdir(exist_ok=True)
@@ -268,10 +264,8 @@ def test_a_stack_in_settings_is_a_name_and_no_path(run: Run, lock: Path) -> None
 # --- a user without a home, a machine without a place for temporary files --------------------------------------------
 
 
-def test_the_state_of_a_user_without_a_home_is_not_in_the_project(
-    run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`~` stays `~` where nobody has a home: a repository could bring a folder of that name."""
+def test_without_a_home_no_state_is_kept_in_the_project(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home directory `~` stays `~`, and a repository could contain a directory of that name."""
     for name in ("ENVBUILDER_STATE_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
@@ -285,7 +279,7 @@ def test_the_state_of_a_user_without_a_home_is_not_in_the_project(
     assert store.folder == Path("/state/receipts")
 
 
-def test_no_room_for_temporary_files_is_no_bug(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_temporary_directory_is_not_a_bug(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 

@@ -50,7 +50,7 @@ class Site:
         return json.loads(done.stdout)
 
     def bake(self, *words: str, **env: str) -> str:
-        """What was said; a build that fails fails the test."""
+        """The output; a failed build fails the test."""
         done = self.run("bake", "--progress", "plain", *words, **env)
         assert done.returncode == 0, done.stderr
         return done.stderr
@@ -90,8 +90,8 @@ def planned(name: str, **more: object) -> dict[str, object]:
     }
 
 
-def test_without_a_variable_it_asks_for_nothing_else(site: Site) -> None:
-    """compose.yaml lies beside it, and buildx reads that too."""
+def test_bake_needs_no_variable(site: Site) -> None:
+    """compose.yaml is next to it, and buildx reads that too."""
     assert site.plan() == {
         "group": {"default": {"targets": [NEW_TARGET, OLD_TARGET]}},
         "target": {OLD_TARGET: planned(OLD), NEW_TARGET: planned(NEW)},
@@ -202,7 +202,7 @@ def test_a_candidate_gets_its_final_name_without_becoming_another_image(site: Si
         assert there.link("train", OLD) == there.link("train", f"{OLD}-candidate")
 
 
-def test_the_plain_way_needs_neither_a_registry_nor_a_secret(remote: Site, far: Far) -> None:
+def test_default_build_needs_no_registry_and_no_secret(remote: Site, far: Far) -> None:
     said = remote.bake("--load", OLD_TARGET)
     assert re.search(r"^#\d+ [0-9.]+ without$", said, re.MULTILINE), said
     engine, _ = far
@@ -210,7 +210,7 @@ def test_the_plain_way_needs_neither_a_registry_nor_a_secret(remote: Site, far: 
     engine.docker("image", "rm", f"envbuilder:{OLD}-candidate")
 
 
-def test_an_engine_with_its_own_store_writes_no_cache_and_says_so(site: Site) -> None:
+def test_engine_without_cache_export_gives_an_explained_error(site: Site) -> None:
     """docs/how-to/bake-and-registries.md tells what to do then."""
     (site.folder / "docker/images" / OLD / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
     with private_engine() as engine:

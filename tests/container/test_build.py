@@ -41,7 +41,7 @@ def test_the_image_has_earned_its_tag(image: Image) -> None:
     assert {check["status"] for check in receipt["checks"]} <= {"passed", "not_run"}
 
 
-def test_the_receipt_tells_how_it_trained(image: Image) -> None:
+def test_receipt_contains_training_results(image: Image) -> None:
     training = image.outcome["receipt"]["training"]
     assert len(training["losses"]) == training["steps"] == 252
     assert training["losses"][0] > 5 * training["loss"]
@@ -51,13 +51,13 @@ def test_the_receipt_tells_how_it_trained(image: Image) -> None:
     assert image.outcome["receipt"] in written
 
 
-def test_a_pipe_gets_plain_lines_and_is_told_about_the_cpu(image: Image) -> None:
+def test_piped_output_is_plain_and_mentions_the_cpu(image: Image) -> None:
     assert "\x1b" not in image.talk
     assert f"receipt: receipts/{image.tag.removeprefix('envbuilder:')}" in image.talk
     assert "running on the CPU" in image.talk or "GPUs with" in image.talk
 
 
-def test_building_again_is_quick_and_asks_nothing_twice(image: Image) -> None:
+def test_second_build_is_quick_and_downloads_nothing(image: Image) -> None:
     again = envbuilder("build", "--cuda", CUDA, "--json", cwd=image.site)
     assert again.code == 0, again.err
     outcome = again.json()
@@ -83,7 +83,7 @@ def test_the_committed_preset_builds_without_envbuilder(image: Image) -> None:
     assert done.stdout.strip() == image.id
 
 
-def test_nothing_goes_to_the_builder_but_what_one_dockerfile_names(tmp_path: Path) -> None:
+def test_builder_gets_only_files_of_one_dockerfile(tmp_path: Path) -> None:
     """By the builder's word: `Dockerfile.dockerignore` counts, and all that it lets through is copied out again."""
     locks = sorted((ROOT / "docker" / "images").glob("*/envbuilder.lock"))[:2]
     for lock in locks:
@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_nothing(image: Image) -> None:
     assert image_of(image.tag) == image.id
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(image: Image) -> None:
+def test_next_run_removes_leftovers_of_a_killed_run(image: Image) -> None:
     made = docker("create", "--label", f"dev.envbuilder.run={platform.node()}:999999:1", image.id).stdout.strip()
     envbuilder("accept", "envbuilder:there-is-none", cwd=image.site)
     assert made[:12] not in leftovers()

@@ -1,7 +1,7 @@
-"""The command lines of --target kubernetes, run: two containers whose names are those that the headless Service gives.
+"""Runs the commands of --target kubernetes in two containers named as the headless Service names pods.
 
-What a pod may and has, the containers may and have: user, read-only root, no capabilities, memory for /dev/shm, empty
-folders, the claim. What they train is the image's own job; what a job sees around itself is told by one that looks
+Containers have the settings of a pod: user, read-only root, no capabilities, memory for /dev/shm, empty
+directories, the claim. They run the image's own job; a second job reports what it sees
 (cluster_job.py), mounted over it.
 """
 
@@ -75,7 +75,7 @@ class Cluster:
         return name
 
     def _mounts(self, spec: dict[str, Any]) -> Iterator[str]:
-        """The volumes of a pod. Docker's own anonymous volumes stand for emptyDir."""
+        """The volumes of a pod. Docker's anonymous volumes replace emptyDir."""
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         for mount in spec["containers"][0]["volumeMounts"]:
             volume, path = volumes[mount["name"]], mount["mountPath"]
@@ -87,7 +87,7 @@ class Cluster:
                 yield from ("--tmpfs", f"{path}:mode=1777")
 
     def log(self, pod: str) -> list[dict[str, Any]]:
-        """What the job said in a pod."""
+        """The output of the job in a pod."""
         lines = docker("logs", pod).stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -191,7 +191,7 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
     }
 
 
-def test_a_job_finds_itself_before_its_first_pod_has_a_name(cluster: Cluster) -> None:
+def test_job_starts_before_its_first_pod_has_a_name(cluster: Cluster) -> None:
     second = start_job(cluster, 1)
     wait_until(lambda: UNKNOWN_NAME in docker("logs", second).stderr, "it does not look for index 0")
     first = start_job(cluster, 0)
@@ -217,7 +217,7 @@ def turns(pod: str) -> list[str]:
     return [line for line in docker("logs", pod).stdout.splitlines() if line.startswith("resuming")]
 
 
-def test_a_pod_that_is_lost_is_replaced_and_the_other_waits_for_it(cluster: Cluster, alone: list[float]) -> None:
+def test_lost_pod_is_replaced_while_the_other_waits(cluster: Cluster, alone: list[float]) -> None:
     first, lost = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
     docker("rm", "--force", lost)
@@ -241,7 +241,7 @@ def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float])
 
 
 @pytest.mark.exhaustive
-def test_without_its_first_pod_a_job_starts_again_from_its_checkpoint(cluster: Cluster, alone: list[float]) -> None:
+def test_job_restarts_from_its_checkpoint_without_its_first_pod(cluster: Cluster, alone: list[float]) -> None:
     lost, second = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
     docker("rm", "--force", lost)
@@ -258,14 +258,14 @@ def test_without_its_first_pod_a_job_starts_again_from_its_checkpoint(cluster: C
     [(["torchrun", "--no-such-option"], 2), (["no-such-command"], 127), (["/etc/passwd"], 126)],
     ids=["usage", "no command", "no program"],
 )
-def test_the_codes_that_end_a_job_at_once(image: Image, command: list[str], code: int) -> None:
+def test_exit_codes_that_fail_a_job_immediately(image: Image, command: list[str], code: int) -> None:
     rules = documents(image.id)["Job"]["spec"]["podFailurePolicy"]["rules"]
     assert docker("run", "--rm", "--network", "none", image.id, *command, check=False).returncode == code
     assert code in rules[1]["onExitCodes"]["values"]
 
 
 @pytest.mark.parametrize("arguments", ["--epochs none", "--no-such-option", "--data imdb"])
-def test_a_wrong_option_of_train_ends_a_job_at_once(image: Image, arguments: str) -> None:
+def test_invalid_train_option_fails_a_job_immediately(image: Image, arguments: str) -> None:
     job = documents(image.id, arguments)["Job"]["spec"]["template"]["spec"]["containers"][0]["args"]
     done = docker("run", "--rm", "--network", "none", image.id, *job, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The Compose files with the real `docker compose`: on an engine without a GPU, and on stand-ins with one."""
+"""The Compose files with the real `docker compose`: on an engine without a GPU, and with stand-ins for one."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ RUN_SECONDS = 150
 
 @dataclass(frozen=True)
 class Site:
-    """A project of its own that has the rendered files, and `docker compose` in it."""
+    """A separate project with the rendered files, and `docker compose` in it."""
 
     folder: Path
     env: dict[str, str]
@@ -55,7 +55,7 @@ class Site:
         )
 
     def run(self, *words: str, **env: str) -> tuple[int, str]:
-        """Exit code, and what was said."""
+        """Exit code and output."""
         process = self.start(*words, **env)
         try:
             said, _ = process.communicate(timeout=RUN_SECONDS)
@@ -124,7 +124,7 @@ def site(tmp_path: Path, built: str) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("name", ["compose.gpu.yaml", "compose.notebook.yaml", "compose.cluster.yaml"])
-def test_the_client_accepts_each_file_alone_and_with_every_profile(empty: Site, name: str) -> None:
+def test_compose_accepts_each_file_with_every_profile(empty: Site, name: str) -> None:
     assert empty.run("--profile", "*", "config", "--quiet") == (0, "")
     assert empty.run("-f", "compose.yaml", "-f", name, "--profile", "*", "config", "--quiet") == (0, "")
 
@@ -154,7 +154,7 @@ def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None
 
 
 @pytest.mark.parametrize("variable", ["CA_BUNDLE", "SSL_CERT_FILE", ""])
-def test_it_is_built_when_it_is_not_there_with_a_ca_and_without_one(empty: Site, variable: str) -> None:
+def test_missing_image_is_built_with_and_without_a_ca(empty: Site, variable: str) -> None:
     (empty.folder / "ca.pem").write_text("a CA")
     place = empty.folder / "docker" / "images" / PRESET
     place.mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_train_leaves_its_results_to_the_owner_of_the_project(site: Site, uid: i
     assert started.stdout.split() == [f"{site.name}-train-1"]
 
 
-def test_the_job_s_exit_code_passes_through(site: Site) -> None:
+def test_exit_code_of_the_job_is_passed_on(site: Site) -> None:
     wrong = {"TRAIN_OPTIONS": "--rows 0"}
     assert site.run("up", "--exit-code-from", "train", "train", **wrong)[0] == 2
     assert site.run("run", "--rm", "--no-TTY", "train", **wrong)[0] == 2
@@ -204,7 +204,7 @@ def test_ctrl_c_ends_a_job_in_time_with_130(site: Site) -> None:
     assert site.inspect("train")["RestartCount"] == 0
 
 
-def test_a_stop_is_heard_by_what_has_no_handlers(site: Site) -> None:
+def test_stop_reaches_programs_without_signal_handlers(site: Site) -> None:
     """As process 1 it would hear no signal: the whole grace period, and exit code 137."""
     site.give_to(12345)
     name = f"{site.name}-sleeper"
@@ -217,7 +217,7 @@ def test_a_stop_is_heard_by_what_has_no_handlers(site: Site) -> None:
     assert code_at_stop.strip() == "130"
 
 
-def test_a_job_has_the_user_the_memory_and_the_caches_that_it_needs(site: Site) -> None:
+def test_job_has_its_user_memory_and_caches(site: Site) -> None:
     site.give_to(12345)
     look = "id -u; id -g; grep CapEff /proc/self/status; ulimit -s; stat -f -c %b*%S /dev/shm"
     write = 'for folder in "$HOME" "$HF_HOME" "$TORCHINDUCTOR_CACHE_DIR"; do echo kept >"$folder/file"; done'
@@ -231,7 +231,7 @@ def test_a_job_has_the_user_the_memory_and_the_caches_that_it_needs(site: Site) 
     assert site.shell(read)[1].splitlines()[-3:] == ["kept"] * 3
 
 
-def test_a_folder_behind_a_link_is_not_given_away(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_directory_behind_a_link_keeps_its_owner(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside")
     site.give_to(1234)
     (site.folder / "runs").symlink_to(outside)
@@ -263,7 +263,7 @@ def test_the_health_check_passes_and_can_fail(site: Site) -> None:
 
 
 def status(port: int, path: str, token: str = "") -> int:
-    """HTTP status; 0 while nobody answers."""
+    """HTTP status; 0 while there is no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
@@ -294,7 +294,7 @@ with run_kernel() as kernel:
 """
 
 
-def test_the_notebook_wants_a_token_and_computes_with_what_the_lock_pins(notebook: Site) -> None:
+def test_notebook_requires_a_token_and_uses_locked_packages(notebook: Site) -> None:
     code, said = notebook.run("up", "--exit-code-from", "notebook", "notebook")
     assert (code, "NOTEBOOK_TOKEN is empty" in said) == (2, True), said
 
@@ -311,7 +311,7 @@ def test_the_notebook_wants_a_token_and_computes_with_what_the_lock_pins(noteboo
 
 
 def answer(port: int, path: str) -> Any:
-    """What is served there, as JSON; None while nobody answers."""
+    """The answer as JSON; None while there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -382,7 +382,7 @@ def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
     return process
 
 
-def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -> None:
+def test_nodes_reach_single_process_losses_even_after_ctrl_c(cluster: Site) -> None:
     cluster.env["TRAIN_OPTIONS"] += " --dropout 0"
     alone = ("up", "--exit-code-from", "train", "train")
     code, said = cluster.run(*alone, RUN="alone", COMPOSE_FILE="compose.yaml")
@@ -404,7 +404,7 @@ def test_nodes_have_the_losses_of_one_process_also_after_ctrl_c(cluster: Site) -
     assert len(set(pairs)) > 30
 
 
-def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
+def test_nodes_run_a_custom_script(site: Site) -> None:
     (site.folder / "mine.py").write_text("import os, sys; print('rank', os.environ['RANK'], *sys.argv[1:])\n")
     code, said = site.run("up", COMPOSE_FILE=CLUSTER, TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more")
     assert code == 0, said
@@ -413,7 +413,7 @@ def test_nodes_run_a_script_of_somebody_s_own(site: Site) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(cluster: Site) -> None:
+def test_killed_node_rejoins_and_the_result_is_the_same(cluster: Site) -> None:
     """The second one, then the first, which keeps the rendezvous."""
     code, said = cluster.run("up", RUN="whole")
     assert code == 0, said
@@ -425,7 +425,7 @@ def test_a_node_that_dies_in_mid_run_joins_again_and_the_result_is_the_same(clus
         assert nodes(cluster, "RestartCount") == restarts
         assert "error: another process of this run has died" in said
         assert "resuming after batch" in said
-        assert 'File "/opt/envbuilder' not in said  # torchrun has tracebacks of its own
+        assert 'File "/opt/envbuilder' not in said  # torchrun prints its own tracebacks
         assert losses(cluster, f"lost-{number}") == losses(cluster, "whole")  # to the last digit, dropout included
     code, said = cluster.run("up", RUN="whole")
     assert "resuming after batch 40 of 40" in said
@@ -486,7 +486,7 @@ def test_gpu_access_reaches_the_engine(nvidia: PrivateEngine, tmp_path: Path, ac
     assert called | ({"cdi"} if "STAND_IN_GPU=all" in said else set()) == seen
 
 
-def test_without_nvidia_only_what_was_asked_for_fails(tmp_path: Path) -> None:
+def test_without_nvidia_only_requested_gpus_fail(tmp_path: Path) -> None:
     with private_engine() as engine:
         import_shell(engine, "test/shell:1", "stat", "id", "chown", "setpriv")
         assert on(engine, tmp_path, "")[0] == 0

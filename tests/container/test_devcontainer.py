@@ -18,7 +18,7 @@ from .engine import Image, docker, envbuilder
 ROOT = Path(__file__).parents[2]
 SOCKET = Path("/var/run/docker.sock")
 USERS = (1000, 1001, 12345)
-# A user is somebody only with an entry in passwd; here in a copy that these processes alone see.
+# A user needs an entry in passwd; here in a copy that only these processes see.
 BECOME = """
 set -eu
 mount --bind "$1" /etc/passwd
@@ -127,7 +127,7 @@ def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[Ne
 
 
 @pytest.mark.parametrize("uid", [USERS[0], *(pytest.param(uid, marks=pytest.mark.exhaustive) for uid in USERS[1:])])
-def test_it_comes_up_and_trains_and_the_files_are_the_users(uid: int, new_host: New) -> None:
+def test_container_starts_trains_and_files_belong_to_the_user(uid: int, new_host: New) -> None:
     host = new_host(uid)
     up = host("up")
     assert up.returncode == 0, up.stderr
@@ -155,7 +155,7 @@ def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None
 
 
 @pytest.mark.exhaustive
-def test_a_gpu_is_asked_for_only_where_there_is_one(new_host: New) -> None:
+def test_gpu_is_requested_only_if_one_exists(new_host: New) -> None:
     host = new_host(USERS[0])
     without = host("up", "--gpu-availability", "none", "--skip-post-create")
     assert without.returncode == 0, without.stderr
@@ -164,7 +164,7 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(new_host: New) -> None:
     assert "--gpus all" in host("up", "--gpu-availability", "all", "--skip-post-create").stderr
 
 
-def test_build_alone_gives_an_image(new_host: New) -> None:
+def test_build_command_gives_an_image(new_host: New) -> None:
     host = new_host(USERS[0])
     name = f"envbuilder-test-{host.home.name}"
     built = host("build", "--image-name", name)
@@ -188,7 +188,7 @@ def rename_image(host: Host, old: str, new: str) -> None:
         path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_broken_image_does_not_come_up_and_says_why(image: Image, new_host: New) -> None:
+def test_broken_image_does_not_start_and_explains_why(image: Image, new_host: New) -> None:
     host = new_host(USERS[0])
     broken = f"envbuilder-test-broken:{host.home.name}"
     recipe = (
@@ -208,7 +208,7 @@ def test_a_broken_image_does_not_come_up_and_says_why(image: Image, new_host: Ne
     assert "error: this container does not match its lock" in said
 
 
-def test_an_absent_image_says_how_it_is_made(image: Image, new_host: New) -> None:
+def test_missing_image_error_tells_how_to_build_it(image: Image, new_host: New) -> None:
     host = new_host(USERS[0])
     rename_image(host, image.tag, "envbuilder-test-absent:1")
     said = refused(host)
@@ -223,7 +223,7 @@ def test_an_image_of_another_lock_is_refused(new_host: New) -> None:
     assert "which has changed since" in refused(host)
 
 
-def test_a_cache_volume_of_somebody_else_is_refused(image: Image, new_host: New) -> None:
+def test_cache_volume_of_another_user_is_refused(image: Image, new_host: New) -> None:
     host = new_host(USERS[1])
     volume = f"{host.volume}:/cache"
     docker("run", "--rm", "--user", "0", "--network", "none", "--volume", volume, image.tag, "touch", "/cache/models")
@@ -231,7 +231,7 @@ def test_a_cache_volume_of_somebody_else_is_refused(image: Image, new_host: New)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_somebody_else_is_refused(new_host: New) -> None:
+def test_directory_of_another_user_is_refused(new_host: New) -> None:
     host = new_host(USERS[1])
     os.chown(host.project, 0, 0)
     assert "trainer (1001) cannot write" in refused(host)

@@ -68,7 +68,7 @@ def test_guide_job_runs_with_hub_names(image: Image, hub: tuple[str, list[str]])
 
 
 @pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train/job.py"]])
-def test_no_hub_is_one_line_and_what_to_do(image: Image, words: list[str]) -> None:
+def test_missing_hub_is_one_line_with_a_hint(image: Image, words: list[str]) -> None:
     code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
     assert code == 1
     assert "Traceback" not in err

@@ -80,7 +80,7 @@ def test_no_secret_and_no_ca_is_in_a_layer(host: Host, image: Image) -> None:
             assert host.run(f"grep -rqsF '{body[0]}' /etc /opt/envbuilder /usr/local /home /root").rc != 0
 
 
-def test_any_user_can_train_and_owns_what_is_written(image: Image, tmp_path: Path) -> None:
+def test_any_user_can_train_and_owns_the_results(image: Image, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     runs = tmp_path / "runs"
     runs.mkdir()

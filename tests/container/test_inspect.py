@@ -115,7 +115,7 @@ def odd() -> Iterator[str]:
     docker("rmi", scratch, check=False)
 
 
-def test_an_image_with_nothing_in_it(odd: str, tmp_path: Path) -> None:
+def test_empty_image(odd: str, tmp_path: Path) -> None:
     before = docker("volume", "ls", "--quiet").stdout
     answer = envbuilder("inspect", odd, "--json", cwd=tmp_path)
     assert (answer.code, answer.err) == (0, "")

@@ -190,7 +190,7 @@ def test_nodes_without_a_shared_folder_get_an_error(image: Image, runs: Path, al
         shutil.rmtree(runs / f"node-{here}")
 
 
-def test_what_this_torch_cannot_do_is_refused(image: Image, runs: Path) -> None:
+def test_options_that_this_torch_lacks_are_refused(image: Image, runs: Path) -> None:
     for words, problem in {
         ("train", "--parallel", "ddp"): "error: --parallel ddp needs several processes\nhint: start it with torchrun",
         (

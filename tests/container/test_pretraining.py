@@ -62,7 +62,7 @@ def test_killed_pretraining_resumes_with_the_same_losses(image: Image, runs: Pat
 
 
 @pytest.mark.exhaustive
-def test_pre_training_gains_where_labels_are_few(image: Image, runs: Path) -> None:  # noqa: F811
+def test_pretraining_helps_with_few_labels(image: Image, runs: Path) -> None:  # noqa: F811
     few = ("--max-train-samples", "100", "--epochs", "12", "--batch-size", "16", "--no-pad-to-max-length")
     _, without = train(image, runs / "without", *few)
     said, after = train(image, runs / "after", *few, "--pretrain", "8")

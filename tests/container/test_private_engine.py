@@ -1,4 +1,4 @@
-"""GPU plumbing through stand-ins for NVIDIA's parts, and engines that die, fill up or lose the network."""
+"""GPU access with stand-ins for NVIDIA's programs, and engines that crash, run out of disk or lose the network."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ done
 """
 
 
-def test_the_files_of_a_job_can_only_be_read_and_leave_with_it(
+def test_job_files_are_read_only_and_removed_with_the_job(
     plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", plain.host)
@@ -104,7 +104,7 @@ def test_the_volume_of_a_killed_run_is_swept(plain: PrivateEngine, monkeypatch: 
 # --- GPUs ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_engine_offers_what_it_has(
+def test_engine_reports_its_gpu_support(
     plain: PrivateEngine, nvidia: PrivateEngine, with_cdi: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offers = []
@@ -144,7 +144,7 @@ def test_auto_takes_cdi_before_the_runtime(with_cdi: PrivateEngine, start: Start
     assert (with_cdi.calls("hook"), with_cdi.calls("runtime")) == before
 
 
-def test_none_touches_no_gpu(with_cdi: PrivateEngine, start: Start) -> None:
+def test_access_none_uses_no_gpu(with_cdi: PrivateEngine, start: Start) -> None:
     before = with_cdi.calls("hook"), with_cdi.calls("runtime")
     access, seen = start(with_cdi, GpuAccess.NONE)
     assert access is GpuAccess.NONE
@@ -174,7 +174,7 @@ def test_a_failing_driver_is_named(start: Start) -> None:
         (GpuAccess.CDI, "the engine does not support CDI: "),
     ],
 )
-def test_an_engine_without_nvidia_says_so(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:
+def test_engine_without_nvidia_is_reported(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:
     assert start(plain, GpuAccess.AUTO)[0] is GpuAccess.NONE
     with pytest.raises(EngineError) as caught:
         start(plain, access)
@@ -183,7 +183,7 @@ def test_an_engine_without_nvidia_says_so(plain: PrivateEngine, start: Start, ac
     assert plain.docker("ps", "--all", "--quiet") == ""
 
 
-def test_an_engine_whose_specifications_are_of_others_says_so(start: Start) -> None:
+def test_engine_with_foreign_cdi_specifications_is_reported(start: Start) -> None:
     with private_engine(cdi=CDI.format(kind="other.example/gpu")) as engine:
         import_shell(engine, SHELL)
         assert start(engine, GpuAccess.AUTO)[0] is GpuAccess.NONE
@@ -225,11 +225,13 @@ def pid_namespace(process: str) -> str:
         return ""
 
 
-def test_an_engine_that_dies_in_a_build_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_engine_crash_during_a_build_is_reported_without_leftovers(tmp_path: Path) -> None:
     at_death: list[str] = []
 
     def kill(progress: BuildProgress) -> None:
-        running = [step for step in progress.steps.values() if "running" in step.log]  # the step said it, not its name
+        running = [
+            step for step in progress.steps.values() if "running" in step.log
+        ]  # output of the step, not its name
         if running and not at_death:
             at_death.append(pid_namespace(str(engine.pid)))
             assert not running[0].done
@@ -275,7 +277,7 @@ def test_a_cut_network_is_named(tmp_path: Path, built: str) -> None:
     assert "`HTTPS_PROXY`" in error.hint
 
 
-def test_a_base_that_nobody_has_is_named(tmp_path: Path, plain: PrivateEngine) -> None:
+def test_missing_base_is_named(tmp_path: Path, plain: PrivateEngine) -> None:
     error = failed_build(tmp_path, "FROM registry.invalid/nothing:1\n", host=plain.host)
     assert "the base image was not found on any reachable registry" in error.message, (
         error.problems,

@@ -56,7 +56,7 @@ def tiny(tmp_path: Path) -> Iterator[str]:
 # --- there and back --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_pulled_is_what_was_pushed(there: Registry, engine: DockerEngine, tiny: str, tmp_path: Path) -> None:
+def test_pulled_image_equals_the_pushed_one(there: Registry, engine: DockerEngine, tiny: str, tmp_path: Path) -> None:
     tag = f"{there.host}/team/tiny:1"
     engine.tag(tiny, tag)
     digest = engine.push(tag)
@@ -145,7 +145,7 @@ def test_an_image_that_fails_is_not_pushed(
     assert "team/refused" not in there.ask("_catalog")["repositories"]
 
 
-def test_push_needs_a_name_before_any_engine_is_asked(tmp_path: Path) -> None:
+def test_push_requires_a_name_before_contacting_the_engine(tmp_path: Path) -> None:
     answer = envbuilder("build", "--cuda", "11.7", "--push", cwd=tmp_path, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert answer.code == 2
     assert answer.err.startswith("error: --push needs --tag\n")
@@ -162,9 +162,7 @@ def test_a_registry_that_does_not_answer_is_named(engine: DockerEngine, tiny: st
     assert caught.value.hint.startswith("check the registry's name and port (127.0.0.1:1)")
 
 
-def test_a_registry_that_wants_a_login_gets_the_one_of_docker_login(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registry_login_is_taken_from_docker_login(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with registry(users=USERS) as there:
         tag = f"{there.host}/team/tiny:1"

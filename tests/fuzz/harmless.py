@@ -1,4 +1,4 @@
-"""The harmless twin of a lock and of settings: the same shape, with values that mean nothing to anybody."""
+"""The harmless twin of a lock and of settings: the same shape, with harmless values."""
 
 import shlex
 from collections.abc import Mapping

@@ -144,7 +144,7 @@ PLAUSIBLE: Mapping[str, tuple[str, ...]] = {
     "--source": ("envbuilder @ git+https://x.example/e@0123", "./wheels/e.whl"),
 }
 COMMANDS = (*cli.COMMANDS, "catalog verify", "catalog images")
-_SLOW = frozenset({"page"})  # computes the whole grid: seconds of its own, whatever was given
+_SLOW = frozenset({"page"})  # computes the whole grid: takes seconds for any input
 
 
 def command_line(box: Sandbox, draw: Draw) -> bool:
@@ -211,7 +211,7 @@ def _arguments(name: str) -> list[str]:
 
 
 def _argv_text(plausible: str) -> st.SearchStrategy[str]:
-    """What a word of a command line can be: no NUL, and of surrogates those that stand for bytes."""
+    """A possible argument: no NUL, and only surrogates that represent bytes."""
     return hostile(plausible).map(lambda text: re.sub("[\x00\ud800-\udc7f\udd00-\udfff]", "?", text))
 
 
@@ -230,7 +230,7 @@ OPTIONS_OF_PROGRAMS = frozenset(
 
 
 def _check_started(started: tuple[tuple[str, ...], ...]) -> None:
-    """No word of a program that stands alone begins with a hyphen but its options; the last words follow `--`."""
+    """Only options begin with a hyphen; positional arguments follow `--`."""
     for all_words in started:
         start = all_words.index("mmdebstrap") if "mmdebstrap" in all_words else 0  # it is contained by others
         words = all_words[start:]
@@ -400,7 +400,7 @@ _USERS_OF_CATALOGS = (
 
 @st.composite
 def _catalogs(draw: st.DrawFn) -> dict[str, bytes]:
-    """Files of a catalog that lies over ours: rows of a table, a policy, or both."""
+    """Files of a custom catalog: rows of a table, a policy, or both."""
     files: dict[str, bytes] = {}
     for table in draw(st.lists(st.sampled_from(catalog.TABLES), min_size=0, max_size=2, unique_by=lambda t: t.file)):
         rows = ROWS[table.file]
@@ -433,7 +433,7 @@ def catalogs(box: Sandbox, draw: Draw) -> bool:
 
 
 def _check_resolved(words: tuple[str, ...], own: Path) -> None:
-    """A stack by somebody's catalog renders as its harmless twin."""
+    """A stack from a custom catalog renders like its harmless twin."""
     said = dict(zip(words[1::2], words[2::2], strict=False))
     request = parse_request({name: said.get(f"--{name}") for name in ("cuda", "flavour", "base", "gpu", "os")})
     try:

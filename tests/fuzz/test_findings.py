@@ -1,4 +1,4 @@
-"""What the fuzzer has found, each as a test of its own: the next run need not find it again."""
+"""Earlier findings of the fuzzer, one test each."""
 
 import json
 import shlex
@@ -40,13 +40,13 @@ def test_a_make_target_that_is_named_twice_is_one_job() -> None:
     assert shape("ci.yml", text) == shape("ci.yml", rendered("workflow", make="a b")[".github/workflows/ci.yml"])
 
 
-def test_a_make_target_is_not_longer_than_a_key_of_yaml() -> None:
+def test_make_target_is_at_most_a_yaml_key_long() -> None:
     with pytest.raises(UsageError, match="cannot be a make target"):
         rendered("workflow", make="x" * 2000)
 
 
 @pytest.mark.parametrize("source", ["-r https://x.example", "--index-url=https://x.example", "-"])
-def test_what_ci_installs_is_no_option_of_pip(source: str) -> None:
+def test_ci_requirement_cannot_be_a_pip_option(source: str) -> None:
     with pytest.raises(UsageError, match="cannot be used in a workflow"):
         rendered("workflow", envbuilder=source)
 
@@ -85,7 +85,7 @@ def test_arguments_are_one_piece_of_code_in_the_readme(arguments: str) -> None:
     assert shape("README.md", text) == shape("README.md", twin["kubernetes/README.md"])
 
 
-def test_the_name_of_a_file_that_is_no_text_is_spelled_out_in_json() -> None:
+def test_undecodable_file_name_is_escaped_in_json() -> None:
     """Bytes of a command line that are no UTF-8 come as halves of surrogate pairs."""
     with sandbox() as box:
         box.fresh()
@@ -124,7 +124,7 @@ def test_the_last_day_that_there_is_has_no_next() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_day_that_there_is_has_none_before() -> None:
+def test_first_possible_day_has_no_predecessor() -> None:
     row = next(row for row in ROWS["transformers.json"] if row.get("next_released"))
     with sandbox() as box:
         facts = box.fresh() / "own" / "facts"
@@ -135,7 +135,7 @@ def test_the_first_day_that_there_is_has_none_before() -> None:
     assert answer.code in (0, 4)
 
 
-def test_what_an_image_says_that_is_no_text_is_spelled_out_in_json() -> None:
+def test_undecodable_image_output_is_escaped_in_json() -> None:
     with sandbox() as box:
         box.fresh()
         box.engine = Engine(images={IMAGE.id: replace(IMAGE, entrypoint=("\ud800",), user="\ud800")})

@@ -68,7 +68,7 @@ def named(files: dict[str, str], ending: str) -> str:
         ("envbuilder.toml", "[render]", '[render]\nmore = "a"'),
     ],
 )
-def test_what_is_added_changes_the_shape(files: dict[str, str], name: str, before: str, after: str) -> None:
+def test_additions_change_the_shape(files: dict[str, str], name: str, before: str, after: str) -> None:
     text = files[name]
     assert before in text
     changed = text.replace(before, after, 1)
@@ -78,11 +78,11 @@ def test_what_is_added_changes_the_shape(files: dict[str, str], name: str, befor
         return  # it is not of its language any more, which is a finding too
 
 
-def test_every_rendered_file_of_a_lock_has_the_shape_of_its_harmless_twin() -> None:
+def test_rendered_files_have_the_shape_of_harmless_ones() -> None:
     assert check_renders(PARSED, tag="registry.example/a:1", settings={"nodes": "3", "make": "lint test"})
 
 
-def test_another_shape_is_a_finding(files: dict[str, str]) -> None:
+def test_different_shape_is_a_finding(files: dict[str, str]) -> None:
     twin = Context(files={"compose.yaml": files["compose.yaml"]})
     more = Context(files={"compose.yaml": files["compose.yaml"] + "x-more: 1\n"})
     same_shape(twin, twin)
@@ -92,7 +92,7 @@ def test_another_shape_is_a_finding(files: dict[str, str]) -> None:
         same_shape(Context(files={}), twin)
 
 
-def test_the_twin_of_a_lock_keeps_nothing_but_numbers_of_things() -> None:
+def test_harmless_lock_keeps_only_the_number_of_entries() -> None:
     twin = harmless.lock(PARSED)
     assert len(twin.wheels) == len(PARSED.wheels)
     assert twin.stack.base.system_packages == ("aa",) * len(PARSED.stack.base.system_packages)
@@ -122,12 +122,12 @@ def box() -> Iterator[Sandbox]:
         (Answer(0, "a\rb", "", ()), "control character"),
     ],
 )
-def test_what_must_not_be_said_is_a_finding(answer: Answer, kind: str) -> None:
+def test_forbidden_output_is_a_finding(answer: Answer, kind: str) -> None:
     with pytest.raises(Finding, match=kind):
         check(answer)
 
 
-def test_a_stale_file_may_be_1_and_a_bug_may_not() -> None:
+def test_exit_code_1_is_allowed_for_stale_files_only() -> None:
     check(Answer(1, "", "stale: compose.yaml", ()), may_be_stale=True)
     with pytest.raises(Finding, match="exit 1"):
         check(Answer(1, "", "stale: compose.yaml", ()))
@@ -154,7 +154,7 @@ ACTIONS: list[tuple[Callable[[], object], str]] = [
 
 
 @pytest.mark.parametrize(("action", "kind"), few(ACTIONS))
-def test_what_a_command_does_outside_of_its_folder_is_refused(
+def test_writes_outside_the_directory_are_refused(
     box: Sandbox, action: Callable[[], object], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @click.command()
@@ -174,12 +174,12 @@ def test_a_case_that_does_not_end_is_ended(box: Sandbox, monkeypatch: pytest.Mon
         spin()
 
 
-def test_programs_are_stand_ins(box: Sandbox) -> None:
+def test_programs_are_replaced_by_stand_ins(box: Sandbox) -> None:
     assert processes.run(["uv", "--version"]).returncode == 2
     assert box.started == [("uv", "--version")]
 
 
-def test_nothing_of_the_user_is_seen(box: Sandbox) -> None:
+def test_files_of_the_user_are_not_read(box: Sandbox) -> None:
     assert Path.home().is_relative_to(box.place)
     assert Path.cwd() == box.folder
     assert sys.dont_write_bytecode
@@ -203,13 +203,13 @@ def test_nothing_of_the_user_is_seen(box: Sandbox) -> None:
         ("html", "a\u202e"),
     ],
 )
-def test_what_is_active_in_a_report_is_a_finding(ending: str, text: str) -> None:
+def test_active_content_in_a_report_is_a_finding(ending: str, text: str) -> None:
     with pytest.raises(Finding, match="report"):
         reports.check(ending, text)
 
 
 @pytest.mark.parametrize("ending", reports.ENDINGS)
-def test_a_report_of_a_real_receipt_is_none(ending: str) -> None:
+def test_report_of_a_real_receipt_is_not_a_finding(ending: str) -> None:
     from envbuilder.acceptance.report import form_of
 
     for receipt in reports.SAMPLES[:3]:

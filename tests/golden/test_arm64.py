@@ -27,6 +27,6 @@ def test_every_wheel_is_for_it() -> None:
     assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= nvidia
 
 
-def test_its_name_is_not_that_of_the_same_versions_on_amd64() -> None:
+def test_arm64_and_amd64_stacks_have_different_names() -> None:
     assert LOCK.stack.name.endswith("-debian12-arm64")
     assert LOCK.stack.platform == "linux/arm64"

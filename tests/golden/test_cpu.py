@@ -43,7 +43,7 @@ def test_the_dockerfile_is_this_one() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_there_is_no_layer_of_nvidia_s() -> None:
+def test_cpu_image_has_no_nvidia_layer() -> None:
     assert layers_of(LOCK) == (Layer.TORCH, Layer.LIBRARIES, Layer.STACK)
     files = render_context(LOCK).files
     assert sorted(Path(name).name for name in files if "/layers/" in name) == [
@@ -54,7 +54,7 @@ def test_there_is_no_layer_of_nvidia_s() -> None:
     assert [wheel.name for wheel in LOCK.wheels if wheel.name.startswith(("nvidia", "cuda", "triton"))] == []
 
 
-def test_the_layers_of_the_image_are_told_by_its_lock() -> None:
+def test_layers_of_the_image_are_named_by_its_lock() -> None:
     history = [(1, "RUN python3 /install/wheels.py /requirements.txt # buildkit")] * 3
     steps = read_steps(history, ours=True, layers=layers_of(LOCK))
     assert [step.holds for step in steps] == ["torch", "libraries", "stack"]
@@ -68,7 +68,7 @@ def test_labels_say_that_there_is_no_cuda() -> None:
     assert LOCK.stack.name == "cpu-torch2.10.0-py3.14-debian12-arm64"
 
 
-def test_the_lock_is_what_the_resolver_says_and_its_settings_lead_back_to_it() -> None:
+def test_lock_matches_the_resolver_and_its_settings() -> None:
     request = parse_request({"flavour": "cpu", "platform": "linux/arm64"})
     assert resolve(request, catalog.load()) == LOCK.stack
     text = settings_text(LOCK, ["compose"], {})

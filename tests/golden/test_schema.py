@@ -26,7 +26,7 @@ def problems(document: object) -> list[str]:
     return [error.message for error in Draft202012Validator(SCHEMA).iter_errors(document)]
 
 
-def test_the_schema_is_what_would_be_written() -> None:
+def test_schema_is_up_to_date() -> None:
     assert FILE.read_text() == receipt_schema(), "`make schema` writes it again"
 
 
@@ -67,7 +67,7 @@ def test_broken_receipts_are_refused(change: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.parametrize("name", ["schema", "image", "suite", "host", "verdict", "checks"])
-def test_nothing_that_must_be_there_may_be_missing(name: str) -> None:
+def test_required_fields_must_not_be_missing(name: str) -> None:
     document = json.loads(serialize.dumps(samples.passed()))
     del document[name]
     assert problems(document) == [f"{name!r} is a required property"]

@@ -61,7 +61,7 @@ def test_no_step_of_ours_is_shown_as_its_instruction(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("lock", ALL, ids=lambda lock: lock.stack.name)
-def test_every_layer_of_wheels_is_known_by_its_step(lock: Lock) -> None:
+def test_every_wheel_layer_has_a_step_title(lock: Lock) -> None:
     layers = [layer for layer in map(layer_of, vertex_names(lock)) if layer]
     assert layers == list(layers_of(lock))
 
@@ -93,7 +93,7 @@ def test_the_titles_of_every_kind_of_dockerfile() -> None:
     assert titles_of(test_cpu.LOCK)[5].startswith("PyTorch: ")
 
 
-def test_for_another_platform_they_are_the_same() -> None:
+def test_step_titles_are_the_same_for_every_platform() -> None:
     assert titles_of(test_arm64.LOCK, "linux/arm64 ") == titles_of(test_arm64.LOCK)
 
 

@@ -33,7 +33,7 @@ def rendered(settings: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])
-def test_actionlint_has_nothing_to_say(settings: dict[str, str]) -> None:
+def test_actionlint_reports_nothing(settings: dict[str, str]) -> None:
     assert findings(rendered(settings)) == []
 
 
@@ -42,6 +42,6 @@ def test_actionlint_accepts_the_committed_workflows(path: Path) -> None:
     assert findings(path.read_text()) == []
 
 
-def test_actionlint_sees_what_it_is_there_for() -> None:
+def test_actionlint_detects_an_error() -> None:
     spoilt = rendered({}).replace("cancelled()", "canceled()").replace("timeout-minutes:", "timeout-minute:")
     assert len(findings(spoilt)) == 3

@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_carries_what_it_needs(wheel: Path) -> None:
+def test_wheel_contains_all_resources(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("templates/debian/Dockerfile.j2", "payload/train/job.py", "payload/entrypoint", "install/trim.txt"):
         assert f"envbuilder/_data/{name}" in names

@@ -28,7 +28,7 @@ def test_there_are_locks_of_old_days() -> None:
 
 
 @pytest.mark.parametrize("lock", SETTLED, ids=lambda lock: lock.stack.name)
-def test_a_lock_of_an_old_day_comes_out_of_the_real_index(tmp_path: Path, root: Path, lock: Lock) -> None:
+def test_old_locks_are_reproduced_from_the_real_index(tmp_path: Path, root: Path, lock: Lock) -> None:
     stack = lock.stack
     words = ["--cuda", stack.cuda_line, "--torch", str(stack.torch), "--flavour", stack.flavour]
     words += ["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else []

@@ -123,7 +123,7 @@ def test_every_check_runs_and_reports_its_outcome(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_check_prints_is_no_event(tmp_path: Path) -> None:
+def test_output_of_a_check_is_not_an_event(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "good")
     assert (code, watch.verdict, watch.violations) == (main.PASSED, "passed", [])
 
@@ -147,12 +147,12 @@ def test_hang_in_native_code_is_killed_and_the_suite_continues(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lasting", "deaf"])
-def test_a_busy_machine_is_no_hang(tmp_path: Path, name: str) -> None:
+def test_busy_machine_is_not_a_hang(tmp_path: Path, name: str) -> None:
     assert run_suite(tmp_path, name, load=1000, patience=1000)[0] == main.PASSED
 
 
 @pytest.mark.slow
-def test_the_same_is_a_hang_where_nothing_else_runs(tmp_path: Path) -> None:
+def test_same_delay_is_a_hang_on_an_idle_machine(tmp_path: Path) -> None:
     code, watch = run_suite(tmp_path, "lasting")
     assert code == main.NOT_PASSED
     assert "longer than 1 s" in watch.results["lasting"].detail
@@ -192,7 +192,7 @@ def test_check_that_kills_python_fails_alone_with_the_cause(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_nothing_run_is_not_passed(tmp_path: Path) -> None:
+def test_suite_without_checks_does_not_pass(tmp_path: Path) -> None:
     assert run_suite(tmp_path, "absent")[0] == main.NOT_PASSED
 
 
@@ -231,7 +231,7 @@ def test_bounds_judge() -> None:
         inspection.locked("torch")
 
 
-def test_what_only_our_images_promise_is_observed_in_others() -> None:
+def test_promises_of_our_images_are_only_observed_elsewhere() -> None:
     inspection = inspection_with({"max": 0})
     with pytest.raises(checks.Skipped) as seen:
         inspection.require_if_locked("a", 3, "three too many")
@@ -303,7 +303,7 @@ def test_the_entrypoint_runs_any_command_and_keeps_its_exit_code() -> None:
     assert entrypoint("sh", "-c", "exit 5").returncode == 5
 
 
-def test_a_home_that_is_none_is_replaced() -> None:
+def test_invalid_home_is_replaced() -> None:
     home = entrypoint("sh", "-c", 'echo "$HOME"', HOME="/").stdout.strip()
     assert home not in ("", "/")
     assert Path(home).is_dir()

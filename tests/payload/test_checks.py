@@ -54,7 +54,7 @@ def install(site: Path, name: str, version: str, **files: str) -> PathDistributi
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_locked_is_installed(site: Path) -> None:
+def test_locked_packages_are_installed(site: Path) -> None:
     install(site, "Zope.interface", "1.0")
     assert identity.check_packages(inspect(locked(**{"zope-interface": "1.0"}))).value == 0
 
@@ -195,7 +195,7 @@ def test_plugin_may_lack_only_the_library_it_connects(
     assert [line.split(":")[0] for line in findings] == [f"{library} lacks {' and '.join(lacks)}"] * excused
 
 
-def test_what_a_library_needs_is_read_from_it() -> None:
+def test_needed_libraries_are_read_from_the_file() -> None:
     library = elf.read_elf(resource_library())
     assert library is not None
     assert library.whole
@@ -238,7 +238,7 @@ def test_silent_rank_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 # --- the lock ------------------------------------------------------------------------------------------------------
 
 
-def test_the_lock_is_read_with_what_the_host_compares(tmp_path: Path) -> None:
+def test_lock_facts_match_those_of_the_host(tmp_path: Path) -> None:
     inspection = inspect()
     inspection.read_lock(tmp_path / "envbuilder.lock")
     assert inspection.lock is None
@@ -271,7 +271,7 @@ def test_nan_loss_is_never_within_a_bound(losses: list[float]) -> None:
 # --- imports -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_imported_of_a_distribution(site: Path) -> None:
+def test_imported_modules_of_a_distribution(site: Path) -> None:
     files = {
         "a.py": "",
         "b/__init__.py": "",
@@ -291,7 +291,7 @@ def test_package_with_much_output_does_not_block(site: Path) -> None:
     assert imports.check_imports(inspect(locked())).value == 0
 
 
-def test_what_does_not_import_is_named_and_warnings_are_findings(site: Path) -> None:
+def test_failed_imports_are_named_and_warnings_are_findings(site: Path) -> None:
     install(site, "bad", "1", **{"bad.py": "import nothing_like_it"})
     install(site, "old", "1", **{"old.py": "import warnings; warnings.warn('soon gone', DeprecationWarning)"})
     with pytest.raises(checks.Failure) as failure:
@@ -349,7 +349,7 @@ def test_unsupported_compile_raises_with_its_reason(monkeypatch: pytest.MonkeyPa
     assert answer.findings == ["RuntimeError: Python 3.11+ not yet supported"]
 
 
-def test_a_compile_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_compile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_whose_compile_does(monkeypatch, MagicMock(), frames=0)
     with pytest.raises(checks.Failure, match="nothing was compiled"):
         features.check_compile(inspect(promise(True)))
@@ -453,7 +453,7 @@ def test_a_kernel_that_does_not_run_is_explained(torch: Any) -> None:
         ("sm_100", (12, 0), False),
     ],
 )
-def test_what_runs_where(arches: str, capability: tuple[int, int], runs: bool) -> None:
+def test_checks_run_where_they_apply(arches: str, capability: tuple[int, int], runs: bool) -> None:
     assert gpu.runs_on([arches], capability) is runs
 
 

@@ -63,9 +63,7 @@ def test_texts_of_one_sentence_are_no_pairs(pretrain: Any) -> None:
         ("a", "ijklmnop", "[a]ijkl]", "00011111"),
     ],
 )
-def test_a_long_pair_keeps_what_is_around_the_cut(
-    pretrain: Any, first: str, second: str, said: str, kinds: str
-) -> None:
+def test_long_pair_keeps_the_text_around_the_cut(pretrain: Any, first: str, second: str, said: str, kinds: str) -> None:
     row = pretrain.encode(first, second, Tokenizer(), 8)
     assert "".join({1: "[", 2: "]"}.get(number, chr(number)) for number in row["input_ids"]) == said
     assert "".join(map(str, row["token_type_ids"])) == kinds

@@ -51,7 +51,7 @@ def image(tmp_path: Path) -> Image:
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "../entrypoint", "train", "accept", "predict"])
-def test_shellcheck_has_nothing_to_say(name: str) -> None:
+def test_shellcheck_reports_nothing(name: str) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck, "run `make setup`"
     words = [shellcheck, "--severity=style", "--exclude=SC1091", PAYLOAD / "bin" / name]

@@ -56,7 +56,7 @@ def test_guide_job_uses_the_numbers_of_the_guide() -> None:
         (["--text-column", "x"], "need --data: they are for your own data"),
     ],
 )
-def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_impossible_options_are_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as end:
         options.parse_settings(words)
     assert end.value.code == 2
@@ -135,7 +135,7 @@ def test_torch_2_0_gets_few_lengths(compiling: Any, torch_version: str, longest:
 @pytest.mark.parametrize(
     ("words", "said"), [(["--device", "cuda"], "no GPU is visible"), (["--precision", "fp16"], "fp16 needs a GPU")]
 )
-def test_what_this_machine_cannot_do_is_refused(job: ModuleType, words: list[str], said: str) -> None:
+def test_options_that_this_machine_lacks_are_refused(job: ModuleType, words: list[str], said: str) -> None:
     with pytest.raises(job.JobError, match=said):
         job.choose_device(options.parse_settings(words))
 
@@ -222,7 +222,7 @@ def annotations_of(tree: ast.AST) -> list[ast.expr]:
 
 
 @pytest.mark.parametrize("path", sorted((PAYLOAD / "train").glob("*.py")), ids=lambda path: path.name)
-def test_what_python_3_8_evaluates_it_has(path: Path) -> None:
+def test_python_3_8_can_evaluate_all_annotations(path: Path) -> None:
     """`list[int]` and `str | None` are text in an annotation, and an error anywhere else; so is a newer method."""
     tree = ast.parse(path.read_text())
     annotations = annotations_of(tree)
@@ -237,7 +237,7 @@ def test_what_python_3_8_evaluates_it_has(path: Path) -> None:
             assert node.attr not in NEWER_NAMES, f"line {node.lineno}"
 
 
-def test_a_process_that_was_killed_is_explained_by_the_others(job: Any) -> None:
+def test_killed_process_is_reported_by_the_others(job: Any) -> None:
     lost = RuntimeError(
         "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27385\nException raised"
     )

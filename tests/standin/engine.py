@@ -1,6 +1,6 @@
-"""A stand-in for a container engine (`engine.protocol`): it starts nothing, and writes down what it is asked, in order.
+"""A stand-in for a container engine (`engine.protocol`): it starts nothing and records requests in order.
 
-What a container says and how it ends is a script: a generator function that is given the container.
+The output and the end of a container come from a script: a generator function that gets the container.
 """
 
 import os
@@ -87,7 +87,7 @@ def writes_its_files(container: StandInContainer) -> Iterator[str]:
 
 
 def obeys_sigterm(container: StandInContainer) -> Iterator[str]:
-    """The training job goes on until it is asked to end."""
+    """The training job runs until it is stopped."""
     yield "device: cpu, 2 threads"
     container.code = 130 if container.signals == ["TERM"] else 0
     yield "interrupted"

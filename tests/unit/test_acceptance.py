@@ -45,31 +45,31 @@ def test_a_whole_run() -> None:
     assert [row.note for row in watch.rows()] == ["0.99 (at least 0.95)", ""]
 
 
-def test_a_check_without_an_answer_is_an_error_that_says_how_it_ended() -> None:
+def test_unanswered_check_is_an_error_with_the_container_s_end() -> None:
     checks = watched(result("a"), {"event": "start", "id": "b"}).checks("the suite was killed")
     assert checks[1].status is Status.ERROR
     assert "killed" in checks[1].detail
     assert verdict(checks) == "incomplete"
 
 
-def test_a_forged_end_does_not_pass_what_failed() -> None:
+def test_forged_end_cannot_pass_a_failed_check() -> None:
     watch = watched(result("a", "failed"), result("b"), {"event": "end", "verdict": "passed"})
     assert verdict(watch.checks("")) == "failed"
 
 
-def test_nothing_at_all_is_not_a_pass() -> None:
+def test_no_output_is_not_a_pass() -> None:
     assert verdict([]) == "incomplete"
     assert verdict([Check(id="a", title="A", status=Status.NOT_RUN)]) == "incomplete"
 
 
 @pytest.mark.parametrize("line", ["passed", "{}", '{"event": "magic"}', '{"event": "result", "id": "a"}', "[1]"])
-def test_a_line_that_is_no_event_is_kept_as_strange(line: str) -> None:
+def test_malformed_line_is_recorded(line: str) -> None:
     watch = watched(line)
     assert (watch.violation_count, watch.violations[0].endswith(f": {line}")) == (1, True)
     assert check_answered([], watch.checks(""), watch.protocol(), "").status is Status.ERROR
 
 
-def test_a_suite_that_leaves_out_a_check_is_found_out() -> None:
+def test_suite_that_omits_a_check_is_detected() -> None:
     checks = watched(result("a"), result("b")).checks("")
     assert check_answered(["a", "training.accuracy"], checks, "", "").status is Status.ERROR
     assert check_answered(["a"], checks, "", "").status is Status.PASSED
@@ -93,19 +93,19 @@ def test_true_labels_pass() -> None:
 
 
 @pytest.mark.parametrize("label", [name for name in LABELS if name != "dev.envbuilder.torchaudio"])
-def test_every_lying_label_is_found(label: str) -> None:
+def test_every_wrong_label_is_detected(label: str) -> None:
     check = check_labels({**LABELS, label: "0.0"}, FACTS)
     assert check.status is Status.FAILED
     assert label in check.detail
 
 
-def test_a_missing_label_is_found() -> None:
+def test_missing_label_is_detected() -> None:
     assert check_labels({}, FACTS).status is Status.FAILED
     assert check_labels(LABELS, {}).status is Status.ERROR
     assert check_labels(LABELS, {**FACTS, "lock": None}).status is Status.FAILED
 
 
-def test_how_a_container_ends_is_said() -> None:
+def test_end_of_a_container_is_explained() -> None:
     assert ending_text(0, out_of_memory=False, errors=[]) == ""
     assert "memory" in ending_text(137, out_of_memory=True, errors=[])
     assert "/dev/shm" in ending_text(135, out_of_memory=False, errors=[])
@@ -131,7 +131,7 @@ def receipt(kind: str = "passed") -> Receipt:
     )
 
 
-def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> None:
+def test_only_passed_receipts_of_the_image_are_reused(tmp_path: Path) -> None:
     (tmp_path / f"broken-{receipts.file_name(receipt('passed'))}").write_text("{")
     (tmp_path / f"a-folder-{receipts.file_name(receipt('passed'))}").mkdir()
     for kind in ("failed", "passed"):
@@ -155,27 +155,25 @@ def test_receipts_are_found_by_image_and_only_if_they_passed(tmp_path: Path) -> 
         {"schema": "1"},
     ],
 )
-def test_a_receipt_with_what_no_image_may_say_is_none(broken: dict[str, object]) -> None:
+def test_receipt_with_invalid_values_is_ignored(broken: dict[str, object]) -> None:
     document = json.loads(serialize.dumps(receipt()))
     assert receipts.read(json.dumps(document).encode()) == receipt()
     assert receipts.read(json.dumps(document | broken).encode()) is None
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b'{"schema": ' + b"9" * 5000 + b"}", b'{"a": NaN}'])
-def test_what_is_no_receipt_is_none(content: bytes) -> None:
+def test_invalid_receipt_is_ignored(content: bytes) -> None:
     assert receipts.read(content) is None
 
 
-def test_a_receipt_that_is_read_is_printable_and_its_stack_no_path() -> None:
+def test_receipts_read_are_printable_with_a_plain_stack_name() -> None:
     document = json.loads(serialize.dumps(receipt())) | {"stack": "../../x", "reference": "a\x1b[2J\nb"}
     found = receipts.read(json.dumps(document).encode())
     assert found is not None
     assert (found.stack, found.reference) == ("", "a [2J b")
 
 
-def test_a_receipt_spares_a_run_only_from_a_folder_where_nobody_else_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_receipts_are_trusted_only_in_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
     wanted = (IMAGE, "sha256:5", {"cpus": 2})
     assert store.find(*wanted) is None
@@ -191,7 +189,7 @@ def test_a_receipt_spares_a_run_only_from_a_folder_where_nobody_else_writes(
     assert "belongs to another user" in strange.keep(receipt("passed"))
 
 
-def test_a_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+def test_missing_receipt_store_is_explained(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
     assert "Not a directory" in store.keep(receipt("passed"))
@@ -199,14 +197,14 @@ def test_a_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/etc/cron.d/x", "../../x", "a/../../x", "..", ".hidden", "x" * 5000, "a\0b\n"])
-def test_the_name_that_an_image_gives_is_no_path(tmp_path: Path, name: str) -> None:
+def test_name_from_an_image_is_not_a_path(tmp_path: Path, name: str) -> None:
     file = receipts.file_name(replace(receipt("passed"), stack=name))
     (tmp_path / file).touch()
     assert [path.name for path in tmp_path.iterdir()] == [file]
     assert not file.startswith(".")
 
 
-def test_what_is_no_file_among_receipts_is_passed_over(tmp_path: Path) -> None:
+def test_special_files_among_receipts_are_ignored(tmp_path: Path) -> None:
     file = receipts.file_name(receipt("passed"))
     os.mkfifo(tmp_path / file)
     (tmp_path / f"x-{file}").symlink_to("/dev/zero")
@@ -214,7 +212,7 @@ def test_what_is_no_file_among_receipts_is_passed_over(tmp_path: Path) -> None:
     assert receipts.newest(tmp_path, IMAGE) is None
 
 
-def test_a_receipt_whose_checks_do_not_bear_it_out_is_none(tmp_path: Path) -> None:
+def test_receipt_contradicting_its_checks_is_ignored(tmp_path: Path) -> None:
     forged = replace(receipt("failed"), verdict=Verdict.PASSED)
     (tmp_path / receipts.file_name(forged)).write_text(serialize.dumps(forged))
     assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is None

@@ -47,11 +47,11 @@ def test_the_groups_are_everything_each_cuda_and_each_platform() -> None:
     assert list(blocks(PROJECT, "target")) == ["_image", new, old, arm]
 
 
-def test_one_platform_is_no_group() -> None:
+def test_single_platform_needs_no_group() -> None:
     assert list(blocks(replace(PROJECT, images={}), "group")) == ["default", "cu117"]
 
 
-def test_it_is_the_same_whichever_lock_is_the_projects_own() -> None:
+def test_bake_file_does_not_depend_on_the_project_s_lock() -> None:
     own = replace(PROJECT, lock=ARM)
     assert text_of(own) == text_of(PROJECT) == text_of(replace(PROJECT, images=dict(reversed(IMAGES.items()))))
 
@@ -62,7 +62,7 @@ def test_a_platform_is_its_locks() -> None:
     assert blocks(PROJECT, "target")["_image"][0] == "docker"  # the context, of all of them
 
 
-def test_a_base_of_ones_own_making_can_come_from_elsewhere_and_others_do_anyway() -> None:
+def test_bases_variable_applies_to_bootstrapped_bases_only() -> None:
     assert 'BASES != "" ? "${BASES}/envbuilder-base:debian11" : null' in text_of(PROJECT)
     assert "BASES" not in text_of(replace(PROJECT, images={}))
 
@@ -74,14 +74,14 @@ def test_the_repository_is_that_of_the_tag() -> None:
 
 
 @pytest.mark.parametrize("bad", ['a"', "a\nb", "${HOME}", "%{x}", "a b", ""])
-def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
+def test_values_that_would_break_the_file_are_refused(bad: str) -> None:
     with pytest.raises(UsageError, match="cannot be used in a bake file"):
         bake.files(replace(PROJECT, image=f"{bad}:1"))
     with pytest.raises(UsageError, match="cannot be used in a bake file"):
         bake.files(replace(PROJECT, context=bad))
 
 
-def test_it_says_whose_it_is_and_names_no_address() -> None:
+def test_bake_file_has_envbuilder_s_mark_and_no_address() -> None:
     files = render_targets(PROJECT, "bake").files
     assert list(files) == ["docker-bake.hcl"]
     assert MARK in files["docker-bake.hcl"]

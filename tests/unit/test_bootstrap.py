@@ -1,4 +1,4 @@
-"""A base is taken from the engine's store only if it holds what this stack asks of it."""
+"""A base in the engine is used only if it has the packages that this stack needs."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -43,14 +43,14 @@ def test_a_base_that_lacks_something_is_made_again(
     assert bases == [stack.base.reference] * made
 
 
-def test_a_base_for_another_machine_is_not_made_here(stack: Stack) -> None:
+def test_base_for_another_platform_is_not_bootstrapped(stack: Stack) -> None:
     engine = cast("Any", SimpleNamespace(image=made_by, platform=lambda: "linux/amd64"))
     with pytest.raises(EngineError) as caught:
         pipeline.ensure_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
     assert caught.value.problems == ("this engine runs on linux/amd64",)
 
 
-def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Catalog) -> None:
+def test_base_for_another_platform_is_pulled_again(facts: Catalog) -> None:
     pulled = []
 
     def pull(reference: str, platform: str) -> str:
@@ -64,5 +64,5 @@ def test_a_base_of_the_same_name_for_another_machine_is_pulled_again(facts: Cata
     assert pulled == [(stack.base.reference, "linux/arm64")]
 
 
-def test_the_label_says_what_a_base_holds(stack: Stack) -> None:
+def test_base_label_lists_its_packages(stack: Stack) -> None:
     assert bootstrap.changes(replace(stack.base, system_packages=("a", "b")))[-1] == 'LABEL dev.envbuilder.base="a b"'

@@ -58,7 +58,7 @@ def split_recording(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any
     return before, after, recording(kind)[end_of_documents:].splitlines(keepends=True)
 
 
-def test_a_token_in_the_address_of_the_index_is_in_no_log() -> None:
+def test_index_token_is_in_no_log() -> None:
     network = Network(index_url="https://index.example/simple?token=kestrel")
     progress = BuildProgress(hide=network.hide_token)
     said = "cannot load https://index.example/simple/torch/?token=kestrel"
@@ -100,7 +100,7 @@ def test_a_layer_shows_the_sizes_of_the_lock() -> None:
     assert shown[Layer.NVIDIA] == (1_583_955_302, 1_583_955_302)
 
 
-def test_titles_are_what_a_person_wants() -> None:
+def test_titles_are_readable() -> None:
     titles = [step.title for step in follow(recording("built")).steps.values() if step.title]
     assert sorted(titles) == [
         "Hugging Face stack: 7 wheels, 15 MB",
@@ -128,7 +128,7 @@ def rows_while_it_builds(layer: Layer) -> Iterator[Row]:
             yield step_row(step)
 
 
-def test_the_display_counts_up_to_the_size_and_says_it_once_when_it_is_done() -> None:
+def test_progress_reaches_the_size_and_is_printed_once() -> None:
     rows = list(rows_while_it_builds(Layer.NVIDIA))
     counted = [row.current for row in rows if row.state == "running"]
     assert counted == sorted(counted)
@@ -137,7 +137,7 @@ def test_the_display_counts_up_to_the_size_and_says_it_once_when_it_is_done() ->
     assert (rows[-1].title, rows[-1].state, rows[-1].total) == ("NVIDIA libraries: 11 wheels, 1.58 GB", "done", 0)
 
 
-def test_what_is_in_uvs_cache_counts_too() -> None:
+def test_cached_wheels_count_as_progress() -> None:
     step = BuildStep(title="PyTorch", wheels={"torch": 5, "triton": 2}, started=True)
     step.read_line(" Downloaded torch")
     assert (step.current, step.total) == (5, 7)
@@ -161,7 +161,7 @@ def outcome(progress: BuildProgress) -> tuple[str, str | None, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("kind", FAILED)
-def test_a_failed_build_is_told_with_its_step_its_cause_and_what_to_do(kind: str) -> None:
+def test_failed_build_reports_step_cause_and_remedy(kind: str) -> None:
     message, hint, problems = outcome(follow(recording(kind)))
     title, cause, remedy = CAUSES[kind]
     assert f"“{title}”" in message
@@ -172,7 +172,7 @@ def test_a_failed_build_is_told_with_its_step_its_cause_and_what_to_do(kind: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAILED)
-def test_the_cause_does_not_depend_on_where_the_log_is_torn(kind: str) -> None:
+def test_cause_does_not_depend_on_log_chunks(kind: str) -> None:
     expected = outcome(follow(recording(kind)))
     length = max(map(len, joined_logs(kind).values()))
     outcomes = {outcome(follow_torn(kind, lambda log, at=at: [log[:at], log[at:]])) for at in range(length + 1)}  # type: ignore[misc]
@@ -194,7 +194,7 @@ def facts(steps: Iterable[BuildStep]) -> list[tuple[str, int, int, list[str]]]:
     return sorted((step.title, step.current, step.total, step.log) for step in steps)
 
 
-def test_lines_are_joined_within_a_character_and_within_an_end_of_line() -> None:
+def test_chunks_may_split_characters_and_line_ends() -> None:
     text = "“Größe” 1,6 GB — ✓\r\n 50 %\r100 %\n\nlast 🙂".encode()
     for at in range(len(text) + 1):
         reader = LineReader()
@@ -202,7 +202,7 @@ def test_lines_are_joined_within_a_character_and_within_an_end_of_line() -> None
         assert lines == ["“Größe” 1,6 GB — ✓", " 50 %", "100 %", "last 🙂"], at
 
 
-def test_what_is_no_text_is_replaced_and_the_line_goes_on() -> None:
+def test_undecodable_bytes_are_replaced_within_the_line() -> None:
     reader = LineReader()
     assert reader.feed(b"a\xff\xe2\x82") == []
     assert reader.feed(b"b\nc\xe2") == ["a\ufffd\ufffdb"]
@@ -219,7 +219,7 @@ def test_the_streams_of_a_step_are_joined_each_by_itself() -> None:
     assert progress.steps["a"].log == ["out put", "No space left on device"]
 
 
-def test_what_buildx_did_not_finish_is_kept() -> None:
+def test_unfinished_output_of_buildx_is_kept() -> None:
     progress = BuildProgress()
     progress.feed('{\n  "vertexes": [\n')
     progress.feed("killed\n")

@@ -28,7 +28,7 @@ def test_the_plain_command() -> None:
     ]  # fmt: skip
 
 
-def test_what_the_user_says_reaches_buildx() -> None:
+def test_user_options_reach_buildx() -> None:
     words = argv(builder="remote", cache_to=("type=inline",), cache_from=("a", "b"), no_cache=True)
     assert words[words.index("--builder") + 1] == "remote"
     assert [words[i + 1] for i, word in enumerate(words) if word == "--cache-from"] == ["a", "b"]
@@ -72,7 +72,7 @@ def test_secrets_are_named_and_never_spelled_out() -> None:
         ("exporting to image", "exporting to image"),
     ],
 )
-def test_a_step_is_called_what_a_person_calls_it(name: str, title: str) -> None:
+def test_steps_have_readable_titles(name: str, title: str) -> None:
     assert step_title(name) == title
 
 
@@ -110,7 +110,7 @@ def test_one_document_a_line_is_understood_too() -> None:
     assert progress.steps["a"].cached
 
 
-def test_the_step_that_failed_is_told_from_those_that_were_cancelled() -> None:
+def test_failed_and_cancelled_steps_are_distinguished() -> None:
     progress = BuildProgress()
     for digest, error in (("a", "context canceled: ..."), ("b", "process did not complete: exit code: 1")):
         feed(progress, {"vertexes": [{"digest": digest, "name": f"[1/2] RUN {digest}", "error": error, **STAMPS}]})
@@ -119,7 +119,7 @@ def test_the_step_that_failed_is_told_from_those_that_were_cancelled() -> None:
     assert telling_lines(progress) == ["no such wheel"]
 
 
-def test_what_is_no_progress_is_kept() -> None:
+def test_other_output_is_kept() -> None:
     progress = BuildProgress()
     progress.feed("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n")
     assert telling_lines(progress) == ["ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock."]
@@ -141,7 +141,7 @@ def test_what_is_no_progress_is_kept() -> None:
         ("Hash mismatch for `numpy`", "does not match its hash in the lock"),
     ],
 )
-def test_a_cause_is_named_with_what_to_do(said: str, cause: str) -> None:
+def test_causes_are_named_with_a_remedy(said: str, cause: str) -> None:
     found = find_cause(said)
     assert found is not None
     assert cause in found[0]

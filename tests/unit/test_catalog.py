@@ -95,7 +95,7 @@ def test_no_fact_names_the_address_of_an_index() -> None:
         assert not re.search(r"download\.|packages\.[a-z]+\.com|/simple/", path.read_text()), path.name
 
 
-def test_what_is_loaded_on_demand_is_not_loaded_before(
+def test_optional_tables_are_loaded_only_on_demand(
     monkeypatch: pytest.MonkeyPatch, one_catalog: Callable[[], Catalog]
 ) -> None:
     read: list[str] = []

@@ -1,4 +1,4 @@
-"""A catalog of one's own: its rows replace or add, its policy overrides, and an error names file, row and field."""
+"""Custom catalogs: rows replace or add, the policy overrides, and an error names file, row and field."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def test_policy_is_overridden_key_by_key(tmp_path: Path, facts: Catalog) -> None
     assert policy.registry.pythons == facts.policy.registry.pythons
 
 
-def test_a_build_of_ones_own_is_resolved_and_wants_its_index(tmp_path: Path) -> None:
+def test_custom_build_is_resolved_and_needs_its_index(tmp_path: Path) -> None:
     rows = json.loads((catalog.FOLDER / "facts" / "torch.json").read_text())["rows"]
     row = next(row for row in rows if (row["torch"], row["index"]) == ("2.0.1", "pytorch-cu118"))
     own = write(tmp_path, "torch.json", {**row, "index": "ours", "cuda": "11.3", "source": "our build farm"})
@@ -116,7 +116,7 @@ def test_a_bad_policy_is_named(tmp_path: Path, text: str, said: str) -> None:
     assert str(tmp_path) in told
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_catalog_directory_is_named(tmp_path: Path) -> None:
     assert "is not a folder" in said_by(tmp_path / "nowhere")
 
 
@@ -138,13 +138,11 @@ def test_the_command_line_the_environment_and_the_settings_name_it(
     with monkeypatch.context() as patch:
         patch.setenv("ENVBUILDER_CATALOG", str(tmp_path / "own"))
         assert of_command(capsys, "--cuda", "11.7").endswith("-debian13")
-    (tmp_path / "envbuilder.toml").write_text('catalog = "own"\n')  # beside the file, wherever one stands
+    (tmp_path / "envbuilder.toml").write_text('catalog = "own"\n')  # next to the file, in any working directory
     assert of_command(capsys, "--cuda", "11.7").endswith("-debian13")
 
 
-def test_a_preference_that_there_is_not_is_an_error_of_the_catalog(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_preference_is_a_catalog_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "policy.toml").write_text('preference = ["newest"]\n')
     assert cli.run(["resolve", "--catalog", str(tmp_path)]) == 3
     assert "unknown preference 'newest'" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_differences_are_shown_and_written_only_on_request(tmp_path: Path, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_what_the_other_refresher_wrote_stays_where_it_was() -> None:
+def test_fields_of_the_other_refresher_are_kept() -> None:
     before = {"torch": "2.9.0", "family": {"linux/amd64": ["3.12"]}, "glibc": "2.27",
               "field_status": {"glibc": "inferred", "family": "inferred"}, "old": 1}  # fmt: skip
     row = refresh_catalog.with_own({"glibc": "2.28", "torch": "2.9.0", "field_status": {"glibc": "documented"}}, before)
@@ -170,7 +170,7 @@ def page(name: str, *files: str, yanked: str = "") -> ProjectPage:
     return ProjectPage.from_json_data({"meta": {"api-version": "1.0"}, "name": name, "files": rows})
 
 
-def test_tokenizers_wheels_decide_where_transformers_can_be_installed() -> None:
+def test_wheels_of_tokenizers_determine_pythons_of_transformers() -> None:
     yanked = "transformers-4.30.3-py3-none-any.whl"
     transformers = page("transformers", "transformers-4.30.1-py3-none-any.whl", "transformers-4.30.2-py3-none-any.whl",
                         yanked, "transformers-4.0.0-py3-none-any.whl", yanked=yanked)  # fmt: skip

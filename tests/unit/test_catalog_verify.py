@@ -121,7 +121,7 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
      put(state="recent"), "state"),
 ]  # fmt: skip
 
-# check, text of policy.toml or rulings.toml, what it becomes, what is said
+# check, text of policy.toml or rulings.toml, its replacement, the message
 SLIPS: list[tuple[str, str, str, str]] = [
     ("preferences_are_known", '"features"', '"fetures"', "preference: 'fetures' is not one of"),
     ("policy_names_are_known", 'release = "bookworm"', 'release = "sid"', "registry.release"),
@@ -164,7 +164,7 @@ def test_the_catalog_is_sound() -> None:
     FAULTS,
     ids=[f"{n} {fault[0]}" for n, fault in enumerate(FAULTS)],
 )
-def test_a_planted_fault_is_found(
+def test_planted_fault_is_detected(
     check: str, file: str, key: Row, edit: Callable[[Row, list[Row]], object], field: str
 ) -> None:
     facts, row = with_fault(file, key, edit)
@@ -176,7 +176,7 @@ def test_a_planted_fault_is_found(
 
 
 @pytest.mark.parametrize(("check", "text", "slip", "said"), SLIPS, ids=[slip[3][:30] for slip in SLIPS])
-def test_a_slip_in_policy_is_found(copy: Path, check: str, text: str, slip: str, said: str) -> None:
+def test_mistake_in_the_policy_is_detected(copy: Path, check: str, text: str, slip: str, said: str) -> None:
     path = next(path for path in copy.glob("*.toml") if text in path.read_text())
     path.write_text(path.read_text().replace(text, slip, 1))
     facts = replace(SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy))
@@ -187,9 +187,7 @@ def test_every_check_has_a_planted_fault() -> None:
     assert {fault[0] for fault in FAULTS} | {slip[0] for slip in SLIPS} == set(BY_NAME)
 
 
-def test_the_command_fails_with_exit_code_3_and_names_row_and_field(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_fact_exits_with_3_naming_row_and_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = next(row for row in catalog.written(catalog.TORCH) if row["torch"] == "2.0.1" and row["index"] == "pypi")
     own = tmp_path / "own" / "facts"
     own.mkdir(parents=True)
@@ -200,7 +198,7 @@ def test_the_command_fails_with_exit_code_3_and_names_row_and_field(
     assert "torch.json 2.0.1 pypi: driver_floor: is 515.48.07; for CUDA 11 it is 450.80.02" in told
 
 
-def test_the_command_says_what_agrees() -> None:
+def test_command_reports_what_agrees() -> None:
     done = CliRunner().invoke(cli.cli, ["catalog", "verify"])
     assert (done.exit_code, done.output) == (0, f"{sum(map(len, SOUND.tables.values()))} facts of 2026-11-23 agree\n")
 
@@ -269,7 +267,7 @@ def test_a_wheel_that_is_gone_is_named(facts: Catalog) -> None:
     ]
 
 
-def test_what_uv_is_asked(facts: Catalog) -> None:
+def test_arguments_passed_to_uv(facts: Catalog) -> None:
     build = next(build for build in online.builds(facts) if build.torch == Version("1.13.1"))
     assert online.family(build) == "torch==1.13.1\ntorchvision==0.14.1\ntorchaudio==0.13.1\n"
     words = online.pins_argv(build, "uv", Path("f"))

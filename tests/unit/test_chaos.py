@@ -75,7 +75,7 @@ def test_surviving_process_is_detected(place: chaos.Workplace) -> None:
     assert place.said().startswith("envbuilder ")
 
 
-def test_the_report_counts_what_was_killed_in_time() -> None:
+def test_report_counts_kills_in_time() -> None:
     trials = [
         chaos.Trial(
             command="lock", signal=name, seconds=1, code=130, ended_before=late, seconds_to_end=0.2, found=found
@@ -120,7 +120,7 @@ def test_every_round_has_every_fault_and_slow_ones_once() -> None:
     assert sum(name.startswith("engine: dockerd") for name in names) == 3
 
 
-def test_a_fault_is_a_row_with_what_was_expected() -> None:
+def test_each_fault_is_a_row_with_its_expectation() -> None:
     trial = chaos.Trial(
         command="lock", signal="network: 503", seconds=0, code=6, ended_before=False, seconds_to_end=7.1, found=[],
         expected=case().expected,

@@ -34,7 +34,7 @@ def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @BOTH
-def test_zizmor_has_nothing_to_say(settings: dict[str, str], tmp_path: Path) -> None:
+def test_zizmor_reports_nothing(settings: dict[str, str], tmp_path: Path) -> None:
     done = zizmor(rendered(settings), tmp_path)
     assert done.returncode == 0, done.stdout
 
@@ -63,7 +63,7 @@ def test_committed_workflows_pin_actions_and_limit_time(path: Path) -> None:
         (r"  pull_request:\n", "  pull_request_target:\n", "dangerous-triggers"),
     ],
 )
-def test_zizmor_sees_what_it_is_there_for(old: str, new: str, finding: str, tmp_path: Path) -> None:
+def test_zizmor_detects_an_error(old: str, new: str, finding: str, tmp_path: Path) -> None:
     spoilt = re.sub(old, new, rendered({}))
     assert finding in zizmor(spoilt, tmp_path).stdout
 
@@ -79,13 +79,13 @@ def test_actions_are_pinned_and_jobs_have_an_end(settings: dict[str, str]) -> No
     assert "secrets." not in text
 
 
-def test_with_make_a_job_calls_make_and_nothing_else() -> None:
+def test_with_make_a_job_only_calls_make() -> None:
     runs = re.findall(r"run: (.*)", rendered({"make": "lint fast test"}))
     assert runs == ["make lint", "make fast", "make test"]
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_the_own_make_targets_exist(path: Path) -> None:
+def test_make_targets_of_this_repository_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"run: make (.*)", path.read_text())
     assert targets
@@ -100,7 +100,7 @@ def test_workflows_cover_the_supported_pythons() -> None:
     assert re.findall(r"3\.\d+", matrix[1]) == classifiers
 
 
-def test_where_envbuilder_comes_from_is_named_by_the_repository() -> None:
+def test_repository_names_the_source_of_envbuilder() -> None:
     assert "ENVBUILDER: ${{ vars.ENVBUILDER }}" in rendered({})
     assert 'ENVBUILDER: "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"' in rendered(
         {"envbuilder": "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"}

@@ -32,7 +32,7 @@ def test_every_option_has_a_row() -> None:
                 assert option.opts[0] in text, (name, option.opts)
 
 
-def test_nothing_of_click_itself_is_shown() -> None:
+def test_internals_of_click_are_not_shown() -> None:
     text = reference()
     assert "Sentinel" not in text
     assert "\b" not in text

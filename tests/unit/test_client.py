@@ -1,4 +1,4 @@
-"""The client against a stand-in daemon, by the real SDK: what is asked of it, and what each of its faults becomes."""
+"""The client against a stand-in daemon, with the real SDK: its requests, and the error for each fault."""
 
 import json
 import signal
@@ -38,7 +38,7 @@ def engine(daemon: Daemon) -> Iterator[DockerEngine]:
         yield connected
 
 
-def test_no_engine_is_an_error_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_engine_is_an_error_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
     with pytest.raises(EngineError, match="no Docker engine answers") as caught:
         DockerEngine("x")
@@ -46,7 +46,7 @@ def test_no_engine_is_an_error_with_what_to_do(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("fault", [Fault(status=500, message="not today"), Fault(drop=True)], ids=["500", "hangs up"])
-def test_an_engine_that_does_not_answer_a_ping_is_no_engine(daemon: Daemon, fault: Fault) -> None:
+def test_engine_without_a_ping_answer_is_unreachable(daemon: Daemon, fault: Fault) -> None:
     daemon.faults["ping"] = fault
     with pytest.raises(EngineError, match=r"cannot reach the container engine: (not today|no Docker engine answers)"):
         DockerEngine("x")
@@ -55,7 +55,7 @@ def test_an_engine_that_does_not_answer_a_ping_is_no_engine(daemon: Daemon, faul
 # --- images --------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: DockerEngine) -> None:
+def test_images_are_found_by_id_and_by_name(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.images["a/b:1"] = image(IMAGE)
     for name in (IMAGE, "a/b:1"):
         found = engine.image(name)
@@ -65,12 +65,12 @@ def test_an_image_is_found_by_id_and_by_name(daemon: Daemon, engine: DockerEngin
     assert engine.image("") is None
 
 
-def test_the_history_comes_first_step_first(daemon: Daemon, engine: DockerEngine) -> None:
+def test_history_lists_the_first_step_first(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.history = [{"Size": 5, "CreatedBy": "COPY x"}, {"Size": None, "Comment": "imported"}, {"CreatedBy": ""}]
     assert engine.steps(IMAGE) == [(0, ""), (0, "imported"), (5, "COPY x")]
 
 
-def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: DockerEngine) -> None:
+def test_failed_pull_explains_why(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     assert engine.pull("a/b:1", "linux/arm64") is None
     assert daemon.queries["pull"] == {"fromImage": "a/b", "tag": "1", "platform": "linux/arm64"}
@@ -82,7 +82,7 @@ def test_a_pull_says_why_it_could_not(daemon: Daemon, engine: DockerEngine) -> N
     assert "Connection aborted" in str(engine.pull("a/b:1", "linux/amd64"))
 
 
-def test_a_registry_is_asked_without_a_pull(daemon: Daemon, engine: DockerEngine) -> None:
+def test_registry_is_queried_without_a_pull(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     assert engine.registry_failure("a/b:1") is None
     assert engine.registry_failure("a/c:1") == "denied: requested access to the resource is denied"
@@ -122,7 +122,7 @@ def test_a_push_gives_the_registrys_digest(daemon: Daemon, engine: DockerEngine)
     assert daemon.queries["push"] == {"tag": "1"}
 
 
-def test_a_push_that_is_refused_says_what_to_do(daemon: Daemon, engine: DockerEngine) -> None:
+def test_refused_push_has_a_remedy(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.pushes = [{"status": "pushing"}, {"error": "denied: no access", "errorDetail": {"message": "denied"}}]
     with pytest.raises(EngineError, match="cannot push here:5000/a:1: denied: no access") as caught:
         engine.push("here:5000/a:1")
@@ -139,7 +139,7 @@ def test_layers_are_read_out_of_the_saved_image(daemon: Daemon, engine: DockerEn
 # --- the engine's machine ------------------------------------------------------------------------------------------
 
 
-def test_the_machine_is_what_the_engine_says(daemon: Daemon, engine: DockerEngine) -> None:
+def test_machine_facts_come_from_the_engine(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.info |= {"Architecture": "x86_64", "Runtimes": {"nvidia": {}}, "SecurityOptions": ["name=userns"]}
     assert engine.platform() == "linux/amd64"
     assert engine.gpu_support() == GpuSupport(runtimes=("nvidia",))
@@ -195,7 +195,7 @@ def test_a_container_is_made_with_its_files_followed_and_removed(daemon: Daemon,
     assert daemon.boxes == daemon.volumes == {}
 
 
-def test_a_container_gets_most_of_the_machines_memory_and_not_all(daemon: Daemon, engine: DockerEngine) -> None:
+def test_container_gets_most_but_not_all_memory(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.info["MemTotal"] = 1_000_000_000
     lines_of(engine)
     assert json.loads(daemon.bodies["create"])["HostConfig"]["Memory"] == 900_000_000
@@ -230,9 +230,7 @@ def test_a_folder_of_an_image_is_read_without_starting_it(daemon: Daemon, engine
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), SystemExit(2)])
-def test_whatever_happens_in_the_block_the_container_is_removed(
-    daemon: Daemon, engine: DockerEngine, error: BaseException
-) -> None:
+def test_container_is_removed_after_any_error(daemon: Daemon, engine: DockerEngine, error: BaseException) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
 
     def follow() -> None:
@@ -274,7 +272,7 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(daemon: Daemon, engi
 
 
 @pytest.mark.parametrize("which", [1, 2], ids=["of the files", "of the job"])
-def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_volume(
+def test_interrupted_removal_leaves_no_container_and_no_volume(
     daemon: Daemon, engine: DockerEngine, which: int
 ) -> None:
     """The daemon removes the container only some time after the interrupt has come; a volume in use stays."""
@@ -289,7 +287,7 @@ def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_vol
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         interrupted.wait(60)
         before = len(daemon.asked("ping"))
-        with suppress(AssertionError):  # nobody waits for it any more
+        with suppress(AssertionError):  # it is no longer awaited
             wait_until(lambda: len(daemon.asked("ping")) > before + 1, "")
         removed.set()
 
@@ -316,7 +314,7 @@ def test_an_interrupt_while_a_container_is_removed_leaves_neither_it_nor_its_vol
     assert daemon.boxes == daemon.volumes == {}
 
 
-def test_an_interrupt_right_after_the_engine_was_asked_leaves_none(
+def test_interrupt_during_creation_leaves_no_container(
     daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interrupt comes before there is anything to wait for."""
@@ -339,7 +337,7 @@ def test_a_container_that_cannot_be_prepared_is_removed(daemon: Daemon, engine: 
     assert daemon.boxes == daemon.volumes == {}
 
 
-def test_a_removal_that_fails_hides_nothing(daemon: Daemon, engine: DockerEngine) -> None:
+def test_failed_removal_hides_no_other_error(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["remove"] = Fault(status=500, message="busy")
     assert lines_of(engine) == ["hello"]
     with pytest.raises(KeyboardInterrupt), engine.container(IMAGE, TRUE):
@@ -377,7 +375,7 @@ def test_a_container_that_cannot_be_made(daemon: Daemon, engine: DockerEngine) -
         ("write /var/lib/docker: no space left on device", "cannot start the container: the disk is full: ", ""),
     ],
 )
-def test_a_start_that_fails_says_why(daemon: Daemon, engine: DockerEngine, said: str, message: str, hint: str) -> None:
+def test_failed_start_explains_why(daemon: Daemon, engine: DockerEngine, said: str, message: str, hint: str) -> None:
     daemon.faults["start"] = Fault(status=500, message=said)
     with pytest.raises(EngineError) as caught:
         lines_of(engine, ContainerSpec(command=("true",), gpu=GpuPlan(access=GpuAccess.GPUS, reason="")))
@@ -394,7 +392,7 @@ def test_at_its_deadline_a_container_is_killed_and_late(daemon: Daemon, engine: 
         assert next(iter(daemon.boxes.values())).signals == ["KILL"]
 
 
-def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: Daemon, engine: DockerEngine) -> None:
+def test_shorter_limit_kills_unless_it_is_cancelled(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
     with engine.container(IMAGE, TRUE) as container:
         for _ in container.lines(60):
@@ -408,7 +406,7 @@ def test_a_limit_within_the_deadline_kills_too_unless_it_is_taken_back(daemon: D
         assert not container.late
 
 
-def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: DockerEngine) -> None:
+def test_timers_end_with_their_container(daemon: Daemon, engine: DockerEngine) -> None:
     with engine.container(IMAGE, TRUE) as container:
         for _ in container.lines(60):
             container.limit(60)
@@ -418,7 +416,7 @@ def test_no_timer_outlives_what_it_guards(daemon: Daemon, engine: DockerEngine) 
     assert not any(timer.is_alive() for timer in timers)
 
 
-def test_a_signal_to_what_has_ended_is_nothing(daemon: Daemon, engine: DockerEngine) -> None:
+def test_signal_to_an_ended_container_is_ignored(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["kill"] = Fault(status=409, message="is not running")
     with engine.container(IMAGE, TRUE) as container:
         container.signal("TERM")
@@ -434,7 +432,7 @@ def test_a_connection_that_is_lost_ends_the_output(daemon: Daemon, engine: Docke
     assert lines_of(engine) == ["one", "tw"]
 
 
-def test_how_it_ended_cannot_be_asked(daemon: Daemon, engine: DockerEngine) -> None:
+def test_failing_wait_and_log_requests_are_errors(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.faults["wait"] = Fault(drop=True)
     daemon.faults["logs"] = Fault(status=500, message="no log")
     with engine.container(IMAGE, TRUE) as container:
@@ -476,7 +474,7 @@ def test_the_output_of_a_program_in_an_image(daemon: Daemon, engine: DockerEngin
 # --- what a killed run left ----------------------------------------------------------------------------------------
 
 
-def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: DockerEngine) -> None:
+def test_only_containers_of_dead_runs_are_removed(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     dead = daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
     kept = [daemon.add({RUN_LABEL: label}).id for label in (f"{host}:{pid}:{began}", "elsewhere:1:1", "no run id")]
@@ -487,7 +485,7 @@ def test_containers_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine:
     assert daemon.queries["list"]["all"] == "1"
 
 
-def test_volumes_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: DockerEngine) -> None:
+def test_only_volumes_of_dead_runs_are_removed(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     daemon.add_volume("dead", {RUN_LABEL: f"{host}:{pid}:{began}0"})
     daemon.add_volume("alive", {RUN_LABEL: f"{host}:{pid}:{began}"})
@@ -496,7 +494,7 @@ def test_volumes_of_dead_runs_are_swept_and_no_others(daemon: Daemon, engine: Do
     assert list(daemon.volumes) == ["alive", "stranger"]
 
 
-def test_what_another_has_swept_meanwhile_is_no_error(daemon: Daemon, engine: DockerEngine) -> None:
+def test_leftovers_already_removed_are_not_an_error(daemon: Daemon, engine: DockerEngine) -> None:
     host, pid, began = new_run_id().rsplit(":", 2)
     daemon.add({RUN_LABEL: f"{host}:{pid}:{began}0"})
     daemon.add_volume("dead", {RUN_LABEL: f"{host}:{pid}:{began}0"})
@@ -559,7 +557,7 @@ CALLS: dict[str, Callable[[DockerEngine, Path], object]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_an_engine_that_is_frozen_is_given_up(
+def test_frozen_engine_is_abandoned(
     daemon: Daemon, impatient: DockerEngine, tmp_path: Path, call: Callable[[DockerEngine, Path], object]
 ) -> None:
     with daemon.frozen(), pytest.raises(EngineError, match="the container engine has not answered for 1 s") as caught:
@@ -567,12 +565,12 @@ def test_an_engine_that_is_frozen_is_given_up(
     assert "docker version" in caught.value.hint
 
 
-def test_an_engine_that_is_frozen_from_the_beginning_is_no_engine(daemon: Daemon) -> None:
+def test_engine_frozen_from_the_start_is_unreachable(daemon: Daemon) -> None:
     with daemon.frozen(), pytest.raises(EngineError, match=r"no Docker engine answers \(nothing within 1 s\)"):
         DockerEngine(new_run_id(), silence=1)
 
 
-def test_an_engine_that_freezes_while_a_container_runs_is_given_up(daemon: Daemon, impatient: DockerEngine) -> None:
+def test_engine_freezing_during_a_run_is_abandoned(daemon: Daemon, impatient: DockerEngine) -> None:
     daemon.script = runs_until_it_is_killed(b"one\n")
     seen = []
     with impatient.container(IMAGE, TRUE) as container:
@@ -602,7 +600,7 @@ def test_an_engine_that_only_takes_its_time_is_waited_for(daemon: Daemon, impati
     thread.join()
 
 
-def test_a_deadline_holds_where_the_engine_kills_nothing(
+def test_deadline_applies_if_the_engine_kills_nothing(
     daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_container, "_KILL_SECONDS", 0.2)
@@ -614,7 +612,7 @@ def test_a_deadline_holds_where_the_engine_kills_nothing(
         assert container.late
 
 
-def test_a_deadline_holds_where_the_engine_is_frozen(
+def test_deadline_applies_if_the_engine_is_frozen(
     daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_container, "_KILL_SECONDS", 0.2)
@@ -629,10 +627,10 @@ def test_a_deadline_holds_where_the_engine_is_frozen(
     with ExitStack() as frozen:
         with pytest.raises(EngineError, match=r"did not end a container within 0.2 s of its deadline"):
             follow()
-        assert len(daemon.boxes) == 1  # nobody waited until it was removed
+        assert len(daemon.boxes) == 1  # its removal was not awaited
 
 
-def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
+def test_interrupt_does_not_wait_for_a_frozen_engine(
     daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifetime, "_SILENCE_AT_THE_END", 0.1)
@@ -645,13 +643,11 @@ def test_an_interrupt_does_not_wait_for_an_engine_that_is_frozen(
     with ExitStack() as frozen:
         with pytest.raises(KeyboardInterrupt):
             interrupt()
-        assert len(daemon.boxes) == 1  # it will be removed when the engine goes on, or else be swept
+        assert len(daemon.boxes) == 1  # it is removed when the engine continues, or by the next run
     wait_until(lambda: not daemon.boxes, "nobody asked to remove it")
 
 
-def test_a_registry_that_sends_nothing_is_given_up(
-    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_registry_is_abandoned(daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_store, "_IDLE_SECONDS", 0.1)
     stalled = threading.Event()
     daemon.stalls = {"pull": stalled, "push": stalled}
@@ -700,13 +696,13 @@ def test_an_answer_that_is_cut_off_is_the_engines_error(
     assert daemon.boxes == {}
 
 
-def test_a_pull_that_is_cut_off_says_so(daemon: Daemon, engine: DockerEngine) -> None:
+def test_interrupted_pull_is_reported(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     daemon.faults["pull"] = Fault(truncate=True)
     assert engine.pull("a/b:1", "linux/amd64")
 
 
-def test_a_push_without_a_digest_is_no_push(daemon: Daemon, engine: DockerEngine) -> None:
+def test_push_without_a_digest_is_an_error(daemon: Daemon, engine: DockerEngine) -> None:
     daemon.pushes = [{"status": "pushing"}]
     with pytest.raises(EngineError, match="cannot push here:5000/a:1: the engine gave no digest"):
         engine.push("here:5000/a:1")

@@ -15,7 +15,7 @@ def request(*packages: str, **options: str) -> Request:
     return parse_request(options, packages)
 
 
-def test_what_a_shell_would_read_otherwise_is_quoted() -> None:
+def test_special_characters_are_quoted_for_the_shell() -> None:
     wanted = request("peft<0.12", "a[x]==1", gpu="RTX 4090", os="debian12")
     text = command(wanted)
     assert text == ("envbuilder resolve --gpu 'RTX 4090' --os 'debian 12' --package 'peft<0.12' --package 'a[x]==1'")

@@ -112,20 +112,20 @@ def test_the_same_project_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("bad", ['a"', "a\nb", "$HOME", "a b", "a}", ""])
-def test_a_value_that_cannot_stand_in_it_is_refused(bad: str) -> None:
+def test_values_that_would_break_the_file_are_refused(bad: str) -> None:
     with pytest.raises(UsageError, match="cannot be used in a compose file"):
         compose.files(replace(project(), image=bad))
     with pytest.raises(UsageError, match="cannot be used in a compose file"):
         compose.files(replace(project(), context=bad))
 
 
-def test_the_build_is_that_of_the_stack_s_dockerfile_in_the_shared_context(document: dict[str, Any]) -> None:
+def test_build_uses_the_stack_s_dockerfile_and_shared_context(document: dict[str, Any]) -> None:
     train = document["services"]["train"]
     name = train["image"].rpartition(":")[2].rstrip("}")
     assert (train["build"]["context"], train["build"]["dockerfile"]) == ("docker", f"images/{name}/Dockerfile")
 
 
-def test_a_base_that_is_on_no_registry_is_told_of() -> None:
+def test_base_without_a_registry_is_explained() -> None:
     told = {
         preset.name: "envbuilder base --lock" in compose.files(project(preset))["compose.yaml"] for preset in PRESETS
     }
@@ -134,7 +134,7 @@ def test_a_base_that_is_on_no_registry_is_told_of() -> None:
     assert told == bootstrapped
 
 
-def test_a_lock_for_another_platform_is_built_and_run_for_it() -> None:
+def test_platform_of_the_lock_is_built_and_run() -> None:
     one = project()
     arm = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, platform="linux/arm64")))
     document = yaml.safe_load(compose.files(arm)["compose.yaml"])
@@ -157,7 +157,7 @@ def joined(files: dict[str, str]) -> str:
     return "".join(text for name, text in files.items() if name.endswith(".yaml"))
 
 
-def test_every_variable_is_documented_and_none_else(files: dict[str, str], document: dict[str, Any]) -> None:
+def test_exactly_the_used_variables_are_documented(files: dict[str, str], document: dict[str, Any]) -> None:
     used = set(VARIABLE.findall(joined(files))) | passed_through(document) | OWN
     documented = [name for name, _ in DOCUMENTED.findall(files[".env.example"])]
     assert sorted(used) == sorted(documented)
@@ -177,7 +177,7 @@ def test_a_variable_has_one_default(files: dict[str, str]) -> None:
     assert bare == {"CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "COMPOSE_PROJECT_NAME"}
 
 
-def test_the_example_changes_nothing_when_it_is_copied(files: dict[str, str]) -> None:
+def test_copied_env_example_changes_nothing(files: dict[str, str]) -> None:
     assert [line for line in files[".env.example"].splitlines() if line and not line.startswith("#")] == []
 
 
@@ -261,7 +261,7 @@ def test_gpu_access_names_files_and_variants_that_exist(
 
 
 @pytest.mark.parametrize("python", ["3.8", "3.9", "3.10", "3.11", "3.13"])
-def test_the_notebook_s_requirements_fit_the_python_and_are_hashed(python: str) -> None:
+def test_notebook_requirements_fit_the_python_and_have_hashes(python: str) -> None:
     one = project()
     lock = replace(one.lock, stack=replace(one.lock.stack, python=Version(python)))
     text = compose.files(replace(one, lock=lock))["docker/notebook/requirements.txt"]

@@ -65,7 +65,7 @@ def check_clean(written: str) -> None:
     plain = RICHS_OWN.sub("", written).replace("\r", "")  # a live display goes back to the line's beginning
     assert not FORBIDDEN.search(plain)
     assert "\x1b" not in plain
-    assert not re.search(r"^ {0,10}FORGED", plain, re.MULTILINE)  # a long text goes on in its column
+    assert not re.search(r"^ {0,10}FORGED", plain, re.MULTILINE)  # a long text continues in its column
 
 
 def hostile_stream() -> list[str]:
@@ -90,7 +90,7 @@ def hostile_receipt(show: object = None) -> Receipt:
     return suite.accept(engine, "x" + HOSTILE, trial, on_change=show or (lambda rows: None))  # type: ignore[arg-type]
 
 
-def test_a_hostile_image_leaves_nothing_on_a_real_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_image_cannot_control_a_real_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     console = Console(terminal.stream)
@@ -114,7 +114,7 @@ def test_a_hostile_image_leaves_nothing_on_a_real_terminal(monkeypatch: pytest.M
     assert receipt.stack == ""
 
 
-def test_a_hostile_image_leaves_nothing_in_a_pipe() -> None:
+def test_hostile_image_output_is_clean_in_a_pipe() -> None:
     stream = io.StringIO()
     with Console(stream).rows() as show:
         hostile_receipt(show)
@@ -122,7 +122,7 @@ def test_a_hostile_image_leaves_nothing_in_a_pipe() -> None:
     assert stream.getvalue().count("\n") <= len(INSIDE) + len(suite.OUTSIDE)
 
 
-def test_doctor_prints_what_machines_say_harmlessly() -> None:
+def test_doctor_sanitizes_answers_of_machines() -> None:
     stream = io.StringIO()
     finding = Finding(id="engine", severity=Severity.ERROR, message=HOSTILE, why=HOSTILE, remedy=HOSTILE)
     print_diagnosis(Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)), [finding], HOSTILE, stream)
@@ -150,7 +150,7 @@ def test_no_report_contains_unprintable_characters(suffix: str) -> None:
     assert "owned" in text
 
 
-def test_json_keeps_what_cannot_be_printed_as_escapes() -> None:
+def test_json_escapes_unprintable_characters() -> None:
     text = serialize.dumps({"a": HOSTILE})
     assert not FORBIDDEN.search(text)
     assert json.loads(text) == {"a": HOSTILE}
@@ -177,18 +177,18 @@ def printing_calls(path: Path) -> list[str]:
     found = []
     for node in nodes_of(path):
         if not isinstance(node, ast.Call) or all(isinstance(word, ast.Constant) for word in node.args):
-            continue  # a word of ours is nobody else's text
+            continue  # our own words contain no foreign text
         if ast.unparse(node.func) in WRITERS:
             found.append(f"{path.name}:{node.lineno}: {ast.unparse(node.func)}")
     return found
 
 
-def test_nothing_prints_but_the_console() -> None:
+def test_only_the_console_prints() -> None:
     paths = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "console.py"]
     assert [call for path in paths for call in printing_calls(path)] == []
 
 
-def test_only_the_console_imports_what_writes_to_terminals() -> None:
+def test_only_the_console_imports_terminal_libraries() -> None:
     importers = set()
     for path in PACKAGE.rglob("*.py"):
         for node in nodes_of(path):

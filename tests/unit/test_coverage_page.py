@@ -20,5 +20,5 @@ def test_only_modules_below_are_named_the_lowest_first() -> None:
     assert text.splitlines()[-2:] == ["| lowest | 8 | 20.0 % | 1–3, 7, 9 |", "| low | 8 | 89.9 % | – |"]
 
 
-def test_none_is_below() -> None:
+def test_no_file_is_below_the_limit() -> None:
     assert page(good=file(90.0, [])).splitlines()[-1] == "| none | | | |"

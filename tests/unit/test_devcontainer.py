@@ -29,7 +29,7 @@ def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
 
 
 def parsed(text: str) -> Any:
-    """JSON whose comments are lines of their own."""
+    """JSON with comments on separate lines."""
     return json.loads(re.sub(r"(?m)^\s*//.*$", "", text))
 
 
@@ -48,12 +48,12 @@ def test_it_is_valid_by_the_official_schema(lock: Path, settings: dict[str, str]
 @pytest.mark.parametrize(
     ("key", "value"), [("hostRequirements", {"gpu": "maybe"}), ("remoteUser", 1000), ("waitFor", "postCreate")]
 )
-def test_the_schema_refuses_what_is_wrong(document: Any, key: str, value: object) -> None:
+def test_schema_refuses_invalid_files(document: Any, key: str, value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft201909Validator(SCHEMA).validate({**document, key: value})
 
 
-def test_every_key_is_one_that_the_schema_knows(document: Any) -> None:
+def test_every_key_is_in_the_schema(document: Any) -> None:
     known: set[str] = set()
     for definition in SCHEMA["definitions"].values():
         known |= definition.get("properties", {}).keys()
@@ -74,7 +74,7 @@ def test_the_shared_memory_is_enough_for_the_suite(document: Any) -> None:
     assert bounds["features.shared_memory"]["min"] <= 2 * 2**30
 
 
-def test_the_shared_memory_can_be_set_and_nothing_else_can_come_with_it() -> None:
+def test_shared_memory_setting_cannot_inject_options() -> None:
     assert parsed(rendered(**{"shm-size": "8g"})["devcontainer.json"])["runArgs"] == ["--shm-size=8g"]
     with pytest.raises(UsageError, match="is not a size"):
         rendered(**{"shm-size": '8g", "--privileged'})
@@ -85,7 +85,7 @@ def test_every_file_carries_the_mark() -> None:
 
 
 @pytest.mark.parametrize(("found", "code"), [("true", 0), ("false", 1)])
-def test_an_absent_image_is_said_before_anything_is_built(document: Any, tmp_path: Path, found: str, code: int) -> None:
+def test_missing_image_is_reported_before_building(document: Any, tmp_path: Path, found: str, code: int) -> None:
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{found}\n")
     (tmp_path / "docker").chmod(0o755)
     done = subprocess.run(
@@ -97,7 +97,7 @@ def test_an_absent_image_is_said_before_anything_is_built(document: Any, tmp_pat
     assert (said in done.stdout) == bool(code)
 
 
-def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
+def test_hadolint_reports_nothing(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(rendered()["Dockerfile"])
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint

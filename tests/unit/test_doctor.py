@@ -99,7 +99,7 @@ def test_every_remedy_has_a_source() -> None:
     assert all(remedy.source.startswith("https://") for remedy in listed)
 
 
-def test_errors_and_warnings_say_why_and_what_to_do() -> None:
+def test_errors_and_warnings_have_a_reason_and_remedy() -> None:
     for name in hosts.NAMES:
         for finding in findings_of(name):
             if finding.severity in (Severity.ERROR, Severity.WARNING):
@@ -179,7 +179,7 @@ def test_a_host_survives_its_document(name: str) -> None:
     assert msgspec.convert(document["host"], Host, dec_hook=serialize.from_plain) == host
 
 
-def test_what_the_resolver_takes_from_a_host(facts: Catalog) -> None:
+def test_host_facts_used_by_the_resolver(facts: Catalog) -> None:
     host = with_capabilities(host_of("two-kinds"), facts)
     assert [str(capability) for capability in host.gpu.capabilities] == ["8.6", "6.1"]
     assert str(host.gpu.driver_version) == "570.124.6"
@@ -188,7 +188,7 @@ def test_what_the_resolver_takes_from_a_host(facts: Catalog) -> None:
     assert {"sm_60", "sm_86"} <= set(found[1].arch_list)
 
 
-def test_the_gpus_alone_are_had_without_a_network() -> None:
+def test_gpus_can_be_collected_without_a_network() -> None:
     asked = []
     probe = hosts.play(hosts.read("workstation"))
     whole = collect(probe)

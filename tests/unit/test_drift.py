@@ -89,7 +89,7 @@ def test_a_replaced_file_is_named_with_both_hashes() -> None:
     assert found == [f"{SIX.file} was replaced: sha256 {SIX.sha256[:12]}… is locked, the index has ffffffffffff…"]
 
 
-def test_a_file_with_another_tag_is_named() -> None:
+def test_file_with_a_different_tag_is_named() -> None:
     found = problems(index(only("six", file="six-1.17.0-py3-none-any.whl")))
     assert found == [f"{SIX.file} is no longer on the index"]
 
@@ -115,7 +115,7 @@ def test_packages_that_came_and_went_are_named() -> None:
     assert problems(index(same, resolved=without("six"))) == ["six 1.17.0 is locked and no longer needed"]
 
 
-def test_an_index_out_of_reach_is_no_drift() -> None:
+def test_unreachable_index_is_not_drift() -> None:
     broken = Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: dns error"))
     with pytest.raises(EngineError, match="cannot be reached"):
         find_drift(LOCK, broken)

@@ -59,7 +59,7 @@ def test_a_folder_and_a_huge_file_are_no_file() -> None:
     assert archive.first_file(iter([pack({"/huge": bytes(16_000_001)})])) is None
 
 
-def test_wanted_files_of_every_layer_are_found() -> None:
+def test_requested_files_of_every_layer_are_read() -> None:
     layers = {
         "blobs/1": pack({"/root/.netrc": b"old"}),
         "blobs/2": pack({"/root/.netrc": b"x" * 100_001, "/b": b""}),
@@ -70,7 +70,7 @@ def test_wanted_files_of_every_layer_are_found() -> None:
     assert image.closed
 
 
-def test_an_image_is_what_inspect_says() -> None:
+def test_image_facts_come_from_inspect() -> None:
     attrs = {
         "Id": "sha256:1", "Size": 5, "Created": "2026-01-01", "Os": "linux", "Architecture": "arm64", "Variant": "v8",
         "RepoDigests": ["debian@sha256:2"],
@@ -104,7 +104,7 @@ def test_a_container_gets_no_more_than_it_needs() -> None:
     }  # fmt: skip
 
 
-def test_a_container_gets_a_gpu_only_if_it_is_given_one() -> None:
+def test_container_gets_a_gpu_only_on_request() -> None:
     void = {"NVIDIA_VISIBLE_DEVICES": "void"}
     environments = {}
     for access in GpuAccess:
@@ -138,7 +138,7 @@ def test_the_machine_in_our_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("run", "alive"), [("elsewhere:1:2", True), ("no run id", True), ("", True)])
-def test_a_run_that_cannot_be_told_is_alive(run: str, alive: bool) -> None:
+def test_run_counts_as_alive_if_in_doubt(run: str, alive: bool) -> None:
     assert run_id.is_alive(run) is alive
 
 

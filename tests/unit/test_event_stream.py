@@ -61,7 +61,7 @@ def test_facts_training_and_verdict_are_taken_without_their_kind() -> None:
         '{"event": "end"}', '{"event": "result", "id": "a", "title": "a", "status": "splendid"}', "[" * 100_000,
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_event_is_kept_with_its_reason(line: str) -> None:
+def test_malformed_line_is_kept_with_its_reason(line: str) -> None:
     made = SuiteEvents()
     made.feed(f"  {line}\n")
     made.feed(" \n")
@@ -70,7 +70,7 @@ def test_a_line_that_is_no_event_is_kept_with_its_reason(line: str) -> None:
     assert (made.titles, made.results) == ({}, {})
 
 
-def test_an_answer_below_an_own_check_is_shown_and_what_never_answered_is_an_error() -> None:
+def test_custom_results_are_shown_and_missing_ones_are_errors() -> None:
     own = {"id": "own.x", "title": "mine"}
     plan = {"event": "plan", "checks": [*PLAN["checks"], own]}  # type: ignore[misc]
     made = watch(plan, result("b"), result("own.x"), result("own.x.z"))

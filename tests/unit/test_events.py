@@ -66,7 +66,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
-def test_what_does_not_fit_breaks_the_protocol_and_changes_nothing(line: str) -> None:
+def test_malformed_events_break_the_protocol_without_effect(line: str) -> None:
     watch = watched(plan(NAMES), line)
     assert watch.violation_count == 1
     assert watch.protocol().startswith("1 lines of its output break the protocol; the first: ")
@@ -89,7 +89,7 @@ def test_empty_duplicate_and_host_plans_are_refused(names: list[str]) -> None:
     assert (watch.violation_count, watch.titles) == (1, {})
 
 
-def test_a_plan_without_end_is_none() -> None:
+def test_endless_plan_is_refused() -> None:
     watch = watched(plan([f"a.{number}" for number in range(events.MOST_CHECKS + 1)]))
     assert (watch.violation_count, watch.titles) == (1, {})
 

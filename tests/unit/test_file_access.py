@@ -1,4 +1,4 @@
-"""Files that somebody else may have made are read in one way: no wait, no end without bound, one clear error."""
+"""Files of other users are read in one way: without blocking, with a size limit, with one clear error."""
 
 import os
 import platform
@@ -76,7 +76,7 @@ def test_a_path_that_no_file_can_have_is_refused(name: str, said: str) -> None:
     assert not files.exists(Path(name))
 
 
-def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "secret"
     path.touch()
 
@@ -191,7 +191,7 @@ def test_an_unwritable_path_is_a_usage_error(tmp_path: Path, name: str) -> None:
     assert "your permissions there" in caught.value.hint
 
 
-def test_a_full_disk_leaves_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 

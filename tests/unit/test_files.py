@@ -35,7 +35,7 @@ def names(place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("x")])
-def test_a_folder_goes_with_its_block(place: Path, error: BaseException | None) -> None:
+def test_temporary_directory_is_removed_with_its_block(place: Path, error: BaseException | None) -> None:
     def use() -> None:
         with temporary_folder("lock") as folder:
             assert folder.parent == place
@@ -101,7 +101,7 @@ def test_a_folder_that_something_is_mounted_in_stays(place: Path, monkeypatch: p
     assert files._has_mounts(folder)
 
 
-def test_what_is_not_ours_stays(place: Path) -> None:
+def test_foreign_directories_are_kept(place: Path) -> None:
     prefix = "envbuilder.temporary-lock-"
     (place / f"{prefix}file").write_text("no folder")
     (place / f"{prefix}empty").mkdir()

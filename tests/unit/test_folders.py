@@ -110,7 +110,7 @@ def test_only_one_process_writes_to_a_folder(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [], "it leaves no file"
 
 
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")  # NFS
 
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_existing_files(tmp_path: Path, monkeypatch: pytest.M
     assert contents(tmp_path) == OLD
 
 
-def test_what_vanishes_while_it_is_compared_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_vanishing_during_comparison_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_context(Context(files=OLD), tmp_path)
     monkeypatch.setattr(context_folder, "exists", lambda path: True)
     assert list(stale_files(Context(files=NEW), tmp_path)) == [

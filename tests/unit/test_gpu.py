@@ -16,20 +16,20 @@ from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, GpuSupport, find_gp
         (GpuSupport(device_nodes=True), GpuAccess.GPUS),
     ],
 )
-def test_auto_takes_what_the_engine_offers(offers: GpuSupport, access: GpuAccess) -> None:
+def test_auto_uses_the_support_of_the_engine(offers: GpuSupport, access: GpuAccess) -> None:
     assert plan_gpu(offers).access is access
 
 
-def test_the_cpu_is_said_plainly() -> None:
+def test_use_of_the_cpu_is_announced() -> None:
     assert "running on the CPU" in plan_gpu(GpuSupport()).reason
 
 
 @pytest.mark.parametrize("access", [GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS, GpuAccess.NONE])
-def test_what_is_asked_for_is_done(access: GpuAccess) -> None:
+def test_requested_access_is_used(access: GpuAccess) -> None:
     assert plan_gpu(GpuSupport(), access).access is access
 
 
-def test_each_way_has_its_own_options() -> None:
+def test_every_gpu_access_has_its_options() -> None:
     ways = [run_options(plan_gpu(GpuSupport(), access)) for access in GpuAccess if access is not GpuAccess.AUTO]
     assert ways == [
         {"device_requests": [{"Driver": "cdi", "DeviceIDs": [CDI_ALL]}]},

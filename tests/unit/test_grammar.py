@@ -47,7 +47,7 @@ HOSTILE = [
     "٢",
     "x" * 5000,
 ]
-PROSE = ("notes", "reason", "source", "features")  # what only a person reads may hold all but unprintable text
+PROSE = ("notes", "reason", "source", "features")  # prose for people may contain any printable text
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -87,7 +87,7 @@ def test_no_field_of_a_lock_takes_text_that_means_something(place: tuple[Any, ..
 
 @pytest.mark.parametrize("value", [None, "HUGE", 7, -1, 1.5, True, [], {}, [[]]], ids=str)
 @pytest.mark.parametrize("place", places(json.loads(TEXT))[::3], ids=lambda place: ".".join(map(str, place)))
-def test_no_field_of_a_lock_takes_another_type(place: tuple[Any, ...], value: object) -> None:
+def test_lock_fields_refuse_wrong_types(place: tuple[Any, ...], value: object) -> None:
     document = json.loads(TEXT)
     put(document, place, value)
     text = json.dumps(document).replace('"HUGE"', "9" * 5000)
@@ -99,7 +99,7 @@ def test_no_field_of_a_lock_takes_another_type(place: tuple[Any, ...], value: ob
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 45, 10**30, "1", 1.5])
-def test_a_size_is_a_number_of_bytes_that_a_file_can_have(size: object) -> None:
+def test_size_is_a_possible_number_of_bytes(size: object) -> None:
     document = json.loads(TEXT)
     document["wheels"][0]["size"] = size
     with pytest.raises(UsageError, match=r"wheels\[0\]\.size"):
@@ -124,7 +124,7 @@ def test_damaged_json_is_a_usage_error(text: str) -> None:
         (lambda wheel: wheel.update(version="9.9"), "file of another package or version"),
     ],
 )
-def test_a_wheel_is_the_file_of_its_package_for_the_stack(change: Callable[[Any], None], problem: str) -> None:
+def test_wheel_file_matches_its_package_and_stack(change: Callable[[Any], None], problem: str) -> None:
     document = json.loads(TEXT)
     wheel = next(wheel for wheel in document["wheels"] if wheel["name"] == "accelerate")
     change(wheel)
@@ -138,7 +138,7 @@ def test_every_committed_lock_is_of_the_grammar() -> None:
         assert parse_lock(text, source=name).stack.name == name
 
 
-def test_words_of_a_lock_come_after_the_options_of_a_program() -> None:
+def test_values_of_a_lock_follow_the_options_of_programs() -> None:
     base = parse_lock(TEXT, source="x.lock").stack.base
     words = bootstrap_argv(base, Path("/tmp/base.tar"))
     assert words[-3:] == ["--", "bullseye", "/tmp/base.tar"]
@@ -148,7 +148,7 @@ def test_words_of_a_lock_come_after_the_options_of_a_program() -> None:
     assert argv[-2:] == ["--", "-x"]
 
 
-def test_a_comma_in_a_path_is_no_field_of_a_build_secret() -> None:
+def test_comma_in_a_path_adds_no_build_secret_field() -> None:
     network = Network(ca=Path('/c,env=TOKEN"x'))
     argv = build_argv(
         Path("c"), dockerfile="D", iidfile=Path("i"), metadata=Path("m"), options=BuildOptions(), network=network
@@ -288,7 +288,7 @@ def test_settings_name_places_in_the_project(tmp_path: Path) -> None:
     assert found[1]["checks"] == ("checks/a.py",)
 
 
-def test_a_check_of_the_settings_is_no_link_to_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_in_the_settings_must_not_be_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (tmp_path / "secret").write_text("x", encoding="utf-8")
@@ -353,6 +353,6 @@ def test_a_damaged_host_is_a_usage_error(tmp_path: Path, text: str) -> None:
         read_host(str(tmp_path / "host.json"))
 
 
-def test_what_programs_of_this_machine_write_becomes_printable() -> None:
+def test_output_of_local_programs_becomes_printable() -> None:
     assert grammar.printable("a\x1b[2J\u202eb\nc") == "a?[2J?b?c"
     assert grammar.matches(grammar.Prose, grammar.printable("\ud800" + "x" * 9000))

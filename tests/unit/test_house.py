@@ -55,7 +55,7 @@ def imported_modules(path: Path, known: set[str]) -> set[str]:
     return found & known
 
 
-def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
+def test_modules_do_not_import_each_other_in_circles() -> None:
     known = {dotted(path) for path in MODULES}
     order = TopologicalSorter({dotted(path): imported_modules(path, known) for path in MODULES})
     assert set(order.static_order()) == known
@@ -79,7 +79,7 @@ def importers() -> dict[str, set[str]]:
     return files
 
 
-def test_one_module_starts_processes_one_package_imports_docker_and_one_module_jinja() -> None:
+def test_processes_docker_and_jinja_have_one_place_each() -> None:
     assert importers()["subprocess"] == {"processes.py"}
     assert {str(Path(path).parent) for path in importers()["docker"]} == {"engine/docker_client"}
     assert importers()["jinja2"] == {"templates.py"}
@@ -115,7 +115,7 @@ def mode(call: ast.Call) -> str:
     return str(given[-1].value) if given else "r"
 
 
-def test_every_file_is_read_in_the_one_way() -> None:
+def test_files_are_read_only_by_the_files_module() -> None:
     """Not by `path.read_text()`: that blocks at a FIFO, and never ends in /dev/zero."""
     readers = set()
     for path in MODULES:
@@ -127,7 +127,7 @@ def test_every_file_is_read_in_the_one_way() -> None:
 
 
 @pytest.mark.parametrize("folder", ["envbuilder", "tools", "bench"])
-def test_every_text_file_is_written_with_its_encoding_and_line_ends(root: Path, folder: str) -> None:
+def test_text_files_are_written_with_encoding_and_newline(root: Path, folder: str) -> None:
     for path in sorted((root / folder).rglob("*.py")):
         for call in calls(path, _WRITING):
             if isinstance(call.func, ast.Attribute) and (
@@ -142,7 +142,7 @@ def test_only_the_command_line_reads_the_environment() -> None:
     assert {reader for reader in readers if not reader.startswith("cli/")} == {"host/local_probe.py"}
 
 
-def test_no_version_number_stands_in_code() -> None:
+def test_code_contains_no_version_numbers() -> None:
     version = re.compile(r"(?:11|12|13)\.[0-9]|2\.[0-9]+\.[0-9]|cu1[123][0-9]|sm_[0-9]{2}|8\.5\.0")
     for path in MODULES:
         documented = {

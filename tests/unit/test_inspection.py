@@ -67,11 +67,11 @@ HISTORY = [
         ("", ""),
     ],
 )
-def test_the_history_as_its_dockerfile_said_it(said: str, read: str) -> None:
+def test_history_shows_the_dockerfile_instructions(said: str, read: str) -> None:
     assert read_instruction(said) == read
 
 
-def test_every_layer_of_ours_is_named_by_what_it_holds() -> None:
+def test_our_layers_are_named_by_their_contents() -> None:
     steps = read_steps(HISTORY, ours=True)
     assert [step.holds for step in steps] == [
         "base", "system", "", "nvidia", "torch", "libraries", "stack", "payload", ""
@@ -79,7 +79,7 @@ def test_every_layer_of_ours_is_named_by_what_it_holds() -> None:
     assert [step.size for step in steps] == [size for size, _ in HISTORY]
 
 
-def test_layers_that_nobody_knows_are_not_guessed() -> None:
+def test_unknown_layers_are_not_guessed() -> None:
     assert {step.holds for step in read_steps(HISTORY, ours=False)} == {""}
     fewer = [*HISTORY[:3], *HISTORY[4:]]
     assert "torch" not in [step.holds for step in read_steps(fewer, ours=True)]
@@ -96,7 +96,7 @@ def test_labels_and_lock_agree() -> None:
     assert inside.sha256 == LABELS["dev.envbuilder.lock"]
 
 
-def test_a_label_that_lies_is_named_with_both_values() -> None:
+def test_wrong_label_is_reported_with_both_values() -> None:
     inside = read_lock(TEXT.encode(), LABELS | {"dev.envbuilder.torch": "2.1.0"})
     assert inside.problems == ("the label dev.envbuilder.torch says 2.1.0; by the lock it is 2.0.1",)
     changed = read_lock(TEXT.encode() + b"\n", LABELS)
@@ -117,7 +117,7 @@ def test_a_label_that_lies_is_named_with_both_values() -> None:
     ],
     ids=["empty", "no text", "no lock", "another schema", "deep", "bad requirement"],
 )
-def test_a_file_that_is_no_lock_is_a_finding_and_no_error(content: bytes) -> None:
+def test_invalid_lock_is_a_finding_not_an_error(content: bytes) -> None:
     inside = read_lock(content, LABELS)
     assert inside.lock is None
     assert inside.problems
@@ -139,7 +139,7 @@ def probe() -> ModuleType:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Three distributions, byte-code, a hard link, a script outside, a file of nobody's and one that is gone."""
+    """Three distributions, byte-code, a hard link, a script outside, an unclaimed file and a missing one."""
     folder = tmp_path / "lib" / "site-packages"
     for name, size in {
         "big/a.py": 1000, "big/__pycache__/a.cpython-39.pyc": 500, "big/b.so": 3000, "small.py": 10, "shared.py": 7,
@@ -331,13 +331,13 @@ def test_odd_labels_break_no_line() -> None:
     assert one_line("\ud800a\x00\tb") == "a b"
 
 
-def test_an_unreadable_lock_is_told() -> None:
+def test_unreadable_lock_is_reported() -> None:
     text = inspection_text(replace(ours(), lock=read_lock(b"{}", LABELS)))
     assert section(text, "stack")[0] == "stack: unknown, this envbuilder cannot read its lock"
     assert "problems" in section(text, "lock")[2]
 
 
-def test_the_document_has_its_keys_whatever_the_image() -> None:
+def test_document_has_all_keys_for_any_image() -> None:
     full, bare = inspection_document(ours()), inspection_document(foreign(a="b\n"))
     assert full.keys() == bare.keys()
     assert [key for key in bare if bare[key] is None] == ["digest", "stack", "lock", "packages", "receipt"]

@@ -1,4 +1,4 @@
-"""What --target kubernetes writes: valid by the real schemas, strictly, and true to what the API server wants too."""
+"""Output of --target kubernetes: strictly valid by the real schemas and the rules of the API server."""
 
 import copy
 import json
@@ -155,11 +155,11 @@ def specs(made: dict[str, Document]) -> list[Document]:
 def test_a_job_is_all_or_none(made: dict[str, Document]) -> None:
     assert made["Job"]["spec"]["completions"] == made["Job"]["spec"]["parallelism"] == 2
     for spec in specs(made):
-        assert spec["completionMode"] == "Indexed"  # backoffLimitPerIndex wants it
+        assert spec["completionMode"] == "Indexed"  # backoffLimitPerIndex requires it
         assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (3, 0)
         assert "backoffLimit" not in spec  # one death of index 0 would spend one for each node
         pod = spec["template"]["spec"]
-        assert pod["restartPolicy"] == "Never"  # podFailurePolicy wants it
+        assert pod["restartPolicy"] == "Never"  # podFailurePolicy requires it
         ignore, fail = spec["podFailurePolicy"]["rules"]
         assert (ignore["action"], fail["action"]) == ("Ignore", "FailJob")  # the first that matches counts
         assert fail["onExitCodes"]["values"] == [2, 126, 127]  # 2: argparse's, of train and of torchrun
@@ -167,7 +167,7 @@ def test_a_job_is_all_or_none(made: dict[str, Document]) -> None:
 
 
 @pytest.mark.parametrize("made", [CPU, GPU], ids=["cpu", "gpu"])
-def test_a_pod_may_do_what_it_must_and_no_more(made: dict[str, Document]) -> None:
+def test_pod_has_minimal_permissions(made: dict[str, Document]) -> None:
     """Kubernetes' Pod Security standard "restricted", and a root that is not written."""
     for spec in specs(made):
         pod = spec["template"]["spec"]
@@ -235,7 +235,7 @@ def launch(first: str) -> list[str]:
     ]
 
 
-def test_what_a_pod_starts() -> None:
+def test_command_of_a_pod() -> None:
     """Whole, as it is: the entrypoint starts the launcher, which tests/payload/test_programs.py runs."""
     assert job_words(CPU) == launch("0")
     assert train_job_words(CPU) == launch("node-0-0")
@@ -246,7 +246,7 @@ def test_what_a_pod_starts() -> None:
 # --- settings ------------------------------------------------------------------------------------------------------
 
 
-def test_a_gpu_job_asks_for_gpus_and_keeps_off_those_without_kernels() -> None:
+def test_gpu_job_requests_gpus_that_have_kernels() -> None:
     pod = GPU["Job"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"cpu": 64, "memory": "16Gi", "nvidia.com/gpu": 8}
@@ -262,14 +262,14 @@ def test_a_gpu_job_asks_for_gpus_and_keeps_off_those_without_kernels() -> None:
     assert "--processes=8" in job_words(GPU)
 
 
-def test_a_gpu_job_avoids_the_gpus_of_the_catalog_that_was_given() -> None:
+def test_gpu_job_uses_the_custom_catalog() -> None:
     own = replace(project(gpus="8"), capabilities=(Version("8.6"), Version("11.0")))
     text = render_targets(own, "kubernetes").files["kubernetes/job.yaml"]
     assert text.count("- '11'") + text.count('- "11"') + text.count('["11"]') == 1
     assert '"9"' not in text
 
 
-def test_a_cpu_job_says_nothing_of_gpus() -> None:
+def test_cpu_job_requests_no_gpus() -> None:
     texts = [text for name, text in render_targets(project(), "kubernetes").files.items() if name.endswith(".yaml")]
     assert not any("nvidia" in text for text in texts)
     assert "--processes=1" in job_words(CPU)
@@ -287,7 +287,7 @@ def test_one_node_needs_no_shared_storage() -> None:
     assert CPU["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     settings = {"name": "No_Name", "image": "a b", "nodes": "0", "memory": "16Gi", "arguments": "--data 'x"}
     with pytest.raises(UsageError) as caught:
         render_targets(project(**settings), "kubernetes")

@@ -1,4 +1,4 @@
-"""Which files of a layer are looked at, and what is said of secrets and caches in them."""
+"""Which files of a layer are read, and how secrets and caches in them are reported."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def engine_with(*files: tuple[str, int, bytes]) -> DockerEngine:
     return cast("DockerEngine", SimpleNamespace(layer_files=layer_files))
 
 
-def test_secrets_and_caches_are_told_apart() -> None:
+def test_secrets_and_caches_are_distinguished() -> None:
     found = host_checks.read_layers(
         engine_with(
             ("/root/.netrc", 3, b"abc"),
@@ -80,7 +80,7 @@ def test_caches_may_have_a_bound() -> None:
     assert (nothing.status, nothing.value) == (Status.PASSED, 0)
 
 
-def test_what_breaks_a_check_is_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_a_check_becomes_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 12.346, 20.0, 21.0])
     monkeypatch.setattr(host_checks.time, "monotonic", lambda: next(clock))
 

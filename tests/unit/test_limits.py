@@ -70,7 +70,7 @@ def cells(options: Mapping[str, Any], job: ContainerSpec) -> dict[str, str]:
     }
 
 
-def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_limits_match_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = {**jobs(), "inspect": inspecting(tmp_path, monkeypatch)}
     rows = [cells(create_options(made[column], "here:1:2"), made[column]) for column in COLUMNS]
     foreign = jobs(replace(IMAGE, labels={}))["suite"]
@@ -83,7 +83,7 @@ def test_the_table_of_limits_is_what_containers_get(tmp_path: Path, monkeypatch:
     assert [line for line in lines if line not in text.splitlines()] == []
 
 
-def test_the_bounds_of_output_and_memory_stand_in_the_docs() -> None:
+def test_output_and_memory_limits_are_documented() -> None:
     text = " ".join(DOCS.read_text(encoding="utf-8").split())
     assert info.memory_to_give({"MemTotal": 10**10}) == 9 * 10**9
     for words in (

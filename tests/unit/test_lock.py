@@ -48,7 +48,7 @@ def asked(argv: Sequence[str]) -> set[str]:
 
 
 def clashing(*bad: str) -> Uv:
-    """A uv that finds nothing as soon as all of `bad` are asked for together."""
+    """A uv that finds no solution if all of `bad` are requested together."""
 
     def run(argv: Sequence[str]) -> Completed:
         if set(bad) <= asked(argv):
@@ -59,7 +59,7 @@ def clashing(*bad: str) -> Uv:
     return Uv(program="uv", run=run)
 
 
-def test_everything_that_decides_stands_in_the_command() -> None:
+def test_uv_command_contains_all_inputs() -> None:
     words = compile_argv(failing(""), stack(), Path("f"))
     for option, value in {
         "--python-version": "3.9", "--python-platform": "x86_64-manylinux_2_31", "--only-binary": ":all:",
@@ -83,7 +83,7 @@ def elsewhere() -> Stack:
     return resolve(parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}), catalog.load())
 
 
-def test_wheels_on_another_index_want_that_index_named() -> None:
+def test_wheels_on_another_index_require_its_url() -> None:
     with pytest.raises(LockError) as caught:
         create_lock(elsewhere(), uv=clashing(), catalog="x", command_for=again)
     assert caught.value.message == (
@@ -97,7 +97,7 @@ def torch_wheel(version: str) -> Wheel:
     return replace(found, version=Version(version), file=f"torch-{version}-cp311-cp311-manylinux_2_28_x86_64.whl")
 
 
-def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
+def test_build_for_another_cuda_is_not_accepted() -> None:
     stack = replace(elsewhere(), requirements=("torch==2.5.1",))
     wrong = replace(lock(), stack=stack, wheels=(torch_wheel("2.5.1"),))
     assert list(find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
@@ -105,7 +105,7 @@ def test_the_build_for_another_cuda_is_not_taken_for_it() -> None:
     assert list(find_problems(right)) == []
 
 
-def test_a_build_without_cuda_is_its_own() -> None:
+def test_cpu_lock_requires_the_local_version() -> None:
     cpu = resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
     check_lockable(cpu, index_url="URL")
     wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=(torch_wheel("2.13.0"),))
@@ -182,7 +182,7 @@ def lock() -> Lock:
     return parse_lock(TEXT, source="x")
 
 
-def test_a_lock_survives_the_way_to_disk_and_back() -> None:
+def test_lock_is_unchanged_after_writing_and_reading() -> None:
     assert serialize.dumps(lock()) == TEXT
 
 
@@ -238,14 +238,14 @@ def test_requirements_are_hashed_wheels_only() -> None:
     assert all("==" in line and "--hash=sha256:" in line for line in lines[1:])
 
 
-def test_the_torch_family_is_what_the_stack_says() -> None:
+def test_torch_family_matches_the_stack() -> None:
     by_name = {wheel.name: str(wheel.version) for wheel in lock().wheels}
     assert by_name["torch"] == "2.0.1"
     assert "cmake" not in by_name
     assert "lit" not in by_name
 
 
-def test_a_wheel_for_another_machine_is_not_taken() -> None:
+def test_wheel_for_another_platform_is_not_used() -> None:
     document = {
         "lock-version": "1.0",
         "created-by": "test",

@@ -63,18 +63,18 @@ def test_packages_alone_are_requested_without_dependencies() -> None:
 
 
 def test_the_index_url_is_not_an_argument_of_uv() -> None:
-    """It may hold a password; uv has it from its environment."""
+    """It may contain a password; uv gets it from its environment."""
     argv = compile_argv(uv("https://me:secret@mirror.example/simple"), stack(), Path("/f"))
     assert argv == compile_argv(uv(), stack(), Path("/f"))
 
 
 @pytest.mark.parametrize(("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)])
-def test_uv_gets_the_newest_glibc_it_knows(glibc: int, platform: int) -> None:
+def test_uv_gets_the_newest_supported_glibc(glibc: int, platform: int) -> None:
     argv = compile_argv(uv(), on_glibc(glibc), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == f"x86_64-manylinux_2_{platform}"
 
 
-def test_uv_is_told_the_machine_of_the_image() -> None:
+def test_uv_gets_the_platform_of_the_image() -> None:
     argv = compile_argv(uv(), stack(platform="linux/arm64"), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == "aarch64-manylinux_2_31"
 
@@ -104,7 +104,7 @@ def test_uv_reads_requirements_and_excludes() -> None:
     assert not recorder.folders[0].exists()
 
 
-def test_everything_is_asked_for_together() -> None:
+def test_all_requirements_are_resolved_together() -> None:
     recorder = Recorder()
     wanted = stack("peft", "einops==0.8")
     with pytest.raises(LockError):
@@ -126,7 +126,7 @@ def failed(stderr: str) -> Completed:
         "error: operation timed out",
     ],
 )
-def test_what_uv_says_of_the_network(stderr: str, tmp_path: Path) -> None:
+def test_network_errors_of_uv_are_explained(stderr: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
         read_answer(failed(f"{stderr}\nhint: set SSL_CERT_FILE"), tmp_path)
     assert caught.value.message.startswith("the package index cannot be reached: ")
@@ -134,7 +134,7 @@ def test_what_uv_says_of_the_network(stderr: str, tmp_path: Path) -> None:
     assert "`--ca-bundle FILE`" in caught.value.hint or "the proxy (`HTTPS_PROXY`)" in caught.value.hint
 
 
-def test_what_uv_says_of_packages_is_an_answer(tmp_path: Path) -> None:
+def test_package_conflicts_of_uv_are_explained(tmp_path: Path) -> None:
     stderr = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n\n  hint: try --prerelease"
     answer = read_answer(failed(stderr), tmp_path)
     assert answer.document is None

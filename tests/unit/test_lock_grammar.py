@@ -1,4 +1,4 @@
-"""What a lock may hold: every field of every wheel, what is refused, and in which order it stands."""
+"""The grammar of a lock: every field of every wheel, what is refused, and the order."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -61,12 +61,12 @@ def test_a_good_lock_has_no_problems() -> None:
 @pytest.mark.parametrize(
     "text", ["", HASH[1:], f"{HASH}0", f"{HASH}\n", f" {HASH}", HASH.upper(), HASH.replace("a", "g"), f"sha256:{HASH}"]
 )
-def test_a_hash_is_64_hexadecimal_digits_and_nothing_else(text: str) -> None:
+def test_hash_is_64_hexadecimal_digits(text: str) -> None:
     assert problems(lock(wheel("a", sha256=text))) == [f"a: {text!r} is not a sha256"]
 
 
 @pytest.mark.parametrize("file", ["a-1.0.tar.gz", "x/a-1.0-py3-none-any.whl", "/a.whl", "../a.whl", "a.whl.asc", ""])
-def test_a_wheel_is_a_file_s_name(file: str) -> None:
+def test_wheel_is_a_plain_file_name(file: str) -> None:
     assert problems(lock(wheel("a", file=file))) == [f"a: {file!r} is not a wheel's file name"]
 
 
@@ -83,7 +83,7 @@ def test_a_locked_file_belongs_to_its_wheel(file: str, said: str) -> None:
     assert problems(lock(wheel("a", file=file))) == [said.format(file)]
 
 
-def test_a_requirement_that_is_none_is_told() -> None:
+def test_invalid_requirement_is_reported() -> None:
     made = lock()
     bad = replace(made, stack=replace(made.stack, extras=("a b",)))
     assert problems(bad) == ["'a b' is not a package with an optional version"]
@@ -93,11 +93,11 @@ def test_a_package_is_locked_once() -> None:
     assert problems(lock(wheel("a"), wheel("a", "2.0"))) == ["a package is locked twice"]
 
 
-def test_another_schema_is_told_with_both_numbers() -> None:
+def test_other_schema_is_reported_with_both_numbers() -> None:
     assert problems(replace(lock(), schema=99)) == ["it has schema 99; this envbuilder reads 1"]
 
 
-def test_what_is_asked_for_is_locked() -> None:
+def test_all_requirements_are_locked() -> None:
     made = lock(wheel("b", "2.0"))
     small = replace(made.stack, requirements=("torch==2.0.1", "Some.Package>=1"), extras=("b<2", "c[x]==1"))
     assert problems(replace(made, stack=small)) == [
@@ -115,7 +115,7 @@ def test_a_pre_release_satisfies_its_requirement() -> None:
 
 
 @pytest.mark.parametrize("name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "nvidia-cudnn-cu12"])
-def test_a_stack_without_cuda_holds_none(name: str) -> None:
+def test_stack_without_cuda_has_no_cuda_wheels(name: str) -> None:
     assert problems(lock(wheel(name), cuda=None)) == [f"{name} is locked; the stack has no CUDA"]
     assert problems(lock(wheel("nvidia-ml-py"), cuda=None)) == []
 
@@ -169,7 +169,7 @@ def test_an_index_must_give_size_and_hash(changes: dict[str, object]) -> None:
     assert caught.value.hint == hint
 
 
-def test_what_comes_without_a_wheel_is_refused() -> None:
+def test_packages_without_a_wheel_are_refused() -> None:
     sdist = {"name": "a-1.0.tar.gz", "url": "https://mirror.example/x", "size": 7, "hashes": {"sha256": HASH}}
     with pytest.raises(LockError) as caught:
         select_wheels(document({"name": "a", "version": "1.0", "sdist": sdist}), stack())
@@ -177,7 +177,7 @@ def test_what_comes_without_a_wheel_is_refused() -> None:
     assert caught.value.hint == "only wheels can be locked; choose another version"
 
 
-def test_every_wheel_lies_in_its_layer_and_they_are_sorted() -> None:
+def test_wheels_are_in_their_layer_and_sorted() -> None:
     """Slow to change comes first; the user's packages move, however their names are written."""
     names = ["peft", "tokenizers", "numpy", "some-package", "torchvision", "torchaudio", "torch", "triton"]
     names += ["nvidia-cublas-cu11", "cuda-bindings", "zipp"]
@@ -191,7 +191,7 @@ def test_every_wheel_lies_in_its_layer_and_they_are_sorted() -> None:
     ]  # fmt: skip
 
 
-def test_a_package_for_another_python_is_left_out() -> None:
+def test_package_for_another_python_is_omitted() -> None:
     other = package("tomli") | {"marker": "python_version < '3.9'"}
     assert select_wheels(document(other), stack()) == ()
     own = package("tomli") | {"marker": "python_version == '3.9'"}
@@ -229,7 +229,7 @@ hashes = {{ sha256 = "{HASH}" }}
 """
 
 
-def test_a_lock_holds_the_stack_and_its_wheels() -> None:
+def test_lock_contains_the_stack_and_its_wheels() -> None:
     wanted = stack(requirements=("torch==2.0.1",))
     made = create_lock(wanted, uv=answering(PYLOCK), catalog="2026-11-23", command_for=again, base_digest="sha256:1")
     assert made == Lock(
@@ -268,7 +268,7 @@ def test_missing_wheels_are_reported_in_uvs_words() -> None:
 
 
 def clashing(*bad: str) -> Uv:
-    """A uv that finds nothing as soon as one of `bad` is asked for."""
+    """A uv that finds no solution if any of `bad` is requested."""
 
     def run(argv: Sequence[str]) -> Completed:
         if {*bad} & {*Path(argv[3]).read_text().split()}:
@@ -347,7 +347,7 @@ def test_a_lock_that_contradicts_itself_is_damaged() -> None:
     assert caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
 
 
-def test_what_is_no_json_says_so() -> None:
+def test_invalid_json_is_reported() -> None:
     with pytest.raises(UsageError) as caught:
         parse_lock("{", source="my.lock")
     assert caught.value.message.startswith("my.lock cannot be read as a lock: ")
@@ -374,5 +374,5 @@ def test_requirements_are_these_bytes() -> None:
         (f'warning: `a==1.0` is yanked (reason: "{"x" * 300}")', {"a": f"was yanked: {'x' * 200}"}),
     ],
 )
-def test_yanked_releases_are_told(stderr: str, found: dict[str, str]) -> None:
+def test_yanked_releases_are_reported(stderr: str, found: dict[str, str]) -> None:
     assert yanked_releases(stderr) == found

@@ -17,11 +17,11 @@ def no_bundle_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "SYSTEM_BUNDLES", ())
 
 
-def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
+def test_machine_without_network_settings(tmp_path: Path) -> None:
     assert find_network({}, home=tmp_path) == Network(ca=None, netrc=None, index_url=None, proxies={})
 
 
-def test_proxies_are_found_in_both_spellings(tmp_path: Path) -> None:
+def test_proxies_are_found_in_upper_and_lower_case(tmp_path: Path) -> None:
     environ = {
         "HTTP_PROXY": "a",
         "https_proxy": "b",
@@ -55,7 +55,7 @@ def test_the_first_existing_ca_bundle_is_used(tmp_path: Path) -> None:
     assert find_network(environ, home=tmp_path, ca=files[1]).ca == files[1]
 
 
-def test_the_bundle_of_the_system_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_bundle_is_the_last_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = tmp_path / "system.pem"
     system.touch()
     monkeypatch.setattr(networks, "SYSTEM_BUNDLES", (str(tmp_path / "missing"), str(system)))
@@ -72,7 +72,7 @@ def test_only_an_explicit_index_replaces_the_default(tmp_path: Path) -> None:
     assert uv_environment(environ, given) == {"UV_DEFAULT_INDEX": "https://mirror.example/simple", **TIMEOUT}
 
 
-def test_uv_gets_what_it_needs_and_no_more() -> None:
+def test_uv_gets_a_minimal_environment() -> None:
     kept = dict.fromkeys(
         ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME", "LANG", "LC_ALL"), "x"
     )
@@ -99,7 +99,7 @@ default login me password everywhere
     ],
 )
 def test_a_build_gets_only_the_login_of_its_index(tmp_path: Path, index_url: str | None, login: str) -> None:
-    """It runs the base image and the packages of a lock, which somebody else may have made."""
+    """It runs the base image and the packages of a lock that may come from somebody else."""
     (tmp_path / ".netrc").write_text(NETRC)
     found = find_network({}, home=tmp_path, index_url=index_url)
     assert found.login == login
@@ -110,7 +110,7 @@ def test_a_build_gets_only_the_login_of_its_index(tmp_path: Path, index_url: str
 
 
 @pytest.mark.parametrize("text", ["machine", "\x00", "index.example me", "\ud7ff"])
-def test_a_damaged_netrc_is_no_login(tmp_path: Path, text: str) -> None:
+def test_damaged_netrc_gives_no_login(tmp_path: Path, text: str) -> None:
     (tmp_path / ".netrc").write_text(text)
     assert find_network({}, home=tmp_path, index_url="https://index.example/simple").login == ""
 
@@ -134,7 +134,7 @@ def test_a_bundle_is_a_file_of_certificates(tmp_path: Path, text: str) -> None:
         ("-----BEGIN RSA PRIVATE KEY-----\n" + CERTIFICATE, "contains a private key"),
     ],
 )
-def test_another_file_of_the_users_is_no_bundle(tmp_path: Path, text: str, problem: str) -> None:
+def test_other_user_file_is_not_a_ca_bundle(tmp_path: Path, text: str, problem: str) -> None:
     """Settings name the bundle, and the base image reads it."""
     (tmp_path / "id_rsa").write_text(text)
     with pytest.raises(UsageError, match=problem):

@@ -1,4 +1,4 @@
-"""Every way in which a download goes wrong is told by its cause: uv and pip against a faulty index, others recorded."""
+"""Every failed download is reported with its cause: uv and pip against a faulty index, others recorded."""
 
 import os
 import subprocess
@@ -144,7 +144,7 @@ def test_a_server_that_cannot_be_reached_is_named(client: Client, url: str) -> N
         ("toomanyrequests: You have reached your pull rate limit", "(429)"),
     ],
 )
-def test_what_apt_and_engines_say_is_told_too(said: str, cause: str) -> None:
+def test_network_errors_of_apt_and_engines_are_explained(said: str, cause: str) -> None:
     found = find_network_cause(said)
     assert found
     assert cause in found[0]
@@ -159,5 +159,5 @@ def test_what_apt_and_engines_say_is_told_too(said: str, cause: str) -> None:
         "E: Unable to locate package x",
     ],
 )
-def test_what_is_no_network_is_not_called_so(said: str) -> None:
+def test_other_errors_are_not_called_network_errors(said: str) -> None:
     assert find_network_cause(said) is None

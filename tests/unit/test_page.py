@@ -120,7 +120,7 @@ def check_clashes(grid: Grid) -> None:
 
 
 @pytest.mark.slow
-def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Catalog) -> None:
+def test_suggestion_selects_the_stack_of_its_command(grid: Grid, facts: Catalog) -> None:
     """But for torch: the page chooses its line, and a line means its best release."""
     commands = {command for clash in grid.clashes for command in clash.suggestions}
     assert len(commands) > 50
@@ -144,7 +144,7 @@ def test_a_suggestion_chooses_what_its_command_resolves_to(grid: Grid, facts: Ca
 
 
 @pytest.mark.slow
-def test_a_command_of_things_the_page_does_not_offer_is_not_chosen(grid: Grid) -> None:
+def test_command_with_unavailable_values_selects_nothing(grid: Grid) -> None:
     for command in (
         "envbuilder resolve --platform linux/arm64",
         "envbuilder resolve --cuda 99.9",
@@ -163,7 +163,7 @@ def test_a_dockerfile_with_its_lock_is_the_committed_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.parent.name)
-def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> None:
+def test_without_a_lock_only_locked_values_are_left_out(path: Path) -> None:
     lock = lock_of(path)
     whole = (path.parent / "Dockerfile").read_text()
     whole = re.sub(r"[0-9]+ wheels, [0-9]+ MB to download -*", "N", whole)
@@ -176,7 +176,7 @@ def test_without_a_lock_only_what_the_lock_knows_is_left_open(path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_page_holds_every_dockerfile(grid: Grid, facts: Catalog) -> None:
+def test_page_contains_every_dockerfile(grid: Grid, facts: Catalog) -> None:
     day = facts.date.isoformat()
     by_name = {lock.stack.name: lock for lock in map(lock_of, PRESETS)}
     data = document.document(document.PageData(grid=grid, day=day, locks=by_name, proofs={}))
@@ -197,7 +197,7 @@ def write(folder: Path, **receipts: object) -> Path:
     return folder
 
 
-def test_a_receipt_is_told(tmp_path: Path) -> None:
+def test_receipts_are_shown(tmp_path: Path) -> None:
     passed = samples.passed()
     failed = replace(samples.failed(), stack="another", started="2026-11-25T00:00:00+00:00")
     (tmp_path / "torn.json").write_text("{")
@@ -232,7 +232,7 @@ def test_no_folder_of_receipts() -> None:
         receipt_summary.read(Path("nowhere"))
 
 
-def test_a_stack_without_a_receipt_says_so_and_names_its_neighbour(small: Grid) -> None:
+def test_stack_without_a_receipt_names_an_accepted_equivalent(small: Grid) -> None:
     grid = small
     proven = receipt_summary.Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=())
     name = next(stack.name for stack in grid.stacks if stack == grid.answer({"cuda": "11.7", "base": "bootstrap"}))

@@ -87,13 +87,13 @@ HARMLESS = (
 
 
 @pytest.mark.parametrize("text", [*SECRETS, *HARMLESS])
-def test_host_and_image_agree_on_what_a_secret_looks_like(text: str) -> None:
+def test_host_and_image_use_the_same_secret_pattern(text: str) -> None:
     found = contract.SECRET.search(f"some {text} text") is not None
     assert found == (verdict.SECRET.search(f"some {text} text") is not None)
     assert found == (text in SECRETS)
 
 
-def test_the_image_s_pattern_is_the_first_part_of_the_host_s() -> None:
+def test_secret_pattern_starts_the_pattern_of_the_host() -> None:
     assert verdict.SECRET.pattern.startswith(f"{contract.SECRET.pattern}|")
 
 
@@ -122,14 +122,14 @@ def test_a_variable_that_is_a_secret(name: str, value: str, in_image: bool, on_h
 
 
 @pytest.mark.parametrize("name", sorted(contract.SECRET_FILES))
-def test_a_file_that_is_a_secret_in_the_image_is_one_in_its_layers(name: str) -> None:
+def test_secret_files_in_images_are_secrets_in_layers(name: str) -> None:
     assert host_checks.is_suspect(f"/usr/lib/{name}")  # where nothing else is looked at
 
 
 @pytest.mark.parametrize(
     "name", [".netrc", ".git-credentials", ".pypirc", ".env", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
 )
-def test_a_file_that_is_a_secret_in_the_layers_is_one_in_the_image(name: str) -> None:
+def test_secret_files_in_layers_are_secrets_in_images(name: str) -> None:
     assert host_checks.is_suspect(f"/usr/lib/{name}")
     assert name in contract.SECRET_FILES
 
@@ -163,7 +163,7 @@ def elf_file(path: Path, *segments: tuple[int, int, int, int]) -> str:
         ([(0, 0, 4096, 4096), (16, 0x1000, 16, 4096)], False),
     ],
 )
-def test_installer_and_suite_agree_on_what_the_loader_maps(
+def test_installer_and_suite_agree_on_loadable_segments(
     installer: ModuleType, tmp_path: Path, segments: list[tuple[int, int, int, int]], loadable: bool
 ) -> None:
     path = elf_file(tmp_path / "lib.so", *segments)
@@ -195,12 +195,12 @@ def test_a_library_that_is_cut_off_is_not_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["torch", "Zope.Interface", "ruamel.yaml", "huggingface_hub", "a--b__c..d", "nvidia-cuda-runtime-cu12"]
 )
-def test_names_of_packages_are_normalized_alike(name: str) -> None:
+def test_package_names_are_normalized_identically(name: str) -> None:
     assert identity.normalize(name) == canonicalize_name(name)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"content" * 1_000_000])
-def test_hashes_in_a_record_are_written_alike(installer: ModuleType, tmp_path: Path, content: bytes) -> None:
+def test_record_hashes_are_written_identically(installer: ModuleType, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     assert identity.record_hash(str(file), "sha256") == installer.digest(file)
@@ -209,14 +209,14 @@ def test_hashes_in_a_record_are_written_alike(installer: ModuleType, tmp_path: P
 # --- the protocol --------------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_bound_for_every_check_and_a_check_for_every_bound() -> None:
+def test_every_check_has_a_bound_and_vice_versa() -> None:
     ids = [check.id for check in checks.CHECKS]
     assert set(limits.read_limits().bounds) == set(ids)
     assert len(set(ids)) == len(ids)
     assert not set(ids) & set(suite.OUTSIDE)
 
 
-def test_ids_and_titles_of_checks_are_what_the_host_takes() -> None:
+def test_ids_and_titles_of_checks_are_valid_on_the_host() -> None:
     for check in checks.CHECKS:
         assert grammar.matches(grammar.CheckId, check.id)
         assert grammar.matches(grammar.Prose, check.title)
@@ -227,7 +227,7 @@ def test_no_two_checks_have_one_title_in_image_and_host() -> None:
     assert len({title.casefold() for title in titles}) == len(titles)
 
 
-def test_the_host_s_titles_are_those_that_it_announces() -> None:
+def test_titles_of_host_checks_match() -> None:
     written = {}
     for module in (host_checks, shipped, verdict):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
@@ -241,7 +241,7 @@ def test_the_host_s_titles_are_those_that_it_announces() -> None:
     assert {name: title for name, title in written.items() if name in suite.OUTSIDE} == announced
 
 
-def test_every_status_of_the_payload_is_one_of_the_host_s() -> None:
+def test_payload_statuses_exist_on_the_host() -> None:
     assert set(custom_check.STATUSES) == {status.value for status in Status}
 
 
@@ -252,7 +252,7 @@ STATUSES = [status.value for status in Status]
     "statuses",
     [found for length in range(len(STATUSES) + 1) for found in itertools.combinations(STATUSES, length)],
 )
-def test_the_verdict_is_derived_alike(statuses: tuple[str, ...]) -> None:
+def test_verdict_is_computed_identically(statuses: tuple[str, ...]) -> None:
     made = [Check(id=f"a.{status}", title="a", status=Status(status)) for status in statuses]
     assert main.derive_verdict(set(statuses)) == verdict.verdict(made).value
 
@@ -278,14 +278,14 @@ def test_the_host_reads_every_answer_of_the_suite(answer: checks.Answer) -> None
     assert list(result.findings) == list(answer.findings)
 
 
-def test_facts_are_those_that_the_host_knows() -> None:
+def test_payload_facts_exist_on_the_host() -> None:
     known = set(events.Facts.__struct_fields__)
     assert set(inspection.first_facts()) <= known
     assert set(names_in(r'facts\["(\w+)"\]')) <= known
     assert set(names_in(r'compare\(\s*inspection,\s*"(\w+)"')) <= known
 
 
-def test_what_the_suite_reads_of_a_lock_is_in_it() -> None:
+def test_suite_reads_only_existing_lock_fields() -> None:
     read = names_in(r'locked\(\s*"(\w+)"') + names_in(r'compare\(\s*inspection,\s*"(\w+)"')
     assert {"driver_floor", "excluded", "features", "arch_list", "cudnn"} <= set(read)
     assert set(read) - {"os"} <= set(model.Stack.__dataclass_fields__)  # the system is the base's
@@ -303,12 +303,12 @@ def names_in(pattern: str) -> list[str]:
     ("value", "bound"),
     [(1, None), (1, {}), (1, {"min": 0}), (1, {"max": 2}), (1, {"min": 0, "max": 2}), ("a", "a"), ("a", "b")],
 )
-def test_a_bound_reads_alike_in_container_and_on_host(value: object, bound: object) -> None:
+def test_bounds_are_formatted_identically(value: object, bound: object) -> None:
     check = Check(id="a.b", title="a", status=Status.PASSED, value=value, bound=bound)
     assert f"{value}{bound_text(value, bound)}" == check_text.number_text(check)
 
 
-def test_a_custom_check_is_called_alike() -> None:
+def test_custom_checks_have_the_same_id() -> None:
     for name in ("check_products.py", "my-check.py", "a.b.py"):
         assert custom_check.from_file(Path("/somewhere") / name).id == suite.own_id(Path("/elsewhere") / name)
 
@@ -323,5 +323,5 @@ def test_the_exit_codes_of_the_suite_are_expected() -> None:
         assert event_stream.ending_text(code, out_of_memory=False, errors=["x"]) == ""
 
 
-def test_the_lock_is_where_the_host_reads_it() -> None:
+def test_host_and_image_agree_on_the_lock_s_path() -> None:
     assert f"{shipped.FOLDER}/{LOCK_FILE}" == main.LOCK

@@ -1,4 +1,4 @@
-"""The pipeline against a stand-in engine: nothing has a tag that has not earned it, and nothing is left behind."""
+"""The pipeline against a stand-in engine: only accepted images get a tag, and nothing is left behind."""
 
 import io
 import os
@@ -89,7 +89,7 @@ def written(session: Session) -> list[Receipt]:
 TRIED = [f"{verb} {kind}" for kind in ("suite", "any_user", "signals") for verb in ("create", "remove")]
 
 
-def test_the_whole_way_in_its_order(session: Session, programs: Programs) -> None:
+def test_build_runs_all_steps_in_order(session: Session, programs: Programs) -> None:
     engine = engine_with()
     engine.before["create"] = lambda: programs.asked("docker") or pytest.fail("it was tried before it was built")
     engine.before["tag"] = lambda: written(session) or pytest.fail("it was tagged before its receipt was kept")
@@ -114,7 +114,7 @@ def test_the_whole_way_in_its_order(session: Session, programs: Programs) -> Non
     ],
     ids=["failed", "error", "a check left out", "out of memory", "silent"],
 )
-def test_what_is_not_accepted_gets_no_tag_and_a_receipt(session: Session, script: Any, verdict: Verdict) -> None:
+def test_rejected_image_gets_a_receipt_but_no_tag(session: Session, script: Any, verdict: Verdict) -> None:
     engine = engine_with(suite=script)
     with pytest.raises(AcceptanceError, match=rf"not accepted \({verdict}\)") as caught:
         build(engine, session, tag="mine:1", push=True)
@@ -132,7 +132,7 @@ def test_a_check_from_outside_that_fails_leaves_no_tag(session: Session, kind: s
     assert engine.asked("tag") == []
 
 
-def test_a_tag_is_pushed_only_when_asked_and_after_it_was_given(session: Session) -> None:
+def test_tag_is_pushed_only_on_request_and_after_acceptance(session: Session) -> None:
     engine = engine_with()
     outcome = build(engine, session, tag="registry.example/team/train:1", push=True)
     name = "registry.example/team/train:1"
@@ -143,9 +143,7 @@ def test_a_tag_is_pushed_only_when_asked_and_after_it_was_given(session: Session
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), EngineError("the engine is gone")])
 @pytest.mark.parametrize("kind", ["suite", "any_user", "signals"])
-def test_what_is_interrupted_leaves_no_container_no_tag_and_no_receipt(
-    session: Session, kind: str, error: BaseException
-) -> None:
+def test_interrupt_leaves_no_container_tag_or_receipt(session: Session, kind: str, error: BaseException) -> None:
     engine = engine_with(**{kind: breaks([], error)})
     with pytest.raises((type(error), AcceptanceError)):
         build(engine, session, push=True)
@@ -177,7 +175,7 @@ def runs(engine: StandInEngine) -> int:
     return len(engine.asked("create")) // 3
 
 
-def test_the_same_image_suite_and_host_are_not_run_again_and_still_get_the_tag(session: Session) -> None:
+def test_unchanged_image_is_tagged_without_a_second_run(session: Session) -> None:
     first = build(engine_with(), session)
     again = engine_with(suite=says([]))
     outcome = build(again, session)
@@ -191,7 +189,7 @@ def test_the_same_image_suite_and_host_are_not_run_again_and_still_get_the_tag(s
     [(2, {"fresh": True}), (4, {}), (2, {"require_gpu": True}), (2, {"gpu_access": GpuAccess.CDI})],
     ids=["fresh", "another host", "another suite", "another access"],
 )
-def test_whatever_differs_is_run_again(session: Session, cpus: int, settings: dict[str, Any]) -> None:
+def test_any_difference_causes_a_new_run(session: Session, cpus: int, settings: dict[str, Any]) -> None:
     build(engine_with(), session)
     engine = engine_with()
     engine.cpus = cpus
@@ -199,7 +197,7 @@ def test_whatever_differs_is_run_again(session: Session, cpus: int, settings: di
     assert runs(engine) == 1
 
 
-def test_another_image_is_run_again(session: Session, programs: Programs) -> None:
+def test_different_image_is_tested_again(session: Session, programs: Programs) -> None:
     build(engine_with(), session)
     other = replace(IMAGE, id="sha256:" + "2" * 64)
     engine = engine_with()
@@ -227,7 +225,7 @@ def test_fresh_replaces_the_receipt(session: Session) -> None:
     assert runs(engine) == 1
 
 
-def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(session: Session) -> None:
+def test_partial_run_writes_no_receipt(session: Session) -> None:
     engine = engine_with(suite=says(passing(["contract.user"])))
     trial = pipeline.suite_options_for(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
     receipt = pipeline.accept(IMAGE.id, engine, session, trial)
@@ -238,7 +236,7 @@ def test_a_part_of_the_suite_leaves_no_receipt_and_replaces_none(session: Sessio
 # --- the build -----------------------------------------------------------------------------------------------------
 
 
-def test_a_build_that_fails_is_told_with_its_log_and_nothing_is_tried(session: Session, programs: Programs) -> None:
+def test_failed_build_shows_its_log_and_is_not_accepted(session: Session, programs: Programs) -> None:
     programs.answer("docker", 1, "ERROR: failed to solve: write /x: no space left on device\n")
     engine = engine_with()
     with pytest.raises(EngineError, match="the build failed: the disk is full") as caught:
@@ -248,7 +246,7 @@ def test_a_build_that_fails_is_told_with_its_log_and_nothing_is_tried(session: S
     assert "docker system df" in caught.value.hint
 
 
-def test_a_build_without_a_known_cause_points_to_its_log(session: Session, programs: Programs) -> None:
+def test_unknown_build_failure_points_to_its_log(session: Session, programs: Programs) -> None:
     broken = vertex("[stage-1 2/2] RUN odd", error="exit code: 1")
     programs.answer("docker", 1, serialize.dumps({"vertexes": [broken]}))
     with pytest.raises(EngineError, match=r"the build failed at “.*odd”") as caught:
@@ -264,7 +262,7 @@ def test_a_builder_that_leaves_no_image_has_failed(session: Session, programs: P
     assert engine.asked("create", "tag") == []
 
 
-def test_what_the_builder_is_given(session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_passed_to_the_builder(session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = Path(str(session.context) + "-tmp")
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -283,7 +281,7 @@ def test_what_the_builder_is_given(session: Session, programs: Programs, monkeyp
     assert list(temporary.iterdir()) == []
 
 
-def test_the_log_holds_every_line_and_old_logs_go(session: Session, tmp_path: Path) -> None:
+def test_log_is_complete_and_old_logs_are_removed(session: Session, tmp_path: Path) -> None:
     build(engine_with(), session)
     log = next(session.logs.glob(f"{LOCK.stack.name}-*.log")).read_text()
     assert log.splitlines() == [
@@ -300,7 +298,7 @@ def test_the_log_holds_every_line_and_old_logs_go(session: Session, tmp_path: Pa
     assert len(list(tmp_path.glob("b-*.log"))) == 12
 
 
-def test_each_step_is_shown_as_it_stands(session: Session) -> None:
+def test_each_step_is_shown_with_its_state(session: Session) -> None:
     build(engine_with(), session)
     assert re.search(r"^cached +.*step 0$", said(session), re.MULTILINE)
     assert re.search(r"^done +.*step 1  1\.0 s$", said(session), re.MULTILINE)
@@ -328,7 +326,7 @@ WANTED = parse_request({"cuda": "11.7", "torch": "2.0.1", "python": "3.9"})
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a lock was asked for; the index is not asked."""
+    """Records requests for locks; no index is contacted."""
     asked: list[dict[str, Any]] = []
 
     def create_lock(stack: Any, **how: Any) -> Lock:
@@ -347,7 +345,7 @@ def with_registry(facts: Catalog, **changes: Any) -> tuple[StandInEngine, str]:
     return engine, base.reference
 
 
-def test_a_request_that_fits_nothing_asks_no_engine(session: Session) -> None:
+def test_impossible_request_does_not_contact_the_engine(session: Session) -> None:
     def connect() -> Any:
         raise AssertionError("an engine was asked")
 
@@ -355,7 +353,7 @@ def test_a_request_that_fits_nothing_asks_no_engine(session: Session) -> None:
         pipeline.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, session, BuildSettings())
 
 
-def test_a_base_of_a_registry_is_pulled_first_and_locked_by_its_digest(
+def test_registry_base_is_pulled_and_locked_by_digest(
     session: Session, facts: Catalog, locked: list[dict[str, Any]]
 ) -> None:
     engine, base = with_registry(facts)
@@ -366,7 +364,7 @@ def test_a_base_of_a_registry_is_pulled_first_and_locked_by_its_digest(
     assert len(engine.asked("pull")) == 1
 
 
-def test_without_a_registry_the_base_is_made_here_and_has_no_digest(
+def test_without_a_registry_the_base_is_bootstrapped_without_digest(
     session: Session, programs: Programs, locked: list[dict[str, Any]]
 ) -> None:
     engine = StandInEngine()
@@ -386,7 +384,7 @@ def test_without_a_registry_the_base_is_made_here_and_has_no_digest(
     assert len(engine.asked("import")) == 1
 
 
-def test_a_base_that_somebody_names_is_not_replaced_by_another(session: Session, locked: list[dict[str, Any]]) -> None:
+def test_explicitly_named_base_is_never_replaced(session: Session, locked: list[dict[str, Any]]) -> None:
     named = parse_request({"cuda": "11.7", "base": "mine.example/base:1", "python": "3.9"})
     engine = StandInEngine()
     with pytest.raises(EngineError, match=r"mine\.example/base:1 was not found in the engine's store") as caught:
@@ -396,7 +394,7 @@ def test_a_base_that_somebody_names_is_not_replaced_by_another(session: Session,
     assert locked == []
 
 
-def test_a_base_that_no_other_can_stand_in_for_says_both_reasons(
+def test_irreplaceable_base_gives_both_reasons(
     session: Session, monkeypatch: pytest.MonkeyPatch, facts: Catalog
 ) -> None:
     stack = resolve(WANTED, facts)
@@ -421,7 +419,7 @@ def test_a_base_that_vanishes_is_an_error(session: Session, facts: Catalog) -> N
         pipeline.ensure_base(stack, engine, session)
 
 
-def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
+def test_failed_bootstrap_is_explained_without_leftovers(
     session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "tmp"
@@ -443,7 +441,7 @@ def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
 # --- interrupted where it hurts ------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_while_the_tag_is_pushed_leaves_the_earned_tag(session: Session) -> None:
+def test_interrupted_push_keeps_the_tag(session: Session) -> None:
     class Cut(StandInEngine):
         def push(self, reference: str) -> str:
             raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from envbuilder import processes
 from envbuilder.errors import EngineError, UsageError
 
 
-def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_program_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
         processes.run(["no-such-program"])
     with pytest.raises(EngineError) as caught:
@@ -23,7 +23,7 @@ def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert caught.value.exit_code == 6
 
 
-def test_what_takes_too_long_is_ended() -> None:
+def test_process_is_stopped_at_its_time_limit() -> None:
     with pytest.raises(EngineError, match="did not answer within 1 s"):
         processes.run(["sleep", "30"], timeout=1)
 
@@ -34,7 +34,7 @@ def test_both_streams_come_as_they_are_written() -> None:
     assert sorted(seen) == ["err\n", "out\n"]
 
 
-def test_what_a_process_writes_is_utf_8_whatever_the_locale() -> None:
+def test_output_is_utf_8_in_any_locale() -> None:
     script = r"""
 from envbuilder import processes
 check_mark, seen = ["printf", r"\342\234\223"], []
@@ -107,8 +107,8 @@ def test_a_process_is_ended_after_its_timeout() -> None:
         processes.stream(["sleep", "300"], print, timeout=0.1)
 
 
-def test_a_process_whose_partner_is_silent_is_ended_at_once() -> None:
-    """It ignores what asks it to end, and nobody waits for it to change its mind."""
+def test_process_with_a_silent_engine_is_stopped_immediately() -> None:
+    """It ignores signals to stop, and is not awaited."""
     limits: list[float | None] = []
 
     def check(limit: float | None) -> None:
@@ -127,7 +127,7 @@ def test_lines_are_whole_however_they_come() -> None:
     assert seen == ["a\n", "b\n", "cä\n", "\n", "last \ufffd"]
 
 
-def test_what_is_contained_ends_when_we_are_killed(tmp_path: Path) -> None:
+def test_child_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os
 from envbuilder import processes

@@ -42,13 +42,13 @@ def lock_of(name: str) -> Lock:
         (Request(base="mine:1", python=Version("3.9")), ["its base is envbuilder-base:debian11, not mine:1"]),
     ],
 )
-def test_a_lock_answers_a_request_or_says_why_not(request_: Request, said: list[str], facts: Catalog) -> None:
+def test_lock_satisfies_a_request_or_explains_why_not(request_: Request, said: list[str], facts: Catalog) -> None:
     found = objections(request_, lock_of(OLD).stack, facts)
     assert len(found) == len(said), found
     assert all(part in line for part, line in zip(said, found, strict=True))
 
 
-def test_the_lock_is_found_by_request_or_name(facts: Catalog) -> None:
+def test_locks_are_found_by_request_or_name(facts: Catalog) -> None:
     bootstrapped = project.find_lock(ROOT, replace(CU117, base=BASE_BOOTSTRAP), None, facts)
     assert bootstrapped is not None
     assert bootstrapped.stack.name == OLD
@@ -79,7 +79,7 @@ def test_extra_packages_are_kept_in_the_settings() -> None:
     assert tomllib.loads(settings_text(with_extras, [], {}))["package"] == list(with_extras.stack.extras)
 
 
-def test_what_differs_is_named_and_renewed(tmp_path: Path) -> None:
+def test_differing_files_are_listed_and_updated(tmp_path: Path) -> None:
     files = project.render_files(project.describe(lock_of(OLD)), ["devcontainer"])
     assert f"missing: {project.IMAGES}/{OLD}/Dockerfile" in project.differences(files, tmp_path)
     project.write(files, tmp_path, {})
@@ -117,7 +117,7 @@ def test_two_locks_have_one_payload(tmp_path: Path) -> None:
     assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == told
 
 
-def test_a_folder_of_another_name_than_its_stack_is_refused(tmp_path: Path) -> None:
+def test_directory_must_have_the_name_of_its_stack(tmp_path: Path) -> None:
     project.write(project.render_files(project.describe(lock_of(OLD)), []), tmp_path, {})
     (tmp_path / project.IMAGES / OLD).rename(tmp_path / project.IMAGES / "mine")
     with pytest.raises(UsageError, match=f"mine holds the lock of {OLD}"):
@@ -139,7 +139,7 @@ def test_a_setting_that_no_target_has_is_refused() -> None:
     assert caught.value.problems == ("unknown setting 'shm_size'; settings: shm-size",)
 
 
-def test_a_tag_of_ones_own_is_the_image() -> None:
+def test_custom_tag_is_the_image() -> None:
     described = project.describe(lock_of(OLD), tag="team/train:1")
     assert (
         "ARG IMAGE=team/train:1\n"

@@ -45,19 +45,19 @@ def kept(wheels: Sequence[Wheel], *, wanted: str = "", locked: str = "") -> list
 # --- what is kept --------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_of_the_day_and_the_first_after_it_are_kept() -> None:
+def test_newest_release_and_first_later_one_are_recorded() -> None:
     before = [wheel(f"1.{minor}") for minor in range(5)]
     after = [wheel("2.0", "2025-03-21"), wheel("2.1", "2025-03-25"), wheel("2.2", "2025-04-01")]
     assert kept([*before, *after]) == ["1.3", "1.4", "2.0", "2.1"]
 
 
-def test_the_end_of_the_day_is_where_later_begins() -> None:
+def test_later_uploads_begin_at_the_end_of_day() -> None:
     wheels = [wheel("1.0", "2025-03-20T23:59:59.999999"), wheel("2.0", "2025-03-21T00:00:00")]
     releases = releases_for(wheels, STACK)
     assert (releases.usable, releases.later) == ([Version("1.0")], [Version("2.0")])
 
 
-def test_what_is_locked_and_what_a_requirement_would_choose_are_kept() -> None:
+def test_locked_and_preferred_releases_are_recorded() -> None:
     wheels = [wheel(f"1.{minor}") for minor in range(9)]
     assert kept(wheels, locked="1.4") == ["1.3", "1.4", "1.7", "1.8"]
     assert kept(wheels, wanted="<1.2") == ["1.1", "1.7", "1.8"]
@@ -69,7 +69,7 @@ def test_one_that_must_not_be_taken_is_kept() -> None:
     assert kept([wheel("1.0"), wheel("0.9", yanked="broken")]) == ["1.0"]
 
 
-def test_a_patch_of_an_older_line_is_not_a_later_version() -> None:
+def test_patch_of_an_older_line_is_not_later() -> None:
     assert kept([wheel("2.0"), wheel("1.9.9", "2025-03-25")]) == ["2.0"]
 
 
@@ -107,7 +107,7 @@ Nor is the description.
 """
 
 
-def test_metadata_keeps_what_decides_an_installation() -> None:
+def test_recorded_metadata_has_what_resolving_needs() -> None:
     assert trim_metadata(METADATA) == [
         "Requires-Python: >=3.9",
         "Requires-Dist: numpy>=1.21",
@@ -137,7 +137,7 @@ def test_the_same_wheels_give_the_same_bytes() -> None:
     assert list(document["metadata"].values()) == [["Requires-Dist: numpy"]]
 
 
-def test_a_locked_wheel_that_is_gone_changed_or_yanked_is_reported() -> None:
+def test_missing_changed_and_yanked_wheels_are_reported() -> None:
     lock = replace(LOCKS[0], wheels=tuple(one for one in LOCKS[0].wheels if one.name == "numpy"))
     (locked,) = lock.wheels
     same = wheel("1.0", filename=locked.file, sha256=locked.sha256)
@@ -175,7 +175,7 @@ def test_the_recorded_index_is_small() -> None:
     assert sum(sizes.values()) < 3_000_000
 
 
-def test_no_file_says_where_it_was_recorded() -> None:
+def test_recordings_contain_no_index_address() -> None:
     keys = {"filename", "hashes", "metadata", "requires-python", "size", "upload-time", "yanked"}
     for path in sorted(RECORDED.iterdir()):
         document = recorded(path.stem)
@@ -242,7 +242,7 @@ def test_a_file_is_removed_renamed_or_replaced() -> None:
             get(f"{index.url.removesuffix('simple/')}files/packaging/{gone}.metadata")
 
 
-def test_a_path_fails_or_waits_as_told() -> None:
+def test_server_fails_or_waits_on_request() -> None:
     faults = Faults(statuses={"/simple/numpy/": 503}, delays={"/simple/packaging/": 0.01})
     with serve(faults) as index:
         with pytest.raises(HTTPError, match="503"):
@@ -255,7 +255,7 @@ def test_a_path_fails_or_waits_as_told() -> None:
 
 
 @pytest.mark.parametrize("path", ["simple/../secret/", "files/packaging/", "files/packaging/x.whl.metadata", "simple/"])
-def test_what_is_not_there_is_not_found(path: str, tmp_path: Path) -> None:
+def test_missing_file_is_404(path: str, tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("{}")
     with serve() as index, pytest.raises(HTTPError, match="404"):
         get(f"{index.url.removesuffix('simple/')}{path}")

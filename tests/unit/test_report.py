@@ -73,7 +73,7 @@ def test_each_suffix_has_its_form(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".pdf", ".HTML", "html"])
-def test_another_suffix_is_refused_with_those_that_are_known(suffix: str) -> None:
+def test_unknown_suffix_is_refused_with_the_valid_ones(suffix: str) -> None:
     with pytest.raises(UsageError) as caught:
         report.form_of(suffix)
     assert all(known in caught.value.hint for known in (".html", ".xml", ".md", ".json"))
@@ -81,7 +81,7 @@ def test_another_suffix_is_refused_with_those_that_are_known(suffix: str) -> Non
 
 @pytest.mark.parametrize("name", RECEIPTS)
 @pytest.mark.parametrize("form", [report.junit, report.markdown, report.html])
-def test_no_form_holds_a_character_that_breaks_it_and_is_the_same_twice(form: object, name: str) -> None:
+def test_every_format_is_well_formed_and_reproducible(form: object, name: str) -> None:
     text = form(RECEIPTS[name])  # type: ignore[operator]
     assert not FORBIDDEN.search(text)
     assert text.encode()
@@ -147,14 +147,14 @@ def error_check(status: Status = Status.ERROR) -> Check:
         replace(samples.passed(), verdict=Verdict.FAILED),
     ],
 )
-def test_junit_of_what_has_not_passed_is_never_green(receipt: Receipt) -> None:
+def test_junit_is_red_unless_the_receipt_passed(receipt: Receipt) -> None:
     suite = suite_of(receipt)
     told = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
     assert told == len(suite.findall("testcase/failure")) + len(suite.findall("testcase/error"))
     assert told > 0
 
 
-def test_junit_of_what_has_passed_is_green() -> None:
+def test_junit_is_green_if_the_receipt_passed() -> None:
     assert [suite_of(samples.passed()).get(count) for count in ("failures", "errors", "skipped")] == ["0", "0", "1"]
 
 
@@ -168,7 +168,7 @@ def test_junit_of_an_attack_is_read_back_as_text() -> None:
 # --- Markdown ------------------------------------------------------------------------------------------------------
 
 
-def test_markdown_begins_with_the_verdict_and_what_failed() -> None:
+def test_markdown_begins_with_verdict_and_failures() -> None:
     text = report.markdown(samples.failed())
     assert text.startswith(
         "## ❌ failed: cu117-torch2.0.1-py3.9-debian11\n\n"
@@ -208,7 +208,7 @@ def test_markdown_shows_an_attack_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("name", RECEIPTS)
-def test_the_page_is_well_formed_and_has_a_row_for_each_check(name: str) -> None:
+def test_page_is_well_formed_with_a_row_per_check(name: str) -> None:
     page = Tags(report.html(RECEIPTS[name]))
     assert page.open == []
     assert page.tags["script"] == page.tags["img"] == page.tags["iframe"] == 0
@@ -218,7 +218,7 @@ def test_the_page_is_well_formed_and_has_a_row_for_each_check(name: str) -> None
 
 
 @pytest.mark.parametrize("name", RECEIPTS)
-def test_the_page_needs_nothing_else(name: str) -> None:
+def test_page_is_self_contained(name: str) -> None:
     page = Tags(report.html(RECEIPTS[name]))
     assert page.addresses == ["data:,"]
     assert not any(attribute.startswith("on") for attribute in page.attributes)
@@ -231,21 +231,21 @@ def test_the_page_shows_an_attack_as_it_was_written() -> None:
         assert part in text
 
 
-def test_the_page_says_what_failed_before_anything_else() -> None:
+def test_page_lists_failures_first() -> None:
     text = Tags(report.html(samples.failed())).text
     order = ["failed cu117", "What did not pass", "it still ran 5 s after SIGTERM", "The fine-tune", "Every check"]
     assert sorted(map(text.index, order)) == [text.index(part) for part in order]
     assert "What did not pass" not in report.html(samples.passed())
 
 
-def test_the_page_without_a_fine_tune_says_so() -> None:
+def test_page_reports_a_missing_fine_tune() -> None:
     text = report.html(samples.bare())
     assert "There are no losses" in text
     assert "<svg" not in text
 
 
 @pytest.mark.parametrize("losses", [None, [], "0.1", {}, [None], [float("nan")], [True], [10**400]])
-def test_there_is_no_curve_of_no_numbers(losses: object) -> None:
+def test_no_curve_without_losses(losses: object) -> None:
     assert loss_plot(losses, []) is None
     assert "<svg" not in report.html(replace(samples.bare(), training={"losses": losses}))
 
@@ -253,7 +253,7 @@ def test_there_is_no_curve_of_no_numbers(losses: object) -> None:
 # --- the curve -----------------------------------------------------------------------------------------------------
 
 
-def test_a_curve_goes_from_corner_to_corner() -> None:
+def test_curve_fills_its_frame() -> None:
     drawn = loss_plot([1.0, 0.5, 0.0], [])
     assert drawn
     assert drawn.lines == ("0.0,0.0 50.0,50.0 100.0,100.0",)
@@ -262,7 +262,7 @@ def test_a_curve_goes_from_corner_to_corner() -> None:
     assert drawn.summary == "3 steps: the loss begins at 1, ends at 0, and is 0 at its lowest."
 
 
-def test_what_is_no_number_is_a_gap_and_what_stands_alone_a_dot() -> None:
+def test_missing_losses_are_gaps_and_single_points_dots() -> None:
     drawn = loss_plot([1.0, 0.5, float("nan"), 0.5, None, 0.0, 0.0], [])
     assert drawn
     assert drawn.lines == ("0.0,0.0 16.67,50.0", "83.33,100.0 100.0,100.0")
@@ -329,6 +329,6 @@ def test_numbers_have_their_unit_and_words_have_none() -> None:
     assert summary.found_text(replace(check, value="none")) == "none"
 
 
-def test_what_is_legible_stays_as_it_is() -> None:
+def test_legible_text_is_unchanged() -> None:
     for receipt in (samples.passed(), samples.failed()):
         assert serialize.dumps(summary.sanitize(receipt)) == serialize.dumps(receipt)

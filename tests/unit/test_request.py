@@ -125,32 +125,32 @@ def test_a_package_is_a_name_with_a_version(text: str) -> None:
         parse_package(text)
 
 
-def test_all_problems_are_reported_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(UsageError) as caught:
         parse_request({"cuda": "x", "python": "y"}, ["@"])
     assert len(caught.value.problems) == 3
 
 
-def test_a_base_of_your_own_needs_a_python() -> None:
+def test_custom_base_needs_a_python() -> None:
     with pytest.raises(UsageError, match="needs --python"):
         parse_request({"base": "debian:12"})
 
 
 @given(st.text())
-def test_nothing_unprintable_gets_into_a_message(text: str) -> None:
+def test_messages_are_printable(text: str) -> None:
     said = quoted(text)
     assert said.isprintable()
     assert len(said) < 100
 
 
-def test_an_option_is_a_field_of_the_request_and_a_row_of_the_table() -> None:
+def test_every_option_is_a_request_field_and_table_row() -> None:
     names = [field.name for field in fields(Request) if field.name != "packages"]
     assert sorted(names) == sorted(option.name for option in OPTIONS)
     assert sorted(names) == sorted(REQUEST_OPTIONS)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_the_command_line_takes_every_value_that_is_known(option: Option, facts: Catalog) -> None:
+def test_command_line_accepts_every_known_value(option: Option, facts: Catalog) -> None:
     values = option.known_values(facts)
     assert bool(values) is (option.name not in ("driver", "as_of"))
     for value in values:

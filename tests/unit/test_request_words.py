@@ -53,7 +53,7 @@ DIGEST = "0123456789abcdef" * 4
         ("as_of", "2026-11-09", date(2026, 11, 9)),
     ],
 )
-def test_what_an_option_takes(name: str, text: str, value: object) -> None:
+def test_accepted_values_of_options(name: str, text: str, value: object) -> None:
     found = parse_option(name, text)
     assert found == value
     assert str(found) == str(value)  # 2.0 and 2.0.0 are equal and mean different things
@@ -96,7 +96,7 @@ def test_what_an_option_takes(name: str, text: str, value: object) -> None:
         ("as_of", "today", DAY),
     ],
 )
-def test_what_an_option_does_not_take(name: str, text: str, says: str) -> None:
+def test_refused_values_of_options(name: str, text: str, says: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
         parse_option(name, text)
     assert str(caught.value) == says
@@ -127,7 +127,7 @@ def test_references_of_images(text: str) -> None:
         "localhost:123456/a", "a:b\n", "a" * 256, f"a@sha512:{DIGEST}", "a..b",
     ],
 )  # fmt: skip
-def test_what_is_no_reference(text: str) -> None:
+def test_invalid_image_references(text: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
         parse_base(text)
     assert str(caught.value) == BASE
@@ -139,7 +139,7 @@ def test_tags_of_images(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a:", "A:b", "a:b:c", "a:b\n", f"{'a' * 254}:b", f"a:b@sha256:{DIGEST}"])
-def test_what_is_no_tag(text: str) -> None:
+def test_invalid_tags(text: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
         parse_tag(text)
     assert str(caught.value) == TAG
@@ -156,7 +156,7 @@ def test_packages(text: str, value: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "@", "a b", "a @ https://x.example/a.whl", "a; python_version<'3'", "a\n", "a\t", "a" * 256, "-r x"]
 )
-def test_what_is_no_package(text: str) -> None:
+def test_invalid_packages(text: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
         parse_package(text)
     assert str(caught.value) == PACKAGE

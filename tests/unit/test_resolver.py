@@ -50,7 +50,7 @@ def test_builds_on_pypi_come_before_newer_ones_elsewhere(facts: Catalog) -> None
     assert (str(alone.torch), alone.index, alone.evidence) == ("2.7.1", "pytorch-cu118", "inferred")
 
 
-def test_bootstrap_takes_the_debian_whose_python_can_do_all(facts: Catalog) -> None:
+def test_bootstrap_uses_the_debian_with_a_fully_capable_python(facts: Catalog) -> None:
     stack = resolve(request(cuda="11.7", base="bootstrap"), facts)
     assert (str(stack.python), stack.base.os, stack.base.source) == ("3.9", "debian 11", BaseSource.BOOTSTRAP)
     assert any("end of life" in note for note in stack.notes)
@@ -79,7 +79,7 @@ def test_python_3_11_is_allowed_with_a_note(facts: Catalog) -> None:
         ({"cuda": "11.7", "cudnn": "9"}, {"cuda", "cudnn"}),
     ],
 )
-def test_a_refusal_names_only_what_clashes(options: dict[str, str], conflict: set[str]) -> None:
+def test_refusal_names_only_conflicting_options(options: dict[str, str], conflict: set[str]) -> None:
     error = refused(request(**options))
     assert {name for name, _ in error.conflict} == conflict
     assert error.reasons
@@ -150,7 +150,7 @@ def test_suggested_names_are_accepted_by_the_command_line(facts: Catalog) -> Non
     assert refused(request(os="bookwoorm")).suggestions == ("envbuilder resolve --os bookworm",)
 
 
-def test_a_catalog_without_candidates_is_no_bug(facts: Catalog) -> None:
+def test_catalog_without_candidates_is_not_a_bug(facts: Catalog) -> None:
     with pytest.raises(NoStackError) as caught:
         resolve(request(), replace(facts, torch=()))
     assert caught.value.message == "no stack has anything: the catalog has no candidate"
@@ -184,7 +184,7 @@ def test_a_version_covers_by_its_parts() -> None:
 
 
 @pytest.mark.parametrize("said", ["11.7", "11.7.1", "11.7.0", "11.7.99", "cu117", "cuda11.7", "11"])
-def test_ways_of_saying_cuda_11_7(said: str, facts: Catalog) -> None:
+def test_spellings_of_cuda_11_7(said: str, facts: Catalog) -> None:
     assert str(resolve(request(cuda=said), facts).cuda) == "11.7.99"
 
 
@@ -235,7 +235,7 @@ def test_unknown_value_lists_known_ones_and_a_remedy(options: dict[str, str], sa
         ({"driver": "390"}, "driver 390 is too old: the oldest supported driver is 450.80.02 (CUDA 11.7)"),
     ],
 )
-def test_what_exists_and_cannot_be_is_not_called_unknown(options: dict[str, str], said: str) -> None:
+def test_existing_but_impossible_values_are_not_called_unknown(options: dict[str, str], said: str) -> None:
     error = refused(request(**options))
     assert error.message.startswith(said)
     assert error.problems == ()
@@ -291,7 +291,7 @@ def test_a_gpu_as_its_driver_calls_it(said: str, capability: str, facts: Catalog
         ("gfx90a", [], ["9.0"]),
     ],
 )
-def test_what_a_binary_runs_on(arch: str, runs: list[str], not_on: list[str]) -> None:
+def test_binary_compatibility_of_gpu_kernels(arch: str, runs: list[str], not_on: list[str]) -> None:
     assert [runs_on(arch, Version(text)) for text in [*runs, *not_on]] == [True] * len(runs) + [False] * len(not_on)
 
 
@@ -379,7 +379,7 @@ def test_an_old_transformers_takes_a_python_that_has_its_wheels(facts: Catalog) 
     assert str(resolve(request(transformers="4", torch="2.0"), facts).python) == "3.10"
 
 
-def test_transformers_is_bounded_by_what_was_run(facts: Catalog) -> None:
+def test_transformers_is_bounded_by_the_newest_tested_version(facts: Catalog) -> None:
     assert "transformers==4.30.*,<=4.49.0" in resolve(request(torch="2.0", transformers="4.30"), facts).requirements
     assert "transformers==4.30.2" in resolve(request(torch="2.0", transformers="4.30.2"), facts).requirements
     error = refused(request(torch="2.0", transformers="4.50"))
@@ -465,7 +465,7 @@ def test_day_before_a_failing_transformers_must_settle_too(facts: Catalog) -> No
     assert as_of(with_next(settled), cuda="12.4") == settled - timedelta(days=1)
 
 
-def test_what_the_stack_pins_was_out_by_then(facts: Catalog) -> None:
+def test_pinned_versions_existed_on_the_day(facts: Catalog) -> None:
     yesterday = facts.date - timedelta(days=1)
     builds = [
         replace(build, released=yesterday) if build.torch == Version("2.15.0") else build for build in facts.torch

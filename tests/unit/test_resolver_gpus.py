@@ -97,7 +97,7 @@ def test_locked_stack_is_checked_against_gpu_and_driver(facts: Catalog) -> None:
     assert objection.endswith("; driver 550 is older")
 
 
-def test_without_facts_of_drivers_nothing_is_refused(facts: Catalog) -> None:
+def test_without_driver_facts_no_driver_is_refused(facts: Catalog) -> None:
     silent = replace(facts, toolkits=(), compatibility=())
     assert driver_ranges(silent) == (0,)
     assert resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version("12.8.90")

@@ -69,7 +69,7 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
 
 
 @pytest.mark.slow
-def test_the_whole_grid_is_what_the_facts_say() -> None:
+def test_whole_grid_agrees_with_the_oracle() -> None:
     chosen = CandidateIndex(CATALOG)
     cells = chosen.grid({name: parsed(name) for name in AXES})
     assert len(cells) == prod(map(len, AXES.values())) > 5_000_000
@@ -87,7 +87,7 @@ def test_the_whole_grid_is_what_the_facts_say() -> None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_a_cell_of_the_grid_is_what_resolve_answers(seed: int) -> None:
+def test_grid_cell_equals_the_answer_of_resolve(seed: int) -> None:
     import random
 
     chance = random.Random(seed)

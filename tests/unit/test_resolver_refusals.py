@@ -124,12 +124,12 @@ def check(request: Request) -> None:
 
 
 @pytest.mark.parametrize("count", few([40, 400]))
-def test_of_impossible_requests_every_conflict_is_minimal_and_every_command_works(count: int) -> None:
+def test_conflicts_are_minimal_and_suggested_commands_work(count: int) -> None:
     for request in impossible(count):
         check(request)
 
 
-def test_a_command_for_a_base_of_one_s_own_says_its_python() -> None:
+def test_command_for_a_custom_base_includes_its_python() -> None:
     options = {"python": "3.13", "torch": "1.12", "transformers": "4.30", "gpu": "H100"}
     request = asked({**options, "base": "registry.example/team/base:1"})
     check(request)
@@ -141,8 +141,8 @@ def test_a_command_for_a_base_of_one_s_own_says_its_python() -> None:
 
 
 @pytest.mark.parametrize("count", few([15, 60]))
-def test_every_suggestion_works_beside_settings_that_ask_for_all_of_it(tmp_path: Path, count: int) -> None:
-    """What is dropped from a request may stand in envbuilder.toml: the command says that it is dropped."""
+def test_suggestions_override_settings_with_the_same_options(tmp_path: Path, count: int) -> None:
+    """Dropped options may be in envbuilder.toml, so the command removes them explicitly."""
     for request in impossible(count):
         error = resolved(request)
         lines = [f'{name} = "{value}"' for name, value in set_options(request).items()]

@@ -33,7 +33,7 @@ def candidate(**options: str) -> Candidate:
     return winner(request(**options), CATALOG)
 
 
-def test_packages_are_sorted_and_their_order_is_no_objection() -> None:
+def test_packages_are_sorted_and_may_be_given_unsorted() -> None:
     stack = resolved("peft", "einops", cuda="11.7")
     assert stack.extras == ("einops", "peft")
     assert objections(request("peft", "einops", cuda="11.7"), stack, CATALOG) == []
@@ -173,7 +173,7 @@ def test_the_family_is_pinned_and_the_rest_bounded() -> None:
     assert "numpy" in newer.requirements
 
 
-def test_wheels_of_another_index_have_its_tag() -> None:
+def test_wheels_of_another_index_have_its_local_version() -> None:
     elsewhere = resolved(cuda="11.8", torch="2.5")
     assert elsewhere.requirements[:3] == (
         "torch==2.5.1+cu118", f"torchvision=={elsewhere.torchvision}+cu118", f"torchaudio=={elsewhere.torchaudio}+cu118"
@@ -184,7 +184,7 @@ def test_wheels_of_another_index_have_its_tag() -> None:
     assert none == (None, None, None, None, (), "", ())
 
 
-def test_devel_adds_what_compiles() -> None:
+def test_devel_adds_compilers_and_headers() -> None:
     devel = CATALOG.policy.devel
     assert devel is not None
     compiler = devel.compilers["13.0"]

@@ -98,7 +98,7 @@ def test_the_reason_of_a_rule(option: str, value: str, said: str) -> None:
         ("transformers", "4.18"), ("transformers", "4"),
     ],
 )  # fmt: skip
-def test_what_a_rule_lets_pass(option: str, value: str) -> None:
+def test_values_that_rules_allow(option: str, value: str) -> None:
     assert says(option, GUIDE, **{option: value}) is None
 
 
@@ -118,7 +118,7 @@ def test_a_build_without_cuda(option: str, value: str, said: str | None) -> None
     assert says("flavour", CPU, flavour="cpu") is None
 
 
-def test_the_wheel_of_another_platform_is_another_wheel() -> None:
+def test_wheels_depend_on_the_platform() -> None:
     said = f"this is its wheel for linux/amd64; there is another one for linux/arm64 ({SOURCE})"
     assert says("platform", CPU, flavour="cpu", platform="arm64") == said
     both = replace(GUIDE, build=replace(GUIDE.build, platforms=("linux/amd64", "linux/arm64")))
@@ -129,7 +129,7 @@ def test_the_wheel_of_another_platform_is_another_wheel() -> None:
     )
 
 
-def test_what_a_gpu_misses() -> None:
+def test_missing_kernels_of_a_gpu() -> None:
     named = "torch 2.0.1 for CUDA 11.7.99 has"
     gpu = find_gpu("H100", CATALOG)
     assert gpu is not None
@@ -247,7 +247,7 @@ def test_a_major_of_cuda_means_all_of_its_lines() -> None:
         ("2.1rc1", "2.1rc1", True), ("2.0", "2.0.1", True), ("2.0.0", "2.0.1", False),
     ],
 )  # fmt: skip
-def test_a_version_covers_what_begins_with_it(wanted: str, version: str, answer: bool) -> None:
+def test_version_prefix_matches_longer_versions(wanted: str, version: str, answer: bool) -> None:
     assert matches_prefix(Version(wanted), Version(version)) is answer
 
 

@@ -11,7 +11,7 @@ from envbuilder.errors import UsageError
 from envbuilder.network import find_network, uv_environment
 
 
-def test_settings_are_found_upwards(tmp_path: Path) -> None:
+def test_settings_are_found_in_parent_directories(tmp_path: Path) -> None:
     (tmp_path / config.FILE).write_text('cuda = "11.7"\npackage = ["peft"]\n')
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
@@ -28,7 +28,7 @@ def test_flavor_is_another_spelling_of_flavour(tmp_path: Path) -> None:
     assert caught.value.problems == ("flavor and flavour are the same key: give one",)
 
 
-def test_a_pyproject_can_hold_them(tmp_path: Path) -> None:
+def test_pyproject_can_contain_settings(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.envbuilder]\ngpu-access = "none"\n')
     found = config.find(tmp_path)
     assert found is not None
@@ -64,9 +64,7 @@ def test_settings_of_another_user_are_refused_unless_they_are_named(
     assert config.read(path) == (path, {"cuda": "11.7"})
 
 
-def test_a_pyproject_of_another_user_without_settings_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_foreign_pyproject_without_settings_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
     (tmp_path / ".git").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -119,7 +117,7 @@ def test_explicit_values_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["cache-to", "cache-from"])
-def test_a_cache_in_settings_may_not_link_out_of_the_project(
+def test_cache_in_settings_must_not_link_outside_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"

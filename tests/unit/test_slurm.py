@@ -1,4 +1,4 @@
-"""What --target slurm writes, run: Slurm's and Apptainer's commands are stand-ins that start what they are given."""
+"""Runs the output of --target slurm; the commands of Slurm and Apptainer are stand-ins that run their arguments."""
 
 import json
 import os
@@ -21,8 +21,8 @@ DOCKER = Path(__file__).parents[2] / "docker"
 PRESETS = sorted((DOCKER / "images").iterdir())
 PAYLOAD = DOCKER / "payload"
 
-# Each stand-in notes its words. srun starts the task of each node; apptainer the command behind the image, where this
-# checkout's payload is that of the image; torchrun notes its environment too, and ends at once or when it is told to.
+# Each stand-in records its arguments. srun starts the task of each node; apptainer the command behind the image, where
+# this checkout's payload is that of the image; torchrun records its environment too, and exits at once or on a signal.
 STAND_INS = {
     "scontrol": """
         note "$@"
@@ -104,7 +104,7 @@ class Session:
         )  # fmt: skip
 
     def run_until(self, number: int, **env: str) -> tuple[int, str]:
-        """Start, send a signal when both nodes are at work, and wait: exit code and what was said."""
+        """Start, send a signal when both nodes are running, and wait: exit code and output."""
         running = subprocess.Popen(self.command, env=self.environment | env, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: len(list(self.notes.glob("torchrun-*.pid"))) == 2, "the nodes do not start")
         running.send_signal(number)
@@ -127,7 +127,7 @@ def session(tmp_path: Path) -> Session:
 
 @pytest.mark.parametrize("gpus", ["0", "8"])
 @pytest.mark.parametrize("preset", few(PRESETS), ids=lambda path: path.name)
-def test_shellcheck_has_nothing_to_say(preset: Path, gpus: str, tmp_path: Path) -> None:
+def test_shellcheck_reports_nothing(preset: Path, gpus: str, tmp_path: Path) -> None:
     path = tmp_path / "train.sbatch"
     path.write_text(script(preset, gpus=gpus, arguments="--data 'a; b' --epochs 3"))
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
@@ -137,7 +137,7 @@ def test_shellcheck_has_nothing_to_say(preset: Path, gpus: str, tmp_path: Path) 
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_sbatch_is_told_what_the_settings_say() -> None:
+def test_sbatch_options_match_the_settings() -> None:
     told = dict(
         line.removeprefix("#SBATCH --").partition("=")[::2]
         for line in script(nodes="4", gpus="8", cpus="64", memory="256", hours="12").splitlines()
@@ -192,7 +192,7 @@ def test_each_node_joins_the_first_one(session: Session) -> None:
 
 
 @pytest.mark.slow
-def test_what_reaches_the_image(session: Session, tmp_path: Path) -> None:
+def test_arguments_passed_to_the_image(session: Session, tmp_path: Path) -> None:
     session.run()
     home = tmp_path / "home" / ".cache" / "envbuilder"
     assert session.started("apptainer")[0][:10] == [
@@ -242,7 +242,7 @@ def test_places_can_be_set(session: Session, tmp_path: Path) -> None:
     assert {f"{runs}:/runs", f"{home}:/home/trainer", str(other)} <= set(words)
 
 
-def test_no_image_is_said_before_anything_starts(session: Session) -> None:
+def test_missing_image_is_reported_before_starting(session: Session) -> None:
     session.sif.unlink()
     done = session.run()
     assert done.returncode == 2
@@ -257,7 +257,7 @@ def test_a_job_that_fails_fails(session: Session) -> None:
 
 
 @pytest.mark.slow
-def test_a_wrong_option_is_told_before_torchrun_tries_it_four_times(session: Session) -> None:
+def test_invalid_option_is_reported_before_torchrun_starts(session: Session) -> None:
     done = session.run("--epochs", "none")
     assert (done.returncode, session.started("torchrun")) == (2, [])
     assert (
@@ -275,7 +275,7 @@ def test_near_the_time_limit_it_saves_and_queues_again(session: Session) -> None
 
 
 @pytest.mark.slow
-def test_a_job_that_ends_well_in_time_is_not_queued_again(session: Session) -> None:
+def test_finished_job_is_not_requeued(session: Session) -> None:
     assert session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (0, "")
     assert session.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
@@ -296,8 +296,8 @@ def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_stand_ins_are_heard(session: Session) -> None:
-    """A stand-in that is not started leaves no note: the checks above can fail."""
+def test_stand_ins_are_called(session: Session) -> None:
+    """A stand-in that is not started records nothing: the checks above can fail."""
     session.run()
     heard: dict[str, Any] = {name: len(session.started(name)) for name in STAND_INS}
     assert (

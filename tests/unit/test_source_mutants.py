@@ -29,7 +29,7 @@ def first_of_each_file(mutants: list[Mutant]) -> Iterator[Mutant]:
 
 
 @pytest.mark.slow
-def test_every_entry_is_another_program() -> None:
+def test_every_mutant_changes_the_program() -> None:
     """`hand_made` raises for one that is not; the list cannot rot."""
     assert hand_made() == hand_made(parse=False)
 
@@ -51,7 +51,7 @@ def test_every_excuse_is_of_a_line_that_exists() -> None:
     assert (FOLDER / "excused.toml").is_file()
 
 
-def test_what_is_in_the_configuration_exists() -> None:
+def test_configured_files_and_tests_exist() -> None:
     groups, size, seed = mutate.read_config()
     assert size > 0
     assert seed >= 0
@@ -106,7 +106,7 @@ def test_two_entries_have_two_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -> None:
+def test_automatic_mutants_skip_annotations_and_imports(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     made = [change.mutant(SOURCE) for change in automatic("code.py", tmp_path)]
     found = {tuple(line[1:].strip() for line in mutant.diff.splitlines()) for mutant in made}
@@ -121,7 +121,7 @@ def test_automatic_mutants_leave_annotations_and_imports_alone(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_sample_depends_on_its_seed_and_not_on_the_rest_of_the_file(tmp_path: Path) -> None:
+def test_sample_depends_only_on_seed_and_mutant(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     changes = automatic("code.py", tmp_path)
     chosen = sample(changes, 2, 1, tmp_path)
@@ -145,7 +145,7 @@ def test_an_excuse_is_for_one_change_of_one_line(tmp_path: Path) -> None:
         excuse(made, folder, tmp_path)
 
 
-def test_a_test_is_found_by_what_coverage_calls_it() -> None:
+def test_tests_are_found_by_their_coverage_context() -> None:
     seconds = {"tests/unit/test_lock.py::test_a": 1.0, "tests/cli/test_lock.py::test_b": 9.0}
     group = mutate.Group(name="x", files=(), tests=(), seconds=seconds)
     assert mutate._tests_of("test_lock.test_a", group) == {"tests/unit/test_lock.py::test_a"}
@@ -154,7 +154,7 @@ def test_a_test_is_found_by_what_coverage_calls_it() -> None:
     assert mutate._tests_of("", group) == set()
 
 
-def test_quick_tests_come_first_until_a_quarter_of_the_time_is_spent() -> None:
+def test_quick_tests_run_first_for_a_quarter_of_time() -> None:
     seconds = {"slow": 6.0, "quick": 0.5, "middle": 1.5, "other": 2.0}
     lines = {("code.py", 7): {"slow", "quick", "middle"}}
     group = mutate.Group(name="x", files=(), tests=(), seconds=seconds, tests_of_line=lines)
@@ -195,7 +195,7 @@ def test_a_few_mutants_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.mutation
-def test_a_mutant_that_breaks_nothing_survives_and_one_that_hangs_is_stopped(tmp_path: Path) -> None:
+def test_harmless_mutant_survives_and_hanging_one_is_stopped(tmp_path: Path) -> None:
     source = (mutate.ROOT / "envbuilder" / "resolve" / "command_line.py").read_text()
     test = "tests/unit/test_request.py::test_any_leaves_an_option_open"
     found = []

@@ -1,4 +1,4 @@
-"""Which receipts spare a run: those that this machine keeps, never those that lie in the project."""
+"""Which receipts save a run: those in this machine's state, never those in the project."""
 
 import os
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ TRIAL = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU"))
 
 
 class Suite:
-    """Stands in for the suite: counts its runs."""
+    """Replaces the suite: counts its runs."""
 
     runs = 0
 
@@ -79,14 +79,14 @@ def accept(session: pipeline.Session, **options: Any) -> Receipt:
     return pipeline.accept("x", None, session, TRIAL, **options)  # type: ignore[arg-type]
 
 
-def test_a_receipt_in_the_project_spares_nothing(judged: Suite, session: pipeline.Session) -> None:
+def test_receipts_in_the_project_save_no_run(judged: Suite, session: pipeline.Session) -> None:
     session.receipts.mkdir()
     (session.receipts / receipts.file_name(PASSED)).write_text(serialize.dumps(PASSED))
     assert accept(session).started.startswith("2026")
     assert judged.runs == 1
 
 
-def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
+def test_own_receipt_saves_a_run_and_is_copied(
     judged: Suite, session: pipeline.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = accept(session)
@@ -100,7 +100,7 @@ def test_a_receipt_of_this_machine_spares_a_run_and_is_put_into_the_project(
     assert judged.runs == 2
 
 
-def test_a_store_that_others_can_write_to_is_not_believed_and_said_so(
+def test_store_writable_by_others_is_ignored_with_a_note(
     judged: Suite, session: pipeline.Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert session.store is not None

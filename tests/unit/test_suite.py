@@ -1,4 +1,4 @@
-"""The suite against a stand-in engine: what its containers are given, and what becomes of what they say."""
+"""The suite against a stand-in engine: what its containers get, and how their output is judged."""
 
 import json
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_every_container_is_removed_before_the_next_is_made() -> None:
     assert engine.asked("create", "remove") == [f"{verb} {kind}" for kind in kinds for verb in ("create", "remove")]
 
 
-def test_every_check_is_shown_while_it_waits_runs_and_has_ended() -> None:
+def test_checks_are_shown_while_waiting_running_and_finished() -> None:
     shown: list[list[Row]] = []
     suite.accept(StandInEngine(), IMAGE.id, TRIAL, on_change=lambda rows: shown.append(list(rows)))
     assert [row.title for row in shown[0]] == [f"title of {name}" for name in INSIDE] + list(suite.OUTSIDE.values())
@@ -76,7 +76,7 @@ def test_every_check_is_shown_while_it_waits_runs_and_has_ended() -> None:
     assert {row.state for row in shown[-1]} == {"done", "not run"}
 
 
-def test_an_image_that_is_not_there_is_named_with_what_to_do() -> None:
+def test_missing_image_is_named_with_a_remedy() -> None:
     engine = StandInEngine()
     with pytest.raises(EngineError, match="there is no image nobody/knows:1") as caught:
         accept(engine, image="nobody/knows:1")
@@ -101,7 +101,7 @@ def test_one_check_that_could_not_be_made_leaves_it_incomplete() -> None:
     assert judged(passing(changed={"imports.failed": "error"}), 7).verdict is Verdict.INCOMPLETE
 
 
-def test_what_there_is_nothing_to_hold_to_refuses_nothing() -> None:
+def test_checks_not_run_do_not_fail_an_image() -> None:
     assert judged(passing(changed={"gpu.visible": "not_run"})).verdict is Verdict.PASSED
 
 
@@ -111,14 +111,14 @@ def test_a_suite_that_leaves_a_check_out_is_incomplete() -> None:
     assert check_of(receipt, "suite.complete").detail == f"no answer to {INSIDE[0]}"
 
 
-def test_a_suite_that_says_nothing_is_incomplete() -> None:
+def test_silent_suite_is_incomplete() -> None:
     receipt = judged([])
     assert receipt.verdict is Verdict.INCOMPLETE
     assert INSIDE[0] in check_of(receipt, "suite.complete").detail
     assert check_of(receipt, "identity.labels").status is Status.ERROR
 
 
-def test_a_suite_that_is_cut_off_says_how_it_ended() -> None:
+def test_interrupted_suite_reports_how_it_ended() -> None:
     lines = [plan(), event("facts", **FACTS), start(INSIDE[0]), result(INSIDE[0]), start(INSIDE[1])]
     receipt = judged(lines, 1, errors=["Traceback", "no module named torch"])
     assert receipt.verdict is Verdict.INCOMPLETE
@@ -138,14 +138,14 @@ def test_a_suite_that_is_cut_off_says_how_it_ended() -> None:
         (126, False, "the suite cannot be executed: no Python"),
     ],
 )
-def test_how_the_container_ended_stands_in_the_receipt(code: int, out_of_memory: bool, said: str) -> None:
+def test_receipt_contains_the_end_of_the_container(code: int, out_of_memory: bool, said: str) -> None:
     receipt = judged(passing(), code, out_of_memory=out_of_memory, errors=["no Python"])
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, "suite.complete").detail == said
 
 
 @pytest.mark.parametrize("noise", ["Segmentation fault", '{"event": "magic"}', '{"event": "result"}', "[" * 5000])
-def test_a_line_that_is_no_event_leaves_it_incomplete(noise: str) -> None:
+def test_malformed_line_makes_the_suite_incomplete(noise: str) -> None:
     lines = passing()
     receipt = judged([*lines[:3], noise, "", *lines[3:]])
     assert receipt.verdict is Verdict.INCOMPLETE
@@ -154,13 +154,13 @@ def test_a_line_that_is_no_event_leaves_it_incomplete(noise: str) -> None:
     assert noise[:190] in detail
 
 
-def test_the_word_of_the_suite_counts_for_nothing_against_its_checks() -> None:
+def test_verdict_of_the_suite_cannot_override_its_checks() -> None:
     lines = passing(changed={"training.loss": "failed"})
     assert json.loads(lines[-1])["verdict"] == "passed"
     assert judged(lines).verdict is Verdict.FAILED
 
 
-def test_a_suite_that_is_killed_at_its_deadline_names_the_check_it_was_in() -> None:
+def test_suite_killed_at_its_deadline_names_the_running_check() -> None:
     def script(container: StandInContainer) -> Iterator[str]:
         yield from [plan(), start(INSIDE[0])]
         container.late, container.code = True, 137
@@ -177,7 +177,7 @@ def test_a_suite_that_is_killed_at_its_deadline_names_the_check_it_was_in() -> N
     assert "killed at its deadline, in its beginning" in check_of(receipt, "suite.complete").detail
 
 
-def test_each_check_has_its_deadline_with_grace_and_none_is_left_behind() -> None:
+def test_each_check_has_a_deadline_with_grace() -> None:
     engine = StandInEngine(scripts={"suite": says(passing(["contract.user", "features.nvcc"]))})
     accept(engine, replace(TRIAL, deadline=77))
     container = engine.containers[0]
@@ -198,7 +198,7 @@ def test_a_container_that_cannot_start_is_the_engines_error() -> None:
     assert engine.asked("create", "remove") == ["create suite", "remove suite"]
 
 
-def test_an_engine_that_is_lost_on_the_way_leaves_it_incomplete() -> None:
+def test_lost_engine_makes_the_suite_incomplete() -> None:
     lost = EngineError("cannot follow the container's output: no Docker engine answers")
     receipt = accept(StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)}))
     assert receipt.verdict is Verdict.INCOMPLETE
@@ -214,7 +214,7 @@ def test_an_interrupt_ends_it_and_the_container_is_removed(kind: str) -> None:
     assert engine.journal[-2:] == [f"create {kind}", f"remove {kind}"]
 
 
-def test_an_engine_that_does_not_kill_at_the_deadline_is_an_error() -> None:
+def test_engine_that_ignores_the_deadline_is_an_error() -> None:
     """Whatever else would be asked of it, it would not answer."""
 
     def script(container: StandInContainer) -> Iterator[str]:
@@ -228,7 +228,7 @@ def test_an_engine_that_does_not_kill_at_the_deadline_is_an_error() -> None:
     assert engine.asked("create", "remove") == ["create suite", "remove suite"]
 
 
-def test_what_breaks_a_check_from_outside_is_an_error_that_says_why() -> None:
+def test_external_failures_are_errors_with_a_reason() -> None:
     engine = StandInEngine(scripts={"signals": breaks([], ValueError("out of the blue"))})
     check = check_of(accept(engine), "contract.signals")
     assert (check.status, check.detail) == (Status.ERROR, "ValueError: out of the blue")
@@ -241,7 +241,7 @@ def suite_job(engine: StandInEngine) -> Any:
     return next(job for job in engine.jobs if kind_of(job) == "suite")
 
 
-def test_our_image_runs_its_own_job_and_a_foreign_one_is_lent_ours() -> None:
+def test_our_image_runs_its_job_foreign_images_get_ours() -> None:
     ours, foreign = StandInEngine(), StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})})
     accept(ours)
     accept(foreign)
@@ -268,7 +268,7 @@ def test_the_options_reach_the_container(tmp_path: Path) -> None:
     assert job.files["/envbuilder-suite/own/mine.py"] == b"print()"
 
 
-def test_a_foreign_image_is_not_held_to_what_only_ours_promises() -> None:
+def test_foreign_image_is_not_judged_by_our_promises() -> None:
     foreign = replace(IMAGE, labels={})
     engine = StandInEngine(
         images={foreign.id: foreign},
@@ -281,7 +281,7 @@ def test_a_foreign_image_is_not_held_to_what_only_ours_promises() -> None:
     assert engine.asked("create") == ["create suite"]
 
 
-def test_an_image_with_our_lock_and_without_our_labels_is_held_to_all_of_it() -> None:
+def test_image_with_a_lock_but_no_labels_is_judged_fully() -> None:
     receipt = accept(StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})}))
     assert receipt.verdict is Verdict.FAILED
     assert check_of(receipt, "identity.labels").status is Status.FAILED
@@ -301,7 +301,7 @@ def test_a_part_is_never_enough() -> None:
     assert suite_job(engine).command[-2:] == ("--only", "training.accuracy")
 
 
-def test_checks_from_outside_alone_start_no_suite() -> None:
+def test_host_checks_alone_start_no_suite() -> None:
     engine = StandInEngine()
     receipt = accept(engine, replace(TRIAL, only=("contract.signals", "contract.caches")))
     assert engine.asked("create") == ["create signals"]
@@ -309,14 +309,14 @@ def test_checks_from_outside_alone_start_no_suite() -> None:
 
 
 @pytest.mark.parametrize("name", ["identity.labels", "contract.size"])
-def test_what_is_compared_with_the_inside_has_it_read(name: str) -> None:
+def test_checks_comparing_with_the_inside_read_it(name: str) -> None:
     engine = StandInEngine(scripts={"suite": says(passing(["identity.packages"]))})
     receipt = accept(engine, replace(TRIAL, only=(name,)))
     assert check_of(receipt, name).status is Status.PASSED
     assert suite_job(engine).command[-2:] == ("--only", "identity.packages")
 
 
-def test_a_check_that_there_is_not_is_refused_with_its_neighbour() -> None:
+def test_unknown_check_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"there is no check training\.acuracy") as caught:
         suite.validate(replace(TRIAL, only=("training.acuracy",)))
     assert caught.value.hint == "did you mean training.accuracy?"
@@ -329,7 +329,7 @@ def test_a_check_that_there_is_not_is_refused_with_its_neighbour() -> None:
 # --- the suite's hash and files ------------------------------------------------------------------------------------
 
 
-def test_all_that_changes_what_a_receipt_means_changes_the_hash(tmp_path: Path) -> None:
+def test_everything_that_changes_a_receipt_changes_the_hash(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("1")
     trials = {
@@ -357,7 +357,7 @@ def test_every_file_of_the_suite_is_in_the_hash(monkeypatch: pytest.MonkeyPatch)
         assert suite.suite_hash(TRIAL) != before, path
 
 
-def test_checks_of_ones_own_that_cannot_be_put_there_are_refused(tmp_path: Path) -> None:
+def test_unusable_custom_checks_are_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.py").write_text("")
@@ -367,7 +367,7 @@ def test_checks_of_ones_own_that_cannot_be_put_there_are_refused(tmp_path: Path)
         suite.files((tmp_path / "absent.py",))
 
 
-def test_a_check_of_ones_own_is_required(tmp_path: Path) -> None:
+def test_custom_check_is_required(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("")
     trial = replace(TRIAL, own=(own,))
@@ -379,7 +379,7 @@ def test_a_check_of_ones_own_is_required(tmp_path: Path) -> None:
 # --- the checks from outside ---------------------------------------------------------------------------------------
 
 
-def test_labels_that_lie_and_an_image_that_is_too_large_fail() -> None:
+def test_wrong_labels_and_oversized_images_fail() -> None:
     lying = replace(IMAGE, labels={**LABELS, "dev.envbuilder.torch": "2.1.0"}, size=IMAGE.size * 3)
     receipt = accept(StandInEngine(images={IMAGE.id: lying}))
     assert receipt.verdict is Verdict.FAILED
@@ -402,7 +402,7 @@ TOKEN = b"hf_" + b"a" * 24
         (IMAGE, [], [("/app/.git/HEAD", 5, b"x")], "the layers, as /app/.git/HEAD"),
     ],
 )
-def test_a_secret_is_found_wherever_it_lies(
+def test_secrets_are_found_in_every_place(
     image: Any, history: list[str], layers: list[tuple[str, int, bytes]], place: str
 ) -> None:
     receipt = accept(StandInEngine(images={IMAGE.id: image}, history=history, layers=layers))
@@ -438,7 +438,7 @@ def test_layers_full_of_secrets_and_caches_are_judged_within_bounds() -> None:
     assert sum(found.caches.values()) == 20_000_000
 
 
-def test_layers_that_cannot_be_read_are_an_error_of_both_checks() -> None:
+def test_unreadable_layers_are_an_error_of_both_checks() -> None:
     class Unreadable(StandInEngine):
         def layer_files(self, image: str, wanted: object) -> Iterator[tuple[str, int, bytes]]:
             raise EngineError("cannot read the layers: no space left")
@@ -454,7 +454,7 @@ def any_user(script: Any, *, remaps: bool = False) -> tuple[Check, StandInEngine
     return host_checks.check_any_user(engine, IMAGE.id), engine
 
 
-def test_any_user_is_a_stranger_who_may_write_one_folder_and_nothing_else() -> None:
+def test_any_user_check_may_write_only_one_directory() -> None:
     seen: list[tuple[int, int]] = []
 
     def script(container: StandInContainer) -> Iterator[str]:
@@ -477,14 +477,14 @@ def strange_file(container: StandInContainer) -> Iterator[str]:
     yield "epoch 1"
 
 
-def test_files_of_somebody_else_fail_unless_the_engine_maps_users() -> None:
+def test_files_of_another_user_fail_unless_users_are_mapped() -> None:
     check, _ = any_user(strange_file)
     assert (check.status, check.value) == (Status.FAILED, 1)
     assert check.detail.startswith("theirs belongs to user 0, not to ")
     assert any_user(strange_file, remaps=True)[0].status is Status.PASSED
 
 
-def test_a_job_that_fails_for_any_user_says_its_last_words() -> None:
+def test_failure_for_any_user_shows_its_last_output() -> None:
     check, _ = any_user(says(["epoch 1"], 3, errors=["no home", "Permission denied: /home"]))
     assert check.status is Status.FAILED
     assert check.detail.endswith("`train` ended with exit code 3: Permission denied: /home")
@@ -503,7 +503,7 @@ def signals(script: Any) -> tuple[Check, StandInContainer]:
     return host_checks.check_signals(engine, IMAGE.id), engine.containers[0]
 
 
-def test_sigterm_is_sent_once_the_job_runs_and_130_is_the_answer() -> None:
+def test_sigterm_to_a_running_job_exits_with_130() -> None:
     def script(container: StandInContainer) -> Iterator[str]:
         yield "loading"
         assert container.signals == []
@@ -530,7 +530,7 @@ def test_a_job_that_is_deaf_or_ends_otherwise_fails() -> None:
     assert (check.status, check.detail) == (Status.FAILED, "`train` did not start: no train")
 
 
-# --- an image that lies, floods or breaks the protocol ----------------------------------------------------------------
+# --- wrong claims, too much output, malformed events ------------------------------------------------------------------
 
 
 def test_a_flood_is_not_accepted_and_the_container_is_removed() -> None:
@@ -555,7 +555,7 @@ def test_a_flood_before_the_plan_is_not_accepted_either() -> None:
     assert "it wrote more than 16 MB" in check_of(receipt, "suite.complete").detail
 
 
-def test_a_line_that_was_cut_stands_in_the_receipt() -> None:
+def test_truncated_line_is_in_the_receipt() -> None:
     receipt = judged([plan(), "x" * 2_000_000, *passing()[1:]])
     assert receipt.verdict is Verdict.INCOMPLETE
     assert "1 lines of its output break the protocol" in check_of(receipt, "suite.complete").detail
@@ -584,7 +584,7 @@ def test_the_image_cannot_answer_for_the_host() -> None:
     assert check_of(receipt, "suite.complete").status is Status.ERROR
 
 
-def test_an_image_that_claims_a_gpu_it_was_not_given_fails() -> None:
+def test_image_claiming_a_missing_gpu_fails() -> None:
     receipt = judged(passing(changed={"gpu.kernel": "passed"}))
     assert receipt.verdict is Verdict.FAILED
     assert check_of(receipt, "gpu.kernel").detail == "it claims to have a GPU, but was given none"
@@ -593,7 +593,7 @@ def test_an_image_that_claims_a_gpu_it_was_not_given_fails() -> None:
     assert accept(engine, gpu).verdict is Verdict.PASSED
 
 
-def test_what_the_host_says_of_an_image_is_printable() -> None:
+def test_host_facts_about_an_image_are_printable() -> None:
     receipt = accept(StandInEngine(scripts={"signals": says([], 1, errors=["\x1b[2Jno\u202e train"])}))
     assert check_of(receipt, "contract.signals").detail == "`train` did not start: [2Jno train"
 
@@ -620,7 +620,7 @@ def test_what_the_host_says_of_an_image_is_printable() -> None:
         ({}, {}, {"wheel_bytes": 5}, "Python in the image has read wheels of 5 bytes"),
     ],
 )
-def test_a_lock_that_is_another_from_outside_fails(
+def test_lock_that_differs_from_outside_fails(
     files: dict[str, Any], labels: dict[str, str], facts: dict[str, Any], detail: str
 ) -> None:
     there = {path: content for path, content in {**FILES, **files}.items() if content is not None}
@@ -633,7 +633,7 @@ def test_a_lock_that_is_another_from_outside_fails(
     assert receipt.verdict is Verdict.FAILED
 
 
-def test_another_training_job_is_named_and_decides_nothing() -> None:
+def test_different_training_job_is_only_a_warning() -> None:
     files = {**FILES, "payload/train/job.py": b"", "payload/more.py": b"", "payload/train/__pycache__/job.pyc": b""}
     del files["payload/train/data.py"]
     receipt = accept(StandInEngine(files=files))
@@ -647,12 +647,12 @@ def test_another_training_job_is_named_and_decides_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/cron.d/x", "", "a b", "x" * 200, "-x", "\x1b[2J"])
-def test_a_label_that_is_no_name_names_nothing(name: str) -> None:
+def test_invalid_label_is_not_used_as_a_name(name: str) -> None:
     image = replace(IMAGE, labels={**LABELS, "dev.envbuilder.name": name})
     assert accept(StandInEngine(images={IMAGE.id: image})).stack == ""
 
 
 @pytest.mark.parametrize("name", ["my check.py", "ä.py", "a\nb.py"])
-def test_a_check_whose_file_cannot_name_it_is_refused(name: str) -> None:
+def test_check_with_an_invalid_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be used as the name of a check"):
         suite.validate(replace(TRIAL, own=(Path(name),)))

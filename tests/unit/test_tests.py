@@ -35,6 +35,12 @@ def test_no_test_measures_or_sleeps(path: Path) -> None:
         assert not clocks_read(ast.parse(text)), "wait with waiting.wait_until; measure in bench/"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_names_of_tests_have_at_most_ten_words(path: Path) -> None:
+    names = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    assert [name for name in names if name.startswith("test_") and len(name.split("_")) > 11] == []
+
+
 @pytest.mark.parametrize("line", ["import time; time.monotonic()", "from time import sleep", "f(time.perf_counter)"])
 def test_clock_functions_are_detected(line: str) -> None:
     assert clocks_read(ast.parse(line))

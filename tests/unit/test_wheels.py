@@ -120,9 +120,7 @@ def test_every_rule_has_a_valid_verb_and_a_reason(wheels: ModuleType) -> None:
     assert sum("#" in line for line in lines) >= len(lines) - 1
 
 
-def test_secrets_become_settings_of_uv_and_nothing_else(
-    wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_become_uv_settings_only(wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "SECRETS", tmp_path)
     (tmp_path / "ca").write_text("CA")
     (tmp_path / "index").write_text("https://me:pw@index.example/simple\n")
@@ -132,6 +130,6 @@ def test_secrets_become_settings_of_uv_and_nothing_else(
     assert "NETRC" not in env
 
 
-def test_python_3_8_can_read_what_runs_in_images() -> None:
+def test_python_3_8_can_parse_programs_of_images() -> None:
     for path in (ROOT / "docker").rglob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 8))

@@ -1,4 +1,4 @@
-"""How an image without CUDA is tried: by no GPU, and by a size of its own."""
+"""Acceptance of an image without CUDA: no GPU, and a separate size limit."""
 
 from types import SimpleNamespace
 from typing import cast
