@@ -55,8 +55,7 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
     reasons = _differences(request, stack)
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
-        missing = f"torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference}"
-        reasons.append(f"the catalog has no {missing} for it")
+        reasons.append(f"the catalog has no {_combination_text(stack)}")
         return reasons
     resolved = look_up(request, catalog)
     for reason in objections_to(resolved, candidate):
@@ -65,7 +64,7 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
 
 
 def _differences(request: Request, stack: Stack) -> list[str]:
-    """What the request itself says otherwise than the stack."""
+    """Where the request differs from the stack."""
     differences = []
     if stack.platform != request.platform:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
@@ -90,6 +89,12 @@ def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate
         if _is_of(candidate, stack, request):
             return candidate
     return None
+
+
+def _combination_text(stack: Stack) -> str:
+    """All that `_is_of` compares."""
+    cuda = f"for CUDA {stack.cuda}" if stack.cuda else "without CUDA"
+    return f"torch {stack.torch} {cuda} on Python {stack.python} for {stack.platform}, on {stack.base.reference}"
 
 
 def _is_of(candidate: Candidate, stack: Stack, request: Request) -> bool:
