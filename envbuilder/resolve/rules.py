@@ -154,7 +154,7 @@ def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Obje
     build = candidate.build
     if candidate.platform == platform:
         return None
-    if candidate.cpu or platform in build.platforms:
+    if has_wheels_for(candidate, platform):
         return Reason(
             f"this is its wheel for {candidate.platform}; there is another one for {platform}",
             (build.source,),
@@ -163,6 +163,11 @@ def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Obje
         f"torch {build.torch} has CUDA wheels only for {listed(build.platforms)}",
         (build.source,),
     )
+
+
+def has_wheels_for(candidate: Candidate, platform: str) -> bool:
+    """Whether the same torch, for the same CUDA or none, has wheels for a platform."""
+    return candidate.cpu or platform in candidate.build.platforms
 
 
 def flavour_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
@@ -299,6 +304,7 @@ def ranges_of_driver(resolved: ResolvedRequest) -> Sequence[int]:
     driver = resolved.request.driver
     if driver is None:
         return range(len(starts))
+    # The first range starts at 0, so that every driver is in one.
     after = bisect_right(starts, driver.major)
     return [after - 1]
 
@@ -311,9 +317,11 @@ def transformers_works(resolved: ResolvedRequest, candidate: Candidate) -> Objec
     row = candidate.transformers
     if version is None:
         return None
+    # 4.30 is the whole line, and yet an equal version to 4.30.0: only a full number can be one that failed.
+    is_release = len(version.release) > 2
     if row is None:
         newest = newest_transformers(resolved.catalog)
-    elif version in row.broken:
+    elif is_release and version in row.broken:
         return Reason(
             f"transformers {version} fails on torch {row.torch}",
             (row.source,),

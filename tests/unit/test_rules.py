@@ -22,6 +22,7 @@ from envbuilder.resolve.candidate_index import CandidateIndex, index_for
 from envbuilder.resolve.candidates import Candidate, compiler_for, newest_working, runs_by_line
 from envbuilder.resolve.command_line import parse_request
 from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.stack import make_stack
 from envbuilder.versions import matches_prefix
 
 CATALOG = catalog.load()
@@ -316,6 +317,20 @@ def test_a_transformers_that_failed_is_named() -> None:
     said = "transformers 4.30.1 fails on torch 2.0.1 (a run)"
     assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.1") == said
     assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.2") is None
+
+
+def test_a_line_of_transformers_is_not_what_one_of_its_releases_is() -> None:
+    """4.30 and 4.30.0 are equal versions: the line stays, and the stack excludes the release that failed."""
+    template = CATALOG.transformers[0]
+    torch, newest = Version("2.0.1"), Version("4.40.0")
+    row = replace(template, torch=torch, newest=newest, broken=(Version("4.30.0"),), source="a run")
+    facts = with_rows(row)
+    found = in_catalog(GUIDE, facts)
+    failed = "transformers 4.30.0 fails on torch 2.0.1 (a run)"
+    assert says("transformers", found, facts, transformers="4.30") is None
+    assert says("transformers", found, facts, transformers="4.30.0") == failed
+    stack = make_stack(look_up(request(transformers="4.30"), facts), found)
+    assert "transformers==4.30.*,<=4.40.0,!=4.30.0" in stack.requirements
 
 
 def test_a_transformers_without_wheels_for_the_python() -> None:
