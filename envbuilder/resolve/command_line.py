@@ -18,14 +18,21 @@ _NOTHING = Request()
 
 def quoted(value: object) -> str:
     """A value for a message: quoted, without control characters, and short enough to read."""
-    text = repr(value)
-    if not str(value).isprintable():
-        text = ascii(value)
+    text = _literal(value)
     if len(text) <= _LONGEST_QUOTE:
         return text
-    start = text[: _LONGEST_QUOTE - 4]
-    length = len(text) - 2
-    return f"{start}…' ({length} characters)"
+    if not isinstance(value, str):
+        return f"{text[: _LONGEST_QUOTE - 4]}…"
+    start = value[:_LONGEST_QUOTE]
+    while len(_literal(start)) > _LONGEST_QUOTE - 3:
+        start = start[:-1]
+    # The mark goes in front of the quote that closes it, which need not be an apostrophe.
+    text = _literal(start)
+    return f"{text[:-1]}…{text[-1]} ({len(value)} characters)"
+
+
+def _literal(value: object) -> str:
+    return repr(value) if str(value).isprintable() else ascii(value)
 
 
 def option_name(field: str) -> str:
