@@ -17,7 +17,7 @@ from envbuilder.resolve.command_line import command, context_flags, set_options
 from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to
 from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
-from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_is_new_enough
+from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_is_new_enough, has_wheels_for
 from envbuilder.versions import listed
 
 Diagnoses = Mapping[str, Diagnosis]
@@ -92,10 +92,11 @@ def smallest_conflict(
 
     The platform, set or not, is one of them if the others fit on another one.
     """
-    anywhere = replace(request, platform=None)  # type: ignore[arg-type]
+    anywhere = _on_any_platform(request)
     for names in _subsets(request, unknown):
         if index.matching(request, names):
             continue
+        # What fits on no platform either clashes without it.
         if not index.matching(anywhere, names):
             names.remove("platform")
         return [option for option in OPTIONS if option.name in names]
@@ -128,6 +129,11 @@ def _without(request: Request, *options: Option) -> Request:
     for option in options:
         request = option.set_in(request, option.default)
     return request
+
+
+def _on_any_platform(request: Request) -> Request:
+    """Only for the index, where None asks for nothing: the default of the option is one of the platforms."""
+    return replace(request, platform=None)  # type: ignore[arg-type]
 
 
 # --- the reasons ---------------------------------------------------------------------------------------------------
@@ -170,8 +176,8 @@ def _reasons_of(
     """Why the candidates that the other options of a conflict allow do not satisfy this one."""
     others = _without(core, option)
     is_about_platform = any(other.name == "platform" for other in conflict)
-    if not is_about_platform:
-        others = replace(others, platform=None)  # type: ignore[arg-type]
+    if option.name == "platform" or not is_about_platform:
+        others = _on_any_platform(others)
     allowed = index.candidates_in(index.matching(others))
     if not allowed:
         return []
@@ -179,6 +185,8 @@ def _reasons_of(
         phrases = [other.phrase_in(core) for other in conflict if other is not option]
         return [_works_with(" with ".join(phrases), option, allowed, index)]
     nearest = option.nearest(allowed)
+    if option.name == "platform" and has_wheels_for(nearest, core.platform):
+        return []  # another option rejects those, and gives its reason
     if not is_about_platform:
         core = replace(core, platform=nearest.platform)
     resolved = look_up(core, index.catalog)
@@ -274,9 +282,9 @@ def _suggestions(
     """Commands that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
     requests: list[Request] = []
     if any(option.name == "platform" for option in conflict):
-        requests += _on_other_platforms(request, index)
+        requests += _on_other_platforms(request, conflict, index)
     for option in conflict:
-        if option.name != "platform" or not requests:
+        if option.name != "platform":
             requests += _changed(request, option, index, diagnoses)
     # What keeps all options, with one of them changed, comes before what drops one.
     requests.sort(key=lambda changed: len(set_options(changed)), reverse=True)
@@ -291,11 +299,19 @@ def _suggestions(
     return list(dict.fromkeys(commands))
 
 
-def _on_other_platforms(request: Request, index: CandidateIndex) -> Iterator[Request]:
+def _on_other_platforms(
+    request: Request,
+    conflict: Sequence[Option],
+    index: CandidateIndex,
+) -> Iterator[Request]:
+    """The request on each platform that has the rest of the conflict, without what does not fit there either."""
     for platform in PLATFORMS:
+        if platform == request.platform:
+            continue
         other = replace(request, platform=platform)
-        if index.matching(other):
-            yield other
+        part = _matching_part(other, index, keep=conflict)
+        if index.matching(part):
+            yield part
 
 
 def _changed(
@@ -336,15 +352,23 @@ def _values_to_try(
 
 
 def _loosened(request: Request, option: Option, index: CandidateIndex) -> Request:
-    """The request without the option, and without as few others as can be if there is another conflict in it."""
-    fewer = _without(request, option)
-    others = [other for other in OPTIONS if other.is_set(fewer)]
-    for number in range(len(others) + 1):
-        for dropped in combinations(others, number):
-            loosened = _without(fewer, *dropped)
+    """The request without the option and, if that is not enough, without as few others as possible."""
+    return _matching_part(_without(request, option), index)
+
+
+def _matching_part(
+    request: Request,
+    index: CandidateIndex,
+    keep: Collection[Option] = (),
+) -> Request:
+    """The request without the fewest options that have to go; without all but `keep` if that is not enough."""
+    droppable = [option for option in OPTIONS if option.is_set(request) and option not in keep]
+    for number in range(len(droppable) + 1):
+        for dropped in combinations(droppable, number):
+            loosened = _without(request, *dropped)
             if index.matching(loosened):
                 return loosened
-    return _without(request, *OPTIONS)
+    return _without(request, *droppable)
 
 
 def _with_python(request: Request, index: CandidateIndex) -> Request:

@@ -9,6 +9,7 @@ from packaging.version import Version
 from envbuilder.catalog.gpus import driver_branches, driver_ranges, find_gpu, find_gpus
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
+from envbuilder.grammar import PLATFORMS
 from envbuilder.resolve import objections, resolve
 from envbuilder.resolve.command_line import parse_request
 
@@ -38,6 +39,35 @@ def test_a_driver_that_is_older_than_the_gpu(facts: Catalog) -> None:
         "envbuilder resolve --gpu 'RTX 5090' --driver 570.26",
         "envbuilder resolve --driver 535.104.05 --gpu any",
     )
+
+
+def test_a_clash_with_the_platform_keeps_as_much_as_fits_on_another_one(facts: Catalog) -> None:
+    """A Jetson T5000 needs arm64 and a newer CUDA: what helps against the one is offered despite the other."""
+    error = refused(facts, gpu="Jetson T5000", cuda="11.7")
+    assert [name for name, _ in error.conflict] == ["gpu", "platform"]
+    assert error.plain_reasons == ("Jetson T5000 is a Jetson with an arm64 processor: use `--platform linux/arm64`",)
+    assert error.suggestions == (
+        "envbuilder resolve --gpu 'Jetson T5000' --platform linux/arm64 --cuda any",
+        "envbuilder resolve --cuda 11.7 --gpu any",
+    )
+
+
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
+def test_a_torch_for_another_platform_only_says_so(platform: str, facts: Catalog) -> None:
+    """Whether or not the requested platform is the one that needs no option."""
+    [other] = set(PLATFORMS) - {platform}
+    newest = max(facts.torch, key=lambda build: build.torch)
+    pythons = newest.family[platform]
+    elsewhere = replace(newest, torch=Version("9.9"), platforms=(other,), family={other: pythons})
+    catalog = replace(facts, torch=(newest, elsewhere))
+    error = refused(catalog, torch="9.9", platform=platform)
+    assert error.conflict == (("torch", "9.9"), ("platform", platform))
+    assert error.plain_reasons == (
+        f"torch 9.9 has CUDA wheels only for {other}",
+        f"{platform} works with torch {newest.torch}",
+    )
+    kept = f"envbuilder resolve --torch 9.9 --platform {other}"
+    assert kept in error.suggestions
 
 
 def test_a_driver_that_has_dropped_the_gpu(facts: Catalog) -> None:
