@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import driver_branches, driver_ranges, find_gpu, find_gpus
+from envbuilder.catalog.gpus import driver_branches, driver_range_starts, find_gpu, find_gpus
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
@@ -98,9 +98,9 @@ def test_the_branches_that_know_a_gpu(gpu: str, oldest: int | None, newest: int 
     row = find_gpu(gpu, facts)
     assert row
     known = driver_branches(facts)[row.capability]
-    for branch in driver_ranges(facts):
+    for branch in driver_range_starts(facts):
         assert known.include(branch) == ((oldest or 0) <= branch <= (newest or 9999) and (gpu != "T4" or branch >= 410))
-    assert {start for start in (oldest, newest and newest + 1) if start} <= set(driver_ranges(facts))
+    assert {start for start in (oldest, newest and newest + 1) if start} <= set(driver_range_starts(facts))
 
 
 def test_a_branch_is_enough_of_a_driver(facts: Catalog) -> None:
@@ -129,7 +129,7 @@ def test_locked_stack_is_checked_against_gpu_and_driver(facts: Catalog) -> None:
 
 def test_without_facts_of_drivers_nothing_is_refused(facts: Catalog) -> None:
     silent = replace(facts, toolkits=(), compatibility=())
-    assert driver_ranges(silent) == (0,)
+    assert driver_range_starts(silent) == (0,)
     assert resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version("12.8.90")
 
 

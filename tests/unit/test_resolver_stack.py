@@ -271,8 +271,8 @@ def test_compile_works_below_the_python_it_fails_on() -> None:
     never = replace(best, build=replace(build, compile=False))
     [found] = never.features
     assert (found.available, found.reason) == (False, "torch 2.0.1 has no torch.compile")
-    assert not never.compiles
-    assert replace(later, build=replace(build, compile_until=None)).compiles
+    assert not never.has_torch_compile
+    assert replace(later, build=replace(build, compile_until=None)).has_torch_compile
 
 
 def test_every_candidate_exists_once_and_is_complete() -> None:
@@ -296,7 +296,7 @@ def test_every_candidate_exists_once_and_is_complete() -> None:
 def test_candidates_are_sorted_by_policy() -> None:
     found = catalog_candidates(CATALOG)
     for better, worse in pairwise(found):
-        pair = [[PREFERENCES[word](one) for word in CATALOG.policy.preference] for one in (better, worse)]
+        pair = [[PREFERENCES[word].merit(one) for word in CATALOG.policy.preference] for one in (better, worse)]
         assert pair[0] >= pair[1]
     assert set(PREFERENCES) == set(CATALOG.policy.preference)
 
