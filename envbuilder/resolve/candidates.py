@@ -109,8 +109,9 @@ class Preference:
 def _missing_features(candidate: Candidate) -> str:
     missing = []
     for feature in candidate.features:
-        if not feature.available:
-            missing.append(f"no {feature.name}: {feature.reason}")
+        if feature.available:
+            continue
+        missing.append(f"no {feature.name}: {feature.reason}")
     return "; ".join(missing)
 
 

@@ -21,13 +21,17 @@ def quoted(value: object) -> str:
     if len(text) <= _LONGEST_QUOTE:
         return text
     if not isinstance(value, str):
-        return f"{text[: _LONGEST_QUOTE - 4]}…"
-    start = value[:_LONGEST_QUOTE]
-    while len(_literal(start)) > _LONGEST_QUOTE - 3:
-        start = start[:-1]
-    # The mark goes in front of the quote that closes it, which need not be an apostrophe.
-    text = _literal(start)
-    return f"{text[:-1]}…{text[-1]} ({len(value)} characters)"
+        start = text[: _LONGEST_QUOTE - 4]
+        return f"{start}…"
+    # Cut the value, not its literal, which may break an escape; the quote behind it need not be an apostrophe.
+    value_start = value[:_LONGEST_QUOTE]
+    while len(_literal(value_start)) > _LONGEST_QUOTE - 3:
+        value_start = value_start[:-1]
+    text = _literal(value_start)
+    start = text[:-1]
+    quote = text[-1]
+    length = len(value)
+    return f"{start}…{quote} ({length} characters)"
 
 
 def _literal(value: object) -> str:
