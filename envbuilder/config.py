@@ -32,7 +32,7 @@ from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.grammar import JsonObject
 from envbuilder.model import ANY
 from envbuilder.resolve.command_line import quoted
-from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.options import OPTIONS, Option, option_name
 from envbuilder.resolve.parsers import (
     parse_builder,
     parse_cache,
@@ -49,7 +49,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
-_SPELLINGS = {spelling: option.hyphenated for option in OPTIONS for spelling in option.spellings}
+_SPELLINGS = {spelling: option_name(option.name) for option in OPTIONS for spelling in option.spellings}
 """Another spelling of a key → the key: flavor → flavour."""
 
 
@@ -83,7 +83,7 @@ def _parser_of(option: Option) -> Callable[[str], object]:
 
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
-    **{option.hyphenated: _parser_of(option) for option in OPTIONS},
+    **{option_name(option.name): _parser_of(option) for option in OPTIONS},
     **{spelling: _parser_of(option) for option in OPTIONS for spelling in option.spellings},
     "package": parse_package,
     "index-url": parse_index_url,

@@ -251,8 +251,8 @@ def first_drivers(catalog: Catalog) -> Mapping[int, Version]:
 
 
 @lru_cache(maxsize=4)
-def driver_ranges(catalog: Catalog) -> tuple[int, ...]:
-    """The first branch of each range of driver branches that support the same GPUs, oldest first."""
+def driver_range_starts(catalog: Catalog) -> tuple[int, ...]:
+    """The first branch of each range of driver branches that support the same GPUs, oldest first; the first is 0."""
     starts = {0}
     by_capability = driver_branches(catalog)
     for branches in by_capability.values():

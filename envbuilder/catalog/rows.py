@@ -67,6 +67,7 @@ class TorchBuild:
     compile_source: Prose
     numpy2_source: Prose
     checked: date
+    # The torch family, not `Family` of GPUs: the name is that of the key in torch.json.
     family: Mapping[Platform, tuple[Version, ...]] = field(default_factory=dict)
     """Platform → Pythons with a wheel of torch, torchvision and torchaudio alike; `pythons` has torch's own."""
     arch_list_arm64: tuple[GpuArch, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
@@ -327,4 +328,4 @@ class Catalog:
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     runtimes: tuple[CudaRuntime, ...] = ()
-    own: str = ""  # the folder that lies over it, as somebody named it
+    own: str = ""  # the `--catalog DIR` merged into this catalog, as typed

@@ -9,7 +9,7 @@ from envbuilder.host.collect import collect_gpus
 from envbuilder.host.records import Host
 from envbuilder.model import Request
 from envbuilder.network import Network
-from envbuilder.resolve.command_line import set_options
+from envbuilder.resolve.command_line import texts_of_set_options
 
 
 def ask(catalog: Catalog) -> Host:
@@ -27,7 +27,7 @@ def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], s
         request = best[0]
     else:
         request = min(for_host(Request(), host), key=_capability)
-    options = set_options(request)
+    options = texts_of_set_options(request)
     flags = [f"--{name} {options[name]}" for name in ("driver", "gpu", "platform") if name in options]
     chosen = " and ".join(flags)
     if "driver" in options or "gpu" in options:

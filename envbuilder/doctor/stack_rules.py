@@ -18,8 +18,8 @@ from envbuilder.errors import NoStackError
 from envbuilder.host.records import GpuState, Host
 from envbuilder.model import Request, Stack
 from envbuilder.resolve import resolve
-from envbuilder.resolve.command_line import command, context_flags, set_options
-from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
+from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.rules import driver_gpu_mismatch
 
 _COMPAT_IMAGES = "nvidia/cuda"
@@ -234,7 +234,7 @@ def _alternative(case: Case) -> Remedy:
     """What would run here and is nearest to the request: the request without one of its options, or without all."""
     request = case.request or Request()
     candidates = [request]
-    for name in set_options(request):
+    for name in texts_of_set_options(request):
         default = getattr(Request(), name)
         candidates.append(replace(request, **{name: default}))
     candidates.append(Request(packages=request.packages))

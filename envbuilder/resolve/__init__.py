@@ -5,7 +5,7 @@ How a request becomes an answer, each step in the module of its name:
     options             one table: how each option is parsed, written, judged, diagnosed and replaced
     parsers             text → value, by a closed grammar
     command_line        command-line options → `Request`, and back to a command that can be pasted
-    resolved_request    the GPU, the system and the versions that its values mean, looked up once
+    request_rows        the GPU, the system and the versions that its values mean, looked up once
     candidates          every torch build × Python × base, with its facts, best first; once per catalog
     rules               what a request asks of a candidate: a reason against it, or none
     candidate_index     which candidates each value allows, as bits: a request is an AND, its answer the lowest bit
@@ -24,7 +24,7 @@ from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.conflict import no_stack_error
 from envbuilder.resolve.options import objections_to
-from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.stack import make_stack
 from envbuilder.versions import listed
 
@@ -55,17 +55,16 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
     reasons = _differences(request, stack)
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
-        missing = f"torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference}"
-        reasons.append(f"the catalog has no {missing} for it")
+        reasons.append(f"the catalog has no {_combination_text(stack)}")
         return reasons
-    resolved = look_up(request, catalog)
-    for reason in objections_to(resolved, candidate):
+    rows = look_up(request, catalog)
+    for reason in objections_to(rows, candidate):
         reasons.append(reason.text)
     return reasons
 
 
 def _differences(request: Request, stack: Stack) -> list[str]:
-    """What the request itself says otherwise than the stack."""
+    """Where the request differs from the stack."""
     differences = []
     if stack.platform != request.platform:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
@@ -90,6 +89,12 @@ def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate
         if _is_of(candidate, stack, request):
             return candidate
     return None
+
+
+def _combination_text(stack: Stack) -> str:
+    """All that `_is_of` compares."""
+    cuda = f"for CUDA {stack.cuda}" if stack.cuda else "without CUDA"
+    return f"torch {stack.torch} {cuda} on Python {stack.python} for {stack.platform}, on {stack.base.reference}"
 
 
 def _is_of(candidate: Candidate, stack: Stack, request: Request) -> bool:

@@ -1,11 +1,14 @@
-"""Bitmap index: bit n of a mask is set if candidate n satisfies the value of an option.
+"""Bitmap index: which candidates each value of an option allows, as the bits of one number, its mask.
 
-Candidates stand best first. So a request is the AND of its masks, its answer the lowest bit of that, and the whole grid
-of requests costs one AND a cell.
+A request is the AND of its masks, so the whole grid of requests costs one AND a cell.
 
 Whether a driver supports a GPU depends on two options and on no candidate, and so would be no AND. Therefore a mask
-holds all candidates once for each range of drivers that support the same GPUs (`driver_ranges`): a GPU keeps those in
-the ranges that support it, a driver those in its own range, and what is left of both is in a range that does.
+holds all N candidates once for each range of drivers that support the same GPUs (`driver_range_starts`): bit
+`range · N + n` is candidate n with the drivers of that range. A GPU keeps the ranges that support it, a driver its own,
+and what is left of both is in a range that does.
+
+The lowest bit of an AND is its best candidate: candidates stand best first, and every range that is left has the same
+ones, because an option allows the same candidates in each range that it allows at all.
 """
 
 from array import array
@@ -13,17 +16,16 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
-from envbuilder.catalog.gpus import driver_ranges
+from envbuilder.catalog.gpus import driver_range_starts
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve.candidates import Candidate, catalog_candidates
-from envbuilder.resolve.options import OPTIONS, REQUEST_OPTIONS, Option
-from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
-from envbuilder.resolve.rules import CandidateKey, Rule, glibc_is_new_enough, glibc_key
+from envbuilder.resolve.options import DEFAULT_REQUEST, OPTION_NAMES, OPTIONS, Option
+from envbuilder.resolve.request_rows import RequestRows, look_up
+from envbuilder.resolve.rules import CandidateKey, Rule, glibc_key, glibc_objection
 
 REFUSED = -1
 _ALL = -1  # as a mask: every bit
-_NOTHING = Request()
 
 Groups = list[tuple[Candidate, int]]
 """One of the candidates that a rule cannot tell apart, and the mask of all of them, for each such group."""
@@ -39,13 +41,13 @@ class CandidateIndex:
         self.candidates = catalog_candidates(catalog)
         self._groups: dict[CandidateKey, Groups] = {}
         self._masks: dict[OptionText, int] = {}
-        self._every_range: Sequence[int] = range(len(driver_ranges(catalog)))
+        self._every_range: Sequence[int] = range(len(driver_range_starts(catalog)))
         self.always = self._always()
 
     def _always(self) -> int:
         """The candidates that can run at all, which no option decides."""
-        resolved = look_up(_NOTHING, self.catalog)
-        runnable = self._passing(glibc_is_new_enough, glibc_key, resolved)
+        rows = look_up(DEFAULT_REQUEST, self.catalog)
+        runnable = self._passing(glibc_objection, glibc_key, rows)
         return self._in_ranges(runnable, self._every_range)
 
     def mask_for(self, option: Option, value: object) -> int:
@@ -59,15 +61,15 @@ class CandidateIndex:
         return self._masks[key]
 
     def _new_mask(self, option: Option, value: object) -> int:
-        request = option.set_in(_NOTHING, value)
-        resolved = look_up(request, self.catalog)
-        passing = self._passing(option.rule, option.key, resolved)
+        request = option.set_in(DEFAULT_REQUEST, value)
+        rows = look_up(request, self.catalog)
+        passing = self._passing(option.rule, option.key, rows)
         ranges = self._every_range
-        if option.driver_ranges:
-            ranges = option.driver_ranges(resolved)
+        if option.allowed_ranges:
+            ranges = option.allowed_ranges(rows)
         return self._in_ranges(passing, ranges)
 
-    def matching(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> int:
+    def matching(self, request: Request, names: Collection[str] = OPTION_NAMES) -> int:
         """The candidates that a request allows, as if it set only the options of these names."""
         mask = self.always
         for option in OPTIONS:
@@ -77,7 +79,7 @@ class CandidateIndex:
             mask &= self.mask_for(option, value)
         return mask
 
-    def best(self, request: Request, names: Collection[str] = REQUEST_OPTIONS) -> Candidate | None:
+    def best(self, request: Request, names: Collection[str] = OPTION_NAMES) -> Candidate | None:
         """The candidate that policy prefers among those that match."""
         return self.first(self.matching(request, names))
 
@@ -85,7 +87,7 @@ class CandidateIndex:
         """The best candidate of a mask."""
         if not mask:
             return None
-        number = _lowest_bit(mask) % len(self.candidates)
+        number = _lowest_bit(mask) % len(self.candidates)  # without its range
         return self.candidates[number]
 
     def candidates_in(self, mask: int) -> list[Candidate]:
@@ -126,11 +128,11 @@ class CandidateIndex:
             finished={},
         )
 
-    def _passing(self, rule: Rule, key: CandidateKey, resolved: ResolvedRequest) -> int:
+    def _passing(self, rule: Rule, key: CandidateKey, rows: RequestRows) -> int:
         """The candidates that a rule has nothing against: it is asked once for each group."""
         mask = 0
         for candidate, group in self._group_by(key):
-            objection = rule(resolved, candidate)
+            objection = rule(rows, candidate)
             if objection is None:
                 mask |= group
         return mask

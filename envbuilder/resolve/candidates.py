@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from packaging.version import Version
 
@@ -18,7 +19,7 @@ from envbuilder.versions import matches_prefix, minor_line
 
 ARM64 = "linux/arm64"
 CUSTOM_OS = "custom"
-_CUSTOM_GLIBC = Version("2.28")  # what we assume of a base that we know no better: manylinux_2_28
+_ASSUMED_GLIBC = Version("2.28")  # of a base whose own is not known: that of manylinux_2_28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +31,9 @@ class Candidate:
     base: Base
     platform: str
     cpu: bool = False  # the same torch, without CUDA
-    index: str = PYPI  # name of the index that has its wheels
-    transformers: TransformersCompat | None = None  # the newest that works with it; None: never run
-    compiler: Compiler | None = None  # the wheels with nvcc for its CUDA; None: there are none
+    package_index: str = PYPI  # name of the one that has its wheels
+    transformers_run: TransformersCompat | None = None  # the newest that works with it; None: never run
+    nvcc: Compiler | None = None  # the wheels that bring it for its CUDA; None: there are none
 
     @property
     def custom(self) -> bool:
@@ -54,12 +55,12 @@ class Candidate:
     @property
     def local_version(self) -> str:
         """`+cu118`, which PyTorch's own indexes put behind a version; "" on PyPI."""
-        if self.index == PYPI:
+        if self.package_index == PYPI:
             return ""
         return "+cpu" if self.cpu else f"+cu{self.cuda_line.replace('.', '')}"
 
     @property
-    def binaries(self) -> tuple[str, ...]:
+    def gpu_targets(self) -> tuple[str, ...]:
         """The GPU binaries in the wheel for the candidate's platform, and what a GPU's driver can compile."""
         build = self.build
         archs = build.arch_list
@@ -68,7 +69,7 @@ class Candidate:
         return archs + build.ptx
 
     @property
-    def compiles(self) -> bool:
+    def has_torch_compile(self) -> bool:
         """Whether torch.compile works."""
         build = self.build
         until = build.compile_until
@@ -83,7 +84,7 @@ class Candidate:
         reason = ""
         if not build.compile:
             reason = f"torch {build.torch} has no torch.compile"
-        elif not self.compiles:
+        elif not self.has_torch_compile:
             reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
         compile_feature = Feature(
             name="torch.compile",
@@ -96,17 +97,53 @@ class Candidate:
 
 # --- preference ----------------------------------------------------------------------------------------------------
 
-Preference = Callable[[Candidate], object]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """By what candidates are compared, and what to say of one that is behind."""
+
+    merit: Callable[[Candidate], Any]  # more is better; a release is a tuple, which compares faster than a version
+    loss: Callable[[Candidate], str]
+
+
+def _missing_features(candidate: Candidate) -> str:
+    missing = []
+    for feature in candidate.features:
+        if feature.available:
+            continue
+        missing.append(f"no {feature.name}: {feature.reason}")
+    return "; ".join(missing)
+
 
 PREFERENCES: dict[str, Preference] = {
-    "features": lambda candidate: candidate.compiles,
-    "index": lambda candidate: candidate.index == PYPI,
-    "torch": lambda candidate: candidate.build.torch.release,
-    "cuda": lambda candidate: candidate.build.cuda.release,
-    "registry": lambda candidate: candidate.base.source is BaseSource.REGISTRY,
-    "python": lambda candidate: candidate.python.release,
+    "features": Preference(
+        merit=lambda candidate: candidate.has_torch_compile,
+        loss=_missing_features,
+    ),
+    "index": Preference(
+        merit=lambda candidate: candidate.package_index == PYPI,
+        loss=lambda candidate: (
+            f"its wheels are on the index {candidate.package_index}, which `envbuilder lock` does not ask"
+        ),
+    ),
+    "torch": Preference(
+        merit=lambda candidate: candidate.build.torch.release,
+        loss=lambda _: "an older torch",
+    ),
+    "cuda": Preference(
+        merit=lambda candidate: candidate.build.cuda.release,
+        loss=lambda _: "an older CUDA",
+    ),
+    "registry": Preference(
+        merit=lambda candidate: candidate.base.source is BaseSource.REGISTRY,
+        loss=lambda _: "its base would have to be built",
+    ),
+    "python": Preference(
+        merit=lambda candidate: candidate.python.release,
+        loss=lambda _: "an older Python",
+    ),
 }
-"""What `preference` in policy.toml can name; more is better. Releases are tuples: they compare faster than versions."""
+"""What `preference` in policy.toml can name."""
 
 
 @lru_cache(maxsize=4)
@@ -115,7 +152,7 @@ def catalog_candidates(catalog: Catalog) -> tuple[Candidate, ...]:
     preferences = [PREFERENCES[word] for word in catalog.policy.preference]
 
     def rank(candidate: Candidate) -> list[object]:
-        merits = [preference(candidate) for preference in preferences]
+        merits = [preference.merit(candidate) for preference in preferences]
         return merits + _tie_breaker(candidate)
 
     candidates = sorted(
@@ -168,10 +205,10 @@ class _Facts:
 
     def candidates_of(self, build: TorchBuild, platform: str, *, cpu: bool) -> Iterator[Candidate]:
         """A build on every Python and base that it can have."""
-        index = index_of(build, platform, self._catalog, cpu=cpu)
-        compiler = compiler_for(build.cuda, self._catalog)
+        package_index = package_index_of(build, platform, self._catalog, cpu=cpu)
+        nvcc = nvcc_for(build.cuda, self._catalog)
         for python in pythons_of(build, platform):
-            transformers = newest_working(build.torch, python, self._runs)
+            run = nearest_run(build.torch, python, self._runs)
             for base in self._bases_with(python):
                 yield Candidate(
                     build=build,
@@ -179,9 +216,9 @@ class _Facts:
                     base=base,
                     platform=platform,
                     cpu=cpu,
-                    index=index,
-                    transformers=transformers,
-                    compiler=compiler,
+                    package_index=package_index,
+                    transformers_run=run,
+                    nvcc=nvcc,
                 )
 
     def _bases_with(self, python: Version) -> tuple[Base, ...]:
@@ -211,7 +248,7 @@ def _one_per_release(catalog: Catalog) -> Iterator[TorchBuild]:
 # --- their facts ---------------------------------------------------------------------------------------------------
 
 
-def index_of(
+def package_index_of(
     build: TorchBuild,
     platform: str,
     catalog: Catalog,
@@ -232,7 +269,7 @@ def has_cpu_wheel(build: TorchBuild, platform: str) -> bool:
     return platform in build.family and platform not in build.platforms
 
 
-def compiler_for(cuda: Version, catalog: Catalog) -> Compiler | None:
+def nvcc_for(cuda: Version, catalog: Catalog) -> Compiler | None:
     """The wheels with nvcc for a CUDA's line."""
     devel = catalog.policy.devel
     return devel.compilers.get(minor_line(cuda)) if devel else None
@@ -250,7 +287,7 @@ def runs_by_line(catalog: Catalog) -> Runs:
     return runs
 
 
-def newest_working(torch: Version, python: Version, runs: Runs) -> TransformersCompat | None:
+def nearest_run(torch: Version, python: Version, runs: Runs) -> TransformersCompat | None:
     """What was measured on this torch line, on this Python if possible, else on the nearest one."""
     nearest: TransformersCompat | None = None
     for row in runs.get(minor_line(torch), ()):
@@ -282,12 +319,13 @@ def bootstrapped(catalog: Catalog) -> tuple[System, ...]:
 def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
     """The bases that can have this Python; one that the user names is taken at its word."""
     registry = catalog.policy.registry
+    # A base of the user's is an image that exists, as those of a registry are: only a bootstrapped one is made here.
     yield Base(
         reference="",
         source=BaseSource.REGISTRY,
         os=CUSTOM_OS,
         release="",
-        glibc=_CUSTOM_GLIBC,
+        glibc=_ASSUMED_GLIBC,
         system_packages=registry.system_packages,
     )
     for system in catalog.systems:
@@ -328,7 +366,7 @@ def _base(system: System, *, source: BaseSource, reference: str, packages: Seque
         source=source,
         os=system.os,
         release=system.release,
-        glibc=system.glibc or _CUSTOM_GLIBC,
+        glibc=system.glibc or _ASSUMED_GLIBC,
         end_of_life=system.last_day,
         system_packages=tuple(packages),
     )

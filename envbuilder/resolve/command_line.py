@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.resolve.options import OPTIONS, find_option
+from envbuilder.resolve.options import DEFAULT_REQUEST, OPTIONS, find_option, option_name
 from envbuilder.resolve.parsers import parse_package
 
 _LONGEST_QUOTE = 60
-_NOTHING = Request()
 
 
 # --- text → request ------------------------------------------------------------------------------------------------
@@ -18,19 +17,25 @@ _NOTHING = Request()
 
 def quoted(value: object) -> str:
     """A value for a message: quoted, without control characters, and short enough to read."""
-    text = repr(value)
-    if not str(value).isprintable():
-        text = ascii(value)
+    text = _literal(value)
     if len(text) <= _LONGEST_QUOTE:
         return text
-    start = text[: _LONGEST_QUOTE - 4]
-    length = len(text) - 2
-    return f"{start}…' ({length} characters)"
+    if not isinstance(value, str):
+        start = text[: _LONGEST_QUOTE - 4]
+        return f"{start}…"
+    # Cut the value, not its literal, which may break an escape; the quote behind it need not be an apostrophe.
+    value_start = value[:_LONGEST_QUOTE]
+    while len(_literal(value_start)) > _LONGEST_QUOTE - 3:
+        value_start = value_start[:-1]
+    text = _literal(value_start)
+    start = text[:-1]
+    quote = text[-1]
+    length = len(value)
+    return f"{start}…{quote} ({length} characters)"
 
 
-def option_name(field: str) -> str:
-    """A field of the request as the command line spells it: `as_of` is `as-of`."""
-    return field.replace("_", "-")
+def _literal(value: object) -> str:
+    return repr(value) if str(value).isprintable() else ascii(value)
 
 
 def parse_option(name: str, text: str) -> object:
@@ -83,7 +88,10 @@ def _parse_options(options: Mapping[str, str | None]) -> tuple[dict[str, object]
 
 
 def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The requirements in their order, and one line for each that is none. One may be called `any`."""
+    """The requirements in their order, and one line for each invalid one.
+
+    Unlike a value, `any` is a legal package name.
+    """
     requirements = []
     problems = []
     for text in packages:
@@ -97,7 +105,7 @@ def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]
 # --- request → text ------------------------------------------------------------------------------------------------
 
 
-def set_options(request: Request) -> dict[str, str]:
+def texts_of_set_options(request: Request) -> dict[str, str]:
     """The options that narrow the choice, by field, as the command line takes them."""
     texts = {}
     for option in OPTIONS:
@@ -117,12 +125,12 @@ def command(
     request: Request,
     verb: str = "resolve",
     *,
-    instead_of: Request = _NOTHING,
+    instead_of: Request = DEFAULT_REQUEST,
     flags: Sequence[str] = (),
 ) -> str:
     """The request as a command that can be pasted, with further flags behind it.
 
-    What `instead_of` sets and the request does not is given its default, for it may stand in `envbuilder.toml`.
+    What `instead_of` sets and the request does not is given its default, because `envbuilder.toml` may set it.
     """
     given = []
     dropped = []

@@ -13,11 +13,11 @@ from envbuilder.grammar import PLATFORMS
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.command_line import command, context_flags, set_options
-from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to
+from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
+from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to, option_name
 from envbuilder.resolve.refusal import Diagnosis
-from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
-from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_is_new_enough
+from envbuilder.resolve.request_rows import RequestRows, look_up
+from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_objection, has_wheels_for
 from envbuilder.versions import listed
 
 Diagnoses = Mapping[str, Diagnosis]
@@ -26,15 +26,16 @@ Diagnoses = Mapping[str, Diagnosis]
 
 def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
     """The error for a request that no candidate matches."""
-    resolved = look_up(request, index.catalog)
-    diagnoses = diagnose_unknown(resolved)
+    rows = look_up(request, index.catalog)
+    diagnoses = diagnose_unknown(rows)
     conflict = smallest_conflict(request, index, diagnoses)
     suggestions = _suggestions(request, conflict, index, diagnoses)
-    values = [(option.hyphenated, option.text_in(request)) for option in conflict]
+    values = [(option_name(option.name), option.text_in(request)) for option in conflict]
     if len(conflict) == 1 and conflict[0].name in diagnoses:
         return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
-    core = _only(request, conflict)
-    reasons = _reasons(core, conflict, index)
+    # With the options of the conflict alone: an objection to any other is no reason for this conflict.
+    conflict_only = _only(request, conflict)
+    reasons = _reasons(conflict_only, conflict, index)
     for diagnosis in diagnoses.values():
         reasons.append(Reason(diagnosis.text))
     message = _message(request, conflict)
@@ -69,12 +70,12 @@ def _error_of_unknown_value(
     """A value that the catalog cannot judge; other such values of the request are reported with it."""
     diagnosis = diagnoses[option.name]
     others = [other.text for name, other in diagnoses.items() if name != option.name]
-    known = [diagnosis.known] if diagnosis.known else []
+    alternatives = [diagnosis.alternatives_text] if diagnosis.alternatives_text else []
     return NoStackError(
         diagnosis.problem,
         conflict=values,
         reasons=[diagnosis.text, *others],
-        problems=known + others,
+        problems=alternatives + others,
         suggestions=suggestions,
         advice=diagnosis.advice,
     )
@@ -92,11 +93,13 @@ def smallest_conflict(
 
     The platform, set or not, is one of them if the others fit on another one.
     """
-    anywhere = replace(request, platform=None)  # type: ignore[arg-type]
+    # A request always has a platform, so each subset is tried on it, and the platform is blamed only where it decides.
+    anywhere = _on_any_platform(request)
     for names in _subsets(request, unknown):
         if index.matching(request, names):
             continue
         if not index.matching(anywhere, names):
+            # These options clash on every platform.
             names.remove("platform")
         return [option for option in OPTIONS if option.name in names]
     raise AssertionError("a request that some candidate matches has no conflict")
@@ -130,59 +133,66 @@ def _without(request: Request, *options: Option) -> Request:
     return request
 
 
+def _on_any_platform(request: Request) -> Request:
+    """Only for the index, where None asks for nothing: the default of the option is one of the platforms."""
+    return replace(request, platform=None)  # type: ignore[arg-type]
+
+
 # --- the reasons ---------------------------------------------------------------------------------------------------
 
 
-def _reasons(core: Request, conflict: Sequence[Option], index: CandidateIndex) -> list[Reason]:
+def _reasons(conflict_only: Request, conflict: Sequence[Option], index: CandidateIndex) -> list[Reason]:
     """Why the options of a conflict clash, first what a person would say first."""
-    resolved = look_up(core, index.catalog)
-    mismatch = driver_gpu_mismatch(resolved)
+    rows = look_up(conflict_only, index.catalog)
+    mismatch = driver_gpu_mismatch(rows)
     if mismatch:
         return [mismatch]
-    unavailable = _unavailable(resolved, conflict)
+    unavailable = _unavailable(rows, conflict)
     if unavailable:
         return [unavailable]
     # An option with values in an order says what there is instead ("works with CUDA 12.1 or newer"), which makes sense
     # once it is clear what is wrong; so the other options' objections ("needs sm_90") come first.
     reasons: list[Reason] = []
     for option in sorted(conflict, key=lambda option: option.version_of is not None):
-        reasons += _reasons_of(option, core, conflict, index)
-    too_old = _too_old_glibc(core, index)
+        reasons += _reasons_of(option, conflict_only, conflict, index)
+    too_old = _too_old_glibc(conflict_only, index)
     if too_old:
         reasons.append(too_old)
     return list(dict.fromkeys(reasons))
 
 
-def _unavailable(resolved: ResolvedRequest, conflict: Sequence[Option]) -> Objection:
+def _unavailable(rows: RequestRows, conflict: Sequence[Option]) -> Objection:
     """What is wrong with the only option of a conflict."""
     if len(conflict) != 1:
         return None
     diagnose = conflict[0].diagnose_unavailable
-    return diagnose(resolved) if diagnose else None
+    return diagnose(rows) if diagnose else None
 
 
 def _reasons_of(
     option: Option,
-    core: Request,
+    conflict_only: Request,
     conflict: Sequence[Option],
     index: CandidateIndex,
 ) -> list[Reason]:
     """Why the candidates that the other options of a conflict allow do not satisfy this one."""
-    others = _without(core, option)
+    others = _without(conflict_only, option)
     is_about_platform = any(other.name == "platform" for other in conflict)
-    if not is_about_platform:
-        others = replace(others, platform=None)  # type: ignore[arg-type]
+    if option.name == "platform" or not is_about_platform:
+        others = _on_any_platform(others)
     allowed = index.candidates_in(index.matching(others))
     if not allowed:
         return []
     if option.version_of and len(conflict) > 1:
-        phrases = [other.phrase_in(core) for other in conflict if other is not option]
+        phrases = [other.phrase_in(conflict_only) for other in conflict if other is not option]
         return [_works_with(" with ".join(phrases), option, allowed, index)]
     nearest = option.nearest(allowed)
+    if option.name == "platform" and has_wheels_for(nearest, conflict_only.platform):
+        return []  # another option rejects those, and gives its reason
     if not is_about_platform:
-        core = replace(core, platform=nearest.platform)
-    resolved = look_up(core, index.catalog)
-    return objections_to(resolved, nearest)
+        conflict_only = replace(conflict_only, platform=nearest.platform)
+    rows = look_up(conflict_only, index.catalog)
+    return objections_to(rows, nearest)
 
 
 def _works_with(
@@ -192,15 +202,15 @@ def _works_with(
     index: CandidateIndex,
 ) -> Reason:
     """`GPU H100 works with CUDA 12.1 or newer, or CUDA 11.8 from the index pytorch-cu118`."""
-    known = _versions_by_index(option, index.candidates)
-    by_index = _versions_by_index(option, allowed)
-    on_pypi = by_index[PYPI]
+    known = _versions_by_package_index(option, index.candidates)
+    by_package_index = _versions_by_package_index(option, allowed)
+    on_pypi = by_package_index.get(PYPI, set())
     parts = []
     if on_pypi:
         text = _range_text(on_pypi, known[PYPI])
         parts.append(option.phrase.format(text))
-    for name in sorted(by_index):
-        further = _outside(by_index[name], on_pypi)
+    for name in sorted(by_package_index):
+        further = _outside(by_package_index[name], on_pypi)
         if further:
             text = _range_text(further, known[name])
             parts.append(f"{option.phrase.format(text)} from the index {name}")
@@ -214,13 +224,13 @@ Versions = dict[str, set[Version]]
 """Name of an index → the versions that it has."""
 
 
-def _versions_by_index(option: Option, candidates: Iterable[Candidate]) -> Versions:
+def _versions_by_package_index(option: Option, candidates: Iterable[Candidate]) -> Versions:
     versions: Versions = defaultdict(set)
     if option.version_of is None:
         return versions
     for candidate in candidates:
         version = option.version_of(candidate)
-        versions[candidate.index].add(version)
+        versions[candidate.package_index].add(version)
     return versions
 
 
@@ -235,7 +245,10 @@ def _outside(versions: set[Version], on_pypi: set[Version]) -> set[Version]:
 
 
 def _range_text(versions: Collection[Version], known: Collection[Version]) -> str:
-    """`12.1 or newer` if these are all the known ones from 12.1 on; else as short as can be."""
+    """One or two versions, or those with a gap among the known ones, as a list; others as a range.
+
+    `12.1 or newer` if these are all the known ones from 12.1 on, `12.1 to 12.8` if the known go on at both ends.
+    """
     first = min(versions)
     last = max(versions)
     between = [version for version in known if first <= version <= last]
@@ -249,17 +262,17 @@ def _range_text(versions: Collection[Version], known: Collection[Version]) -> st
     return f"{first} to {last}"
 
 
-def _too_old_glibc(core: Request, index: CandidateIndex) -> Objection:
+def _too_old_glibc(conflict_only: Request, index: CandidateIndex) -> Objection:
     """What satisfies every option and still cannot run: it needs a newer glibc than its base has."""
     mask = -1
     for option in OPTIONS:
-        value = option.value_in(core)
+        value = option.value_in(conflict_only)
         mask &= index.mask_for(option, value)
     best = index.first(mask)
     if best is None:
         return None
-    resolved = look_up(core, index.catalog)
-    return glibc_is_new_enough(resolved, best)
+    rows = look_up(conflict_only, index.catalog)
+    return glibc_objection(rows, best)
 
 
 # --- what works instead --------------------------------------------------------------------------------------------
@@ -274,12 +287,12 @@ def _suggestions(
     """Commands that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
     requests: list[Request] = []
     if any(option.name == "platform" for option in conflict):
-        requests += _on_other_platforms(request, index)
+        requests += _on_other_platforms(request, conflict, index)
     for option in conflict:
-        if option.name != "platform" or not requests:
+        if option.name != "platform":
             requests += _changed(request, option, index, diagnoses)
     # What keeps all options, with one of them changed, comes before what drops one.
-    requests.sort(key=lambda changed: len(set_options(changed)), reverse=True)
+    requests.sort(key=lambda changed: len(texts_of_set_options(changed)), reverse=True)
     commands = []
     for changed in requests:
         text = command(
@@ -291,11 +304,19 @@ def _suggestions(
     return list(dict.fromkeys(commands))
 
 
-def _on_other_platforms(request: Request, index: CandidateIndex) -> Iterator[Request]:
+def _on_other_platforms(
+    request: Request,
+    conflict: Sequence[Option],
+    index: CandidateIndex,
+) -> Iterator[Request]:
+    """The request on each platform that has the rest of the conflict, without what does not fit there either."""
     for platform in PLATFORMS:
+        if platform == request.platform:
+            continue
         other = replace(request, platform=platform)
-        if index.matching(other):
-            yield other
+        part = _matching_part(other, index, keep=conflict)
+        if index.matching(part):
+            yield part
 
 
 def _changed(
@@ -330,25 +351,33 @@ def _values_to_try(
         yield from diagnosis.instead
     allowed = index.candidates_in(index.matching(loosened))
     if allowed and option.try_instead:
-        resolved = look_up(request, index.catalog)
+        rows = look_up(request, index.catalog)
         nearest = option.nearest(allowed)
-        yield from option.try_instead(resolved, nearest)
+        yield from option.try_instead(rows, nearest)
 
 
 def _loosened(request: Request, option: Option, index: CandidateIndex) -> Request:
-    """The request without the option, and without as few others as can be if there is another conflict in it."""
-    fewer = _without(request, option)
-    others = [other for other in OPTIONS if other.is_set(fewer)]
-    for number in range(len(others) + 1):
-        for dropped in combinations(others, number):
-            loosened = _without(fewer, *dropped)
+    """The request without the option and, if that is not enough, without as few others as possible."""
+    return _matching_part(_without(request, option), index)
+
+
+def _matching_part(
+    request: Request,
+    index: CandidateIndex,
+    keep: Collection[Option] = (),
+) -> Request:
+    """The request without the fewest options that have to go; without all but `keep` if that is not enough."""
+    droppable = [option for option in OPTIONS if option.is_set(request) and option not in keep]
+    for number in range(len(droppable) + 1):
+        for dropped in combinations(droppable, number):
+            loosened = _without(request, *dropped)
             if index.matching(loosened):
                 return loosened
-    return _without(request, *OPTIONS)
+    return _without(request, *droppable)
 
 
 def _with_python(request: Request, index: CandidateIndex) -> Request:
-    """A custom base goes with a Python: which one it has cannot be known."""
+    """Puts `--python` back: `parse_request` requires it with a custom base."""
     if request.base in (BASE_AUTO, BASE_BOOTSTRAP):
         return request
     best = index.best(request)

@@ -11,7 +11,7 @@ from envbuilder.model import Flavour, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import PREFERENCES, Candidate
 from envbuilder.resolve.options import objections_to
-from envbuilder.resolve.resolved_request import ResolvedRequest, look_up
+from envbuilder.resolve.request_rows import RequestRows, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +41,22 @@ _Group = tuple[int, bool, tuple[str, ...]]
 
 def explain(request: Request, index: CandidateIndex) -> Explanation:
     """Compare every candidate on a base of the requested kind with the winner."""
-    resolved = look_up(request, index.catalog)
+    rows = look_up(request, index.catalog)
     preference = index.catalog.policy.preference
     best = index.best(request)
     fitting = []
     groups: dict[_Group, list[Candidate]] = defaultdict(list)
-    for candidate in _comparable(resolved, index):
-        objections = objections_to(resolved, candidate)
-        reasons = [reason.with_sources for reason in objections]
+    for candidate in _comparable(rows, index):
+        objections = objections_to(rows, candidate)
         if not objections:
             fitting.append(candidate)
+        if candidate is best:
+            continue
+        reasons = [reason.with_sources for reason in objections]
+        if best and not objections:
             reasons.append(_loss(candidate, best, preference))
-        if candidate is not best:
-            group = (id(candidate.build), not objections, tuple(reasons))
-            groups[group].append(candidate)
+        group = (id(candidate.build), not objections, tuple(reasons))
+        groups[group].append(candidate)
     alternatives = []
     for group, candidates in groups.items():
         alternatives.append(_alternative(candidates, group, request))
@@ -65,11 +67,11 @@ def explain(request: Request, index: CandidateIndex) -> Explanation:
     )
 
 
-def _comparable(resolved: ResolvedRequest, index: CandidateIndex) -> Iterator[Candidate]:
+def _comparable(rows: RequestRows, index: CandidateIndex) -> Iterator[Candidate]:
     """The candidates of the requested kind; of a build that the requested platform has, those on that platform."""
-    request = resolved.request
+    request = rows.request
     for candidate in index.candidates:
-        if candidate.custom != resolved.has_custom_base:
+        if candidate.custom != rows.has_custom_base:
             continue
         if candidate.cpu != (request.flavour is Flavour.CPU):
             continue
@@ -88,7 +90,7 @@ def _alternative(candidates: Sequence[Candidate], group: _Group, request: Reques
     _, fits, reasons = group
     return Alternative(
         build=first.name,
-        index=first.index,
+        index=first.package_index,
         pythons=tuple(sorted(pythons)),
         bases=tuple(sorted(bases)),
         fits=fits,
@@ -116,34 +118,10 @@ def _because(fitting: Sequence[Candidate], preference: Sequence[str]) -> str:
     )
 
 
-_LOSSES = {
-    "torch": "an older torch",
-    "cuda": "an older CUDA",
-    "registry": "its base would have to be built",
-    "python": "an older Python",
-}
-
-
-def _loss(loser: Candidate, winner: Candidate | None, preference: Sequence[str]) -> str:
+def _loss(loser: Candidate, winner: Candidate, preference: Sequence[str]) -> str:
     """What policy holds against a candidate that fits: the first preference in which it is behind."""
-    if winner is None:
-        return "nothing fits"
     for word in preference:
-        prefer = PREFERENCES[word]
-        if prefer(loser) == prefer(winner):
-            continue
-        if word == "features":
-            return _missing_features(loser)
-        if word == "index":
-            return f"its wheels are on the index {loser.index}, which `envbuilder lock` does not ask"
-        return _LOSSES[word]
+        by = PREFERENCES[word]
+        if by.merit(loser) != by.merit(winner):
+            return by.loss(loser)
     return "as good; ties go by version and name"
-
-
-def _missing_features(candidate: Candidate) -> str:
-    missing = []
-    for feature in candidate.features:
-        if feature.available:
-            continue
-        missing.append(f"no {feature.name}: {feature.reason}")
-    return "; ".join(missing)

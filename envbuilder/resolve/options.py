@@ -1,7 +1,13 @@
 """The options of a request: all that the resolver knows of one is one row of one table.
 
 Whatever has to go through the options (parsing, the candidate index, refusals, suggestions, settings) goes through
-`OPTIONS`: a new option is a field of `Request` and a row here.
+`OPTIONS`. To add one:
+
+1. a field of `model.Request`, whose default asks for nothing;
+2. a parser in `parsers.py`, and a rule in `rules.py` with the key of what decides its verdict;
+3. its row here, and its `click.option` in `cli/shared_options.py`.
+
+Then `tests/unit/test_rules.py` wants a value for it, and the oracle in `tests/oracle/` a rule of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +30,16 @@ from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 from envbuilder.resolve import parsers, refusal, rules, suggest
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.refusal import Diagnosis, RequestedValue
-from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.resolve.rules import CandidateKey, Objection, Reason, Rule
 from envbuilder.versions import driver_text, minor_line
 
-_DEFAULTS = Request()
+DEFAULT_REQUEST = Request()
+
+
+def option_name(field: str) -> str:
+    """A field of the request as the command line spells it: `as_of` is `as-of`."""
+    return field.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +55,28 @@ class Option:
     # Which values there are, and which candidates each allows.
     known: Callable[[Catalog], Sequence[Any]] | None = None  # oldest first; None: there is no list of them
     rule: Rule
-    key: CandidateKey  # what of a candidate the rule looks at
-    driver_ranges: Callable[[ResolvedRequest], Sequence[int]] | None = None  # those that a value allows; None: all
+    key: CandidateKey  # covers all that decides the verdict; the wording may read more
+    allowed_ranges: Callable[[RequestRows], Sequence[int]] | None = None  # of drivers, by number; None: all
 
     # What a refusal says of a value.
     phrase: str  # the option in a sentence: "CUDA {}"
     diagnose_unknown: Callable[[RequestedValue], Diagnosis | None] | None = None  # None: every value can be judged
-    diagnose_unavailable: Callable[[ResolvedRequest], Objection] | None = None  # where nothing else is to blame
+    diagnose_unavailable: Callable[[RequestRows], Objection] | None = None  # where nothing else is to blame
     version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates, if by any
-    closeness: Callable[[Candidate], Any] | None = None  # smallest for the closest miss; None: as policy prefers
+    distance: Callable[[Candidate], Any] | None = None  # smallest for the nearest miss; None: as policy prefers
 
     # What to try instead.
-    try_instead: Callable[[ResolvedRequest, Candidate], Iterator[object]] | None = None
+    try_instead: Callable[[RequestRows, Candidate], Iterator[object]] | None = None
     advice: str = ""  # behind the command to try
 
     @property
     def default(self) -> object:
         """The value that asks for nothing, or for what most people want."""
-        return getattr(_DEFAULTS, self.name)
+        return getattr(DEFAULT_REQUEST, self.name)
 
     @property
     def flag(self) -> str:
-        return f"--{self.hyphenated}"
-
-    @property
-    def hyphenated(self) -> str:
-        """`as-of` of as_of."""
-        return self.name.replace("_", "-")
+        return f"--{option_name(self.name)}"
 
     def value_in(self, request: Request) -> object:
         return getattr(request, self.name)
@@ -91,23 +97,23 @@ class Option:
         return self.phrase.format(self.text_in(request))
 
     def nearest(self, allowed: Sequence[Candidate]) -> Candidate:
-        """The closest miss among candidates, best first, that only this option rejects."""
-        return min(allowed, key=self.closeness) if self.closeness else allowed[0]
+        """The nearest miss among candidates, best first, that only this option rejects."""
+        return min(allowed, key=self.distance) if self.distance else allowed[0]
 
     def known_values(self, catalog: Catalog) -> Sequence[Any]:
         """The values that the catalog knows, oldest first; none for an option that takes any."""
         return self.known(catalog) if self.known else ()
 
-    def diagnose(self, resolved: ResolvedRequest) -> Diagnosis | None:
+    def diagnose(self, rows: RequestRows) -> Diagnosis | None:
         """Why the catalog cannot judge the value of a request."""
-        request = resolved.request
+        request = rows.request
         if self.diagnose_unknown is None or not self.is_set(request):
             return None
         requested = RequestedValue(
             phrase=self.phrase_in(request),
             value=self.value_in(request),
-            known=self.known_values(resolved.catalog),
-            resolved=resolved,
+            known=self.known_values(rows.catalog),
+            rows=rows,
         )
         return self.diagnose_unknown(requested)
 
@@ -122,7 +128,7 @@ OPTIONS: tuple[Option, ...] = (
         name="cuda",
         parse=parsers.parse_cuda,
         known=known_cuda,
-        rule=rules.cuda_matches,
+        rule=rules.cuda_objection,
         key=rules.build_key,
         phrase="CUDA {}",
         diagnose_unknown=refusal.diagnose_unknown_line,
@@ -134,7 +140,7 @@ OPTIONS: tuple[Option, ...] = (
         name="cudnn",
         parse=parsers.parse_cudnn,
         known=lambda catalog: known_builds("cudnn", catalog),
-        rule=rules.cudnn_matches,
+        rule=rules.cudnn_objection,
         key=rules.build_key,
         phrase="cuDNN {}",
         diagnose_unknown=refusal.diagnose_unknown_line,
@@ -145,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         name="python",
         parse=parsers.parse_version,
         known=known_pythons,
-        rule=rules.python_matches,
+        rule=rules.python_objection,
         key=rules.python_key,
         phrase="Python {}",
         diagnose_unknown=refusal.diagnose_unknown_python,
@@ -157,7 +163,7 @@ OPTIONS: tuple[Option, ...] = (
         name="torch",
         parse=parsers.parse_version,
         known=lambda catalog: known_builds("torch", catalog),
-        rule=rules.torch_matches,
+        rule=rules.torch_objection,
         key=rules.build_key,
         phrase="torch {}",
         diagnose_unknown=refusal.diagnose_unknown_version,
@@ -168,7 +174,7 @@ OPTIONS: tuple[Option, ...] = (
         name="torchvision",
         parse=parsers.parse_version,
         known=lambda catalog: known_builds("torchvision", catalog),
-        rule=rules.torchvision_matches,
+        rule=rules.torchvision_objection,
         key=rules.build_key,
         phrase="torchvision {}",
         diagnose_unknown=refusal.diagnose_unknown_version,
@@ -179,7 +185,7 @@ OPTIONS: tuple[Option, ...] = (
         name="transformers",
         parse=parsers.parse_version,
         known=tested_transformers,
-        rule=rules.transformers_works,
+        rule=rules.transformers_objection,
         key=rules.wheels_key,
         phrase="transformers {}",
         diagnose_unknown=refusal.diagnose_unknown_transformers,
@@ -189,9 +195,9 @@ OPTIONS: tuple[Option, ...] = (
         name="gpu",
         parse=parsers.parse_gpu,
         known=known_gpus,
-        rule=rules.gpu_has_kernels,
+        rule=rules.gpu_objection,
         key=rules.build_key,
-        driver_ranges=rules.ranges_of_gpu,
+        allowed_ranges=rules.ranges_of_gpu,
         phrase="GPU {}",
         diagnose_unknown=refusal.diagnose_unknown_gpu,
         diagnose_unavailable=refusal.diagnose_unavailable_gpu,
@@ -200,12 +206,12 @@ OPTIONS: tuple[Option, ...] = (
         name="driver",
         parse=parsers.parse_version,
         format=driver_text,
-        rule=rules.driver_is_new_enough,
+        rule=rules.driver_objection,
         key=rules.build_key,
-        driver_ranges=rules.ranges_of_driver,
+        allowed_ranges=rules.ranges_of_driver,
         phrase="driver {}",
         diagnose_unavailable=refusal.diagnose_unavailable_driver,
-        closeness=lambda candidate: Version(candidate.build.driver_floor),
+        distance=lambda candidate: Version(candidate.build.driver_floor),
         try_instead=suggest.drivers_to_try,
         advice="after upgrading the driver",
     ),
@@ -213,7 +219,7 @@ OPTIONS: tuple[Option, ...] = (
         name="base",
         parse=parsers.parse_base,
         known=lambda _: (BASE_AUTO, BASE_BOOTSTRAP),
-        rule=rules.base_matches,
+        rule=rules.base_objection,
         key=rules.base_key,
         phrase="--base {}",
     ),
@@ -221,7 +227,7 @@ OPTIONS: tuple[Option, ...] = (
         name="os",
         parse=parsers.parse_os,
         known=known_systems,
-        rule=rules.os_matches,
+        rule=rules.os_objection,
         key=rules.glibc_key,
         phrase="{}",
         diagnose_unknown=refusal.diagnose_unknown_os,
@@ -232,7 +238,7 @@ OPTIONS: tuple[Option, ...] = (
         spellings=("flavor",),
         parse=parsers.parse_flavour,
         known=lambda _: tuple(Flavour),
-        rule=rules.flavour_matches,
+        rule=rules.flavour_objection,
         key=rules.build_and_custom_key,
         phrase="--flavour {}",
     ),
@@ -240,21 +246,21 @@ OPTIONS: tuple[Option, ...] = (
         name="platform",
         parse=parsers.parse_platform,
         known=lambda _: PLATFORMS,
-        rule=rules.platform_has_wheels,
+        rule=rules.platform_objection,
         key=rules.build_key,
         phrase="{}",
     ),
     Option(
         name="as_of",
         parse=parsers.parse_day,
-        rule=rules.released_by_day,
+        rule=rules.as_of_objection,
         key=rules.build_key,
         phrase="--as-of {}",
         diagnose_unavailable=refusal.diagnose_unavailable_day,
     ),
 )
 
-REQUEST_OPTIONS: tuple[str, ...] = tuple(option.name for option in OPTIONS)
+OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in OPTIONS)
 
 
 def find_option(name: str) -> Option | None:
@@ -265,23 +271,23 @@ def find_option(name: str) -> Option | None:
     return None
 
 
-def objections_to(resolved: ResolvedRequest, candidate: Candidate) -> list[Reason]:
+def objections_to(rows: RequestRows, candidate: Candidate) -> list[Reason]:
     """Every reason against a candidate; none if it answers the request."""
     every_rule: list[Rule] = [option.rule for option in OPTIONS]
-    every_rule += [rules.glibc_is_new_enough, rules.driver_supports_gpu]
+    every_rule += [rules.glibc_objection, rules.driver_and_gpu_objection]
     reasons = []
     for rule in every_rule:
-        objection = rule(resolved, candidate)
+        objection = rule(rows, candidate)
         if objection is not None:
             reasons.append(objection)
     return reasons
 
 
-def diagnose_unknown(resolved: ResolvedRequest) -> dict[str, Diagnosis]:
+def diagnose_unknown(rows: RequestRows) -> dict[str, Diagnosis]:
     """The options whose values the catalog cannot judge, and why. Unknown is not incompatible."""
     diagnoses = {}
     for option in OPTIONS:
-        diagnosis = option.diagnose(resolved)
+        diagnosis = option.diagnose(rows)
         if diagnosis:
             diagnoses[option.name] = diagnosis
     return diagnoses

@@ -20,12 +20,12 @@ from envbuilder.catalog.lookup import (
 )
 from envbuilder.catalog.rows import Catalog, Gpu
 from envbuilder.resolve.parsers import parse_os
-from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
 from envbuilder.resolve.suggest import similar_names, similar_versions
 from envbuilder.versions import driver_text, listed, matches_any, minor_line
 
-_NEWER = "or upgrade envbuilder, which may know it, or add it to a custom catalog (`--catalog DIR`)"
+_OR_UPGRADE = "or upgrade envbuilder, which may know it, or add it to a custom catalog (`--catalog DIR`)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +33,14 @@ class Diagnosis:
     """Why the catalog cannot judge a value at all."""
 
     problem: str  # one sentence, with the value
-    known: str = ""  # "known: 3.8, 3.9"
+    alternatives_text: str = ""  # "known: 3.8, 3.9"
     advice: str = ""
     instead: tuple[object, ...] = ()  # values that may be meant, likeliest first
     is_choice: bool = False  # each of `instead` is one meaning of an ambiguous value
 
     @property
     def text(self) -> str:
-        return "; ".join(part for part in (self.problem, self.known) if part)
+        return "; ".join(part for part in (self.problem, self.alternatives_text) if part)
 
 
 # --- unknown, ambiguous or malformed -------------------------------------------------------------------------------
@@ -53,11 +53,11 @@ class RequestedValue:
     phrase: str  # "CUDA 99.9"
     value: Any
     known: Sequence[Any]  # the values that the catalog knows
-    resolved: ResolvedRequest
+    rows: RequestRows
 
     @property
     def catalog(self) -> Catalog:
-        return self.resolved.catalog
+        return self.rows.catalog
 
 
 def diagnose_unknown_version(requested: RequestedValue) -> Diagnosis | None:
@@ -73,14 +73,14 @@ def diagnose_unknown_line(requested: RequestedValue) -> Diagnosis | None:
 def _diagnose_version(requested: RequestedValue, listed_as_known: Iterable[object]) -> Diagnosis | None:
     if matches_any(requested.value, requested.known):
         return None
-    # Of 11.7.2 the releases of 11.7 say most.
+    # For 11.7.2, list the releases of 11.7.
     line = requested.value.release[:2]
     of_same_line = [version for version in requested.known if version.release[:2] == line]
     similar = similar_versions(requested.value, requested.known)
     return Diagnosis(
         problem=_not_in_catalog(requested.phrase, requested.catalog),
-        known=f"known: {listed(of_same_line or listed_as_known)}",
-        advice=_NEWER,
+        alternatives_text=f"known: {listed(of_same_line or listed_as_known)}",
+        advice=_OR_UPGRADE,
         instead=tuple(similar),
     )
 
@@ -107,47 +107,47 @@ def diagnose_unknown_transformers(requested: RequestedValue) -> Diagnosis | None
     newest = newest_transformers(requested.catalog)
     parts = len(requested.value.release)
     is_newer = requested.value.release > newest.release[:parts]
-    if requested.resolved.transformers and not is_newer:
+    if requested.rows.transformers and not is_newer:
         return None
     similar = similar_versions(requested.value, requested.known)
     return Diagnosis(
         problem=_not_in_catalog(requested.phrase, requested.catalog),
-        known=f"known: {oldest} to {newest}",
-        advice=_NEWER,
+        alternatives_text=f"known: {oldest} to {newest}",
+        advice=_OR_UPGRADE,
         instead=tuple(similar),
     )
 
 
 def diagnose_unknown_gpu(requested: RequestedValue) -> Diagnosis | None:
-    if requested.resolved.gpu is not None:
+    if requested.rows.gpu is not None:
         return None
     name = requested.value
-    rows = find_gpus(name, requested.catalog)
-    if rows:
-        return _ambiguous_gpu(name, rows)
+    gpus = find_gpus(name, requested.catalog)
+    if gpus:
+        return _ambiguous_gpu(name, gpus)
     problem = _not_in_catalog(f'GPU "{name}"', requested.catalog)
     if is_capability(name):
         capabilities = [row.capability for row in requested.catalog.gpus]
         return Diagnosis(
             problem=problem,
-            known=f"known: {listed(reversed(capabilities))}",
-            advice=_NEWER,
+            alternatives_text=f"known: {listed(reversed(capabilities))}",
+            advice=_OR_UPGRADE,
         )
     similar = similar_gpus(name, requested.catalog)
     return Diagnosis(
         problem=problem,
-        known=f"similar: {listed(similar)}" if similar else "",
+        alternatives_text=f"similar: {listed(similar)}" if similar else "",
         advice="or give its compute capability, such as `--gpu 8.6`",
         instead=tuple(similar),
     )
 
 
-def _ambiguous_gpu(name: str, rows: Iterable[Gpu]) -> Diagnosis:
+def _ambiguous_gpu(name: str, gpus: Iterable[Gpu]) -> Diagnosis:
     meanings = []
     capabilities = []
-    for row in rows:
-        meanings.append(f"{row.architecture} ({row.capability})")
-        capabilities.append(str(row.capability))
+    for gpu in gpus:
+        meanings.append(f"{gpu.architecture} ({gpu.capability})")
+        capabilities.append(str(gpu.capability))
     return Diagnosis(
         problem=f'GPU "{name}" is ambiguous: {" or ".join(meanings)}',
         instead=tuple(capabilities),
@@ -156,7 +156,7 @@ def _ambiguous_gpu(name: str, rows: Iterable[Gpu]) -> Diagnosis:
 
 
 def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
-    if requested.resolved.system is not None:
+    if requested.rows.system is not None:
         return None
     similar = []
     for name in similar_names(requested.value, requested.known):
@@ -166,8 +166,8 @@ def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
             continue  # a name in a catalog that the command line does not take
     return Diagnosis(
         problem=_not_in_catalog(f'operating system "{requested.value}"', requested.catalog),
-        known=f"known: {listed(requested.known)}",
-        advice=_NEWER,
+        alternatives_text=f"known: {listed(requested.known)}",
+        advice=_OR_UPGRADE,
         instead=tuple(similar),
     )
 
@@ -175,28 +175,28 @@ def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
 # --- known, and unavailable with any torch -------------------------------------------------------------------------
 
 
-def diagnose_unavailable_cuda(resolved: ResolvedRequest) -> Objection:
-    cuda = resolved.request.cuda
-    builds = resolved.catalog.torch
-    if cuda is None or resolved.cuda:
+def diagnose_unavailable_cuda(rows: RequestRows) -> Objection:
+    cuda = rows.request.cuda
+    builds = rows.catalog.torch
+    if cuda is None or rows.cuda:
         return None
-    rows = matching_runtimes(cuda, resolved.catalog)
-    if not rows:
+    runtimes = matching_runtimes(cuda, rows.catalog)
+    if not runtimes:
         return None
     lines = sorted({build.cuda.release[:2] for build in builds})
     built = listed(f"{major}.{minor}" for major, minor in lines)
     return Reason(
         f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}",
-        (rows[0].source,),
+        (runtimes[0].source,),
     )
 
 
-def diagnose_unavailable_python(resolved: ResolvedRequest) -> Objection:
-    python = resolved.request.python
-    registry = resolved.catalog.policy.registry
+def diagnose_unavailable_python(rows: RequestRows) -> Objection:
+    python = rows.request.python
+    registry = rows.catalog.policy.registry
     if python is None:
         return None
-    if not is_python_with_wheels(python, resolved.catalog):
+    if not is_python_with_wheels(python, rows.catalog):
         return Reason(
             f"no torch in the catalog has wheels for Python {python}",
             (registry.source,),
@@ -208,31 +208,30 @@ def diagnose_unavailable_python(resolved: ResolvedRequest) -> Objection:
     )
 
 
-def diagnose_unavailable_gpu(resolved: ResolvedRequest) -> Objection:
-    gpu = resolved.gpu
+def diagnose_unavailable_gpu(rows: RequestRows) -> Objection:
+    gpu = rows.gpu
     if gpu is None:
         return None
-    jetson = jetson_objection(resolved, resolved.request.platform)
+    jetson = jetson_objection(rows, rows.request.platform)
     if jetson:
         return jetson
     archs: list[str] = []
-    for build in resolved.catalog.torch:
+    for build in rows.catalog.torch:
         archs += build.arch_list
         archs += build.arch_list_arm64
         archs += build.ptx
     others = " ".join(dict.fromkeys(archs))
     return Reason(
-        f"no torch in the catalog has kernels for {resolved.gpu_name} ({gpu.architecture}); "
-        f"there are some for {others}",
+        f"no torch in the catalog has kernels for {rows.gpu_name} ({gpu.architecture}); there are some for {others}",
         (gpu.source,),
     )
 
 
-def diagnose_unavailable_driver(resolved: ResolvedRequest) -> Objection:
-    driver = resolved.request.driver
+def diagnose_unavailable_driver(rows: RequestRows) -> Objection:
+    driver = rows.request.driver
     if driver is None:
         return None
-    oldest = min(resolved.catalog.torch, key=lambda build: Version(build.driver_floor))
+    oldest = min(rows.catalog.torch, key=lambda build: Version(build.driver_floor))
     cuda = minor_line(oldest.cuda)
     return Reason(
         f"driver {driver_text(driver)} is too old: the oldest supported driver is {oldest.driver_floor} (CUDA {cuda})",
@@ -240,21 +239,21 @@ def diagnose_unavailable_driver(resolved: ResolvedRequest) -> Objection:
     )
 
 
-def diagnose_unavailable_day(resolved: ResolvedRequest) -> Objection:
-    oldest = min(resolved.catalog.torch, key=lambda build: build.released)
+def diagnose_unavailable_day(rows: RequestRows) -> Objection:
+    oldest = min(rows.catalog.torch, key=lambda build: build.released)
     return Reason(
         f"the oldest torch in the catalog, {oldest.torch}, was released on {oldest.released}",
         (oldest.source,),
     )
 
 
-def diagnose_unavailable_os(resolved: ResolvedRequest) -> Objection:
-    system = resolved.system
-    registry = resolved.catalog.policy.registry
+def diagnose_unavailable_os(rows: RequestRows) -> Objection:
+    system = rows.system
+    registry = rows.catalog.policy.registry
     if system and not has_apt(system):
         return no_apt(system)
     return Reason(
-        f"no base image for {resolved.request.os} (official Python images use Debian {registry.release}); "
+        f"no base image for {rows.request.os} (official Python images use Debian {registry.release}); "
         f"to use your own: {USE_CUSTOM_BASE}",
         (registry.source,),
     )

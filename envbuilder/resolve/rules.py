@@ -1,7 +1,8 @@
 """What a request asks of a candidate: each rule gives its reason against the candidate, or None.
 
-A rule looks at one option of the request and at one side of the candidate (its key), so that the candidate index asks
-it once for each value and side, and not for every candidate.
+A rule judges one option of the request by one side of the candidate, the rule's key. The candidate index asks it once
+for each value and side, and not for every candidate. So the key must cover all that decides the verdict; the wording
+may read more.
 """
 
 from bisect import bisect_right
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from envbuilder.catalog.gpus import (
-    driver_ranges,
+    driver_range_starts,
     has_kernels,
     is_jetson,
     kernels_text,
@@ -22,7 +23,7 @@ from envbuilder.catalog.lookup import has_apt, newest_transformers, oldest_trans
 from envbuilder.catalog.rows import Catalog, System, TransformersRelease
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour
 from envbuilder.resolve.candidates import ARM64, Candidate, bootstrapped, pythons_of
-from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import driver_reaches, driver_text, listed, matches_any, matches_prefix, minor_line
 
 USE_CUSTOM_BASE = "`--base IMAGE --python X.Y`"
@@ -47,7 +48,7 @@ class Reason:
 
 Objection = Reason | None
 """None: the rule accepts the candidate."""
-Rule = Callable[[ResolvedRequest, Candidate], Objection]
+Rule = Callable[[RequestRows, Candidate], Objection]
 CandidateKey = Callable[[Candidate], Hashable]
 
 
@@ -81,13 +82,13 @@ def glibc_key(candidate: Candidate) -> Hashable:
 # --- the torch build -----------------------------------------------------------------------------------------------
 
 
-def cuda_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    if resolved.request.cuda is None:
+def cuda_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    if rows.request.cuda is None:
         return None
     if candidate.cpu:
         return Reason(f"flavour {Flavour.CPU} has no CUDA")
     build = candidate.build
-    if build.cuda in resolved.cuda:
+    if build.cuda in rows.cuda:
         return None
     return Reason(
         f"torch {build.torch} is built for CUDA {build.cuda}",
@@ -95,8 +96,8 @@ def cuda_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def cudnn_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    cudnn = resolved.request.cudnn
+def cudnn_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    cudnn = rows.request.cudnn
     if cudnn is None:
         return None
     if candidate.cpu:
@@ -110,8 +111,8 @@ def cudnn_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def torch_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    torch = resolved.request.torch
+def torch_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    torch = rows.request.torch
     build = candidate.build
     if torch is None:
         return None
@@ -123,8 +124,8 @@ def torch_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
     )
 
 
-def torchvision_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    torchvision = resolved.request.torchvision
+def torchvision_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    torchvision = rows.request.torchvision
     build = candidate.build
     if torchvision is None:
         return None
@@ -136,8 +137,8 @@ def torchvision_matches(resolved: ResolvedRequest, candidate: Candidate) -> Obje
     )
 
 
-def released_by_day(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    day = resolved.request.as_of
+def as_of_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    day = rows.request.as_of
     build = candidate.build
     if day is None:
         return None
@@ -149,12 +150,12 @@ def released_by_day(resolved: ResolvedRequest, candidate: Candidate) -> Objectio
     )
 
 
-def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    platform = resolved.request.platform
+def platform_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    platform = rows.request.platform
     build = candidate.build
     if candidate.platform == platform:
         return None
-    if candidate.cpu or platform in build.platforms:
+    if has_wheels_for(candidate, platform):
         return Reason(
             f"this is its wheel for {candidate.platform}; there is another one for {platform}",
             (build.source,),
@@ -165,8 +166,13 @@ def platform_has_wheels(resolved: ResolvedRequest, candidate: Candidate) -> Obje
     )
 
 
-def flavour_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    flavour = resolved.request.flavour
+def has_wheels_for(candidate: Candidate, platform: str) -> bool:
+    """Whether the same torch, for the same CUDA or none, has wheels for a platform."""
+    return candidate.cpu or platform in candidate.build.platforms
+
+
+def flavour_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    flavour = rows.request.flavour
     without_cuda = flavour is Flavour.CPU
     if without_cuda and not candidate.cpu:
         return Reason(f"flavour {flavour} is torch without CUDA")
@@ -174,15 +180,15 @@ def flavour_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objectio
         return Reason(f"{candidate.name} is for flavour {Flavour.CPU}, not {flavour}")
     if flavour is not Flavour.DEVEL:
         return None
-    if candidate.custom or candidate.compiler:
+    if candidate.custom or candidate.nvcc:
         return None
-    return _no_compiler(resolved, candidate)
+    return _no_compiler(rows, candidate)
 
 
-def _no_compiler(resolved: ResolvedRequest, candidate: Candidate) -> Reason:
+def _no_compiler(rows: RequestRows, candidate: Candidate) -> Reason:
     text = f"no PyPI package provides nvcc for CUDA {candidate.cuda_line}"
     advice = f"use a base image that has it: {USE_CUSTOM_BASE}"
-    devel = resolved.catalog.policy.devel
+    devel = rows.catalog.policy.devel
     major = str(candidate.build.cuda.major)
     row = devel.without.get(major) if devel else None
     if row is None:
@@ -196,36 +202,36 @@ def _no_compiler(resolved: ResolvedRequest, candidate: Candidate) -> Reason:
 # --- GPU and driver ------------------------------------------------------------------------------------------------
 
 
-def gpu_has_kernels(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    if resolved.request.gpu is None:
+def gpu_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    if rows.request.gpu is None:
         return None
     if candidate.cpu:
         return Reason(f"flavour {Flavour.CPU} uses no GPU")
-    gpu = resolved.gpu
+    gpu = rows.gpu
     build = candidate.build
     if gpu is None:
-        return Reason(f"GPU {resolved.request.gpu} is unknown")
-    jetson = jetson_objection(resolved, candidate.platform)
+        return Reason(f"GPU {rows.request.gpu} is unknown")
+    jetson = jetson_objection(rows, candidate.platform)
     if jetson:
         return jetson
-    if has_kernels(candidate.binaries, gpu.capability):
+    if has_kernels(candidate.gpu_targets, gpu.capability):
         return None
-    kernels = kernels_text(candidate.binaries, gpu.capability)
+    kernels = kernels_text(candidate.gpu_targets, gpu.capability)
     needed = f"sm_{gpu.capability.major}{gpu.capability.minor}"
     return Reason(
-        f"{candidate.name} has {kernels}; {resolved.gpu_name} needs {needed}",
+        f"{candidate.name} has {kernels}; {rows.gpu_name} needs {needed}",
         (build.source, gpu.source),
     )
 
 
-def jetson_objection(resolved: ResolvedRequest, platform: str) -> Objection:
+def jetson_objection(rows: RequestRows, platform: str) -> Objection:
     """Why a Jetson runs nothing that is built for this platform's servers."""
-    gpu = resolved.gpu
+    gpu = rows.gpu
     if gpu is None or not is_jetson(gpu):
         return None
-    name = resolved.gpu_name
-    if not runs_server_wheels(gpu, resolved.catalog):
-        since = server_wheels(resolved.catalog)
+    name = rows.gpu_name
+    if not runs_server_wheels(gpu, rows.catalog):
+        since = server_wheels(rows.catalog)
         sources = [row.source for row in (gpu, since) if row]
         return Reason(
             f"{name}, a Jetson of architecture {gpu.architecture}, runs no wheel for servers; "
@@ -240,8 +246,8 @@ def jetson_objection(resolved: ResolvedRequest, platform: str) -> Objection:
     return None
 
 
-def driver_is_new_enough(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    driver = resolved.request.driver
+def driver_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    driver = rows.request.driver
     build = candidate.build
     if driver is None or candidate.cpu:
         return None
@@ -253,21 +259,21 @@ def driver_is_new_enough(resolved: ResolvedRequest, candidate: Candidate) -> Obj
     )
 
 
-def driver_supports_gpu(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+def driver_and_gpu_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     """The one rule about two options; the index has ranges of drivers instead (`ranges_of_gpu`)."""
-    return None if candidate.cpu else driver_gpu_mismatch(resolved)
+    return None if candidate.cpu else driver_gpu_mismatch(rows)
 
 
-def driver_gpu_mismatch(resolved: ResolvedRequest) -> Objection:
+def driver_gpu_mismatch(rows: RequestRows) -> Objection:
     """Why no driver of the requested branch supports the requested GPU, whatever runs on them."""
-    gpu = resolved.gpu
-    branches = resolved.drivers
-    driver = resolved.request.driver
+    gpu = rows.gpu
+    branches = rows.driver_branches
+    driver = rows.request.driver
     if gpu is None or branches is None or driver is None:
         return None
     if branches.include(driver.major):
         return None
-    name = f"{resolved.gpu_name} ({gpu.architecture})"
+    name = f"{rows.gpu_name} ({gpu.architecture})"
     if branches.first and driver.major < branches.oldest:
         first = branches.first
         return Reason(
@@ -283,22 +289,23 @@ def driver_gpu_mismatch(resolved: ResolvedRequest) -> Objection:
     return None
 
 
-def ranges_of_gpu(resolved: ResolvedRequest) -> Sequence[int]:
-    """The numbers of the driver ranges (`driver_ranges`) that support the requested GPU."""
-    starts = driver_ranges(resolved.catalog)
+def ranges_of_gpu(rows: RequestRows) -> Sequence[int]:
+    """The numbers of the driver ranges (`driver_range_starts`) that support the requested GPU."""
+    starts = driver_range_starts(rows.catalog)
     every_range = range(len(starts))
-    branches = resolved.drivers
+    branches = rows.driver_branches
     if branches is None:
         return every_range
     return [number for number in every_range if branches.include(starts[number])]
 
 
-def ranges_of_driver(resolved: ResolvedRequest) -> Sequence[int]:
+def ranges_of_driver(rows: RequestRows) -> Sequence[int]:
     """The number of the driver range that the requested driver is in."""
-    starts = driver_ranges(resolved.catalog)
-    driver = resolved.request.driver
+    starts = driver_range_starts(rows.catalog)
+    driver = rows.request.driver
     if driver is None:
         return range(len(starts))
+    # The first range starts at 0, so that every driver is in one.
     after = bisect_right(starts, driver.major)
     return [after - 1]
 
@@ -306,14 +313,16 @@ def ranges_of_driver(resolved: ResolvedRequest) -> Sequence[int]:
 # --- transformers --------------------------------------------------------------------------------------------------
 
 
-def transformers_works(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    version = resolved.request.transformers
-    row = candidate.transformers
+def transformers_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    version = rows.request.transformers
+    row = candidate.transformers_run
     if version is None:
         return None
+    # 4.30 is the whole line, and yet an equal version to 4.30.0: only a full number can be one that failed.
+    is_release = len(version.release) > 2
     if row is None:
-        newest = newest_transformers(resolved.catalog)
-    elif version in row.broken:
+        newest = newest_transformers(rows.catalog)
+    elif is_release and version in row.broken:
         return Reason(
             f"transformers {version} fails on torch {row.torch}",
             (row.source,),
@@ -322,7 +331,7 @@ def transformers_works(resolved: ResolvedRequest, candidate: Candidate) -> Objec
         newest = row.newest
     parts = len(version.release)
     if version.release <= newest.release[:parts]:
-        return _not_installable(resolved, candidate, newest)
+        return _tokenizers_objection(rows, candidate, newest)
     if row is None:
         return Reason(f"transformers {version} is newer than any that was tested, {newest}")
     return Reason(
@@ -331,10 +340,10 @@ def transformers_works(resolved: ResolvedRequest, candidate: Candidate) -> Objec
     )
 
 
-def _not_installable(resolved: ResolvedRequest, candidate: Candidate, newest: Version) -> Objection:
+def _tokenizers_objection(rows: RequestRows, candidate: Candidate, newest: Version) -> Objection:
     """Why no transformers that the request can mean has wheels for the candidate's Python."""
     latest: TransformersRelease | None = None
-    for row in resolved.transformers:
+    for row in rows.transformers:
         if row.transformers > newest:
             continue
         if candidate.python in row.pythons.get(candidate.platform, ()):
@@ -342,8 +351,8 @@ def _not_installable(resolved: ResolvedRequest, candidate: Candidate, newest: Ve
         if latest is None or row.transformers > latest.transformers:
             latest = row
     if latest is None:
-        oldest = oldest_transformers(resolved.catalog)
-        return Reason(f"transformers {resolved.request.transformers} is older than any in the catalog, {oldest}")
+        oldest = oldest_transformers(rows.catalog)
+        return Reason(f"transformers {rows.request.transformers} is older than any in the catalog, {oldest}")
     pythons = listed(latest.pythons.get(candidate.platform, ()))
     return Reason(
         f"transformers {latest.transformers} needs tokenizers {latest.tokenizers}, "
@@ -355,8 +364,8 @@ def _not_installable(resolved: ResolvedRequest, candidate: Candidate, newest: Ve
 # --- Python and base -----------------------------------------------------------------------------------------------
 
 
-def python_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    python = resolved.request.python
+def python_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    python = rows.request.python
     build = candidate.build
     base = candidate.base
     if python is None:
@@ -366,7 +375,7 @@ def python_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection
     if base.source is BaseSource.BOOTSTRAP:
         return Reason(
             f"{base.os} has Python {candidate.python}",
-            _system_sources(base.os, resolved.catalog),
+            _system_sources(base.os, rows.catalog),
         )
     pythons = pythons_of(build, candidate.platform)
     if not matches_any(python, pythons):
@@ -374,17 +383,17 @@ def python_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection
             f"torch {build.torch} and its family have wheels for Python {listed(pythons)}",
             (build.source,),
         )
-    registry = resolved.catalog.policy.registry
+    registry = rows.catalog.policy.registry
     return Reason(
         f"official Python images exist for {listed(registry.pythons)}",
         (registry.source,),
     )
 
 
-def base_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    base = resolved.request.base
+def base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    base = rows.request.base
     if candidate.custom:
-        if resolved.has_custom_base:
+        if rows.has_custom_base:
             return None
         return Reason("the request names no image to build on")
     if base == BASE_AUTO:
@@ -393,13 +402,13 @@ def base_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
         return Reason(f"its base is {candidate.base.reference}, not {base}")
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
-    return _not_bootstrapped(resolved, candidate)
+    return _not_bootstrapped(rows, candidate)
 
 
-def _not_bootstrapped(resolved: ResolvedRequest, candidate: Candidate) -> Reason:
+def _not_bootstrapped(rows: RequestRows, candidate: Candidate) -> Reason:
     pythons = []
     sources = []
-    for system in bootstrapped(resolved.catalog):
+    for system in bootstrapped(rows.catalog):
         pythons.append(f"{minor_line(system.python)} ({system.os})")
         sources.append(system.source)
     return Reason(
@@ -408,26 +417,26 @@ def _not_bootstrapped(resolved: ResolvedRequest, candidate: Candidate) -> Reason
     )
 
 
-def os_matches(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
-    os = resolved.request.os
+def os_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    os = rows.request.os
     base = candidate.base
     if os is None:
         return None
     if candidate.custom:
-        return _custom_base_objection(resolved, candidate)
+        return _custom_base_objection(rows, candidate)
     if os in (base.os, base.release):
         return None
     return Reason(
         f"{base.reference} is {base.os}",
-        _system_sources(base.os, resolved.catalog),
+        _system_sources(base.os, rows.catalog),
     )
 
 
-def _custom_base_objection(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+def _custom_base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     """What the system that the user says a custom base has lacks."""
-    system = resolved.system
+    system = rows.system
     if system is None:
-        return Reason(f"operating system {resolved.request.os} is unknown")
+        return Reason(f"operating system {rows.request.os} is unknown")
     if not has_apt(system):
         return no_apt(system)
     if system.glibc is None:
@@ -448,7 +457,7 @@ def _system_sources(os: str, catalog: Catalog) -> tuple[str, ...]:
     return tuple(row.source for row in catalog.systems if row.os == os)
 
 
-def glibc_is_new_enough(resolved: ResolvedRequest, candidate: Candidate) -> Objection:
+def glibc_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     """Whatever the options: what needs a newer glibc than its base has does not run."""
     base = candidate.base
     build = candidate.build

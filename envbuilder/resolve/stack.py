@@ -11,13 +11,13 @@ from envbuilder.catalog.lookup import matching_runtimes
 from envbuilder.catalog.rows import PYPI, Evidence
 from envbuilder.model import Base, Flavour, Stack
 from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
-from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import driver_text, matches_prefix
 
 
-def make_stack(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
+def make_stack(rows: RequestRows, candidate: Candidate) -> Stack:
     """The stack that a candidate is for a request that it answers."""
-    stack = _without_cuda(resolved, candidate)
+    stack = _common_stack(rows, candidate)
     if not candidate.cpu:
         build = candidate.build
         stack = replace(
@@ -26,18 +26,19 @@ def make_stack(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
             cudnn=build.cudnn,
             nccl=build.nccl,
             triton=build.triton,
-            arch_list=candidate.binaries,
+            arch_list=candidate.gpu_targets,
             driver_floor=build.driver_floor,
             unknown=build.unknown,
         )
     return stack
 
 
-def _without_cuda(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
-    request = resolved.request
+def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
+    """What a stack has with and without CUDA."""
+    request = rows.request
     build = candidate.build
-    packages = resolved.catalog.policy.packages
-    base = _base(resolved, candidate)
+    packages = rows.catalog.policy.packages
+    base = _base(rows, candidate)
     return Stack(
         python=candidate.python,
         torch=build.torch,
@@ -47,29 +48,29 @@ def _without_cuda(resolved: ResolvedRequest, candidate: Candidate) -> Stack:
         cudnn=None,
         nccl=None,
         triton=None,
-        index=candidate.index,
+        index=candidate.package_index,
         arch_list=(),
         driver_floor="",
         base=base,
-        as_of=request.as_of or _as_of(resolved, candidate),
+        as_of=request.as_of or _as_of(rows, candidate),
         platform=request.platform,
-        requirements=tuple(_requirements(resolved, candidate)),
+        requirements=tuple(_requirements(rows, candidate)),
         extras=tuple(sorted(request.packages)),
         moving=packages.moving,
         excluded=packages.excluded,
         features=candidate.features,
-        notes=tuple(_notes(resolved, candidate, base)),
-        evidence=_weakest(_evidence(resolved, candidate)),
+        notes=tuple(_notes(rows, candidate, base)),
+        evidence=_weakest(_evidence(rows, candidate)),
         flavour=request.flavour,
     )
 
 
-def _base(resolved: ResolvedRequest, candidate: Candidate) -> Base:
+def _base(rows: RequestRows, candidate: Candidate) -> Base:
     """The candidate's base; one that the user names gets its name, and what `--os` says of it."""
     if not candidate.custom:
         return candidate.base
-    base = replace(candidate.base, reference=resolved.request.base)
-    system = resolved.system
+    base = replace(candidate.base, reference=rows.request.base)
+    system = rows.system
     if system is None:
         return base
     return replace(
@@ -80,19 +81,19 @@ def _base(resolved: ResolvedRequest, candidate: Candidate) -> Base:
     )
 
 
-def _as_of(resolved: ResolvedRequest, candidate: Candidate) -> date:
-    """The day before the first transformers that may not work, if the index of that day has settled."""
-    catalog = resolved.catalog
-    working = candidate.transformers
+def _as_of(rows: RequestRows, candidate: Candidate) -> date:
+    """The day before the first transformers that may not work, or the newest settled day, if that is earlier."""
+    catalog = rows.catalog
+    run = candidate.transformers_run
     settle = timedelta(days=catalog.policy.as_of.settle_days)
     day = catalog.date - settle
-    if working and working.next_released:
-        day = min(day, _day_before(working.next_released))
+    if run and run.next_released:
+        day = min(day, _day_before(run.next_released))
     # What the stack pins must have been on the index by then.
     day = max(day, candidate.build.released)
-    version = resolved.request.transformers
+    version = rows.request.transformers
     if version and len(version.release) > 1:
-        for row in resolved.transformers:
+        for row in rows.transformers:
             day = max(day, row.released)
     return day
 
@@ -107,50 +108,50 @@ def _day_before(day: date) -> date:
 # --- packages ------------------------------------------------------------------------------------------------------
 
 
-def _requirements(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     build = candidate.build
     local = candidate.local_version
     yield f"torch=={build.torch}{local}"
     yield f"torchvision=={build.torchvision}{local}"
     if build.torchaudio:
         yield f"torchaudio=={build.torchaudio}{local}"
-    bounds = {"transformers": _transformers_bounds(resolved, candidate)}
+    bounds = {"transformers": _transformers_bounds(rows, candidate)}
     if not build.numpy2:
         bounds["numpy"] = "<2"
-    packages = resolved.catalog.policy.packages
+    packages = rows.catalog.policy.packages
     for name in packages.requirements:
         yield name + bounds.get(name, "")
-    if resolved.request.flavour is Flavour.DEVEL:
-        yield from _compiler_requirements(resolved, candidate)
+    if rows.request.flavour is Flavour.DEVEL:
+        yield from _compiler_requirements(rows, candidate)
     # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
-    if build.setuptools and resolved.request.packages:
+    if build.setuptools and rows.request.packages:
         yield f"setuptools{build.setuptools}"
 
 
-def _compiler_requirements(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _compiler_requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """What flavour devel adds: build tools, and nvcc where wheels bring it."""
-    devel = resolved.catalog.policy.devel
+    devel = rows.catalog.policy.devel
     if devel is None:
         return
     yield from devel.packages
-    if candidate.compiler:
-        yield from candidate.compiler.requirements
+    if candidate.nvcc:
+        yield from candidate.nvcc.requirements
 
 
-def _transformers_bounds(resolved: ResolvedRequest, candidate: Candidate) -> str:
+def _transformers_bounds(rows: RequestRows, candidate: Candidate) -> str:
     """`==4.30.*,<=4.49.0`."""
-    version = resolved.request.transformers
-    working = candidate.transformers
+    version = rows.request.transformers
+    run = candidate.transformers_run
     if version is None:
-        return f"<={working.newest}" if working else ""
+        return f"<={run.newest}" if run else ""
     if len(version.release) > 2:
         bounds = [f"=={version}"]
     else:
         bounds = [f"=={version}.*"]
-        if working:
-            bounds.append(f"<={working.newest}")
-    if working:
-        for broken in working.broken:
+        if run:
+            bounds.append(f"<={run.newest}")
+    if run:
+        for broken in run.broken:
             if matches_prefix(version, broken):
                 bounds.append(f"!={broken}")
     return ",".join(bounds)
@@ -159,22 +160,22 @@ def _transformers_bounds(resolved: ResolvedRequest, candidate: Candidate) -> str
 # --- notes ---------------------------------------------------------------------------------------------------------
 
 
-def _notes(resolved: ResolvedRequest, candidate: Candidate, base: Base) -> Iterator[str]:
+def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]:
     for feature in candidate.features:
         if not feature.available:
             yield f"{feature.name} is not available: {feature.reason}"
     if not candidate.cpu:
-        yield from _gpu_notes(resolved, candidate)
-        yield from _cuda_notes(resolved, candidate)
-        yield from _driver_notes(resolved, candidate)
-    if candidate.index != PYPI:
+        yield from _gpu_notes(rows, candidate)
+        yield from _cuda_notes(rows, candidate)
+        yield from _driver_notes(rows, candidate)
+    if candidate.package_index != PYPI:
         yield (
-            f"its wheels are on the index {candidate.index}, not on PyPI: "
+            f"its wheels are on the index {candidate.package_index}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
-    if resolved.request.flavour is Flavour.DEVEL and not candidate.compiler:
+    if rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
-    if base.end_of_life and base.end_of_life <= resolved.catalog.date:
+    if base.end_of_life and base.end_of_life <= rows.catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
     if candidate.custom:
         glibc = base.glibc if base.os == CUSTOM_OS else candidate.build.glibc
@@ -184,10 +185,10 @@ def _notes(resolved: ResolvedRequest, candidate: Candidate, base: Base) -> Itera
         )
 
 
-def _gpu_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _gpu_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """What a GPU asks of a driver that was not given, beyond what CUDA asks."""
-    branches = resolved.drivers
-    if branches is None or resolved.request.driver is not None:
+    branches = rows.driver_branches
+    if branches is None or rows.request.driver is not None:
         return
     first = branches.first
     last = branches.last
@@ -198,30 +199,30 @@ def _gpu_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]
         yield f"{last.says} ({last.source})"
 
 
-def _cuda_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _cuda_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """How the requested patch release relates to the number of the runtime."""
-    cuda = resolved.request.cuda
+    cuda = rows.request.cuda
     built = candidate.build.cuda
     if cuda is None or matches_prefix(cuda, built):
         return
-    rows = []
+    runtimes = []
     releases = []
-    for row in resolved.catalog.runtimes:
+    for row in rows.catalog.runtimes:
         if built in (row.runtime, row.release):
-            rows.append(row)
+            runtimes.append(row)
             releases.append(str(row.release))
-    if not rows:
+    if not runtimes:
         return
     toolkits = " and ".join(releases)
-    if any(cuda in (row.release, row.runtime) for row in rows):
-        yield f"{built} is the number of CUDA's runtime in toolkit {toolkits} ({rows[0].source})"
+    if any(cuda in (row.release, row.runtime) for row in runtimes):
+        yield f"{built} is the number of CUDA's runtime in toolkit {toolkits} ({runtimes[0].source})"
     else:
         yield f"no torch is built with CUDA {cuda}; it is with {toolkits}, which runs what is made for {cuda}"
 
 
-def _driver_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[str]:
+def _driver_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """Of a branch, which of its drivers are new enough."""
-    driver = resolved.request.driver
+    driver = rows.request.driver
     floor = candidate.build.driver_floor
     if driver is None:
         return
@@ -232,29 +233,29 @@ def _driver_notes(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[s
 # --- evidence ------------------------------------------------------------------------------------------------------
 
 
-def _evidence(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+def _evidence(rows: RequestRows, candidate: Candidate) -> Iterator[Evidence]:
     """The status of every fact that the stack rests on."""
-    yield _wheels_evidence(resolved, candidate)
-    if candidate.transformers:
-        yield candidate.transformers.status
+    yield _wheels_evidence(rows, candidate)
+    if candidate.transformers_run:
+        yield candidate.transformers_run.status
     else:
         yield Evidence.INFERRED
-    for system in resolved.catalog.systems:
+    for system in rows.catalog.systems:
         if system.os == candidate.base.os:
             yield system.status
-    devel = resolved.request.flavour is Flavour.DEVEL
-    if devel and candidate.compiler:
-        yield candidate.compiler.status
-    if resolved.gpu and not is_capability(resolved.request.gpu or ""):
-        yield resolved.gpu.status
+    devel = rows.request.flavour is Flavour.DEVEL
+    if devel and candidate.nvcc:
+        yield candidate.nvcc.status
+    if rows.gpu and not is_capability(rows.request.gpu or ""):
+        yield rows.gpu.status
     if not candidate.cpu:
-        yield from _driver_evidence(resolved)
-        yield from _cuda_evidence(resolved, candidate)
+        yield from _driver_evidence(rows)
+        yield from _cuda_evidence(rows, candidate)
 
 
-def _wheels_evidence(resolved: ResolvedRequest, candidate: Candidate) -> Evidence:
+def _wheels_evidence(rows: RequestRows, candidate: Candidate) -> Evidence:
     build = candidate.build
-    cpu = resolved.catalog.policy.cpu
+    cpu = rows.catalog.policy.cpu
     if cpu is None or not candidate.cpu:
         return build.status
     if has_cpu_wheel(build, candidate.platform):
@@ -262,10 +263,10 @@ def _wheels_evidence(resolved: ResolvedRequest, candidate: Candidate) -> Evidenc
     return cpu.status
 
 
-def _driver_evidence(resolved: ResolvedRequest) -> Iterator[Evidence]:
+def _driver_evidence(rows: RequestRows) -> Iterator[Evidence]:
     """Of a GPU and a driver: that they go together."""
-    branches = resolved.drivers
-    driver = resolved.request.driver
+    branches = rows.driver_branches
+    driver = rows.request.driver
     if branches is None or driver is None:
         return
     for row in (branches.first, branches.last):
@@ -273,14 +274,14 @@ def _driver_evidence(resolved: ResolvedRequest) -> Iterator[Evidence]:
             yield row.status
 
 
-def _cuda_evidence(resolved: ResolvedRequest, candidate: Candidate) -> Iterator[Evidence]:
+def _cuda_evidence(rows: RequestRows, candidate: Candidate) -> Iterator[Evidence]:
     """Of a patch release: that the build's CUDA is the one that it means."""
-    cuda = resolved.request.cuda
+    cuda = rows.request.cuda
     if cuda is None or matches_prefix(cuda, candidate.build.cuda):
         return
-    rows = matching_runtimes(cuda, resolved.catalog)
-    if rows:
-        yield rows[0].status
+    runtimes = matching_runtimes(cuda, rows.catalog)
+    if runtimes:
+        yield runtimes[0].status
     else:
         yield Evidence.INFERRED
 

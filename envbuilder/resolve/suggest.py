@@ -8,7 +8,7 @@ from packaging.version import Version
 from envbuilder.catalog.gpus import first_drivers
 from envbuilder.catalog.rows import Catalog
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.resolved_request import ResolvedRequest
+from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import minor_line
 
 _CUTOFF = 0.6  # how much of a misspelt value must be right
@@ -22,7 +22,10 @@ def similar_names(name: str, known: Sequence[str]) -> list[str]:
 
 
 def similar_versions(version: Version, known: Iterable[Version]) -> list[Version]:
-    """A release of the same line, then what looks like it and as much of it: 11.7 for 11.70, and not 2.9 for 9.9."""
+    """A release of the same line, then versions spelt alike, of the same length and major.
+
+    11.7 for 11.70, and not 2.9 for 9.9.
+    """
     newest_first = sorted(known, reverse=True)
     parts = len(version.release)
     similar = []
@@ -45,7 +48,7 @@ def _newest_of_line(version: Version, newest_first: Iterable[Version]) -> list[V
 
 
 def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
-    """The first so many numbers of each version that has as many."""
+    """Each version cut to `parts` numbers."""
     prefixes: dict[str, None] = {}
     for version in versions:
         numbers = version.release[:parts]
@@ -58,44 +61,44 @@ def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
 # --- what the rest of the request resolves to ----------------------------------------------------------------------
 
 
-def cuda_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    if not best.cpu:
-        yield Version(best.cuda_line)
-        yield best.build.cuda
+def cuda_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    if not nearest.cpu:
+        yield Version(nearest.cuda_line)
+        yield nearest.build.cuda
 
 
-def cudnn_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    yield best.build.cudnn
+def cudnn_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    yield nearest.build.cudnn
 
 
-def python_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    yield best.python
+def python_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    yield nearest.python
 
 
-def torch_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    yield best.build.torch
+def torch_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    yield nearest.build.torch
 
 
-def torchvision_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    yield best.build.torchvision
+def torchvision_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    yield nearest.build.torchvision
 
 
-def transformers_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
-    if best.transformers:
-        yield best.transformers.newest
+def transformers_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    if nearest.transformers_run:
+        yield nearest.transformers_run.newest
 
 
-def drivers_to_try(resolved: ResolvedRequest, best: Candidate) -> Iterator[object]:
+def drivers_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
     """The last branch that supports the GPU, if the driver is past it; what CUDA needs; the GPU's first driver."""
-    branches = resolved.drivers
-    floor = Version(best.build.driver_floor)
+    branches = rows.driver_branches
+    floor = Version(nearest.build.driver_floor)
     if branches is None:
         yield floor
         return
-    driver = resolved.request.driver
+    driver = rows.request.driver
     newest = branches.newest
     if driver and newest and driver.major > newest:
-        yield _driver_of_branch(newest, resolved.catalog)
+        yield _driver_of_branch(newest, rows.catalog)
     yield floor
     first = branches.first
     if first and first.driver:

@@ -13,7 +13,7 @@ from envbuilder.model import Flavour, Request
 from envbuilder.resolve.command_line import parse_option, parse_request, quoted
 from envbuilder.resolve.options import OPTIONS, Option
 from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
-from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.request_rows import look_up
 
 BAD = [
     "",

@@ -7,7 +7,8 @@ from packaging.version import Version
 
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
-from envbuilder.resolve.command_line import option_name, parse_option, parse_request, quoted
+from envbuilder.resolve.command_line import parse_option, parse_request, quoted
+from envbuilder.resolve.options import option_name
 from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 
 VERSION = "a version is digits and dots, such as 11.7"
@@ -166,6 +167,9 @@ def test_a_value_is_shown_whole_up_to_sixty_characters() -> None:
     assert quoted("x") == "'x'"
     assert quoted("x" * 58) == f"'{'x' * 58}'"
     assert quoted("x" * 59) == f"'{'x' * 55}…' (59 characters)"
+    assert quoted("it's" + "x" * 60) == f'"it\'s{"x" * 51}…" (64 characters)'
+    assert quoted("\x1b" * 20) == "'" + r"\x1b" * 13 + "…' (20 characters)"
+    assert quoted([10] * 20) == "[" + "10, " * 13 + "10,…"
     assert quoted("a\x1b[2J\n") == r"'a\x1b[2J\n'"
 
 

@@ -160,7 +160,7 @@ def test_catalog_without_candidates_is_not_a_bug(facts: Catalog) -> None:
     with pytest.raises(NoStackError) as caught:
         resolve(request(), replace(facts, torch=arm64))
     assert caught.value.conflict == (("platform", "linux/amd64"),)
-    assert caught.value.message == "no stack has linux/amd64"
+    assert caught.value.message == "torch 2.15.0 has CUDA wheels only for linux/arm64"
     assert caught.value.suggestions == ("envbuilder resolve --platform linux/arm64",)
 
 

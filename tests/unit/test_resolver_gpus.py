@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import driver_branches, driver_ranges, find_gpu, find_gpus
+from envbuilder.catalog.gpus import driver_branches, driver_range_starts, find_gpu, find_gpus
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
+from envbuilder.grammar import PLATFORMS
 from envbuilder.resolve import objections, resolve
 from envbuilder.resolve.command_line import parse_request
 
@@ -40,6 +41,35 @@ def test_a_driver_that_is_older_than_the_gpu(facts: Catalog) -> None:
     )
 
 
+def test_a_clash_with_the_platform_keeps_as_much_as_fits_on_another_one(facts: Catalog) -> None:
+    """A Jetson T5000 needs arm64 and a newer CUDA: what helps against the one is offered despite the other."""
+    error = refused(facts, gpu="Jetson T5000", cuda="11.7")
+    assert [name for name, _ in error.conflict] == ["gpu", "platform"]
+    assert error.plain_reasons == ("Jetson T5000 is a Jetson with an arm64 processor: use `--platform linux/arm64`",)
+    assert error.suggestions == (
+        "envbuilder resolve --gpu 'Jetson T5000' --platform linux/arm64 --cuda any",
+        "envbuilder resolve --cuda 11.7 --gpu any",
+    )
+
+
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
+def test_a_torch_for_another_platform_only_says_so(platform: str, facts: Catalog) -> None:
+    """Whether or not the requested platform is the one that needs no option."""
+    [other] = set(PLATFORMS) - {platform}
+    newest = max(facts.torch, key=lambda build: build.torch)
+    pythons = newest.family[platform]
+    elsewhere = replace(newest, torch=Version("9.9"), platforms=(other,), family={other: pythons})
+    catalog = replace(facts, torch=(newest, elsewhere))
+    error = refused(catalog, torch="9.9", platform=platform)
+    assert error.conflict == (("torch", "9.9"), ("platform", platform))
+    assert error.plain_reasons == (
+        f"torch 9.9 has CUDA wheels only for {other}",
+        f"{platform} works with torch {newest.torch}",
+    )
+    kept = f"envbuilder resolve --torch 9.9 --platform {other}"
+    assert kept in error.suggestions
+
+
 def test_a_driver_that_has_dropped_the_gpu(facts: Catalog) -> None:
     error = refused(facts, gpu="V100", driver="590.48.01")
     assert error.conflict == (("gpu", "V100"), ("driver", "590.48.01"))
@@ -68,9 +98,9 @@ def test_the_branches_that_know_a_gpu(gpu: str, oldest: int | None, newest: int 
     row = find_gpu(gpu, facts)
     assert row
     known = driver_branches(facts)[row.capability]
-    for branch in driver_ranges(facts):
+    for branch in driver_range_starts(facts):
         assert known.include(branch) == ((oldest or 0) <= branch <= (newest or 9999) and (gpu != "T4" or branch >= 410))
-    assert {start for start in (oldest, newest and newest + 1) if start} <= set(driver_ranges(facts))
+    assert {start for start in (oldest, newest and newest + 1) if start} <= set(driver_range_starts(facts))
 
 
 def test_a_branch_is_enough_of_a_driver(facts: Catalog) -> None:
@@ -99,7 +129,7 @@ def test_locked_stack_is_checked_against_gpu_and_driver(facts: Catalog) -> None:
 
 def test_without_driver_facts_no_driver_is_refused(facts: Catalog) -> None:
     silent = replace(facts, toolkits=(), compatibility=())
-    assert driver_ranges(silent) == (0,)
+    assert driver_range_starts(silent) == (0,)
     assert resolve(parse_request({"gpu": "RTX 5090", "driver": "535.104.05"}), silent).cuda == Version("12.8.90")
 
 

@@ -23,7 +23,7 @@ from envbuilder.host.records import Host
 from envbuilder.model import Request, Stack
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
-from envbuilder.resolve.command_line import parse_request, set_options
+from envbuilder.resolve.command_line import parse_request, texts_of_set_options
 from envbuilder.resolve.explain import explain
 
 CATALOG = catalog.load()
@@ -91,7 +91,7 @@ def impossible(number: int) -> Iterator[Request]:
     while len(seen) < number:
         names = chance.sample(sorted(OPTIONS), chance.choice([1, 2, 2, 3, 3, 4, 5, 8]))
         request = asked({name: chance.choice(OPTIONS[name]) for name in names}, chance.choice(PACKAGES))
-        key = (request.packages, *set_options(request).items())
+        key = (request.packages, *texts_of_set_options(request).items())
         if key not in seen and isinstance(resolved(request), NoStackError):
             seen.add(key)
             yield request
@@ -145,7 +145,7 @@ def test_suggestions_override_settings_with_the_same_options(tmp_path: Path, cou
     """Dropped options may be in envbuilder.toml, so the command removes them explicitly."""
     for request in impossible(count):
         error = resolved(request)
-        lines = [f'{name} = "{value}"' for name, value in set_options(request).items()]
+        lines = [f'{name} = "{value}"' for name, value in texts_of_set_options(request).items()]
         (tmp_path / "envbuilder.toml").write_text("\n".join(lines))
         assert isinstance(error, NoStackError)
         for command in error.suggestions:

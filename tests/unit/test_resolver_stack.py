@@ -67,15 +67,23 @@ def test_locked_stack_is_checked_against_the_whole_request() -> None:
 def test_a_stack_that_the_catalog_does_not_have(changes: dict[str, object]) -> None:
     stack = replace(resolved(cuda="11.7"), **changes)  # type: ignore[arg-type]
     found = objections(request(cuda="11.7", platform=stack.platform), stack, CATALOG)
-    said = f"the catalog has no torch {stack.torch} for CUDA {stack.cuda} on {stack.base.reference} for it"
-    assert found == [said]
+    said = f"the catalog has no torch {stack.torch} for CUDA {stack.cuda}"
+    where = f"on Python {stack.python} for {stack.platform}, on {stack.base.reference}"
+    assert found == [f"{said} {where}"]
+
+
+def test_a_cpu_stack_that_the_catalog_does_not_have() -> None:
+    stack = replace(resolved(flavour="cpu", torch="2.0"), torch=Version("2.0.9"))
+    found = objections(request(flavour="cpu"), stack, CATALOG)
+    assert [text.split(" on ")[0] for text in found] == ["the catalog has no torch 2.0.9 without CUDA"]
 
 
 def test_locked_stack_on_a_custom_base_satisfies_the_request() -> None:
     stack = resolved(cuda="11.7", base="mine", python="3.10")
     assert objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG) == []
     other = objections(request(cuda="11.7", base="other", python="3.10"), stack, CATALOG)
-    assert other == ["the catalog has no torch 2.0.1 for CUDA 11.7.99 on mine for it"]
+    said = "the catalog has no torch 2.0.1 for CUDA 11.7.99 on Python 3.10 for linux/amd64, on mine"
+    assert other == [said]
     cpu = resolved(flavour="cpu", torch="2.0")
     assert objections(request(flavour="cpu", torch="2.0"), cpu, CATALOG) == []
 
@@ -263,8 +271,8 @@ def test_compile_works_below_the_python_it_fails_on() -> None:
     never = replace(best, build=replace(build, compile=False))
     [found] = never.features
     assert (found.available, found.reason) == (False, "torch 2.0.1 has no torch.compile")
-    assert not never.compiles
-    assert replace(later, build=replace(build, compile_until=None)).compiles
+    assert not never.has_torch_compile
+    assert replace(later, build=replace(build, compile_until=None)).has_torch_compile
 
 
 def test_every_candidate_exists_once_and_is_complete() -> None:
@@ -288,7 +296,7 @@ def test_every_candidate_exists_once_and_is_complete() -> None:
 def test_candidates_are_sorted_by_policy() -> None:
     found = catalog_candidates(CATALOG)
     for better, worse in pairwise(found):
-        pair = [[PREFERENCES[word](one) for word in CATALOG.policy.preference] for one in (better, worse)]
+        pair = [[PREFERENCES[word].merit(one) for word in CATALOG.policy.preference] for one in (better, worse)]
         assert pair[0] >= pair[1]
     assert set(PREFERENCES) == set(CATALOG.policy.preference)
 

@@ -19,13 +19,14 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve import options, rules
 from envbuilder.resolve.candidate_index import CandidateIndex, index_for
-from envbuilder.resolve.candidates import Candidate, compiler_for, newest_working, runs_by_line
+from envbuilder.resolve.candidates import Candidate, nearest_run, nvcc_for, runs_by_line
 from envbuilder.resolve.command_line import parse_request
-from envbuilder.resolve.resolved_request import look_up
+from envbuilder.resolve.request_rows import look_up
+from envbuilder.resolve.stack import make_stack
 from envbuilder.versions import matches_prefix
 
 CATALOG = catalog.load()
-RULES = {option.name: option.rule for option in options.OPTIONS} | {"": rules.glibc_is_new_enough}
+RULES = {option.name: option.rule for option in options.OPTIONS} | {"": rules.glibc_objection}
 
 
 def request(**options: str) -> Request:
@@ -59,8 +60,8 @@ def in_catalog(found: Candidate, facts: Catalog) -> Candidate:
     build = found.build
     return replace(
         found,
-        transformers=newest_working(build.torch, found.python, runs_by_line(facts)),
-        compiler=compiler_for(build.cuda, facts),
+        transformers_run=nearest_run(build.torch, found.python, runs_by_line(facts)),
+        nvcc=nvcc_for(build.cuda, facts),
     )
 
 
@@ -154,11 +155,11 @@ def test_missing_kernels_of_a_gpu() -> None:
 
 def test_arm64_facts_apply_to_arm64_only() -> None:
     build = replace(GUIDE.build, arch_list_arm64=("sm_90",))
-    assert replace(GUIDE, build=build).binaries == GUIDE.build.arch_list
-    assert replace(GUIDE, build=build, platform="linux/arm64").binaries == ("sm_90",)
-    assert replace(GUIDE, platform="linux/arm64").binaries == GUIDE.build.arch_list
+    assert replace(GUIDE, build=build).gpu_targets == GUIDE.build.arch_list
+    assert replace(GUIDE, build=build, platform="linux/arm64").gpu_targets == ("sm_90",)
+    assert replace(GUIDE, platform="linux/arm64").gpu_targets == GUIDE.build.arch_list
     ptx = replace(build, ptx=("compute_120",))
-    assert replace(GUIDE, build=ptx, platform="linux/arm64").binaries == ("sm_90", "compute_120")
+    assert replace(GUIDE, build=ptx, platform="linux/arm64").gpu_targets == ("sm_90", "compute_120")
 
 
 def jetson_says(gpu: str, platform: str, facts: Catalog = CATALOG) -> str | None:
@@ -210,8 +211,8 @@ def test_driver_without_support_for_the_gpu_is_refused() -> None:
     ):
         assert mismatch(**fine) is None
     wanted = look_up(request(gpu="V100", driver="590"), CATALOG)
-    assert rules.driver_supports_gpu(wanted, GUIDE) == rules.driver_gpu_mismatch(wanted)
-    assert rules.driver_supports_gpu(wanted, CPU) is None
+    assert rules.driver_and_gpu_objection(wanted, GUIDE) == rules.driver_gpu_mismatch(wanted)
+    assert rules.driver_and_gpu_objection(wanted, CPU) is None
 
 
 # --- CUDA ----------------------------------------------------------------------------------------------------------
@@ -264,10 +265,10 @@ def test_missing_compiler_gives_reason_and_alternative() -> None:
     without = replace(CATALOG, policy=replace(CATALOG.policy, devel=None))
     bare = f"no PyPI package provides nvcc for CUDA 11.7; {own}"
     assert says("flavour", GUIDE, without, flavour="devel") == bare
-    assert compiler_for(Version("13.0"), without) is None
+    assert nvcc_for(Version("13.0"), without) is None
     assert says("flavour", OWN, flavour="devel", base="mine", python="3.10") is None
     line = candidate(cuda="13.0")
-    assert line.compiler == devel.compilers["13.0"]
+    assert line.nvcc == devel.compilers["13.0"]
     assert says("flavour", line, flavour="devel") is None
 
 
@@ -287,12 +288,12 @@ def with_rows(*rows: object) -> Catalog:
 
 def test_the_bound_of_transformers_is_that_of_the_nearest_python() -> None:
     rows = (row_of("2.0.0", "3.8", "4.40"), row_of("2.0.1", "3.12", "4.41"), row_of("2.1.0", "3.10", "4.42"))
-    found = in_catalog(GUIDE, with_rows(*rows)).transformers
+    found = in_catalog(GUIDE, with_rows(*rows)).transformers_run
     assert (found and str(found.newest)) == "4.40"
-    assert in_catalog(replace(GUIDE, python=Version("3.11")), with_rows(*rows)).transformers == rows[1]
-    assert in_catalog(GUIDE, with_rows(*rows[2:])).transformers is None
+    assert in_catalog(replace(GUIDE, python=Version("3.11")), with_rows(*rows)).transformers_run == rows[1]
+    assert in_catalog(GUIDE, with_rows(*rows[2:])).transformers_run is None
     both = with_rows(row_of("2.0.1", "3.10", "4.45"), row_of("2.0.1", "3.10", "4.44"))
-    found = in_catalog(GUIDE, both).transformers
+    found = in_catalog(GUIDE, both).transformers_run
     assert (found and str(found.newest)) == "4.44"
 
 
@@ -316,6 +317,20 @@ def test_a_transformers_that_failed_is_named() -> None:
     said = "transformers 4.30.1 fails on torch 2.0.1 (a run)"
     assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.1") == said
     assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.2") is None
+
+
+def test_a_line_of_transformers_is_not_what_one_of_its_releases_is() -> None:
+    """4.30 and 4.30.0 are equal versions: the line stays, and the stack excludes the release that failed."""
+    template = CATALOG.transformers[0]
+    torch, newest = Version("2.0.1"), Version("4.40.0")
+    row = replace(template, torch=torch, newest=newest, broken=(Version("4.30.0"),), source="a run")
+    facts = with_rows(row)
+    found = in_catalog(GUIDE, facts)
+    failed = "transformers 4.30.0 fails on torch 2.0.1 (a run)"
+    assert says("transformers", found, facts, transformers="4.30") is None
+    assert says("transformers", found, facts, transformers="4.30.0") == failed
+    stack = make_stack(look_up(request(transformers="4.30"), facts), found)
+    assert "transformers==4.30.*,<=4.40.0,!=4.30.0" in stack.requirements
 
 
 def test_a_transformers_without_wheels_for_the_python() -> None:

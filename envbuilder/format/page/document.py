@@ -24,7 +24,7 @@ from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
-from envbuilder.resolve.command_line import set_options
+from envbuilder.resolve.command_line import texts_of_set_options
 from envbuilder.templates import fill
 from envbuilder.versions import matches_prefix, minor_line
 
@@ -159,7 +159,7 @@ def _order(axes: Sequence[Axis]) -> list[str]:
         first = axis.choices[1]
         everything[axis.name] = first.value
     request = request_of(everything)
-    return list(set_options(request))
+    return list(texts_of_set_options(request))
 
 
 def _clash(clash: Clash, axes: Sequence[Axis], table: _Table) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A request whose names are looked up in the catalog, once: everything after this compares rows, not texts."""
+"""The rows of the catalog that a request means, looked up once: everything after this compares rows, not texts."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,15 @@ from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedRequest:
+class RequestRows:
     """A request, and the rows of the catalog that its values mean."""
 
     request: Request
     catalog: Catalog
     gpu: Gpu | None  # None: none is requested, or its name is unknown or ambiguous
-    drivers: DriverBranches | None  # those that support the GPU
-    system: System | None
+    driver_branches: DriverBranches | None  # those that support the GPU; None: there is no `gpu`
+    system: System | None  # None: none is requested, or the catalog has none of this name
+    # Empty: none is requested, or nothing in the catalog answers it. `request` tells the two apart.
     cuda: frozenset[Version]  # of torch builds: those that answer `request.cuda`
     transformers: tuple[TransformersRelease, ...]  # those that `request.transformers` can mean
 
@@ -34,25 +35,25 @@ class ResolvedRequest:
         return self.request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
 
 
-def look_up(request: Request, catalog: Catalog) -> ResolvedRequest:
+def look_up(request: Request, catalog: Catalog) -> RequestRows:
     """The rows that a request's names and versions mean."""
     gpu = None
-    drivers = None
+    branches = None
     if request.gpu is not None:
         gpu = find_gpu(request.gpu, catalog)
     if gpu is not None:
-        drivers = driver_branches(catalog)[gpu.capability]
+        branches = driver_branches(catalog)[gpu.capability]
     cuda: frozenset[Version] = frozenset()
     if request.cuda is not None:
         cuda = matching_cuda_versions(request.cuda, catalog)
     transformers: list[TransformersRelease] = []
     if request.transformers is not None:
         transformers = matching_releases(request.transformers, catalog)
-    return ResolvedRequest(
+    return RequestRows(
         request=request,
         catalog=catalog,
         gpu=gpu,
-        drivers=drivers,
+        driver_branches=branches,
         system=find_system(request.os, catalog),
         cuda=cuda,
         transformers=tuple(transformers),
