@@ -30,8 +30,19 @@ from run import show_in_readme  # noqa: E402
 
 IMAGE = "envbuilder:cu117-torch2.0.1-py3.9-debian11"
 GOAL = 3.0
-HAS_BF16 = any(flag in Path("/proc/cpuinfo").read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))
-JOB = ("train", "--model", "bert-base-uncased", "--data", "imdb", "--precision", "bf16" if HAS_BF16 else "fp32")
+HAS_BF16 = any(
+    flag in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    for flag in ("avx512_bf16", "amx_bf16")
+)
+JOB = (
+    "train",
+    "--model",
+    "bert-base-uncased",
+    "--data",
+    "imdb",
+    "--precision",
+    "bf16" if HAS_BF16 else "fp32",
+)
 # What is left out of ours, one measure at a time: (environment, words).
 LEFT_OUT = {
     "similar lengths together, padded to the longest": ({}, ("--pad-to-max-length",)),
@@ -59,12 +70,19 @@ class Place(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image", default=IMAGE)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--held-out", type=int, default=120)
-    parser.add_argument("--run-option", action="append", default=[], help="one more of `docker run`, as --volume=A:B")
+    parser.add_argument(
+        "--run-option",
+        action="append",
+        default=[],
+        help="one more of `docker run`, as --volume=A:B",
+    )
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="envbuilder-bench-") as name:
         folder = Path(name)
@@ -88,8 +106,12 @@ def measure(place: Place, seeds: int) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {"guide": [], "ours": []}
     for seed in range(seeds):
         for side in sorted(runs, reverse=bool(seed % 2)):
-            runs[side].append(guide(place, seed) if side == "guide" else ours(place, seed))
-            print(f"seed {seed}: {side:5} {runs[side][-1]}", file=sys.stderr, flush=True)
+            runs[side].append(
+                guide(place, seed) if side == "guide" else ours(place, seed)
+            )
+            print(
+                f"seed {seed}: {side:5} {runs[side][-1]}", file=sys.stderr, flush=True
+            )
     return runs
 
 
@@ -103,31 +125,63 @@ def measure_left_out(place: Place) -> dict[str, Run]:
 
 
 def guide(place: Place, seed: int) -> Run:
-    return read(start(place, {}, "--volume", f"{HERE}:/bench:ro", words=("python", "/bench/guide.py", str(seed))))
+    return read(
+        start(
+            place,
+            {},
+            "--volume",
+            f"{HERE}:/bench:ro",
+            words=("python", "/bench/guide.py", str(seed)),
+        )
+    )
 
 
-def ours(place: Place, seed: int, *words: str, env: Mapping[str, str] | None = None) -> Run:
+def ours(
+    place: Place, seed: int, *words: str, env: Mapping[str, str] | None = None
+) -> Run:
     with tempfile.TemporaryDirectory(dir=place.folder) as name:
         command = (*JOB, "--seed", str(seed), "--output", "/runs", *words)
         start(place, env or {}, "--volume", f"{name}:/runs", words=command)
         return read((Path(name) / "metrics.json").read_text(encoding="utf-8"))
 
 
-def start(place: Place, env: Mapping[str, str], *options: str, words: Sequence[str]) -> str:
+def start(
+    place: Place, env: Mapping[str, str], *options: str, words: Sequence[str]
+) -> str:
     """One container's last line of output."""
     user = f"{os.getuid()}:{os.getgid()}"
-    argv = ["docker", "run", "--rm", "--network", "host", "--shm-size", "1g", "--user", user, *options, *place.options]
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--shm-size",
+        "1g",
+        "--user",
+        user,
+        *options,
+        *place.options,
+    ]
     for name, value in {"HF_ENDPOINT": place.hub, **env}.items():
         argv += ["--env", f"{name}={value}"]
-    done = subprocess.run([*argv, place.image, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*argv, place.image, *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        sys.exit(f"error: {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        sys.exit(
+            f"error: {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+        )
     return done.stdout.splitlines()[-1]
 
 
 def read(text: str) -> Run:
     measured = json.loads(text)
-    return Run(measured["samples_per_second"], measured["accuracy"], measured["peak_memory_bytes"] / 1e9)
+    return Run(
+        measured["samples_per_second"],
+        measured["accuracy"],
+        measured["peak_memory_bytes"] / 1e9,
+    )
 
 
 # --- the table -----------------------------------------------------------------------------------------------------
@@ -136,7 +190,14 @@ def read(text: str) -> Run:
 def standard_error(*samples: Iterable[float]) -> float:
     """Of a mean, or of the difference of two means."""
     listed = [list(sample) for sample in samples]
-    return float(sum(statistics.variance(sample) / len(sample) for sample in listed if len(sample) > 1) ** 0.5)
+    return float(
+        sum(
+            statistics.variance(sample) / len(sample)
+            for sample in listed
+            if len(sample) > 1
+        )
+        ** 0.5
+    )
 
 
 def reached(runs: Mapping[str, Sequence[Run]]) -> dict[str, bool]:
@@ -146,18 +207,32 @@ def reached(runs: Mapping[str, Sequence[Run]]) -> dict[str, bool]:
     scores = [[run.accuracy for run in side] for side in (ours, theirs)]
     return {
         "speed": statistics.median(speed) >= GOAL,
-        "accuracy": statistics.fmean(scores[0]) >= statistics.fmean(scores[1]) - standard_error(*scores),
+        "accuracy": statistics.fmean(scores[0])
+        >= statistics.fmean(scores[1]) - standard_error(*scores),
         "memory": max(run.memory for run in ours) <= max(run.memory for run in theirs),
     }
 
 
-def report(runs: Mapping[str, Sequence[Run]], left_out: Mapping[str, Run], *, rows: int, held_out: int) -> str:
+def report(
+    runs: Mapping[str, Sequence[Run]],
+    left_out: Mapping[str, Run],
+    *,
+    rows: int,
+    held_out: int,
+) -> str:
     ours, theirs = runs["ours"], runs["guide"]
-    speeds = [mine.speed / other.speed for mine, other in zip(ours, theirs, strict=True)]
+    speeds = [
+        mine.speed / other.speed for mine, other in zip(ours, theirs, strict=True)
+    ]
     peak = [max(run.memory for run in side) for side in (theirs, ours)]
-    said = {name: "reached" if good else "**missed**" for name, good in reached(runs).items()}
+    said = {
+        name: "reached" if good else "**missed**"
+        for name, good in reached(runs).items()
+    }
     scores = [spread([run.accuracy for run in side]) for side in (theirs, ours)]
-    speed = [f"{statistics.median(run.speed for run in side):.2f}" for side in (theirs, ours)]
+    speed = [
+        f"{statistics.median(run.speed for run in side):.2f}" for side in (theirs, ours)
+    ]
     lines = [
         f"| | the guide's loop | `train --precision {JOB[-1]}` | ratio | goal |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -171,7 +246,8 @@ def report(runs: Mapping[str, Sequence[Run]], left_out: Mapping[str, Run], *, ro
     ]
     whole = left_out["nothing"].speed
     lines += [
-        f"| {what} | {run.speed:.2f} | {run.speed / whole:.2f} | {run.memory:.2f} |" for what, run in left_out.items()
+        f"| {what} | {run.speed:.2f} | {run.speed / whole:.2f} | {run.memory:.2f} |"
+        for what, run in left_out.items()
     ]
     lines += [
         "",

@@ -35,14 +35,20 @@ model = BertForSequenceClassification.from_pretrained(model_name, num_labels=2)
 
 # 5.4
 def preprocess_function(examples):
-    return tokenizer(examples["text"], truncation=True, padding="max_length", max_length=512)
+    return tokenizer(
+        examples["text"], truncation=True, padding="max_length", max_length=512
+    )
 
 
 tokenized_imdb = imdb.map(preprocess_function, batched=True)
 tokenized_imdb = tokenized_imdb.rename_column("label", "labels")
-tokenized_imdb.set_format("torch", columns=["input_ids", "token_type_ids", "attention_mask", "labels"])
+tokenized_imdb.set_format(
+    "torch", columns=["input_ids", "token_type_ids", "attention_mask", "labels"]
+)
 
-tokenized_imdb = DatasetDict({"train": tokenized_imdb["train"], "test": tokenized_imdb["test"]})
+tokenized_imdb = DatasetDict(
+    {"train": tokenized_imdb["train"], "test": tokenized_imdb["test"]}
+)
 
 train_dataloader = DataLoader(tokenized_imdb["train"], shuffle=True, batch_size=8)
 test_dataloader = DataLoader(tokenized_imdb["test"], batch_size=8)
@@ -52,7 +58,10 @@ optimizer = AdamW(model.parameters(), lr=5e-5, weight_decay=0.0)
 num_epochs = 3
 num_training_steps = num_epochs * len(train_dataloader)
 lr_scheduler = get_scheduler(
-    name="linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
+    name="linear",
+    optimizer=optimizer,
+    num_warmup_steps=0,
+    num_training_steps=num_training_steps,
 )
 
 device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")

@@ -31,7 +31,14 @@ def said(*words: str) -> list[str]:
     """What a command prints, both streams, coloured as on a terminal."""
     env = {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
     done = subprocess.run(
-        ["env", *(f"{name}={value}" for name, value in env.items()), sys.executable, "-m", "envbuilder", *words],
+        [
+            "env",
+            *(f"{name}={value}" for name, value in env.items()),
+            sys.executable,
+            "-m",
+            "envbuilder",
+            *words,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,26 +56,50 @@ def draw(name: str, command: str, lines: list[str]) -> None:
     plain = plain.replace("Fira Code", "ui-monospace, Menlo, Consolas")
     PICTURES.mkdir(exist_ok=True)
     (PICTURES / f"{name}.svg").write_text(
-        console.export_svg(title="envbuilder", code_format=plain, unique_id=name), encoding="utf-8", newline="\n"
+        console.export_svg(title="envbuilder", code_format=plain, unique_id=name),
+        encoding="utf-8",
+        newline="\n",
     )
 
 
 def tail(lines: list[str], first: str) -> list[str]:
     """The last of the lines, from the one that begins with a word."""
-    start = next(number for number, line in enumerate(lines) if Text.from_ansi(line).plain.startswith(first))
+    start = next(
+        number
+        for number, line in enumerate(lines)
+        if Text.from_ansi(line).plain.startswith(first)
+    )
     return lines[start:]
 
 
 def main() -> None:
     image = sys.argv[1] if len(sys.argv) > 1 else IMAGE
-    draw("passed", f"envbuilder accept {image}", tail(said("accept", image, "--fresh"), "image"))
+    draw(
+        "passed",
+        f"envbuilder accept {image}",
+        tail(said("accept", image, "--fresh"), "image"),
+    )
     site = subprocess.run(
-        ["docker", "run", "--rm", image, "python", "-c", SITE], capture_output=True, text=True, check=True
+        ["docker", "run", "--rm", image, "python", "-c", SITE],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     lines = DOCKERFILE.format(image=image, site=site)
-    subprocess.run(["docker", "build", "--quiet", "--tag", BROKEN, "-"], input=lines, text=True, check=True)
-    draw("failed", f"envbuilder accept {BROKEN}", tail(said("accept", BROKEN, "--fresh"), "image"))
-    subprocess.run(["docker", "rmi", "--force", BROKEN], check=True, capture_output=True)
+    subprocess.run(
+        ["docker", "build", "--quiet", "--tag", BROKEN, "-"],
+        input=lines,
+        text=True,
+        check=True,
+    )
+    draw(
+        "failed",
+        f"envbuilder accept {BROKEN}",
+        tail(said("accept", BROKEN, "--fresh"), "image"),
+    )
+    subprocess.run(
+        ["docker", "rmi", "--force", BROKEN], check=True, capture_output=True
+    )
 
 
 if __name__ == "__main__":

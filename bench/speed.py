@@ -33,15 +33,32 @@ class Limit:
 def main() -> None:
     facts = catalog.load()
     limits = [
-        Limit(what="envbuilder --help", seconds=0.15, action=ask_for_help, clock=time.perf_counter, rounds=11),
-        Limit(what="one resolve, the first", seconds=0.02, action=lambda: resolve_once(facts)),
-        Limit(what="a grid of five million requests", seconds=5, action=lambda: fill_grid(facts), rounds=1),
+        Limit(
+            what="envbuilder --help",
+            seconds=0.15,
+            action=ask_for_help,
+            clock=time.perf_counter,
+            rounds=11,
+        ),
+        Limit(
+            what="one resolve, the first",
+            seconds=0.02,
+            action=lambda: resolve_once(facts),
+        ),
+        Limit(
+            what="a grid of five million requests",
+            seconds=5,
+            action=lambda: fill_grid(facts),
+            rounds=1,
+        ),
     ]
     missed = False
     for limit in limits:
         best = min(time_of(limit) for _ in range(limit.rounds))
         missed = missed or best > limit.seconds
-        print(f"{limit.what:<34} {best:8.3f} s of {limit.seconds} s{'  too slow' if best > limit.seconds else ''}")
+        print(
+            f"{limit.what:<34} {best:8.3f} s of {limit.seconds} s{'  too slow' if best > limit.seconds else ''}"
+        )
     sys.exit(1 if missed else 0)
 
 
@@ -63,7 +80,8 @@ def resolve_once(facts: Catalog) -> None:
 def fill_grid(facts: Catalog) -> None:
     texts = {
         "cuda": sorted(
-            {str(row.cuda) for row in facts.torch if row.cuda} | {str(row.release) for row in facts.runtimes}
+            {str(row.cuda) for row in facts.torch if row.cuda}
+            | {str(row.release) for row in facts.runtimes}
         ),
         "torch": sorted({str(row.torch) for row in facts.torch}),
         "python": [f"3.{minor}" for minor in range(8, 16)],

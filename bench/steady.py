@@ -20,7 +20,9 @@ RESULTS = Path(__file__).parent / "steady.md"
 def accept(image: str, folder: Path) -> dict[str, Any]:
     """One fresh run's receipt."""
     words = [sys.executable, "-m", "envbuilder", "accept", image, "--fresh", "--json"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, check=False
+    )
     receipt: dict[str, Any] = json.loads(done.stdout)
     return receipt
 
@@ -30,14 +32,20 @@ def spread(receipts: list[dict[str, Any]]) -> list[str]:
     values: dict[str, list[float]] = {}
     bounds: dict[str, Any] = {}
     for check in (check for receipt in receipts for check in receipt["checks"]):
-        if isinstance(check["value"], float) and isinstance(check["bound"], dict) and check["bound"]:
+        if (
+            isinstance(check["value"], float)
+            and isinstance(check["bound"], dict)
+            and check["bound"]
+        ):
             values.setdefault(check["id"], []).append(check["value"])
             bounds[check["id"]] = check["bound"]
     lines = []
     for name, found in values.items():
         end, bound = next(iter(bounds[name].items()))
         worst = max(found) if end == "max" else min(found)
-        lines.append(f"| {name} | {end} {bound:g} | {worst:.3g} | {statistics.median(found):.3g} |")
+        lines.append(
+            f"| {name} | {end} {bound:g} | {worst:.3g} | {statistics.median(found):.3g} |"
+        )
     return lines
 
 
@@ -48,7 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs):
             receipts.append(accept(image, Path(folder)))
-            print(number + 1, receipts[-1]["verdict"], receipts[-1]["seconds"], flush=True)
+            print(
+                number + 1, receipts[-1]["verdict"], receipts[-1]["seconds"], flush=True
+            )
     alarms = Counter(
         check["id"]
         for receipt in receipts

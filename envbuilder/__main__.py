@@ -39,10 +39,12 @@ def handle_signals() -> None:
     terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def hang_up(number: int, frame: object) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may come twice, from the kernel and from the shell
+        # It may come twice, from the kernel and from the shell.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # The terminal is gone: writing to it would fail in the middle of the cleanup.
         for terminal in terminals:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, terminal)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGHUP, hang_up)

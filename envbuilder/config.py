@@ -49,7 +49,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
 _LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
-_SPELLINGS = {spelling: option_name(option.name) for option in OPTIONS for spelling in option.spellings}
+_SPELLINGS = {
+    spelling: option_name(option.name)
+    for option in OPTIONS
+    for spelling in option.spellings
+}
 """Another spelling of a key → the key: flavor → flavour."""
 
 
@@ -61,7 +65,9 @@ def _parse_word(text: str) -> str:
 
 def _parse_text(text: str) -> str:
     if not grammar.matches(grammar.Setting, text):
-        raise ValueError("it must be one line without control characters, at most 1000 of them")
+        raise ValueError(
+            "it must be one line without control characters, at most 1000 of them"
+        )
     return text
 
 
@@ -84,7 +90,11 @@ def _parser_of(option: Option) -> Callable[[str], object]:
 
 PARSERS: Mapping[str, Callable[[str], object]] = {
     **{option_name(option.name): _parser_of(option) for option in OPTIONS},
-    **{spelling: _parser_of(option) for option in OPTIONS for spelling in option.spellings},
+    **{
+        spelling: _parser_of(option)
+        for option in OPTIONS
+        for spelling in option.spellings
+    },
     "package": parse_package,
     "index-url": parse_index_url,
     "ca-bundle": parse_path,
@@ -101,7 +111,9 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
 def _parse_check(text: str) -> str:
     """A check of the settings. It is copied into a container, so it must not be any file of the user's."""
     if _leads_out(parse_path(text)):
-        raise ValueError("a check must be in the folder of this file or below; use `--check FILE` for others")
+        raise ValueError(
+            "a check must be in the folder of this file or below; use `--check FILE` for others"
+        )
     return text
 
 
@@ -109,7 +121,9 @@ def _parse_cache(text: str) -> str:
     """A cache of the settings: buildx reads and writes a local one at any path."""
     for path in local_cache_paths(parse_cache(text)):
         if _leads_out(path):
-            raise ValueError("a local cache must be in the project; use the option for others")
+            raise ValueError(
+                "a local cache must be in the project; use the option for others"
+            )
     return text
 
 
@@ -135,7 +149,10 @@ _FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
 """As `PARSERS`, but a path that is written to must be in the project: somebody else may have written the file."""
 
 _ACCEPT_PARSERS: Mapping[str, Callable[[str], object]] = {"checks": _parse_check}
-_RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {"targets": _parse_word, "stack": _parse_folder_name}
+_RENDER_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "targets": _parse_word,
+    "stack": _parse_folder_name,
+}
 
 
 def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, JsonObject] | None:
@@ -169,7 +186,10 @@ def read(path: Path) -> tuple[Path, JsonObject]:
     if path.name == PYPROJECT:
         tool = _tool(table)
         if "envbuilder" not in tool:
-            raise UsageError(f"{path} has no table [tool.envbuilder]", hint="add it, or choose another file")
+            raise UsageError(
+                f"{path} has no table [tool.envbuilder]",
+                hint="add it, or choose another file",
+            )
         table = tool["envbuilder"]
     return path, _checked(path, table)
 
@@ -214,7 +234,11 @@ def _checked(path: Path, table: object) -> JsonObject:
     if render is not None:
         problems += _render_problems(render)
     if problems:
-        raise UsageError(f"{path} contains invalid settings", problems=problems, hint="fix them and try again")
+        raise UsageError(
+            f"{path} contains invalid settings",
+            problems=problems,
+            hint="fix them and try again",
+        )
     settings: dict[str, Any] = {}
     for key, value in (*table.items(), *accept.items()):
         settings[key.replace("-", "_")] = tuple(value) if key in _LISTS else value
@@ -258,7 +282,9 @@ def _render_problems(table: object) -> list[str]:
     return [f"[render]: {problem}" for problem in problems]
 
 
-def _problems(table: Mapping[str, object], parsers: Mapping[str, Callable[[str], object]]) -> list[str]:
+def _problems(
+    table: Mapping[str, object], parsers: Mapping[str, Callable[[str], object]]
+) -> list[str]:
     problems = []
     for key, value in table.items():
         problem = _problem(key, value, parsers)
@@ -267,7 +293,9 @@ def _problems(table: Mapping[str, object], parsers: Mapping[str, Callable[[str],
     return problems
 
 
-def _problem(key: str, value: object, parsers: Mapping[str, Callable[[str], object]]) -> str | None:
+def _problem(
+    key: str, value: object, parsers: Mapping[str, Callable[[str], object]]
+) -> str | None:
     """What is wrong with one setting, in one line; None if nothing is."""
     if key not in parsers:
         return f"unknown key {quoted(key)}; {_suggestion(key, sorted(parsers))}"

@@ -82,7 +82,9 @@ _MARKS = {
 class Printer(Rich):
     """Rich's console, with every unprintable character in its output replaced."""
 
-    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: Any, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             text = segment.text
             control = segment.control
@@ -134,7 +136,9 @@ class Console:
             yield self._plain()
             return
         display = _Display()
-        with Live(display, console=self._rich, refresh_per_second=_REFRESH, transient=True):
+        with Live(
+            display, console=self._rich, refresh_per_second=_REFRESH, transient=True
+        ):
 
             def show(rows: Sequence[Row]) -> None:
                 for row in display.take(rows):
@@ -193,7 +197,9 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     """Rows with columns that line up even if each row is printed by itself."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, width=1)
-    table.add_column(no_wrap=True, overflow="ellipsis", width=max(16, min(58, width - 43)))
+    table.add_column(
+        no_wrap=True, overflow="ellipsis", width=max(16, min(58, width - 43))
+    )
     table.add_column(justify="right", no_wrap=True, width=10)
     table.add_column(overflow="fold")
     for row in rows:

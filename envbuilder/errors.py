@@ -4,9 +4,8 @@
 that work when pasted. Only `envbuilder.cli` turns them into output and an exit code.
 """
 
-from collections.abc import Sequence
-
-from envbuilder.grammar import JsonObject
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class EnvbuilderError(Exception):
@@ -14,7 +13,9 @@ class EnvbuilderError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", problems: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -66,7 +67,8 @@ class NoStackError(EnvbuilderError):
         self.reasons = tuple(reasons)
         self.plain_reasons = tuple(plain)
         self.suggestions = tuple(suggestions)
-        self.explanation: JsonObject | None = None  # for `resolve --explain --json`
+        # For `resolve --explain --json`.
+        self.explanation: Mapping[str, Any] | None = None
 
 
 class LockError(EnvbuilderError):
@@ -80,7 +82,14 @@ class EngineError(EnvbuilderError):
 
     exit_code = 6
 
-    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = (), log: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        problems: Sequence[str] = (),
+        log: str = "",
+    ) -> None:
         super().__init__(message, hint=hint, problems=problems)
         self.log = log
 

@@ -31,29 +31,58 @@ _KINDS = {
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
-def read_text(path: Path, *, error: type[EnvbuilderError] = UsageError, hint: str = "", errors: str = "strict") -> str:
+def read_text(
+    path: Path,
+    *,
+    error: type[EnvbuilderError] = UsageError,
+    hint: str = "",
+    errors: str = "strict",
+) -> str:
     """The text of a regular file, in UTF-8; `errors` as `bytes.decode` takes it."""
-    return decode(read_bytes(path, error=error, hint=hint), path, error=error, hint=hint, errors=errors)
+    return decode(
+        read_bytes(path, error=error, hint=hint),
+        path,
+        error=error,
+        hint=hint,
+        errors=errors,
+    )
 
 
 def decode(
-    content: bytes, path: Path, *, error: type[EnvbuilderError] = UsageError, hint: str = "", errors: str = "strict"
+    content: bytes,
+    path: Path,
+    *,
+    error: type[EnvbuilderError] = UsageError,
+    hint: str = "",
+    errors: str = "strict",
 ) -> str:
     """The text of bytes that were read from `path`."""
     try:
         return content.decode("utf-8", errors)
     except UnicodeDecodeError as wrong:
-        raise error(f"{path} is not UTF-8 text: byte {wrong.start} is invalid", hint=hint) from wrong
+        raise error(
+            f"{path} is not UTF-8 text: byte {wrong.start} is invalid", hint=hint
+        ) from wrong
 
 
-def read_bytes(path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = "") -> bytes:
+def read_bytes(
+    path: Path,
+    *,
+    limit: int = LARGEST,
+    error: type[EnvbuilderError] = UsageError,
+    hint: str = "",
+) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises `error` with the path if it cannot be read."""
     content, _ = read_owned(path, limit=limit, error=error, hint=hint)
     return content
 
 
 def read_owned(
-    path: Path, *, limit: int = LARGEST, error: type[EnvbuilderError] = UsageError, hint: str = ""
+    path: Path,
+    *,
+    limit: int = LARGEST,
+    error: type[EnvbuilderError] = UsageError,
+    hint: str = "",
 ) -> tuple[bytes, int]:
     """`read_bytes`, and the id of the user who owns the file."""
     try:
@@ -66,10 +95,15 @@ def read_owned(
             content = _read(stream, limit + 1)
     except OSError as wrong:
         raise error(f"{path} cannot be read: {wrong.strerror}", hint=hint) from wrong
-    except ValueError as wrong:  # NUL, or a character that the file system's encoding lacks
+    except (
+        ValueError
+    ) as wrong:  # NUL, or a character that the file system's encoding lacks
         raise error(f"{str(path)!r} is not a file name: {wrong}", hint=hint) from wrong
     if len(content) > limit:
-        raise error(f"{path} is larger than {limit / 1e6:.0f} MB, too large for a file of envbuilder's", hint=hint)
+        raise error(
+            f"{path} is larger than {limit / 1e6:.0f} MB, too large for a file of envbuilder's",
+            hint=hint,
+        )
     return content, status.st_uid
 
 
@@ -85,7 +119,9 @@ def _read(stream: BinaryIO, most: int) -> bytes:
     return bytes(content)
 
 
-def _refuse_special(path: Path, mode: int, error: type[EnvbuilderError], hint: str) -> None:
+def _refuse_special(
+    path: Path, mode: int, error: type[EnvbuilderError], hint: str
+) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "special")
         raise error(f"{path} is {kind}, not a file", hint=hint)
@@ -168,7 +204,11 @@ def _real(path: Path) -> Path:
     """Where a path leads, links followed; the last parts need not exist."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # RuntimeError: links in a circle
         raise UsageError(f"{str(path)!r} leads nowhere: {error}") from error
 
 
@@ -178,7 +218,12 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=prefix, delete=False, encoding="utf-8", newline="\n"
+            "w",
+            dir=path.parent,
+            prefix=prefix,
+            delete=False,
+            encoding="utf-8",
+            newline="\n",
         ) as stream:
             temporary = Path(stream.name)
             try:
@@ -196,7 +241,10 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> None:
 def unwritable(path: Path, error: OSError | ValueError) -> UsageError:
     """The error for a path that cannot be written: the disk is full or read-only, or the path is not the user's."""
     reason = error.strerror if isinstance(error, OSError) else error
-    return UsageError(f"cannot write {path}: {reason}", hint="check the free space and your permissions there")
+    return UsageError(
+        f"cannot write {path}: {reason}",
+        hint="check the free space and your permissions there",
+    )
 
 
 # --- temporary folders ---------------------------------------------------------------------------------------------

@@ -58,32 +58,73 @@ _PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 Prose = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", LONGEST_TEXT)]
 Day = Annotated[str, _kind("a day, YYYY-MM-DD", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")]
 Numbers = Annotated[str, _kind("numbers with dots, such as 525.60.13", _NUMBERS)]
-NumbersOrNone = Annotated[str, _kind('numbers with dots, such as 525.60.13, or ""', rf"{_NUMBERS}|")]
+NumbersOrNone = Annotated[
+    str, _kind('numbers with dots, such as 525.60.13, or ""', rf"{_NUMBERS}|")
+]
 
-DebianPackage = Annotated[str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")]
-CodeName = Annotated[str, _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|")]
+DebianPackage = Annotated[
+    str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
+]
+CodeName = Annotated[
+    str,
+    _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|"),
+]
 SystemName = Annotated[
-    str, _kind("a system and its release, such as debian 12", r"[a-z]+(?: (?:[0-9]+(?:\.[0-9]+)?|[a-z]+))?")
+    str,
+    _kind(
+        "a system and its release, such as debian 12",
+        r"[a-z]+(?: (?:[0-9]+(?:\.[0-9]+)?|[a-z]+))?",
+    ),
 ]
 
-Project = Annotated[str, _kind("a normalized package name", r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")]
-Requirement = Annotated[
-    str, _kind("a package with an optional version", rf"{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? ?(?:{_CLAUSES})?")
+Project = Annotated[
+    str, _kind("a normalized package name", r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 ]
-Specifier = Annotated[str, _kind('bounds of a version, such as <82, or ""', rf"(?:{_CLAUSES})?")]
-WheelFile = Annotated[str, _kind("the file name of a wheel", r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")]
+Requirement = Annotated[
+    str,
+    _kind(
+        "a package with an optional version",
+        rf"{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? ?(?:{_CLAUSES})?",
+    ),
+]
+Specifier = Annotated[
+    str, _kind('bounds of a version, such as <82, or ""', rf"(?:{_CLAUSES})?")
+]
+WheelFile = Annotated[
+    str,
+    _kind("the file name of a wheel", r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl"),
+]
 Sha256 = Annotated[str, _kind("a sha256 in hexadecimal digits", r"[0-9a-f]{64}")]
 VersionText = Annotated[str, _kind("a version", r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,63}")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]  # since 1970, until the end of year 9999
+Seconds = Annotated[
+    float, msgspec.Meta(ge=0, le=253_402_300_799)
+]  # since 1970, until the end of year 9999
 Days = Annotated[int, msgspec.Meta(ge=0, le=3650)]
-IndexName = Annotated[str, _kind("the name of an index, such as pytorch-cu118", r"[a-z][a-z0-9.-]*")]
-GpuName = Annotated[str, _kind("the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}")]
-GpuArch = Annotated[str, _kind("a GPU architecture, such as sm_86", r"(?:sm|compute)_[0-9]{2,3}[af]?")]
-Word = Annotated[str, _kind("a word of letters, digits, dots, hyphens and underscores", r"[A-Za-z][A-Za-z0-9._-]*")]
+IndexName = Annotated[
+    str, _kind("the name of an index, such as pytorch-cu118", r"[a-z][a-z0-9.-]*")
+]
+GpuName = Annotated[
+    str,
+    _kind(
+        "the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}"
+    ),
+]
+GpuArch = Annotated[
+    str, _kind("a GPU architecture, such as sm_86", r"(?:sm|compute)_[0-9]{2,3}[af]?")
+]
+Word = Annotated[
+    str,
+    _kind(
+        "a word of letters, digits, dots, hyphens and underscores",
+        r"[A-Za-z][A-Za-z0-9._-]*",
+    ),
+]
 
-ImageReference = Annotated[str, _kind("an image reference", rf"{_REPOSITORY}(?::{_TAG})?(?:@{_DIGEST})?")]
+ImageReference = Annotated[
+    str, _kind("an image reference", rf"{_REPOSITORY}(?::{_TAG})?(?:@{_DIGEST})?")
+]
 ImageTag = Annotated[str, _kind("an image name with a tag", rf"{_REPOSITORY}:{_TAG}")]
 ImageTemplate = Annotated[
     str,
@@ -92,18 +133,42 @@ ImageTemplate = Annotated[
         r"[a-z0-9](?:[A-Za-z0-9._/:-]|\{(?:python|release|number)\})*",
     ),
 ]
-ImageSystem = Annotated[str, _kind("the system in a tag of nvidia/cuda, such as ubuntu22.04", r"[a-z]+[0-9.]*|\*")]
-ImageTagPattern = Annotated[str, _kind("a tag of nvidia/cuda", r"[A-Za-z0-9_][A-Za-z0-9_.*-]{0,127}")]
+ImageSystem = Annotated[
+    str,
+    _kind(
+        "the system in a tag of nvidia/cuda, such as ubuntu22.04", r"[a-z]+[0-9.]*|\*"
+    ),
+]
+ImageTagPattern = Annotated[
+    str, _kind("a tag of nvidia/cuda", r"[A-Za-z0-9_][A-Za-z0-9_.*-]{0,127}")
+]
 Digest = Annotated[str, _kind("a digest, sha256:…", _DIGEST)]
-CheckId = Annotated[str, _kind("the id of a check, such as training.loss", r"[A-Za-z0-9_][A-Za-z0-9_.-]*")]
-StackName = Annotated[str, _kind("the name of a stack", r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")]
+CheckId = Annotated[
+    str,
+    _kind("the id of a check, such as training.loss", r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
+]
+StackName = Annotated[
+    str, _kind("the name of a stack", r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+]
 PLATFORMS = ("linux/amd64", "linux/arm64")
 IndexUrl = Annotated[
-    str, _kind("the address of a package index", r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+", 2000)
+    str,
+    _kind(
+        "the address of a package index",
+        r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+",
+        2000,
+    ),
 ]
 Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]
-CacheSpec = Annotated[str, _kind("a build cache in buildx's syntax", r"[A-Za-z0-9][A-Za-z0-9._/:@=,+~-]*", 1000)]
-FolderName = Annotated[str, _kind("the name of a folder", r"[A-Za-z0-9][A-Za-z0-9._+-]*")]
+CacheSpec = Annotated[
+    str,
+    _kind(
+        "a build cache in buildx's syntax", r"[A-Za-z0-9][A-Za-z0-9._/:@=,+~-]*", 1000
+    ),
+]
+FolderName = Annotated[
+    str, _kind("the name of a folder", r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+]
 Setting = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", 1000)]
 Platform = Annotated[str, _kind(f"one of {', '.join(PLATFORMS)}", "|".join(PLATFORMS))]
 

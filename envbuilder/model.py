@@ -88,7 +88,9 @@ class Request:
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
     platform: Platform = "linux/amd64"
-    as_of: date | None = None  # resolve everything as the package index stood at the end of this day, in UTC
+    as_of: date | None = (
+        None  # resolve everything as the package index stood at the end of this day, in UTC
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,9 @@ class Stack:
     torch: Version
     torchvision: Version
     torchaudio: Version | None
-    cuda: Version | None  # of the CUDA runtime that torch is built against: 11.7.99; None: torch without CUDA
+    cuda: (
+        Version | None
+    )  # of the CUDA runtime that torch is built against: 11.7.99; None: torch without CUDA
     cudnn: Version | None
     nccl: Version | None  # None: linked into torch, or in `unknown`
     triton: Version | None
@@ -138,22 +142,36 @@ class Stack:
     # "450.80.02", as NVIDIA writes it: the oldest NVIDIA driver that runs it, by minor-version compatibility
     driver_floor: NumbersOrNone
     base: Base
-    as_of: date  # packages are resolved as the index stood at the end of this day, in UTC
+    as_of: (
+        date  # packages are resolved as the index stood at the end of this day, in UTC
+    )
     platform: Platform
-    requirements: tuple[Requirement, ...]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
-    extras: tuple[Requirement, ...] = ()  # the user's own packages, resolved together with them
-    moving: tuple[Project, ...] = ()  # packages that people change most; they get the topmost layer
-    excluded: tuple[Project, ...] = ()  # declared by a wheel, not needed at run time, left out
+    requirements: tuple[
+        Requirement, ...
+    ]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
+    extras: tuple[
+        Requirement, ...
+    ] = ()  # the user's own packages, resolved together with them
+    moving: tuple[
+        Project, ...
+    ] = ()  # packages that people change most; they get the topmost layer
+    excluded: tuple[
+        Project, ...
+    ] = ()  # declared by a wheel, not needed at run time, left out
     features: tuple[Feature, ...] = ()
     notes: tuple[Prose, ...] = ()
     evidence: Word = "verified"  # weakest status of the facts it rests on
     flavour: Flavour = field(default=Flavour.RUNTIME, metadata=OMIT_IF_DEFAULT)
-    unknown: tuple[Word, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)  # versions that no source gives: "nccl"
+    unknown: tuple[Word, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # versions that no source gives: "nccl"
 
     @property
     def nccl_text(self) -> str:
         """Its version, or why there is none."""
-        return "not known" if "nccl" in self.unknown else str(self.nccl or "inside torch")
+        return (
+            "not known" if "nccl" in self.unknown else str(self.nccl or "inside torch")
+        )
 
     @property
     def cuda_line(self) -> str:
@@ -163,7 +181,11 @@ class Stack:
     @property
     def torch_text(self) -> str:
         """`torch 2.0.1 for CUDA 11.7`."""
-        return f"torch {self.torch} for CUDA {self.cuda_line}" if self.cuda else f"torch {self.torch} without CUDA"
+        return (
+            f"torch {self.torch} for CUDA {self.cuda_line}"
+            if self.cuda
+            else f"torch {self.torch} without CUDA"
+        )
 
     @property
     def cuda_tag(self) -> str:
@@ -174,7 +196,11 @@ class Stack:
     def name(self) -> str:
         """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`, on arm64 with `-arm64`."""
         devel = "-devel" if self.flavour is Flavour.DEVEL else ""
-        machine = "" if self.platform == Request().platform else f"-{self.platform.split('/')[1]}"
+        machine = (
+            ""
+            if self.platform == Request().platform
+            else f"-{self.platform.split('/')[1]}"
+        )
         return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{devel}{machine}"
 
 
@@ -197,7 +223,9 @@ class Lock:
     schema: int
     catalog: Day  # date of the facts
     stack: Stack
-    base_digest: Digest | None  # sha256:… of the base image; None while it has not been seen
+    base_digest: (
+        Digest | None
+    )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
 
 
@@ -214,7 +242,9 @@ class Verdict(StrEnum):
 
     PASSED = "passed"  # every check has evidence, and it speaks for the image
     FAILED = "failed"  # a check has evidence against it
-    INCOMPLETE = "incomplete"  # neither: a check could not be carried out, or never answered
+    INCOMPLETE = (
+        "incomplete"  # neither: a check could not be carried out, or never answered
+    )
 
 
 class Status(StrEnum):

@@ -14,10 +14,23 @@ from envbuilder.errors import UsageError
 from envbuilder.files import is_file, read_text
 
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+)
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
-_KEPT = ("PATH", "HOME", "TMPDIR", "NETRC", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME", "LANG", "LC_ALL")
+_KEPT = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "NETRC",
+    "UV_CACHE_DIR",
+    "UV_OFFLINE",
+    "XDG_CACHE_HOME",
+    "LANG",
+    "LC_ALL",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +50,11 @@ class Network:
 
 
 def find_network(
-    environ: Mapping[str, str], *, home: Path, ca: Path | None = None, index_url: str | None = None
+    environ: Mapping[str, str],
+    *,
+    home: Path,
+    ca: Path | None = None,
+    index_url: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -104,9 +121,15 @@ def check_bundle(path: Path) -> None:
         raise UsageError(f"the CA bundle {path} is not a file")
     text = read_text(path, errors="replace")
     if not any(f"-----BEGIN {kind}-----" in text for kind in _CERTIFICATES):
-        raise UsageError(f"the CA bundle {path} contains no certificate", hint="it must be a PEM file")
+        raise UsageError(
+            f"the CA bundle {path} contains no certificate",
+            hint="it must be a PEM file",
+        )
     if "PRIVATE KEY-----" in text:
-        raise UsageError(f"the CA bundle {path} contains a private key", hint="use a file with certificates only")
+        raise UsageError(
+            f"the CA bundle {path} contains a private key",
+            hint="use a file with certificates only",
+        )
 
 
 def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, str]:

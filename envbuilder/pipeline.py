@@ -14,7 +14,13 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build_process as builds
-from envbuilder.engine.buildx import BuildOptions, BuildProgress, BuildStep, find_cause, wheel_sizes
+from envbuilder.engine.buildx import (
+    BuildOptions,
+    BuildProgress,
+    BuildStep,
+    find_cause,
+    wheel_sizes,
+)
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
@@ -55,9 +61,13 @@ class Session:
     today: date  # in UTC
     context: Path = Path("build")
     logs: Path = Path("build/logs")
-    receipts: Path = Path("receipts")  # where they can be read; what spares a run is in the store
+    receipts: Path = Path(
+        "receipts"
+    )  # where they can be read; what spares a run is in the store
     store: Store | None = None
-    said: tuple[str, ...] = ()  # options of the command line besides the request, for suggested commands
+    said: tuple[
+        str, ...
+    ] = ()  # options of the command line besides the request, for suggested commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,11 @@ class BuildResult:
 def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
     stack = resolve(request, session.catalog)
-    creation.check_lockable(stack, index_url=session.uv.index_url, command_for=_command_for(request, session))
+    creation.check_lockable(
+        stack,
+        index_url=session.uv.index_url,
+        command_for=_command_for(request, session),
+    )
     return stack
 
 
@@ -99,7 +113,9 @@ def make_lock(request: Request, session: Session) -> Lock:
     return lock_stack(request, resolve_lockable(request, session), session)
 
 
-def lock_stack(request: Request, stack: Stack, session: Session, base_digest: str | None = None) -> Lock:
+def lock_stack(
+    request: Request, stack: Stack, session: Session, base_digest: str | None = None
+) -> Lock:
     """Stack → Lock; the request is for the suggested command, if its packages clash."""
     _check_day(request, stack, session)
     return creation.create_lock(
@@ -114,7 +130,10 @@ def lock_stack(request: Request, stack: Stack, session: Session, base_digest: st
 def _check_day(request: Request, stack: Stack, session: Session) -> None:
     """Warn if the index of the stack's day may still change. Raises `UsageError` for a day in the future."""
     if request.as_of and request.as_of > session.today:
-        raise UsageError(f"--as-of {request.as_of} is in the future", hint="use a day that has passed")
+        raise UsageError(
+            f"--as-of {request.as_of} is in the future",
+            hint="use a day that has passed",
+        )
     days = session.catalog.policy.as_of.settle_days
     if stack.as_of > session.today - timedelta(days=days):
         session.console.note(
@@ -125,7 +144,9 @@ def _check_day(request: Request, stack: Stack, session: Session) -> None:
 
 def _command_for(request: Request, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
-        return command(replace(request, packages=tuple(packages)), "lock", flags=session.said)
+        return command(
+            replace(request, packages=tuple(packages)), "lock", flags=session.said
+        )
 
     return again
 
@@ -145,8 +166,13 @@ def resolve_with_available_base(
         try:
             stack = resolve(replace(request, base=BASE_BOOTSTRAP), session.catalog)
         except NoStackError as refusal:
-            raise EngineError(error.message, problems=refusal.plain_reasons, hint=refusal.hint) from refusal
-        session.console.say(f"{error.message}; continuing with {stack.base.reference}, built from Debian packages")
+            raise EngineError(
+                error.message, problems=refusal.plain_reasons, hint=refusal.hint
+            ) from refusal
+        base = stack.base.reference
+        session.console.say(
+            f"{error.message}; continuing with {base}, built from Debian packages"
+        )
     for note in stack.notes:
         session.console.note(note)
     return stack, ensure_base(stack, engine, session)
@@ -196,7 +222,9 @@ def _check_platform(stack: Stack, engine: Engine) -> None:
 
 def make_base(base: Base, engine: Engine, session: Session) -> None:
     """Build a base image from Debian packages."""
-    session.console.say(f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)")
+    session.console.say(
+        f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)"
+    )
     started = time.monotonic()
     output: list[str] = []
     with temporary_folder("base") as folder:
@@ -215,24 +243,36 @@ def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineErro
     lines = [line.strip() for line in output if line.startswith(("E:", "Err:"))]
     if not lines:
         lines = [line.strip() for line in output[-3:]]
-    cause, hint = f"mmdebstrap ended with exit code {code}", "check that apt works on this machine: `apt-get update`"
+    cause, hint = (
+        f"mmdebstrap ended with exit code {code}",
+        "check that apt works on this machine: `apt-get update`",
+    )
     known = find_cause("".join(output))
     if known:
         cause, hint = known
-    return EngineError(f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint)
+    return EngineError(
+        f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint
+    )
 
 
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
 def build(
-    request: Request | Lock, connect: Callable[[], Engine], session: Session, settings: BuildSettings
+    request: Request | Lock,
+    connect: Callable[[], Engine],
+    session: Session,
+    settings: BuildSettings,
 ) -> BuildResult:
     """The whole way to an accepted, tagged image; the engine is not contacted for an impossible request.
 
     Raises `AcceptanceError`, and tags nothing, if it does not train.
     """
-    stack = request.stack if isinstance(request, Lock) else resolve_lockable(request, session)
+    stack = (
+        request.stack
+        if isinstance(request, Lock)
+        else resolve_lockable(request, session)
+    )
     _refuse_links(session.context, session.logs, session.receipts)
     with connect() as engine:
         engine.sweep()
@@ -253,7 +293,9 @@ def _refuse_links(*places: Path) -> None:
     refuse_links(Path(), *relative)
 
 
-def build_lock(lock: Lock, engine: Engine, session: Session, settings: BuildSettings) -> BuildResult:
+def build_lock(
+    lock: Lock, engine: Engine, session: Session, settings: BuildSettings
+) -> BuildResult:
     """Lock → Context → Image → Receipt → tag."""
     write_context(render_context(lock), session.context)
     built, seconds = build_context(lock, engine, session, settings.options)
@@ -280,13 +322,19 @@ def push(tag: str, engine: Engine, session: Session) -> str:
     started = time.monotonic()
     digest = engine.push(tag)
     repository = tag.rpartition(":")[0]
-    session.console.say(f"pushed {repository}@{digest} in {time.monotonic() - started:.0f} s")
+    session.console.say(
+        f"pushed {repository}@{digest} in {time.monotonic() - started:.0f} s"
+    )
     return digest
 
 
-def build_context(lock: Lock, engine: Engine, session: Session, options: BuildOptions) -> tuple[builds.Built, float]:
+def build_context(
+    lock: Lock, engine: Engine, session: Session, options: BuildOptions
+) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
-    log = builds.log_path(session.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC)))
+    log = builds.log_path(
+        session.logs, lock.stack.name, stamp(new_run_id(), datetime.now(UTC))
+    )
     started = time.monotonic()
     with session.console.rows() as show:
 
@@ -333,10 +381,16 @@ def step_row(step: BuildStep) -> Row:
 # --- accept --------------------------------------------------------------------------------------------------------
 
 
-def require_acceptance(image: str, engine: Engine, session: Session, settings: BuildSettings) -> Receipt:
+def require_acceptance(
+    image: str, engine: Engine, session: Session, settings: BuildSettings
+) -> Receipt:
     """The receipt that lets an image have its tag; raises `AcceptanceError` if it does not get one."""
     suite_options = suite_options_for(
-        engine, image, settings.gpu_access, require_gpu=settings.require_gpu, own=settings.own
+        engine,
+        image,
+        settings.gpu_access,
+        require_gpu=settings.require_gpu,
+        own=settings.own,
     )
     receipt = accept(image, engine, session, suite_options, fresh=settings.fresh)
     if receipt.verdict is not Verdict.PASSED:
@@ -344,25 +398,41 @@ def require_acceptance(image: str, engine: Engine, session: Session, settings: B
     return receipt
 
 
-def suite_options_for(engine: Engine, image: str, gpu_access: GpuAccess, **options: Any) -> suite.SuiteOptions:
+def suite_options_for(
+    engine: Engine, image: str, gpu_access: GpuAccess, **options: Any
+) -> suite.SuiteOptions:
     """How an image is tried on this engine; one of ours without CUDA gets no GPU unless it is requested."""
-    suite_options = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), gpu_access), **options)
+    suite_options = suite.SuiteOptions(
+        gpu=plan_gpu(engine.gpu_support(), gpu_access), **options
+    )
     suite.validate(suite_options)
     facts = engine.image(image)
     without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
     if without_cuda and gpu_access is GpuAccess.AUTO:
-        return replace(suite_options, gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"))
+        return replace(
+            suite_options,
+            gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"),
+        )
     return suite_options
 
 
 def accept(
-    image: str, engine: Engine, session: Session, suite_options: suite.SuiteOptions, *, fresh: bool = False
+    image: str,
+    engine: Engine,
+    session: Session,
+    suite_options: suite.SuiteOptions,
+    *,
+    fresh: bool = False,
 ) -> Receipt:
     """Run the suite with a display of its checks and keep the receipt; or return the one that the image already has."""
     _refuse_links(session.receipts)
     facts = suite.find_image(engine, image)
     if session.store and not fresh:
-        earlier = session.store.find(facts.id, suite.suite_hash(suite_options), suite.host_facts(engine, suite_options))
+        earlier = session.store.find(
+            facts.id,
+            suite.suite_hash(suite_options),
+            suite.host_facts(engine, suite_options),
+        )
         if earlier:
             session.console.say(
                 f"already accepted on {earlier.started} (same image, suite and host); `--rerun` runs it again"

@@ -39,7 +39,12 @@ class Completed:
     stderr: str
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float | None = None) -> Completed:
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Completed:
     """Run to the end with nothing on stdin. Raises `EngineError` if the program is missing or takes too long."""
     try:
         done = subprocess.run(
@@ -49,7 +54,9 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
     except (OSError, ValueError) as error:
         raise _not_started(argv, error) from error
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"`{argv[0]}` did not answer within {timeout:.0f} s") from error
+        raise EngineError(
+            f"`{argv[0]}` did not answer within {timeout:.0f} s"
+        ) from error
     return Completed(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
@@ -70,7 +77,9 @@ def stream(
 
     def check_all() -> None:
         if timeout is not None and time.monotonic() - started > timeout:
-            raise EngineError(f"`{argv[0]}` did not end within {timeout / 60:.0f} minutes")
+            raise EngineError(
+                f"`{argv[0]}` did not end within {timeout / 60:.0f} minutes"
+            )
         check(None)
 
     process: subprocess.Popen[bytes] | None = None
@@ -90,7 +99,9 @@ def stream(
             process.stdout.close()
 
 
-def _start(argv: Sequence[str], env: Mapping[str, str] | None) -> "subprocess.Popen[bytes]":
+def _start(
+    argv: Sequence[str], env: Mapping[str, str] | None
+) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -152,7 +163,9 @@ def _can_run(argv: Sequence[str], env: Mapping[str, str]) -> bool:
 
 def _lines(descriptor: int, check: Callable[[], None]) -> Iterator[str]:
     """The lines of a pipe as they come; `check` is called between them, and while none comes."""
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8")("replace"), translate=True
+    )
     rest, is_open = "", True
     while is_open:
         ready, _, _ = select.select([descriptor], [], [], _TICK)
@@ -186,7 +199,9 @@ def _wait(process: "subprocess.Popen[bytes]", check: Check) -> None:
             process.wait(_TICK)
 
 
-def _not_started(argv: Sequence[str], error: OSError | ValueError) -> EngineError | UsageError:
+def _not_started(
+    argv: Sequence[str], error: OSError | ValueError
+) -> EngineError | UsageError:
     program = argv[0]
     # NUL, or a character that the system's encoding lacks
     if isinstance(error, ValueError):

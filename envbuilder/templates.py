@@ -11,7 +11,11 @@ from envbuilder import resources
 
 def fill(template: str, values: Mapping[str, object], *, html: bool = False) -> str:
     """A template of `templates/` with its values, which are escaped if it is an HTML page."""
-    return _environment(resources.folder("templates"), html).get_template(template).render(values)
+    return (
+        _environment(resources.folder("templates"), html)
+        .get_template(template)
+        .render(values)
+    )
 
 
 @cache  # a template is compiled once: the catalog's page fills one a thousand times

@@ -7,7 +7,10 @@ from packaging.version import Version
 
 def matches_prefix(prefix: Version, version: Version) -> bool:
     """Whether `prefix` is a prefix of `version`: 11.7 is one of 11.7.99; 11.70 and 11.7.1 are not."""
-    return version.release[: len(prefix.release)] == prefix.release and prefix.pre == version.pre
+    return (
+        version.release[: len(prefix.release)] == prefix.release
+        and prefix.pre == version.pre
+    )
 
 
 def matches_any(prefix: Version, versions: Iterable[Version]) -> bool:

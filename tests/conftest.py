@@ -19,10 +19,22 @@ from envbuilder.format.page import grid as grids
 ROOT = Path(__file__).parent.parent
 
 # A busy machine is no failure: no example has a deadline, and none is refused because making it is slow.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
-USERS_PREFIXES = ("ENVBUILDER_", "UV_", "PIP_", "COMPOSE_", "BUILDX_", "NVIDIA_", "CUDA_", "SLURM_", "TORCHELASTIC_")
+USERS_PREFIXES = (
+    "ENVBUILDER_",
+    "UV_",
+    "PIP_",
+    "COMPOSE_",
+    "BUILDX_",
+    "NVIDIA_",
+    "CUDA_",
+    "SLURM_",
+    "TORCHELASTIC_",
+)
 USERS_VARIABLES = set(
     "NO_COLOR FORCE_COLOR CLICOLOR CLICOLOR_FORCE TERM COLORTERM COLUMNS LINES NETRC DOCKER_CONTEXT DOCKER_CONFIG "
     "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE RANK WORLD_SIZE "
@@ -82,7 +94,9 @@ def no_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_socket: Path) -> None:
+def nobodys_machine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_socket: Path
+) -> None:
     """An unmarked test sees no engine, and nothing that a user has set; a marked one may need it to reach its index."""
     if request.node.get_closest_marker("container"):
         return
@@ -102,7 +116,9 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_state(nobodys_machine: None, monkeypatch: pytest.MonkeyPatch, states: Iterator[Path]) -> None:
+def nobodys_state(
+    nobodys_machine: None, monkeypatch: pytest.MonkeyPatch, states: Iterator[Path]
+) -> None:
     """The user's receipts save no run, and no test leaves one there."""
     monkeypatch.setenv("ENVBUILDER_STATE_DIR", str(next(states)))
 
@@ -113,12 +129,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     answer = envbuilder("build", "--cuda", CUDA, "--json", cwd=site)
     assert answer.code == 0, answer.err
     outcome = answer.json()
-    return Image(id=outcome["image"], tag=outcome["tag"], outcome=outcome, site=site, talk=answer.err)
+    return Image(
+        id=outcome["image"],
+        tag=outcome["tag"],
+        outcome=outcome,
+        site=site,
+        talk=answer.err,
+    )
 
 
 @pytest.fixture(scope="session")
 def container(image: Image) -> Iterator[str]:
     """A container of the image that idles; for testinfra and for looking inside."""
-    made = docker("run", "--detach", "--rm", "--network", "none", image.id, "sleep", "3600").stdout.strip()
+    made = docker(
+        "run", "--detach", "--rm", "--network", "none", image.id, "sleep", "3600"
+    ).stdout.strip()
     yield made
     docker("rm", "--force", made)

@@ -33,14 +33,28 @@ class Faults:
     last_day: date | None = None  # the index as it stood at the end of this day, in UTC
     yanked: dict[str, str] = field(default_factory=dict)  # file → the reason
     removed: set[str] = field(default_factory=set)  # files
-    renamed: dict[str, str] = field(default_factory=dict)  # file → its name with other tags
+    renamed: dict[str, str] = field(
+        default_factory=dict
+    )  # file → its name with other tags
     changed: dict[str, str] = field(default_factory=dict)  # file → another sha256
-    delays: dict[str, float] = field(default_factory=dict)  # path → seconds before the answer
-    statuses: dict[str, int] = field(default_factory=dict)  # path → 404 or 503 in place of the answer
-    cuts: dict[str, int] = field(default_factory=dict)  # path → bytes after which it hangs up
-    flips: dict[str, int] = field(default_factory=dict)  # path → the byte that is another
-    short: dict[str, int] = field(default_factory=dict)  # path → bytes that are sent as if they were all
-    stalls: set[str] = field(default_factory=set)  # paths whose answers never come to their end
+    delays: dict[str, float] = field(
+        default_factory=dict
+    )  # path → seconds before the answer
+    statuses: dict[str, int] = field(
+        default_factory=dict
+    )  # path → 404 or 503 in place of the answer
+    cuts: dict[str, int] = field(
+        default_factory=dict
+    )  # path → bytes after which it hangs up
+    flips: dict[str, int] = field(
+        default_factory=dict
+    )  # path → the byte that is another
+    short: dict[str, int] = field(
+        default_factory=dict
+    )  # path → bytes that are sent as if they were all
+    stalls: set[str] = field(
+        default_factory=set
+    )  # paths whose answers never come to their end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +99,19 @@ class Project:
             **file,
             "filename": name,
             "url": f"../../files/{self.name}/{name}",
-            "hashes": {"sha256": self._faults.changed.get(recorded, row["hashes"]["sha256"])},
+            "hashes": {
+                "sha256": self._faults.changed.get(recorded, row["hashes"]["sha256"])
+            },
             "yanked": self._faults.yanked.get(recorded, row["yanked"]),
             "core-metadata": {"sha256": sha256(metadata.encode()).hexdigest()},
         }
 
     def _metadata(self, filename: str, key: str) -> str:
-        lines = ["Metadata-Version: 2.1", f"Name: {self.name}", f"Version: {_version(filename)}"]
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {self.name}",
+            f"Version: {_version(filename)}",
+        ]
         lines += self._recorded["metadata"][key]
         return "\n".join([*lines, ""])
 
@@ -99,7 +119,10 @@ class Project:
         """The METADATA of a file that the index lists."""
         for row in self._recorded["files"]:
             name = row["filename"]
-            if self._faults.renamed.get(name, name) == filename and name not in self._faults.removed:
+            if (
+                self._faults.renamed.get(name, name) == filename
+                and name not in self._faults.removed
+            ):
                 return self._metadata(filename, row["metadata"])
         return None
 
@@ -107,7 +130,12 @@ class Project:
         """The page as PEP 691 and PEP 700 have it."""
         files = self.files()
         versions = {_version(file["filename"]) for file in files}
-        page = {"meta": {"api-version": "1.1"}, "name": self.name, "files": files, "versions": sorted(versions)}
+        page = {
+            "meta": {"api-version": "1.1"},
+            "name": self.name,
+            "files": files,
+            "versions": sorted(versions),
+        }
         return json.dumps(page)
 
     def as_html(self) -> str:
@@ -121,8 +149,12 @@ class Project:
             if file["requires-python"]:
                 attributes["data-requires-python"] = file["requires-python"]
             if file["yanked"]:
-                attributes["data-yanked"] = "" if file["yanked"] is True else file["yanked"]
-            text = " ".join(f'{name}="{escape(value)}"' for name, value in attributes.items())
+                attributes["data-yanked"] = (
+                    "" if file["yanked"] is True else file["yanked"]
+                )
+            text = " ".join(
+                f'{name}="{escape(value)}"' for name, value in attributes.items()
+            )
             lines.append(f"<a {text}>{file['filename']}</a><br>")
         return "\n".join([*lines, "</body></html>", ""])
 
@@ -162,7 +194,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer("", HTML_TYPE, 404)
             return
         project = Project(self.folder, name, self.faults)
-        metadata = project.metadata(file.removesuffix(".metadata")) if file.endswith(".metadata") else None
+        metadata = (
+            project.metadata(file.removesuffix(".metadata"))
+            if file.endswith(".metadata")
+            else None
+        )
         if kind == "simple" and not file:
             self._page(project)
         elif kind == "files" and file in self.wheels:
@@ -235,10 +271,14 @@ def serve(
     }  # fmt: skip
     handler = type("OneIndex", (Handler,), attributes)
     server = _Server(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
-        yield IndexServer(url=f"http://127.0.0.1:{server.server_port}/simple/", paths=paths)
+        yield IndexServer(
+            url=f"http://127.0.0.1:{server.server_port}/simple/", paths=paths
+        )
     finally:
         over.set()
         server.shutdown()

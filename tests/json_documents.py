@@ -12,4 +12,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "schemas"
 def problems(name: str, document: Any) -> list[str]:
     """What the schema called `name` says against a document."""
     schema = json.loads((FOLDER / f"{name}.schema.json").read_text())
-    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in Draft202012Validator(schema).iter_errors(document)
+    ]

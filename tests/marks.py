@@ -11,5 +11,7 @@ def few(cases: Iterable[Any], *, fast: int = 1) -> list[Any]:
     params = []
     for number, case in enumerate(cases):
         values = case if isinstance(case, tuple) else (case,)
-        params.append(pytest.param(*values, marks=[] if number < fast else pytest.mark.slow))
+        params.append(
+            pytest.param(*values, marks=[] if number < fast else pytest.mark.slow)
+        )
     return params

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-CAN_MOUNT = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+CAN_MOUNT = (
+    os.geteuid() == 0
+    and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+)
 MOUNT = """
 mount -t tmpfs -o size="$SIZE" tmpfs "$PLACE"
 cd "$PROJECT"
@@ -26,7 +29,9 @@ exit $code
 """
 
 
-def run(folders: Mapping[str, Path], place: str, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    folders: Mapping[str, Path], place: str, *words: str, **settings: str
+) -> "subprocess.CompletedProcess[str]":
     """A command where one of its folders, `place`, is such a disk; its stdout ends with the lock that is there.
 
     `AGAIN=FILE`: afterwards there is room, and it is run again; `next run: CODE` follows.
@@ -35,5 +40,16 @@ def run(folders: Mapping[str, Path], place: str, *words: str, **settings: str) -
         **os.environ, "TMPDIR": str(folders["tmp"]), "UV_CACHE_DIR": str(folders["cache"]), "SIZE": "8k",
         "PLACE": str(folders[place]), "PROJECT": str(folders["project"]), **settings,
     }  # fmt: skip
-    argv = ["unshare", "--mount", "sh", "-c", MOUNT, "sh", sys.executable, "-m", "envbuilder", *words]
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        MOUNT,
+        "sh",
+        sys.executable,
+        "-m",
+        "envbuilder",
+        *words,
+    ]
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)

@@ -7,7 +7,12 @@ PATIENCE = 120
 """Seconds: far more than anything here takes, on a machine that does other work too."""
 
 
-def wait_until(is_true: Callable[[], object], what: str | Callable[[], object], *, seconds: float = PATIENCE) -> None:
+def wait_until(
+    is_true: Callable[[], object],
+    what: str | Callable[[], object],
+    *,
+    seconds: float = PATIENCE,
+) -> None:
     """Return as soon as something is true; say `what` if it never is."""
     deadline = time.monotonic() + seconds
     while not is_true():

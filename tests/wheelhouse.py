@@ -21,7 +21,10 @@ def make_wheel(size: int = 100_000) -> bytes:
         "demo-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "demo-1.0.dist-info/RECORD"
-    rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
+    rows = [
+        f"{name},sha256={_digest(content)},{len(content)}"
+        for name, content in files.items()
+    ]
     files[record] = "\n".join([*rows, f"{record},,", ""]).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

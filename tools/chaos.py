@@ -75,7 +75,9 @@ class Command:
     words: tuple[str, ...]
     longest: float  # seconds within which it is killed
     prepare: Callable[[Workplace], None]
-    find_strays: Callable[[Workplace], list[str]]  # what a killed run may leave, and the next one sweeps
+    find_strays: Callable[
+        [Workplace], list[str]
+    ]  # what a killed run may leave, and the next one sweeps
     find: Callable[[Workplace], list[str]]  # what is wrong with its files
     sweeper: tuple[str, ...] = ()  # what sweeps after it; itself if nothing is named
     share: float = 1.0  # of the kills
@@ -84,7 +86,9 @@ class Command:
 # --- one kill ------------------------------------------------------------------------------------------------------
 
 
-def kill_once(command: Command, number: signal.Signals, seconds: float, place: Workplace) -> Trial:
+def kill_once(
+    command: Command, number: signal.Signals, seconds: float, place: Workplace
+) -> Trial:
     """Start, kill, look, run again, look again."""
     command.prepare(place)
     process = place.start(command.words)
@@ -102,7 +106,12 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
     seconds_to_end = time.monotonic() - killed_at
     has_engine = command.name in ("base", "build", "accept")
     clean = number is not signal.SIGKILL
-    if clean and not ended_before and code not in (0, INTERRUPTED, -number) and not in_pythons_start(code, place):
+    if (
+        clean
+        and not ended_before
+        and code not in (0, INTERRUPTED, -number)
+        and not in_pythons_start(code, place)
+    ):
         found.append(f"ended with {code}: {place.said()}")
     if not clean:
         wait_for_orphans(place)
@@ -121,7 +130,11 @@ def kill_once(command: Command, number: signal.Signals, seconds: float, place: W
 def in_pythons_start(code: int, place: Workplace) -> bool:
     """Whether it was interrupted before there was any program of ours: Python ends with a traceback of its own."""
     said = (place.folder / "log").read_text(encoding="utf-8", errors="replace")
-    return code == 1 and "KeyboardInterrupt" in said and str(ROOT / "envbuilder") not in said
+    return (
+        code == 1
+        and "KeyboardInterrupt" in said
+        and str(ROOT / "envbuilder") not in said
+    )
 
 
 def wait_for_orphans(place: Workplace) -> None:
@@ -131,15 +144,24 @@ def wait_for_orphans(place: Workplace) -> None:
         time.sleep(0.2)
 
 
-def run_again(command: Command, pid: int, place: Workplace, *, has_engine: bool, clean: bool) -> list[str]:
+def run_again(
+    command: Command, pid: int, place: Workplace, *, has_engine: bool, clean: bool
+) -> list[str]:
     """What is wrong with the next run, and what it did not sweep."""
     if clean and command.sweeper:
         return []
     code = place.run(command.sweeper or command.words)
-    found = [] if code in (0, 7) else [f"the next run ended with {code}: {place.said()}"]
+    found = (
+        [] if code in (0, 7) else [f"the next run ended with {code}: {place.said()}"]
+    )
     if not command.sweeper:
-        found += [f"after the next run: {line}" for line in command.find(place) + command.find_strays(place)]
-    return found + [f"not swept: {line}" for line in left_by(place, pid, has_engine=has_engine)]
+        found += [
+            f"after the next run: {line}"
+            for line in command.find(place) + command.find_strays(place)
+        ]
+    return found + [
+        f"not swept: {line}" for line in left_by(place, pid, has_engine=has_engine)
+    ]
 
 
 # --- the commands --------------------------------------------------------------------------------------------------
@@ -154,11 +176,18 @@ def prepare_from(files: Files, place: Workplace) -> None:
 def find_mixed(old: Files, new: Files, place: Workplace) -> list[str]:
     """Files that are neither the old ones nor the new ones, files that are gone, and folders of both."""
     there = read_files(place.project)
-    half = [name for name in there if name in {*old, *new} and there[name] not in (old.get(name), new.get(name))]
+    half = [
+        name
+        for name in there
+        if name in {*old, *new} and there[name] not in (old.get(name), new.get(name))
+    ]
     lost = [name for name in old if name in new and name not in there]
     found = [f"half file: {name}" for name in half] + [f"lost: {name}" for name in lost]
     for folder in {folder_of(name) for name in old if folder_of(name)}:
-        states = [{name: files[name] for name in files if folder_of(name) == folder} for files in (there, old, new)]
+        states = [
+            {name: files[name] for name in files if folder_of(name) == folder}
+            for files in (there, old, new)
+        ]
         if states[0] not in states[1:]:
             found.append(f"folder of old and new files: {folder}")
     return found
@@ -171,10 +200,14 @@ def folder_of(name: str) -> str:
 
 def find_strays(known: set[str], place: Workplace) -> list[str]:
     """Files that are neither of the project nor of the command."""
-    return [f"stray file: {name}" for name in read_files(place.project) if name not in known]
+    return [
+        f"stray file: {name}" for name in read_files(place.project) if name not in known
+    ]
 
 
-def file_command(name: str, words: Sequence[str], old: Files, place: Workplace, **options: float) -> Command:
+def file_command(
+    name: str, words: Sequence[str], old: Files, place: Workplace, **options: float
+) -> Command:
     """A command whose only work is files; it is run once to know what they should be."""
     prepare_from(old, place)
     assert place.run(words) == 0, place.said()
@@ -191,25 +224,64 @@ def file_command(name: str, words: Sequence[str], old: Files, place: Workplace, 
 
 
 @contextmanager
-def file_commands(wanted: Sequence[str], folder: Path) -> Iterator[list[tuple[Command, Workplace]]]:
+def file_commands(
+    wanted: Sequence[str], folder: Path
+) -> Iterator[list[tuple[Command, Workplace]]]:
     """`lock`, `render` and `init`, each in a project that has files of another stack."""
     with serve() as index:
         made = []
         older, newer = preset("cu117-torch2.0.1-py3.9"), preset("cu126")
         if "lock" in wanted:
             place = place_in(folder / "lock", {"UV_CACHE_DIR": str(folder / "cache")})
-            argv = ("lock", "--cuda", "12.6", "--os", "debian13", "--base", "bootstrap", "--index-url", index.url)
-            made.append((file_command("lock", argv, {"envbuilder.lock": older.read_bytes()}, place), place))
+            argv = (
+                "lock",
+                "--cuda",
+                "12.6",
+                "--os",
+                "debian13",
+                "--base",
+                "bootstrap",
+                "--index-url",
+                index.url,
+            )
+            made.append(
+                (
+                    file_command(
+                        "lock", argv, {"envbuilder.lock": older.read_bytes()}, place
+                    ),
+                    place,
+                )
+            )
         if "render" in wanted:
             place = place_in(folder / "render", {})
-            old = render_once(("render", "--lock", str(older), "--output", "docker"), place)
-            old = {name: content + b"\n# older\n" if name.endswith(".py") else content for name, content in old.items()}
+            old = render_once(
+                ("render", "--lock", str(older), "--output", "docker"), place
+            )
+            old = {
+                name: content + b"\n# older\n" if name.endswith(".py") else content
+                for name, content in old.items()
+            }
             words = ("render", "--lock", str(older), "--output", "docker")
-            made.append((file_command("render", words, old, place, longest=1.5, share=0.8), place))
+            made.append(
+                (
+                    file_command("render", words, old, place, longest=1.5, share=0.8),
+                    place,
+                )
+            )
         if "init" in wanted:
             place = place_in(folder / "init", {})
             made.append(
-                (file_command("init", ("init", "--lock", str(newer)), {}, place, longest=1.5, share=0.8), place)
+                (
+                    file_command(
+                        "init",
+                        ("init", "--lock", str(newer)),
+                        {},
+                        place,
+                        longest=1.5,
+                        share=0.8,
+                    ),
+                    place,
+                )
             )
         yield made
 
@@ -225,7 +297,14 @@ def base_commands(folder: Path) -> Iterator[list[tuple[Command, Workplace]]]:
     with private_engine() as engine, serve() as index:
         place = place_in(folder / "base", {"DOCKER_HOST": engine.host})
         words = ("base", "--cuda", "12.6", "--os", "debian13", "--base", "bootstrap")
-        sweeper = ("lock", *words[1:], "--index-url", index.url, "--output", "-")  # makes a temporary folder
+        sweeper = (
+            "lock",
+            *words[1:],
+            "--index-url",
+            index.url,
+            "--output",
+            "-",
+        )  # makes a temporary folder
         command = Command(
             name="base", words=words, longest=25, sweeper=sweeper, share=0.6,
             prepare=prepare_nothing, find=find_images, find_strays=find_nothing,
@@ -243,10 +322,15 @@ def find_nothing(place: Workplace) -> list[str]:
 
 
 def find_images(place: Workplace) -> list[str]:
-    return [f"unnamed image: {name}" for name in place.docker("images", "--quiet", "--filter", "dangling=true")]
+    return [
+        f"unnamed image: {name}"
+        for name in place.docker("images", "--quiet", "--filter", "dangling=true")
+    ]
 
 
-def engine_commands(wanted: Sequence[str], image: str, folder: Path) -> list[tuple[Command, Workplace]]:
+def engine_commands(
+    wanted: Sequence[str], image: str, folder: Path
+) -> list[tuple[Command, Workplace]]:
     """`build` and `accept` of an image that this machine's engine has, its layers cached."""
     made = []
     name = image.rpartition(":")[2]
@@ -255,17 +339,32 @@ def engine_commands(wanted: Sequence[str], image: str, folder: Path) -> list[tup
     if "build" in wanted:
         place = place_in(folder / "build", state)
         tag = f"envbuilder-chaos:{os.getpid()}"
-        argv = ("build", "--lock", str(PRESETS / name / "envbuilder.lock"), "--tag", tag, "--fresh")
-        made.append((engine_command("build", argv, 20, sweeper, partial(find_tag, tag)), place))
+        argv = (
+            "build",
+            "--lock",
+            str(PRESETS / name / "envbuilder.lock"),
+            "--tag",
+            tag,
+            "--fresh",
+        )
+        made.append(
+            (engine_command("build", argv, 20, sweeper, partial(find_tag, tag)), place)
+        )
     if "accept" in wanted:
         place = place_in(folder / "accept", state)
         words = ("accept", image, "--fresh")
-        made.append((engine_command("accept", words, 30, sweeper, find_receipts), place))
+        made.append(
+            (engine_command("accept", words, 30, sweeper, find_receipts), place)
+        )
     return made
 
 
 def engine_command(
-    name: str, words: tuple[str, ...], longest: float, sweeper: tuple[str, ...], find: Callable[[Workplace], list[str]]
+    name: str,
+    words: tuple[str, ...],
+    longest: float,
+    sweeper: tuple[str, ...],
+    find: Callable[[Workplace], list[str]],
 ) -> Command:
     return Command(
         name=name, words=words, longest=longest, sweeper=sweeper, share=0.6,
@@ -279,7 +378,10 @@ def find_tag(tag: str, place: Workplace) -> list[str]:
 
 
 def find_receipts(place: Workplace) -> list[str]:
-    return [f"receipt without a run: {path.name}" for path in place.project.glob("receipts/*")]
+    return [
+        f"receipt without a run: {path.name}"
+        for path in place.project.glob("receipts/*")
+    ]
 
 
 # --- the campaign --------------------------------------------------------------------------------------------------
@@ -295,7 +397,9 @@ def plan(
     for index, (command, _) in enumerate(commands):
         for count in range(max(1, round(kills * command.share / whole))):
             longest = command.longest / 3 if draw.random() < 0.5 else command.longest
-            planned.append((index, SIGNALS[count % len(SIGNALS)], draw.uniform(0, longest)))
+            planned.append(
+                (index, SIGNALS[count % len(SIGNALS)], draw.uniform(0, longest))
+            )
     draw.shuffle(planned)
     return planned
 
@@ -327,14 +431,19 @@ def break_once(case: chaos_faults.Case, draw: random.Random, folder: Path) -> Tr
 def note(trial: Trial) -> None:
     with TRIALS.open("a", encoding="utf-8", newline="\n") as stream:
         stream.write(json.dumps(asdict(trial)) + "\n")
-    print(trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True)
+    print(
+        trial.command, trial.signal, trial.seconds, trial.code, *trial.found, flush=True
+    )
 
 
 # --- the report ----------------------------------------------------------------------------------------------------
 
 
 def read_trials() -> list[Trial]:
-    return [Trial(**json.loads(line)) for line in TRIALS.read_text(encoding="utf-8").splitlines()]
+    return [
+        Trial(**json.loads(line))
+        for line in TRIALS.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def table(trials: Sequence[Trial]) -> list[str]:
@@ -345,17 +454,34 @@ def table(trials: Sequence[Trial]) -> list[str]:
     ]
     names = [number.name for number in SIGNALS]
     kills_first = sorted(trials, key=lambda trial: trial.signal not in names)
-    for command, name in dict.fromkeys((trial.command, trial.signal) for trial in kills_first):
-        rows = [trial for trial in trials if (trial.command, trial.signal) == (command, name)]
+    for command, name in dict.fromkeys(
+        (trial.command, trial.signal) for trial in kills_first
+    ):
+        rows = [
+            trial
+            for trial in trials
+            if (trial.command, trial.signal) == (command, name)
+        ]
         late = sum(trial.ended_before for trial in rows)
         found = sum(bool(trial.found) for trial in rows)
         codes = ", ".join(str(code) for code in sorted({trial.code for trial in rows}))
         slowest = max(trial.seconds_to_end for trial in rows)
-        cells = (command, name, rows[0].expected, len(rows) - late, late, found, codes, f"{slowest:.1f} s")
+        cells = (
+            command,
+            name,
+            rows[0].expected,
+            len(rows) - late,
+            late,
+            found,
+            codes,
+            f"{slowest:.1f} s",
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     in_time = sum(not trial.ended_before for trial in trials)
     found = sum(bool(trial.found) for trial in trials)
-    lines.append(f"| **all** | | | **{in_time}** | {len(trials) - in_time} | {found} | | |")
+    lines.append(
+        f"| **all** | | | **{in_time}** | {len(trials) - in_time} | {found} | | |"
+    )
     return lines
 
 
@@ -377,19 +503,40 @@ def report(trials: Sequence[Trial]) -> str:
         "",
     ]
     found = sorted(
-        {f"- {trial.command}, {trial.signal}: {line.splitlines()[0]}" for trial in trials for line in trial.found}
+        {
+            f"- {trial.command}, {trial.signal}: {line.splitlines()[0]}"
+            for trial in trials
+            for line in trial.found
+        }
     )
-    return "\n".join([*lines, *(["What was found:", "", *found] if found else ["Nothing was found."]), ""])
+    return "\n".join(
+        [
+            *lines,
+            *(["What was found:", "", *found] if found else ["Nothing was found."]),
+            "",
+        ]
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--faults", type=int, default=3, help="how often each fault is tried; the slow ones once")
+    parser.add_argument(
+        "--faults",
+        type=int,
+        default=3,
+        help="how often each fault is tried; the slow ones once",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="lock,render,init,base,build,accept")
-    parser.add_argument("--image", default="envbuilder:cu126-torch2.7.1-py3.13-debian13")
-    parser.add_argument("--more", action="store_true", help="keep the trials of earlier runs")
+    parser.add_argument(
+        "--image", default="envbuilder:cu126-torch2.7.1-py3.13-debian13"
+    )
+    parser.add_argument(
+        "--more", action="store_true", help="keep the trials of earlier runs"
+    )
     parser.add_argument("--report", action="store_true", help="only write the table")
     options = parser.parse_args()
     TRIALS.parent.mkdir(parents=True, exist_ok=True)

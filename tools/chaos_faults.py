@@ -18,7 +18,14 @@ from pathlib import Path
 import small_disk
 from container.private_engine import PrivateEngine, import_shell, private_engine
 from index_server import Faults, serve
-from standin.daemon import Daemon, Fault, daemon_in, image, runs_until_it_is_killed, writes
+from standin.daemon import (
+    Daemon,
+    Fault,
+    daemon_in,
+    image,
+    runs_until_it_is_killed,
+    writes,
+)
 from standin.programs import Programs
 from standin.suite_output import IMAGE, passing, plan
 
@@ -32,7 +39,9 @@ OLD = preset("cu117-torch2.0.1-py3.9").read_bytes()
 SILENCE = 3  # seconds after which a silent engine is given up, in these trials
 ENDS_WITHIN = 30  # seconds for that and for cleaning up, on a busy machine
 SLOW = "test/slow:1"
-SLOW_PYTHON = '#!/bin/sh\necho \'{"event": "plan", "suite": "0", "checks": []}\'\nexec sleep 60\n'
+SLOW_PYTHON = (
+    '#!/bin/sh\necho \'{"event": "plan", "suite": "0", "checks": []}\'\nexec sleep 60\n'
+)
 
 
 @dataclass(slots=True)
@@ -75,7 +84,9 @@ def judge(case: Case, outcome: Outcome) -> list[str]:
 # --- the network ---------------------------------------------------------------------------------------------------
 
 
-def lock_by_an_index(make: Callable[[random.Random], Faults], draw: random.Random, folder: Path) -> Outcome:
+def lock_by_an_index(
+    make: Callable[[random.Random], Faults], draw: random.Random, folder: Path
+) -> Outcome:
     """`lock` by an index with a fault; the old lock stays, and an index without one is enough for the next run."""
     place = place_in(folder / "place", {"UV_CACHE_DIR": str(folder / "cache")})
     fill(place.project, {LOCK_FILE: OLD})
@@ -86,7 +97,9 @@ def lock_by_an_index(make: Callable[[random.Random], Faults], draw: random.Rando
         outcome.found.append("the old lock is gone, or there is more than it")
     outcome.found += left_by(place, pid, has_engine=False)
     with serve() as index:
-        outcome.found += problems_of_next(place, (*LOCK_WORDS, "--index-url", index.url), (0,))
+        outcome.found += problems_of_next(
+            place, (*LOCK_WORDS, "--index-url", index.url), (0,)
+        )
     return outcome
 
 
@@ -101,7 +114,9 @@ def whole_log(place: Workplace) -> str:
     return (place.folder / "log").read_text(encoding="utf-8", errors="replace")
 
 
-def problems_of_next(place: Workplace, words: Sequence[str], codes: Sequence[int]) -> list[str]:
+def problems_of_next(
+    place: Workplace, words: Sequence[str], codes: Sequence[int]
+) -> list[str]:
     code = place.run(words)
     return [] if code in codes else [f"the next run ended with {code}: {place.said()}"]
 
@@ -110,13 +125,31 @@ def page(draw: random.Random) -> str:
     return f"/simple/{draw.choice(PAGES)}/"
 
 
-NETWORK: Mapping[str, tuple[Callable[[random.Random], Faults], tuple[int, ...], str]] = {
-    "cut after N bytes": (lambda draw: Faults(cuts={page(draw): draw.randrange(1, 900)}), (6,), "connection was cut"),
-    "a byte is another": (lambda draw: Faults(flips={page(draw): draw.randrange(900)}), (6,), "arrived damaged"),
-    "truncated": (lambda draw: Faults(short={page(draw): draw.randrange(1, 900)}), (6,), "arrived damaged"),
+NETWORK: Mapping[
+    str, tuple[Callable[[random.Random], Faults], tuple[int, ...], str]
+] = {
+    "cut after N bytes": (
+        lambda draw: Faults(cuts={page(draw): draw.randrange(1, 900)}),
+        (6,),
+        "connection was cut",
+    ),
+    "a byte is another": (
+        lambda draw: Faults(flips={page(draw): draw.randrange(900)}),
+        (6,),
+        "arrived damaged",
+    ),
+    "truncated": (
+        lambda draw: Faults(short={page(draw): draw.randrange(1, 900)}),
+        (6,),
+        "arrived damaged",
+    ),
     "503": (lambda draw: Faults(statuses={page(draw): 503}), (6,), r"\(5xx\)"),
     "429": (lambda draw: Faults(statuses={page(draw): 429}), (6,), r"\(429\)"),
-    "404": (lambda draw: Faults(statuses={page(draw): 404}), (5, 6), r"not found|\(404\)|not on"),
+    "404": (
+        lambda draw: Faults(statuses={page(draw): 404}),
+        (5, 6),
+        r"not found|\(404\)|not on",
+    ),
 }
 STALL = (lambda draw: Faults(stalls={page(draw)}), (6,), "stopped answering")
 
@@ -124,11 +157,20 @@ STALL = (lambda draw: Faults(stalls={page(draw)}), (6,), "stopped answering")
 def network_cases() -> Iterator[Case]:
     for name, (make, codes, cause) in NETWORK.items():
         yield Case(
-            command="lock", name=f"network: {name}", codes=codes, cause=cause, run=partial(lock_by_an_index, make)
+            command="lock",
+            name=f"network: {name}",
+            codes=codes,
+            cause=cause,
+            run=partial(lock_by_an_index, make),
         )
     make, codes, cause = STALL
     yield Case(
-        command="lock", name="network: stalled", codes=codes, cause=cause, run=partial(lock_by_an_index, make), times=0
+        command="lock",
+        name="network: stalled",
+        codes=codes,
+        cause=cause,
+        run=partial(lock_by_an_index, make),
+        times=0,
     )
 
 
@@ -136,14 +178,21 @@ def network_cases() -> Iterator[Case]:
 
 
 def write_to_a_disk(
-    words: Sequence[str], where: str, settings: Mapping[str, str], draw: random.Random, folder: Path
+    words: Sequence[str],
+    where: str,
+    settings: Mapping[str, str],
+    draw: random.Random,
+    folder: Path,
 ) -> Outcome:
     """A command in a project that is such a disk; what was there stays whole, and with room it works."""
     folders = {name: folder / name for name in ("project", "tmp", "cache")}
     for path in folders.values():
         path.mkdir(parents=True)
     again = folder / "again"
-    own = {name: f"{draw.randrange(int(value[1:]))}k" if value[0] == "<" else value for name, value in settings.items()}
+    own = {
+        name: f"{draw.randrange(int(value[1:]))}k" if value[0] == "<" else value
+        for name, value in settings.items()
+    }
     own["SIZE"] = f"{max(8, int(own['SIZE'][:-1]))}k" if "SIZE" in own else "8k"
     started = time.monotonic()
     with serve() as index:
@@ -154,8 +203,12 @@ def write_to_a_disk(
     if outcome.code != 0 and before != "old":
         outcome.found.append("the old lock is gone, or half of a new one is there")
     if after.strip() != "0":
-        outcome.found.append(f"the next run ended with {after.strip()}: {again.read_text(encoding='utf-8')[-300:]}")
-    outcome.found += [f"temporary folder left: {path.name}" for path in folders["tmp"].iterdir()]
+        outcome.found.append(
+            f"the next run ended with {after.strip()}: {again.read_text(encoding='utf-8')[-300:]}"
+        )
+    outcome.found += [
+        f"temporary folder left: {path.name}" for path in folders["tmp"].iterdir()
+    ]
     return outcome
 
 
@@ -166,7 +219,10 @@ def disk_cases() -> Iterator[Case]:
         "render": ("render", "--lock", newer, "--output", "docker"),
         "init": ("init", "--lock", newer),
     }
-    full, read_only = r"No space left on device|the disk is full", "Read-only file system"
+    full, read_only = (
+        r"No space left on device|the disk is full",
+        "Read-only file system",
+    )
     for name, words in commands.items():
         filled = {"FILL": "1"} if name == "lock" else {"SIZE": "<300"}
         for title, settings, codes, cause in (
@@ -208,7 +264,9 @@ BUILD = (
 def standin(folder: Path) -> Iterator[tuple[Daemon, Programs, Workplace]]:
     """A stand-in engine and builder, and a project that uses them."""
     with daemon_in(folder) as daemon:
-        base = parse_lock(Path(BUILD[2]).read_text(encoding="utf-8"), source=BUILD[2]).stack.base
+        base = parse_lock(
+            Path(BUILD[2]).read_text(encoding="utf-8"), source=BUILD[2]
+        ).stack.base
         daemon.images[IMAGE.id] = image(IMAGE.id)
         labels = {bootstrap.LABEL: bootstrap.contents(base)}
         daemon.images[base.reference] = image("sha256:b", Config={"Labels": labels})
@@ -227,7 +285,9 @@ def left_in(daemon: Daemon) -> list[str]:
     return left + [f"wrong tag: {line}" for line in daemon.asked("tag", "push")]
 
 
-def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -> Outcome:
+def accept_by_a_faulty_engine(
+    fault: Fault, draw: random.Random, folder: Path
+) -> Outcome:
     """`accept` by an engine that does one thing wrong.
 
     Where the answer is cut that names what was made, nobody knows that it is there but for its label.
@@ -242,7 +302,9 @@ def accept_by_a_faulty_engine(fault: Fault, draw: random.Random, folder: Path) -
         if not fault.truncate:
             outcome.found += left_in(daemon)
         outcome.found += left_by(place, pid, has_engine=False)
-        outcome.found += problems_of_next(place, ACCEPT, (7,))  # its other checks say that it is a stand-in
+        outcome.found += problems_of_next(
+            place, ACCEPT, (7,)
+        )  # its other checks say that it is a stand-in
         outcome.found += left_in(daemon)
     return outcome
 
@@ -261,7 +323,9 @@ def freeze(words: Sequence[str], draw: random.Random, folder: Path) -> Outcome:
             code = process.wait(300)
         outcome = Outcome(code, whole_log(place), time.monotonic() - started)
         if outcome.seconds > ENDS_WITHIN:
-            outcome.found.append(f"ended {outcome.seconds:.0f} s after the engine froze")
+            outcome.found.append(
+                f"ended {outcome.seconds:.0f} s after the engine froze"
+            )
         outcome.found += left_by(place, process.pid, has_engine=False)
         daemon.script = writes("\n".join(passing()).encode() + b"\n")
         outcome.found += problems_of_next(place, ACCEPT, (7,)) + left_in(daemon)
@@ -276,15 +340,26 @@ def wait_for(is_true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Path) -> Outcome:
+def hit_a_private_engine(
+    number: signal.Signals, draw: random.Random, folder: Path
+) -> Outcome:
     """dockerd itself is stopped, ended or killed while a suite runs in it; then it goes on, or another one is there."""
     words = ("accept", SLOW, "--fresh", "--gpu-access", "none", "--deadline", "90")
-    env = {"ENVBUILDER_ENGINE_TIMEOUT": str(SILENCE), "ENVBUILDER_STATE_DIR": str(folder / "state")}
+    env = {
+        "ENVBUILDER_ENGINE_TIMEOUT": str(SILENCE),
+        "ENVBUILDER_STATE_DIR": str(folder / "state"),
+    }
     with private_engine() as engine:
         import_slow(engine)
         place = place_in(folder / "place", {**env, "DOCKER_HOST": engine.host})
         process = place.start(words)
-        wait_for(lambda: bool(engine.docker("ps", "--quiet", "--filter", "label=dev.envbuilder.run").split()))
+        wait_for(
+            lambda: bool(
+                engine.docker(
+                    "ps", "--quiet", "--filter", "label=dev.envbuilder.run"
+                ).split()
+            )
+        )
         time.sleep(draw.uniform(0, 2))
         started = time.monotonic()
         pid = engine.pid
@@ -307,7 +382,11 @@ def hit_a_private_engine(number: signal.Signals, draw: random.Random, folder: Pa
 
 def run_after_it(place: Workplace, pid: int) -> list[str]:
     """The next run, which is late; it has swept what was left."""
-    found = problems_of_next(place, ("accept", SLOW, "--fresh", "--gpu-access", "none", "--deadline", "2"), (7,))
+    found = problems_of_next(
+        place,
+        ("accept", SLOW, "--fresh", "--gpu-access", "none", "--deadline", "2"),
+        (7,),
+    )
     return found + left_by(place, pid, has_engine=True)
 
 

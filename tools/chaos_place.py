@@ -49,7 +49,11 @@ class Workplace:
 
     def docker(self, *words: str) -> list[str]:
         done = subprocess.run(
-            ["docker", *words], env={**os.environ, **self.env}, capture_output=True, text=True, check=True
+            ["docker", *words],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return done.stdout.split()
 
@@ -81,7 +85,11 @@ def preset(name: str) -> Path:
 
 def read_files(folder: Path) -> Files:
     """Every file below a folder; what lies in a half-made folder counts as well."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def processes_in(folder: Path) -> list[str]:
@@ -90,7 +98,12 @@ def processes_in(folder: Path) -> list[str]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             environment = (path / "environ").read_bytes()
-            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (
+                (path / "cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+            )
         except OSError:
             continue
         if f"TMPDIR={folder}".encode() in environment and "dockerd" not in command:
@@ -101,22 +114,32 @@ def processes_in(folder: Path) -> list[str]:
 def containers_of(place: Workplace, pid: int) -> list[str]:
     """The containers that a run of ours made and that are still there."""
     template = f'{{{{.ID}}}}={{{{.Label "{RUN_LABEL}"}}}}'
-    lines = place.docker("ps", "--all", "--filter", f"label={RUN_LABEL}", "--format", template)
+    lines = place.docker(
+        "ps", "--all", "--filter", f"label={RUN_LABEL}", "--format", template
+    )
     return [f"container left: {line}" for line in lines if f":{pid}:" in line]
 
 
 def volumes_of(place: Workplace, pid: int) -> list[str]:
     """The volumes that a run of ours made and that are still there."""
     template = f'{{{{.Name}}}}={{{{.Label "{RUN_LABEL}"}}}}'
-    lines = place.docker("volume", "ls", "--filter", f"label={RUN_LABEL}", "--format", template)
+    lines = place.docker(
+        "volume", "ls", "--filter", f"label={RUN_LABEL}", "--format", template
+    )
     return [f"volume left: {line}" for line in lines if f":{pid}:" in line]
 
 
 def left_by(place: Workplace, pid: int, *, has_engine: bool) -> list[str]:
     """What lies about after a command has ended."""
-    found = [f"temporary folder left: {path.name}" for path in place.temporary.iterdir()]
+    found = [
+        f"temporary folder left: {path.name}" for path in place.temporary.iterdir()
+    ]
     mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
-    found += [f"mount left: {line.split()[1]}" for line in mounts if str(place.temporary) in line]
+    found += [
+        f"mount left: {line.split()[1]}"
+        for line in mounts
+        if str(place.temporary) in line
+    ]
     found += processes_in(place.temporary)
     if has_engine:
         found += containers_of(place, pid) + volumes_of(place, pid)

@@ -24,14 +24,25 @@ def on_page_markdown(markdown: str, *, page: Any, **_: object) -> str:
     return markdown.replace(MARK, "\n".join(lines_of(cli, root, level=2)))
 
 
-def lines_of(command: click.Command, context: click.Context, *, level: int) -> Iterator[str]:
+def lines_of(
+    command: click.Command, context: click.Context, *, level: int
+) -> Iterator[str]:
     """A command and its subcommands as Markdown."""
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     yield f"{'#' * level} `{context.command_path}`"
     yield from ["", *help_lines(command.help or ""), "", "```text", usage, "```", ""]
-    rows = [row for option in command.get_params(context) if (row := option.get_help_record(context))]
+    rows = [
+        row
+        for option in command.get_params(context)
+        if (row := option.get_help_record(context))
+    ]
     if rows:
-        yield from ["| option | |", "| --- | --- |", *(table_row(*row) for row in rows), ""]
+        yield from [
+            "| option | |",
+            "| --- | --- |",
+            *(table_row(*row) for row in rows),
+            "",
+        ]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             subcommand = command.get_command(context, name)

@@ -48,8 +48,14 @@ def text(report: dict[str, Any], *, day: str, commit: str) -> str:
 
 
 def _rows(files: dict[str, Any]) -> Iterator[str]:
-    below = [(name, file) for name, file in files.items() if file["summary"]["percent_covered"] < WANTED]
-    for name, file in sorted(below, key=lambda pair: pair[1]["summary"]["percent_covered"]):
+    below = [
+        (name, file)
+        for name, file in files.items()
+        if file["summary"]["percent_covered"] < WANTED
+    ]
+    for name, file in sorted(
+        below, key=lambda pair: pair[1]["summary"]["percent_covered"]
+    ):
         summary = file["summary"]
         lines = ", ".join(_ranges(file["missing_lines"])) or "–"
         yield f"| {name} | {summary['num_branches']} | {summary['percent_covered']:.1f} % | {lines} |\n"
@@ -70,7 +76,11 @@ def _ranges(lines: list[int]) -> Iterator[str]:
 def main() -> None:
     report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     page = text(report, day=datetime.now(UTC).date().isoformat(), commit=commit)
     PAGE.write_text(page, encoding="utf-8", newline="\n")

@@ -52,14 +52,28 @@ def functions_of(path: Path, root: Path = ROOT) -> Iterator[Function]:
             continue
         docstring = _docstring_lines(node)
         # The nodes of decorators are counted, so their lines are too.
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        lines = [line for line in range(first, (node.end_lineno or 0) + 1) if line in code_lines - docstring]
+        first = min(
+            [node.lineno, *(decorator.lineno for decorator in node.decorator_list)]
+        )
+        lines = [
+            line
+            for line in range(first, (node.end_lineno or 0) + 1)
+            if line in code_lines - docstring
+        ]
         if len(lines) >= SHORTEST:
             nodes = sum(1 for _ in ast.walk(node))
             if docstring:
-                nodes -= 2  # the text and its statement, whose lines are not counted either
+                nodes -= (
+                    2  # the text and its statement, whose lines are not counted either
+                )
             place = path.relative_to(root) if path.is_relative_to(root) else path
-            yield Function(path=str(place), line=node.lineno, name=node.name, lines=len(lines), nodes=nodes)
+            yield Function(
+                path=str(place),
+                line=node.lineno,
+                name=node.name,
+                lines=len(lines),
+                nodes=nodes,
+            )
 
 
 def lines_with_code(source: str) -> set[int]:
@@ -85,17 +99,26 @@ def measure(places: Sequence[Path]) -> list[Function]:
     for place in places:
         files += [place] if place.is_file() else sorted(place.rglob("*.py"))
     functions = [function for file in files for function in functions_of(file)]
-    return sorted(functions, key=lambda function: (-function.density, function.path, function.line))
+    return sorted(
+        functions,
+        key=lambda function: (-function.density, function.path, function.line),
+    )
 
 
 def problems(functions: Sequence[Function]) -> list[str]:
     """Which of the three bounds are broken; none, if the code is as it should be."""
     if not functions:
         return ["no function was found"]
-    found = [f"{each.path}:{each.line} {each.name}: {each.density:.1f}" for each in functions if each.density > MOST]
+    found = [
+        f"{each.path}:{each.line} {each.name}: {each.density:.1f}"
+        for each in functions
+        if each.density > MOST
+    ]
     dense = [each for each in functions if each.density > DENSE]
     if len(dense) > DENSE_SHARE * len(functions):
-        found.append(f"{len(dense)} of {len(functions)} functions are above {DENSE:g}, more than {DENSE_SHARE:.0%}")
+        found.append(
+            f"{len(dense)} of {len(functions)} functions are above {DENSE:g}, more than {DENSE_SHARE:.0%}"
+        )
     median = statistics.median(each.density for each in functions)
     if median > MEDIAN:
         found.append(f"the median is {median:.1f}, above {MEDIAN:g}")
@@ -104,9 +127,19 @@ def problems(functions: Sequence[Function]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the densest functions and what is out of bounds; 1 if anything is."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("paths", nargs="*", type=Path, help=f"files or folders [{', '.join(JUDGED)}]")
-    parser.add_argument("--most", type=int, default=20, metavar="N", help="how many functions to list [20]")
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
+    parser.add_argument(
+        "paths", nargs="*", type=Path, help=f"files or folders [{', '.join(JUDGED)}]"
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=20,
+        metavar="N",
+        help="how many functions to list [20]",
+    )
     settings = parser.parse_args(argv)
     functions = measure(settings.paths or [ROOT / folder for folder in JUDGED])
     for each in functions[: settings.most]:

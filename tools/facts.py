@@ -20,7 +20,11 @@ def publish(files: Mapping[str, str], folder: Path, *, write: bool) -> int:
         path = folder / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         refuse_shrunken(name, old, new)
-        sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, name, n=1))
+        sys.stdout.writelines(
+            difflib.unified_diff(
+                old.splitlines(True), new.splitlines(True), name, name, n=1
+            )
+        )
         changed = changed or old != new
         if write:
             path.write_text(new, encoding="utf-8", newline="\n")
@@ -29,7 +33,9 @@ def publish(files: Mapping[str, str], folder: Path, *, write: bool) -> int:
 
 def dumps(date: str, rows: Sequence[Row]) -> str:
     """One row a line, so that a diff shows what changed."""
-    lines = ",\n  ".join(json.dumps(row, ensure_ascii=False, default=str) for row in rows)
+    lines = ",\n  ".join(
+        json.dumps(row, ensure_ascii=False, default=str) for row in rows
+    )
     return f'{{\n "date": "{date}",\n "rows": [\n  {lines}\n ]\n}}\n'
 
 
@@ -42,7 +48,9 @@ def dumps_today(name: str, rows: Sequence[Row], folder: Path = FACTS) -> str:
 
 def refuse_shrunken(name: str, old: str, new: str) -> None:
     """Exit if a file of facts would lose rows."""
-    before, after = (len(json.loads(text)["rows"]) if text else 0 for text in (old, new))
+    before, after = (
+        len(json.loads(text)["rows"]) if text else 0 for text in (old, new)
+    )
     if after < before:
         sys.exit(
             f"error: {name} would shrink from {before} rows to {after}\nhint: look at the survey before the catalog"

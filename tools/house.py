@@ -19,7 +19,17 @@ PICTURE = ROOT / "docs/pictures/architecture.svg"
 MARKS = ("<!-- tools/house.py -->\n", "<!-- /tools/house.py -->")
 FLOORS: tuple[tuple[str, ...], ...] = (  # the lowest first
     (
-        *("errors", "grammar", "model", "versions", "serialize", "processes", "resources", "console", "network"),
+        *(
+            "errors",
+            "grammar",
+            "model",
+            "versions",
+            "serialize",
+            "processes",
+            "resources",
+            "console",
+            "network",
+        ),
         *("files", "templates"),
     ),
     ("catalog",),
@@ -133,24 +143,32 @@ def picture() -> str:
     for number, rooms in enumerate(reversed(FLOORS)):
         top = number * _ROW + _GAP
         level = len(FLOORS) - number
-        parts.append(f'<text class="number" x="4" y="{top + _BOX // 2 + 5}">{level}</text>')
+        parts.append(
+            f'<text class="number" x="4" y="{top + _BOX // 2 + 5}">{level}</text>'
+        )
         width = (_WIDTH - _LEFT - _GAP * len(rooms)) / len(rooms)
         for place, room in enumerate(rooms):
             left = _LEFT + place * (width + _GAP)
             parts += _box(room, sizes[room], left=left, top=top, width=width)
         line = top + _BOX + (_ROW - _BOX) // 2
-        parts.append(f'<line x1="{_LEFT}" y1="{line}" x2="{_WIDTH - _GAP}" y2="{line}"/>')
+        parts.append(
+            f'<line x1="{_LEFT}" y1="{line}" x2="{_WIDTH - _GAP}" y2="{line}"/>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _box(room: str, size: int, *, left: float, top: float, width: float) -> Iterator[str]:
+def _box(
+    room: str, size: int, *, left: float, top: float, width: float
+) -> Iterator[str]:
     middle = left + width / 2
     font = 14 if width > 100 else 11
     yield f'<rect x="{left:.0f}" y="{top}" width="{width:.0f}" height="{_BOX}" rx="6"/>'
     label = escape(room if size == 1 else f"{room}/")
     yield f'<text x="{middle:.0f}" y="{top + 18}" text-anchor="middle" font-size="{font}">{label}</text>'
     number = "1 module" if size == 1 else f"{size} modules"
-    yield (f'<text class="number" x="{middle:.0f}" y="{top + 34}" text-anchor="middle" font-size="10">{number}</text>')
+    yield (
+        f'<text class="number" x="{middle:.0f}" y="{top + 34}" text-anchor="middle" font-size="10">{number}</text>'
+    )
 
 
 def page(text: str) -> str:
@@ -162,7 +180,9 @@ def page(text: str) -> str:
 
 def main() -> int:
     """Write the figures and the picture; 1 if a name occurs twice."""
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    PAGE.write_text(
+        page(PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n"
+    )
     PICTURE.write_text(picture(), encoding="utf-8", newline="\n")
     figures = measure()
     print(section(), end="")

@@ -39,7 +39,9 @@ def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def record(fields: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> Schema:
+def record(
+    fields: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None
+) -> Schema:
     """An object with these fields and no others."""
     return {
         "type": "object",
@@ -56,8 +58,20 @@ def noun(name: str) -> Schema:
 
 def _nouns() -> Schema:
     """The schemas of all nouns; versions and paths are text."""
-    types = [Advisory, CudaImage, Distribution, Explanation, Finding, Host, Receipt, Stack, HistoryStep]
-    _, made = msgspec.json.schema_components(types, schema_hook=lambda _: _TEXT, ref_template="#/$defs/{name}")
+    types = [
+        Advisory,
+        CudaImage,
+        Distribution,
+        Explanation,
+        Finding,
+        Host,
+        Receipt,
+        Stack,
+        HistoryStep,
+    ]
+    _, made = msgspec.json.schema_components(
+        types, schema_hook=lambda _: _TEXT, ref_template="#/$defs/{name}"
+    )
     return dict(made)
 
 
@@ -69,7 +83,16 @@ _STACK = record(
         "name": described(_TEXT, "Name of preset, context folder and tag."),
         **{
             name: _STACK_FIELDS[name]
-            for name in ("python", "torch", "torchvision", "torchaudio", "cuda", "cudnn", "nccl", "index")
+            for name in (
+                "python",
+                "torch",
+                "torchvision",
+                "torchaudio",
+                "cuda",
+                "cudnn",
+                "nccl",
+                "index",
+            )
         },
         **{name: _STACK_FIELDS[name] for name in ("arch_list", "driver_floor")},
         "base": described(_TEXT, "Reference of the base image."),
@@ -78,7 +101,17 @@ _STACK = record(
         "packages": described(_TEXTS, "Requirements (PEP 508), the user's own last."),
         "base_source": {"enum": ["registry", "bootstrap"]},
         "flavour": {"enum": ["runtime", "devel", "cpu"]},
-        **{name: _STACK_FIELDS[name] for name in ("triton", "platform", "excluded", "features", "notes", "evidence")},
+        **{
+            name: _STACK_FIELDS[name]
+            for name in (
+                "triton",
+                "platform",
+                "excluded",
+                "features",
+                "notes",
+                "evidence",
+            )
+        },
     }
 )
 
@@ -91,7 +124,9 @@ _ERROR = record(
         "ok": {"const": False},
         "error": described(_TEXT, "What is wrong, in one sentence."),
         "problems": described(_TEXTS, "Details, one a line."),
-        "hint": described(_TEXT, "What to do; commands are in backticks. Can be empty."),
+        "hint": described(
+            _TEXT, "What to do; commands are in backticks. Can be empty."
+        ),
     }
 )
 
@@ -105,7 +140,8 @@ _CONFLICT = record(
         ),
         "reasons": described(_TEXTS, "The facts behind it, with their sources."),
         "suggestions": described(
-            {"type": "array", "items": record({"command": _TEXT})}, "Commands that resolve, nearest first."
+            {"type": "array", "items": record({"command": _TEXT})},
+            "Commands that resolve, nearest first.",
         ),
     },
     optional={"explanation": noun("Explanation")},
@@ -120,14 +156,22 @@ _RECEIPT_IN_BRIEF = record(
         "host": _OPEN,
         "training": _OPEN,
         "checks": _COUNT,
-        "failed": {"type": "array", "items": record({"id": _TEXT, "title": _TEXT, "value": {}, "detail": _TEXT})},
+        "failed": {
+            "type": "array",
+            "items": record(
+                {"id": _TEXT, "title": _TEXT, "value": {}, "detail": _TEXT}
+            ),
+        },
     }
 )
 
 _LOCK_IN_BRIEF = record(
     {
         "sha256": _TEXT,
-        "agrees": described(_FLAG, "Whether the lock has the hash that the label names, and can be read."),
+        "agrees": described(
+            _FLAG,
+            "Whether the lock has the hash that the label names, and can be read.",
+        ),
         "problems": _TEXTS,
         "wheels": or_null(_COUNT),
         "bytes": or_null(_COUNT),
@@ -140,7 +184,10 @@ _LOCK_IN_BRIEF = record(
 
 _LAYER = {
     "type": "object",
-    "properties": {**_NOUNS["HistoryStep"]["properties"], "share": {"type": "number", "minimum": 0, "maximum": 1}},
+    "properties": {
+        **_NOUNS["HistoryStep"]["properties"],
+        "share": {"type": "number", "minimum": 0, "maximum": 1},
+    },
     "required": ["size", "instruction", "holds", "share"],
     "additionalProperties": False,
 }
@@ -151,7 +198,9 @@ _PACKAGES = record(
         "python": _TEXT,
         "folders": _TEXTS,
         "distributions": {"type": "array", "items": noun("Distribution")},
-        "unclaimed": described(_COUNT, "Bytes in the folders that belong to no distribution."),
+        "unclaimed": described(
+            _COUNT, "Bytes in the folders that belong to no distribution."
+        ),
     }
 )
 
@@ -159,7 +208,11 @@ DOCUMENTS: Mapping[str, Schema] = {
     "error": _ERROR,
     "conflict": _CONFLICT,
     "resolve": record(
-        {**_OK, "stack": _STACK, "advisories": {"type": "array", "items": noun("Advisory")}},
+        {
+            **_OK,
+            "stack": _STACK,
+            "advisories": {"type": "array", "items": noun("Advisory")},
+        },
         optional={"explanation": described(noun("Explanation"), "With `--explain`.")},
     ),
     "lock": record(
@@ -167,14 +220,28 @@ DOCUMENTS: Mapping[str, Schema] = {
         optional={"bytes": described(_COUNT, "To download; not with `--check`.")},
     ),
     "render": record(
-        {**_JUDGED, "differing": described(_TEXTS, "With `--check`: stale, missing and foreign files.")},
+        {
+            **_JUDGED,
+            "differing": described(
+                _TEXTS, "With `--check`: stale, missing and foreign files."
+            ),
+        },
         optional={
-            "folder": described(_TEXT, "The build context; not for the files of a whole repository."),
+            "folder": described(
+                _TEXT, "The build context; not for the files of a whole repository."
+            ),
             "dockerfile": _TEXT,
             "files": _TEXTS,
         },
     ),
-    "base": record({**_OK, "base": _TEXT, "image": described(_TEXT, "Id, sha256:…."), "bytes": _COUNT}),
+    "base": record(
+        {
+            **_OK,
+            "base": _TEXT,
+            "image": described(_TEXT, "Id, sha256:…."),
+            "bytes": _COUNT,
+        }
+    ),
     "build": record(
         {
             **_OK,
@@ -235,7 +302,10 @@ DOCUMENTS: Mapping[str, Schema] = {
             "schema": {"const": SCHEMA},
             "ok": described(_FLAG, "False if a finding is an error."),
             "findings": {"type": "array", "items": noun("Finding")},
-            "host": described(noun("Host"), "What was found out about the machine; `--target FILE` reads it."),
+            "host": described(
+                noun("Host"),
+                "What was found out about the machine; `--target FILE` reads it.",
+            ),
         }
     ),
 }
@@ -256,7 +326,18 @@ def schema_of(name: str) -> str:
     """One schema as text, with the nouns that it needs."""
     document = DOCUMENTS[name]
     needed = references(document)
-    while not needed >= (more := set().union(*(references(_NOUNS[other]) for other in needed))):
+    while not needed >= (
+        more := set().union(*(references(_NOUNS[other]) for other in needed))
+    ):
         needed |= more
-    definitions = {"$defs": {other: _NOUNS[other] for other in sorted(needed)}} if needed else {}
-    return serialize.dumps({"$schema": _DIALECT, "title": f"envbuilder: {name} --json", **document, **definitions})
+    definitions = (
+        {"$defs": {other: _NOUNS[other] for other in sorted(needed)}} if needed else {}
+    )
+    return serialize.dumps(
+        {
+            "$schema": _DIALECT,
+            "title": f"envbuilder: {name} --json",
+            **document,
+            **definitions,
+        }
+    )

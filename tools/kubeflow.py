@@ -25,7 +25,9 @@ def bare(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        name: {key: bare(value) for key, value in part.items()} if name == "properties" else bare(part)
+        name: {key: bare(value) for key, value in part.items()}
+        if name == "properties"
+        else bare(part)
         for name, part in schema.items()
         if name != "description"
     }
@@ -33,16 +35,32 @@ def bare(schema: Any) -> Any:
 
 def main() -> None:
     checkout, tag = sys.argv[1:]
-    commit = subprocess.check_output(["git", "-C", checkout, "rev-parse", f"{tag}^{{commit}}"], text=True).strip()
+    commit = subprocess.check_output(
+        ["git", "-C", checkout, "rev-parse", f"{tag}^{{commit}}"], text=True
+    ).strip()
     for kind in KINDS:
         path = f"{commit}:manifests/base/crds/trainer.kubeflow.org_{kind}.yaml"
-        crd = yaml.safe_load(subprocess.check_output(["git", "-C", checkout, "show", path], text=True))
-        (version,) = (version for version in crd["spec"]["versions"] if version["name"] == VERSION)
+        crd = yaml.safe_load(
+            subprocess.check_output(["git", "-C", checkout, "show", path], text=True)
+        )
+        (version,) = (
+            version for version in crd["spec"]["versions"] if version["name"] == VERSION
+        )
         schema = bare(version["schema"]["openAPIV3Schema"])
         text = json.dumps(schema, sort_keys=True, separators=(",", ":"))
-        (FOLDER / f"{kind}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+        (FOLDER / f"{kind}.json").write_text(
+            text + "\n", encoding="utf-8", newline="\n"
+        )
     (FOLDER / "source.json").write_text(
-        json.dumps({"project": "kubeflow/trainer", "tag": tag, "commit": commit, "licence": "Apache-2.0"}, indent=1)
+        json.dumps(
+            {
+                "project": "kubeflow/trainer",
+                "tag": tag,
+                "commit": commit,
+                "licence": "Apache-2.0",
+            },
+            indent=1,
+        )
         + "\n",
         encoding="utf-8",
         newline="\n",

@@ -60,19 +60,30 @@ class Cell:
         """Why it is to be built; "" if its receipt says everything."""
         if self.receipt is None:
             return "no receipt"
-        differing = [word for word, now in identity(self.lock).items() if self.receipt[word] != now]
+        differing = [
+            word
+            for word, now in identity(self.lock).items()
+            if self.receipt[word] != now
+        ]
         return f"another {', '.join(differing)} since its receipt" if differing else ""
 
 
 def cells(names: list[str]) -> Iterator[Cell]:
     """The presets, or those that are named, by CUDA."""
     for folder in sorted(path.parent for path in PRESETS.glob(f"*/{LOCK_FILE}")):
-        lock = parse_lock((folder / LOCK_FILE).read_text(encoding="utf-8"), source=str(folder / LOCK_FILE))
+        lock = parse_lock(
+            (folder / LOCK_FILE).read_text(encoding="utf-8"),
+            source=str(folder / LOCK_FILE),
+        )
         if names and not any(name in folder.name for name in names):
             continue
         file = RECEIPTS / f"{folder.name}.json"
         yield Cell(
-            folder=folder, lock=lock, receipt=json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+            folder=folder,
+            lock=lock,
+            receipt=json.loads(file.read_text(encoding="utf-8"))
+            if file.exists()
+            else None,
         )
 
 
@@ -91,7 +102,13 @@ def identity(lock: Lock) -> dict[str, str]:
 def docker(*words: str) -> str:
     """What `docker …` says; "" if it fails, or hangs as `buildx du` does on a busy machine."""
     try:
-        done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            ["docker", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
     except subprocess.TimeoutExpired:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -106,9 +123,17 @@ def free_space() -> float:
 def cache_records() -> list[str]:
     """The ids of everything in the build cache but its mounts, newest first: a layer before those it stands on."""
     text = docker("buildx", "du", "--verbose")
-    blocks = [dict(re.findall(r"^([A-Z][a-z A-Z]*):\s*(.*)$", block, re.MULTILINE)) for block in text.split("\n\n")]
+    blocks = [
+        dict(re.findall(r"^([A-Z][a-z A-Z]*):\s*(.*)$", block, re.MULTILINE))
+        for block in text.split("\n\n")
+    ]
     records = [block for block in blocks if block.get("Type") == "regular"]
-    return [record["ID"] for record in sorted(records, key=lambda record: record["Created at"], reverse=True)]
+    return [
+        record["ID"]
+        for record in sorted(
+            records, key=lambda record: record["Created at"], reverse=True
+        )
+    ]
 
 
 def make_room(wanted: float, done: list[Cell]) -> None:
@@ -121,9 +146,13 @@ def make_room(wanted: float, done: list[Cell]) -> None:
         for record in ours.pop(cell.name, []):
             docker("buildx", "prune", "--all", "--force", "--filter", f"id={record}")
         OURS.write_text(json.dumps(ours), encoding="utf-8", newline="\n")
-        say(f"{cell.name}: image and layers removed for the room they take; the receipt stays")
+        say(
+            f"{cell.name}: image and layers removed for the room they take; the receipt stays"
+        )
     if free_space() < wanted:
-        docker("buildx", "prune", "--all", "--force", "--filter", "type=exec.cachemount")
+        docker(
+            "buildx", "prune", "--all", "--force", "--filter", "type=exec.cachemount"
+        )
         say(f"downloads removed: {free_space():.0f} GB free")
 
 
@@ -131,7 +160,9 @@ def remember(cell: Cell, before: Sequence[str]) -> None:
     """Which build cache came with a cell, for the day when the disk is short."""
     ours = json.loads(OURS.read_text(encoding="utf-8")) if OURS.exists() else {}
     known = {*before, *(record for records in ours.values() for record in records)}
-    ours[cell.name] = [record for record in cache_records() if record not in known] + ours.get(cell.name, [])
+    ours[cell.name] = [
+        record for record in cache_records() if record not in known
+    ] + ours.get(cell.name, [])
     OURS.parent.mkdir(exist_ok=True)
     OURS.write_text(json.dumps(ours), encoding="utf-8", newline="\n")
 
@@ -141,10 +172,22 @@ def remember(cell: Cell, before: Sequence[str]) -> None:
 
 def build(cell: Cell) -> tuple[dict[str, Any] | None, str]:
     """Build and accept a preset: what goes into its receipt, or None and what was said."""
-    words = [sys.executable, "-m", "envbuilder", "build", "--lock", str(cell.folder / LOCK_FILE), "--json"]
-    context = identity(cell.lock)["context"]  # as it is now: files may change while it is built
+    words = [
+        sys.executable,
+        "-m",
+        "envbuilder",
+        "build",
+        "--lock",
+        str(cell.folder / LOCK_FILE),
+        "--json",
+    ]
+    context = identity(cell.lock)[
+        "context"
+    ]  # as it is now: files may change while it is built
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, check=False)
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, check=False
+        )
         said.seek(0)
         talk = said.read()
     if done.returncode != 0:
@@ -157,7 +200,16 @@ def reduced(outcome: dict[str, Any], lock: Lock, context: str) -> dict[str, Any]
     """What the table and a reader need of a build's outcome: the receipt without its text, and what it holds for."""
     receipt = outcome["receipt"]
     checks = receipt["checks"]
-    figures = ("accuracy", "negated", "loss", "steps", "seconds", "samples_per_second", "device", "seed")
+    figures = (
+        "accuracy",
+        "negated",
+        "loss",
+        "steps",
+        "seconds",
+        "samples_per_second",
+        "device",
+        "seed",
+    )
     return {
         "schema": 1,
         "stack": lock.stack.name,
@@ -165,7 +217,9 @@ def reduced(outcome: dict[str, Any], lock: Lock, context: str) -> dict[str, Any]
         "suite": receipt["suite"]["hash"],
         "context": context,
         "suite_version": receipt["suite"]["version"],
-        "built": docker("image", "inspect", "--format", "{{.Created}}", outcome["image"])[:19],
+        "built": docker(
+            "image", "inspect", "--format", "{{.Created}}", outcome["image"]
+        )[:19],
         "accepted": receipt["started"][:19],
         "verdict": receipt["verdict"],
         "bytes": outcome["bytes"],
@@ -175,9 +229,16 @@ def reduced(outcome: dict[str, Any], lock: Lock, context: str) -> dict[str, Any]
         "steps": outcome["steps"],
         "accept_seconds": receipt["seconds"],
         "host": receipt["host"],
-        "checks": {status: sum(check["status"] == status for check in checks) for status in ("passed", "not_run")},
-        "not_run": sorted(check["id"] for check in checks if check["status"] == "not_run"),
-        "findings": {check["id"]: check["findings"] for check in checks if check["findings"]},
+        "checks": {
+            status: sum(check["status"] == status for check in checks)
+            for status in ("passed", "not_run")
+        },
+        "not_run": sorted(
+            check["id"] for check in checks if check["status"] == "not_run"
+        ),
+        "findings": {
+            check["id"]: check["findings"] for check in checks if check["findings"]
+        },
         "training": {name: receipt["training"].get(name) for name in figures},
     }
 
@@ -193,11 +254,15 @@ def run(todo: list[Cell], room: float) -> int:
     for cell in todo:
         why = cell.needs()
         if not why:
-            say(f"{cell.name}: accepted on {(cell.receipt or {})['accepted']}, and nothing has changed")
+            say(
+                f"{cell.name}: accepted on {(cell.receipt or {})['accepted']}, and nothing has changed"
+            )
             done.append(cell)
             continue
         if cell.lock.stack.base.source is BaseSource.REGISTRY:
-            say(f"{cell.name}: not built: its base {cell.lock.stack.base.reference} is an image of a registry")
+            say(
+                f"{cell.name}: not built: its base {cell.lock.stack.base.reference} is an image of a registry"
+            )
             continue
         make_room(room, done)
         say(f"{cell.name}: {why}; {free_space():.0f} GB free")
@@ -206,10 +271,14 @@ def run(todo: list[Cell], room: float) -> int:
         remember(cell, before)
         if found is None:
             refused += 1
-            say(f"{cell.name}: not accepted after {time.monotonic() - started:.0f} s\n{error}")
+            say(
+                f"{cell.name}: not accepted after {time.monotonic() - started:.0f} s\n{error}"
+            )
             continue
         RECEIPTS.mkdir(parents=True, exist_ok=True)
-        cell.receipt_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
+        cell.receipt_file.write_text(
+            json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n"
+        )
         done.append(Cell(folder=cell.folder, lock=cell.lock, receipt=found))
         say(
             f"{cell.name}: built in {found['build_seconds']:.0f} s ({found['cached_steps']} of {found['steps']} steps "
@@ -219,11 +288,25 @@ def run(todo: list[Cell], room: float) -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Build and accept every preset; resumable.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="these presets alone, as cu126")
-    parser.add_argument("--room", type=float, default=26, metavar="GB", help="disk to have free for a build [26]")
-    parser.add_argument("--again", action="store_true", help="whatever receipts there are")
-    parser.add_argument("--list", action="store_true", help="say what would be built, and why")
+    parser = argparse.ArgumentParser(
+        description="Build and accept every preset; resumable."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="these presets alone, as cu126"
+    )
+    parser.add_argument(
+        "--room",
+        type=float,
+        default=26,
+        metavar="GB",
+        help="disk to have free for a build [26]",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="whatever receipts there are"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="say what would be built, and why"
+    )
     return parser.parse_args()
 
 
@@ -239,7 +322,9 @@ def main() -> int:
     try:
         refused = run(todo, options.room)
     except KeyboardInterrupt:
-        say("interrupted; what is accepted has its receipt, `make matrix` goes on from there")
+        say(
+            "interrupted; what is accepted has its receipt, `make matrix` goes on from there"
+        )
         return INTERRUPTED
     finally:
         matrix_table.write(ROOT)

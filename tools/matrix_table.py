@@ -42,9 +42,18 @@ def read(root: Path) -> list[Line]:
     lines = []
     for path in (root / "docker" / "images").glob(f"*/{LOCK_FILE}"):
         file = root / "docs" / "receipts" / f"{path.parent.name}.json"
-        receipt = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        lines.append(Line(lock=parse_lock(path.read_text(encoding="utf-8"), source=str(path)), receipt=receipt))
-    return sorted(lines, key=lambda line: (line.stack.cuda, line.stack.torch, line.stack.python))
+        receipt = (
+            json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        )
+        lines.append(
+            Line(
+                lock=parse_lock(path.read_text(encoding="utf-8"), source=str(path)),
+                receipt=receipt,
+            )
+        )
+    return sorted(
+        lines, key=lambda line: (line.stack.cuda, line.stack.torch, line.stack.python)
+    )
 
 
 def row(*cells: str) -> str:
@@ -76,13 +85,24 @@ def unproven(line: Line, lines: Sequence[Line]) -> str:
 
 def short_table(lines: Sequence[Line]) -> str:
     """The README's."""
-    text = [row("preset", "GB", "built", "accepted", "fine-tune"), row("---", "---:", "---", "---", "---")]
+    text = [
+        row("preset", "GB", "built", "accepted", "fine-tune"),
+        row("---", "---:", "---", "---", "---"),
+    ]
     for line in lines:
         if line.receipt is None:
             text.append(row(f"`{line.stack.name}`", "", unproven(line, lines), "", ""))
             continue
         built, accepted = line.receipt["built"][:10], line.receipt["accepted"][:10]
-        text.append(row(f"`{line.stack.name}`", gigabytes(line.receipt), built, accepted, fine_tune(line.receipt)))
+        text.append(
+            row(
+                f"`{line.stack.name}`",
+                gigabytes(line.receipt),
+                built,
+                accepted,
+                fine_tune(line.receipt),
+            )
+        )
     return "\n".join(text)
 
 
@@ -95,7 +115,9 @@ def fine_tune(receipt: dict[str, Any]) -> str:
     found = receipt["training"]
     speed = f"{found['samples_per_second']:.0f} samples/s"
     where = "on the CPU" if found["device"] == "cpu" else f"on {found['device']}"
-    return f"accuracy {found['accuracy']:.3f}, loss {found['loss']:.4f}, {speed} {where}"
+    return (
+        f"accuracy {found['accuracy']:.3f}, loss {found['loss']:.4f}, {speed} {where}"
+    )
 
 
 def page(lines: Sequence[Line]) -> str:
@@ -111,19 +133,50 @@ def page(lines: Sequence[Line]) -> str:
         nccl = str(stack.nccl or "in torch")
         stacks.append(
             row(
-                f"`{stack.name}`", str(stack.cuda), str(stack.cudnn), nccl, arch, f"{stack.driver_floor} or newer", said
+                f"`{stack.name}`",
+                str(stack.cuda),
+                str(stack.cudnn),
+                nccl,
+                arch,
+                f"{stack.driver_floor} or newer",
+                said,
             )
         )
     proven = [line for line in lines if line.receipt]
     return (
-        "\n".join([INTRODUCTION, *stacks, "", "## Receipts", "", *receipts_table(proven), "", *remarks(proven)]) + "\n"
+        "\n".join(
+            [
+                INTRODUCTION,
+                *stacks,
+                "",
+                "## Receipts",
+                "",
+                *receipts_table(proven),
+                "",
+                *remarks(proven),
+            ]
+        )
+        + "\n"
     )
 
 
 def receipts_table(lines: Sequence[Line]) -> list[str]:
     """When, how long, by which suite."""
-    heads = "preset", "image", "built", "accepted", "GB", "build", "suite", "checks", "fine-tune"
-    text = [row(*heads), row("---", "---", "---", "---", "---:", "---:", "---", "---", "---")]
+    heads = (
+        "preset",
+        "image",
+        "built",
+        "accepted",
+        "GB",
+        "build",
+        "suite",
+        "checks",
+        "fine-tune",
+    )
+    text = [
+        row(*heads),
+        row("---", "---", "---", "---", "---:", "---:", "---", "---", "---"),
+    ]
     for line in lines:
         receipt = line.receipt or {}
         counts = receipt["checks"]
@@ -153,27 +206,50 @@ def remarks(lines: Sequence[Line]) -> list[str]:
         receipt = line.receipt or {}
         for check in ("linkage.loads", "linkage.single"):
             for finding in receipt["findings"].get(check, ()):
-                excused.setdefault(f"{check}: {finding}", []).append(line.stack.cuda_tag)
+                excused.setdefault(f"{check}: {finding}", []).append(
+                    line.stack.cuda_tag
+                )
         host = receipt["host"]
         place = f"{host['cpus']} cores, {host['os']}, engine {host['engine']}, GPU: {host['gpu']}"
         where.setdefault(place, []).append(line.stack.cuda_tag)
         idle.setdefault(", ".join(receipt["not_run"]), []).append(line.stack.cuda_tag)
-    said = [f"- accepted on {place} ({', '.join(sorted(tags))})" for place, tags in sorted(where.items())]
-    said += [f"- not run ({', '.join(sorted(tags))}): {names}" for names, tags in sorted(idle.items()) if names]
-    said += [f"- excused ({', '.join(sorted(tags))}): {text}" for text, tags in sorted(excused.items())]
+    said = [
+        f"- accepted on {place} ({', '.join(sorted(tags))})"
+        for place, tags in sorted(where.items())
+    ]
+    said += [
+        f"- not run ({', '.join(sorted(tags))}): {names}"
+        for names, tags in sorted(idle.items())
+        if names
+    ]
+    said += [
+        f"- excused ({', '.join(sorted(tags))}): {text}"
+        for text, tags in sorted(excused.items())
+    ]
     return ["What stands behind them:", "", *said] if said else []
 
 
 def replaced(readme: str, table: str) -> str:
     """The README with another table between its marks."""
-    return re.sub(f"{START}\n.*{END}", lambda _: f"{START}\n{table}\n{END}", readme, flags=re.DOTALL)
+    return re.sub(
+        f"{START}\n.*{END}",
+        lambda _: f"{START}\n{table}\n{END}",
+        readme,
+        flags=re.DOTALL,
+    )
 
 
 def write(root: Path) -> None:
     lines = read(root)
-    (root / "docs" / "reference" / "matrix.md").write_text(page(lines), encoding="utf-8", newline="\n")
+    (root / "docs" / "reference" / "matrix.md").write_text(
+        page(lines), encoding="utf-8", newline="\n"
+    )
     readme = root / "README.md"
-    readme.write_text(replaced(readme.read_text(encoding="utf-8"), short_table(lines)), encoding="utf-8", newline="\n")
+    readme.write_text(
+        replaced(readme.read_text(encoding="utf-8"), short_table(lines)),
+        encoding="utf-8",
+        newline="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -42,9 +42,13 @@ class Group:
     name: str
     files: tuple[str, ...]
     tests: tuple[str, ...]
-    without: tuple[str, ...] = ()  # tests that look at the clock: a busy machine would kill mutants
+    without: tuple[
+        str, ...
+    ] = ()  # tests that look at the clock: a busy machine would kill mutants
     cpu: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)  # of each test function, as pytest names it
+    seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # of each test function, as pytest names it
     tests_of_line: dict[tuple[str, int], set[str]] = field(default_factory=dict)
 
     @property
@@ -91,7 +95,11 @@ def _tests_of(context: str, group: Group) -> set[str]:
     """`test_lock.test_a` of coverage → `tests/unit/test_lock.py::test_a` of pytest, if that is one of the group's."""
     module, _, function = context.rpartition(".")
     ending = "/" + module.replace(".", "/") + ".py::" + function
-    return {test for test in group.seconds if test.endswith(ending) and test not in group.without}
+    return {
+        test
+        for test in group.seconds
+        if test.endswith(ending) and test not in group.without
+    }
 
 
 def judge(tree: Tree, mutant: Mutant, group: Group) -> Result:
@@ -108,7 +116,10 @@ def judge(tree: Tree, mutant: Mutant, group: Group) -> Result:
 
 def _quick_tests(group: Group, mutant: Mutant) -> list[str]:
     """The tests that run a mutant's line, the quickest first, until a quarter of the group's time is spent."""
-    near = sorted(group.tests_of_line.get((mutant.file, mutant.line), ()), key=lambda test: group.seconds.get(test, 0))
+    near = sorted(
+        group.tests_of_line.get((mutant.file, mutant.line), ()),
+        key=lambda test: group.seconds.get(test, 0),
+    )
     left = sum(group.seconds.values()) / 4
     chosen = []
     for test in near:
@@ -126,7 +137,10 @@ def judge_hand_made(tree: Tree, mutant: Mutant) -> Result:
 
 def check_hand_made(tree: Tree, mutants: Sequence[Mutant]) -> None:
     """The tests of all entries pass on the original."""
-    tree.must_pass(sorted({test for mutant in mutants for test in mutant.tests}), "the hand-made mutants")
+    tree.must_pass(
+        sorted({test for mutant in mutants for test in mutant.tests}),
+        "the hand-made mutants",
+    )
 
 
 def read_config() -> tuple[list[Group], int, int]:
@@ -134,8 +148,12 @@ def read_config() -> tuple[list[Group], int, int]:
     config = tomllib.loads((ROOT / "tools" / "mutate.toml").read_text(encoding="utf-8"))
     groups = []
     for row in config["group"]:
-        files, tests, without = (tuple(row.get(key, ())) for key in ("files", "tests", "without"))
-        groups.append(Group(name=row["name"], files=files, tests=tests, without=without))
+        files, tests, without = (
+            tuple(row.get(key, ())) for key in ("files", "tests", "without")
+        )
+        groups.append(
+            Group(name=row["name"], files=files, tests=tests, without=without)
+        )
     return groups, config["size"], config["seed"]
 
 
@@ -144,10 +162,14 @@ def main() -> None:
     groups, size, seed = read_config()
     size = size if options.size is None else options.size
     seed = seed if options.seed is None else options.seed
-    groups = [group for group in groups if not options.group or group.name in options.group]
+    groups = [
+        group for group in groups if not options.group or group.name in options.group
+    ]
     written = [] if options.no_hand_made else hand_made()
     every = {file: automatic(file) for group in groups for file in group.files}
-    chosen = sample([change for changes in every.values() for change in changes], size, seed)
+    chosen = sample(
+        [change for changes in every.values() for change in changes], size, seed
+    )
     chosen = excuse(chosen)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="source-mutants-") as name:
@@ -160,11 +182,18 @@ def main() -> None:
         sampled=[result for result in results if not result.mutant.tests],
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(mutation_report.text(report), encoding="utf-8", newline="\n")
+    options.output.write_text(
+        mutation_report.text(report), encoding="utf-8", newline="\n"
+    )
     print(f"{options.output}: {mutation_report.summary(report)}")
 
 
-def _run(folder: Path, written: Sequence[Mutant], groups: Sequence[Group], chosen: Sequence[Mutant]) -> list[Result]:
+def _run(
+    folder: Path,
+    written: Sequence[Mutant],
+    groups: Sequence[Group],
+    chosen: Sequence[Mutant],
+) -> list[Result]:
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
         for number in range(PROCESSES):
@@ -173,7 +202,10 @@ def _run(folder: Path, written: Sequence[Mutant], groups: Sequence[Group], chose
 
 
 def _run_in(
-    trees: "queue.SimpleQueue[Tree]", written: Sequence[Mutant], groups: Sequence[Group], chosen: Sequence[Mutant]
+    trees: "queue.SimpleQueue[Tree]",
+    written: Sequence[Mutant],
+    groups: Sequence[Group],
+    chosen: Sequence[Mutant],
 ) -> list[Result]:
 
     def with_tree(function: Any, *arguments: Any) -> Any:
@@ -192,13 +224,20 @@ def _run_in(
             checked.result()
         group_of = {file: group for group in measured for file in group.files}
         jobs = [pool.submit(with_tree, judge_hand_made, mutant) for mutant in written]
-        jobs += [pool.submit(with_tree, judge, mutant, group_of[mutant.file]) for mutant in chosen]
+        jobs += [
+            pool.submit(with_tree, judge, mutant, group_of[mutant.file])
+            for mutant in chosen
+        ]
         results = []
         for number, job in enumerate(jobs, start=1):
             result: Result = job.result()
             results.append(result)
             place = f"{result.mutant.file}:{result.mutant.line}"
-            print(f"{number}/{len(jobs)} {result.outcome}: {place} {result.mutant.name}", file=sys.stderr, flush=True)
+            print(
+                f"{number}/{len(jobs)} {result.outcome}: {place} {result.mutant.name}",
+                file=sys.stderr,
+                flush=True,
+            )
             if result.outcome == "survived":
                 print(result.mutant.diff, file=sys.stderr, flush=True)
         return results
@@ -206,11 +245,25 @@ def _run_in(
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--size", type=int, help="mutants in the sample (default: tools/mutate.toml)")
-    parser.add_argument("--seed", type=int, help="another seed draws another sample (default: tools/mutate.toml)")
-    parser.add_argument("--group", action="append", help="only this group of tools/mutate.toml; can be repeated")
-    parser.add_argument("--no-hand-made", action="store_true", help="leave tests/source_mutants out")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measurements" / "mutation.md")
+    parser.add_argument(
+        "--size", type=int, help="mutants in the sample (default: tools/mutate.toml)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="another seed draws another sample (default: tools/mutate.toml)",
+    )
+    parser.add_argument(
+        "--group",
+        action="append",
+        help="only this group of tools/mutate.toml; can be repeated",
+    )
+    parser.add_argument(
+        "--no-hand-made", action="store_true", help="leave tests/source_mutants out"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "docs" / "measurements" / "mutation.md"
+    )
     return parser.parse_args()
 
 

@@ -37,7 +37,9 @@ class Mutant:
 # --- hand-made -----------------------------------------------------------------------------------------------------
 
 
-def hand_made(folder: Path = FOLDER, root: Path = ROOT, *, parse: bool = True) -> list[Mutant]:
+def hand_made(
+    folder: Path = FOLDER, root: Path = ROOT, *, parse: bool = True
+) -> list[Mutant]:
     """Every `[[mutant]]` of a folder. Raises `MutantError` that names the entry which has rotted.
 
     Without `parse` it is not checked that the changed file is another Python program, which takes the longest.
@@ -49,7 +51,9 @@ def hand_made(folder: Path = FOLDER, root: Path = ROOT, *, parse: bool = True) -
             if parse:
                 _check_program(mutant, f"{path.name}: {mutant.name}", root)
             if mutant.name in found:
-                raise MutantError(f"{path.name}: {mutant.name}: two entries have this name")
+                raise MutantError(
+                    f"{path.name}: {mutant.name}: two entries have this name"
+                )
             found[mutant.name] = mutant
     return list(found.values())
 
@@ -64,7 +68,9 @@ def _from_row(row: dict[str, Any], place: str, root: Path) -> Mutant:
     source = path.read_text(encoding="utf-8")
     count = source.count(row["old"])
     if count != 1:
-        raise MutantError(f"{entry}: `old` occurs {count} times in {row['file']}, not once")
+        raise MutantError(
+            f"{entry}: `old` occurs {count} times in {row['file']}, not once"
+        )
     if not row["tests"]:
         raise MutantError(f"{entry}: it names no tests")
     for test in row["tests"]:
@@ -86,7 +92,9 @@ def _check_program(mutant: Mutant, entry: str, root: Path) -> None:
 
 
 def _mutant(name: str, file: str, line: int, source: str, changed: str) -> Mutant:
-    lines = difflib.unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0)
+    lines = difflib.unified_diff(
+        source.splitlines(), changed.splitlines(), lineterm="", n=0
+    )
     # The first three lines are the two file names and the position: they stand in the heading of a survivor.
     diff = "\n".join(list(lines)[3:])
     return Mutant(name=name, file=file, line=line, source=changed, diff=diff)
@@ -117,14 +125,18 @@ def automatic(file: str, root: Path = ROOT) -> list[Change]:
     """
     from libcst import metadata, parse_module  # noqa: PLC0415 - half a second, which the tests do not need
 
-    wrapper = metadata.MetadataWrapper(parse_module((root / file).read_text(encoding="utf-8")))
+    wrapper = metadata.MetadataWrapper(
+        parse_module((root / file).read_text(encoding="utf-8"))
+    )
     positions = wrapper.resolve(metadata.PositionProvider)
     module = wrapper.module
     found = []
     line = 1
     for node, mutated in _mutations(module):
         if node in positions:
-            line = positions[node].start.line  # an operator has no position: it stands where its expression starts
+            line = (
+                positions[node].start.line
+            )  # an operator has no position: it stands where its expression starts
         old, new = module.code_for_node(node), module.code_for_node(mutated)
         if old != new:
             made = partial(_replaced, module, node, mutated)
@@ -164,31 +176,53 @@ def _has_no_effect(node: Any) -> bool:
     )
 
 
-def sample(changes: Sequence[Change], size: int, seed: int, root: Path = ROOT) -> list[Mutant]:
+def sample(
+    changes: Sequence[Change], size: int, seed: int, root: Path = ROOT
+) -> list[Mutant]:
     """A random sample that an edit elsewhere in the source does not reshuffle: each change draws its own number."""
     seen: dict[str, int] = {}
     drawn = []
     for change in changes:
         key = f"{seed} {change.file} {change.old} {change.new}"
         seen[key] = seen.get(key, 0) + 1
-        drawn.append((hashlib.sha256(f"{key} {seen[key]}".encode()).hexdigest(), change))
+        drawn.append(
+            (hashlib.sha256(f"{key} {seen[key]}".encode()).hexdigest(), change)
+        )
     drawn.sort(key=lambda pair: pair[0])
-    chosen = sorted((change for _, change in drawn[:size]), key=lambda change: (change.file, change.line, change.new))
-    sources = {file: (root / file).read_text(encoding="utf-8") for file in {change.file for change in chosen}}
+    chosen = sorted(
+        (change for _, change in drawn[:size]),
+        key=lambda change: (change.file, change.line, change.new),
+    )
+    sources = {
+        file: (root / file).read_text(encoding="utf-8")
+        for file in {change.file for change in chosen}
+    }
     return [change.mutant(sources[change.file]) for change in chosen]
 
 
-def excuse(mutants: list[Mutant], folder: Path = FOLDER, root: Path = ROOT) -> list[Mutant]:
+def excuse(
+    mutants: list[Mutant], folder: Path = FOLDER, root: Path = ROOT
+) -> list[Mutant]:
     """The same mutants with their reasons from `excused.toml`. Raises `MutantError` for an entry that has rotted."""
     path = folder / "excused.toml"
-    rows = tomllib.loads(path.read_text(encoding="utf-8"))["excused"] if path.is_file() else []
+    rows = (
+        tomllib.loads(path.read_text(encoding="utf-8"))["excused"]
+        if path.is_file()
+        else []
+    )
     reasons = {}
     for row in rows:
-        lines = [line.strip() for line in (root / row["file"]).read_text(encoding="utf-8").splitlines()]
+        lines = [
+            line.strip()
+            for line in (root / row["file"]).read_text(encoding="utf-8").splitlines()
+        ]
         if row["old"] not in lines:
             raise MutantError(f"excused.toml: {row['file']} has no line {row['old']!r}")
         reasons[row["file"], row["old"], row["new"]] = row["why"]
-    return [replace(mutant, excuse=reasons.get((mutant.file, *_changed_lines(mutant)), "")) for mutant in mutants]
+    return [
+        replace(mutant, excuse=reasons.get((mutant.file, *_changed_lines(mutant)), ""))
+        for mutant in mutants
+    ]
 
 
 def _changed_lines(mutant: Mutant) -> tuple[str, str]:

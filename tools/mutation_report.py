@@ -46,10 +46,15 @@ def _percent(results: Sequence[Result]) -> str:
 
 def summary(report: Report) -> str:
     parts = []
-    for title, results in (("hand-made", report.hand_made), ("sampled", report.sampled)):
+    for title, results in (
+        ("hand-made", report.hand_made),
+        ("sampled", report.sampled),
+    ):
         if results:
             noticed = sum(result.outcome != "survived" for result in results)
-            parts.append(f"{title} {noticed} of {len(results)} noticed ({_percent(results)})")
+            parts.append(
+                f"{title} {noticed} of {len(results)} noticed ({_percent(results)})"
+            )
     return ", ".join(parts)
 
 
@@ -97,9 +102,14 @@ def _by_file(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _hand_made_table(report: Report) -> list[str]:
     lines = ["| file | mutants | killed | survived |", "| --- | ---: | ---: | ---: |"]
-    for file, results in [*_by_file(report.hand_made).items(), ("all", list(report.hand_made))]:
+    for file, results in [
+        *_by_file(report.hand_made).items(),
+        ("all", list(report.hand_made)),
+    ]:
         survived = sum(result.outcome == "survived" for result in results)
-        lines.append(f"| {file} | {len(results)} | {len(results) - survived} | {survived} |")
+        lines.append(
+            f"| {file} | {len(results)} | {len(results) - survived} | {survived} |"
+        )
     return lines
 
 
@@ -108,11 +118,22 @@ def _sampled_table(report: Report) -> list[str]:
         "| file | of | sampled | killed | timed out | survived | excused | score |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for file, results in [*_by_file(report.sampled).items(), ("all", list(report.sampled))]:
+    for file, results in [
+        *_by_file(report.sampled).items(),
+        ("all", list(report.sampled)),
+    ]:
         total = report.totals.get(file, sum(report.totals.values()))
-        counts = Counter("excused" if result.mutant.excuse else result.outcome for result in results)
-        cells = [f"{total:,}", len(results), *(counts[word] for word in ("killed", "timed out", "survived", "excused"))]
-        lines.append(f"| {file} | {' | '.join(map(str, cells))} | {_percent(results)} |")
+        counts = Counter(
+            "excused" if result.mutant.excuse else result.outcome for result in results
+        )
+        cells = [
+            f"{total:,}",
+            len(results),
+            *(counts[word] for word in ("killed", "timed out", "survived", "excused")),
+        ]
+        lines.append(
+            f"| {file} | {' | '.join(map(str, cells))} | {_percent(results)} |"
+        )
     return lines
 
 
@@ -122,10 +143,29 @@ def _survivors(results: Sequence[Result]) -> list[str]:
         mutant = result.mutant
         if result.outcome == "survived" and not mutant.excuse:
             title = f" {mutant.name}" if mutant.tests else ""
-            lines += [f"`{mutant.file}:{mutant.line}`{title}", "", "```diff", mutant.diff, "```", ""]
+            lines += [
+                f"`{mutant.file}:{mutant.line}`{title}",
+                "",
+                "```diff",
+                mutant.diff,
+                "```",
+                "",
+            ]
     excused = [result.mutant for result in results if result.mutant.excuse]
     if excused:
-        lines += ["## Excused", "", "No test can tell these from the original, or none should.", ""]
+        lines += [
+            "## Excused",
+            "",
+            "No test can tell these from the original, or none should.",
+            "",
+        ]
     for mutant in excused:
-        lines += [f"`{mutant.file}:{mutant.line}`: {mutant.excuse}", "", "```diff", mutant.diff, "```", ""]
+        lines += [
+            f"`{mutant.file}:{mutant.line}`: {mutant.excuse}",
+            "",
+            "```diff",
+            mutant.diff,
+            "```",
+            "",
+        ]
     return lines[:-1]

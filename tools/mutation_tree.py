@@ -43,20 +43,45 @@ class Tree:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
         # By hash, not by time: a mutant may be written in the same second and be of the same size as the original.
-        compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "envbuilder"]
+        compiled = [
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "checked-hash",
+            "envbuilder",
+        ]
         subprocess.run(compiled, cwd=folder, check=True)
         # An editable install looks for envbuilder in the working tree unless this comes first.
-        self._environ = os.environ | {"PYTHONPATH": str(folder.resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environ = os.environ | {
+            "PYTHONPATH": str(folder.resolve()),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         where = [sys.executable, "-c", "import envbuilder; print(envbuilder.__file__)"]
-        done = subprocess.run(where, cwd="/", check=True, capture_output=True, text=True, env=self._environ)
+        done = subprocess.run(
+            where,
+            cwd="/",
+            check=True,
+            capture_output=True,
+            text=True,
+            env=self._environ,
+        )
         if not Path(done.stdout.strip()).is_relative_to(folder.resolve()):
-            raise MutantError(f"the tests would import {done.stdout.strip()}, which no mutant changes")
+            raise MutantError(
+                f"the tests would import {done.stdout.strip()}, which no mutant changes"
+            )
         self._worker: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Tree":
         worker = [sys.executable, str(self.folder / "tools" / "mutation_worker.py")]
         self._worker = subprocess.Popen(
-            worker, cwd=self.folder, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            worker,
+            cwd=self.folder,
+            env=self._environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 
@@ -64,33 +89,71 @@ class Tree:
         if self._worker:
             self._worker.communicate()  # nothing more to read is its end
 
-    def run(self, words: Sequence[str], *, cpu_s: float = 1800.0, wall_s: float = 3600.0) -> Run:
+    def run(
+        self, words: Sequence[str], *, cpu_s: float = 1800.0, wall_s: float = 3600.0
+    ) -> Run:
         """Run pytest with these tests and options; -9 is the code where a limit was reached."""
-        if self._worker is None or self._worker.stdin is None or self._worker.stdout is None:
+        if (
+            self._worker is None
+            or self._worker.stdin is None
+            or self._worker.stdout is None
+        ):
             raise MutantError("a tree is entered before it runs anything")
         output = self.folder / "output.txt"
-        order = {"words": [*_PYTEST, *words], "cpu_s": cpu_s, "wall_s": wall_s, "output": str(output)}
+        order = {
+            "words": [*_PYTEST, *words],
+            "cpu_s": cpu_s,
+            "wall_s": wall_s,
+            "output": str(output),
+        }
         print(json.dumps(order), file=self._worker.stdin, flush=True)
         answer = json.loads(self._worker.stdout.readline())
-        return Run(code=int(answer["code"]), cpu=answer["cpu_s"], output=output.read_text(errors="replace"))
+        return Run(
+            code=int(answer["code"]),
+            cpu=answer["cpu_s"],
+            output=output.read_text(errors="replace"),
+        )
 
     def must_pass(self, words: Sequence[str], what: str) -> Run:
         """Run tests on the original: one that fails anyway would kill every mutant."""
         done = self.run(words)
         if done.code != _TESTS_PASSED:
-            raise MutantError(f"the tests of {what} fail on the original:\n{done.output[-3000:]}")
+            raise MutantError(
+                f"the tests of {what} fail on the original:\n{done.output[-3000:]}"
+            )
         return done
 
     def cover(self, words: Sequence[str], files: Sequence[str]) -> Path:
         """The data of `coverage` of a run of pytest, with the test function that ran each line."""
         settings = self.folder / "coverage.ini"
         settings.write_text(
-            f"[run]\ndynamic_context = test_function\ninclude = {','.join(files)}\n", encoding="utf-8", newline="\n"
+            f"[run]\ndynamic_context = test_function\ninclude = {','.join(files)}\n",
+            encoding="utf-8",
+            newline="\n",
         )
-        argv = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", *_PYTEST, *words]
-        done = subprocess.run(argv, cwd=self.folder, env=self._environ, capture_output=True, text=True, check=False)
+        argv = [
+            sys.executable,
+            "-m",
+            "coverage",
+            "run",
+            f"--rcfile={settings}",
+            "-m",
+            "pytest",
+            *_PYTEST,
+            *words,
+        ]
+        done = subprocess.run(
+            argv,
+            cwd=self.folder,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != _TESTS_PASSED:
-            raise MutantError(f"these tests fail under coverage: {' '.join(words)}\n{done.stdout[-3000:]}")
+            raise MutantError(
+                f"these tests fail under coverage: {' '.join(words)}\n{done.stdout[-3000:]}"
+            )
         return self.folder / ".coverage"
 
     def test(self, mutant: Mutant, tests: Iterable[str], cpu_s: float) -> str:
@@ -100,7 +163,9 @@ class Tree:
         path.write_text(mutant.source, encoding="utf-8", newline="\n")
         try:
             limit = _TIMES_CPU * cpu_s + _START_S
-            done = self.run([*tests], cpu_s=limit, wall_s=_TIMES_WALL * cpu_s + 6 * _START_S)
+            done = self.run(
+                [*tests], cpu_s=limit, wall_s=_TIMES_WALL * cpu_s + 6 * _START_S
+            )
         finally:
             path.write_text(original, encoding="utf-8", newline="\n")
         if done.code == _NO_TESTS:

@@ -49,7 +49,10 @@ def _run(order: dict[str, Any]) -> dict[str, float]:
             time.sleep(_LOOK_EVERY_S)
     _end_what_is_left(pid)
     code = os.waitstatus_to_exitcode(status)
-    return {"code": -9 if code == -signal.SIGXCPU else code, "cpu_s": usage.ru_utime + usage.ru_stime}
+    return {
+        "code": -9 if code == -signal.SIGXCPU else code,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }
 
 
 def _child(order: dict[str, Any]) -> None:
@@ -67,7 +70,9 @@ def _child(order: dict[str, Any]) -> None:
         import pytest  # noqa: PLC0415 - imported already, by the parent
 
         code = int(pytest.main([*_QUIET, *order["words"]]))
-    except BaseException:  # a mutant may raise anything, and this process must not go on as the worker
+    except (
+        BaseException
+    ):  # a mutant may raise anything, and this process must not go on as the worker
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -41,17 +41,34 @@ from index.recording import (
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "tests" / "recorded_index"
-PACKAGES = {"cu117-torch2.0.1-py3.9-debian11": ("peft", "tqdm", "transformers>=4.50", "numpy>=2", "torch==2.6.0")}
+PACKAGES = {
+    "cu117-torch2.0.1-py3.9-debian11": (
+        "peft",
+        "tqdm",
+        "transformers>=4.50",
+        "numpy>=2",
+        "torch==2.6.0",
+    )
+}
 """What tests ask for in addition to a stack."""
 CONNECTIONS = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 1 if a locked wheel is not on the index as it was locked, and nothing is written then."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index-url", default=PYPI_SIMPLE_ENDPOINT, help="an index with upload times (PEP 700)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--index-url",
+        default=PYPI_SIMPLE_ENDPOINT,
+        help="an index with upload times (PEP 700)",
+    )
     options = parser.parse_args(argv)
-    locks = [parse_lock(path.read_text(encoding="utf-8"), source=str(path)) for path in find_locks()]
+    locks = [
+        parse_lock(path.read_text(encoding="utf-8"), source=str(path))
+        for path in find_locks()
+    ]
     with (
         requests.Session() as session,
         PyPISimple(options.index_url, session=session) as source,
@@ -63,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             recording.want(lock)
         recording.follow()
         files = recording.texts([lock.stack for lock in locks])
-    problems = [line for lock in locks for line in find_drift(lock, recording.index.wheels)]
+    problems = [
+        line for lock in locks for line in find_drift(lock, recording.index.wheels)
+    ]
     for line in problems:
         print(f"error: {line}", file=sys.stderr)
     return 1 if problems else write(files)
@@ -72,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def find_locks() -> list[Path]:
     """Every lock that is committed."""
     tests = ROOT / "tests" / "golden"
-    return sorted([*(ROOT / "docker" / "images").glob(f"*/{LOCK_FILE}"), *tests.glob(f"*/{LOCK_FILE}")])
+    return sorted(
+        [
+            *(ROOT / "docker" / "images").glob(f"*/{LOCK_FILE}"),
+            *tests.glob(f"*/{LOCK_FILE}"),
+        ]
+    )
 
 
 def find_drift(lock: Lock, wheels: Mapping[str, Sequence[Wheel]]) -> Iterator[str]:
@@ -116,7 +140,9 @@ class Index:
         self._source = source
         self._session = session
         self.wheels: dict[str, list[Wheel]] = {}
-        self.metadata: dict[str, list[str]] = {}  # sha256 of the wheel → what is kept of its METADATA
+        self.metadata: dict[
+            str, list[str]
+        ] = {}  # sha256 of the wheel → what is kept of its METADATA
 
     def fetch_page(self, name: str) -> None:
         """Read the page of a project; one that does not exist has no wheels."""
@@ -240,7 +266,11 @@ class Recording:
         every: list[Wheel] = []
         projects: dict[str, list[Wheel]] = {}
         for name in sorted(self.kept):
-            wheels = [wheel for wheel in self.index.wheels[name] if self._is_kept(name, wheel, stacks)]
+            wheels = [
+                wheel
+                for wheel in self.index.wheels[name]
+                if self._is_kept(name, wheel, stacks)
+            ]
             every += wheels
             if wheels:
                 projects[name] = wheels
@@ -251,13 +281,17 @@ class Recording:
         return files
 
     def _is_kept(self, name: str, wheel: Wheel, stacks: Sequence[Stack]) -> bool:
-        return wheel.version in self.kept[name] and any(fits(wheel, stack) for stack in stacks)
+        return wheel.version in self.kept[name] and any(
+            fits(wheel, stack) for stack in stacks
+        )
 
 
 # --- the files -----------------------------------------------------------------------------------------------------
 
 
-def dumps(name: str, wheels: Sequence[Wheel], metadata: Mapping[str, Sequence[str]]) -> str:
+def dumps(
+    name: str, wheels: Sequence[Wheel], metadata: Mapping[str, Sequence[str]]
+) -> str:
     """The file of a project: one wheel a line, and each text of METADATA once, under a name made of its content."""
     texts: dict[str, str] = {}
     rows = []

@@ -22,9 +22,15 @@ from survey import cuda, gpus, statements, systems, torch, transformers
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 1 if the facts differ and were not written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("survey", type=Path)
-    parser.add_argument("--write", action="store_true", help="write the facts after showing what changes")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the facts after showing what changes",
+    )
     options = parser.parse_args(argv)
     files = convert(json.loads(options.survey.read_text(encoding="utf-8")))
     if (FACTS / "torch.json").exists():
@@ -37,18 +43,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(survey: Mapping[str, Any]) -> dict[str, str]:
     """File name → JSON text of every file of facts; pure."""
     covered = [row for row in survey["table1_torch_releases"] if torch.is_covered(row)]
-    known_systems = [row for row in survey["table5_os_python"] if row["os"] != systems.UNKNOWN]
+    known_systems = [
+        row for row in survey["table5_os_python"] if row["os"] != systems.UNKNOWN
+    ]
     tables: dict[str, list[Row]] = {
-        "torch.json": [torch.torch_row(row) for row in covered] + list(torch.variant_rows(covered, survey)),
+        "torch.json": [torch.torch_row(row) for row in covered]
+        + list(torch.variant_rows(covered, survey)),
         "transformers.json": transformers.transformers_rows(survey),
         "systems.json": [systems.system_row(row) for row in known_systems],
-        "gpus.json": [gpus.gpu_row(row) for row in survey["table6_gpu_compute_capability"]],
-        "toolkits.json": [cuda.toolkit_row(row) for row in survey["table2_cuda_drivers"]],
-        "compatibility.json": [cuda.compatibility_row(row, survey) for row in SUPPLEMENT["compatibility"]],
-        "advisories.json": [{**row, "checked": SUPPLEMENT["checked"]} for row in SUPPLEMENT["advisory"]],
-        "architectures.json": [cuda.architecture_row(row) for row in survey["table2c_cuda_arch_changes"]],
-        "nvidia_images.json": [systems.image_row(row) for row in survey["table3_nvidia_cuda_images"]],
-        "transformers_runs.json": [transformers.run_row(row) for row in survey["table4b_transformers_torch_empirical"]],
+        "gpus.json": [
+            gpus.gpu_row(row) for row in survey["table6_gpu_compute_capability"]
+        ],
+        "toolkits.json": [
+            cuda.toolkit_row(row) for row in survey["table2_cuda_drivers"]
+        ],
+        "compatibility.json": [
+            cuda.compatibility_row(row, survey) for row in SUPPLEMENT["compatibility"]
+        ],
+        "advisories.json": [
+            {**row, "checked": SUPPLEMENT["checked"]} for row in SUPPLEMENT["advisory"]
+        ],
+        "architectures.json": [
+            cuda.architecture_row(row) for row in survey["table2c_cuda_arch_changes"]
+        ],
+        "nvidia_images.json": [
+            systems.image_row(row) for row in survey["table3_nvidia_cuda_images"]
+        ],
+        "transformers_runs.json": [
+            transformers.run_row(row)
+            for row in survey["table4b_transformers_torch_empirical"]
+        ],
         "statements.json": list(statements.statement_rows(survey)),
     }
     return {name: dumps(survey["meta"]["date"], rows) for name, rows in tables.items()}
@@ -69,17 +93,28 @@ def with_others_fields(old: str, text: str) -> str:
     """The new torch.json with what `tools/refresh_torch.py` read from the wheels of every release."""
     before = {(row["torch"], row["index"]): row for row in json.loads(old)["rows"]}
     document = json.loads(text)
-    rows = [with_own(row, before.get((row["torch"], row["index"]), {})) for row in document["rows"]]
+    rows = [
+        with_own(row, before.get((row["torch"], row["index"]), {}))
+        for row in document["rows"]
+    ]
     return dumps(document["date"], rows)
 
 
 def with_own(row: Row, before: Row) -> Row:
     """A row with what the other refresher had said of it, in the order that it had: a diff shows what changed."""
     kept = {name: before[name] for name in FROM_THE_INDEX if name in before}
-    said = {name: how for name, how in before.get("field_status", {}).items() if name in FROM_THE_INDEX}
+    said = {
+        name: how
+        for name, how in before.get("field_status", {}).items()
+        if name in FROM_THE_INDEX
+    }
     statuses = {"field_status": {**row.get("field_status", {}), **said}} if said else {}
     merged = {**row, **kept, **statuses}
-    return {name: merged[name] for name in dict.fromkeys([*before, *merged]) if name in merged}
+    return {
+        name: merged[name]
+        for name in dict.fromkeys([*before, *merged])
+        if name in merged
+    }
 
 
 if __name__ == "__main__":

@@ -30,21 +30,43 @@ ARM = "linux/arm64"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 1 if the facts differ and were not written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index-url", default=PYPI_SIMPLE_ENDPOINT, help="an index that serves range requests")
-    parser.add_argument("--write", action="store_true", help="write the facts after showing what changes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--index-url",
+        default=PYPI_SIMPLE_ENDPOINT,
+        help="an index that serves range requests",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the facts after showing what changes",
+    )
     options = parser.parse_args(argv)
     today = datetime.now(tz=UTC).date().isoformat()
-    with requests.Session() as session, PyPISimple(options.index_url, session=session) as index:
+    with (
+        requests.Session() as session,
+        PyPISimple(options.index_url, session=session) as index,
+    ):
         pages = {package: index.get_project_page(package) for package in OLDEST}
         wheels = Index(pages, session)
-        rows = [row for package, page in pages.items() for row in wheel_rows(package, page, wheels)]
+        rows = [
+            row
+            for package, page in pages.items()
+            for row in wheel_rows(package, page, wheels)
+        ]
         old = json.loads((FACTS / "torch.json").read_text(encoding="utf-8"))
         torch = torch_rows(old["rows"], rows, wheels)
     # Stacks are resolved as of a day relative to the date of torch.json: it moves only when a release comes in.
     date = today if len(torch) > len(old["rows"]) else old["date"]
     return publish(
-        {"wheels.json": dumps_today("wheels.json", rows), "torch.json": dumps(date, torch)}, FACTS, write=options.write
+        {
+            "wheels.json": dumps_today("wheels.json", rows),
+            "torch.json": dumps(date, torch),
+        },
+        FACTS,
+        write=options.write,
     )
 
 
@@ -59,19 +81,31 @@ def wheel_rows(package: str, page: ProjectPage, wheels: Wheels) -> Iterator[Row]
         required = SpecifierSet(files[0].requires_python or "")
         for file in files:
             for platform, promised in places(file.filename).items():
-                covered.setdefault(platform, set()).update(p for p in pythons(file.filename) if allows(required, p))
+                covered.setdefault(platform, set()).update(
+                    p for p in pythons(file.filename) if allows(required, p)
+                )
                 glibc[platform] = min(promised, glibc.get(platform, promised))
         texts = wheels.read(package, name, "linux/amd64") if package != "numpy" else {}
         yield {
             "package": package,
             "version": name,
-            "released": min(file.upload_time.date().isoformat() for file in files if file.upload_time),
+            "released": min(
+                file.upload_time.date().isoformat()
+                for file in files
+                if file.upload_time
+            ),
             "requires_python": files[0].requires_python or "",
-            "pythons": {platform: [str(p) for p in sorted(found)] for platform, found in sorted(covered.items())},
-            "glibc": {platform: str(found) for platform, found in sorted(glibc.items())},
+            "pythons": {
+                platform: [str(p) for p in sorted(found)]
+                for platform, found in sorted(covered.items())
+            },
+            "glibc": {
+                platform: str(found) for platform, found in sorted(glibc.items())
+            },
             "requires": requires(texts["METADATA"]) if texts else {},
             "status": "verified",
-            "source": f"PyPI: {package}, its page" + (" and METADATA read with HTTP range requests" if texts else ""),
+            "source": f"PyPI: {package}, its page"
+            + (" and METADATA read with HTTP range requests" if texts else ""),
         }
 
 
@@ -85,8 +119,13 @@ def torch_rows(old: Sequence[Row], rows: Sequence[Row], wheels: Wheels) -> list[
     found: dict[str, Row] = {}
     for (package, name), wheel in by_name.items():
         if package == "torch":
-            facts = {**torch_facts(wheels.read("torch", name, "linux/amd64")), **placed(wheel, wheels)}
-            before = known.get((name, "pypi")) or new_row(facts, wheel, rows, old, wheels)
+            facts = {
+                **torch_facts(wheels.read("torch", name, "linux/amd64")),
+                **placed(wheel, wheels),
+            }
+            before = known.get((name, "pypi")) or new_row(
+                facts, wheel, rows, old, wheels
+            )
             found[name] = proven({**before, **facts}, wheel, by_name, wheels)
     after = []
     for row in old:
@@ -98,10 +137,17 @@ def torch_rows(old: Sequence[Row], rows: Sequence[Row], wheels: Wheels) -> list[
 def placed(wheel: Row, wheels: Wheels) -> Row:
     """The platforms whose wheel is a CUDA build; on arm64 most are for a CPU."""
     arm = wheels.read("torch", wheel["version"], ARM) if ARM in wheel["pythons"] else {}
-    return {"platforms": ["linux/amd64", *([ARM] if arm and CUDA.search(arm["version.py"]) else [])]}
+    return {
+        "platforms": [
+            "linux/amd64",
+            *([ARM] if arm and CUDA.search(arm["version.py"]) else []),
+        ]
+    }
 
 
-def proven(before: Row, wheel: Row, by_name: Mapping[tuple[str, str], Row], wheels: Wheels) -> Row:
+def proven(
+    before: Row, wheel: Row, by_name: Mapping[tuple[str, str], Row], wheels: Wheels
+) -> Row:
     """A row with everything that its wheel proves."""
     row = {
         **before,
@@ -120,12 +166,19 @@ def setuptools_bound(release: str, pins: Mapping[str, str]) -> Row:
     known = SUPPLEMENT["setuptools"]
     if Version(release) < Version(known["until"]):
         return {"setuptools": known["bound"], "setuptools_source": known["source"]}
-    return {"setuptools": pins.get("setuptools", ""), "setuptools_source": "the wheel's METADATA"}
+    return {
+        "setuptools": pins.get("setuptools", ""),
+        "setuptools_source": "the wheel's METADATA",
+    }
 
 
 def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, list[str]]:
     """Platform → the Pythons for which torch, torchvision and torchaudio all have a wheel, be it for a CPU."""
-    names = [(package, row[package]) for package in ("torch", "torchvision", "torchaudio") if row[package]]
+    names = [
+        (package, row[package])
+        for package in ("torch", "torchvision", "torchaudio")
+        if row[package]
+    ]
     found = {}
     for platform in ("linux/amd64", ARM):
         sets = [set(by_name[name]["pythons"].get(platform, ())) for name in names]
@@ -134,16 +187,24 @@ def family_of(row: Row, by_name: Mapping[tuple[str, str], Row]) -> dict[str, lis
     return found
 
 
-def new_row(facts: Row, wheel: Row, rows: Sequence[Row], old: Sequence[Row], wheels: Wheels) -> Row:
+def new_row(
+    facts: Row, wheel: Row, rows: Sequence[Row], old: Sequence[Row], wheels: Wheels
+) -> Row:
     """A release that the catalog does not have: its family by their pins, the rest as in the newest row there is."""
     name = wheel["version"]
-    newest = max((row for row in old if row["index"] == "pypi"), key=lambda row: Version(row["torch"]))
+    newest = max(
+        (row for row in old if row["index"] == "pypi"),
+        key=lambda row: Version(row["torch"]),
+    )
     return {
         "torch": name,
         "released": wheel["released"],
         "index": "pypi",
         **{field: facts[field] for field in ("cuda", "cudnn", "nccl", "triton")},
-        **{package: companion(package, name, rows) for package in ("torchvision", "torchaudio")},
+        **{
+            package: companion(package, name, rows)
+            for package in ("torchvision", "torchaudio")
+        },
         "pythons": wheel["pythons"]["linux/amd64"],
         "platforms": facts["platforms"],
         "arch_list": wheels.architectures(name, "linux/amd64"),
@@ -171,9 +232,16 @@ def companion(package: str, torch: str, rows: Sequence[Row]) -> str | None:
 def like_sister(row: Row, sister: Row) -> Row:
     """A build on PyTorch's own index, whose wheels nobody could read: Pythons and bounds as its release has on PyPI."""
     names = ("requires_python", "glibc_tag", "setuptools", "setuptools_source")
-    family = {place: found for place, found in sister.get("family", {}).items() if place in row["platforms"]}
+    family = {
+        place: found
+        for place, found in sister.get("family", {}).items()
+        if place in row["platforms"]
+    }
     more = {name: sister[name] for name in names if name in sister}
-    status = {**row.get("field_status", {}), **dict.fromkeys(("family", "glibc_tag", "requires_python"), "inferred")}
+    status = {
+        **row.get("field_status", {}),
+        **dict.fromkeys(("family", "glibc_tag", "requires_python"), "inferred"),
+    }
     return {**row, **more, "family": family, "field_status": status}
 
 

@@ -51,10 +51,24 @@ def install(requirements):
     env = uv_environment()
     if not (VENV / "bin" / "python").exists():
         python = os.path.realpath(sys.executable)
-        subprocess.run(["uv", "venv", "--quiet", "--python", python, str(VENV)], env=env, check=True)
+        subprocess.run(
+            ["uv", "venv", "--quiet", "--python", python, str(VENV)],
+            env=env,
+            check=True,
+        )
     before = set(site_packages().glob("*.dist-info"))
-    command = ["uv", "pip", "install", "--no-deps", "--require-hashes", "--requirements", str(requirements)]
-    subprocess.run([*command, "--python", str(VENV / "bin" / "python")], env=env, check=True)
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--no-deps",
+        "--require-hashes",
+        "--requirements",
+        str(requirements),
+    ]
+    subprocess.run(
+        [*command, "--python", str(VENV / "bin" / "python")], env=env, check=True
+    )
     return sorted(set(site_packages().glob("*.dist-info")) - before)
 
 
@@ -72,7 +86,10 @@ def trim(dist_info, actions):
     kept, stripped, saved = [], [], 0
     for row in rows:
         path = dist_info.parent / row[0]
-        action = next((verb for verb, glob in actions if fnmatch.fnmatchcase(row[0], glob)), "keep")
+        action = next(
+            (verb for verb, glob in actions if fnmatch.fnmatchcase(row[0], glob)),
+            "keep",
+        )
         if action == "remove" and path.is_file():
             saved += path.stat().st_size
             path.unlink()
@@ -81,7 +98,9 @@ def trim(dist_info, actions):
             stripped.append(row)
         kept.append(row)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        saved += sum(pool.map(lambda row: strip(dist_info.parent / row[0], row), stripped))
+        saved += sum(
+            pool.map(lambda row: strip(dist_info.parent / row[0], row), stripped)
+        )
     if saved:
         with record.open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(kept)
@@ -94,7 +113,9 @@ def strip(path, row):
     strip breaks files that patchelf has rewritten: it moves segments off their page. Such a file stays as it was.
     """
     stripped = path.with_name(path.name + ".stripped")
-    subprocess.run(["strip", "--strip-unneeded", "-o", str(stripped), str(path)], check=True)
+    subprocess.run(
+        ["strip", "--strip-unneeded", "-o", str(stripped), str(path)], check=True
+    )
     size = path.stat().st_size
     if not is_loadable(stripped):
         stripped.unlink()
@@ -108,11 +129,16 @@ def is_loadable(path):
     """Whether the loader would map every segment: its place in the file and in memory agree (elf(5), PT_LOAD)."""
     with path.open("rb") as stream:
         header = stream.read(64)
-        start, size, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
+        start, size, count = (
+            struct.unpack_from("<Q", header, 32)[0],
+            *struct.unpack_from("<HH", header, 54),
+        )
         stream.seek(start)
         table = stream.read(size * count)
     for number in range(count):
-        kind, _, offset, address, _, _, _, align = struct.unpack_from("<IIQQQQQQ", table, number * size)
+        kind, _, offset, address, _, _, _, align = struct.unpack_from(
+            "<IIQQQQQQ", table, number * size
+        )
         if kind == PT_LOAD and (address - offset) % max(align, 1):
             return False
     return True
@@ -156,7 +182,11 @@ def warm(modules):
         with tempfile.TemporaryDirectory() as home:
             env = dict(os.environ, HOME=home, PYTHONHASHSEED="0")
             script = "import " + ", ".join(modules)
-            subprocess.run([str(VENV / "bin" / "python"), "-W", "ignore", "-c", script], env=env, check=False)
+            subprocess.run(
+                [str(VENV / "bin" / "python"), "-W", "ignore", "-c", script],
+                env=env,
+                check=False,
+            )
 
 
 def main():
@@ -165,7 +195,9 @@ def main():
     for dist_info in new:
         settle(dist_info)
     warm(sys.argv[2:])
-    print(f"{len(new)} packages installed, {saved / 1e6:.0f} MB left out", file=sys.stderr)
+    print(
+        f"{len(new)} packages installed, {saved / 1e6:.0f} MB left out", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

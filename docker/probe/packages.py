@@ -141,7 +141,9 @@ def read_name(dist_info: str) -> Distribution:
 def read_record(path: str) -> list[str] | None:
     """The paths that a RECORD names, or None if there is none."""
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        with open(
+            path, newline="", encoding="utf-8", errors="surrogateescape"
+        ) as stream:
             return [row[0] for row in csv.reader(stream) if row and row[0]]
     except (OSError, csv.Error):
         return None

@@ -15,7 +15,9 @@ from envbuilder.console import Row
 from envbuilder.grammar import JsonObject
 from envbuilder.model import Check, Status
 
-CUSTOM = "own."  # prefix of the ids of custom checks, each of which may give several answers
+CUSTOM = (
+    "own."  # prefix of the ids of custom checks, each of which may give several answers
+)
 GPU = "gpu."
 CLAIMED = "it claims to have a GPU, but was given none"
 _KEPT = 20  # lines that break the protocol
@@ -32,12 +34,16 @@ class SuiteEvents:
     facts: JsonObject = field(default_factory=dict)
     training: JsonObject = field(default_factory=dict)
     verdict: str = ""
-    violations: list[str] = field(default_factory=list)  # lines that break the protocol, each with the reason
+    violations: list[str] = field(
+        default_factory=list
+    )  # lines that break the protocol, each with the reason
     violation_count: int = 0
     running: str = ""
     progress: tuple[int, int, str] = (0, 0, "")
     _planned: frozenset[str] = frozenset()
-    _ended: dict[str, Row] = field(default_factory=dict)  # every event asks for all rows, and these stay as they are
+    _ended: dict[str, Row] = field(
+        default_factory=dict
+    )  # every event asks for all rows, and these stay as they are
 
     def feed(self, line: str) -> None:
         """Take one line."""
@@ -131,7 +137,9 @@ class SuiteEvents:
 
     def rows(self) -> list[Row]:
         """As a live display."""
-        return [self._row(identifier, title) for identifier, title in self.titles.items()]
+        return [
+            self._row(identifier, title) for identifier, title in self.titles.items()
+        ]
 
     def _row(self, identifier: str, title: str) -> Row:
         ended = self._ended.get(identifier)
@@ -139,7 +147,13 @@ class SuiteEvents:
             return ended
         if identifier == self.running:
             done, total, text = self.progress
-            return Row(title=title, state="running", current=done, total=total, note=text)
+            return Row(
+                title=title,
+                state="running",
+                current=done,
+                total=total,
+                note=text,
+            )
         return Row(title=title, state="waiting")
 
     def checks(self, ending: str) -> list[Check]:
@@ -184,5 +198,11 @@ def ending_text(code: int, *, out_of_memory: bool, errors: Sequence[str]) -> str
 
 
 _USUAL_ENDINGS = (0, 7)  # accepted, not accepted
-_DEATHS = {135: "the suite died of SIGBUS: /dev/shm is too small", 137: "the suite was killed"}
-_NOT_STARTED = {126: "the suite cannot be executed", 127: "the suite is not in this image"}
+_DEATHS = {
+    135: "the suite died of SIGBUS: /dev/shm is too small",
+    137: "the suite was killed",
+}
+_NOT_STARTED = {
+    126: "the suite cannot be executed",
+    127: "the suite is not in this image",
+}

@@ -116,8 +116,12 @@ class Training(Event, frozen=True, kw_only=True, forbid_unknown_fields=False):
     accuracy: Number | UnsetType | None = UNSET
     negated: Number | UnsetType | None = UNSET
     loss: Number | UnsetType | None = UNSET
-    losses: Annotated[list[Number | None], msgspec.Meta(max_length=MOST_ITEMS)] | UnsetType = UNSET
-    epochs: Annotated[list[Epoch], msgspec.Meta(max_length=MOST_CHECKS)] | UnsetType = UNSET
+    losses: (
+        Annotated[list[Number | None], msgspec.Meta(max_length=MOST_ITEMS)] | UnsetType
+    ) = UNSET
+    epochs: Annotated[list[Epoch], msgspec.Meta(max_length=MOST_CHECKS)] | UnsetType = (
+        UNSET
+    )
     steps: Count | UnsetType = UNSET
     seconds: Seconds | UnsetType | None = UNSET
     samples_per_second: Number | UnsetType | None = UNSET

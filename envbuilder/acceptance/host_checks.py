@@ -21,8 +21,20 @@ FOREIGN = "this image is not ours and promises nothing here"
 _UNKNOWN_USER = 12345  # no image knows this user id
 _INTERRUPTED = 130  # exit code of a job that a signal ended in an orderly way
 _PLACE = "/mnt/work"
-_SMALL_JOB = ("train", "--rows", "64", "--held-out", "16", "--epochs", "1", "--output", f"{_PLACE}/run")
-_JOB_SECONDS = 900  # against a hang: it takes seconds, on a busy machine many times as long
+_SMALL_JOB = (
+    "train",
+    "--rows",
+    "64",
+    "--held-out",
+    "16",
+    "--epochs",
+    "1",
+    "--output",
+    f"{_PLACE}/run",
+)
+_JOB_SECONDS = (
+    900  # against a hang: it takes seconds, on a busy machine many times as long
+)
 _WAIT_SECONDS = 5  # less than the ten after which Docker kills
 _LONGEST_REASON = 500  # characters of an unexpected error
 _LONGEST_QUOTE = 300  # characters of a container's last line
@@ -33,23 +45,38 @@ _LONGEST_QUOTE = 300  # characters of a container's last line
 
 def check_any_user(engine: Engine, image: str) -> Check:
     """The training job runs under a user that the image does not know, read-only, and its files belong to that user."""
-    check = partial(Check, id="contract.any_user", title="any user can train, on a read-only root")
+    check = partial(
+        Check, id="contract.any_user", title="any user can train, on a read-only root"
+    )
     remedy = "start it through the image's entrypoint: it gives such a user a home and caches"
     with temporary_folder("any-user") as folder:
         user = _give_away(folder)
-        spec = ContainerSpec(command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE))
+        spec = ContainerSpec(
+            command=_SMALL_JOB, user=user, read_only=True, folder=(folder, _PLACE)
+        )
         code, last_line = _run(engine, image, spec)
         if code != 0:
             failed = f"as user {user} `train` ended with exit code {code}: {last_line}"
-            return check(status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy)
+            return check(
+                status=Status.FAILED, value=code, bound=0, detail=failed, remedy=remedy
+            )
         written = _files_below(folder)
         if not written:
-            return check(status=Status.NOT_RUN, detail="the engine is on another machine and cannot use our folders")
+            return check(
+                status=Status.NOT_RUN,
+                detail="the engine is on another machine and cannot use our folders",
+            )
         foreign = _of_other_users(written, folder.stat().st_uid)
         if foreign and not engine.maps_users():
             first = foreign[0]
             wrong = f"{first.name} belongs to user {first.stat().st_uid}, not to {user}"
-            return check(status=Status.FAILED, value=len(foreign), bound=0, detail=wrong, remedy=remedy)
+            return check(
+                status=Status.FAILED,
+                value=len(foreign),
+                bound=0,
+                detail=wrong,
+                remedy=remedy,
+            )
     return check(status=Status.PASSED, value=0, bound=0)
 
 
@@ -109,10 +136,14 @@ def check_signals(engine: Engine, image: str) -> Check:
         code, _ = container.wait()
         if container.late:
             deaf = f"it still ran {_WAIT_SECONDS} s after SIGTERM"
-            return check(status=Status.FAILED, value=seconds, detail=deaf, remedy=remedy)
+            return check(
+                status=Status.FAILED, value=seconds, detail=deaf, remedy=remedy
+            )
         if code != _INTERRUPTED:
             other = f"it ended with exit code {code}, not {_INTERRUPTED}"
-            return check(status=Status.FAILED, value=seconds, detail=other, remedy=remedy)
+            return check(
+                status=Status.FAILED, value=seconds, detail=other, remedy=remedy
+            )
     return check(status=Status.PASSED, value=seconds)
 
 
@@ -121,7 +152,9 @@ def check_signals(engine: Engine, image: str) -> Check:
 _SECRET_NAMES = re.compile(
     r"/(\.netrc|\.git-credentials|\.pypirc|\.env|id_(rsa|dsa|ecdsa|ed25519)|\.(bash|python|zsh)_history)$|/\.git/HEAD$"
 )
-_SYSTEM = re.compile(r"/(usr|lib|lib64|bin|sbin|boot|proc|sys|dev|var/lib|var/cache|opt/(venv|conda|nvidia))/")
+_SYSTEM = re.compile(
+    r"/(usr|lib|lib64|bin|sbin|boot|proc|sys|dev|var/lib|var/cache|opt/(venv|conda|nvidia))/"
+)
 _CACHES = re.compile(
     r"/\.cache/(pip|uv|huggingface)/|/var/cache/apt/.*\.(deb|bin)$|/var/lib/apt/lists/.|/conda/pkgs/.*\.(conda|bz2)$"
 )
@@ -142,7 +175,9 @@ class Layers:
 
 def is_suspect(path: str) -> bool:
     """Whether a layer's file is worth reading: it may be a secret, or is a cache."""
-    return bool(_SECRET_NAMES.search(path) or _CACHES.search(path) or not _SYSTEM.match(path))
+    return bool(
+        _SECRET_NAMES.search(path) or _CACHES.search(path) or not _SYSTEM.match(path)
+    )
 
 
 def read_layers(engine: Engine, image: str) -> Layers:
@@ -177,13 +212,17 @@ def judge_caches(layers: Layers, bound: dict[str, float]) -> Check:
     caches = layers.caches
     total = sum(caches.values())
     title = "no cache is in a layer"
-    check = partial(Check, id="contract.caches", title=title, value=total, bound=bound, unit="B")
+    check = partial(
+        Check, id="contract.caches", title=title, value=total, bound=bound, unit="B"
+    )
     if total <= bound["max"]:
         return check(status=Status.PASSED)
     place = max(caches, key=caches.__getitem__)
     most = caches[place]
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
-    return check(status=Status.FAILED, detail=f"{size_text(most)} are in {place}", remedy=remedy)
+    return check(
+        status=Status.FAILED, detail=f"{size_text(most)} are in {place}", remedy=remedy
+    )
 
 
 # --- running them --------------------------------------------------------------------------------------------------
@@ -197,6 +236,12 @@ def attempt(title: str, identifier: str, make: Callable[[], Check]) -> Check:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         detail = reason[:_LONGEST_REASON]
-        check = Check(id=identifier, title=title, status=Status.ERROR, detail=detail, remedy="run it again")
+        check = Check(
+            id=identifier,
+            title=title,
+            status=Status.ERROR,
+            detail=detail,
+            remedy="run it again",
+        )
     seconds = time.monotonic() - started
     return replace(check, seconds=round(seconds, 2))

@@ -25,12 +25,16 @@ from envbuilder.render.context import LABEL_PREFIX, labels_of, layers_of
 LOCK_PATH = f"/opt/envbuilder/{LOCK_FILE}"
 LOCK_LABEL = f"{LABEL_PREFIX}lock"
 _PYTHONS = ("python3", "python")
-_DEADLINE = 120  # seconds for measuring packages: a walk over their files on a cold disk
+_DEADLINE = (
+    120  # seconds for measuring packages: a walk over their files on a cold disk
+)
 _BASE, _SYSTEM, _PAYLOAD = "base", "system", "payload"
 _USER_STEP = re.compile(r"^RUN .*\buseradd .*\btrainer$")
 _PAYLOAD_STEP = re.compile(r"^COPY .* /opt/envbuilder/")
 _WHEEL_STEP = re.compile(r"^RUN python3 /install/wheels\.py\b")
-_SHELL = re.compile(r"^(?:RUN )?(?:\|[0-9]+ .*?)?/bin/(?:ba)?sh (?:-[a-z]+ (?:pipefail )?)*-c ")
+_SHELL = re.compile(
+    r"^(?:RUN )?(?:\|[0-9]+ .*?)?/bin/(?:ba)?sh (?:-[a-z]+ (?:pipefail )?)*-c "
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,9 @@ class Inspection:
     suite: str  # hash of the suite that this envbuilder runs by default
 
 
-def inspect_image(reference: str, engine: DockerEngine, store: receipts.Store | None) -> Inspection:
+def inspect_image(
+    reference: str, engine: DockerEngine, store: receipts.Store | None
+) -> Inspection:
     """Look into an image, and for its receipt in `store`. Raises `EngineError` if there is no such image."""
     image = suite.find_image(engine, reference)
     content = engine.read_file(image.id, LOCK_PATH)
@@ -95,11 +101,15 @@ def inspect_image(reference: str, engine: DockerEngine, store: receipts.Store | 
     layers = tuple(Layer)
     if inside and inside.lock:
         layers = layers_of(inside.lock)
-    default_suite = suite.SuiteOptions(gpu=plan_gpu(engine.gpu_support(), GpuAccess.NONE))
+    default_suite = suite.SuiteOptions(
+        gpu=plan_gpu(engine.gpu_support(), GpuAccess.NONE)
+    )
     return Inspection(
         reference=reference,
         image=image,
-        steps=read_steps(engine.steps(image.id), ours=LOCK_LABEL in image.labels, layers=layers),
+        steps=read_steps(
+            engine.steps(image.id), ours=LOCK_LABEL in image.labels, layers=layers
+        ),
         lock=inside,
         installed=_measure(image.id, engine),
         receipt=store.newest(image.id) if store else None,
@@ -120,14 +130,19 @@ def _measure(image: str, engine: DockerEngine) -> Installed | None:
 
 
 def read_steps(
-    history: Sequence[tuple[int, str]], *, ours: bool, layers: Sequence[Layer] = tuple(Layer)
+    history: Sequence[tuple[int, str]],
+    *,
+    ours: bool,
+    layers: Sequence[Layer] = tuple(Layer),
 ) -> tuple[HistoryStep, ...]:
     """The history, first step first; in our images each step with what it holds. `layers`: those of its lock."""
     instructions = [read_instruction(text) for _, text in history]
     contents = _contents_of_steps(instructions, layers) if ours else {}
     steps = []
     for number, (size, _) in enumerate(history):
-        step = HistoryStep(size=size, instruction=instructions[number], holds=contents.get(number, ""))
+        step = HistoryStep(
+            size=size, instruction=instructions[number], holds=contents.get(number, "")
+        )
         steps.append(step)
     return tuple(steps)
 
@@ -138,13 +153,16 @@ def read_instruction(text: str) -> str:
     shell = _SHELL.match(line)
     if shell is None:
         return line
-    command = line[shell.end() :]
+    end = shell.end()
+    command = line[end:]
     if command.startswith("#(nop)"):  # how the classic builder marks what is not a RUN
         return command.removeprefix("#(nop)").lstrip()
     return f"RUN {command}"
 
 
-def _contents_of_steps(instructions: Sequence[str], layers: Sequence[Layer]) -> dict[int, str]:
+def _contents_of_steps(
+    instructions: Sequence[str], layers: Sequence[Layer]
+) -> dict[int, str]:
     """What the steps of templates/debian/Dockerfile.j2 hold. All wheel steps look alike; their order tells."""
     contents: dict[int, str] = {}
     wheel_steps = []
@@ -175,16 +193,25 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
         text = content.decode()
         lock = parse_lock(text, source=LOCK_PATH)
     except UsageError as error:
-        return LockInside(sha256=digest, lock=None, problems=(error.message, *error.problems))
-    except (ValueError, RecursionError) as error:  # a foreign file of that name can be anything
-        return LockInside(sha256=digest, lock=None, problems=(f"it cannot be read: {error}",))
+        return LockInside(
+            sha256=digest, lock=None, problems=(error.message, *error.problems)
+        )
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a foreign file of that name can be anything
+        return LockInside(
+            sha256=digest, lock=None, problems=(f"it cannot be read: {error}",)
+        )
     problems = []
     for name, expected in labels_of(lock, text).items():
         value = labels.get(name)
         if value is None and name == LOCK_LABEL:
             problems.append(f"no label {name}")
         elif value is not None and value != expected:
-            problems.append(f"the label {name} says {value}; by the lock it is {expected}")
+            problems.append(
+                f"the label {name} says {value}; by the lock it is {expected}"
+            )
     return LockInside(sha256=digest, lock=lock, problems=tuple(problems))
 
 
@@ -201,7 +228,8 @@ def read_installed(lines: Sequence[str]) -> Installed | None:
         return None
     distributions = []
     for item in installed.distributions:
-        distributions.append(replace(item, name=canonicalize_name(item.name)))
+        name = canonicalize_name(item.name)
+        distributions.append(replace(item, name=name))
     distributions.sort(key=_largest_first)
     return replace(installed, distributions=tuple(distributions))
 

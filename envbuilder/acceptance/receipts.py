@@ -108,7 +108,9 @@ def newest(folder: Path, image: str) -> Receipt | None:
 
 def has_passed(receipt: Receipt) -> bool:
     """Whether its verdict is `passed`, and its checks say so too."""
-    return receipt.verdict is Verdict.PASSED and verdict(receipt.checks) is Verdict.PASSED
+    return (
+        receipt.verdict is Verdict.PASSED and verdict(receipt.checks) is Verdict.PASSED
+    )
 
 
 def all_of(folder: Path, image: str) -> Iterator[Receipt]:

@@ -21,7 +21,9 @@ _PAYLOAD = "payload/"
 _MOST = 5  # names in one line
 
 
-def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject) -> Check:
+def check_shipped(
+    files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject
+) -> Check:
     """Whether lock, requirements and labels agree with each other, and with what the suite has read inside.
 
     A training job that differs from this envbuilder's is a warning: another version may have built the image.
@@ -33,10 +35,14 @@ def check_shipped(files: Mapping[str, bytes], labels: Mapping[str, str], facts: 
         return check(status=Status.PASSED, value=0, findings=warnings)
     detail = "; ".join(problems)
     remedy = "do not use this image; render its context and build it again: `envbuilder build`"
-    return check(status=Status.FAILED, value=len(problems), detail=detail, remedy=remedy)
+    return check(
+        status=Status.FAILED, value=len(problems), detail=detail, remedy=remedy
+    )
 
 
-def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject) -> Iterator[str]:
+def _problems(
+    files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject
+) -> Iterator[str]:
     content = files.get(LOCK_FILE)
     if content is None:
         yield f"there is no {FOLDER}/{LOCK_FILE}"
@@ -57,7 +63,11 @@ def _problems(files: Mapping[str, bytes], labels: Mapping[str, str], facts: Json
 
 
 def _of_lock(
-    lock: Lock, text: str, files: Mapping[str, bytes], labels: Mapping[str, str], facts: JsonObject
+    lock: Lock,
+    text: str,
+    files: Mapping[str, bytes],
+    labels: Mapping[str, str],
+    facts: JsonObject,
 ) -> Iterator[str]:
     for name, expected in labels_of(lock, text).items():
         value = labels.get(name)

@@ -20,7 +20,14 @@ from envbuilder import grammar, resources
 from envbuilder.acceptance import host_checks, shipped
 from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.acceptance.events import clean
-from envbuilder.acceptance.verdict import COMPLETE, check_answered, check_labels, check_layers, check_size, verdict
+from envbuilder.acceptance.verdict import (
+    COMPLETE,
+    check_answered,
+    check_labels,
+    check_layers,
+    check_size,
+    verdict,
+)
 from envbuilder.console import Row
 from envbuilder.engine.background import in_background
 from envbuilder.engine.container_spec import SUITE_FOLDER, ContainerSpec
@@ -35,7 +42,9 @@ from envbuilder.render.context import CUDA_LABEL, NO_CUDA
 
 DEADLINE = 3600  # seconds for the whole container: it takes one or two minutes, on a busy machine many times as long
 CHECK_DEADLINE = 120  # seconds for a check without a deadline in bounds.json
-GRACE = 30  # seconds after a check's deadline: normally the suite itself ends a late check
+GRACE = (
+    30  # seconds after a check's deadline: normally the suite itself ends a late check
+)
 FOLDER = SUITE_FOLDER
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
@@ -51,8 +60,15 @@ OUTSIDE = {
     "contract.signals": "the job hears SIGTERM and ends promptly",
 }
 
-_NEEDS_FACTS = {"identity.labels", "contract.size"}  # compared with what the suite reads inside
-_OURS = ("identity.shipped", "contract.any_user", "contract.signals")  # only an image of ours promises these
+_NEEDS_FACTS = {
+    "identity.labels",
+    "contract.size",
+}  # compared with what the suite reads inside
+_OURS = (
+    "identity.shipped",
+    "contract.any_user",
+    "contract.signals",
+)  # only an image of ours promises these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +87,9 @@ class SuiteOptions:
 @cache
 def bounds() -> dict[str, Any]:
     """bounds.json of this envbuilder."""
-    document: dict[str, Any] = json.loads(resources.text("payload", "acceptance/bounds.json"))
+    document: dict[str, Any] = json.loads(
+        resources.text("payload", "acceptance/bounds.json")
+    )
     return document
 
 
@@ -85,14 +103,20 @@ def own_id(path: Path) -> str:
     name = f"own.{path.stem}"
     if not grammar.matches(grammar.CheckId, name):
         hint = "use letters, digits, dots, hyphens and underscores"
-        raise UsageError(f"the file name {path.name} cannot be used as the name of a check", hint=hint)
+        raise UsageError(
+            f"the file name {path.name} cannot be used as the name of a check",
+            hint=hint,
+        )
     return name
 
 
 def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     """The suite's files for a container: absolute path → content. Raises `UsageError` for a missing custom check."""
     payload = resources.folder("payload")
-    paths = [payload / "acceptance" / "bounds.json", *payload.glob("acceptance/**/*.py")]
+    paths = [
+        payload / "acceptance" / "bounds.json",
+        *payload.glob("acceptance/**/*.py"),
+    ]
     if job:
         paths += payload.glob("train/**/*.py")
     contents = {}
@@ -101,7 +125,9 @@ def files(own: Sequence[Path] = (), *, job: bool = True) -> dict[str, bytes]:
     for path in own:
         target = f"{FOLDER}/own/{path.name}"
         if target in contents:
-            raise UsageError(f"two checks are called {path.name}", hint="rename one of them")
+            raise UsageError(
+                f"two checks are called {path.name}", hint="rename one of them"
+            )
         contents[target] = read_bytes(path, hint="pass the path of a Python program")
     return contents
 
@@ -127,7 +153,9 @@ def suite_hash(options: SuiteOptions) -> str:
         content = contents[path]
         header = f"{path}\0{len(content)}\0"
         sha.update(header.encode() + content)
-    settings = json.dumps([options.require_gpu, options.user, options.memory, options.only])
+    settings = json.dumps(
+        [options.require_gpu, options.user, options.memory, options.only]
+    )
     sha.update(settings.encode())
     return f"sha256:{sha.hexdigest()}"
 
@@ -144,7 +172,13 @@ def host_facts(engine: Engine, options: SuiteOptions) -> dict[str, Any]:
     return engine.host() | {"gpu": options.gpu.access.value}
 
 
-def accept(engine: Engine, image: str, options: SuiteOptions, *, on_change: Callable[[Sequence[Row]], None]) -> Receipt:
+def accept(
+    engine: Engine,
+    image: str,
+    options: SuiteOptions,
+    *,
+    on_change: Callable[[Sequence[Row]], None],
+) -> Receipt:
     """Run the suite on `image` (an id or a name) and judge it. Raises `EngineError` if it cannot be started at all."""
     facts = find_image(engine, image)
     run = _Run(engine, facts, options, on_change)
@@ -156,7 +190,11 @@ def accept(engine: Engine, image: str, options: SuiteOptions, *, on_change: Call
         on_change(run.events.rows())
     checks = run.events.checks(ending)
     required = required_checks(options)
-    checks.append(check_answered(required, checks, run.events.protocol(), ending, only=options.only))
+    checks.append(
+        check_answered(
+            required, checks, run.events.protocol(), ending, only=options.only
+        )
+    )
     return Receipt(
         schema=SCHEMA,
         image=facts.id,
@@ -186,7 +224,11 @@ class _Run:
     """One run of the suite."""
 
     def __init__(
-        self, engine: Engine, image: ImageFacts, options: SuiteOptions, on_change: Callable[[Sequence[Row]], None]
+        self,
+        engine: Engine,
+        image: ImageFacts,
+        options: SuiteOptions,
+        on_change: Callable[[Sequence[Row]], None],
     ) -> None:
         self.engine = engine
         self.image = image
@@ -231,7 +273,9 @@ class _Run:
         code, out_of_memory = container.wait()
         if container.late:
             return f"the suite was killed at its deadline, in {self.events.running or 'its beginning'}"
-        ending = ending_text(code, out_of_memory=out_of_memory, errors=container.errors())
+        ending = ending_text(
+            code, out_of_memory=out_of_memory, errors=container.errors()
+        )
         if ending:
             return ending
         if not self.events.verdict:
@@ -303,7 +347,9 @@ class _Run:
 
         def layers() -> Check:
             secrets = self._layers.result().secrets
-            return check_layers(image.labels, image.env, self._history(), secrets, ours=ours)
+            return check_layers(
+                image.labels, image.env, self._history(), secrets, ours=ours
+            )
 
         def caches() -> Check:
             bound = bounds()["outside"]["contract.caches"]
@@ -331,7 +377,12 @@ class _Run:
             if not self._wants(name):
                 continue
             if name in _OURS and not ours:
-                yield Check(id=name, title=title, status=Status.NOT_RUN, detail=host_checks.FOREIGN)
+                yield Check(
+                    id=name,
+                    title=title,
+                    status=Status.NOT_RUN,
+                    detail=host_checks.FOREIGN,
+                )
                 continue
             self.events.begin(name)
             self.on_change(self.events.rows())

@@ -26,14 +26,19 @@ COMPLETE = "suite.complete"
 _MOST_PROBLEMS = 5  # in one line
 
 
-def check_labels(labels: Mapping[str, str], facts: JsonObject, *, ours: bool = True) -> Check:
+def check_labels(
+    labels: Mapping[str, str], facts: JsonObject, *, ours: bool = True
+) -> Check:
     """Whether the labels say what the suite read inside."""
     check = partial(Check, id="identity.labels", title="labels say what is inside")
     if not ours:
         detail = "this image was not built by envbuilder: its labels are its own"
         return check(status=Status.NOT_RUN, value=len(labels), detail=detail)
     if not facts:
-        return check(status=Status.ERROR, detail="nothing was read inside to compare the labels with")
+        return check(
+            status=Status.ERROR,
+            detail="nothing was read inside to compare the labels with",
+        )
     problems: list[str] = []
     for label, key in _LABEL_FACTS:
         problems += _label_problems(label, labels.get(label), facts.get(key))
@@ -55,7 +60,9 @@ def _label_problems(label: str, value: str | None, fact: Any) -> Iterable[str]:
     if fact is None and label.endswith(".lock"):
         yield "there is no lock inside to compare the labels with"
         return
-    if fact is None or value in ("", _ANY_OS):  # the stack promises nothing here, or it cannot be read here
+    # The stack promises nothing here, or it cannot be read here.
+    promises_nothing = value in ("", _ANY_OS)
+    if fact is None or promises_nothing:
         return
     text = " ".join(fact) if isinstance(fact, list) else str(fact)
     # torch reports CUDA as 11.7 and cuDNN as 8.5.0, which are the beginnings of what was locked
@@ -63,7 +70,9 @@ def _label_problems(label: str, value: str | None, fact: Any) -> Iterable[str]:
         yield f"{label} says {value}; inside is {text}"
 
 
-_OCI = tuple(f"org.opencontainers.image.{name}" for name in ("title", "description", "base.name"))
+_OCI = tuple(
+    f"org.opencontainers.image.{name}" for name in ("title", "description", "base.name")
+)
 SECRET = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{32,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|https?://[^/\s:@]+:[^/\s@]+@"
@@ -72,7 +81,12 @@ SECRET = re.compile(
 
 
 def check_layers(
-    labels: Mapping[str, str], env: Sequence[str], history: Sequence[str], files: Sequence[str], *, ours: bool = True
+    labels: Mapping[str, str],
+    env: Sequence[str],
+    history: Sequence[str],
+    files: Sequence[str],
+    *,
+    ours: bool = True,
 ) -> Check:
     """Whether a secret can be read in the image; `files` are those with one, in whichever layer."""
     title = "no secret is in a layer, a label, the environment or the history"
@@ -89,10 +103,18 @@ def check_layers(
         return check(status=Status.PASSED, value=0, bound={"max": 0})
     detail = "; ".join(problems[:_MOST_PROBLEMS])
     remedy = "pass it as a build secret (`--secret`) and rotate it: it has been exposed"
-    return check(status=Status.FAILED, value=len(problems), bound={"max": 0}, detail=detail, remedy=remedy)
+    return check(
+        status=Status.FAILED,
+        value=len(problems),
+        bound={"max": 0},
+        detail=detail,
+        remedy=remedy,
+    )
 
 
-def _places_of_secrets(labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]) -> Iterator[str]:
+def _places_of_secrets(
+    labels: Mapping[str, str], env: Sequence[str], history: Sequence[str]
+) -> Iterator[str]:
     places: Mapping[str, Iterable[str]] = {
         "a label": labels.values(),
         "the environment": env,
@@ -109,7 +131,9 @@ def _has_secret(texts: Iterable[str]) -> bool:
 
 def check_size(size: int, facts: JsonObject, bound: Mapping[str, float]) -> Check:
     """Whether the image is as small as its wheels allow: its bytes for each byte of a locked wheel."""
-    check = partial(Check, id="contract.size", title="the image is as small as its wheels allow")
+    check = partial(
+        Check, id="contract.size", title="the image is as small as its wheels allow"
+    )
     wheels = facts.get("wheel_bytes")
     if not wheels:
         detail = "there is no lock inside to compare with"
@@ -127,7 +151,11 @@ def check_size(size: int, facts: JsonObject, bound: Mapping[str, float]) -> Chec
 
 
 def check_answered(
-    required: Sequence[str], checks: Sequence[Check], protocol: str, ending: str, only: Sequence[str] = ()
+    required: Sequence[str],
+    checks: Sequence[Check],
+    protocol: str,
+    ending: str,
+    only: Sequence[str] = (),
 ) -> Check:
     """Whether the suite ran to its end and answered every check that is required; `protocol`: what broke it."""
     check = partial(Check, id=COMPLETE, title="the suite ran to its end")
@@ -144,7 +172,11 @@ def check_answered(
         problems.append(protocol)
     if not problems:
         return check(status=Status.PASSED)
-    remedy = "run the whole suite" if only else "run it again; if it persists, build the image again"
+    remedy = (
+        "run the whole suite"
+        if only
+        else "run it again; if it persists, build the image again"
+    )
     return check(status=Status.ERROR, detail="; ".join(problems), remedy=remedy)
 
 

@@ -40,7 +40,9 @@ class Table(Generic[T]):
 TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
 TRANSFORMERS = Table("transformers.json", rows.TransformersCompat, ("torch", "python"))
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
-RELEASES = Table("transformers_releases.json", rows.TransformersRelease, ("transformers",))
+RELEASES = Table(
+    "transformers_releases.json", rows.TransformersRelease, ("transformers",)
+)
 SYSTEMS = Table("systems.json", rows.System, ("os",))
 TOOLKITS = Table("toolkits.json", rows.Toolkit, ("cuda",))
 COMPATIBILITY = Table("compatibility.json", rows.Compatibility, ("kind", "subject"))
@@ -48,7 +50,9 @@ RUNTIMES = Table("runtimes.json", rows.CudaRuntime, ("release",))
 ADVISORIES = Table("advisories.json", rows.Advisory, ("id",))
 IMAGES = Table("nvidia_images.json", observations.CudaImage, ("cuda", "os"))
 WHEELS = Table("wheels.json", observations.Wheels, ("package", "version"))
-RUNS = Table("transformers_runs.json", observations.Run, ("torch", "python", "transformers"))
+RUNS = Table(
+    "transformers_runs.json", observations.Run, ("torch", "python", "transformers")
+)
 ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
@@ -78,7 +82,9 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
     )
 
 
-def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[observations.CudaImage, ...]:
+def load_images(
+    folder: Path = FOLDER, own: Path | None = None
+) -> tuple[observations.CudaImage, ...]:
     """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
     return read(IMAGES, folder, own)
 
@@ -86,18 +92,28 @@ def load_images(folder: Path = FOLDER, own: Path | None = None) -> tuple[observa
 def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:
     """What people decided where sources contradict each other."""
     path = folder / "rulings.toml"
+    document = _toml(path, _HINT)
     try:
-        return msgspec.convert(_toml(path, _HINT)["rulings"], tuple[rows.Ruling, ...], dec_hook=serialize.from_plain)
+        return msgspec.convert(
+            document["rulings"],
+            tuple[rows.Ruling, ...],
+            dec_hook=serialize.from_plain,
+        )
     except (KeyError, msgspec.ValidationError) as error:
-        raise CatalogError(f"{path.name}: {grammar.explained(str(error))}", hint=_HINT) from error
+        reason = grammar.explained(str(error))
+        raise CatalogError(f"{path.name}: {reason}", hint=_HINT) from error
 
 
-def read(table: Table[T], folder: Path = FOLDER, own: Path | None = None) -> tuple[T, ...]:
+def read(
+    table: Table[T], folder: Path = FOLDER, own: Path | None = None
+) -> tuple[T, ...]:
     """The rows of one table; those of `own` replace rows with the same key, or come after them."""
     return _converted(table, _lines(table, folder, own))
 
 
-def written(table: Table[Any], folder: Path = FOLDER, own: Path | None = None) -> list[dict[str, Any]]:
+def written(
+    table: Table[Any], folder: Path = FOLDER, own: Path | None = None
+) -> list[dict[str, Any]]:
     """The rows of one table as they stand in the files."""
     return [line.row for line in _lines(table, folder, own)]
 
@@ -123,7 +139,9 @@ def _key(table: Table[Any], row: JsonObject) -> tuple[str, ...]:
     return tuple(str(row.get(name)) for name in table.key)
 
 
-def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str, Any]], date]:
+def _document(
+    table: Table[Any], folder: Path, hint: str
+) -> tuple[list[dict[str, Any]], date]:
     """The rows of a file, and the day on which they were checked."""
     path = _path(table, folder)
     content = read_bytes(path, error=CatalogError, hint=hint)
@@ -133,7 +151,13 @@ def _document(table: Table[Any], folder: Path, hint: str) -> tuple[list[dict[str
         day = date.fromisoformat(document["date"])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("rows must be a list of objects")
-    except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        msgspec.MsgspecError,
+    ) as error:
         raise CatalogError(f"{path} cannot be read: {error}", hint=hint) from error
     return rows, day
 
@@ -194,7 +218,11 @@ def _check_own(own: Path) -> None:
         else:
             problems.append(f"{path} is not a file of facts{_near(path.name, tables)}")
     if problems:
-        raise CatalogError(f"the catalog {own} has unknown files or fields", problems=problems, hint=_OWN_HINT)
+        raise CatalogError(
+            f"the catalog {own} has unknown files or fields",
+            problems=problems,
+            hint=_OWN_HINT,
+        )
 
 
 def _problems_of(table: Table[Any], own: Path) -> Iterator[str]:
@@ -239,14 +267,18 @@ def _policy(folder: Path, own: Path | None) -> Policy:
     try:
         return msgspec.convert(document, Policy, dec_hook=serialize.from_plain)
     except msgspec.ValidationError as error:
-        raise CatalogError(f"{name}: {grammar.explained(str(error))}", hint=hint) from error
+        raise CatalogError(
+            f"{name}: {grammar.explained(str(error))}", hint=hint
+        ) from error
 
 
 def _check_keys(document: JsonObject, path: Path) -> None:
     known = [field.name for field in fields(Policy)]
     for name in document:
         if name not in known:
-            raise CatalogError(f"{path}: unknown key {name!r}{_near(name, known)}", hint=_OWN_HINT)
+            raise CatalogError(
+                f"{path}: unknown key {name!r}{_near(name, known)}", hint=_OWN_HINT
+            )
 
 
 def _toml(path: Path, hint: str) -> dict[str, Any]:

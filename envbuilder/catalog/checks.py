@@ -3,4 +3,8 @@
 from envbuilder.catalog import verify, verify_platforms, verify_torch
 from envbuilder.catalog.verify import Check
 
-ALL: tuple[Check, ...] = (*verify.CHECKS, *verify_torch.CHECKS, *verify_platforms.CHECKS)
+ALL: tuple[Check, ...] = (
+    *verify.CHECKS,
+    *verify_torch.CHECKS,
+    *verify_platforms.CHECKS,
+)

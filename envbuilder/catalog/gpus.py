@@ -13,8 +13,12 @@ from envbuilder.versions import minor_line
 
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])([af]?)[a-z]*")
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
-_MAKERS = frozenset({"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"})
-_SHAPES = re.compile(r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*")  # an H100 is an H100 however it is mounted
+_MAKERS = frozenset(
+    {"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"}
+)
+_SHAPES = re.compile(
+    r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*"
+)  # an H100 is an H100 however it is mounted
 _MAX_SUGGESTIONS = 3
 
 
@@ -87,7 +91,9 @@ def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
     if not text:
         return []
     names = {}
-    for other in reversed(_names(catalog)):  # of two with the same words, the first wins
+    for other in reversed(
+        _names(catalog)
+    ):  # of two with the same words, the first wins
         names[" ".join(_split(other))] = other
     near = difflib.get_close_matches(text, names, cutoff=0.5)
     return [names[match] for match in near]
@@ -116,7 +122,9 @@ def _words(name: str) -> frozenset[str]:
 
 
 def _split(name: str) -> list[str]:
-    apart = re.sub(r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower())  # rtx3090ti
+    apart = re.sub(
+        r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower()
+    )  # rtx3090ti
     words = []
     for word in re.split(r"[\s()\[\],-]+", apart):
         if word in _MAKERS or _SHAPES.fullmatch(word):
@@ -186,13 +194,17 @@ def kernels_text(archs: Iterable[str], capability: Version) -> str:
 class DriverBranches:
     """The driver branches that support a GPU; None where no fact sets an end."""
 
-    first: Toolkit | None  # the first CUDA that compiles for the GPU: it came with a driver of the first branch
+    first: (
+        Toolkit | None
+    )  # the first CUDA that compiles for the GPU: it came with a driver of the first branch
     last: Compatibility | None
 
     @property
     def oldest(self) -> int:
         """The first branch; 0 if none is known."""
-        return Version(self.first.driver).major if self.first and self.first.driver else 0
+        return (
+            Version(self.first.driver).major if self.first and self.first.driver else 0
+        )
 
     @property
     def newest(self) -> int | None:
@@ -272,7 +284,9 @@ def is_jetson(gpu: Gpu) -> bool:
 
 def server_wheels(catalog: Catalog) -> Compatibility | None:
     """Since which CUDA a Jetson runs what is built for arm64 servers, if it is one that does."""
-    return next((row for row in catalog.compatibility if row.kind == "server wheels"), None)
+    return next(
+        (row for row in catalog.compatibility if row.kind == "server wheels"), None
+    )
 
 
 def runs_server_wheels(gpu: Gpu, catalog: Catalog) -> bool:

@@ -106,11 +106,17 @@ def matching_runtimes(requested: Version, catalog: Catalog) -> list[CudaRuntime]
     return rows
 
 
-def matching_releases(requested: Version, catalog: Catalog) -> list[TransformersRelease]:
+def matching_releases(
+    requested: Version, catalog: Catalog
+) -> list[TransformersRelease]:
     """The minor releases of transformers that 4, 4.30 or 4.30.2 can mean."""
     parts = min(len(requested.release), 2)
     prefix = requested.release[:parts]
-    return [row for row in catalog.transformers_releases if row.transformers.release[:parts] == prefix]
+    return [
+        row
+        for row in catalog.transformers_releases
+        if row.transformers.release[:parts] == prefix
+    ]
 
 
 def newest_transformers(catalog: Catalog) -> Version:
@@ -119,7 +125,10 @@ def newest_transformers(catalog: Catalog) -> Version:
 
 
 def oldest_transformers(catalog: Catalog) -> Version:
-    return min((row.transformers for row in catalog.transformers_releases), default=Version("0"))
+    return min(
+        (row.transformers for row in catalog.transformers_releases),
+        default=Version("0"),
+    )
 
 
 def find_system(name: str | None, catalog: Catalog) -> System | None:

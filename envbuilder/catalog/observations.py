@@ -61,9 +61,13 @@ class Wheels:
     version: Version
     released: date
     requires_python: Specifier
-    pythons: Mapping[Platform, tuple[Version, ...]]  # platform → X.Y, free-threaded builds left out
+    pythons: Mapping[
+        Platform, tuple[Version, ...]
+    ]  # platform → X.Y, free-threaded builds left out
     glibc: Mapping[Platform, Version]  # platform → what the tag promises
-    requires: Mapping[Project, Specifier]  # torch's pins: package → PEP 440, without those for another system
+    requires: Mapping[
+        Project, Specifier
+    ]  # torch's pins: package → PEP 440, without those for another system
     status: Evidence
     source: Prose
     checked: date

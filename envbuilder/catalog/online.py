@@ -40,15 +40,28 @@ def family(build: TorchBuild) -> str:
 
 def pins_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """Resolve the family for one Python: the metadata of wheels for another system may lack the pins (torch 2.0.0)."""
-    supported = [python for python in build.family["linux/amd64"] if python >= OLDEST_PYTHON]
-    place = ["--python-version", str(min(supported)), "--python-platform", f"x86_64-manylinux_{MANYLINUX}"]
+    supported = [
+        python for python in build.family["linux/amd64"] if python >= OLDEST_PYTHON
+    ]
+    place = [
+        "--python-version",
+        str(min(supported)),
+        "--python-platform",
+        f"x86_64-manylinux_{MANYLINUX}",
+    ]
     return [*_argv(program, folder), *place]
 
 
 def wheels_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """List the wheels of torch for every Python and platform."""
     oldest = max(build.pythons[0], OLDEST_PYTHON)
-    return [*_argv(program, folder), "--universal", "--no-deps", "--python-version", str(oldest)]
+    return [
+        *_argv(program, folder),
+        "--universal",
+        "--no-deps",
+        "--python-version",
+        str(oldest),
+    ]
 
 
 def _argv(program: str, folder: Path) -> list[str]:
@@ -59,7 +72,9 @@ def _argv(program: str, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def compare(build: TorchBuild, wheels: JsonObject, pins: JsonObject) -> Iterator[Problem]:
+def compare(
+    build: TorchBuild, wheels: JsonObject, pins: JsonObject
+) -> Iterator[Problem]:
     """How the two parsed answers of uv differ from the row."""
     files: Sequence[JsonObject] = ()
     for package in wheels["packages"]:
@@ -68,18 +83,25 @@ def compare(build: TorchBuild, wheels: JsonObject, pins: JsonObject) -> Iterator
     locked = {}
     for package in pins["packages"]:
         locked[package["name"]] = Version(package["version"])
-    expected: dict[str, object] = {"pythons": _pythons(build, files), "released": _released(files) or build.released}
+    expected: dict[str, object] = {
+        "pythons": _pythons(build, files),
+        "released": _released(files) or build.released,
+    }
     for field, pattern in PINS.items():
         names = sorted(name for name in locked if re.fullmatch(pattern, name))
         if names:
-            expected[field] = locked[names[0]]  # cuda-toolkit comes before the package of the runtime
+            expected[field] = locked[
+                names[0]
+            ]  # cuda-toolkit comes before the package of the runtime
         elif field in ("nccl", "triton"):
             expected[field] = None
     yield from differing(TORCH, build, expected, "the index has")
 
 
 def _pythons(build: TorchBuild, wheels: Sequence[JsonObject]) -> tuple[Version, ...]:
-    pythons = {python for python in build.pythons if python < OLDEST_PYTHON}  # those that uv does not resolve for
+    pythons = {
+        python for python in build.pythons if python < OLDEST_PYTHON
+    }  # those that uv does not resolve for
     for wheel in wheels:
         for tag in parse_wheel_filename(_file(wheel))[3]:
             interpreter = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)

@@ -45,9 +45,7 @@ class TorchBuild:
 
     torch: Version
     released: date
-    index: (
-        IndexName  # name of the index that carries the wheels: "pypi", or one of PyTorch's own, such as "pytorch-cu118"
-    )
+    index: IndexName  # that carries the wheels: "pypi", or one of PyTorch's own: "pytorch-cu118"
     cuda: Version  # of the runtime: 11.7.99; X.Y where no source gives the rest
     cudnn: Version
     nccl: Version | None  # None: linked into torch, or in `unknown`
@@ -70,13 +68,23 @@ class TorchBuild:
     # The torch family, not `Family` of GPUs: the name is that of the key in torch.json.
     family: Mapping[Platform, tuple[Version, ...]] = field(default_factory=dict)
     """Platform → Pythons with a wheel of torch, torchvision and torchaudio alike; `pythons` has torch's own."""
-    arch_list_arm64: tuple[GpuArch, ...] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
-    ptx: tuple[GpuArch, ...] = ()  # ("compute_120",): a newer GPU can compile these at load
-    requires_python: Specifier = ""  # as the wheel declares it, which is not which wheels there are
+    arch_list_arm64: tuple[
+        GpuArch, ...
+    ] = ()  # of the CUDA wheel for linux/arm64; () where `platforms` has none
+    ptx: tuple[
+        GpuArch, ...
+    ] = ()  # ("compute_120",): a newer GPU can compile these at load
+    requires_python: Specifier = (
+        ""  # as the wheel declares it, which is not which wheels there are
+    )
     glibc_tag: Version | None = None  # what the wheel's tag promises
-    setuptools: Specifier = ""  # the bound under which torch.compile and extensions work, PEP 440
+    setuptools: Specifier = (
+        ""  # the bound under which torch.compile and extensions work, PEP 440
+    )
     setuptools_source: Prose = ""
-    unknown: tuple[Word, ...] = ()  # fields that no source gives: None or () there is no statement
+    unknown: tuple[
+        Word, ...
+    ] = ()  # fields that no source gives: None or () there is no statement
     field_status: Mapping[Word, Evidence] = field(
         default_factory=dict
     )  # where a field is known less well than the rest
@@ -131,7 +139,9 @@ class System:
     python: Version
     released: date | None
     end_of_life: date | None  # of the free updates that everybody gets
-    long_term: date | None  # of those that somebody gives longer: Debian's LTS, Ubuntu's ESM
+    long_term: (
+        date | None
+    )  # of those that somebody gives longer: Debian's LTS, Ubuntu's ESM
     status: Evidence
     source: Prose
     checked: date
@@ -162,7 +172,9 @@ class Gpu:
     status: Evidence
     source: Prose
     checked: date
-    families: Mapping[Family, tuple[GpuName, ...]] = field(default_factory=dict)  # the same names by family
+    families: Mapping[Family, tuple[GpuName, ...]] = field(
+        default_factory=dict
+    )  # the same names by family
     first_cuda: Version | None = None  # the oldest toolkit that compiles for it
     last_cuda: Version | None = None  # the newest one, None if all do
 
@@ -194,7 +206,9 @@ class Compatibility:
     driver_floor: Numbers | None = None
     families: tuple[Family, ...] = ()  # the GPUs it holds for; () is all
     architectures: tuple[Prose, ...] = ()  # of the GPUs whose last branch this is
-    end_of_life: date | None = None  # of a driver branch; the last day of the month that is documented
+    end_of_life: date | None = (
+        None  # of a driver branch; the last day of the month that is documented
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +252,9 @@ class BootstrapBases:
     reference: ImageTemplate
     systems: tuple[SystemName, ...]
     system_packages: tuple[DebianPackage, ...]
-    more_packages: Mapping[SystemName, tuple[DebianPackage, ...]] = field(default_factory=dict)
+    more_packages: Mapping[SystemName, tuple[DebianPackage, ...]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +305,9 @@ class Devel:
 
     packages: tuple[Requirement, ...]
     compilers: Mapping[Numbers, Compiler]  # by line, "13.2"
-    without: Mapping[Numbers, NoCompiler] = field(default_factory=dict)  # by major, "12"
+    without: Mapping[Numbers, NoCompiler] = field(
+        default_factory=dict
+    )  # by major, "12"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,10 +328,14 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
-    indexes: Mapping[IndexName, Prose] = field(default_factory=dict)  # name → what people call it
+    indexes: Mapping[IndexName, Prose] = field(
+        default_factory=dict
+    )  # name → what people call it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashed by identity: candidates are kept per catalog
+@dataclass(
+    frozen=True, slots=True, kw_only=True, eq=False
+)  # hashed by identity: candidates are kept per catalog
 class Catalog:
     """Everything that is known and chosen, as of `date`."""
 

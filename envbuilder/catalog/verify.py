@@ -87,7 +87,9 @@ class CatalogFacts:
 Check = Callable[[CatalogFacts], Iterator[Problem]]
 
 
-def gather(preferences: Collection[str], folder: Path = catalog.FOLDER, own: Path | None = None) -> CatalogFacts:
+def gather(
+    preferences: Collection[str], folder: Path = catalog.FOLDER, own: Path | None = None
+) -> CatalogFacts:
     """Read all of it. Raises `CatalogError` if a row cannot be read at all."""
     tables = {}
     lines = {}
@@ -124,12 +126,16 @@ def problem(table: Table[Any], row: object, field: str, says: str) -> Problem:
     return Problem(row=name_of(table, row), field=field, says=says)
 
 
-def differing(table: Table[Any], row: object, expected: Mapping[str, object], source: str) -> Iterator[Problem]:
+def differing(
+    table: Table[Any], row: object, expected: Mapping[str, object], source: str
+) -> Iterator[Problem]:
     """One problem for each field that is not what was derived."""
     for field, value in expected.items():
         actual = getattr(row, field)
         if actual != value:
-            yield problem(table, row, field, f"is {shown(actual)}; {source} {shown(value)}")
+            yield problem(
+                table, row, field, f"is {shown(actual)}; {source} {shown(value)}"
+            )
 
 
 def shown(value: object) -> str:
@@ -155,7 +161,11 @@ def fields_are_known(facts: CatalogFacts) -> Iterator[Problem]:
         for line in facts.lines[table.file]:
             keys = [str(line.get(key)) for key in table.key]
             for name in set(line) - known:
-                yield Problem(row=" ".join([table.file, *keys]), field=name, says="there is no such field")
+                yield Problem(
+                    row=" ".join([table.file, *keys]),
+                    field=name,
+                    says="there is no such field",
+                )
 
 
 def rows_are_unique(facts: CatalogFacts) -> Iterator[Problem]:
@@ -184,7 +194,12 @@ def nothing_is_newer_than_its_check(facts: CatalogFacts) -> Iterator[Problem]:
             for field in ("released", "listed", "next_released"):
                 day = getattr(row, field, None)
                 if isinstance(day, date) and day > row.checked:
-                    yield problem(table, row, field, f"is {day}, after the day it was checked ({row.checked})")
+                    yield problem(
+                        table,
+                        row,
+                        field,
+                        f"is {day}, after the day it was checked ({row.checked})",
+                    )
 
 
 # --- policy --------------------------------------------------------------------------------------------------------
@@ -199,7 +214,9 @@ def preferences_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """The resolver has an order for each of the words."""
     for word in facts.catalog.policy.preference:
         if word not in facts.preferences:
-            yield in_policy("preference", f"{word!r} is not one of {shown(facts.preferences)}")
+            yield in_policy(
+                "preference", f"{word!r} is not one of {shown(facts.preferences)}"
+            )
 
 
 def policy_names_are_known(facts: CatalogFacts) -> Iterator[Problem]:
@@ -209,13 +226,19 @@ def policy_names_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     systems = {row.os for row in facts.catalog.systems}
     indexes = {row.index for row in facts.catalog.torch}
     if policy.registry.release not in releases:
-        yield in_policy("registry.release", f"{policy.registry.release!r} is no system's")
+        yield in_policy(
+            "registry.release", f"{policy.registry.release!r} is no system's"
+        )
     for name in set(policy.bootstrap.systems) - systems:
         yield in_policy("bootstrap.systems", f"{name!r} is unknown")
     for name in set(policy.bootstrap.more_packages) - set(policy.bootstrap.systems):
-        yield in_policy("bootstrap.more_packages", f"{name!r} is not one of bootstrap.systems")
+        yield in_policy(
+            "bootstrap.more_packages", f"{name!r} is not one of bootstrap.systems"
+        )
     for name in indexes - set(policy.indexes):
-        yield in_policy("indexes", f"has no name for {name!r}, which rows of torch.json are on")
+        yield in_policy(
+            "indexes", f"has no name for {name!r}, which rows of torch.json are on"
+        )
     pythons: set[Version] = set()
     for build in facts.catalog.torch:
         pythons.update(build.pythons)
@@ -231,11 +254,19 @@ def rulings_hold(facts: CatalogFacts) -> Iterator[Problem]:
             rows_by_name[name_of(table, row)] = row
     for ruling in facts.rulings:
         if not ruling.why or not ruling.held or len(ruling.sources) < 2:
-            yield Problem(row="rulings.toml", field=ruling.about, says="needs two sources, what is held, and why")
+            yield Problem(
+                row="rulings.toml",
+                field=ruling.about,
+                says="needs two sources, what is held, and why",
+            )
         if not ruling.row:
             continue
         if ruling.row not in rows_by_name:
-            yield Problem(row="rulings.toml", field=ruling.about, says=f"there is no row {ruling.row}")
+            yield Problem(
+                row="rulings.toml",
+                field=ruling.about,
+                says=f"there is no row {ruling.row}",
+            )
             continue
         value = getattr(rows_by_name[ruling.row], ruling.field, None)
         actual = msgspec.json.decode(serialize.dumps(value))

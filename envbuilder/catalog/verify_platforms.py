@@ -8,7 +8,14 @@ from packaging.version import Version
 
 from envbuilder.catalog import GPUS, IMAGES, SYSTEMS, TOOLKITS
 from envbuilder.catalog.observations import ImageState
-from envbuilder.catalog.verify import CatalogFacts, Check, Problem, differing, problem, shown
+from envbuilder.catalog.verify import (
+    CatalogFacts,
+    Check,
+    Problem,
+    differing,
+    problem,
+    shown,
+)
 
 FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
 
@@ -16,7 +23,11 @@ FLAVOUR = re.compile(r"(cudnn[0-9]*-|tensorrt-)?(base|runtime|devel)")
 def dates_of_systems_are_in_order(facts: CatalogFacts) -> Iterator[Problem]:
     """Released, then the end of the free updates, then of those that are given longer."""
     for row in facts.catalog.systems:
-        names = [name for name in ("released", "end_of_life", "long_term") if getattr(row, name)]
+        names = [
+            name
+            for name in ("released", "end_of_life", "long_term")
+            if getattr(row, name)
+        ]
         for earlier, later in pairwise(names):
             day = getattr(row, later)
             if day < getattr(row, earlier):
@@ -28,7 +39,9 @@ def toolkits_have_the_floor_of_their_major(facts: CatalogFacts) -> Iterator[Prob
     for row in facts.catalog.toolkits:
         major = str(row.cuda.major)
         floor = facts.floors.get(major, row.driver)
-        yield from differing(TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {major} it is")
+        yield from differing(
+            TOOLKITS, row, {"driver_floor": floor}, f"for CUDA {major} it is"
+        )
 
 
 def drivers_never_go_back(facts: CatalogFacts) -> Iterator[Problem]:
@@ -53,19 +66,25 @@ def gpu_names_are_unique_and_have_a_family(facts: CatalogFacts) -> Iterator[Prob
             in_families.update(names)
         different = in_families ^ set(row.names)
         if different:
-            yield problem(GPUS, row, "families", f"and names differ in {shown(sorted(different))}")
+            yield problem(
+                GPUS, row, "families", f"and names differ in {shown(sorted(different))}"
+            )
         for name in row.names:
             if name in seen:
                 yield problem(GPUS, row, "names", f"{name} also has {seen[name]}")
             seen[name] = row.capability
 
 
-def gpus_have_the_toolkits_of_their_architecture(facts: CatalogFacts) -> Iterator[Problem]:
+def gpus_have_the_toolkits_of_their_architecture(
+    facts: CatalogFacts,
+) -> Iterator[Problem]:
     """The first and the last CUDA that compiles for a GPU are those of architectures.json."""
     for row in facts.catalog.gpus:
         arch = f"sm_{row.capability.major}{row.capability.minor}"
         if arch not in facts.architectures:
-            yield problem(GPUS, row, "capability", f"{arch} is in no row of architectures.json")
+            yield problem(
+                GPUS, row, "capability", f"{arch} is in no row of architectures.json"
+            )
             continue
         first, stopped = facts.architectures[arch]
         expected: dict[str, object] = {"last_cuda": _last_before(stopped, facts)}
@@ -89,7 +108,12 @@ def images_have_tags_of_their_own(facts: CatalogFacts) -> Iterator[Problem]:
     for row in facts.rows(IMAGES):
         for flavour in row.flavours:
             if not FLAVOUR.fullmatch(flavour):
-                yield problem(IMAGES, row, "flavours", f"{flavour!r} is not a flavor of nvidia/cuda")
+                yield problem(
+                    IMAGES,
+                    row,
+                    "flavours",
+                    f"{flavour!r} is not a flavor of nvidia/cuda",
+                )
         for tag in row.pulled:
             if row.os != "*" and tag not in row.tags:
                 yield problem(IMAGES, row, "pulled", f"{tag} is not one of its tags")
@@ -100,7 +124,12 @@ def images_are_in_a_possible_state(facts: CatalogFacts) -> Iterator[Problem]:
     for row in facts.rows(IMAGES):
         never_listed = row.listed is None
         if never_listed != (row.state is ImageState.RECENT):
-            yield problem(IMAGES, row, "state", f"is {row.state}, and it was last listed {row.listed or 'never'}")
+            yield problem(
+                IMAGES,
+                row,
+                "state",
+                f"is {row.state}, and it was last listed {row.listed or 'never'}",
+            )
 
 
 CHECKS: tuple[Check, ...] = (

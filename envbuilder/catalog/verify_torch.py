@@ -10,7 +10,15 @@ from packaging.version import Version
 from envbuilder.catalog import RELEASES, RUNS, TORCH, TRANSFORMERS, WHEELS
 from envbuilder.catalog.observations import Run, Wheels
 from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
-from envbuilder.catalog.verify import PLATFORMS, CatalogFacts, Check, Problem, differing, problem, shown
+from envbuilder.catalog.verify import (
+    PLATFORMS,
+    CatalogFacts,
+    Check,
+    Problem,
+    differing,
+    problem,
+    shown,
+)
 
 AMD64, ARM64 = PLATFORMS
 COMPANIONS = ("torchvision", "torchaudio", "triton")
@@ -27,8 +35,9 @@ def every_release_has_its_row(facts: CatalogFacts) -> Iterator[Problem]:
     for package, version in facts.wheels:
         if package != "torch" or version in known:
             continue
+        name = f"{TORCH.file} {version} {PYPI}"
         yield Problem(
-            row=f"{TORCH.file} {version} {PYPI}",
+            row=name,
             field="torch",
             says="is in wheels.json but not in torch.json",
         )
@@ -91,27 +100,43 @@ def companions_fit(facts: CatalogFacts) -> Iterator[Problem]:
             if version:
                 yield from _companion_fits(facts, build, package, version)
         if build.compile and build.triton is None:
-            yield problem(TORCH, build, "triton", "is empty, but torch.compile needs it")
+            yield problem(
+                TORCH, build, "triton", "is empty, but torch.compile needs it"
+            )
 
 
-def _companion_fits(facts: CatalogFacts, build: TorchBuild, package: str, version: Version) -> Iterator[Problem]:
+def _companion_fits(
+    facts: CatalogFacts, build: TorchBuild, package: str, version: Version
+) -> Iterator[Problem]:
     wheel = facts.wheels.get((package, version))
     if wheel is None:
         yield problem(TORCH, build, package, f"{version} is in no row of wheels.json")
         return
     required = wheel.requires.get("torch", "")
     if not SpecifierSet(required).contains(build.torch):
-        yield problem(TORCH, build, package, f"{package} {version} requires torch {required}")
+        yield problem(
+            TORCH, build, package, f"{package} {version} requires torch {required}"
+        )
 
 
 def families_are_derived(facts: CatalogFacts) -> Iterator[Problem]:
     """The Pythons for which the whole family has a wheel; other indexes are taken to have the same as PyPI."""
     for build in facts.catalog.torch:
         if build.index == PYPI:
-            yield from differing(TORCH, build, {"family": _family(facts, build)}, "the wheels of all three make it")
+            yield from differing(
+                TORCH,
+                build,
+                {"family": _family(facts, build)},
+                "the wheels of all three make it",
+            )
         pythons = build.family.get(AMD64, ())
         if not set(pythons) <= set(build.pythons):
-            yield problem(TORCH, build, "family", f"has {shown(pythons)}; torch itself {shown(build.pythons)}")
+            yield problem(
+                TORCH,
+                build,
+                "family",
+                f"has {shown(pythons)}; torch itself {shown(build.pythons)}",
+            )
 
 
 def _family(facts: CatalogFacts, build: TorchBuild) -> dict[str, tuple[Version, ...]]:
@@ -125,7 +150,9 @@ def _family(facts: CatalogFacts, build: TorchBuild) -> dict[str, tuple[Version, 
     for platform in PLATFORMS:
         pythons: set[Version] = set()
         if wheels:
-            pythons = set.intersection(*(set(wheel.pythons.get(platform, ())) for wheel in wheels))
+            pythons = set.intersection(
+                *(set(wheel.pythons.get(platform, ())) for wheel in wheels)
+            )
         if pythons or platform in build.platforms:
             family[platform] = tuple(sorted(pythons))
     return family
@@ -144,7 +171,9 @@ def cuda_is_a_toolkit(facts: CatalogFacts) -> Iterator[Problem]:
     """By major and minor; the patch is the number of the runtime."""
     for build in facts.catalog.torch:
         if build.cuda.release[:2] not in facts.lines_of_cuda:
-            yield problem(TORCH, build, "cuda", f"{build.cuda} is of no toolkit in toolkits.json")
+            yield problem(
+                TORCH, build, "cuda", f"{build.cuda} is of no toolkit in toolkits.json"
+            )
 
 
 def architectures_are_known(facts: CatalogFacts) -> Iterator[Problem]:
@@ -157,7 +186,9 @@ def architectures_are_known(facts: CatalogFacts) -> Iterator[Problem]:
                 if says:
                     yield problem(TORCH, build, field, says)
             if list(architectures) != sorted(set(architectures), key=_number_of):
-                yield problem(TORCH, build, field, f"{shown(architectures)} is not in order")
+                yield problem(
+                    TORCH, build, field, f"{shown(architectures)} is not in order"
+                )
         if not build.arch_list:
             yield problem(TORCH, build, "arch_list", "is empty")
 
@@ -182,7 +213,12 @@ def platforms_are_known(facts: CatalogFacts) -> Iterator[Problem]:
     """And there are architectures for arm64 exactly where there is a CUDA wheel for it."""
     for build in facts.catalog.torch:
         for platform in set(build.platforms) - set(PLATFORMS):
-            yield problem(TORCH, build, "platforms", f"{platform} is not one of {shown(PLATFORMS)}")
+            yield problem(
+                TORCH,
+                build,
+                "platforms",
+                f"{platform} is not one of {shown(PLATFORMS)}",
+            )
         has_wheel = ARM64 in build.platforms
         if has_wheel != bool(build.arch_list_arm64):
             says = f"is {shown(build.arch_list_arm64)}, platforms are {shown(build.platforms)}"
@@ -193,7 +229,12 @@ def glibc_is_at_least_what_the_tag_says(facts: CatalogFacts) -> Iterator[Problem
     """The tag of a wheel never requires a newer glibc than its symbols do."""
     for build in on_pypi(facts):
         if build.glibc_tag and build.glibc < build.glibc_tag:
-            yield problem(TORCH, build, "glibc", f"is {build.glibc}, but the tag promises {build.glibc_tag}")
+            yield problem(
+                TORCH,
+                build,
+                "glibc",
+                f"is {build.glibc}, but the tag promises {build.glibc_tag}",
+            )
 
 
 def builds_elsewhere_have_a_sister(facts: CatalogFacts) -> Iterator[Problem]:
@@ -205,14 +246,21 @@ def builds_elsewhere_have_a_sister(facts: CatalogFacts) -> Iterator[Problem]:
             continue
         line = (int(match[1]), int(match[2]))
         if build.cuda.release[:2] != line:
-            yield problem(TORCH, build, "cuda", f"is {build.cuda} on an index for {line[0]}.{line[1]}")
+            yield problem(
+                TORCH,
+                build,
+                "cuda",
+                f"is {build.cuda} on an index for {line[0]}.{line[1]}",
+            )
         sister = sisters.get(build.torch)
         if sister is None:
             yield problem(TORCH, build, "torch", "PyPI has no such release")
         elif sister.cuda.release[:2] == line:
             yield problem(TORCH, build, "index", "PyPI has the build for this CUDA")
         elif build.status is Evidence.VERIFIED:
-            yield problem(TORCH, build, "status", "is verified, but that index was never read")
+            yield problem(
+                TORCH, build, "status", "is verified, but that index was never read"
+            )
 
 
 def evidence_is_the_weakest(facts: CatalogFacts) -> Iterator[Problem]:
@@ -220,40 +268,68 @@ def evidence_is_the_weakest(facts: CatalogFacts) -> Iterator[Problem]:
     order = list(Evidence)
     for build in facts.catalog.torch:
         yield from _status_names_fields(build)
-        weakest = max(build.field_status.values(), key=order.index, default=build.status)
+        weakest = max(
+            build.field_status.values(), key=order.index, default=build.status
+        )
         if build.index != PYPI and order.index(build.status) < order.index(weakest):
-            yield problem(TORCH, build, "status", f"is {build.status}; one of its fields is {weakest}")
+            yield problem(
+                TORCH,
+                build,
+                "status",
+                f"is {build.status}; one of its fields is {weakest}",
+            )
 
 
 def _status_names_fields(build: TorchBuild) -> Iterator[Problem]:
-    for field, names in (("field_status", build.field_status), ("unknown", build.unknown)):
+    for field, names in (
+        ("field_status", build.field_status),
+        ("unknown", build.unknown),
+    ):
         for name in names:
             if name not in TorchBuild.__dataclass_fields__:
                 yield problem(TORCH, build, field, f"{name!r} is not a field")
     for name in build.unknown:
         value = getattr(build, name, None)
         if value:
-            yield problem(TORCH, build, "unknown", f"{name} is declared unknown but is {shown(value)}")
+            yield problem(
+                TORCH,
+                build,
+                "unknown",
+                f"{name} is declared unknown but is {shown(value)}",
+            )
 
 
 def gates_make_sense(facts: CatalogFacts) -> Iterator[Problem]:
     """Only where there is torch.compile can it end at a Python."""
     for build in facts.catalog.torch:
         if build.compile_until and not build.compile:
-            yield problem(TORCH, build, "compile_until", "is set, but there is no torch.compile")
+            yield problem(
+                TORCH, build, "compile_until", "is set, but there is no torch.compile"
+            )
 
 
 def ceilings_are_derived(facts: CatalogFacts) -> Iterator[Problem]:
     """The newest transformers that worked, and the older ones that failed, are those of the runs."""
     lines_of_torch = {build.torch.release[:2] for build in facts.catalog.torch}
     for row in facts.catalog.transformers:
-        runs = [run for run in facts.rows(RUNS) if run.torch == row.torch and run.python == row.python]
+        runs = [
+            run
+            for run in facts.rows(RUNS)
+            if run.torch == row.torch and run.python == row.python
+        ]
         if runs or row.status is Evidence.VERIFIED:
             yield from differing(TRANSFORMERS, row, _outcome(runs), "the runs say")
         if row.next_released and row.next_released <= row.released:
-            yield problem(TRANSFORMERS, row, "next_released", f"is {row.next_released}, not after {row.released}")
+            yield problem(
+                TRANSFORMERS,
+                row,
+                "next_released",
+                f"is {row.next_released}, not after {row.released}",
+            )
         if row.torch.release[:2] not in lines_of_torch:
-            yield problem(TRANSFORMERS, row, "torch", f"{row.torch} is in no row of torch.json")
+            yield problem(
+                TRANSFORMERS, row, "torch", f"{row.torch} is in no row of torch.json"
+            )
 
 
 def _outcome(runs: Sequence[Run]) -> dict[str, object]:
@@ -263,24 +339,38 @@ def _outcome(runs: Sequence[Run]) -> dict[str, object]:
     broken = []
     for run in runs:
         was_installed = "install" not in run.failed
-        if not run.ok and was_installed and newest is not None and run.transformers < newest:
+        if (
+            not run.ok
+            and was_installed
+            and newest is not None
+            and run.transformers < newest
+        ):
             broken.append(run.transformers)
     return {"newest": newest, "broken": tuple(sorted(broken))}
 
 
 def what_ran_can_be_installed(facts: CatalogFacts) -> Iterator[Problem]:
     """A transformers was run on a Python exactly if it can be installed there, by the wheels of its tokenizers."""
-    lines = {row.transformers.release[:2]: row for row in facts.catalog.transformers_releases}
+    lines = {
+        row.transformers.release[:2]: row for row in facts.catalog.transformers_releases
+    }
     for run in facts.rows(RUNS):
         row = lines.get(run.transformers.release[:2])
         if row is None:
-            yield problem(RUNS, run, "transformers", "transformers_releases.json does not have its line")
+            yield problem(
+                RUNS,
+                run,
+                "transformers",
+                "transformers_releases.json does not have its line",
+            )
             continue
         was_installed = "install" not in run.failed
         can_be_installed = run.python in row.pythons[AMD64]
         if was_installed != can_be_installed:
             outcome = "was installed" if was_installed else "could not be installed"
-            yield problem(RELEASES, row, "pythons", f"on Python {run.python} it {outcome}")
+            yield problem(
+                RELEASES, row, "pythons", f"on Python {run.python} it {outcome}"
+            )
 
 
 def wheels_are_for_pythons_they_allow(facts: CatalogFacts) -> Iterator[Problem]:
@@ -288,9 +378,16 @@ def wheels_are_for_pythons_they_allow(facts: CatalogFacts) -> Iterator[Problem]:
     for row in facts.rows(WHEELS):
         allowed = SpecifierSet(row.requires_python)
         for platform, pythons in row.pythons.items():
-            outside = [python for python in pythons if not allowed.contains(f"{python}.99")]
+            outside = [
+                python for python in pythons if not allowed.contains(f"{python}.99")
+            ]
             if outside:
-                yield problem(WHEELS, row, "pythons", f"{platform} {shown(outside)} is outside {row.requires_python}")
+                yield problem(
+                    WHEELS,
+                    row,
+                    "pythons",
+                    f"{platform} {shown(outside)} is outside {row.requires_python}",
+                )
 
 
 CHECKS: tuple[Check, ...] = (

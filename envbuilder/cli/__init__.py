@@ -32,7 +32,9 @@ COMMANDS = {
 }
 
 
-_OUTPUT_ERRORS = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
+_OUTPUT_ERRORS = frozenset(
+    {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+)
 
 
 class _Commands(SuggestingGroup):
@@ -48,12 +50,17 @@ class _Commands(SuggestingGroup):
         command: click.Command = module.command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.option(
     "--config",
@@ -87,7 +94,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
-    except (OSError, SystemExit):  # stdout and stderr cannot be written; click exits if the reader has gone
+    except (
+        OSError,
+        SystemExit,
+    ):  # stdout and stderr cannot be written; click exits if the reader has gone
         if os.environ.get("ENVBUILDER_DEBUG"):
             raise
         _close(sys.__stdout__, sys.__stderr__)
@@ -96,7 +106,9 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     try:
-        outcome = cli.main(args=list(words), prog_name="envbuilder", standalone_mode=False)
+        outcome = cli.main(
+            args=list(words), prog_name="envbuilder", standalone_mode=False
+        )
         if sys.stdout:
             sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
@@ -131,12 +143,16 @@ def _report_refusal(error: OSError, *, as_json: bool) -> int:
     if error.errno is None:  # not from the system: requests raises such errors
         return _report_bug(error)
     if error.filename is not None:
-        refusal = UsageError(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}")
+        refusal = UsageError(
+            f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+        )
         return _report(refusal, as_json=as_json)
     if error.errno not in _OUTPUT_ERRORS:
         return _report(UsageError(f"system error: {error.strerror}"), as_json=as_json)
     _close(sys.__stdout__)
-    refusal = UsageError(f"the output cannot be written: {error.strerror}", hint="is the disk full?")
+    refusal = UsageError(
+        f"the output cannot be written: {error.strerror}", hint="is the disk full?"
+    )
     return _report(refusal, as_json=False)
 
 
@@ -175,7 +191,9 @@ def _document(error: EnvbuilderError) -> dict[str, Any]:
         }
     document: dict[str, Any] = {
         "ok": False,
-        "conflict": [{"option": name, "value": value} for name, value in error.conflict],
+        "conflict": [
+            {"option": name, "value": value} for name, value in error.conflict
+        ],
         "reasons": list(error.reasons),
         "suggestions": [{"command": command} for command in error.suggestions],
     }

@@ -26,7 +26,9 @@ _MOST_SECONDS = 7 * 24 * 3600
 class _Seconds(click.FloatRange):
     """A number of seconds. click takes NaN for a number within any bounds."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
             message = f"{value!r} is not a number of seconds"
@@ -40,7 +42,9 @@ Callback = Callable[[click.Context, click.Parameter, str | None], str | None]
 def _matching(pattern: str, words: str) -> Callback:
     """Checks an option's value, which becomes an argument of the engine."""
 
-    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    def check(
+        ctx: click.Context, param: click.Parameter, value: str | None
+    ) -> str | None:
         if value is None or re.fullmatch(pattern, value):
             return value
         raise click.BadParameter(f"{value!r} is not {words}", ctx, param)
@@ -57,19 +61,40 @@ _MEMORY = r"[0-9]{1,15}[bkmgBKMG]?"
 @network_options
 @check_option
 @rerun_option
-@click.option("--report", multiple=True, metavar="FILE", help="Write .html, .xml (JUnit), .md or .json; repeatable.")
-@click.option("--only", metavar="ID[,ID]", help="Run only these checks; never enough to pass.")
+@click.option(
+    "--report",
+    multiple=True,
+    metavar="FILE",
+    help="Write .html, .xml (JUnit), .md or .json; repeatable.",
+)
+@click.option(
+    "--only", metavar="ID[,ID]", help="Run only these checks; never enough to pass."
+)
 @gpu_access_option
 @require_gpu_option
 @click.option(
-    "--deadline", type=_Seconds(1, _MOST_SECONDS), default=3600, show_default=True, help="Time limit in seconds."
+    "--deadline",
+    type=_Seconds(1, _MOST_SECONDS),
+    default=3600,
+    show_default=True,
+    help="Time limit in seconds.",
 )
 @click.option(
-    "--user", metavar="UID[:GID]", callback=_matching(_USER, "a user, e.g. 1000:1000"), help="Run as this user."
+    "--user",
+    metavar="UID[:GID]",
+    callback=_matching(_USER, "a user, e.g. 1000:1000"),
+    help="Run as this user.",
 )
-@click.option("--memory", metavar="SIZE", callback=_matching(_MEMORY, "a size, e.g. 2g"), help="Memory limit, e.g. 2g.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=_matching(_MEMORY, "a size, e.g. 2g"),
+    help="Memory limit, e.g. 2g.",
+)
 @json_option
-def command(image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any) -> int:
+def command(
+    image: str, as_json: bool, fresh: bool, report: tuple[str, ...], **options: Any
+) -> int:
     """Run the acceptance suite on IMAGE, a name or an id, whoever built it."""
     from envbuilder import pipeline, serialize
     from envbuilder.acceptance import receipts

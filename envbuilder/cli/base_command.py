@@ -6,7 +6,12 @@ import click
 
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
-from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
+from envbuilder.cli.shared_options import (
+    json_option,
+    lock_option,
+    network_options,
+    request_options,
+)
 
 
 @click.command(name="base")
@@ -28,8 +33,17 @@ def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
         request = request_from(options)
         stack = pipeline.resolve_lockable(request, session)
         with new_engine() as engine:
-            stack, image = pipeline.resolve_with_available_base(request, stack, engine, session)
+            stack, image = pipeline.resolve_with_available_base(
+                request, stack, engine, session
+            )
     if as_json:
-        print_json({"ok": True, "base": stack.base.reference, "image": image.id, "bytes": image.size})
+        print_json(
+            {
+                "ok": True,
+                "base": stack.base.reference,
+                "image": image.id,
+                "bytes": image.size,
+            }
+        )
     else:
         answer(f"{stack.base.reference}  {image.id}  {size_text(image.size)}")

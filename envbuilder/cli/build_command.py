@@ -7,7 +7,7 @@ import click
 
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
-from envbuilder.cli.settings import caches, own_checks, setting
+from envbuilder.cli.settings import Options, caches, own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
     gpu_access_option,
@@ -52,9 +52,15 @@ if TYPE_CHECKING:
 @require_gpu_option
 @check_option
 @rerun_option
-@click.option("--dry-run", is_flag=True, help="Print the plan without contacting the engine or the package index.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan without contacting the engine or the package index.",
+)
 @json_option
-def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def command(
+    lock_file: str | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Build an image, run the acceptance suite in it, and tag it only if it passes."""
     from envbuilder import pipeline
     from envbuilder.console import answer
@@ -73,7 +79,9 @@ def command(lock_file: str | None, dry_run: bool, as_json: bool, **options: Any)
         answer(outcome_text(outcome))
 
 
-def _plan(request: "Request | Lock", session: "Session", settings: "BuildSettings") -> str:
+def _plan(
+    request: "Request | Lock", session: "Session", settings: "BuildSettings"
+) -> str:
     """The plan of a build; neither the engine nor the index is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import build_argv
@@ -82,7 +90,11 @@ def _plan(request: "Request | Lock", session: "Session", settings: "BuildSetting
     from envbuilder.render.context import place_of
 
     lock = request if isinstance(request, Lock) else None
-    stack = request.stack if isinstance(request, Lock) else pipeline.resolve_lockable(request, session)
+    stack = (
+        request.stack
+        if isinstance(request, Lock)
+        else pipeline.resolve_lockable(request, session)
+    )
     dockerfile = f"{place_of(stack)}/Dockerfile"
     argv = build_argv(
         session.context,
@@ -92,10 +104,12 @@ def _plan(request: "Request | Lock", session: "Session", settings: "BuildSetting
         options=settings.options,
         network=session.network,
     )
-    return plan_text(stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv)
+    return plan_text(
+        stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv
+    )
 
 
-def build_settings_from(options: dict[str, Any]) -> "BuildSettings":
+def build_settings_from(options: Options) -> "BuildSettings":
     """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
     from envbuilder.engine.buildx import BuildOptions
@@ -111,7 +125,10 @@ def build_settings_from(options: dict[str, Any]) -> "BuildSettings":
     except ValueError as error:
         raise UsageError(f"{quoted(tag or platform)}: {error}") from error
     if options["push"] and tag is None:
-        raise UsageError("--push needs --tag", hint="include the registry: `--tag registry.example/team/train:1`")
+        raise UsageError(
+            "--push needs --tag",
+            hint="include the registry: `--tag registry.example/team/train:1`",
+        )
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     if options["require_gpu"] and access is GpuAccess.NONE:
         raise UsageError("--require-gpu and --gpu-access none contradict each other")

@@ -27,7 +27,11 @@ def command(ctx: click.Context) -> None:
 
 @command.command(name="verify")
 @catalog_option
-@click.option("--online", is_flag=True, help="Also compare every torch release with the index (takes minutes).")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Also compare every torch release with the index (takes minutes).",
+)
 @network_options
 @json_option
 def verify_command(online: bool, as_json: bool, **options: Any) -> None:
@@ -53,7 +57,9 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     rows = sum(len(table) for table in facts.tables.values())
     date = facts.catalog.date
     if as_json:
-        print_json({"ok": True, "rows": rows, "date": date.isoformat(), "online": online})
+        print_json(
+            {"ok": True, "rows": rows, "date": date.isoformat(), "online": online}
+        )
     elif online:
         answer(f"{rows} facts of {date} agree with each other and the index")
     else:
@@ -67,7 +73,9 @@ def check_online(session: "Session") -> Iterator["Problem"]:
 
     for build in online.builds(session.catalog):
         session.console.say(f"torch {build.torch}")
-        wheels = _ask(session, f"torch=={build.torch}\n", partial(online.wheels_argv, build))
+        wheels = _ask(
+            session, f"torch=={build.torch}\n", partial(online.wheels_argv, build)
+        )
         pins = _ask(session, online.family(build), partial(online.pins_argv, build))
         for answer in (wheels, pins):
             if answer.document is None:
@@ -78,7 +86,9 @@ def check_online(session: "Session") -> Iterator["Problem"]:
             yield from online.withdrawn(build, yanked_releases(pins.stderr))
 
 
-def _ask(session: "Session", requirements: str, argv: Callable[..., list[str]]) -> "IndexAnswer":
+def _ask(
+    session: "Session", requirements: str, argv: Callable[..., list[str]]
+) -> "IndexAnswer":
     """What uv found. Raises `EngineError` if the index cannot be reached."""
     from envbuilder.files import temporary_folder, write_file
     from envbuilder.lock.index_answer import read_answer
@@ -104,15 +114,28 @@ def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
     try:
         version = parse_cuda(cuda) if cuda else None
     except ValueError as error:
-        raise UsageError(f"{quoted(str(cuda))}: {error}", hint="see `envbuilder catalog images --help`") from error
+        raise UsageError(
+            f"{quoted(str(cuda))}: {error}",
+            hint="see `envbuilder catalog images --help`",
+        ) from error
     rows = catalog.load_images(own=own_catalog(options))
-    images = [row for row in rows if version is None or matches_prefix(version, row.cuda)]
+    images = [
+        row for row in rows if version is None or matches_prefix(version, row.cuda)
+    ]
     if not images:
         raise UsageError(
-            f"no tag of nvidia/cuda for CUDA {version} is in the catalog", hint="list all: `envbuilder catalog images`"
+            f"no tag of nvidia/cuda for CUDA {version} is in the catalog",
+            hint="list all: `envbuilder catalog images`",
         )
     if as_json:
-        print_json({"ok": True, "images": [serialize.plain(row) | {"tags": list(row.tags)} for row in images]})
+        print_json(
+            {
+                "ok": True,
+                "images": [
+                    serialize.plain(row) | {"tags": list(row.tags)} for row in images
+                ],
+            }
+        )
         return
     for row in images:
         answer(f"{row.state:12} {row.cuda}-*-{row.os}: {', '.join(row.flavours)}")

@@ -15,15 +15,28 @@ if TYPE_CHECKING:
 
 
 @click.command(name="page")
-@click.option("--output", "-o", default="envbuilder.html", show_default=True, metavar="FILE", help="File to write.")
-@click.option("--receipts", metavar="DIR", help="Directory of receipts (default: receipts/ if it exists).")
+@click.option(
+    "--output",
+    "-o",
+    default="envbuilder.html",
+    show_default=True,
+    metavar="FILE",
+    help="File to write.",
+)
+@click.option(
+    "--receipts",
+    metavar="DIR",
+    help="Directory of receipts (default: receipts/ if it exists).",
+)
 @click.option(
     "--locks",
     metavar="DIR",
     help="Directory of locks; locked stacks show their complete Dockerfile (default: docker/images/).",
 )
 @json_option
-def command(output: str, receipts: str | None, locks: str | None, as_json: bool) -> None:
+def command(
+    output: str, receipts: str | None, locks: str | None, as_json: bool
+) -> None:
     """Write one self-contained HTML page to choose a stack from, with every answer of the resolver."""
     from envbuilder import catalog
     from envbuilder.console import Console, size_text
@@ -53,5 +66,7 @@ def _locks(folder: Path, *, named: bool) -> "list[Lock]":
     """The locks of the stacks in a folder."""
     locks = [read_lock(str(path)) for path in sorted(folder.glob("*/envbuilder.lock"))]
     if named and not locks:
-        raise UsageError(f"no locks found in {folder}", hint="create one: `envbuilder render`")
+        raise UsageError(
+            f"no locks found in {folder}", hint="create one: `envbuilder render`"
+        )
     return locks

@@ -26,10 +26,14 @@ def answer_shell(command: click.Command) -> int:
     return shell_complete(command, {}, "envbuilder", VARIABLE, os.environ[VARIABLE])
 
 
-def _from_catalog(values_of: "Callable[[Catalog], Iterator[tuple[str, str]]]") -> Complete:
+def _from_catalog(
+    values_of: "Callable[[Catalog], Iterator[tuple[str, str]]]",
+) -> Complete:
     """Completes the values that a function finds in the catalog, each with a text that says what it is."""
 
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         from envbuilder import catalog
         from envbuilder.cli.settings import own_catalog
 
@@ -100,7 +104,9 @@ gpu_names = _from_catalog(_gpu_names)
 systems = _from_catalog(_systems)
 
 
-def flavours(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def flavours(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     texts = {
         "runtime": "trains on a GPU, or on the CPU",
         "devel": "runtime with nvcc and CUDA's headers",
@@ -109,18 +115,27 @@ def flavours(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _matching(texts, incomplete)
 
 
-def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def platforms(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     from envbuilder.grammar import PLATFORMS
 
     return _matching(dict.fromkeys(PLATFORMS, "platform"), incomplete)
 
 
-def bases(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    texts = {"auto": "a registry image, else bootstrap", "bootstrap": "made from Debian packages"}
+def bases(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    texts = {
+        "auto": "a registry image, else bootstrap",
+        "bootstrap": "made from Debian packages",
+    }
     return _matching(texts, incomplete)
 
 
-def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def targets(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     from envbuilder.render.targets import TARGETS
 
     return _matching(dict(TARGETS), incomplete)

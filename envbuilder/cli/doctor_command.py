@@ -8,7 +8,7 @@ import click
 
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import load_catalog, network_from, print_json
-from envbuilder.cli.settings import is_from_environment, settings
+from envbuilder.cli.settings import Options, is_from_environment, settings
 from envbuilder.cli.shared_options import json_option, network_options, request_options
 from envbuilder.errors import UsageError
 
@@ -23,7 +23,11 @@ _STACK_OPTIONS = ("cuda", "cudnn", "python", "torch", "base", "platform")
 
 @click.command(name="doctor")
 @request_options
-@click.option("--target", metavar="FILE", help="Check the machine on which `envbuilder doctor --json > FILE` ran.")
+@click.option(
+    "--target",
+    metavar="FILE",
+    help="Check the machine on which `envbuilder doctor --json > FILE` ran.",
+)
 @network_options
 @json_option
 def command(target: str | None, as_json: bool, **options: Any) -> int:
@@ -41,7 +45,13 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     findings = diagnose(Case(host=host, catalog=facts, request=_request(options)))
     worst = any(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
-        print_json({"ok": not worst, "findings": serialize.plain(findings), "host": serialize.plain(host)})
+        print_json(
+            {
+                "ok": not worst,
+                "findings": serialize.plain(findings),
+                "host": serialize.plain(host),
+            }
+        )
     else:
         from envbuilder.format.doctor_text import print_diagnosis
 
@@ -49,7 +59,7 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     return DOCTOR_FOUND_AN_ERROR if worst else 0
 
 
-def _machine_options(options: dict[str, Any]) -> dict[str, str]:
+def _machine_options(options: Options) -> dict[str, str]:
     """`--gpu` and `--driver` describe another machine; in the environment they are wishes for the stack."""
     machine = {}
     for name in ("gpu", "driver"):
@@ -58,7 +68,7 @@ def _machine_options(options: dict[str, Any]) -> dict[str, str]:
     return machine
 
 
-def _request(options: dict[str, Any]) -> "Request | None":
+def _request(options: Options) -> "Request | None":
     """The requested stack; --gpu and --driver describe the machine, not the stack."""
     stack = dict(options)
     stack.pop("gpu", None)
@@ -72,7 +82,12 @@ def _request(options: dict[str, Any]) -> "Request | None":
     return None
 
 
-def _host(target: str | None, machine: dict[str, str], options: dict[str, Any], facts: "Catalog") -> "Host":
+def _host(
+    target: str | None,
+    machine: dict[str, str],
+    options: Options,
+    facts: "Catalog",
+) -> "Host":
     from envbuilder.host.records import Host
 
     named = _named(machine, facts)
@@ -84,7 +99,7 @@ def _host(target: str | None, machine: dict[str, str], options: dict[str, Any], 
     return ask_here(options, facts)
 
 
-def ask_here(options: dict[str, Any], facts: "Catalog") -> "Host":
+def ask_here(options: Options, facts: "Catalog") -> "Host":
     """The state of this machine."""
     from envbuilder.host.collect import collect
     from envbuilder.host.local_probe import new_probe
@@ -108,7 +123,9 @@ def read_host(name: str) -> "Host":
         _check_fields(document, host)
         return host
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{name} describes no host: {grammar.explained(str(error))}", hint=hint) from error
+        raise UsageError(
+            f"{name} describes no host: {grammar.explained(str(error))}", hint=hint
+        ) from error
 
 
 def _check_fields(document: dict[str, Any], host: "Host") -> None:
@@ -121,7 +138,9 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
         parts = {field.name for field in fields(part)}
         unknown = sorted(record.keys() - parts)
         if unknown:
-            raise ValueError(f"Object contains unknown field `{unknown[0]}` - at `$.{name}`")
+            raise ValueError(
+                f"Object contains unknown field `{unknown[0]}` - at `$.{name}`"
+            )
 
 
 def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:

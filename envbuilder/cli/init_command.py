@@ -9,8 +9,13 @@ import click
 from envbuilder.cli import completion
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
-from envbuilder.cli.settings import find_settings, setting, settings
-from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
+from envbuilder.cli.settings import Options, find_settings, setting, settings
+from envbuilder.cli.shared_options import (
+    json_option,
+    lock_option,
+    network_options,
+    request_options,
+)
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +36,22 @@ if TYPE_CHECKING:
     help="Files to write: compose, devcontainer, workflow (default: these three), …; repeatable.",
     shell_complete=completion.targets,
 )
-@click.option("--source", metavar="SPEC", help="Source that pip installs envbuilder from in CI, at a fixed commit.")
-@click.option("--force", is_flag=True, help="Overwrite files not created by envbuilder.")
+@click.option(
+    "--source",
+    metavar="SPEC",
+    help="Source that pip installs envbuilder from in CI, at a fixed commit.",
+)
+@click.option(
+    "--force", is_flag=True, help="Overwrite files not created by envbuilder."
+)
 @json_option
-def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bool, **options: Any) -> None:
+def command(
+    names: tuple[str, ...],
+    source: str | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Set up this repository for one stack: envbuilder.toml, a locked build context, compose, dev container and CI.
 
     In a repository that is set up already, it adds what is missing.
@@ -60,7 +77,9 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
     for name, verb in written.items():
         session.console.say(f"{verb} {name}")
     if unignored:
-        session.console.say(f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}")
+        session.console.say(
+            f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}"
+        )
     commands = _next_commands(described, targets)
     session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
@@ -75,7 +94,7 @@ def command(names: tuple[str, ...], source: str | None, force: bool, as_json: bo
         )
 
 
-def _lock(request: "Request | None", options: dict[str, Any], session: "Session") -> "Lock":
+def _lock(request: "Request | None", options: Options, session: "Session") -> "Lock":
     """The lock that is named; the one that a repository has already, if it matches; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project
@@ -98,7 +117,9 @@ def _targets(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
 
 
-def _describe(lock: "Lock", source: str | None, options: dict[str, Any], session: "Session") -> "Project":
+def _describe(
+    lock: "Lock", source: str | None, options: Options, session: "Session"
+) -> "Project":
     from envbuilder.render import project
 
     target_settings = dict(settings().get("render", {}).get("settings", {}))
@@ -114,7 +135,12 @@ def _describe(lock: "Lock", source: str | None, options: dict[str, Any], session
 
 
 def _settings_file(
-    described: "Project", request: "Request | None", targets: Sequence[str], *, force: bool, session: "Session"
+    described: "Project",
+    request: "Request | None",
+    targets: Sequence[str],
+    *,
+    force: bool,
+    session: "Session",
 ) -> dict[str, str]:
     """The file of settings and its text: a new one, or the repository's own with what it lacks.
 
@@ -129,8 +155,14 @@ def _settings_file(
     as_of = request.as_of if request else None
     path = _own_settings()
     if path is None:
-        return {config.FILE: settings_file.settings_text(lock, targets, described.settings, as_of)}
-    objections = objections_to(request_from({}, host=False), lock.stack, session.catalog)
+        return {
+            config.FILE: settings_file.settings_text(
+                lock, targets, described.settings, as_of
+            )
+        }
+    objections = objections_to(
+        request_from({}, host=False), lock.stack, session.catalog
+    )
     if objections and not force:
         raise UsageError(
             f"{path} requests another stack than {lock.stack.name}; nothing was written",
@@ -162,7 +194,8 @@ def _unignored(more: dict[str, str]) -> list[str]:
     from envbuilder.files import exists
     from envbuilder.render import project
 
-    if exists(Path(project.IGNORE_FILE)):
+    path = Path(project.IGNORE_FILE)
+    if exists(path):
         return project.unignored(Path())
     more[project.IGNORE_FILE] = project.ignore_text()
     return []

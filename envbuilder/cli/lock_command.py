@@ -8,6 +8,7 @@ import click
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.settings import Options
 from envbuilder.cli.shared_options import json_option, network_options, request_options
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 @request_options
 @network_options
 @click.option(
-    "--output", "-o", default="envbuilder.lock", show_default=True, metavar="FILE", help="File to write; - for stdout."
+    "--output",
+    "-o",
+    default="envbuilder.lock",
+    show_default=True,
+    metavar="FILE",
+    help="File to write; - for stdout.",
 )
 @click.option(
     "--format",
@@ -28,7 +34,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="envbuilder's lock, or a hashed requirements file for uv and pip.",
 )
-@click.option("--check", is_flag=True, help="Write nothing; fail if FILE is stale or the index has changed.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Write nothing; fail if FILE is stale or the index has changed.",
+)
 @json_option
 def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
     """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
@@ -49,12 +59,24 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     write_file(Path(output), text)
     count = len(lock.wheels)
     size = sum(wheel.size for wheel in lock.wheels)
-    session.console.say(f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}")
+    session.console.say(
+        f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}"
+    )
     if as_json:
-        print_json({"ok": True, "file": output, "wheels": count, "bytes": size, "stack": lock.stack.name})
+        print_json(
+            {
+                "ok": True,
+                "file": output,
+                "wheels": count,
+                "bytes": size,
+                "stack": lock.stack.name,
+            }
+        )
 
 
-def check_lock(name: str, session: "Session", options: dict[str, Any], *, as_json: bool) -> None:
+def check_lock(
+    name: str, session: "Session", options: Options, *, as_json: bool
+) -> None:
     """Compare a lock with the request and with the index. Raises `LockError` naming every difference."""
     from envbuilder.errors import LockError
     from envbuilder.lock.drift import find_drift
@@ -65,9 +87,15 @@ def check_lock(name: str, session: "Session", options: dict[str, Any], *, as_jso
     lock = read_lock(name)
     request = request_from(options, host=False)
     again = command_for(request, "lock", flags=session.said)
-    stale = [] if request == Request() else objections(request, lock.stack, session.catalog)
+    stale = (
+        [] if request == Request() else objections(request, lock.stack, session.catalog)
+    )
     if stale:
-        raise LockError(f"{name} does not match the request", problems=stale, hint=f"create it again: `{again}`")
+        raise LockError(
+            f"{name} does not match the request",
+            problems=stale,
+            hint=f"create it again: `{again}`",
+        )
     drift = find_drift(lock, session.uv)
     if drift:
         raise LockError(
@@ -76,6 +104,10 @@ def check_lock(name: str, session: "Session", options: dict[str, Any], *, as_jso
             hint=f"the lock still builds while its files can be downloaded; to use what the index has now: `{again}`",
         )
     count = len(lock.wheels)
-    session.console.say(f"{name}: {count} wheels, and the index gives the same as of {lock.stack.as_of}")
+    session.console.say(
+        f"{name}: {count} wheels, and the index gives the same as of {lock.stack.as_of}"
+    )
     if as_json:
-        print_json({"ok": True, "file": name, "wheels": count, "stack": lock.stack.name})
+        print_json(
+            {"ok": True, "file": name, "wheels": count, "stack": lock.stack.name}
+        )

@@ -9,10 +9,21 @@ import click
 from envbuilder.cli import completion
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
-from envbuilder.cli.settings import REQUEST_OPTIONS, find_settings, setting, settings, was_given
-from envbuilder.cli.shared_options import json_option, lock_option, network_options, request_options
+from envbuilder.cli.settings import (
+    REQUEST_OPTIONS,
+    Options,
+    find_settings,
+    setting,
+    settings,
+    was_given,
+)
+from envbuilder.cli.shared_options import (
+    json_option,
+    lock_option,
+    network_options,
+    request_options,
+)
 from envbuilder.errors import UsageError
-from envbuilder.grammar import JsonObject
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock
@@ -24,7 +35,9 @@ if TYPE_CHECKING:
 @request_options
 @lock_option
 @network_options
-@click.option("--output", "-o", metavar="DIR", help="Directory to write (default: build/).")
+@click.option(
+    "--output", "-o", metavar="DIR", help="Directory to write (default: build/)."
+)
 @click.option(
     "--target",
     "targets",
@@ -34,28 +47,53 @@ if TYPE_CHECKING:
     shell_complete=completion.targets,
 )
 @click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Setting of a target, e.g. nodes=4; repeatable."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Setting of a target, e.g. nodes=4; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Overwrite files not created by envbuilder.")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file is missing or stale.")
+@click.option(
+    "--force", is_flag=True, help="Overwrite files not created by envbuilder."
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Write nothing; exit with 1 if a file is missing or stale.",
+)
 @json_option
-def command(output: str | None, check: bool, force: bool, as_json: bool, **options: Any) -> int:
+def command(
+    output: str | None, check: bool, force: bool, as_json: bool, **options: Any
+) -> int:
     """Write a build context: payload, installer, and images/<stack>/ with its Dockerfile; or files for other tools.
 
     In a repository that `envbuilder init` has set up: without options, update all its files; with --target, add the
     files of a target to them.
     """
     session = session_from(options)
-    is_specific = output or was_given(options, "lock_file", "targets", "packages", *REQUEST_OPTIONS)
+    is_specific = output or was_given(
+        options, "lock_file", "targets", "packages", *REQUEST_OPTIONS
+    )
     if "render" in settings() and not is_specific:
-        return _update_project(options, check=check, force=force, as_json=as_json, session=session)
+        return _update_project(
+            options, check=check, force=force, as_json=as_json, session=session
+        )
     if options["targets"]:
-        return _write_targets(options, Path(output or "."), check=check, force=force, session=session)
-    return _write_build_context(options, output, check=check, as_json=as_json, session=session)
+        return _write_targets(
+            options, Path(output or "."), check=check, force=force, session=session
+        )
+    return _write_build_context(
+        options, output, check=check, as_json=as_json, session=session
+    )
 
 
 def _write_build_context(
-    options: JsonObject, output: str | None, *, check: bool, as_json: bool, session: "Session"
+    options: Options,
+    output: str | None,
+    *,
+    check: bool,
+    as_json: bool,
+    session: "Session",
 ) -> int:
     from envbuilder import pipeline
     from envbuilder.files import refuse_links
@@ -63,7 +101,11 @@ def _write_build_context(
     from envbuilder.render.context_folder import differences, write_context
 
     lock_file = options["lock_file"]
-    lock = read_lock(lock_file) if lock_file else pipeline.make_lock(request_from(options), session)
+    lock = (
+        read_lock(lock_file)
+        if lock_file
+        else pipeline.make_lock(request_from(options), session)
+    )
     context = render_context(lock)
     folder = Path(output or "build")
     dockerfile = f"{place_of(lock.stack)}/Dockerfile"
@@ -75,7 +117,9 @@ def _write_build_context(
             refuse_links(Path(), "build")
         write_context(context, folder)
         line = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
-        session.console.say(f"{folder}: {len(context.files)} files; build it with `{line}`")
+        session.console.say(
+            f"{folder}: {len(context.files)} files; build it with `{line}`"
+        )
     for line in differing:
         session.console.say(f"{folder}: {line}")
     if as_json:
@@ -94,7 +138,14 @@ def _write_build_context(
 # --- targets -------------------------------------------------------------------------------------------------------
 
 
-def _write_targets(options: JsonObject, folder: Path, *, check: bool, force: bool, session: "Session") -> int:
+def _write_targets(
+    options: Options,
+    folder: Path,
+    *,
+    check: bool,
+    force: bool,
+    session: "Session",
+) -> int:
     """Write the files of targets into a project, or say which are stale."""
     from envbuilder.files import refuse_links, write_file
     from envbuilder.render import project
@@ -125,12 +176,14 @@ def _changes(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"`--set {pair}` has no value", hint="write it as `--set NAME=VALUE`")
+            raise UsageError(
+                f"`--set {pair}` has no value", hint="write it as `--set NAME=VALUE`"
+            )
         changes[name] = value
     return changes
 
 
-def _lock_for_targets(options: JsonObject, folder: Path, session: "Session") -> "Lock":
+def _lock_for_targets(options: Options, folder: Path, session: "Session") -> "Lock":
     """The lock that is named; the repository's, if no stack is requested; or a new one."""
     from envbuilder import pipeline
     from envbuilder.render import project, targets
@@ -147,7 +200,9 @@ def _lock_for_targets(options: JsonObject, folder: Path, session: "Session") -> 
     return pipeline.make_lock(request_from(options), session)
 
 
-def _lock_of_project(options: JsonObject, folder: Path, session: "Session") -> "Lock | None":
+def _lock_of_project(
+    options: Options, folder: Path, session: "Session"
+) -> "Lock | None":
     """The lock of the repository in `folder`, if `envbuilder init` has set it up."""
     from envbuilder.render import project
 
@@ -159,7 +214,9 @@ def _lock_of_project(options: JsonObject, folder: Path, session: "Session") -> "
     return project.find_lock(folder, request, stack, session.catalog)
 
 
-def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, session: "Session") -> bool:
+def _belong_to_project(
+    names: Sequence[str], lock: "Lock", folder: Path, session: "Session"
+) -> bool:
     """Whether the files of these targets, made from this lock, are what `render --check` would compare."""
     from envbuilder.render import targets
 
@@ -169,7 +226,9 @@ def _belong_to_project(names: Sequence[str], lock: "Lock", folder: Path, session
         return True
     try:
         return lock == _lock_of_project({}, folder, session)
-    except UsageError:  # several locks match: which one is the repository's is not settled
+    except (
+        UsageError
+    ):  # several locks match: which one is the repository's is not settled
         return False
 
 
@@ -180,7 +239,11 @@ def _is_project(folder: Path) -> bool:
 
 
 def _described(
-    lock: "Lock", names: Sequence[str], changes: Mapping[str, str], folder: Path, session: "Session"
+    lock: "Lock",
+    names: Sequence[str],
+    changes: Mapping[str, str],
+    folder: Path,
+    session: "Session",
 ) -> "Project":
     """The project, with those of its settings that these targets have, and the changes."""
     from envbuilder.render import project, targets
@@ -200,7 +263,9 @@ def _described(
     )
 
 
-def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, session: "Session") -> None:
+def _enrol(
+    names: Sequence[str], changes: Mapping[str, str], folder: Path, session: "Session"
+) -> None:
     """Add targets and their settings to the repository's settings, so that `render --check` compares their files."""
     from envbuilder import config
     from envbuilder.files import read_text, write_file
@@ -210,7 +275,9 @@ def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, sessi
     assert found is not None  # noqa: S101 - there is a project
     path = folder / found[0].name
     text = read_text(path)
-    extended = extended_settings(text, targets=names, settings=changes, table=config.TABLES.get(path.name, ()))
+    extended = extended_settings(
+        text, targets=names, settings=changes, table=config.TABLES.get(path.name, ())
+    )
     if extended != text:
         write_file(path, extended)
         session.console.say(f"added {', '.join(names)} to {path.name}")
@@ -219,7 +286,14 @@ def _enrol(names: Sequence[str], changes: Mapping[str, str], folder: Path, sessi
 # --- a repository --------------------------------------------------------------------------------------------------
 
 
-def _update_project(options: JsonObject, *, check: bool, force: bool, as_json: bool, session: "Session") -> int:
+def _update_project(
+    options: Options,
+    *,
+    check: bool,
+    force: bool,
+    as_json: bool,
+    session: "Session",
+) -> int:
     """Update every file that `[render]` of envbuilder.toml names, or say which are stale."""
     from envbuilder import config, pipeline
     from envbuilder.render import project
@@ -231,7 +305,11 @@ def _update_project(options: JsonObject, *, check: bool, force: bool, as_json: b
     request = request_from(options, host=False)
     lock = project.find_lock(folder, request, table.get("stack"), session.catalog)
     if lock is None and check:
-        return _report([f"missing: a lock in {project.IMAGES}/ that matches {config.FILE}"], session, as_json=as_json)
+        return _report(
+            [f"missing: a lock in {project.IMAGES}/ that matches {config.FILE}"],
+            session,
+            as_json=as_json,
+        )
     described = project.describe(
         lock or pipeline.make_lock(request, session),
         tag=setting(options, "tag"),
@@ -250,7 +328,9 @@ def _update_project(options: JsonObject, *, check: bool, force: bool, as_json: b
     return _report([], session, as_json=as_json)
 
 
-def _report(differing: Sequence[str], session: "Session", *, as_json: bool = False) -> int:
+def _report(
+    differing: Sequence[str], session: "Session", *, as_json: bool = False
+) -> int:
     for line in differing:
         session.console.say(line)
     if as_json:

@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 from envbuilder.cli.session import load_catalog
-from envbuilder.cli.settings import REQUEST_OPTIONS, is_from_environment, origin_of, settings
+from envbuilder.cli.settings import (
+    REQUEST_OPTIONS,
+    Options,
+    is_from_environment,
+    origin_of,
+    settings,
+)
 from envbuilder.errors import UsageError
-from envbuilder.grammar import JsonObject
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
 
 
-def request_from(options: JsonObject, *, host: bool = True) -> "Request":
+def request_from(options: Options, *, host: bool = True) -> "Request":
     """The request of the options, on top of the settings; if both are empty, one that fits this host."""
     from envbuilder.resolve.command_line import parse_request
 
@@ -37,12 +42,14 @@ def _variables_used(names: tuple[str, ...]) -> list[str]:
     return [origin_of(name) for name in names if is_from_environment(name)]
 
 
-def _host_options(options: JsonObject) -> dict[str, str]:
+def _host_options(options: Options) -> dict[str, str]:
     """The request that fits this host, for a user who gives no option; says so."""
     from envbuilder.console import complain
     from envbuilder.doctor import request_for_host
 
     facts = load_catalog(options)
-    values, sentence = request_for_host.request_options_for(request_for_host.ask(facts), facts)
+    values, sentence = request_for_host.request_options_for(
+        request_for_host.ask(facts), facts
+    )
     complain(sentence)
     return values

@@ -12,7 +12,9 @@ from envbuilder.errors import NoStackError
 
 @click.command(name="resolve")
 @request_options
-@click.option("--explain", is_flag=True, help="Show every rejected combination, with the reason.")
+@click.option(
+    "--explain", is_flag=True, help="Show every rejected combination, with the reason."
+)
 @json_option
 def command(explain: bool, as_json: bool, **options: Any) -> None:
     """Show the compatible versions for a request, and why.
@@ -21,7 +23,12 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     """
     from envbuilder import serialize
     from envbuilder.console import answer
-    from envbuilder.format.stack_text import advisory_text, explanation_text, stack_document, stack_text
+    from envbuilder.format.stack_text import (
+        advisory_text,
+        explanation_text,
+        stack_document,
+        stack_text,
+    )
     from envbuilder.resolve import advisories as advisories_of
     from envbuilder.resolve import resolve
     from envbuilder.resolve.candidate_index import index_for
@@ -39,7 +46,11 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         raise
     advisories = advisories_of(stack, facts)
     if as_json:
-        document = {"ok": True, "stack": stack_document(stack), "advisories": serialize.plain(advisories)}
+        document = {
+            "ok": True,
+            "stack": stack_document(stack),
+            "advisories": serialize.plain(advisories),
+        }
         if explanation:
             document["explanation"] = serialize.plain(explanation)
         print_json(document)

@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from envbuilder.cli.settings import is_from_environment, own_catalog, setting
+from envbuilder.cli.settings import Options, is_from_environment, own_catalog, setting
 from envbuilder.errors import UsageError
-from envbuilder.grammar import JsonObject
 
 if TYPE_CHECKING:
     from envbuilder.acceptance.receipts import Store
@@ -23,10 +22,14 @@ if TYPE_CHECKING:
     from envbuilder.pipeline import Session
     from envbuilder.processes import Completed
 
-_REPEATABLE = {"catalog": "own_catalog", "index-url": "index_url", "ca-bundle": "ca_bundle"}
+_REPEATABLE = {
+    "catalog": "own_catalog",
+    "index-url": "index_url",
+    "ca-bundle": "ca_bundle",
+}
 
 
-def load_catalog(options: JsonObject) -> "Catalog":
+def load_catalog(options: Options) -> "Catalog":
     """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
     from envbuilder import catalog
     from envbuilder.errors import CatalogError
@@ -37,11 +40,14 @@ def load_catalog(options: JsonObject) -> "Catalog":
     for word in loaded.policy.preference:
         if word not in PREFERENCES:
             known = ", ".join(PREFERENCES)
-            raise CatalogError(f"policy.toml: unknown preference {word!r}", hint=f"preferences: {known}")
+            raise CatalogError(
+                f"policy.toml: unknown preference {word!r}",
+                hint=f"preferences: {known}",
+            )
     return loaded
 
 
-def network_from(options: JsonObject) -> "Network":
+def network_from(options: Options) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
 
@@ -49,7 +55,9 @@ def network_from(options: JsonObject) -> "Network":
     ca = Path(bundle) if bundle else None
     if ca:
         check_bundle(ca)
-    return find_network(os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url"))
+    return find_network(
+        os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url")
+    )
 
 
 def _home() -> Path:
@@ -60,7 +68,7 @@ def _home() -> Path:
         return Path(os.devnull)
 
 
-def session_from(options: JsonObject, *, quiet: bool = False) -> "Session":
+def session_from(options: Options, *, quiet: bool = False) -> "Session":
     """All of it, for the pipeline."""
     import uv
 
@@ -87,7 +95,9 @@ def session_from(options: JsonObject, *, quiet: bool = False) -> "Session":
     )
 
 
-def _run_uv(argv: Sequence[str], env: Mapping[str, str], network: "Network") -> "Completed":
+def _run_uv(
+    argv: Sequence[str], env: Mapping[str, str], network: "Network"
+) -> "Completed":
     from envbuilder import processes
 
     completed = processes.run(argv, env=env, timeout=600)
@@ -110,10 +120,12 @@ def receipt_store() -> "Store | None":
             state = platformdirs.user_state_dir("envbuilder", appauthor=False)
     if not state or not Path(state).is_absolute():
         return None
-    return Store(folder=Path(state) / "receipts", users=own_users(os.environ.get("SUDO_UID")))
+    return Store(
+        folder=Path(state) / "receipts", users=own_users(os.environ.get("SUDO_UID"))
+    )
 
 
-def repeatable_flags(options: JsonObject) -> tuple[str, ...]:
+def repeatable_flags(options: Options) -> tuple[str, ...]:
     """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
     for word, name in _REPEATABLE.items():
@@ -135,7 +147,10 @@ def new_engine() -> "DockerEngine":
 
     text = os.environ.get("ENVBUILDER_ENGINE_TIMEOUT")
     if text and not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise UsageError(f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}", hint="set it to whole seconds, 1 to 9999")
+        raise UsageError(
+            f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}",
+            hint="set it to whole seconds, 1 to 9999",
+        )
     return DockerEngine(new_run_id(), silence=float(text or SILENCE))
 
 
@@ -144,10 +159,12 @@ def read_lock(name: str) -> "Lock":
     from envbuilder.files import read_text
     from envbuilder.lock.lock_file import parse_lock
 
-    return parse_lock(read_text(Path(name), hint="create one: `envbuilder lock`"), source=name)
+    return parse_lock(
+        read_text(Path(name), hint="create one: `envbuilder lock`"), source=name
+    )
 
 
-def print_json(document: JsonObject) -> None:
+def print_json(document: Mapping[str, Any]) -> None:
     """Print the JSON document that answers a command."""
     from envbuilder import serialize
     from envbuilder.console import answer

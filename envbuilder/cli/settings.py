@@ -1,13 +1,13 @@
 """The settings of a command: its options, the environment behind them, and envbuilder.toml."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from envbuilder.errors import UsageError
-from envbuilder.grammar import JsonObject
 
 REQUEST_OPTIONS = (
     "cuda", "cudnn", "python", "torch", "torchvision", "transformers", "gpu", "driver", "base", "os", "flavour",
@@ -16,7 +16,9 @@ REQUEST_OPTIONS = (
 NAMED_SETTINGS = "envbuilder.named_settings"
 """Where the context keeps the file that `--config` names."""
 _SETTINGS = "envbuilder.settings"
-Found = tuple[Path, JsonObject]
+Options = Mapping[str, Any]
+"""The values of a command's options, by the names of its parameters."""
+Found = tuple[Path, Options]
 """A file of settings and what is in it."""
 
 
@@ -54,16 +56,19 @@ def working_folder() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError as error:
-        raise UsageError("the current folder no longer exists", hint="change to one that does: `cd ~`") from error
+        raise UsageError(
+            "the current folder no longer exists",
+            hint="change to one that does: `cd ~`",
+        ) from error
 
 
-def settings() -> JsonObject:
+def settings() -> Options:
     """Defaults from `envbuilder.toml` in this folder or above, or from the file that `--config` names."""
     found = find_settings()
     return found[1] if found else {}
 
 
-def setting(options: JsonObject, name: str) -> Any:
+def setting(options: Options, name: str) -> Any:
     """An option's value, or its default in the settings; both pass the same parser. Raises `UsageError`."""
     value = options.get(name)
     if value in (None, ()):
@@ -108,10 +113,11 @@ def is_from_environment(name: str) -> bool:
     context = click.get_current_context(silent=True)
     if context is None:
         return False
-    return context.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
+    source = context.get_parameter_source(name)
+    return source is click.core.ParameterSource.ENVIRONMENT
 
 
-def was_given(options: JsonObject, *names: str) -> bool:
+def was_given(options: Options, *names: str) -> bool:
     """Whether the command line itself gives one of these; the environment only gives defaults, like the settings."""
     for name in names:
         if options.get(name) not in (None, (), False) and not is_from_environment(name):
@@ -119,7 +125,7 @@ def was_given(options: JsonObject, *names: str) -> bool:
     return False
 
 
-def caches(options: JsonObject, name: str) -> tuple[str, ...]:
+def caches(options: Options, name: str) -> tuple[str, ...]:
     """Sources or destinations of the build cache. Raises `UsageError` if the settings name a folder through a link.
 
     Another person may have written the settings: buildx would follow the link, and read and write where it leads.
@@ -130,7 +136,8 @@ def caches(options: JsonObject, name: str) -> tuple[str, ...]:
     values = tuple(setting(options, name))
     if options.get(name):
         return values
-    users = own_users(os.environ.get("SUDO_UID")) | {ROOT}
+    caller = os.environ.get("SUDO_UID")
+    users = own_users(caller) | {ROOT}
     for value in values:
         for path in local_cache_paths(value):
             refuse_links(Path(), path)
@@ -138,7 +145,7 @@ def caches(options: JsonObject, name: str) -> tuple[str, ...]:
     return values
 
 
-def own_catalog(options: JsonObject) -> Path | None:
+def own_catalog(options: Options) -> Path | None:
     """The user's own catalog: of the command line or the environment, else of the settings, relative to their file."""
     if options.get("own_catalog"):
         return Path(_checked("catalog", options["own_catalog"]))
@@ -149,7 +156,7 @@ def own_catalog(options: JsonObject) -> Path | None:
     return file.parent / str(table["catalog"])
 
 
-def own_checks(options: JsonObject) -> tuple[Path, ...]:
+def own_checks(options: Options) -> tuple[Path, ...]:
     """The user's own checks: of the command line, else of the settings, relative to their file."""
     if options["checks"]:
         return tuple(Path(name) for name in options["checks"])
@@ -163,5 +170,8 @@ def own_checks(options: JsonObject) -> tuple[Path, ...]:
     for path in paths:
         # A link could lead to any file of the user's, whose content would go into an image.
         if not is_below(folder, path):
-            raise UsageError(f"the check {path} leads out of {folder}", hint="put the file itself there")
+            raise UsageError(
+                f"the check {path} leads out of {folder}",
+                hint="put the file itself there",
+            )
     return paths

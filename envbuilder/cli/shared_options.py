@@ -19,7 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def value_option(*names: str, **settings: Any) -> Callable[[F], F]:
     """An option with one value, which its environment variable can give too."""
-    variables = [variable_of(name.removeprefix("--")) for name in names if name.startswith("--")]
+    variables = [
+        variable_of(name.removeprefix("--")) for name in names if name.startswith("--")
+    ]
     return click.option(*names, envvar=variables, **settings)
 
 
@@ -65,15 +67,23 @@ request_options = _stack(
             help="PyTorch version, e.g. 2.0 or 2.0.1.",
             shell_complete=completion.torch_versions,
         ),
-        value_option("--torchvision", metavar="VERSION", help="torchvision version, e.g. 0.15."),
-        value_option("--transformers", metavar="VERSION", help="transformers version, e.g. 4.40."),
+        value_option(
+            "--torchvision", metavar="VERSION", help="torchvision version, e.g. 0.15."
+        ),
+        value_option(
+            "--transformers", metavar="VERSION", help="transformers version, e.g. 4.40."
+        ),
         value_option(
             "--gpu",
             metavar="NAME",
             help="GPU that it must run on, e.g. 'RTX 3090', or a compute capability, e.g. 8.6.",
             shell_complete=completion.gpu_names,
         ),
-        value_option("--driver", metavar="VERSION", help="NVIDIA driver that it must run on, or its branch, e.g. 535."),
+        value_option(
+            "--driver",
+            metavar="VERSION",
+            help="NVIDIA driver that it must run on, or its branch, e.g. 535.",
+        ),
         value_option(
             "--base",
             metavar="IMAGE",
@@ -110,7 +120,9 @@ request_options = _stack(
         catalog_option,
     ]
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
+)
 check_option = click.option(
     "--check",
     "checks",
@@ -118,7 +130,12 @@ check_option = click.option(
     metavar="FILE",
     help="Custom check, a Python program; repeatable.",
 )
-lock_option = click.option("--lock", "lock_file", metavar="FILE", help="Start from a lock instead of a request.")
+lock_option = click.option(
+    "--lock",
+    "lock_file",
+    metavar="FILE",
+    help="Start from a lock instead of a request.",
+)
 rerun_option = click.option(
     "--rerun",
     "--fresh",
@@ -132,12 +149,22 @@ gpu_access_option = value_option(
     help="How the suite's container gets GPUs (default: auto).",
 )
 require_gpu_option = click.option(
-    "--require-gpu", is_flag=True, help="Fail if no GPU is visible instead of falling back to the CPU."
+    "--require-gpu",
+    is_flag=True,
+    help="Fail if no GPU is visible instead of falling back to the CPU.",
 )
-tag_option = value_option("--tag", metavar="NAME:TAG", help="Tag of the image (default: envbuilder:<stack>).")
+tag_option = value_option(
+    "--tag", metavar="NAME:TAG", help="Tag of the image (default: envbuilder:<stack>)."
+)
 network_options = _stack(
     [
-        value_option("--index-url", metavar="URL", help="Custom package index or mirror."),
-        value_option("--ca-bundle", metavar="FILE", help="CA bundle, if TLS is signed by a private CA."),
+        value_option(
+            "--index-url", metavar="URL", help="Custom package index or mirror."
+        ),
+        value_option(
+            "--ca-bundle",
+            metavar="FILE",
+            help="CA bundle, if TLS is signed by a private CA.",
+        ),
     ]
 )

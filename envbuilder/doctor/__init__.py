@@ -6,7 +6,13 @@ Findings are sorted by severity and keep that order within it, so the first one 
 
 from dataclasses import replace
 
-from envbuilder.doctor import engine_rules, gpu_rules, machine_rules, network_rules, stack_rules
+from envbuilder.doctor import (
+    engine_rules,
+    gpu_rules,
+    machine_rules,
+    network_rules,
+    stack_rules,
+)
 from envbuilder.doctor.finding import Case, Finding, Rule, Severity
 
 __all__ = ["RULES", "Case", "Finding", "Severity", "diagnose"]

@@ -13,7 +13,9 @@ _NEEDED = "nothing can be built or run without one"
 def engine_answers(case: Case) -> Finding | None:
     engine = case.host.engine
     if engine.daemon:
-        return fine("engine", f"{engine.daemon.program.title()} {engine.daemon.version} answers")
+        return fine(
+            "engine", f"{engine.daemon.program.title()} {engine.daemon.version} answers"
+        )
     if engine.failure is None:
         return unknown("engine", "whether a container engine is running is unknown")
     message, remedy = _failure(case.host)
@@ -29,13 +31,19 @@ def _failure(host: Host) -> tuple[str, Remedy]:
         case EngineFailure.MISSING:
             return "no `docker` command was found", remedies.docker(host)
         case EngineFailure.DENIED:
-            return "the container engine is running, but this user may not connect to it", remedies.JOIN_DOCKER
+            return (
+                "the container engine is running, but this user may not connect to it",
+                remedies.JOIN_DOCKER,
+            )
         case EngineFailure.STOPPED if host.engine.docker_host:
             return "no container engine answers at DOCKER_HOST", remedies.FORGET_HOST
         case EngineFailure.STOPPED:
             return "the container engine is not running", _start(host)
         case EngineFailure.SILENT:
-            return "the container engine does not answer in time", remedies.DOCKER_CONTEXTS
+            return (
+                "the container engine does not answer in time",
+                remedies.DOCKER_CONTEXTS,
+            )
     return "no container engine answers", remedies.DOCKER_CONTEXTS
 
 
@@ -52,7 +60,11 @@ def engine_is_local(case: Case) -> Finding | None:
         "containers run on that machine, not on this one: "
         "run `envbuilder doctor --json > host.json` there and `envbuilder doctor --target host.json` here"
     )
-    return unknown("remote", "the engine runs on another machine, whose disk, driver and GPUs are unknown", why)
+    return unknown(
+        "remote",
+        "the engine runs on another machine, whose disk, driver and GPUs are unknown",
+        why,
+    )
 
 
 def engine_is_docker(case: Case) -> Finding | None:
@@ -63,7 +75,9 @@ def engine_is_docker(case: Case) -> Finding | None:
         "engine",
         f"`docker` is Podman {daemon.version}",
         "images are built with BuildKit and its `--metadata-file`, which Podman does not have",
-        remedies.by_distribution(case.host, remedies.NO_PODMAN_APT, remedies.NO_PODMAN_DNF),
+        remedies.by_distribution(
+            case.host, remedies.NO_PODMAN_APT, remedies.NO_PODMAN_DNF
+        ),
     )
 
 
@@ -87,8 +101,17 @@ def buildx_is_installed(case: Case) -> Finding | None:
     if host.engine.buildx is None:
         return unknown("buildx", "whether `docker buildx` is installed is unknown")
     if host.engine.buildx == "":
-        remedy = remedies.UBUNTU_BUILDX if host.machine.distribution == "ubuntu" else remedies.docker(host)
-        return error("buildx", "`docker buildx` is not installed", "images are built with it", remedy)
+        remedy = (
+            remedies.UBUNTU_BUILDX
+            if host.machine.distribution == "ubuntu"
+            else remedies.docker(host)
+        )
+        return error(
+            "buildx",
+            "`docker buildx` is not installed",
+            "images are built with it",
+            remedy,
+        )
     return fine("buildx", f"buildx {host.engine.buildx}")
 
 
@@ -106,9 +129,18 @@ def compose_is_v2(case: Case) -> Finding | None:
         return None
     if version is None:
         return unknown("compose", "whether Docker Compose is installed is unknown")
-    remedy = remedies.UBUNTU_COMPOSE if host.machine.distribution == "ubuntu" else remedies.docker(host)
+    remedy = (
+        remedies.UBUNTU_COMPOSE
+        if host.machine.distribution == "ubuntu"
+        else remedies.docker(host)
+    )
     if version == "":
-        return note("compose", "Docker Compose is not installed", "`docker compose up train` needs it", remedy)
+        return note(
+            "compose",
+            "Docker Compose is not installed",
+            "`docker compose up train` needs it",
+            remedy,
+        )
     if _is_before(version, "2"):
         why = "it cannot read envbuilder's `compose.yaml`, and has not been maintained since 2023"
         return warning("compose", f"Docker Compose {version} is version 1", why, remedy)
@@ -133,7 +165,9 @@ def files_belong_to_the_user(case: Case) -> Finding | None:
         )
         return note("user", f"{daemon.program.title()} is rootless", why)
     if daemon.remaps_users:
-        why = "files that containers write to your folders are owned by a subordinate id"
+        why = (
+            "files that containers write to your folders are owned by a subordinate id"
+        )
         return note("user", "the engine maps users to other ids (userns-remap)", why)
     if uid == 0:
         return fine("user", "you are root; with `--user $(id -u)` files belong to root")

@@ -65,8 +65,17 @@ def fine(name: str, message: str) -> Finding:
     return _finding(name, Severity.OK, message, "", NONE)
 
 
-def _finding(name: str, severity: Severity, message: str, why: str, remedy: Remedy) -> Finding:
-    return Finding(id=name, severity=severity, message=message, why=why, remedy=remedy.command, source=remedy.source)
+def _finding(
+    name: str, severity: Severity, message: str, why: str, remedy: Remedy
+) -> Finding:
+    return Finding(
+        id=name,
+        severity=severity,
+        message=message,
+        why=why,
+        remedy=remedy.command,
+        source=remedy.source,
+    )
 
 
 def own_command(arguments: str) -> Remedy:

@@ -11,7 +11,13 @@ from envbuilder.catalog.rows import Gpu as GpuRow
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.doctor.remedies import Remedy
-from envbuilder.engine.gpu_access import RUNTIME, GpuAccess, GpuPlan, GpuSupport, plan_gpu
+from envbuilder.engine.gpu_access import (
+    RUNTIME,
+    GpuAccess,
+    GpuPlan,
+    GpuSupport,
+    plan_gpu,
+)
 from envbuilder.host.records import DESKTOP, Daemon, GpuState, Host
 
 _TOOLKIT = "nvidia-container-toolkit"  # its name in advisories
@@ -56,15 +62,26 @@ def driver_works(case: Case) -> Finding | None:
 
 def _driver_with_gpus(gpu: GpuState) -> Finding:
     if not gpu.driver:
-        return unknown("gpu", f"{describe(gpu)}; its driver is unknown", "name it with `--driver`")
+        return unknown(
+            "gpu", f"{describe(gpu)}; its driver is unknown", "name it with `--driver`"
+        )
     return fine("gpu", f"{describe(gpu)}, driver {gpu.driver}")
 
 
 def _driver_without_gpus(gpu: GpuState) -> Finding:
     if gpu.nvidia_smi_error:
         message = f"NVIDIA driver {gpu.driver} is loaded, but shows no GPU"
-        return error("driver", message, f"nvidia-smi: {gpu.nvidia_smi_error}", remedies.SHOW_MODULE)
-    return unknown("gpu", f"NVIDIA driver {gpu.driver}; its GPUs are unknown", "`nvidia-smi` was not found")
+        return error(
+            "driver",
+            message,
+            f"nvidia-smi: {gpu.nvidia_smi_error}",
+            remedies.SHOW_MODULE,
+        )
+    return unknown(
+        "gpu",
+        f"NVIDIA driver {gpu.driver}; its GPUs are unknown",
+        "`nvidia-smi` was not found",
+    )
 
 
 def _no_driver(host: Host) -> Finding:
@@ -83,12 +100,16 @@ def _cards_without_driver(host: Host, count: int) -> Finding:
     cards = f"{count} NVIDIA GPU" if count == 1 else f"{count} NVIDIA GPUs"
     if host.gpu.nouveau:
         why = "CUDA needs NVIDIA's driver, which cannot be loaded next to nouveau"
-        remedy = remedies.by_distribution(host, remedies.NO_NOUVEAU, remedies.NO_NOUVEAU_DNF)
+        remedy = remedies.by_distribution(
+            host, remedies.NO_NOUVEAU, remedies.NO_NOUVEAU_DNF
+        )
         return error("driver", f"nouveau is the driver of {cards}", why, remedy)
     why = "CUDA needs it"
     if host.gpu.nvidia_smi_error:
         why += f" (nvidia-smi: {host.gpu.nvidia_smi_error})"
-    return error("driver", f"{cards}, but no NVIDIA driver is loaded", why, remedies.driver(host))
+    return error(
+        "driver", f"{cards}, but no NVIDIA driver is loaded", why, remedies.driver(host)
+    )
 
 
 # --- CUDA ----------------------------------------------------------------------------------------------------------
@@ -127,9 +148,13 @@ def cuda_starts(case: Case) -> Finding | None:
     if not gpu.devices and gpu.cuda_init not in _CUDA_ERRORS:
         return None
     if gpu.cuda_init is None:
-        return unknown("cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be loaded")
+        return unknown(
+            "cuda", "whether CUDA starts is unknown: libcuda.so.1 could not be loaded"
+        )
     if gpu.cuda_init == 0:
-        return fine("cuda", f"CUDA starts; the driver supports up to CUDA {gpu.cuda_newest}")
+        return fine(
+            "cuda", f"CUDA starts; the driver supports up to CUDA {gpu.cuda_newest}"
+        )
     if gpu.hidden_by or gpu.has_mig:
         return None
     return _cuda_error(case.host, gpu.cuda_init)
@@ -138,12 +163,19 @@ def cuda_starts(case: Case) -> Finding | None:
 def _cuda_error(host: Host, code: int) -> Finding:
     if code not in _CUDA_ERRORS:
         why = "no program can use the GPU; the kernel log may say why"
-        return error("cuda", f"CUDA does not start: error {code}", why, remedies.SHOW_MODULE)
+        return error(
+            "cuda", f"CUDA does not start: error {code}", why, remedies.SHOW_MODULE
+        )
     name, why, remedy = _CUDA_ERRORS[code]
     if code in _VERSIONS_CLASH and not host.gpu.compat:
         remedy = remedies.driver(host)
     driver = host.gpu.driver or "unknown"
-    return error("cuda", f"CUDA does not start: error {code}, {name}", why.format(driver=driver), remedy)
+    return error(
+        "cuda",
+        f"CUDA does not start: error {code}, {name}",
+        why.format(driver=driver),
+        remedy,
+    )
 
 
 def gpu_is_not_hidden(case: Case) -> Finding | None:
@@ -155,8 +187,15 @@ def gpu_is_not_hidden(case: Case) -> Finding | None:
         why = "compose.yaml passes it on to its containers, and so do programs started here"
         return warning("hidden", message, why, remedies.SHOW_GPUS)
     if case.host.machine.container:
-        return error("hidden", message, "this container was started without GPUs", remedies.GIVE_GPUS)
-    return error("hidden", message, "no program started here can see a GPU", remedies.SHOW_GPUS)
+        return error(
+            "hidden",
+            message,
+            "this container was started without GPUs",
+            remedies.GIVE_GPUS,
+        )
+    return error(
+        "hidden", message, "no program started here can see a GPU", remedies.SHOW_GPUS
+    )
 
 
 def mig_has_instances(case: Case) -> Finding | None:
@@ -167,7 +206,9 @@ def mig_has_instances(case: Case) -> Finding | None:
         return unknown("mig", "MIG is on; the number of instances is unknown")
     if gpu.mig_instances == 0:
         why = "a GPU in MIG mode gives CUDA nothing but its instances"
-        return error("mig", "MIG is on, but there are no instances", why, remedies.MIG_INSTANCES)
+        return error(
+            "mig", "MIG is on, but there are no instances", why, remedies.MIG_INSTANCES
+        )
     why = "a process can use only one instance: training on several of them is not possible"
     return note("mig", f"MIG is on, with {gpu.mig_instances} instances", why)
 
@@ -215,18 +256,32 @@ def _no_access(host: Host, daemon: Daemon) -> Finding:
         return unknown("gpu-access", "whether containers can use the GPUs is unknown")
     if host.gpu.toolkit == "":
         why = '`docker run --gpus all` fails with `could not select device driver "" with capabilities: [[gpu]]`'
-        remedy = remedies.by_distribution(host, remedies.INSTALL_TOOLKIT, remedies.INSTALL_TOOLKIT_DNF)
+        remedy = remedies.by_distribution(
+            host, remedies.INSTALL_TOOLKIT, remedies.INSTALL_TOOLKIT_DNF
+        )
         message = "containers see no GPU: the NVIDIA Container Toolkit is not installed"
         return error("gpu-access", message, why, remedy)
     why = (
-        "`--gpus all` works if the engine was started after the toolkit was installed; `--runtime nvidia` does not work"
+        "`--gpus all` works if the engine was started after the toolkit was installed; "
+        "`--runtime nvidia` does not work"
     )
-    return warning("gpu-access", "the engine has no NVIDIA runtime", why, remedies.CONFIGURE_RUNTIME)
+    return warning(
+        "gpu-access",
+        "the engine has no NVIDIA runtime",
+        why,
+        remedies.CONFIGURE_RUNTIME,
+    )
 
 
 def _plan(gpu: GpuState, daemon: Daemon) -> GpuPlan:
     device_nodes = bool(gpu.device_nodes)
-    return plan_gpu(GpuSupport(runtimes=daemon.runtimes, cdi_devices=daemon.cdi_devices, device_nodes=device_nodes))
+    return plan_gpu(
+        GpuSupport(
+            runtimes=daemon.runtimes,
+            cdi_devices=daemon.cdi_devices,
+            device_nodes=device_nodes,
+        )
+    )
 
 
 def rootless_engine_gets_gpus(case: Case) -> Finding | None:
@@ -252,15 +307,30 @@ def toolkit_is_safe(case: Case) -> Finding | None:
     try:
         version = Version(toolkit)
     except InvalidVersion:
-        return unknown("toolkit", f"whether NVIDIA Container Toolkit {toolkit} is safe is unknown")
-    advisories = [row for row in case.catalog.advisories if row.package == _TOOLKIT and version < row.fixed]
+        return unknown(
+            "toolkit", f"whether NVIDIA Container Toolkit {toolkit} is safe is unknown"
+        )
+    advisories = [
+        row
+        for row in case.catalog.advisories
+        if row.package == _TOOLKIT and version < row.fixed
+    ]
     if not advisories:
         return fine("toolkit", f"NVIDIA Container Toolkit {toolkit}")
-    last = max(advisories, key=lambda row: row.fixed)  # upgrading to what fixes it fixes the others
+    last = max(
+        advisories, key=lambda row: row.fixed
+    )  # upgrading to what fixes it fixes the others
     ids = ", ".join(row.id for row in advisories)
-    remedy = remedies.by_distribution(case.host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF)
+    remedy = remedies.by_distribution(
+        case.host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF
+    )
     why = f"{last.advice}; run no untrusted images until then"
-    return warning("toolkit", f"NVIDIA Container Toolkit {toolkit}: {last.says} ({ids})", why, remedy)
+    return warning(
+        "toolkit",
+        f"NVIDIA Container Toolkit {toolkit}: {last.says} ({ids})",
+        why,
+        remedy,
+    )
 
 
 def gpus_must_be_requested(case: Case) -> Finding | None:
@@ -268,9 +338,13 @@ def gpus_must_be_requested(case: Case) -> Finding | None:
     if not case.host.gpu.devices or daemon is None or RUNTIME not in daemon.runtimes:
         return None
     if daemon.default_runtime == RUNTIME:
-        return fine("runtime", "every container gets the GPUs that its environment names")
+        return fine(
+            "runtime", "every container gets the GPUs that its environment names"
+        )
     why = f"the default runtime is {daemon.default_runtime}: a plain `docker run` trains on the CPU"
-    return note("runtime", "containers get GPUs only on request", why, remedies.ASK_FOR_GPU)
+    return note(
+        "runtime", "containers get GPUs only on request", why, remedies.ASK_FOR_GPU
+    )
 
 
 # --- texts and kinds -----------------------------------------------------------------------------------------------
@@ -298,7 +372,9 @@ def is_jetson(host: Host, catalog: Catalog) -> bool:
     if host.machine.jetson:
         return not _is_served_jetson(host.machine.jetson, catalog)
     for row in catalog.gpus:
-        if row.capability in host.gpu.capabilities and not runs_server_wheels(row, catalog):
+        if row.capability in host.gpu.capabilities and not runs_server_wheels(
+            row, catalog
+        ):
             return True
     return False
 
@@ -306,7 +382,11 @@ def is_jetson(host: Host, catalog: Catalog) -> bool:
 def _is_served_jetson(model: str, catalog: Catalog) -> bool:
     """Whether it is one of the newer Jetsons, on which they do run."""
     for row in catalog.gpus:
-        if _code_name(row) in model and gpus.is_jetson(row) and runs_server_wheels(row, catalog):
+        if (
+            _code_name(row) in model
+            and gpus.is_jetson(row)
+            and runs_server_wheels(row, catalog)
+        ):
             return True
     return False
 

@@ -17,10 +17,13 @@ def disk_has_room(case: Case) -> Finding | None:
         return unknown("disk", "how much disk space is free for images is unknown")
     message = f"{free / 1e9:.0f} GB are free where the engine keeps its images"
     if free < _IMAGE_BYTES:
-        why = f"building a CUDA image needs {_IMAGE_BYTES / 1e9:.0f} GB, else it fails with `no space left on device`"
+        needed = _IMAGE_BYTES / 1e9
+        why = f"building a CUDA image needs {needed:.0f} GB, else it fails with `no space left on device`"
         return error("disk", message, why, remedies.PRUNE)
     if free < _COMFORT * _IMAGE_BYTES:
-        return warning("disk", message, "enough for one CUDA image build", remedies.PRUNE)
+        return warning(
+            "disk", message, "enough for one CUDA image build", remedies.PRUNE
+        )
     return fine("disk", message)
 
 
@@ -28,7 +31,8 @@ def shared_memory_is_enough(case: Case) -> Finding | None:
     machine = case.host.machine
     why = "DataLoader workers and NCCL pass tensors through /dev/shm and die with SIGBUS when it is full"
     if machine.container and machine.shm is not None and machine.shm < _SHM_BYTES:
-        message = f"this container has {machine.shm / 2**20:.0f} MiB of shared memory"
+        size = machine.shm / 2**20
+        message = f"this container has {size:.0f} MiB of shared memory"
         return warning("shm", message, why, remedies.MORE_SHM)
     if case.host.engine.is_remote:
         return None
@@ -39,4 +43,9 @@ def shared_memory_is_enough(case: Case) -> Finding | None:
     if default >= _SHM_BYTES:
         return fine("shm", message)
     severity = note if default >= _DOCKER_SHM_BYTES else warning
-    return severity("shm", message, f"{why}; compose.yaml and the suite request more", remedies.MORE_SHM)
+    return severity(
+        "shm",
+        message,
+        f"{why}; compose.yaml and the suite request more",
+        remedies.MORE_SHM,
+    )

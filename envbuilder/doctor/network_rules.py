@@ -3,7 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 from envbuilder.doctor import remedies
-from envbuilder.doctor.finding import Case, Finding, error, fine, note, own_command, unknown, warning
+from envbuilder.doctor.finding import (
+    Case,
+    Finding,
+    error,
+    fine,
+    note,
+    own_command,
+    unknown,
+    warning,
+)
 from envbuilder.doctor.remedies import Remedy
 from envbuilder.host.records import ConnectionFailure, Host, Reachability
 
@@ -29,7 +38,12 @@ def clock_is_right(case: Case) -> Finding | None:
     apart = _seconds_apart(case.host)
     if apart is not None and apart > _TOLERANCE:
         why = "containers get the wrong time: TLS and apt reject what is not yet valid"
-        return error("clock", f"the engine's clock is {apart:.0f} s from this machine's", why, remedy)
+        return error(
+            "clock",
+            f"the engine's clock is {apart:.0f} s from this machine's",
+            why,
+            remedy,
+        )
     return fine("clock", f"{now:%Y-%m-%d %H:%M} UTC")
 
 
@@ -56,7 +70,9 @@ def network_is_up(case: Case) -> Finding | None:
         "network",
         "there is no network connection",
         "neither an index nor a registry answers; with a lock, a base image and a warm cache builds still work",
-        remedies.SHOW_ROUTES if case.host.network.route is False else remedies.SHOW_NAMES,
+        remedies.SHOW_ROUTES
+        if case.host.network.route is False
+        else remedies.SHOW_NAMES,
     )
 
 
@@ -64,7 +80,9 @@ def _is_offline(host: Host) -> bool:
     """Whether nothing was reached; without a default route the index alone tells."""
     if _failure(host.network.index) not in _NOT_CONNECTED:
         return False
-    return host.network.route is False or _failure(host.network.registry) in _NOT_CONNECTED
+    return (
+        host.network.route is False or _failure(host.network.registry) in _NOT_CONNECTED
+    )
 
 
 def proxy_reaches_the_engine(case: Case) -> Finding | None:
@@ -92,18 +110,29 @@ def index_answers(case: Case) -> Finding | None:
     if index.failure is ConnectionFailure.CLOCK or _is_offline(case.host):
         return None  # fixing the clock, or the network, comes first
     message, remedy = _index_failure(index)
-    return error("index", message, f"`lock` and `build` download wheels from it (error: {index.message})", remedy)
+    return error(
+        "index",
+        message,
+        f"`lock` and `build` download wheels from it (error: {index.message})",
+        remedy,
+    )
 
 
 def _index_failure(index: Reachability) -> tuple[str, Remedy]:
     match index.failure:
         case ConnectionFailure.ISSUER:
-            message = "the package index has a certificate of a CA that is not trusted here"
+            message = (
+                "the package index has a certificate of a CA that is not trusted here"
+            )
             return message, own_command("doctor --ca-bundle FILE")
         case ConnectionFailure.PROXY:
-            return "the proxy blocks the package index", own_command("doctor --index-url URL")
+            return "the proxy blocks the package index", own_command(
+                "doctor --index-url URL"
+            )
         case ConnectionFailure.DENIED:
-            return "the package index denies access", own_command("doctor --index-url URL")
+            return "the package index denies access", own_command(
+                "doctor --index-url URL"
+            )
     return "the package index does not answer", own_command("doctor --index-url URL")
 
 
@@ -122,18 +151,30 @@ def registry_answers(case: Case) -> Finding | None:
     if host.network.mmdebstrap:
         why = f"base images will be built from Debian packages (error: {registry.message})"
         return note("registry", message, why, remedy)
-    return error("registry", message, f"base images are pulled from it (error: {registry.message})", remedy)
+    return error(
+        "registry",
+        message,
+        f"base images are pulled from it (error: {registry.message})",
+        remedy,
+    )
 
 
 def _registry_failure(host: Host, registry: Reachability) -> tuple[str, Remedy]:
     match registry.failure:
         case ConnectionFailure.ISSUER:
-            remedy = remedies.by_distribution(host, remedies.ENGINE_CA, remedies.ENGINE_CA_DNF)
-            return "the engine does not trust the CA of the registry's certificate", remedy
+            remedy = remedies.by_distribution(
+                host, remedies.ENGINE_CA, remedies.ENGINE_CA_DNF
+            )
+            return (
+                "the engine does not trust the CA of the registry's certificate",
+                remedy,
+            )
         case ConnectionFailure.DENIED:
             return "the registry denies the engine access", remedies.LOGIN
     if host.network.mmdebstrap:
-        return "the engine cannot reach a registry", own_command("build --base bootstrap")
+        return "the engine cannot reach a registry", own_command(
+            "build --base bootstrap"
+        )
     return "the engine cannot reach a registry", remedies.BOOTSTRAP_TOOLS
 
 

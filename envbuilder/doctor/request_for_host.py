@@ -14,7 +14,9 @@ from envbuilder.resolve.command_line import texts_of_set_options
 
 def ask(catalog: Catalog) -> Host:
     """This host's GPUs as the doctor sees them; no network and no engine is asked."""
-    return with_capabilities(collect_gpus(local_probe.new_probe(Network(), catalog)), catalog)
+    return with_capabilities(
+        collect_gpus(local_probe.new_probe(Network(), catalog)), catalog
+    )
 
 
 def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], str]:
@@ -28,7 +30,11 @@ def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], s
     else:
         request = min(for_host(Request(), host), key=_capability)
     options = texts_of_set_options(request)
-    flags = [f"--{name} {options[name]}" for name in ("driver", "gpu", "platform") if name in options]
+    flags = [
+        f"--{name} {options[name]}"
+        for name in ("driver", "gpu", "platform")
+        if name in options
+    ]
     chosen = " and ".join(flags)
     if "driver" in options or "gpu" in options:
         message = f"no options given; using the best stack for this host: {chosen}"
@@ -45,6 +51,8 @@ def _about_other_gpus(host: Host, *, all_run: bool) -> str:
     """What the user of a host with different GPUs has to know."""
     if len(host.gpu.capabilities) <= 1:
         return ""
-    capabilities = ", ".join(str(capability) for capability in sorted(host.gpu.capabilities))
+    capabilities = ", ".join(
+        str(capability) for capability in sorted(host.gpu.capabilities)
+    )
     for_which = "all of them run this" if all_run else "this is for the oldest"
     return f"; its GPUs differ ({capabilities}): {for_which}, use `--gpu` to choose another"

@@ -10,7 +10,15 @@ from packaging.version import Version
 
 from envbuilder.catalog.gpus import find_gpu, runs_on
 from envbuilder.catalog.rows import Catalog
-from envbuilder.doctor.finding import Case, Finding, error, fine, own_command, unknown, warning
+from envbuilder.doctor.finding import (
+    Case,
+    Finding,
+    error,
+    fine,
+    own_command,
+    unknown,
+    warning,
+)
 from envbuilder.doctor.gpu_rules import describe, is_consumer, is_jetson
 from envbuilder.doctor.remedies import NONE, Remedy
 from envbuilder.doctor.remedies import driver as driver_remedy
@@ -57,7 +65,9 @@ def for_host(request: Request, host: Host) -> Iterator[Request]:
         yield replace(request, gpu=str(capability))
 
 
-def best_for(request: Request, host: Host, catalog: Catalog) -> tuple[Request, Stack] | None:
+def best_for(
+    request: Request, host: Host, catalog: Catalog
+) -> tuple[Request, Stack] | None:
     """The best stack for all GPUs of a host, with the request that finds it; None if there is none."""
     for candidate in for_host(request, host):
         try:
@@ -98,7 +108,9 @@ def _runs(stack: Stack, host: Host) -> Finding:
     if stack.cuda is None:
         return fine("stack", f"{name} needs no GPU and no driver")
     if host.gpu.devices == ():
-        return warning("stack", f"{name} would train on the CPU", "no NVIDIA GPU was found")
+        return warning(
+            "stack", f"{name} would train on the CPU", "no NVIDIA GPU was found"
+        )
     unknowns = []
     if not host.gpu.capabilities:
         unknowns.append("GPU")
@@ -107,7 +119,9 @@ def _runs(stack: Stack, host: Host) -> Finding:
     if unknowns:
         message = f"whether {name} runs on this machine is unknown: {' and '.join(unknowns)} unknown"
         return unknown("stack", message, "name them with `--gpu` and `--driver`")
-    return fine("stack", f"{name} runs on {describe(host.gpu)} with driver {host.gpu.driver}")
+    return fine(
+        "stack", f"{name} runs on {describe(host.gpu)} with driver {host.gpu.driver}"
+    )
 
 
 def _best_stack(case: Case) -> Finding | None:
@@ -117,7 +131,12 @@ def _best_stack(case: Case) -> Finding | None:
         return None
     best = best_for(Request(), host, case.catalog)
     if best is None:
-        return error("stack", f"no stack runs on {_machine(host)}", _why_none_runs(case), driver_remedy(host))
+        return error(
+            "stack",
+            f"no stack runs on {_machine(host)}",
+            _why_none_runs(case),
+            driver_remedy(host),
+        )
     request, stack = best
     remedy = own_command(_arguments(request, case))
     message = f"{stack.torch_text} is the best for {_machine(host)}"
@@ -141,14 +160,18 @@ def _platform_differs(stack: Stack, case: Case) -> Finding | None:
     platform = case.host.machine.platform
     if platform is None or platform == stack.platform:
         return None
-    message = f"{stack.torch_text} is for {stack.platform}, but this machine is {platform}"
+    message = (
+        f"{stack.torch_text} is for {stack.platform}, but this machine is {platform}"
+    )
     why = "its programs are for another processor: they fail with `exec format error`, or are emulated and slow"
     return error("stack", message, why, _alternative(case))
 
 
 def _driver_does_not_know_the_gpus(stack: Stack, case: Case) -> Finding | None:
     gpu = case.host.gpu
-    if gpu.cuda_init == 0:  # CUDA has started: whatever the catalog says, the driver knows the GPUs
+    if (
+        gpu.cuda_init == 0
+    ):  # CUDA has started: whatever the catalog says, the driver knows the GPUs
         return None
     reasons = []
     for capability in gpu.capabilities:
@@ -167,9 +190,13 @@ def _kernels_are_missing(stack: Stack, case: Case) -> Finding | None:
     if not missing:
         return None
     devices = case.host.gpu.devices or ()
-    names = dict.fromkeys(device.name for device in devices if device.capability in missing)
+    names = dict.fromkeys(
+        device.name for device in devices if device.capability in missing
+    )
     capabilities = ", ".join(str(capability) for capability in missing)
-    message = f"{stack.torch_text} has no kernels for {', '.join(names)} ({capabilities})"
+    message = (
+        f"{stack.torch_text} has no kernels for {', '.join(names)} ({capabilities})"
+    )
     architectures = " ".join(stack.arch_list)
     why = f"its kernels are for {architectures}: `no kernel image is available for execution on the device`"
     return error("stack", message, why, _alternative(case))
@@ -179,7 +206,9 @@ def _without_kernels(stack: Stack, host: Host) -> list[Version]:
     """The compute capabilities of a host for which a stack has no kernels."""
     missing = []
     for capability in host.gpu.capabilities:
-        if not any(runs_on(architecture, capability) for architecture in stack.arch_list):
+        if not any(
+            runs_on(architecture, capability) for architecture in stack.arch_list
+        ):
             missing.append(capability)
     return missing
 
@@ -222,7 +251,8 @@ def _consumer_behind_compat(stack: Stack, gpu: GpuState) -> str | None:
     """The GPU that refuses the libcuda of a stack's base: nvidia/cuda puts its own first where it is newer."""
     if _COMPAT_IMAGES not in stack.base.reference or gpu.cuda_newest is None:
         return None
-    if Version(stack.cuda_line) <= gpu.cuda_newest:
+    cuda = Version(stack.cuda_line)
+    if cuda <= gpu.cuda_newest:
         return None
     for device in gpu.devices or ():
         if is_consumer(device.name):

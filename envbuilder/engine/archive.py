@@ -56,7 +56,9 @@ def files_below(chunks: Iterator[bytes]) -> Mapping[str, bytes]:
     return files
 
 
-def files_of_layers(chunks: Iterator[bytes], matches: Callable[[str], bool]) -> Iterator[LayerFile]:
+def files_of_layers(
+    chunks: Iterator[bytes], matches: Callable[[str], bool]
+) -> Iterator[LayerFile]:
     """(path, size, its first 100 kB) of every matching file in every layer of a saved image."""
     with _open(chunks) as image:
         for member in image:
@@ -74,7 +76,9 @@ def _open(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
         yield archive
 
 
-def _files_of_layer(content: Any, matches: Callable[[str], bool]) -> Iterator[LayerFile]:
+def _files_of_layer(
+    content: Any, matches: Callable[[str], bool]
+) -> Iterator[LayerFile]:
     """The matching files of one member of a saved image, if it is a layer: the others are JSON."""
     try:
         layer = tarfile.open(fileobj=content, mode="r|*")  # noqa: SIM115 - not every member is a tar

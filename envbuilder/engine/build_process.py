@@ -59,13 +59,23 @@ def build(
     with temporary_folder("build") as folder:
         iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(
-            context, dockerfile=dockerfile, iidfile=iidfile, metadata=metadata, options=options, network=network
+            context,
+            dockerfile=dockerfile,
+            iidfile=iidfile,
+            metadata=metadata,
+            options=options,
+            network=network,
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         # Never write through a link that somebody put there.
         log.unlink(missing_ok=True)
-        with _written(log), log.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        with (
+            _written(log),
+            log.open(
+                "x", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as stream,
+        ):
 
             def write_log() -> None:
                 nonlocal written
@@ -89,7 +99,9 @@ def build(
             raise failure(progress, log)
         image = read_text(iidfile).strip()
     titled = [step for step in progress.steps.values() if step.title]
-    return Built(image=image, steps=len(titled), cached=sum(step.cached for step in titled))
+    return Built(
+        image=image, steps=len(titled), cached=sum(step.cached for step in titled)
+    )
 
 
 @contextmanager

@@ -36,10 +36,25 @@ LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
 
 
 def build_argv(
-    context: Path, *, dockerfile: str, iidfile: Path, metadata: Path, options: BuildOptions, network: Network
+    context: Path,
+    *,
+    dockerfile: str,
+    iidfile: Path,
+    metadata: Path,
+    options: BuildOptions,
+    network: Network,
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values."""
-    argv = ["docker", "buildx", "build", "--progress", "rawjson", "--load", "--platform", options.platform]
+    argv = [
+        "docker",
+        "buildx",
+        "build",
+        "--progress",
+        "rawjson",
+        "--load",
+        "--platform",
+        options.platform,
+    ]
     argv += ["--iidfile", str(iidfile), "--metadata-file", str(metadata)]
     if options.builder:
         argv += ["--builder", options.builder]
@@ -72,7 +87,9 @@ def _file_secret(name: str, path: Path) -> str:
 
 # --- progress ------------------------------------------------------------------------------------------------------
 
-WheelSizes = Mapping[Layer, Mapping[str, int]]  # for each wheel layer: wheel name → bytes to download
+WheelSizes = Mapping[
+    Layer, Mapping[str, int]
+]  # for each wheel layer: wheel name → bytes to download
 
 
 def wheel_sizes(lock: Lock) -> WheelSizes:
@@ -89,7 +106,9 @@ class BuildStep:
     """One vertex of the build as far as it has come."""
 
     title: str
-    wheels: Mapping[str, int] = field(default_factory=dict)  # name → bytes; those that this step installs
+    wheels: Mapping[str, int] = field(
+        default_factory=dict
+    )  # name → bytes; those that this step installs
     started: bool = False
     done: bool = False
     cached: bool = False
@@ -136,7 +155,10 @@ class BuildStep:
 
     def read_status(self, status: JsonObject) -> None:
         """Keep how far one of BuildKit's own transfers has come."""
-        self._statuses[status["id"]] = (status.get("current", 0), status.get("total", 0))
+        self._statuses[status["id"]] = (
+            status.get("current", 0),
+            status.get("total", 0),
+        )
 
 
 _DOWNLOADED = re.compile(r"\s*Downloaded ([A-Za-z0-9._-]+)\s*$")
@@ -144,15 +166,21 @@ _PREPARED = re.compile(r"Prepared \d+ packages? in ")
 
 
 # The mount of the step that installs a layer has the layer's file in it: see `templates/debian/Dockerfile.j2`.
-_LAYER = re.compile(r"source=images/[^/,\s]+/layers/([a-z]+)\.txt,target=/requirements\.txt")
+_LAYER = re.compile(
+    r"source=images/[^/,\s]+/layers/([a-z]+)\.txt,target=/requirements\.txt"
+)
 _LAYERS = {
     Layer.NVIDIA: "NVIDIA libraries",
     Layer.TORCH: "PyTorch",
     Layer.LIBRARIES: "libraries",
     Layer.STACK: "Hugging Face stack",
 }
-_OPTIONS = re.compile(r"^([A-Z]+)(?: --(?:mount|link|chmod|chown|network|security)(?:=\S+)?)+ ")
-_STAGE = re.compile(r"\[(?:[^\s\]]+ )*\d+/\d+\] ?")  # the stage follows a platform, if that is not the builder's
+_OPTIONS = re.compile(
+    r"^([A-Z]+)(?: --(?:mount|link|chmod|chown|network|security)(?:=\S+)?)+ "
+)
+_STAGE = re.compile(
+    r"\[(?:[^\s\]]+ )*\d+/\d+\] ?"
+)  # the stage follows a platform, if that is not the builder's
 _INTERNAL = ("[internal]", "[auth]", "resolve image config")
 _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
@@ -239,9 +267,13 @@ class BuildProgress:
     ended: the last line may have no newline.
     """
 
-    def __init__(self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, sizes: WheelSizes | None = None, *, hide: Callable[[str], str] = str
+    ) -> None:
         self.steps: dict[str, BuildStep] = {}
-        self.log: list[str] = []  # every line of every step, and each step's beginning and end
+        self.log: list[
+            str
+        ] = []  # every line of every step, and each step's beginning and end
         self.rest: list[str] = []
         self._sizes = sizes or {}
         self._hide = hide
@@ -395,7 +427,9 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "retry; if it persists, the index now serves a different file",
     ),
 )
-_NOISE = re.compile(r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|Dockerfile:)")
+_NOISE = re.compile(
+    r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|Dockerfile:)"
+)
 
 
 def find_cause(text: str) -> tuple[str, str] | None:

@@ -9,13 +9,18 @@ from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, run_options
 
 RUN_LABEL = "dev.envbuilder.run"
 SHM_SIZE = "1g"  # Docker's 64 MB break DataLoader workers (SIGBUS)
-LOG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "1"}}  # stdout is followed while it runs
+LOG = {
+    "type": "json-file",
+    "config": {"max-size": "10m", "max-file": "1"},
+}  # stdout is followed while it runs
 PROCESSES = 16_384  # and threads: torch starts as many as there are cores, in each of its processes
 # Bounded, unlike a layer or a volume. Without a mode it takes that of the image's own /tmp, so that a check can see a
 # wrong one; with `exec`, as libraries that are compiled there are loaded from there.
 TMPFS = {"/tmp": "exec,size=2g"}  # noqa: S108 - the container's
 SUITE_FOLDER = "/envbuilder-suite"
-NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # if NVIDIA's runtime is the engine's default, it adds no GPU and no driver
+NO_GPU = {
+    "NVIDIA_VISIBLE_DEVICES": "void"
+}  # if NVIDIA's runtime is the engine's default, it adds no GPU and no driver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +32,15 @@ class ContainerSpec:
     gpu: GpuPlan | None = None
     user: str | None = None
     memory: str | None = None  # as in `docker run --memory`
-    files: Mapping[str, bytes] = field(default_factory=dict)  # path below SUITE_FOLDER, absolute → content; read-only
+    files: Mapping[str, bytes] = field(
+        default_factory=dict
+    )  # path below SUITE_FOLDER, absolute → content; read-only
     folder: tuple[Path, str] | None = None  # (on the host, in the container), writable
     read_only: bool = False  # its root file system, except /tmp and /dev/shm
     environment: Mapping[str, str] = field(default_factory=dict)
-    capabilities: tuple[str, ...] = ()  # of Linux; a process that is not root has none in any case
+    capabilities: tuple[
+        str, ...
+    ] = ()  # of Linux; a process that is not root has none in any case
 
 
 def create_options(spec: ContainerSpec, run_id: str, memory: int = 0) -> dict[str, Any]:
@@ -42,7 +51,11 @@ def create_options(spec: ContainerSpec, run_id: str, memory: int = 0) -> dict[st
     options: dict[str, Any] = dict(run_options(spec.gpu)) if spec.gpu else {}
     has_gpu = spec.gpu is not None and spec.gpu.access is not GpuAccess.NONE
     without_gpu = {} if has_gpu else NO_GPU
-    options["environment"] = {**without_gpu, **options.get("environment", {}), **spec.environment}
+    options["environment"] = {
+        **without_gpu,
+        **options.get("environment", {}),
+        **spec.environment,
+    }
     if spec.entrypoint:
         options["entrypoint"] = list(spec.entrypoint)
     if spec.memory:

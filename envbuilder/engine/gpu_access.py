@@ -41,9 +41,13 @@ def plan_gpu(support: GpuSupport, wanted: GpuAccess = GpuAccess.AUTO) -> GpuPlan
     if wanted is GpuAccess.NONE:
         return GpuPlan(access=wanted, reason="no GPU, as requested: running on the CPU")
     if wanted is not GpuAccess.AUTO:
-        return GpuPlan(access=wanted, reason=f"GPUs with {_FLAGS[wanted]}, as requested")
+        return GpuPlan(
+            access=wanted, reason=f"GPUs with {_FLAGS[wanted]}, as requested"
+        )
     if CDI_ALL in support.cdi_devices:
-        return _plan(GpuAccess.CDI, "the engine has a CDI specification for NVIDIA GPUs")
+        return _plan(
+            GpuAccess.CDI, "the engine has a CDI specification for NVIDIA GPUs"
+        )
     if RUNTIME in support.runtimes:
         return _plan(GpuAccess.RUNTIME, "the engine has the NVIDIA runtime")
     if support.device_nodes:
@@ -71,15 +75,28 @@ def run_options(plan: GpuPlan) -> JsonObject:
         case GpuAccess.CDI:
             return {"device_requests": [{"Driver": "cdi", "DeviceIDs": [CDI_ALL]}]}
         case GpuAccess.RUNTIME:
-            return {"runtime": RUNTIME, "environment": {"NVIDIA_VISIBLE_DEVICES": "all"}}
+            return {
+                "runtime": RUNTIME,
+                "environment": {"NVIDIA_VISIBLE_DEVICES": "all"},
+            }
         case GpuAccess.GPUS:
-            return {"device_requests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]}
+            return {
+                "device_requests": [
+                    {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}
+                ]
+            }
     return {}
 
 
 _FAILURES = (
-    ('could not select device driver "cdi"', "the engine does not support CDI: it is too old, or CDI is turned off"),
-    ("could not select device driver", "the engine has no NVIDIA Container Toolkit for `--gpus all`"),
+    (
+        'could not select device driver "cdi"',
+        "the engine does not support CDI: it is too old, or CDI is turned off",
+    ),
+    (
+        "could not select device driver",
+        "the engine has no NVIDIA Container Toolkit for `--gpus all`",
+    ),
     ("unknown or invalid runtime name", "the engine has no runtime called nvidia"),
     ("unresolvable CDI devices", "the engine knows no CDI device nvidia.com/gpu=all"),
     ("nvidia-container-cli", "the NVIDIA runtime could not prepare the container"),

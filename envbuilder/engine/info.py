@@ -13,7 +13,10 @@ from envbuilder.files import read_text
 from envbuilder.grammar import JsonObject
 
 _LEAST_MEMORY = 64_000_000  # bytes; Docker refuses a limit below 6 MB
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as the kernel and as images call them
+_MACHINES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+}  # as the kernel and as images call them
 
 
 def gpu_support(info: JsonObject) -> GpuSupport:

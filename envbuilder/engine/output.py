@@ -14,7 +14,9 @@ class TooMuchOutput(EngineError):
     """A container wrote more than anybody reads."""
 
     def __init__(self) -> None:
-        super().__init__(f"it wrote more than {MOST_BYTES // 1_000_000} MB or {MOST_LINES} lines, and was stopped")
+        super().__init__(
+            f"it wrote more than {MOST_BYTES // 1_000_000} MB or {MOST_LINES} lines, and was stopped"
+        )
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:

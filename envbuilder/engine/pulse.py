@@ -76,7 +76,9 @@ class Pulse:
         in_background(call, answer)
         return self.wait(answer, limit)
 
-    def follow(self, chunks: Iterator[T], check: Callable[[], None] = lambda: None) -> Iterator[T]:
+    def follow(
+        self, chunks: Iterator[T], check: Callable[[], None] = lambda: None
+    ) -> Iterator[T]:
         """The chunks of a stream as they come; `check` is called while none does."""
         reading = _Reading(chunks)
         try:

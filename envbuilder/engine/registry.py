@@ -27,7 +27,8 @@ def refusal_hint(message: str, repository: str) -> str:
     """What to do about the engine's error of a push to a repository."""
     host = _host_of(repository)
     for pattern, hint in _HINTS:
-        if re.search(pattern, message, re.IGNORECASE):
+        match = re.search(pattern, message, re.IGNORECASE)
+        if match:
             return hint.replace("{host}", host)
     return "run the same command again: finished layers are kept"
 

@@ -41,13 +41,21 @@ def outcome_text(outcome: BuildResult) -> str:
 
 
 def plan_text(
-    stack: Stack, lock: Lock | None, settings: BuildSettings, *, context: Path, dockerfile: str, argv: Sequence[str]
+    stack: Stack,
+    lock: Lock | None,
+    settings: BuildSettings,
+    *,
+    context: Path,
+    dockerfile: str,
+    argv: Sequence[str],
 ) -> str:
     """What `build` would do: for a lock, or for a stack that is to be locked first."""
     pairs = {
         "stack": stack.name,
         "base": f"{stack.base.reference} ({stack.base.source})",
-        "packages": f"{len(lock.wheels)} locked wheels" if lock else f"as of {stack.as_of}",
+        "packages": f"{len(lock.wheels)} locked wheels"
+        if lock
+        else f"as of {stack.as_of}",
         "context": str(context),
         "Dockerfile": str(context / dockerfile),
         "build": shlex.join(argv),

@@ -24,13 +24,17 @@ _WIDEST, _NAME = 110, 12  # columns: of a line, and of a finding's name
 _FOLDED = 3  # more unknown things than these become one line
 
 
-def print_diagnosis(host: Host, findings: Sequence[Finding], machine: str, stream: TextIO | None = None) -> None:
+def print_diagnosis(
+    host: Host, findings: Sequence[Finding], machine: str, stream: TextIO | None = None
+) -> None:
     """Print the findings to stdout; `machine` says where they were made."""
     console = printer(stream or sys.stdout)
     console.print(f"{_heading(host, machine)}\n")
     last = None
     for finding in _folded(findings):
-        if last is not None and (_is_loud(last) or finding.severity is not last.severity):
+        if last is not None and (
+            _is_loud(last) or finding.severity is not last.severity
+        ):
             console.print()
         _print_finding(finding, console)
         last = finding
@@ -50,11 +54,19 @@ def _heading(host: Host, machine: str) -> str:
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:
     """The findings, but with many unknown ones in one line, in the place of the first."""
-    quiet = [finding for finding in findings if finding.severity is Severity.UNKNOWN and not finding.why]
+    quiet = [
+        finding
+        for finding in findings
+        if finding.severity is Severity.UNKNOWN and not finding.why
+    ]
     if len(quiet) <= _FOLDED:
         return list(findings)
     names = ", ".join(dict.fromkeys(finding.id for finding in quiet))
-    fold = Finding(id="unknown", severity=Severity.UNKNOWN, message=f"nothing is known about {names}")
+    fold = Finding(
+        id="unknown",
+        severity=Severity.UNKNOWN,
+        message=f"nothing is known about {names}",
+    )
     shown = []
     for finding in findings:
         if finding is quiet[0]:
@@ -94,7 +106,9 @@ def _styled(text: str, style: str) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(clean(text), width, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        clean(text), width, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _is_loud(finding: Finding) -> bool:

@@ -7,7 +7,12 @@ from typing import Any
 from envbuilder import serialize
 from envbuilder.acceptance import receipts
 from envbuilder.acceptance.check_text import number_text
-from envbuilder.acceptance.inspect_image import HistoryStep, Inspection, Installed, LockInside
+from envbuilder.acceptance.inspect_image import (
+    HistoryStep,
+    Inspection,
+    Installed,
+    LockInside,
+)
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
 from envbuilder.format.stack_text import stack_document, stack_text
@@ -42,7 +47,9 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         "stack": stack_document(lock.lock.stack) if lock and lock.lock else None,
         "lock": _lock_document(lock) if lock else None,
         "layers": _layer_documents(inspection.steps),
-        "packages": {"bytes": installed.total, **serialize.plain(installed)} if installed else None,
+        "packages": {"bytes": installed.total, **serialize.plain(installed)}
+        if installed
+        else None,
         "receipt": _receipt_document(receipt, inspection.suite) if receipt else None,
     }
 
@@ -65,7 +72,9 @@ def _lock_document(inside: LockInside) -> dict[str, Any]:
     }
     lock = inside.lock
     if lock is None:
-        return document | dict.fromkeys(("wheels", "bytes", "as_of", "catalog", "base", "base_digest"))
+        return document | dict.fromkeys(
+            ("wheels", "bytes", "as_of", "catalog", "base", "base_digest")
+        )
     return document | {
         "wheels": len(lock.wheels),
         "bytes": _download_size(lock),
@@ -90,7 +99,12 @@ def _receipt_document(receipt: Receipt, suite: str) -> dict[str, Any]:
 
 
 def _check_document(check: Check) -> dict[str, Any]:
-    return {"id": check.id, "title": check.title, "value": check.value, "detail": check.detail}
+    return {
+        "id": check.id,
+        "title": check.title,
+        "value": check.value,
+        "detail": check.detail,
+    }
 
 
 def inspection_text(inspection: Inspection) -> str:
@@ -103,7 +117,8 @@ def inspection_text(inspection: Inspection) -> str:
         _package_lines(inspection.installed),
         _receipt_lines(inspection.receipt, inspection),
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+    paragraphs = ["\n".join(lines) for lines in sections if lines]
+    return "\n\n".join(paragraphs)
 
 
 def _image_lines(inspection: Inspection) -> list[str]:
@@ -162,7 +177,8 @@ def _versions(image: ImageFacts) -> dict[str, str]:
     versions = {}
     for item in image.env:
         name, _, value = item.partition("=")
-        if name.endswith("_VERSION"):
+        is_version = name.endswith("_VERSION")
+        if is_version:
             versions[name] = value
     return versions
 

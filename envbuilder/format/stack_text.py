@@ -47,7 +47,9 @@ def stack_text(stack: Stack) -> str:
     """A stack in two columns, with its notes below."""
     pairs = _version_pairs(stack)
     for feature in stack.features:
-        pairs[feature.name] = "works" if feature.available else f"not available: {feature.reason}"
+        pairs[feature.name] = (
+            "works" if feature.available else f"not available: {feature.reason}"
+        )
     pairs["evidence"] = stack.evidence
     lines = [stack.name, table(pairs)]
     lines += [f"note: {note}" for note in stack.notes]
@@ -76,7 +78,11 @@ def _version_pairs(stack: Stack) -> dict[str, str]:
 
 def _other_packages(stack: Stack) -> list[str]:
     """The packages other than the torch family, which has its own lines."""
-    return [line for line in (*stack.requirements, *stack.extras) if not line.startswith(_FAMILY)]
+    return [
+        line
+        for line in (*stack.requirements, *stack.extras)
+        if not line.startswith(_FAMILY)
+    ]
 
 
 def advisory_text(advisory: Advisory, stack: Stack) -> str:

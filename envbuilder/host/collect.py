@@ -12,17 +12,30 @@ from envbuilder.engine.gpu_access import CDI_ALL
 from envbuilder.grammar import JsonObject, printable
 from envbuilder.host import parse
 from envbuilder.host.parse import NOT_FOUND
-from envbuilder.host.records import Daemon, EngineFailure, EngineState, GpuState, Host, MachineState, NetworkState
+from envbuilder.host.records import (
+    Daemon,
+    EngineFailure,
+    EngineState,
+    GpuState,
+    Host,
+    MachineState,
+    NetworkState,
+)
 from envbuilder.processes import Completed
 
 _SMI = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 _QUERY = "--query-gpu=name,driver_version,compute_cap,mig.mode.current"
-_OLD_QUERY = "--query-gpu=name,driver_version"  # drivers before R510 know no compute_cap
+_OLD_QUERY = (
+    "--query-gpu=name,driver_version"  # drivers before R510 know no compute_cap
+)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 _CA_FOLDERS = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors")
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-_HIDING = {"NVIDIA_VISIBLE_DEVICES": ("void", "none", ""), "CUDA_VISIBLE_DEVICES": ("-1", "none", "")}
+_HIDING = {
+    "NVIDIA_VISIBLE_DEVICES": ("void", "none", ""),
+    "CUDA_VISIBLE_DEVICES": ("-1", "none", ""),
+}
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 _DAEMON_SETTINGS = "/etc/docker/daemon.json"
@@ -37,8 +50,12 @@ class Probe:
     run: Callable[[Sequence[str]], Completed]
     read: Callable[[str], str | None]  # None: it does not exist, or may not be read
     names: Callable[[str], Sequence[str]]  # () if it does not exist
-    reach_index: Callable[[], Completed]  # as uv reaches the package index when it locks
-    reach_registry: Callable[[], Completed]  # as the engine reaches a registry when it pulls
+    reach_index: Callable[
+        [], Completed
+    ]  # as uv reaches the package index when it locks
+    reach_registry: Callable[
+        [], Completed
+    ]  # as the engine reaches a registry when it pulls
     start_cuda: Callable[[], Completed]  # cuInit and cuDriverGetVersion: "0 12080"
     environ: Mapping[str, str]
     ca: str | None  # the CA bundle that builds get; "" for none
@@ -58,14 +75,21 @@ class Probe:
 
 def collect(probe: Probe) -> Host:
     """Everything that a diagnosis of a machine rests on."""
-    host = Host(machine=_machine(probe), engine=_engine(probe), gpu=_gpu(probe), network=_network(probe))
+    host = Host(
+        machine=_machine(probe),
+        engine=_engine(probe),
+        gpu=_gpu(probe),
+        network=_network(probe),
+    )
     sanitized: Host = _sanitize(host)
     return sanitized
 
 
 def collect_gpus(probe: Probe) -> Host:
     """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and `uname`."""
-    return Host(machine=MachineState(processor=_processor(probe)), gpu=_driver_and_gpus(probe))
+    return Host(
+        machine=MachineState(processor=_processor(probe)), gpu=_driver_and_gpus(probe)
+    )
 
 
 def _sanitize(value: Any) -> Any:
@@ -130,8 +154,14 @@ def _engine(probe: Probe) -> EngineState:
         return replace(state, failure=EngineFailure.OTHER, message=message)
     if not daemon.local:
         return replace(state, daemon=daemon)
-    disk_free = parse.free_bytes(probe.output("df", "-PB1", daemon.root)) if daemon.root else None
-    return replace(state, daemon=daemon, shm_default=_shm_default(probe), disk_free=disk_free)
+    disk_free = (
+        parse.free_bytes(probe.output("df", "-PB1", daemon.root))
+        if daemon.root
+        else None
+    )
+    return replace(
+        state, daemon=daemon, shm_default=_shm_default(probe), disk_free=disk_free
+    )
 
 
 def _buildx(probe: Probe) -> str:
@@ -139,19 +169,20 @@ def _buildx(probe: Probe) -> str:
     done = probe.run(["docker", "buildx", "version"])
     if done.returncode != 0:
         return ""
-    return parse.version_in(done.stdout) or ""
+    version = parse.version_in(done.stdout)
+    return version or ""
 
 
 def _compose(probe: Probe) -> str:
     """The plugin's version, else that of the old `docker-compose`; "" if there is neither."""
-    output = ""
     plugin = probe.run(["docker", "compose", "version"])
+    output = plugin.stdout
     # A client without the plugin may print its own version and exit with 0.
-    if plugin.returncode == 0 and "ompose" in plugin.stdout:
-        output = plugin.stdout
-    else:
+    has_plugin = plugin.returncode == 0 and "ompose" in output
+    if not has_plugin:
         output = probe.output("docker-compose", "--version")
-    return parse.version_in(output) or ""
+    version = parse.version_in(output)
+    return version or ""
 
 
 def _daemon(probe: Probe) -> Daemon | None:
@@ -343,7 +374,9 @@ def _toolkit_cgroups(probe: Probe) -> bool | None:
     settings = probe.read("/etc/nvidia-container-runtime/config.toml")
     if settings is None:
         return None
-    lines = [line.replace(" ", "") for line in settings.splitlines()]
+    lines = []
+    for line in settings.splitlines():
+        lines.append(line.replace(" ", ""))
     return "no-cgroups=true" not in lines
 
 

@@ -46,7 +46,11 @@ def _run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Completed
         return processes.run(argv, env=environ, timeout=_PATIENCE)
     except EngineError as error:
         not_started = isinstance(error.__cause__, OSError)
-        return Completed(returncode=NOT_FOUND if not_started else TIMED_OUT, stdout="", stderr=error.message)
+        return Completed(
+            returncode=NOT_FOUND if not_started else TIMED_OUT,
+            stdout="",
+            stderr=error.message,
+        )
 
 
 def _reach_index(network: Network) -> Completed:
@@ -56,10 +60,27 @@ def _reach_index(network: Network) -> Completed:
         program = uv.find_uv_bin()
     except OSError as error:
         return Completed(returncode=NOT_FOUND, stdout="", stderr=str(error))
-    env = {**uv_environment(os.environ, network), "UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
-    argv = [program, "pip", "install", "--dry-run", "--no-deps", "--no-config", "--no-cache", "--no-progress"]
-    with tempfile.TemporaryDirectory() as empty:  # so that the package is not installed already
-        return _run([*argv, "--python", sys.executable, "--target", empty, _SMALL_PACKAGE], env)
+    env = {
+        **uv_environment(os.environ, network),
+        "UV_HTTP_TIMEOUT": "5",
+        "UV_HTTP_RETRIES": "0",
+    }
+    argv = [
+        program,
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-deps",
+        "--no-config",
+        "--no-cache",
+        "--no-progress",
+    ]
+    with (
+        tempfile.TemporaryDirectory() as empty
+    ):  # so that the package is not installed already
+        return _run(
+            [*argv, "--python", sys.executable, "--target", empty, _SMALL_PACKAGE], env
+        )
 
 
 def _reach_registry(catalog: Catalog) -> Completed:
@@ -67,7 +88,9 @@ def _reach_registry(catalog: Catalog) -> Completed:
     from envbuilder.engine.run_id import new_run_id
 
     policy = catalog.policy.registry
-    reference = policy.reference.format(python=policy.pythons[-1], release=policy.release)
+    reference = policy.reference.format(
+        python=policy.pythons[-1], release=policy.release
+    )
     try:
         with DockerEngine(new_run_id(), timeout=int(_PATIENCE)) as engine:
             failure = engine.registry_failure(reference)

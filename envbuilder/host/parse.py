@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from packaging.version import InvalidVersion, Version
 
 from envbuilder.grammar import JsonObject
-from envbuilder.host.records import ConnectionFailure, EngineFailure, GpuDevice, Reachability
+from envbuilder.host.records import (
+    ConnectionFailure,
+    EngineFailure,
+    GpuDevice,
+    Reachability,
+)
 
 NOT_FOUND, TIMED_OUT = 127, 124  # exit codes as a shell and timeout(1) use them
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -82,7 +87,9 @@ def reachability(code: int, stderr: str) -> Reachability | None:
         return Reachability()
     if code == NOT_FOUND:
         return None
-    return Reachability(failure=_connection_failure(code, stderr.lower()), message=last_line(stderr))
+    return Reachability(
+        failure=_connection_failure(code, stderr.lower()), message=last_line(stderr)
+    )
 
 
 def _connection_failure(code: int, text: str) -> ConnectionFailure:
@@ -95,8 +102,9 @@ def _connection_failure(code: int, text: str) -> ConnectionFailure:
 def last_line(text: str) -> str:
     """The last line that is not empty: programs name the cause last."""
     for line in reversed(text.splitlines()):
-        if line.strip():
-            return line.strip().removeprefix("cause: ")[-_LONGEST_LINE:]
+        line_text = line.strip().removeprefix("cause: ")
+        if line_text:
+            return line_text[-_LONGEST_LINE:]
     return ""
 
 

@@ -32,7 +32,9 @@ class ConnectionFailure(StrEnum):
 
     NAME = "name"  # its name does not resolve
     CONNECT = "connect"  # refused, unreachable, timed out
-    CLOCK = "clock"  # a certificate that is not valid at the time of this machine's clock
+    CLOCK = (
+        "clock"  # a certificate that is not valid at the time of this machine's clock
+    )
     ISSUER = "issuer"  # a certificate signed by a CA that is not trusted
     PROXY = "proxy"  # the proxy in between refuses
     DENIED = "denied"  # the server itself refuses: credentials, rate limit
@@ -66,7 +68,9 @@ class Daemon:
     system: Prose = ""  # the operating system it runs on: "Docker Desktop"
     root: Prose = ""  # where it keeps its images
     rootless: bool = False
-    remaps_users: bool = False  # userns-remap: root in a container is another user on the host
+    remaps_users: bool = (
+        False  # userns-remap: root in a container is another user on the host
+    )
     cgroups: Count | None = None  # version of the control groups: 1 or 2
     runtimes: tuple[Prose, ...] = ()
     default_runtime: Prose = ""
@@ -81,7 +85,9 @@ class MachineState:
     """The machine itself."""
 
     os: Prose | None = None  # "Debian GNU/Linux 12 (bookworm)"
-    distribution: Prose | None = None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
+    distribution: Prose | None = (
+        None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
+    )
     processor: Prose | None = None  # "x86_64", "aarch64"
     uid: Count | None = None
     wsl: bool | None = None
@@ -107,7 +113,9 @@ class EngineState:
     buildx: Prose | None = None  # version
     compose: Prose | None = None  # version
     disk_free: Count | None = None  # bytes, where the engine keeps its images
-    shm_default: Count | None = None  # bytes of /dev/shm that a container gets without --shm-size
+    shm_default: Count | None = (
+        None  # bytes of /dev/shm that a container gets without --shm-size
+    )
 
     @property
     def is_remote(self) -> bool:
@@ -129,18 +137,26 @@ class GpuState:
     nvidia_smi_error: Prose = ""
     device_nodes: bool | None = None  # /dev/nvidiactl exists
     cuda_init: Count | None = None  # what cuInit returned: 0, 803, 804, …
-    cuda_newest: Version | None = None  # the newest CUDA that the driver supports by itself
-    compat: bool | None = None  # a forward-compatibility libcuda is first in LD_LIBRARY_PATH
+    cuda_newest: Version | None = (
+        None  # the newest CUDA that the driver supports by itself
+    )
+    compat: bool | None = (
+        None  # a forward-compatibility libcuda is first in LD_LIBRARY_PATH
+    )
     hidden_by: Prose | None = None  # "NVIDIA_VISIBLE_DEVICES=void"
     toolkit: Prose | None = None  # version of the NVIDIA Container Toolkit
-    toolkit_cgroups: bool | None = None  # it is configured to set up device control groups
+    toolkit_cgroups: bool | None = (
+        None  # it is configured to set up device control groups
+    )
     cdi_files: tuple[Prose, ...] | None = None  # specifications that name NVIDIA GPUs
     cdi_driver: Prose | None = None  # the driver whose files they name
 
     @property
     def capabilities(self) -> tuple[Version, ...]:
         """The compute capabilities of the GPUs, each once, in the order of the GPUs."""
-        capabilities = [gpu.capability for gpu in self.devices or () if gpu.capability is not None]
+        capabilities = [
+            gpu.capability for gpu in self.devices or () if gpu.capability is not None
+        ]
         return tuple(dict.fromkeys(capabilities))
 
     @property
@@ -167,7 +183,9 @@ class NetworkState:
     """The ways to an index and a registry."""
 
     route: bool | None = None  # there is a default route
-    proxies: tuple[Prose, ...] | None = None  # names of the proxy variables that are set
+    proxies: tuple[Prose, ...] | None = (
+        None  # names of the proxy variables that are set
+    )
     ca: Prose | None = None  # the CA bundle that builds get
     private_cas: tuple[Prose, ...] | None = None  # CAs that were added to this machine
     index: Reachability | None = None

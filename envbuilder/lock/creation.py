@@ -10,7 +10,14 @@ from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import SCHEMA, Lock, Stack
 
 
-def create_lock(stack: Stack, *, uv: Uv, catalog: str, command_for: CommandFor, base_digest: str | None = None) -> Lock:
+def create_lock(
+    stack: Stack,
+    *,
+    uv: Uv,
+    catalog: str,
+    command_for: CommandFor,
+    base_digest: str | None = None,
+) -> Lock:
     """Resolve and pin the whole stack.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
@@ -29,11 +36,15 @@ def create_lock(stack: Stack, *, uv: Uv, catalog: str, command_for: CommandFor, 
     )
     problems = list(find_problems(lock))
     if problems:
-        raise LockError("the resolved wheels do not make up the requested stack", problems=problems)
+        raise LockError(
+            "the resolved wheels do not make up the requested stack", problems=problems
+        )
     return lock
 
 
-def check_lockable(stack: Stack, *, index_url: str | None = None, command_for: CommandFor | None = None) -> None:
+def check_lockable(
+    stack: Stack, *, index_url: str | None = None, command_for: CommandFor | None = None
+) -> None:
     """Raise `LockError` for a stack that is resolved and cannot be locked, rather than lock another one."""
     if stack.index != PYPI and index_url is None:
         command = command_for(stack.extras) if command_for else "envbuilder lock"
@@ -42,7 +53,11 @@ def check_lockable(stack: Stack, *, index_url: str | None = None, command_for: C
 
 def _needs_index_error(stack: Stack, command: str) -> LockError:
     """The wheels are not where uv would look, and the same version there is of another CUDA."""
-    built_for = "another CUDA" if stack.cuda else f"CUDA on {stack.platform}; the runtime image trains on a CPU too"
+    built_for = (
+        "another CUDA"
+        if stack.cuda
+        else f"CUDA on {stack.platform}; the runtime image trains on a CPU too"
+    )
     return LockError(
         f"{stack.torch_text} is not on PyPI, only on PyTorch's own index ({stack.index})",
         problems=[f"PyPI's torch {stack.torch} is built for {built_for}"],

@@ -60,7 +60,10 @@ def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
             return
         missing = _missing(answer.stderr, pins)
         if missing is None:
-            raise EngineError("the package index gave no answer about the locked files", problems=answer.causes[:6])
+            raise EngineError(
+                "the package index gave no answer about the locked files",
+                problems=answer.causes[:6],
+            )
         problem = f"{missing.name} {missing.version} is no longer on the index"
         yield Drift(package=missing.name, problem=problem)
         # uv names one missing release at a time: ask again without it.

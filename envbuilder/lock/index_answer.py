@@ -18,7 +18,9 @@ from envbuilder.processes import Completed
 
 _DISK_FULL = "No space left on device"
 _PREFIX = re.compile(r"^(error|cause|×|╰─▶|hint):?\s*")
-_YANKED = re.compile(r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?")
+_YANKED = re.compile(
+    r"warning: `([A-Za-z0-9._-]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?"
+)
 _LONGEST_REASON = 200  # characters of what the index says about a yanked release
 
 
@@ -35,7 +37,9 @@ class IndexAnswer:
         return _causes(self.stderr)
 
 
-def ask_index(uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = False) -> IndexAnswer:
+def ask_index(
+    uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = False
+) -> IndexAnswer:
     """What the index has for these requirements, as of the stack's day, for its Python and platform.
 
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
@@ -72,7 +76,11 @@ def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
     failure = find_network_cause(stderr)
     if failure:
         cause, hint = failure
-        raise EngineError(f"the package index cannot be reached: {cause}", problems=_causes(stderr), hint=hint)
+        raise EngineError(
+            f"the package index cannot be reached: {cause}",
+            problems=_causes(stderr),
+            hint=hint,
+        )
     return IndexAnswer(document=None, stderr=stderr)
 
 

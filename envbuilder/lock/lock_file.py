@@ -20,9 +20,13 @@ def parse_lock(text: str, *, source: str) -> Lock:
         lock = serialize.loads(text, Lock)
     except msgspec.ValidationError as error:
         problem = _with_wheel_name(text, grammar.explained(str(error)))
-        raise UsageError(f"{source} is not a lock of envbuilder's: {problem}", hint=hint) from error
+        raise UsageError(
+            f"{source} is not a lock of envbuilder's: {problem}", hint=hint
+        ) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{source} cannot be read as a lock: {error}", hint=hint) from error
+        raise UsageError(
+            f"{source} cannot be read as a lock: {error}", hint=hint
+        ) from error
     problems = list(find_problems(lock))
     if problems:
         raise UsageError(f"{source} is damaged", problems=problems, hint=hint)

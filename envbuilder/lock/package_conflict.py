@@ -13,10 +13,15 @@ CommandFor = Callable[[Sequence[str]], str]
 """The command that requests the same stack with these packages."""
 
 
-def unresolved_error(uv: Uv, stack: Stack, answer: IndexAnswer, command_for: CommandFor) -> LockError | NoStackError:
+def unresolved_error(
+    uv: Uv, stack: Stack, answer: IndexAnswer, command_for: CommandFor
+) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
     if not stack.extras or not _resolves(uv, stack, stack.requirements):
-        return LockError(f"there is no complete set of wheels for torch {stack.torch} here", problems=answer.causes)
+        return LockError(
+            f"there is no complete set of wheels for torch {stack.torch} here",
+            problems=answer.causes,
+        )
     culprits = _culprits(uv, stack)
     packages = " and ".join(culprits)
     return NoStackError(

@@ -27,21 +27,29 @@ def uv_platform(stack: Stack) -> str:
 
 def wheel_tags(stack: Stack) -> tuple[tags.Tag, ...]:
     """What pip inside the image would accept, best first (PEP 425, 600)."""
-    return _tags_of(stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack))
+    return _tags_of(
+        stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack)
+    )
 
 
 def accepted_tags(stack: Stack) -> frozenset[tags.Tag]:
     """The same without order, to look up many wheels: there are a thousand tags."""
-    return _tag_set_of(stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack))
+    return _tag_set_of(
+        stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack)
+    )
 
 
 @cache
-def _tag_set_of(major: int, minor: int, glibc_minor: int, machine: str) -> frozenset[tags.Tag]:
+def _tag_set_of(
+    major: int, minor: int, glibc_minor: int, machine: str
+) -> frozenset[tags.Tag]:
     return frozenset(_tags_of(major, minor, glibc_minor, machine))
 
 
 @cache
-def _tags_of(major: int, minor: int, glibc_minor: int, machine: str) -> tuple[tags.Tag, ...]:
+def _tags_of(
+    major: int, minor: int, glibc_minor: int, machine: str
+) -> tuple[tags.Tag, ...]:
     version = (major, minor)
     interpreter = f"cp{major}{minor}"
     platforms = list(_platforms(glibc_minor, machine))

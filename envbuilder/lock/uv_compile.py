@@ -28,7 +28,9 @@ class Uv:
     index_url: str | None = None
 
 
-def compile_argv(uv: Uv, stack: Stack, folder: Path, *, alone: bool = False) -> list[str]:
+def compile_argv(
+    uv: Uv, stack: Stack, folder: Path, *, alone: bool = False
+) -> list[str]:
     """The command for the requirements in `folder`, which writes its answer there.
 
     `alone`: only the named packages, not what they depend on, with warnings on stderr.

@@ -3,14 +3,23 @@
 from collections.abc import Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import (
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_wheel_filename,
+)
 
 from envbuilder import grammar
 from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.model import SCHEMA, Lock, Stack, Wheel
 
-_LOCAL_INDEXES = "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
-_CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cudnn")  # what every torch with CUDA requires, where wheels bring CUDA
+_LOCAL_INDEXES = (
+    "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
+)
+_CUDA_WHEELS = (
+    "nvidia-cuda-runtime",
+    "nvidia-cudnn",
+)  # what every torch with CUDA requires, where wheels bring CUDA
 
 
 def find_problems(lock: Lock) -> Iterator[str]:

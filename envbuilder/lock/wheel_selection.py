@@ -30,7 +30,9 @@ def select_wheels(document: JsonObject, stack: Stack) -> tuple[Wheel, ...]:
             name = str(package.name)
             wheels.append(_wheel(name, package.version, file, moving))
     except PylockSelectError as error:
-        raise LockError(f"a locked package has no wheel for {stack.platform}: {error}") from error
+        raise LockError(
+            f"a locked package has no wheel for {stack.platform}: {error}"
+        ) from error
     return tuple(sorted(wheels, key=_by_layer_and_name))
 
 
@@ -40,7 +42,10 @@ def _by_layer_and_name(wheel: Wheel) -> tuple[int, str]:
 
 def _wheel(name: str, version: Any, file: object, moving: Collection[str]) -> Wheel:
     if not isinstance(file, PackageWheel) or version is None:
-        raise LockError(f"{name} has no wheel", hint="only wheels can be locked; choose another version")
+        raise LockError(
+            f"{name} has no wheel",
+            hint="only wheels can be locked; choose another version",
+        )
     if file.size is None or "sha256" not in file.hashes:
         raise LockError(
             f"the index gives no size or no sha256 for {file.filename}",

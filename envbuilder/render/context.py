@@ -93,7 +93,9 @@ def _stack_files(lock: Lock) -> dict[str, str]:
     for layer in layers_of(lock):
         files[_layer_file(place, layer)] = requirements_text(lock, layer)
     if lock.stack.flavour is Flavour.DEVEL:
-        files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text("install", TRIM)
+        files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text(
+            "install", TRIM
+        )
     return files
 
 
@@ -116,7 +118,9 @@ def layers_of(lock: Lock) -> tuple[Layer, ...]:
 def place_of(stack: Stack) -> str:
     """The folder in a context that is the stack's own: "images/cu117-…". Raises `UsageError` for an odd name."""
     if not _FOLDER.fullmatch(stack.name):
-        raise UsageError(f"the stack's name would be {stack.name!r}: that cannot be used in a Dockerfile")
+        raise UsageError(
+            f"the stack's name would be {stack.name!r}: that cannot be used in a Dockerfile"
+        )
     return f"{IMAGES}/{stack.name}"
 
 
@@ -163,12 +167,16 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "place": place_of(lock.stack),
         "base_digest": lock.base_digest,
         "devel": lock.stack.flavour is Flavour.DEVEL,
-        "compiler": any(Requirement(line).name == _COMPILER for line in lock.stack.requirements),
+        "compiler": any(
+            Requirement(line).name == _COMPILER for line in lock.stack.requirements
+        ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
     }
-    return fill("debian/Dockerfile.j2", values)  # `_inert` refuses what could become an instruction
+    return fill(
+        "debian/Dockerfile.j2", values
+    )  # `_inert` refuses what could become an instruction
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:

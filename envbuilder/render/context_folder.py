@@ -6,7 +6,14 @@ from pathlib import Path
 
 from envbuilder import resources
 from envbuilder.errors import UsageError
-from envbuilder.files import exists, is_executable, is_folder, read_bytes, refuse_links, unwritable
+from envbuilder.files import (
+    exists,
+    is_executable,
+    is_folder,
+    read_bytes,
+    refuse_links,
+    unwritable,
+)
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Context
 from envbuilder.render import folders
@@ -88,7 +95,10 @@ def _write(context: Context, folder: Path) -> None:
         if exists(target) and not is_folder(target):
             raise UsageError(f"{target} is a file, not a directory", hint=_MOVE_HINT)
         if not _is_ours(context, folder, place):
-            raise UsageError(f"{target} holds files not created by envbuilder", hint="move them elsewhere")
+            raise UsageError(
+                f"{target} holds files not created by envbuilder",
+                hint="move them elsewhere",
+            )
     for place, names in places.items():
         paths = {name.removeprefix(f"{place}/"): name for name in names}
         _replace(folder / place, paths, context)
@@ -144,7 +154,9 @@ def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
     """Write files, given as path in `target` → name in the context, in the place of `target`."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}-", dir=target.parent
+        ) as folder:
             new = Path(folder) / "new"
             spare = Path(folder) / "old"
             for path, name in names.items():

@@ -16,7 +16,9 @@ _PAUSE = 0.05
 _HERE = -100  # AT_FDCWD: paths are relative to the working directory
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 # Errors of renameat2 if the kernel or the file system (NFS) cannot exchange.
-_CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM, errno.ENOTSUP})
+_CANNOT = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM, errno.ENOTSUP}
+)
 
 
 @contextmanager
@@ -43,7 +45,8 @@ def _lock(descriptor: int, folder: Path, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise UsageError(
-                    f"another envbuilder writes to {folder}", hint="wait for it to finish, or write elsewhere"
+                    f"another envbuilder writes to {folder}",
+                    hint="wait for it to finish, or write elsewhere",
                 ) from None
             time.sleep(_PAUSE)
         except OSError:

@@ -37,7 +37,10 @@ class Files:
     @property
     def names(self) -> list[str]:
         """All paths, relative to the repository."""
-        return [*(f"{CONTEXT}/{name}" for name in self.context.files), *self.others.files]
+        return [
+            *(f"{CONTEXT}/{name}" for name in self.context.files),
+            *self.others.files,
+        ]
 
 
 def describe(
@@ -75,7 +78,9 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
         name = lock.stack.name
         place = path.parent
         if place.name != name:
-            raise UsageError(f"{place} holds the lock of {name}", hint=f"rename the folder to {name}")
+            raise UsageError(
+                f"{place} holds the lock of {name}", hint=f"rename the folder to {name}"
+            )
         locks[name] = lock
     return locks
 
@@ -89,10 +94,14 @@ def render_files(project: Project, names: Sequence[str]) -> Files:
             problems=unknown,
             hint=f"fix them in {config.FILE} and try again",
         )
-    return Files(context=render_context(project.lock), others=render_targets(project, *names))
+    return Files(
+        context=render_context(project.lock), others=render_targets(project, *names)
+    )
 
 
-def find_lock(folder: Path, request: Request, stack: str | None, catalog: Catalog) -> Lock | None:
+def find_lock(
+    folder: Path, request: Request, stack: str | None, catalog: Catalog
+) -> Lock | None:
     """The lock under docker/images/ that matches the request. Raises `UsageError` if several do."""
     matching = []
     for lock in read_locks(folder, stack).values():

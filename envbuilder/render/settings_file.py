@@ -39,12 +39,19 @@ def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
     return values
 
 
-def settings_text(lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None = None) -> str:
+def settings_text(
+    lock: Lock,
+    targets: Sequence[str],
+    settings: Mapping[str, str],
+    as_of: date | None = None,
+) -> str:
     """`envbuilder.toml` for a repository that uses this lock."""
     return "\n".join(_lines(lock, targets, settings, as_of)) + "\n"
 
 
-def _lines(lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None) -> Iterator[str]:
+def _lines(
+    lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None
+) -> Iterator[str]:
     yield _HEADER
     for name, value in request_settings(lock, as_of).items():
         yield f"{name} = {_quoted(value)}"
@@ -94,7 +101,9 @@ def extended_settings(
     return tomlkit.dumps(document)
 
 
-def _add_targets(render: Table, targets: Sequence[str], settings: Mapping[str, str]) -> None:
+def _add_targets(
+    render: Table, targets: Sequence[str], settings: Mapping[str, str]
+) -> None:
     array = render.setdefault("targets", tomlkit.array())
     for target in targets:
         if target not in array:

@@ -47,7 +47,11 @@ def winner(request: Request, catalog: Catalog) -> Candidate:
 
 def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
     """The vulnerabilities that are known of a stack's torch."""
-    return [row for row in catalog.advisories if row.package == "torch" and stack.torch < row.fixed]
+    return [
+        row
+        for row in catalog.advisories
+        if row.package == "torch" and stack.torch < row.fixed
+    ]
 
 
 def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:

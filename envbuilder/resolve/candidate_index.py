@@ -79,7 +79,9 @@ class CandidateIndex:
             mask &= self.mask_for(option, value)
         return mask
 
-    def best(self, request: Request, names: Collection[str] = OPTION_NAMES) -> Candidate | None:
+    def best(
+        self, request: Request, names: Collection[str] = OPTION_NAMES
+    ) -> Candidate | None:
         """The candidate that policy prefers among those that match."""
         return self.first(self.matching(request, names))
 

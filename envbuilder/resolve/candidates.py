@@ -12,14 +12,23 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import PYPI, Catalog, Compiler, System, TorchBuild, TransformersCompat
+from envbuilder.catalog.rows import (
+    PYPI,
+    Catalog,
+    Compiler,
+    System,
+    TorchBuild,
+    TransformersCompat,
+)
 from envbuilder.grammar import PLATFORMS
 from envbuilder.model import Base, BaseSource, Feature
 from envbuilder.versions import matches_prefix, minor_line
 
 ARM64 = "linux/arm64"
 CUSTOM_OS = "custom"
-_ASSUMED_GLIBC = Version("2.28")  # of a base whose own is not known: that of manylinux_2_28
+_ASSUMED_GLIBC = Version(
+    "2.28"
+)  # of a base whose own is not known: that of manylinux_2_28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +41,12 @@ class Candidate:
     platform: str
     cpu: bool = False  # the same torch, without CUDA
     package_index: str = PYPI  # name of the one that has its wheels
-    transformers_run: TransformersCompat | None = None  # the newest that works with it; None: never run
-    nvcc: Compiler | None = None  # the wheels that bring it for its CUDA; None: there are none
+    transformers_run: TransformersCompat | None = (
+        None  # the newest that works with it; None: never run
+    )
+    nvcc: Compiler | None = (
+        None  # the wheels that bring it for its CUDA; None: there are none
+    )
 
     @property
     def custom(self) -> bool:
@@ -85,7 +98,9 @@ class Candidate:
         if not build.compile:
             reason = f"torch {build.torch} has no torch.compile"
         elif not self.has_torch_compile:
-            reason = f"torch {build.torch} raises on Python {build.compile_until} and later"
+            reason = (
+                f"torch {build.torch} raises on Python {build.compile_until} and later"
+            )
         compile_feature = Feature(
             name="torch.compile",
             available=not reason,
@@ -102,7 +117,9 @@ class Candidate:
 class Preference:
     """By what candidates are compared, and what to say of one that is behind."""
 
-    merit: Callable[[Candidate], Any]  # more is better; a release is a tuple, which compares faster than a version
+    merit: Callable[
+        [Candidate], Any
+    ]  # more is better; a release is a tuple, which compares faster than a version
     loss: Callable[[Candidate], str]
 
 
@@ -203,7 +220,9 @@ class _Facts:
         self._bases: dict[Version, tuple[Base, ...]] = {}
         self._runs = runs_by_line(catalog)
 
-    def candidates_of(self, build: TorchBuild, platform: str, *, cpu: bool) -> Iterator[Candidate]:
+    def candidates_of(
+        self, build: TorchBuild, platform: str, *, cpu: bool
+    ) -> Iterator[Candidate]:
         """A build on every Python and base that it can have."""
         package_index = package_index_of(build, platform, self._catalog, cpu=cpu)
         nvcc = nvcc_for(build.cuda, self._catalog)
@@ -287,7 +306,9 @@ def runs_by_line(catalog: Catalog) -> Runs:
     return runs
 
 
-def nearest_run(torch: Version, python: Version, runs: Runs) -> TransformersCompat | None:
+def nearest_run(
+    torch: Version, python: Version, runs: Runs
+) -> TransformersCompat | None:
     """What was measured on this torch line, on this Python if possible, else on the nearest one."""
     nearest: TransformersCompat | None = None
     for row in runs.get(minor_line(torch), ()):
@@ -296,7 +317,9 @@ def nearest_run(torch: Version, python: Version, runs: Runs) -> TransformersComp
     return nearest
 
 
-def _is_nearer(row: TransformersCompat, other: TransformersCompat, python: Version) -> bool:
+def _is_nearer(
+    row: TransformersCompat, other: TransformersCompat, python: Version
+) -> bool:
     """Whether a run says more of a Python than another one; of two as near, the one that promises less."""
     minor = python.minor
     distance = abs(row.python.minor - minor)
@@ -313,7 +336,9 @@ def _is_nearer(row: TransformersCompat, other: TransformersCompat, python: Versi
 
 def bootstrapped(catalog: Catalog) -> tuple[System, ...]:
     """The systems that a base can be made of here."""
-    return tuple(row for row in catalog.systems if row.os in catalog.policy.bootstrap.systems)
+    return tuple(
+        row for row in catalog.systems if row.os in catalog.policy.bootstrap.systems
+    )
 
 
 def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
@@ -352,15 +377,18 @@ def _bootstrap_base(system: System, catalog: Catalog) -> Base:
     more = bootstrap.more_packages.get(system.os, ())
     packages.update(more)
     _, number = system.os.split()
+    reference = bootstrap.reference.format(number=number)
     return _base(
         system,
         source=BaseSource.BOOTSTRAP,
-        reference=bootstrap.reference.format(number=number),
+        reference=reference,
         packages=sorted(packages),
     )
 
 
-def _base(system: System, *, source: BaseSource, reference: str, packages: Sequence[str]) -> Base:
+def _base(
+    system: System, *, source: BaseSource, reference: str, packages: Sequence[str]
+) -> Base:
     return Base(
         reference=reference,
         source=source,

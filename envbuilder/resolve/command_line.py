@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
-from envbuilder.resolve.options import DEFAULT_REQUEST, OPTIONS, find_option, option_name
+from envbuilder.resolve.options import (
+    DEFAULT_REQUEST,
+    OPTIONS,
+    find_option,
+    option_name,
+)
 from envbuilder.resolve.parsers import parse_package
 
 _LONGEST_QUOTE = 60
@@ -46,7 +51,9 @@ def parse_option(name: str, text: str) -> object:
     return option.parse(text)
 
 
-def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = ()) -> Request:
+def parse_request(
+    options: Mapping[str, str | None], packages: Sequence[str] = ()
+) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values, problems = _parse_options(options)
     requirements, more_problems = _parse_packages(packages)
@@ -55,7 +62,9 @@ def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = (
         request = Request(**values, packages=requirements)  # type: ignore[arg-type]
         if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
             return request
-        problems.append(f"--base {request.base} needs --python X.Y: the version inside the image cannot be known")
+        problems.append(
+            f"--base {request.base} needs --python X.Y: the version inside the image cannot be known"
+        )
     message = "the request has several errors"
     if len(problems) == 1:
         message = problems.pop()
@@ -66,7 +75,9 @@ def parse_request(options: Mapping[str, str | None], packages: Sequence[str] = (
     )
 
 
-def _parse_options(options: Mapping[str, str | None]) -> tuple[dict[str, object], list[str]]:
+def _parse_options(
+    options: Mapping[str, str | None],
+) -> tuple[dict[str, object], list[str]]:
     """The values by field, and one line for each option that cannot be parsed."""
     values: dict[str, object] = {}
     problems = []

@@ -14,10 +14,22 @@ from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
-from envbuilder.resolve.options import OPTIONS, Option, diagnose_unknown, objections_to, option_name
+from envbuilder.resolve.options import (
+    OPTIONS,
+    Option,
+    diagnose_unknown,
+    objections_to,
+    option_name,
+)
 from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.request_rows import RequestRows, look_up
-from envbuilder.resolve.rules import Objection, Reason, driver_gpu_mismatch, glibc_objection, has_wheels_for
+from envbuilder.resolve.rules import (
+    Objection,
+    Reason,
+    driver_gpu_mismatch,
+    glibc_objection,
+    has_wheels_for,
+)
 from envbuilder.versions import listed
 
 Diagnoses = Mapping[str, Diagnosis]
@@ -30,7 +42,9 @@ def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
     diagnoses = diagnose_unknown(rows)
     conflict = smallest_conflict(request, index, diagnoses)
     suggestions = _suggestions(request, conflict, index, diagnoses)
-    values = [(option_name(option.name), option.text_in(request)) for option in conflict]
+    values = [
+        (option_name(option.name), option.text_in(request)) for option in conflict
+    ]
     if len(conflict) == 1 and conflict[0].name in diagnoses:
         return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
     # With the options of the conflict alone: an objection to any other is no reason for this conflict.
@@ -141,7 +155,9 @@ def _on_any_platform(request: Request) -> Request:
 # --- the reasons ---------------------------------------------------------------------------------------------------
 
 
-def _reasons(conflict_only: Request, conflict: Sequence[Option], index: CandidateIndex) -> list[Reason]:
+def _reasons(
+    conflict_only: Request, conflict: Sequence[Option], index: CandidateIndex
+) -> list[Reason]:
     """Why the options of a conflict clash, first what a person would say first."""
     rows = look_up(conflict_only, index.catalog)
     mismatch = driver_gpu_mismatch(rows)
@@ -184,7 +200,9 @@ def _reasons_of(
     if not allowed:
         return []
     if option.version_of and len(conflict) > 1:
-        phrases = [other.phrase_in(conflict_only) for other in conflict if other is not option]
+        phrases = [
+            other.phrase_in(conflict_only) for other in conflict if other is not option
+        ]
         return [_works_with(" with ".join(phrases), option, allowed, index)]
     nearest = option.nearest(allowed)
     if option.name == "platform" and has_wheels_for(nearest, conflict_only.platform):
@@ -214,17 +232,18 @@ def _works_with(
         if further:
             text = _range_text(further, known[name])
             parts.append(f"{option.phrase.format(text)} from the index {name}")
-    return Reason(
-        f"{subject} works with {', or '.join(parts)}",
-        (allowed[0].build.source,),
-    )
+    versions = ", or ".join(parts)
+    source = allowed[0].build.source
+    return Reason(f"{subject} works with {versions}", (source,))
 
 
 Versions = dict[str, set[Version]]
 """Name of an index → the versions that it has."""
 
 
-def _versions_by_package_index(option: Option, candidates: Iterable[Candidate]) -> Versions:
+def _versions_by_package_index(
+    option: Option, candidates: Iterable[Candidate]
+) -> Versions:
     versions: Versions = defaultdict(set)
     if option.version_of is None:
         return versions
@@ -367,7 +386,9 @@ def _matching_part(
     keep: Collection[Option] = (),
 ) -> Request:
     """The request without the fewest options that have to go; without all but `keep` if that is not enough."""
-    droppable = [option for option in OPTIONS if option.is_set(request) and option not in keep]
+    droppable = [
+        option for option in OPTIONS if option.is_set(request) and option not in keep
+    ]
     for number in range(len(droppable) + 1):
         for dropped in combinations(droppable, number):
             loosened = _without(request, *dropped)

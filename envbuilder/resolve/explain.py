@@ -80,7 +80,9 @@ def _comparable(rows: RequestRows, index: CandidateIndex) -> Iterator[Candidate]
             yield candidate
 
 
-def _alternative(candidates: Sequence[Candidate], group: _Group, request: Request) -> Alternative:
+def _alternative(
+    candidates: Sequence[Candidate], group: _Group, request: Request
+) -> Alternative:
     pythons = set()
     bases = set()
     for candidate in candidates:

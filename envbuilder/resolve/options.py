@@ -53,17 +53,29 @@ class Option:
     format: Callable[[Any], str] = str
 
     # Which values there are, and which candidates each allows.
-    known: Callable[[Catalog], Sequence[Any]] | None = None  # oldest first; None: there is no list of them
+    known: Callable[[Catalog], Sequence[Any]] | None = (
+        None  # oldest first; None: there is no list of them
+    )
     rule: Rule
     key: CandidateKey  # covers all that decides the verdict; the wording may read more
-    allowed_ranges: Callable[[RequestRows], Sequence[int]] | None = None  # of drivers, by number; None: all
+    allowed_ranges: Callable[[RequestRows], Sequence[int]] | None = (
+        None  # of drivers, by number; None: all
+    )
 
     # What a refusal says of a value.
     phrase: str  # the option in a sentence: "CUDA {}"
-    diagnose_unknown: Callable[[RequestedValue], Diagnosis | None] | None = None  # None: every value can be judged
-    diagnose_unavailable: Callable[[RequestRows], Objection] | None = None  # where nothing else is to blame
-    version_of: Callable[[Candidate], Version] | None = None  # by which a person compares candidates, if by any
-    distance: Callable[[Candidate], Any] | None = None  # smallest for the nearest miss; None: as policy prefers
+    diagnose_unknown: Callable[[RequestedValue], Diagnosis | None] | None = (
+        None  # None: every value can be judged
+    )
+    diagnose_unavailable: Callable[[RequestRows], Objection] | None = (
+        None  # where nothing else is to blame
+    )
+    version_of: Callable[[Candidate], Version] | None = (
+        None  # by which a person compares candidates, if by any
+    )
+    distance: Callable[[Candidate], Any] | None = (
+        None  # smallest for the nearest miss; None: as policy prefers
+    )
 
     # What to try instead.
     try_instead: Callable[[RequestRows, Candidate], Iterator[object]] | None = None

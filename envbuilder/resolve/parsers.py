@@ -18,7 +18,9 @@ _CUDA = re.compile(r"(?i:cuda|cu)[ -]?(.*)")
 _CUDA_DIGITS = re.compile(r"([0-9]{2})([0-9]?)")
 _CUDNN = re.compile(r"(?i:cudnn)[ -]?(.*)")
 _ARCH = re.compile(r"(?:sm|compute)_?([0-9]{1,2})([0-9])")
-_OS = re.compile(r"([a-z]+)[ :-]?([0-9]{1,2}(?:\.[0-9]{2})?)|[a-z]{3,20}(?: [a-z]{3,20})?")
+_OS = re.compile(
+    r"([a-z]+)[ :-]?([0-9]{1,2}(?:\.[0-9]{2})?)|[a-z]{3,20}(?: [a-z]{3,20})?"
+)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLATFORM_NAMES = {  # NVIDIA calls arm64 servers SBSA
     "linux/amd64": ("amd64", "x86_64", "x86-64", "x64"),
@@ -61,7 +63,9 @@ def parse_gpu(text: str) -> str:
     if arch:
         return f"{arch[1]}.{arch[2]}"
     if not grammar.matches(grammar.GpuName, text):
-        raise ValueError("a GPU is a name such as H100, or a compute capability such as 8.6")
+        raise ValueError(
+            "a GPU is a name such as H100, or a compute capability such as 8.6"
+        )
     return text
 
 
@@ -87,20 +91,26 @@ def parse_base(text: str) -> str:
     if text in (BASE_AUTO, BASE_BOOTSTRAP):
         return text
     if not grammar.matches(grammar.ImageReference, text):
-        raise ValueError("a base is auto, bootstrap or an image reference such as python:3.10-slim-bookworm")
+        raise ValueError(
+            "a base is auto, bootstrap or an image reference such as python:3.10-slim-bookworm"
+        )
     return text
 
 
 def parse_tag(text: str) -> str:
     """`name:tag` of an image."""
     if not grammar.matches(grammar.ImageTag, text):
-        raise ValueError("a tag is lower-case, name:tag, such as registry.example/team/train:1")
+        raise ValueError(
+            "a tag is lower-case, name:tag, such as registry.example/team/train:1"
+        )
     return text
 
 
 def parse_package(text: str) -> str:
     """A package with an optional version; no address and no marker."""
-    message = "a package is a name with an optional version, such as peft or 'peft<0.12'"
+    message = (
+        "a package is a name with an optional version, such as peft or 'peft<0.12'"
+    )
     if not grammar.matches(grammar.Requirement, text.strip(" ")):
         raise ValueError(message)
     try:
@@ -124,7 +134,9 @@ def parse_platform(text: str) -> str:
 def parse_index_url(text: str) -> str:
     """An address of a package index, with credentials or without."""
     if not grammar.matches(grammar.IndexUrl, text):
-        raise ValueError("a package index is an address such as https://mirror.example/simple")
+        raise ValueError(
+            "a package index is an address such as https://mirror.example/simple"
+        )
     return text
 
 
@@ -138,14 +150,18 @@ def parse_path(text: str) -> str:
 def parse_builder(text: str) -> str:
     """The name of a buildx builder."""
     if not grammar.matches(grammar.Word, text):
-        raise ValueError("a builder is a name of letters, digits, dots, hyphens and underscores")
+        raise ValueError(
+            "a builder is a name of letters, digits, dots, hyphens and underscores"
+        )
     return text
 
 
 def parse_cache(text: str) -> str:
     """A source or destination of buildx's build cache: `type=registry,ref=…` or an image reference."""
     if not grammar.matches(grammar.CacheSpec, text):
-        raise ValueError("a cache is written as buildx takes it, such as type=registry,ref=registry.example/cache")
+        raise ValueError(
+            "a cache is written as buildx takes it, such as type=registry,ref=registry.example/cache"
+        )
     return text
 
 

@@ -21,7 +21,13 @@ from envbuilder.catalog.lookup import (
 from envbuilder.catalog.rows import Catalog, Gpu
 from envbuilder.resolve.parsers import parse_os
 from envbuilder.resolve.request_rows import RequestRows
-from envbuilder.resolve.rules import USE_CUSTOM_BASE, Objection, Reason, jetson_objection, no_apt
+from envbuilder.resolve.rules import (
+    USE_CUSTOM_BASE,
+    Objection,
+    Reason,
+    jetson_objection,
+    no_apt,
+)
 from envbuilder.resolve.suggest import similar_names, similar_versions
 from envbuilder.versions import driver_text, listed, matches_any, minor_line
 
@@ -40,7 +46,9 @@ class Diagnosis:
 
     @property
     def text(self) -> str:
-        return "; ".join(part for part in (self.problem, self.alternatives_text) if part)
+        return "; ".join(
+            part for part in (self.problem, self.alternatives_text) if part
+        )
 
 
 # --- unknown, ambiguous or malformed -------------------------------------------------------------------------------
@@ -70,16 +78,21 @@ def diagnose_unknown_line(requested: RequestedValue) -> Diagnosis | None:
     return _diagnose_version(requested, lines)
 
 
-def _diagnose_version(requested: RequestedValue, listed_as_known: Iterable[object]) -> Diagnosis | None:
+def _diagnose_version(
+    requested: RequestedValue, listed_as_known: Iterable[object]
+) -> Diagnosis | None:
     if matches_any(requested.value, requested.known):
         return None
     # For 11.7.2, list the releases of 11.7.
     line = requested.value.release[:2]
-    of_same_line = [version for version in requested.known if version.release[:2] == line]
+    of_same_line = [
+        version for version in requested.known if version.release[:2] == line
+    ]
     similar = similar_versions(requested.value, requested.known)
+    alternatives = listed(of_same_line or listed_as_known)
     return Diagnosis(
         problem=_not_in_catalog(requested.phrase, requested.catalog),
-        alternatives_text=f"known: {listed(of_same_line or listed_as_known)}",
+        alternatives_text=f"known: {alternatives}",
         advice=_OR_UPGRADE,
         instead=tuple(similar),
     )
@@ -165,7 +178,9 @@ def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
         except ValueError:
             continue  # a name in a catalog that the command line does not take
     return Diagnosis(
-        problem=_not_in_catalog(f'operating system "{requested.value}"', requested.catalog),
+        problem=_not_in_catalog(
+            f'operating system "{requested.value}"', requested.catalog
+        ),
         alternatives_text=f"known: {listed(requested.known)}",
         advice=_OR_UPGRADE,
         instead=tuple(similar),

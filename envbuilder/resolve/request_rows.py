@@ -4,8 +4,17 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import DriverBranches, driver_branches, find_gpu, is_capability
-from envbuilder.catalog.lookup import find_system, matching_cuda_versions, matching_releases
+from envbuilder.catalog.gpus import (
+    DriverBranches,
+    driver_branches,
+    find_gpu,
+    is_capability,
+)
+from envbuilder.catalog.lookup import (
+    find_system,
+    matching_cuda_versions,
+    matching_releases,
+)
 from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersRelease
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
 
@@ -17,11 +26,17 @@ class RequestRows:
     request: Request
     catalog: Catalog
     gpu: Gpu | None  # None: none is requested, or its name is unknown or ambiguous
-    driver_branches: DriverBranches | None  # those that support the GPU; None: there is no `gpu`
-    system: System | None  # None: none is requested, or the catalog has none of this name
+    driver_branches: (
+        DriverBranches | None
+    )  # those that support the GPU; None: there is no `gpu`
+    system: (
+        System | None
+    )  # None: none is requested, or the catalog has none of this name
     # Empty: none is requested, or nothing in the catalog answers it. `request` tells the two apart.
     cuda: frozenset[Version]  # of torch builds: those that answer `request.cuda`
-    transformers: tuple[TransformersRelease, ...]  # those that `request.transformers` can mean
+    transformers: tuple[
+        TransformersRelease, ...
+    ]  # those that `request.transformers` can mean
 
     @property
     def gpu_name(self) -> str:

@@ -24,7 +24,14 @@ from envbuilder.catalog.rows import Catalog, System, TransformersRelease
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour
 from envbuilder.resolve.candidates import ARM64, Candidate, bootstrapped, pythons_of
 from envbuilder.resolve.request_rows import RequestRows
-from envbuilder.versions import driver_reaches, driver_text, listed, matches_any, matches_prefix, minor_line
+from envbuilder.versions import (
+    driver_reaches,
+    driver_text,
+    listed,
+    matches_any,
+    matches_prefix,
+    minor_line,
+)
 
 USE_CUSTOM_BASE = "`--base IMAGE --python X.Y`"
 
@@ -72,7 +79,12 @@ def python_key(candidate: Candidate) -> Hashable:
 
 
 def wheels_key(candidate: Candidate) -> Hashable:
-    return id(candidate.build), candidate.cpu, candidate.platform, candidate.python.release
+    return (
+        id(candidate.build),
+        candidate.cpu,
+        candidate.platform,
+        candidate.python.release,
+    )
 
 
 def glibc_key(candidate: Candidate) -> Hashable:
@@ -333,14 +345,18 @@ def transformers_objection(rows: RequestRows, candidate: Candidate) -> Objection
     if version.release <= newest.release[:parts]:
         return _tokenizers_objection(rows, candidate, newest)
     if row is None:
-        return Reason(f"transformers {version} is newer than any that was tested, {newest}")
+        return Reason(
+            f"transformers {version} is newer than any that was tested, {newest}"
+        )
     return Reason(
         f"the newest transformers known to work on torch {row.torch} with Python {row.python} is {newest}",
         (row.source,),
     )
 
 
-def _tokenizers_objection(rows: RequestRows, candidate: Candidate, newest: Version) -> Objection:
+def _tokenizers_objection(
+    rows: RequestRows, candidate: Candidate, newest: Version
+) -> Objection:
     """Why no transformers that the request can mean has wheels for the candidate's Python."""
     latest: TransformersRelease | None = None
     for row in rows.transformers:
@@ -352,7 +368,9 @@ def _tokenizers_objection(rows: RequestRows, candidate: Candidate, newest: Versi
             latest = row
     if latest is None:
         oldest = oldest_transformers(rows.catalog)
-        return Reason(f"transformers {rows.request.transformers} is older than any in the catalog, {oldest}")
+        return Reason(
+            f"transformers {rows.request.transformers} is older than any in the catalog, {oldest}"
+        )
     pythons = listed(latest.pythons.get(candidate.platform, ()))
     return Reason(
         f"transformers {latest.transformers} needs tokenizers {latest.tokenizers}, "

@@ -22,17 +22,23 @@ class Opened:
 
     def measure(self) -> dict[str, Any]:
         """With everything unfolded: what sticks out, contrasts, levels of headings."""
-        self.page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
+        self.page.eval_on_selector_all(
+            "details", "all => all.forEach(one => one.open = true)"
+        )
         return dict(self.page.evaluate(MEASURE))
 
 
 View = TypeVar("View", bound=Opened)
 
 
-def open_page(browser: Browser, url: str, of: Callable[[Page], View], *, size: str, scheme: Any) -> View:
+def open_page(
+    browser: Browser, url: str, of: Callable[[Page], View], *, size: str, scheme: Any
+) -> View:
     """Open a page and listen to it from the start."""
     width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme=scheme
+    )
     view = of(page)
     page.on("request", lambda request: view.requests.append(request.url))
     page.on("console", lambda message: view.complaints.append(message.text))
@@ -44,4 +50,8 @@ def open_page(browser: Browser, url: str, of: Callable[[Page], View], *, size: s
 
 def faint(measured: dict[str, Any]) -> list[tuple[float, str]]:
     """The texts whose contrast is too low to be read."""
-    return [(round(ratio, 2), text) for ratio, text in measured["contrasts"] if ratio < LEGIBLE]
+    return [
+        (round(ratio, 2), text)
+        for ratio, text in measured["contrasts"]
+        if ratio < LEGIBLE
+    ]

@@ -23,8 +23,16 @@ from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import command
 
 CLICKS = 60
-STATES = {"nothing": "", "fits": "#cuda=11.7&base=bootstrap", "clash": "#cuda=11.7&gpu=9.0&torch=2.5"}
-PROVEN = Proof(accepted=True, title="built, accepted on 2026-11-24", pairs=(("image size", "4.48 GB"),))
+STATES = {
+    "nothing": "",
+    "fits": "#cuda=11.7&base=bootstrap",
+    "clash": "#cuda=11.7&gpu=9.0&torch=2.5",
+}
+PROVEN = Proof(
+    accepted=True,
+    title="built, accepted on 2026-11-24",
+    pairs=(("image size", "4.48 GB"),),
+)
 
 
 @dataclass(kw_only=True)
@@ -36,7 +44,9 @@ class View(Opened):
         self.page.locator(f'input[name="{name}"][value="{value}"]').click(force=True)
 
     def picked(self) -> dict[str, str]:
-        checked = self.page.locator("input:checked").evaluate_all("all => all.map(one => [one.name, one.value])")
+        checked = self.page.locator("input:checked").evaluate_all(
+            "all => all.map(one => [one.name, one.value])"
+        )
         return {name: value for name, value in checked if value}
 
     def greyed(self) -> set[tuple[str, str]]:
@@ -58,13 +68,25 @@ def file(grid: Grid, facts: Catalog, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
-def look(browser: Browser, file: Path, fragment: str = "", size: str = "desk", scheme: Any = "light") -> View:
+def look(
+    browser: Browser,
+    file: Path,
+    fragment: str = "",
+    size: str = "desk",
+    scheme: Any = "light",
+) -> View:
     url = file.as_uri() + fragment
-    return open_page(browser, url, lambda page: View(page=page, url=url), size=size, scheme=scheme)
+    return open_page(
+        browser, url, lambda page: View(page=page, url=url), size=size, scheme=scheme
+    )
 
 
-@pytest.fixture(scope="module", params=product(STATES, SIZES, ("light", "dark")), ids="-".join)
-def seen(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[View]:
+@pytest.fixture(
+    scope="module", params=product(STATES, SIZES, ("light", "dark")), ids="-".join
+)
+def seen(
+    browser: Browser, file: Path, request: pytest.FixtureRequest
+) -> Iterator[View]:
     state, size, scheme = request.param
     view = look(browser, file, STATES[state], size, scheme)
     yield view
@@ -98,17 +120,28 @@ def compare(view: View, grid: Grid, facts: Catalog) -> None:
         assert view.texts("strong") == [answer.name]
         assert view.texts(".fits code") == [command(request_of(picked), "build")]
         told = dict(zip(view.texts(".facts dt"), view.texts(".facts dd"), strict=True))
-        versions = ("CUDA", answer.cuda), ("cuDNN", answer.cudnn), ("Python", answer.python), ("torch", answer.torch)
-        assert {name: told[name] for name, _ in versions} == {name: str(version) for name, version in versions}
+        versions = (
+            ("CUDA", answer.cuda),
+            ("cuDNN", answer.cudnn),
+            ("Python", answer.python),
+            ("torch", answer.torch),
+        )
+        assert {name: told[name] for name, _ in versions} == {
+            name: str(version) for name, version in versions
+        }
         assert told["GPU code"] == " ".join(answer.arch_list)
         assert told["driver"] == f"{answer.driver_floor} or newer"
         assert told["evidence"].startswith(f"{answer.evidence}: ")
         assert view.texts(".notes li") == list(answer.notes)
     else:
         assert len(view.texts(".clash")) == len(clashes) >= 1
-        assert view.texts(".reasons li") == [reason for clash in clashes for reason in clash.reasons]
+        assert view.texts(".reasons li") == [
+            reason for clash in clashes for reason in clash.reasons
+        ]
         assert set(answer.plain_reasons) <= set(view.texts(".reasons li"))
-        assert view.texts(".clash code") == [command for clash in clashes for command in clash.suggestions]
+        assert view.texts(".clash code") == [
+            command for clash in clashes for command in clash.suggestions
+        ]
     assert view.greyed() == greyed(picked, grid)
 
 
@@ -118,11 +151,16 @@ def greyed(picked: Picked, grid: Grid) -> set[tuple[str, str]]:
         (axis.name, choice.value)
         for axis in grid.axes
         for choice in axis.choices[1:]
-        if any(axis.name in clash.picked for clash in grid.clashes_in({**picked, axis.name: choice.value}))
+        if any(
+            axis.name in clash.picked
+            for clash in grid.clashes_in({**picked, axis.name: choice.value})
+        )
     }
 
 
-def test_its_answers_are_the_resolvers_click_by_click(view: View, grid: Grid, facts: Catalog) -> None:
+def test_its_answers_are_the_resolvers_click_by_click(
+    view: View, grid: Grid, facts: Catalog
+) -> None:
     chance = random.Random(7)
     fitting = 0
     compare(view, grid, facts)
@@ -137,33 +175,58 @@ def test_its_answers_are_the_resolvers_click_by_click(view: View, grid: Grid, fa
     assert CLICKS / 4 < fitting < CLICKS
 
 
-def test_exactly_the_values_that_do_not_fit_are_disabled(view: View, facts: Catalog) -> None:
+def test_exactly_the_values_that_do_not_fit_are_disabled(
+    view: View, facts: Catalog
+) -> None:
     view.pick("cuda", "11.7")
     view.pick("driver", "470.42.01")
-    for name, value in [("gpu", "9.0"), ("torch", "2.5"), ("python", "3.13"), ("python", "3.10"), ("gpu", "8.6")]:
+    for name, value in [
+        ("gpu", "9.0"),
+        ("torch", "2.5"),
+        ("python", "3.13"),
+        ("python", "3.10"),
+        ("gpu", "8.6"),
+    ]:
         refused = isinstance(said({**view.picked(), name: value}, facts), NoStackError)
         assert ((name, value) in view.greyed()) == refused
 
 
-def test_a_suggestion_resolves_the_conflict(view: View, grid: Grid, facts: Catalog) -> None:
+def test_a_suggestion_resolves_the_conflict(
+    view: View, grid: Grid, facts: Catalog
+) -> None:
     view.pick("cuda", "11.7")
     view.pick("gpu", "9.0")
     assert "CUDA 11.7 and GPU 9.0 Hopper do not go together" in view.texts("h3")
-    view.page.get_by_role("button", name="Choose this: envbuilder resolve --cuda").first.click()
+    view.page.get_by_role(
+        "button", name="Choose this: envbuilder resolve --cuda"
+    ).first.click()
     assert grid.answer(view.picked()) is not None
     compare(view, grid, facts)
     expect(view.page.locator("#answer-title")).to_be_focused()
 
 
-def test_changing_one_choice_keeps_the_others(view: View, grid: Grid, facts: Catalog) -> None:
+def test_changing_one_choice_keeps_the_others(
+    view: View, grid: Grid, facts: Catalog
+) -> None:
     for name, value in (("gpu", "9.0"), ("python", "3.10"), ("cuda", "11.7")):
         view.pick(name, value)
-    ways = view.page.locator("#shown").get_by_role("group", name="CUDA").get_by_role("button")
-    offered = {re.sub("^CUDA ", "", way.get_attribute("aria-label") or "") for way in ways.all()}
+    ways = (
+        view.page.locator("#shown")
+        .get_by_role("group", name="CUDA")
+        .get_by_role("button")
+    )
+    offered = {
+        re.sub("^CUDA ", "", way.get_attribute("aria-label") or "")
+        for way in ways.all()
+    }
     cuda = next(axis for axis in grid.axes if axis.name == "cuda")
     kept = {"gpu": "9.0", "python": "3.10"}
     works = {
-        c.label for c in cuda.choices if isinstance(said({**kept, "cuda": c.value} if c.value else kept, facts), Stack)
+        c.label
+        for c in cuda.choices
+        if isinstance(
+            said({**kept, "cuda": c.value} if c.value else kept, facts), Stack
+        )
     }
     assert offered == works
     view.page.locator("#shown").get_by_role("button", name="CUDA 12.4").click()
@@ -182,7 +245,10 @@ def test_the_dockerfile_and_the_receipt_are_shown(view: View, grid: Grid) -> Non
     view.page.get_by_text("Show the Dockerfile").click()
     assert file.is_visible()
     assert file.inner_text().startswith("# cu117-torch2.0.1-py3.9-debian11\n")
-    assert "\nCOPY --link images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock images/" in file.inner_text()
+    assert (
+        "\nCOPY --link images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock images/"
+        in file.inner_text()
+    )
     assert "{name}" not in file.inner_text()
     assert '\nENTRYPOINT ["/opt/envbuilder/payload/entrypoint"]\n' in file.inner_text()
 
@@ -191,8 +257,13 @@ def test_the_command_can_be_copied(view: View) -> None:
     view.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     view.pick("cuda", "12.4")
     view.page.get_by_role("button", name="Copy: envbuilder build --cuda 12.4").click()
-    expect(view.page.get_by_role("status")).to_have_text("Copied: envbuilder build --cuda 12.4")
-    assert view.page.evaluate("navigator.clipboard.readText()") == "envbuilder build --cuda 12.4"
+    expect(view.page.get_by_role("status")).to_have_text(
+        "Copied: envbuilder build --cuda 12.4"
+    )
+    assert (
+        view.page.evaluate("navigator.clipboard.readText()")
+        == "envbuilder build --cuda 12.4"
+    )
 
 
 def test_a_link_keeps_the_choices(view: View, browser: Browser, file: Path) -> None:
@@ -216,7 +287,9 @@ def test_a_link_keeps_the_choices(view: View, browser: Browser, file: Path) -> N
 
 
 def test_page_makes_no_requests_and_logs_no_errors(seen: View) -> None:
-    assert [url for url in seen.requests if not url.startswith("data:")] == [seen.url.partition("#")[0]]
+    assert [url for url in seen.requests if not url.startswith("data:")] == [
+        seen.url.partition("#")[0]
+    ]
     assert seen.complaints == []
 
 
@@ -227,20 +300,32 @@ def test_nothing_overflows_and_all_text_is_readable(seen: View) -> None:
     assert faint(measured) == []
     assert len(measured["contrasts"]) > 100
     assert measured["smallest"] >= 12
-    assert all(after <= before + 1 for before, after in zip(measured["levels"], measured["levels"][1:], strict=False))
+    assert all(
+        after <= before + 1
+        for before, after in zip(
+            measured["levels"], measured["levels"][1:], strict=False
+        )
+    )
 
 
 def test_every_control_has_its_name_and_its_group(seen: View, grid: Grid) -> None:
     page = seen.page
-    assert [page.get_by_role(role).count() for role in ("banner", "main", "contentinfo", "status")] == [1, 1, 1, 1]
+    assert [
+        page.get_by_role(role).count()
+        for role in ("banner", "main", "contentinfo", "status")
+    ] == [1, 1, 1, 1]
     for axis in grid.axes:
-        group = page.locator("#choices").get_by_role("group", name=axis.title, exact=True)
+        group = page.locator("#choices").get_by_role(
+            "group", name=axis.title, exact=True
+        )
         assert group.get_by_role("radio").count() == len(axis.choices)
         for choice in axis.choices:
             name = " ".join(filter(None, (choice.label, choice.note)))
             assert group.get_by_role("radio", name=name, exact=True).count() == 1
     for control in page.locator("button, a, summary").all():
-        assert (control.get_attribute("aria-label") or control.text_content() or "").strip()
+        assert (
+            control.get_attribute("aria-label") or control.text_content() or ""
+        ).strip()
 
 
 def test_why_a_choice_is_greyed_can_be_heard_and_read(view: View, grid: Grid) -> None:
@@ -278,9 +363,13 @@ def test_search_finds_a_gpu_by_its_name(view: View, facts: Catalog) -> None:
 
 def test_the_answer_is_announced(view: View) -> None:
     status = view.page.get_by_role("status")
-    assert status.evaluate("one => one.closest('[hidden]') === null && getComputedStyle(one).display !== 'none'")
+    assert status.evaluate(
+        "one => one.closest('[hidden]') === null && getComputedStyle(one).display !== 'none'"
+    )
     view.pick("cuda", "11.7")
-    expect(status).to_have_text("It fits: cu117-torch2.0.1-py3.10-debian12; resolves, not built.")
+    expect(status).to_have_text(
+        "It fits: cu117-torch2.0.1-py3.10-debian12; resolves, not built."
+    )
     view.pick("gpu", "9.0")
     expect(status).to_have_text("CUDA 11.7 and GPU 9.0 Hopper do not go together.")
 
@@ -291,13 +380,22 @@ def focused(page: Page) -> str:
     return str(page.evaluate(f"({script})(document.activeElement)"))
 
 
-def test_page_works_with_the_keyboard_only(view: View, grid: Grid, facts: Catalog) -> None:
+def test_page_works_with_the_keyboard_only(
+    view: View, grid: Grid, facts: Catalog
+) -> None:
     page = view.page
     press = page.keyboard.press
     press("Tab")
     assert focused(page) == "INPUT|cuda|"
-    assert page.locator("input:focus + .face").evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
-    values = {axis.name: [choice.value for choice in axis.choices] for axis in grid.axes}
+    assert (
+        page.locator("input:focus + .face").evaluate(
+            "one => getComputedStyle(one).outlineStyle"
+        )
+        == "solid"
+    )
+    values = {
+        axis.name: [choice.value for choice in axis.choices] for axis in grid.axes
+    }
     press("ArrowUp")  # around to the last one
     assert view.picked() == {"cuda": values["cuda"][-1]}
     for _ in values["cuda"][values["cuda"].index("11.7") + 1 :]:
@@ -331,8 +429,14 @@ def test_every_control_is_reached_by_tab(view: View) -> None:
     reached = set()
     for _ in range(wanted + 5):
         view.page.keyboard.press("Tab")
-        if view.page.evaluate("document.activeElement.matches('button, summary, input:checked')"):
-            reached.add(view.page.evaluate("[...document.querySelectorAll('*')].indexOf(document.activeElement)"))
+        if view.page.evaluate(
+            "document.activeElement.matches('button, summary, input:checked')"
+        ):
+            reached.add(
+                view.page.evaluate(
+                    "[...document.querySelectorAll('*')].indexOf(document.activeElement)"
+                )
+            )
     assert len(reached) == wanted
 
 

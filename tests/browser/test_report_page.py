@@ -36,14 +36,22 @@ def look(browser: Browser, folder: Path, name: str, size: str, scheme: str) -> V
     return open_page(
         browser,
         path.as_uri(),
-        lambda page: View(page=page, name=name, size=size, scheme=scheme, receipt=receipt),
+        lambda page: View(
+            page=page, name=name, size=size, scheme=scheme, receipt=receipt
+        ),
         size=size,
         scheme=scheme,
     )
 
 
-@pytest.fixture(scope="module", params=product(RECEIPTS, SIZES, ("light", "dark")), ids="-".join)
-def view(browser: Browser, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[View]:
+@pytest.fixture(
+    scope="module", params=product(RECEIPTS, SIZES, ("light", "dark")), ids="-".join
+)
+def view(
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[View]:
     made = look(browser, tmp_path_factory.mktemp("page"), *request.param)
     yield made
     made.page.close()
@@ -57,7 +65,9 @@ def failed_on_phone(browser: Browser, tmp_path: Path) -> Iterator[View]:
 
 
 def test_page_makes_no_requests_and_logs_no_errors(view: View) -> None:
-    assert [url for url in view.requests if not url.startswith("data:")] == [view.page.url]
+    assert [url for url in view.requests if not url.startswith("data:")] == [
+        view.page.url
+    ]
     assert view.complaints == []
 
 
@@ -72,25 +82,42 @@ def test_all_text_can_be_read(view: View) -> None:
     assert faint(measured) == []
     assert len(measured["contrasts"]) >= 4
     assert measured["smallest"] >= 11
-    assert (measured["background"] < 0.05) if view.scheme == "dark" else (measured["background"] > 0.9)
+    assert (
+        (measured["background"] < 0.05)
+        if view.scheme == "dark"
+        else (measured["background"] > 0.9)
+    )
 
 
 def test_it_is_built_for_those_who_hear_it(view: View) -> None:
     page, measured = view.page, view.measure()
     assert page.get_attribute("html", "lang") == "en"
     assert page.title().startswith(f"{view.receipt.verdict}: ")
-    assert [page.get_by_role(role).count() for role in ("banner", "main", "contentinfo")] == [1, 1, 1]
+    assert [
+        page.get_by_role(role).count() for role in ("banner", "main", "contentinfo")
+    ] == [1, 1, 1]
     assert measured["levels"][0] == 1
     assert measured["levels"].count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(measured["levels"], measured["levels"][1:], strict=False))
+    assert all(
+        after <= before + 1
+        for before, after in zip(
+            measured["levels"], measured["levels"][1:], strict=False
+        )
+    )
     assert page.locator("section:not([aria-labelledby])").count() == 0
     assert page.locator("th:not([scope])").count() == 0
     assert page.locator("table:not(:has(caption))").count() == 0
-    assert page.locator(".checks :is(thead, tbody, tr, th, td):not([role])").count() == 0  # rows of flex are no rows
+    assert (
+        page.locator(".checks :is(thead, tbody, tr, th, td):not([role])").count() == 0
+    )  # rows of flex are no rows
 
 
 def test_every_check_is_a_row_with_its_status_in_words(view: View) -> None:
-    rows = view.page.locator(".checks").get_by_role("row").filter(has=view.page.get_by_role("rowheader"))
+    rows = (
+        view.page.locator(".checks")
+        .get_by_role("row")
+        .filter(has=view.page.get_by_role("rowheader"))
+    )
     assert rows.count() == len(view.receipt.checks)
     statuses = view.page.locator(".status").all_inner_texts()
     assert set(statuses) <= STATUSES
@@ -101,7 +128,11 @@ def test_verdict_comes_first_then_the_failed_checks(view: View) -> None:
     page, height = view.page, SIZES[view.size][1]
     assert page.locator("h1").inner_text().startswith(view.receipt.verdict)
     assert (page.locator("h1").bounding_box() or {})["y"] < 100
-    wrong = [check for check in view.receipt.checks if check.status in (Status.FAILED, Status.ERROR)]
+    wrong = [
+        check
+        for check in view.receipt.checks
+        if check.status in (Status.FAILED, Status.ERROR)
+    ]
     assert page.locator(".trouble").count() == len(wrong)
     if view.name == "failed":
         trouble = page.locator(".trouble").first
@@ -118,12 +149,18 @@ def test_the_curve_is_drawn(view: View) -> None:
     assert drawing.get_attribute("aria-labelledby")
     frame, lines = drawing.bounding_box() or {}, view.page.locator("polyline.curve")
     boxes = [line.bounding_box() or {} for line in lines.all()]
-    assert frame["width"] > 0.7 * SIZES[view.size][0] * (1 if view.size == "phone" else 0.8)
+    assert frame["width"] > 0.7 * SIZES[view.size][0] * (
+        1 if view.size == "phone" else 0.8
+    )
     for box in boxes:
         assert box["x"] >= frame["x"] - 2
         assert box["x"] + box["width"] <= frame["x"] + frame["width"] + 2
     if view.name != "hostile":
-        assert len((lines.get_attribute("points") or "").split()) == len(view.receipt.training["losses"]) == 252
+        assert (
+            len((lines.get_attribute("points") or "").split())
+            == len(view.receipt.training["losses"])
+            == 252
+        )
         assert boxes[0]["width"] == pytest.approx(frame["width"], abs=4)
         assert boxes[0]["height"] > 0.7 * frame["height"]
     with_it = drawing.screenshot()
@@ -134,7 +171,10 @@ def test_the_curve_is_drawn(view: View) -> None:
 def test_an_attack_is_only_text(view: View) -> None:
     assert view.page.locator("script, img, iframe, object, [onerror]").count() == 0
     if view.name == "hostile":
-        assert "<script>alert(1)</script>" in view.page.locator(".trouble").first.inner_text()
+        assert (
+            "<script>alert(1)</script>"
+            in view.page.locator(".trouble").first.inner_text()
+        )
 
 
 def test_warnings_unfold(failed_on_phone: View) -> None:
@@ -146,7 +186,9 @@ def test_warnings_unfold(failed_on_phone: View) -> None:
 
 def test_the_layout_measurement_detects_errors(failed_on_phone: View) -> None:
     page = failed_on_phone.page
-    page.add_style_tag(content=".quiet { color: #999 !important } .plot svg { width: 30rem !important }")
+    page.add_style_tag(
+        content=".quiet { color: #999 !important } .plot svg { width: 30rem !important }"
+    )
     measured = failed_on_phone.measure()
     assert min(ratio for ratio, _ in measured["contrasts"]) < 3
     assert measured["overflow"] > 0

@@ -49,10 +49,18 @@ def build(kind: str, folder: Path, said: list[str]) -> int:
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
     write_context(render_context(lock), folder)
     place = place_of(lock.stack)
-    edit(folder / place / "Dockerfile", CACHE, SMALL_CACHE if kind == "disk-full" else OWN_CACHE)
+    edit(
+        folder / place / "Dockerfile",
+        CACHE,
+        SMALL_CACHE if kind == "disk-full" else OWN_CACHE,
+    )
     if kind == "hash-mismatch":
         numpy = next(wheel for wheel in lock.wheels if wheel.name == "numpy")
-        edit(folder / place / "layers/libraries.txt", numpy.sha256, "00000000" + numpy.sha256[8:])
+        edit(
+            folder / place / "layers/libraries.txt",
+            numpy.sha256,
+            "00000000" + numpy.sha256[8:],
+        )
     network = find_network(os.environ, home=Path.home())
     argv = build_argv(
         folder,
@@ -64,7 +72,9 @@ def build(kind: str, folder: Path, said: list[str]) -> int:
     )
     if kind == "no-network":
         argv[3:3] = ["--network", "none"]
-    return processes.stream(argv, said.append, env={**os.environ, **(network.proxies or {})})
+    return processes.stream(
+        argv, said.append, env={**os.environ, **(network.proxies or {})}
+    )
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -78,7 +88,11 @@ def without_hosts(text: str) -> str:
 
     def hide(found: re.Match[str]) -> str:
         chunk = base64.b64decode(found[2])
-        return found[1] + base64.b64encode(HOST.sub(b"https://index.invalid", chunk)).decode() + '"'
+        return (
+            found[1]
+            + base64.b64encode(HOST.sub(b"https://index.invalid", chunk)).decode()
+            + '"'
+        )
 
     return re.sub(r'("data": ")([A-Za-z0-9+/=]+)"', hide, text)
 

@@ -11,14 +11,18 @@ from .conftest import Run
 
 
 @pytest.mark.slow
-def test_cuda_version_without_arm64_wheels_is_refused_with_working_suggestions(run: Run, facts: Catalog) -> None:
+def test_cuda_version_without_arm64_wheels_is_refused_with_working_suggestions(
+    run: Run, facts: Catalog
+) -> None:
     having = {build.torch for build in facts.torch if "linux/arm64" in build.platforms}
     without = {build.torch for build in facts.torch} - having
     assert "2.0.1" in map(str, without)
     for torch in sorted(without):
         refused = run("lock", "--torch", str(torch), "--platform", "linux/arm64")
         assert (refused.code, refused.out) == (4, "")
-        assert refused.err.startswith(f"error: no stack has torch {torch} and linux/arm64\n")
+        assert refused.err.startswith(
+            f"error: no stack has torch {torch} and linux/arm64\n"
+        )
         commands = re.findall(r"`(envbuilder [^`]+)`", refused.err)
         assert commands
         for command in commands:

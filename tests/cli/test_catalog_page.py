@@ -31,11 +31,18 @@ def test_command_writes_one_page_and_prints_its_path(run: Run) -> None:
 def test_its_json(run: Run) -> None:
     answer = run("catalog", "page", "--output", "a/b.html", "--json")
     size = Path("a/b.html").stat().st_size
-    assert json.loads(answer.out) == {"schema": 1, "ok": True, "file": "a/b.html", "bytes": size}
+    assert json.loads(answer.out) == {
+        "schema": 1,
+        "ok": True,
+        "file": "a/b.html",
+        "bytes": size,
+    }
     assert problems("catalog-page", json.loads(answer.out)) == []
 
 
-def test_receipts_and_locks_have_named_and_default_directories(run: Run, root: Path) -> None:
+def test_receipts_and_locks_have_named_and_default_directories(
+    run: Run, root: Path
+) -> None:
     receipt = samples.passed()
     for folder in ("receipts", "elsewhere"):
         Path(folder).mkdir()
@@ -45,7 +52,14 @@ def test_receipts_and_locks_have_named_and_default_directories(run: Run, root: P
     usual = Path("envbuilder.html").read_text()
     assert f"built, accepted on {day}" in usual
     assert '"locked":true' not in usual
-    run("catalog", "page", "--receipts", "elsewhere", "--locks", str(root / "docker" / "images"))
+    run(
+        "catalog",
+        "page",
+        "--receipts",
+        "elsewhere",
+        "--locks",
+        str(root / "docker" / "images"),
+    )
     named = Path("envbuilder.html").read_text()
     assert f"built, accepted on {day}" in named
     assert '"locked":true' in named

@@ -4,14 +4,20 @@ from pathlib import Path
 
 from .conftest import Run
 
-LOCK = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock"))[-1]
+LOCK = sorted(
+    (Path(__file__).parents[2] / "docker" / "images").glob("*/envbuilder.lock")
+)[-1]
 RENDER = ("render", "--lock", str(LOCK), "--target", "kubernetes", "--target", "slurm")
 
 
 def test_files_are_written_and_checked(run: Run, tmp_path: Path) -> None:
     written = run(*RENDER, "--set", "nodes=4")
     assert written.code == 0, written.err
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(tmp_path).as_posix()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
     assert found == {
         "kubernetes/README.md",
         "kubernetes/job.yaml",

@@ -29,7 +29,9 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Be on a recorded host."""
 
     def be(name: str) -> None:
-        monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
+        monkeypatch.setattr(
+            local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name))
+        )
 
     return be
 
@@ -109,25 +111,41 @@ def test_host_file_describes_another_machine(
     assert answer.code == 8
     lines = answer.out.splitlines()
     assert lines[0] == "host.json: Ubuntu 22.04.5 LTS, x86_64"
-    assert lines[2] == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for NVIDIA GeForce RTX 5090 (12.0)"
+    assert (
+        lines[2]
+        == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for NVIDIA GeForce RTX 5090 (12.0)"
+    )
 
 
-def test_gpu_and_driver_options_describe_another_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_and_driver_options_describe_another_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local_probe, "new_probe", nobody)
     answer = run("doctor", "--gpu", "H100", "--driver", "535.104.05", "--cuda", "11.7")
     assert answer.code == 8
     lines = answer.out.splitlines()
     assert lines[0] == "A machine with GPU H100 and driver 535.104.05"
-    assert lines[2] == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for H100 (9.0)"
-    assert run("doctor", "--gpu", "A100", "--driver", "535.104.05", "--cuda", "11.7").code == 0
-    assert run("doctor", "--gpu", "A100", "--driver", "440.33", "--cuda", "11.7").code == 8
+    assert (
+        lines[2]
+        == "✗ stack       torch 2.0.1 for CUDA 11.7 has no kernels for H100 (9.0)"
+    )
+    assert (
+        run("doctor", "--gpu", "A100", "--driver", "535.104.05", "--cuda", "11.7").code
+        == 0
+    )
+    assert (
+        run("doctor", "--gpu", "A100", "--driver", "440.33", "--cuda", "11.7").code == 8
+    )
 
 
 def test_options_override_the_host_file(run: Run, on: Any, tmp_path: Path) -> None:
     on("workstation")
     (tmp_path / "host.json").write_text(run("doctor", "--json").out)
     assert run("doctor", "--target", "host.json", "--cuda", "11.7").code == 0
-    assert run("doctor", "--target", "host.json", "--cuda", "11.7", "--gpu", "H100").code == 8
+    assert (
+        run("doctor", "--target", "host.json", "--cuda", "11.7", "--gpu", "H100").code
+        == 8
+    )
 
 
 def test_settings_file_provides_the_request(run: Run, on: Any, tmp_path: Path) -> None:
@@ -136,13 +154,27 @@ def test_settings_file_provides_the_request(run: Run, on: Any, tmp_path: Path) -
     assert "has no kernels for" in run("doctor").out
 
 
-def test_documentation_shows_real_output(run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documentation_shows_real_output(
+    run: Run, on: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on("toolkit-missing")
     monkeypatch.setenv("COLUMNS", "110")
-    said = run("doctor").out + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
+    said = (
+        run("doctor").out
+        + run("doctor", *shlex.split("--gpu H100 --driver 535.104.05 --cuda 11.7")).out
+    )
     blocks = (root / "docs" / "how-to" / "doctor.md").read_text().split("```")[1::2]
-    lines = [line for block in blocks for line in block.splitlines()[1:] if line and "…" not in line]
-    shown = [line for line in lines if not line.split()[0].endswith("$") or line.startswith(" ")]
+    lines = [
+        line
+        for block in blocks
+        for line in block.splitlines()[1:]
+        if line and "…" not in line
+    ]
+    shown = [
+        line
+        for line in lines
+        if not line.split()[0].endswith("$") or line.startswith(" ")
+    ]
     assert len(shown) > 8
     assert [line for line in shown if line not in said.splitlines()] == []
 
@@ -182,14 +214,22 @@ def test_bad_options_exit_2(run: Run, tmp_path: Path, words: tuple[str, ...]) ->
     assert "hint: " in answer.err
 
 
-def test_the_probe_of_this_machine(run: Run, facts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_probe_of_this_machine(
+    run: Run, facts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     here = local_probe.new_probe(Network(), facts)
     assert here.run(["no-such-program-at-all"]).returncode == 127
     monkeypatch.setattr(local_probe, "_PATIENCE", 0.2)
     assert here.run(["sleep", "30"]).returncode == 124
     (tmp_path / "file").write_text("text")
-    assert (here.read(str(tmp_path / "file")), here.read(str(tmp_path / "other"))) == ("text", None)
-    assert (here.names(str(tmp_path)), here.names(str(tmp_path / "other"))) == (["file"], ())
+    assert (here.read(str(tmp_path / "file")), here.read(str(tmp_path / "other"))) == (
+        "text",
+        None,
+    )
+    assert (here.names(str(tmp_path)), here.names(str(tmp_path / "other"))) == (
+        ["file"],
+        (),
+    )
 
 
 def test_registry_is_not_checked_without_an_engine(run: Run, facts: Any) -> None:

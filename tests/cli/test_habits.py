@@ -34,17 +34,35 @@ def test_the_version_is_that_of_the_package(run: Run, option: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["biuld"], 2, "error: there is no command 'biuld'\nhint: did you mean `envbuilder build`?\n"),
-        (["zzz"], 2, "error: there is no command 'zzz'\nhint: see `envbuilder --help`\n"),
+        (
+            ["biuld"],
+            2,
+            "error: there is no command 'biuld'\nhint: did you mean `envbuilder build`?\n",
+        ),
+        (
+            ["zzz"],
+            2,
+            "error: there is no command 'zzz'\nhint: see `envbuilder --help`\n",
+        ),
         (["catalog", "imges"], 2, "hint: did you mean `envbuilder catalog images`?\n"),
         (["resolve", "--cdua", "11.7"], 2, "--cuda"),
         (["build", "--gpu-access", "gpu"], 2, "Did you mean 'gpus'?"),
         (["lock", "--format", "requirement"], 2, "Did you mean 'requirements'?"),
-        (["render", "--lock", LOCK, "--target", "kubernets"], 2, "hint: did you mean `--target kubernetes`?"),
-        (["render", "--lock", LOCK, "--target", "zzz"], 2, "hint: targets: compose, kubernetes"),
+        (
+            ["render", "--lock", LOCK, "--target", "kubernets"],
+            2,
+            "hint: did you mean `--target kubernetes`?",
+        ),
+        (
+            ["render", "--lock", LOCK, "--target", "zzz"],
+            2,
+            "hint: targets: compose, kubernetes",
+        ),
     ],
 )
-def test_a_misspelt_word_is_answered_with_the_nearest(run: Run, words: list[str], code: int, said: str) -> None:
+def test_a_misspelt_word_is_answered_with_the_nearest(
+    run: Run, words: list[str], code: int, said: str
+) -> None:
     answer = run(*words)
     assert answer.code == code
     assert said in answer.err
@@ -59,12 +77,17 @@ def test_both_spellings_of_flavor_work(run: Run, option: str) -> None:
     assert json.loads(answer.out)["stack"]["flavour"] == "cpu"
 
 
-def test_both_spellings_of_flavor_work_in_the_settings(run: Run, tmp_path: Path) -> None:
+def test_both_spellings_of_flavor_work_in_the_settings(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "envbuilder.toml").write_text('flavor = "cpu"\n')
     assert json.loads(run("resolve", "--json").out)["stack"]["flavour"] == "cpu"
     (tmp_path / "envbuilder.toml").write_text('flavor = "cpu"\nflavour = "devel"\n')
     answer = run("resolve")
-    assert (answer.code, "flavor and flavour are the same key" in answer.err) == (2, True)
+    assert (answer.code, "flavor and flavour are the same key" in answer.err) == (
+        2,
+        True,
+    )
 
 
 @pytest.mark.parametrize("command", ["build", "accept"])
@@ -91,7 +114,9 @@ def test_command_line_overrides_environment_overrides_settings(
 
 
 @pytest.mark.parametrize("variable", ["ENVBUILDER_FLAVOR", "ENVBUILDER_FLAVOUR"])
-def test_every_request_option_has_its_variable(run: Run, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_every_request_option_has_its_variable(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     monkeypatch.setenv(variable, "cpu")
     monkeypatch.setenv("ENVBUILDER_AS_OF", "2026-11-09")
     stack = json.loads(run("resolve", "--json").out)["stack"]
@@ -121,12 +146,16 @@ def test_the_environment_does_not_name_another_machine_for_the_doctor(
 # --- completion ----------------------------------------------------------------------------------------------------
 
 
-def complete(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str) -> list[str]:
+def complete(
+    run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str
+) -> list[str]:
     """The values that a shell would offer at the end of a line."""
     words = line.split(" ")
     monkeypatch.setenv("_ENVBUILDER_COMPLETE", f"{shell}_complete")
     monkeypatch.setenv("COMP_WORDS", line)
-    monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words) - 1))
+    monkeypatch.setenv(
+        "COMP_CWORD", words[-1] if shell == "fish" else str(len(words) - 1)
+    )
     answer = run()
     assert (answer.code, answer.err) == (0, "")
     lines = [line for line in answer.out.splitlines() if line]
@@ -153,30 +182,45 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str) -
         ("envbuilder accept --gpu-access c", "cdi"),
     ],
 )
-def test_values_are_completed(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str, value: str) -> None:
+def test_values_are_completed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str, value: str
+) -> None:
     assert value in complete(run, monkeypatch, shell, line)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_gets_its_script(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+def test_a_shell_gets_its_script(
+    run: Run, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
     monkeypatch.setenv("_ENVBUILDER_COMPLETE", f"{shell}_source")
     answer = run()
     assert answer.code == 0
     assert f"_ENVBUILDER_COMPLETE={shell}_complete" in answer.out
 
 
-def test_every_gpu_that_is_completed_is_the_one_it_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_gpu_that_is_completed_is_the_one_it_names(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = catalog.load()
     names = complete(run, monkeypatch, "fish", "envbuilder resolve --gpu ")
-    found = {str(gpu.capability) for name in names if (gpu := find_gpu(parse_gpu(name), facts))}
+    found = {
+        str(gpu.capability)
+        for name in names
+        if (gpu := find_gpu(parse_gpu(name), facts))
+    }
     assert len(names) > 50
     assert found == {str(gpu.capability) for gpu in facts.gpus}
 
 
-def test_a_damaged_catalog_completes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_damaged_catalog_completes_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "policy.toml").write_text("[")
-    assert complete(run, monkeypatch, "bash", "envbuilder resolve --catalog own --cuda 1") == []
+    assert (
+        complete(run, monkeypatch, "bash", "envbuilder resolve --catalog own --cuda 1")
+        == []
+    )
 
 
 # --- a repository that has been set up -------------------------------------------------------------------------------
@@ -186,11 +230,18 @@ def settings_of(folder: Path) -> dict[str, object]:
     return dict(tomllib.loads((folder / "envbuilder.toml").read_text())["render"])
 
 
-def test_rendered_target_is_added_so_that_check_compares_it(run: Run, tmp_path: Path) -> None:
+def test_rendered_target_is_added_so_that_check_compares_it(
+    run: Run, tmp_path: Path
+) -> None:
     run("init", "--lock", LOCK, "--target", "devcontainer")
     answer = run("render", "--target", "slurm", "--set", "hours=2")
-    assert (answer.code, "added slurm to envbuilder.toml" in answer.err) == (0, True), answer.err
-    assert settings_of(tmp_path) == {"targets": ["devcontainer", "slurm"], "settings": {"hours": "2"}}
+    assert (answer.code, "added slurm to envbuilder.toml" in answer.err) == (0, True), (
+        answer.err
+    )
+    assert settings_of(tmp_path) == {
+        "targets": ["devcontainer", "slurm"],
+        "settings": {"hours": "2"},
+    }
     assert run("render", "--check").code == 0
     (tmp_path / "slurm/train.sbatch").unlink()
     answer = run("render", "--check")
@@ -201,14 +252,21 @@ def test_a_check_enrols_nothing(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, "--target", "devcontainer")
     before = (tmp_path / "envbuilder.toml").read_text()
     assert run("render", "--target", "slurm", "--check").code == 1
-    assert run("render", "--target", "slurm", "--output", "elsewhere", "--lock", LOCK).code == 0
+    assert (
+        run("render", "--target", "slurm", "--output", "elsewhere", "--lock", LOCK).code
+        == 0
+    )
     assert (tmp_path / "envbuilder.toml").read_text() == before
 
 
-def test_a_second_init_adds_and_keeps_what_people_wrote(run: Run, tmp_path: Path) -> None:
+def test_a_second_init_adds_and_keeps_what_people_wrote(
+    run: Run, tmp_path: Path
+) -> None:
     run("init", "--lock", LOCK, "--target", "devcontainer")
     file = tmp_path / "envbuilder.toml"
-    mine = file.read_text().replace("[render]", '# my own words\ndriver = "535"  # our cluster\n\n[render]')
+    mine = file.read_text().replace(
+        "[render]", '# my own words\ndriver = "535"  # our cluster\n\n[render]'
+    )
     file.write_text(mine)
     answer = run("init", "--target", "slurm", "--json")
     assert answer.code == 0, answer.err
@@ -220,7 +278,9 @@ def test_a_second_init_adds_and_keeps_what_people_wrote(run: Run, tmp_path: Path
 
 
 def test_init_adds_to_settings_that_people_wrote(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "envbuilder.toml").write_text('# ours\ncuda = "11.7"\n\n[accept]\nchecks = []\n')
+    (tmp_path / "envbuilder.toml").write_text(
+        '# ours\ncuda = "11.7"\n\n[accept]\nchecks = []\n'
+    )
     answer = run("init", "--lock", LOCK, "--target", "slurm")
     assert answer.code == 0, answer.err
     text = (tmp_path / "envbuilder.toml").read_text()
@@ -236,7 +296,10 @@ def test_init_changes_a_request_only_with_force(run: Run, tmp_path: Path) -> Non
     (tmp_path / "envbuilder.toml").write_text('cuda = "12.4"\n')
     answer = run("init", "--lock", LOCK, "--target", "slurm")
     assert answer.code == 2
-    assert f"envbuilder.toml requests another stack than {NAME}; nothing was written" in answer.err
+    assert (
+        f"envbuilder.toml requests another stack than {NAME}; nothing was written"
+        in answer.err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["envbuilder.toml"]
     assert run("init", "--lock", LOCK, "--target", "slurm", "--force").code == 0
     assert tomllib.loads((tmp_path / "envbuilder.toml").read_text())["cuda"] == "11.7"
@@ -244,7 +307,9 @@ def test_init_changes_a_request_only_with_force(run: Run, tmp_path: Path) -> Non
 
 def test_init_adds_to_the_table_of_a_pyproject(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "pyproject.toml"
-    file.write_text('[project]\nname = "x"\n\n[tool.envbuilder]\ncuda = "11.7"  # ours\n\n[tool.ruff]\n')
+    file.write_text(
+        '[project]\nname = "x"\n\n[tool.envbuilder]\ncuda = "11.7"  # ours\n\n[tool.ruff]\n'
+    )
     assert run("init", "--lock", LOCK, "--target", "slurm").code == 0
     tool = tomllib.loads(file.read_text())["tool"]
     assert (tool["envbuilder"]["render"], tool["ruff"]) == ({"targets": ["slurm"]}, {})

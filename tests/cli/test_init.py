@@ -18,7 +18,9 @@ def written(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_init_writes_everything_and_names_the_next_steps(run: Run, tmp_path: Path) -> None:
+def test_init_writes_everything_and_names_the_next_steps(
+    run: Run, tmp_path: Path
+) -> None:
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert answer.code == 0, answer.err
     assert answer.out == ""
@@ -26,8 +28,12 @@ def test_init_writes_everything_and_names_the_next_steps(run: Run, tmp_path: Pat
         ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
         ".github/workflows/ci.yml", ".gitignore", "envbuilder.toml",
     }  # fmt: skip
-    assert (tmp_path / ".gitignore").read_text() == "/runs/\n/build/\n/receipts/\n/.env\n"
-    assert (tmp_path / f"docker/images/{NAME}/envbuilder.lock").read_text() == Path(LOCK).read_text()
+    assert (
+        tmp_path / ".gitignore"
+    ).read_text() == "/runs/\n/build/\n/receipts/\n/.env\n"
+    assert (tmp_path / f"docker/images/{NAME}/envbuilder.lock").read_text() == Path(
+        LOCK
+    ).read_text()
     assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
     assert "wrote envbuilder.toml" in answer.err
     assert answer.err.endswith(
@@ -36,7 +42,9 @@ def test_init_writes_everything_and_names_the_next_steps(run: Run, tmp_path: Pat
     assert run("render", "--check").code == 0
 
 
-def test_an_existing_gitignore_stays_and_gaps_are_reported(run: Run, tmp_path: Path) -> None:
+def test_an_existing_gitignore_stays_and_gaps_are_reported(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / ".gitignore").write_text("build\n.env\n")
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert (tmp_path / ".gitignore").read_text() == "build\n.env\n"
@@ -72,12 +80,17 @@ def test_replaced_files_are_reported(run: Run, tmp_path: Path) -> None:
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert answer.code == 0
     assert answer.err.startswith(f"replaced docker/images/{NAME}/ (8 files)\n")
-    assert answer.err.splitlines()[1:-1] == ["wrote .devcontainer/check", "replaced .github/workflows/ci.yml"]
+    assert answer.err.splitlines()[1:-1] == [
+        "wrote .devcontainer/check",
+        "replaced .github/workflows/ci.yml",
+    ]
 
 
 @pytest.mark.parametrize("place", [f"docker/images/{NAME}", "docker/payload"])
 @pytest.mark.parametrize("command", few(["init", "render"]))
-def test_a_foreign_file_in_the_build_context_stays(run: Run, tmp_path: Path, command: str, place: str) -> None:
+def test_a_foreign_file_in_the_build_context_stays(
+    run: Run, tmp_path: Path, command: str, place: str
+) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     own = tmp_path / place / "notes.txt"
     own.write_text("mine\n")
@@ -92,7 +105,11 @@ def test_a_foreign_file_in_the_build_context_stays(run: Run, tmp_path: Path, com
 
 @pytest.mark.parametrize(
     "there",
-    [f"docker/images/{NAME}/thesis.txt", "docker/payload/thesis.txt", "docker/install/wheels"],
+    [
+        f"docker/images/{NAME}/thesis.txt",
+        "docker/payload/thesis.txt",
+        "docker/install/wheels",
+    ],
 )
 def test_a_foreign_folder_is_not_replaced(run: Run, tmp_path: Path, there: str) -> None:
     path = tmp_path / there
@@ -105,7 +122,9 @@ def test_a_foreign_folder_is_not_replaced(run: Run, tmp_path: Path, there: str) 
 
 def test_render_names_every_stale_file_and_renews_it(run: Run, tmp_path: Path) -> None:
     run("init", "--lock", LOCK, *TARGETS)
-    (tmp_path / ".devcontainer/check").write_text("exit 0\n# Rendered by envbuilder\n")  # of an older release
+    (tmp_path / ".devcontainer/check").write_text(
+        "exit 0\n# Rendered by envbuilder\n"
+    )  # of an older release
     (tmp_path / ".github/workflows/ci.yml").unlink()
     (tmp_path / f"docker/images/{NAME}/Dockerfile").write_text("FROM scratch\n")
     with (tmp_path / "docker/payload/train/job.py").open("a") as stream:
@@ -124,7 +143,9 @@ def test_render_names_every_stale_file_and_renews_it(run: Run, tmp_path: Path) -
     assert run("render", "--check").code == 0
 
 
-def test_render_works_from_a_folder_below(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_render_works_from_a_folder_below(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     (tmp_path / "src").mkdir()
     monkeypatch.chdir(tmp_path / "src")
@@ -145,13 +166,17 @@ def test_render_does_not_replace_foreign_files(run: Run, tmp_path: Path) -> None
     assert run("render", "--check").code == 0
 
 
-def test_a_lock_that_does_not_match_the_request_is_stale(run: Run, tmp_path: Path) -> None:
+def test_a_lock_that_does_not_match_the_request_is_stale(
+    run: Run, tmp_path: Path
+) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     settings = tmp_path / "envbuilder.toml"
     settings.write_text('package = ["peft<0.12"]\n' + settings.read_text())
     answer = run("render", "--check")
     assert answer.code == 1
-    assert "missing: a lock in docker/images/ that matches envbuilder.toml" in answer.err
+    assert (
+        "missing: a lock in docker/images/ that matches envbuilder.toml" in answer.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,11 +185,19 @@ def test_a_lock_that_does_not_match_the_request_is_stale(run: Run, tmp_path: Pat
         ('targets = ["helm"]', "there is no target 'helm'"),
         ('targets = "workflow"', "targets must be a list"),
         ('tragets = ["workflow"]', "did you mean 'targets'?"),
-        ('targets = ["workflow"]\n[render.settings]\nmaek = "lint"', "unknown setting 'maek'"),
-        ('targets = ["workflow"]\n[render.settings]\nmake = 1', "make must be a string"),
+        (
+            'targets = ["workflow"]\n[render.settings]\nmaek = "lint"',
+            "unknown setting 'maek'",
+        ),
+        (
+            'targets = ["workflow"]\n[render.settings]\nmake = 1',
+            "make must be a string",
+        ),
     ],
 )
-def test_a_wrong_table_is_refused_with_the_right_one(run: Run, tmp_path: Path, table: str, said: str) -> None:
+def test_a_wrong_table_is_refused_with_the_right_one(
+    run: Run, tmp_path: Path, table: str, said: str
+) -> None:
     run("init", "--lock", LOCK, *TARGETS)
     (tmp_path / "envbuilder.toml").write_text(f"[render]\n{table}\n")
     answer = run("render", "--check")
@@ -179,10 +212,15 @@ def test_without_the_table_render_writes_a_context(run: Run, tmp_path: Path) -> 
     assert run("render", "--lock", LOCK, "--output", "elsewhere", "--check").code == 0
     (tmp_path / "elsewhere/payload/entrypoint").chmod(0o644)
     checked = run("render", "--lock", LOCK, "--output", "elsewhere", "--check")
-    assert (checked.code, checked.err) == (1, "elsewhere: not executable: payload/entrypoint\n")
+    assert (checked.code, checked.err) == (
+        1,
+        "elsewhere: not executable: payload/entrypoint\n",
+    )
     (tmp_path / "envbuilder.toml").write_text("")
     answer = run("render", "--lock", LOCK)
     assert answer.code == 0
     file = f"build/images/{NAME}/Dockerfile"
     assert (tmp_path / file).exists()
-    assert f"`docker buildx build --load --file {file} --tag my-image build`" in answer.err
+    assert (
+        f"`docker buildx build --load --file {file} --tag my-image build`" in answer.err
+    )

@@ -26,15 +26,31 @@ def test_schema_is_up_to_date(name: str) -> None:
 
 def test_every_schema_has_a_line_on_the_page() -> None:
     page = (FOLDER.parent / "json.md").read_text()
-    assert {path.name.removesuffix(".schema.json") for path in FOLDER.iterdir()} == set(json_schemas.DOCUMENTS)
-    assert all(f"(schemas/{name}.schema.json)" in page for name in json_schemas.DOCUMENTS)
+    assert {path.name.removesuffix(".schema.json") for path in FOLDER.iterdir()} == set(
+        json_schemas.DOCUMENTS
+    )
+    assert all(
+        f"(schemas/{name}.schema.json)" in page for name in json_schemas.DOCUMENTS
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("resolve", ["resolve", "--cuda", "11.7"]),
-        ("resolve", ["resolve", "--cuda", "13.2", "--flavour", "devel", "--package", "peft", "--explain"]),
+        (
+            "resolve",
+            [
+                "resolve",
+                "--cuda",
+                "13.2",
+                "--flavour",
+                "devel",
+                "--package",
+                "peft",
+                "--explain",
+            ],
+        ),
         ("resolve", ["resolve", "--flavour", "cpu", "--platform", "arm64"]),
         ("conflict", ["resolve", "--cuda", "11.7", "--gpu", "H100"]),
         ("conflict", ["resolve", "--cuda", "11.7", "--gpu", "H100", "--explain"]),
@@ -46,15 +62,23 @@ def test_every_schema_has_a_line_on_the_page() -> None:
         ("catalog-verify", ["catalog", "verify"]),
         ("catalog-images", ["catalog", "images", "11.7"]),
     ],
-    ids=lambda value: " ".join(value).replace(LOCK, "LOCK") if isinstance(value, list) else value,
+    ids=lambda value: (
+        " ".join(value).replace(LOCK, "LOCK") if isinstance(value, list) else value
+    ),
 )
 def test_a_document_fits_its_schema(run: Run, name: str, words: list[str]) -> None:
     assert problems(name, json.loads(run(*words, "--json").out)) == []
 
 
-@pytest.mark.parametrize("host", ["this-machine", "two-kinds", "engine-missing", "jetson-orin"])
-def test_a_diagnosis_fits_its_schema(run: Run, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(host)))
+@pytest.mark.parametrize(
+    "host", ["this-machine", "two-kinds", "engine-missing", "jetson-orin"]
+)
+def test_a_diagnosis_fits_its_schema(
+    run: Run, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(
+        local_probe, "new_probe", lambda *_: hosts.play(hosts.read(host))
+    )
     assert problems("doctor", json.loads(run("doctor", "--json").out)) == []
 
 

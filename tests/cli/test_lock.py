@@ -19,8 +19,15 @@ from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import BaseSource, Lock
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*ROOT.glob("docker/images/*/envbuilder.lock"), *ROOT.glob("tests/golden/*/envbuilder.lock")])
-OLDEST = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+FILES = sorted(
+    [
+        *ROOT.glob("docker/images/*/envbuilder.lock"),
+        *ROOT.glob("tests/golden/*/envbuilder.lock"),
+    ]
+)
+OLDEST = (
+    ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+)
 OTHERS = [path for path in FILES if path != OLDEST]
 
 
@@ -28,15 +35,27 @@ def read(path: Path) -> Lock:
     return parse_lock(path.read_text(), source=str(path))
 
 
-NEWEST = max((path for path in FILES if "images" in path.parts), key=lambda path: (read(path).stack.as_of, path))
+NEWEST = max(
+    (path for path in FILES if "images" in path.parts),
+    key=lambda path: (read(path).stack.as_of, path),
+)
 
 
 def request_of(lock: Lock) -> list[str]:
     """The options that lead to a committed lock."""
     stack = lock.stack
-    words = ["--torch", str(stack.torch), "--flavour", stack.flavour, "--platform", stack.platform]
+    words = [
+        "--torch",
+        str(stack.torch),
+        "--flavour",
+        stack.flavour,
+        "--platform",
+        stack.platform,
+    ]
     words += ["--cuda", stack.cuda_line] if stack.cuda else []
-    return words + (["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else [])
+    return words + (
+        ["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else []
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +106,12 @@ def relock(run: Run, output: Path) -> Relock:
 # --- the committed locks -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", few([OLDEST, *OTHERS]), ids=lambda path: path.parent.name)
-def test_committed_lock_is_reproduced_byte_for_byte(path: Path, index: IndexServer, relock: Relock) -> None:
+@pytest.mark.parametrize(
+    "path", few([OLDEST, *OTHERS]), ids=lambda path: path.parent.name
+)
+def test_committed_lock_is_reproduced_byte_for_byte(
+    path: Path, index: IndexServer, relock: Relock
+) -> None:
     assert relock(path, index) == path.read_text()
 
 
@@ -101,14 +124,23 @@ def test_only_the_index_is_contacted(
         assert relock(OLDEST, index) == OLDEST.read_text()
         assert proxy.paths == []
         # The same proxy sees whatever is asked of another host.
-        run("lock", *request_of(read(OLDEST)), "--index-url", "http://index.invalid/simple/")
+        run(
+            "lock",
+            *request_of(read(OLDEST)),
+            "--index-url",
+            "http://index.invalid/simple/",
+        )
         assert "http://index.invalid/simple/torch/" in proxy.paths
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("days", few([1, 0, 14]))
-@pytest.mark.parametrize("path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name)
-def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Relock) -> None:
+@pytest.mark.parametrize(
+    "path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name
+)
+def test_uploads_after_the_day_change_nothing(
+    path: Path, days: int, relock: Relock
+) -> None:
     stack = read(path).stack
     faults = Faults(last_day=stack.as_of + timedelta(days=days))
     with serve(faults) as index:
@@ -116,8 +148,12 @@ def test_uploads_after_the_day_change_nothing(path: Path, days: int, relock: Rel
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name)
-def test_a_later_day_would_change_the_lock(path: Path, index: IndexServer, relock: Relock) -> None:
+@pytest.mark.parametrize(
+    "path", few([OLDEST, NEWEST]), ids=lambda path: path.parent.name
+)
+def test_a_later_day_would_change_the_lock(
+    path: Path, index: IndexServer, relock: Relock
+) -> None:
     lock = read(path)
     later = lock.stack.as_of + timedelta(days=14)
     text = relock(path, index, "--as-of", later.isoformat())
@@ -158,7 +194,9 @@ DRIFT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
-def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, package: str, relock: Relock) -> None:
+def test_a_file_that_changed_on_the_index_changes_the_lock(
+    faults: Faults, package: str, relock: Relock
+) -> None:
     with serve(faults) as index:
         text = relock(NEWEST, index)
     before = {wheel.name: wheel for wheel in read(NEWEST).wheels}
@@ -167,26 +205,36 @@ def test_a_file_that_changed_on_the_index_changes_the_lock(faults: Faults, packa
 
 
 def check(run: Run, index: IndexServer, *words: str) -> Answer:
-    return run("lock", "--check", "--output", str(NEWEST), "--index-url", index.url, *words)
+    return run(
+        "lock", "--check", "--output", str(NEWEST), "--index-url", index.url, *words
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("faults", "package"), DRIFT.values(), ids=DRIFT.keys())
-def test_check_reports_the_package_that_changed(faults: Faults, package: str, run: Run) -> None:
+def test_check_reports_the_package_that_changed(
+    faults: Faults, package: str, run: Run
+) -> None:
     with serve(faults) as index:
         answer = check(run, index)
     assert answer.code == 5
-    assert any(line.strip().startswith(package) for line in answer.err.splitlines()[1:]), answer.err
+    assert any(
+        line.strip().startswith(package) for line in answer.err.splitlines()[1:]
+    ), answer.err
 
 
 @pytest.mark.slow
-def test_check_finds_no_fault_in_the_recorded_index(index: IndexServer, run: Run) -> None:
+def test_check_finds_no_fault_in_the_recorded_index(
+    index: IndexServer, run: Run
+) -> None:
     answer = check(run, index)
     assert (answer.code, answer.out) == (0, "")
     assert problems("lock", json.loads(check(run, index, "--json").out)) == []
 
 
-def test_the_document_of_a_lock_fits_its_schema(index: IndexServer, run: Run, output: Path) -> None:
+def test_the_document_of_a_lock_fits_its_schema(
+    index: IndexServer, run: Run, output: Path
+) -> None:
     answer = lock_cuda_117(run, index, "--json", "--output", str(output))
     assert problems("lock", json.loads(answer.out)) == []
 
@@ -202,7 +250,9 @@ def test_missing_pinned_wheel_prevents_a_lock(run: Run, output: Path) -> None:
 
 @pytest.mark.slow
 def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> None:
-    answer = run("lock", "--cuda", "11.7", "--index-url", "https://index.invalid/simple")
+    answer = run(
+        "lock", "--cuda", "11.7", "--index-url", "https://index.invalid/simple"
+    )
     assert answer.code == 6
     assert "the package index cannot be reached" in answer.err
     assert not output.exists()
@@ -213,15 +263,23 @@ def test_an_index_that_cannot_be_reached_is_exit_6(run: Run, output: Path) -> No
     ("faults", "cause"),
     few(
         [
-            (Faults(statuses={"/simple/numpy/": 403}), "the server refuses access (403)"),
-            (Faults(statuses={"/simple/numpy/": 401}), "the server asks for credentials (401)"),
+            (
+                Faults(statuses={"/simple/numpy/": 403}),
+                "the server refuses access (403)",
+            ),
+            (
+                Faults(statuses={"/simple/numpy/": 401}),
+                "the server asks for credentials (401)",
+            ),
             (Faults(flips={"/simple/numpy/": 3}), "a download arrived damaged"),
             (Faults(short={"/simple/numpy/": 100}), "a download arrived damaged"),
         ]
     ),
     ids="403 401 flipped short".split(),
 )
-def test_index_errors_are_explained(run: Run, output: Path, faults: Faults, cause: str) -> None:
+def test_index_errors_are_explained(
+    run: Run, output: Path, faults: Faults, cause: str
+) -> None:
     output.write_text("the old one")
     with serve(faults) as index:
         answer = run("lock", "--cuda", "11.7", "--index-url", index.url)
@@ -251,12 +309,25 @@ def test_ambient_settings_change_nothing(
 
 
 def lock_cuda_117(run: Run, index: IndexServer, *words: str) -> Answer:
-    return run("lock", "--cuda", "11.7", "--base", "bootstrap", *words, "--index-url", index.url)
+    return run(
+        "lock",
+        "--cuda",
+        "11.7",
+        "--base",
+        "bootstrap",
+        *words,
+        "--index-url",
+        index.url,
+    )
 
 
 @pytest.mark.slow
-def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Run) -> None:
-    answer = lock_cuda_117(run, index, "--package", "peft", "--format", "requirements", "-o", "-")
+def test_an_extra_package_is_resolved_with_the_stack(
+    index: IndexServer, run: Run
+) -> None:
+    answer = lock_cuda_117(
+        run, index, "--package", "peft", "--format", "requirements", "-o", "-"
+    )
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert any(line.startswith("peft==") for line in lines)
@@ -265,15 +336,21 @@ def test_an_extra_package_is_resolved_with_the_stack(index: IndexServer, run: Ru
 
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch==2.6.0", "numpy>=2", "transformers>=4.50"])
-def test_a_clash_names_its_culprit(package: str, index: IndexServer, run: Run, output: Path) -> None:
+def test_a_clash_names_its_culprit(
+    package: str, index: IndexServer, run: Run, output: Path
+) -> None:
     answer = lock_cuda_117(run, index, "--package", "tqdm", "--package", package)
     assert answer.code == 4
-    assert answer.err.startswith(f"error: {package} cannot be installed with torch 2.0.1 for CUDA 11.7")
+    assert answer.err.startswith(
+        f"error: {package} cannot be installed with torch 2.0.1 for CUDA 11.7"
+    )
     assert not output.exists()
 
 
 @pytest.mark.slow
-def test_a_refusal_leaves_the_earlier_lock(index: IndexServer, run: Run, output: Path) -> None:
+def test_a_refusal_leaves_the_earlier_lock(
+    index: IndexServer, run: Run, output: Path
+) -> None:
     output.write_text("the one that worked\n")
     assert lock_cuda_117(run, index, "--package", "numpy>=2").code == 4
     assert output.read_text() == "the one that worked\n"

@@ -19,7 +19,12 @@ from .conftest import Run
 def test_the_contract_of_resolve_json(run: Run) -> None:
     answer = run("resolve", "--cuda", "11.7", "--json")
     document = json.loads(answer.out)
-    assert (answer.code, answer.err, document["schema"], document["ok"]) == (0, "", 1, True)
+    assert (answer.code, answer.err, document["schema"], document["ok"]) == (
+        0,
+        "",
+        1,
+        True,
+    )
     stack = document["stack"]
     assert {
         "python", "torch", "torchvision", "torchaudio", "cuda", "cudnn", "nccl", "index", "arch_list", "driver_floor",
@@ -33,13 +38,21 @@ def test_a_refusal_in_json(run: Run) -> None:
     document = json.loads(answer.out)
     assert answer.code == 4
     assert document["ok"] is False
-    assert document["conflict"] == [{"option": "cuda", "value": "11.7"}, {"option": "gpu", "value": "H100"}]
-    assert "has kernels up to sm_86; H100 needs sm_90 (PyPI: torch" in document["reasons"][0]
+    assert document["conflict"] == [
+        {"option": "cuda", "value": "11.7"},
+        {"option": "gpu", "value": "H100"},
+    ]
+    assert (
+        "has kernels up to sm_86; H100 needs sm_90 (PyPI: torch"
+        in document["reasons"][0]
+    )
     for suggestion in document["suggestions"]:
         assert run(*shlex.split(suggestion["command"])[1:]).code == 0
 
 
-def test_a_suggestion_names_the_catalog_that_it_is_true_of(run: Run, tmp_path: Path) -> None:
+def test_a_suggestion_names_the_catalog_that_it_is_true_of(
+    run: Run, tmp_path: Path
+) -> None:
     """A GPU that only the user's own catalog knows: without `--catalog` the command that is tried would not resolve."""
     own = tmp_path / "our own"
     (own / "facts").mkdir(parents=True)
@@ -47,10 +60,18 @@ def test_a_suggestion_names_the_catalog_that_it_is_true_of(run: Run, tmp_path: P
         "capability": "8.8", "architecture": "Ours", "names": ["X1"], "families": {"data centre": ["X1"]},
         "first_cuda": "12.8", "status": "documented", "source": "our data sheet",
     }  # fmt: skip
-    (own / "facts" / "gpus.json").write_text(json.dumps({"date": "2026-11-24", "rows": [row]}))
-    answer = run("resolve", "--gpu", "X1", "--driver", "535", "--catalog", str(own), "--json")
-    commands = [suggestion["command"] for suggestion in json.loads(answer.out)["suggestions"]]
-    assert commands[0] == f"envbuilder resolve --gpu X1 --driver 570.26 --catalog '{own}'"
+    (own / "facts" / "gpus.json").write_text(
+        json.dumps({"date": "2026-11-24", "rows": [row]})
+    )
+    answer = run(
+        "resolve", "--gpu", "X1", "--driver", "535", "--catalog", str(own), "--json"
+    )
+    commands = [
+        suggestion["command"] for suggestion in json.loads(answer.out)["suggestions"]
+    ]
+    assert (
+        commands[0] == f"envbuilder resolve --gpu X1 --driver 570.26 --catalog '{own}'"
+    )
     for command in commands:
         assert run(*shlex.split(command)[1:]).code == 0
 
@@ -69,10 +90,18 @@ def test_the_answer_for_a_person(run: Run) -> None:
     assert lines[-1].startswith("advice: torch 2.0.1 has CVE-2026-24747: ")
 
 
-@pytest.mark.parametrize("torch", ["2.0.1", "2.12.1"])  # with torchaudio, and without one
+@pytest.mark.parametrize(
+    "torch", ["2.0.1", "2.12.1"]
+)  # with torchaudio, and without one
 def test_all_other_packages_are_listed(run: Run, torch: str) -> None:
-    [packages] = [line for line in run("resolve", "--torch", torch).out.splitlines() if line.startswith("packages ")]
-    told = [re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")]
+    [packages] = [
+        line
+        for line in run("resolve", "--torch", torch).out.splitlines()
+        if line.startswith("packages ")
+    ]
+    told = [
+        re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")
+    ]
     assert told == [
         "accelerate", "datasets", "evaluate", "matplotlib", "numpy", "safetensors", "tensorboard", "torchmetrics",
         "transformers",
@@ -81,7 +110,12 @@ def test_all_other_packages_are_listed(run: Run, torch: str) -> None:
 
 def test_advisories_are_shown_until_they_are_fixed(run: Run) -> None:
     def told(torch: str) -> list[str]:
-        return [row["id"] for row in json.loads(run("resolve", "--torch", torch, "--json").out)["advisories"]]
+        return [
+            row["id"]
+            for row in json.loads(run("resolve", "--torch", torch, "--json").out)[
+                "advisories"
+            ]
+        ]
 
     assert told("2.5.1") == ["CVE-2025-32434", "CVE-2026-24747"]
     assert told("2.6.0") == ["CVE-2026-24747"]
@@ -91,7 +125,10 @@ def test_advisories_are_shown_until_they_are_fixed(run: Run) -> None:
 def test_unknown_version_is_not_called_part_of_torch(run: Run) -> None:
     unknown = run("resolve", "--cuda", "12.6", "--torch", "2.8.0").out.splitlines()
     assert "NCCL           not known" in unknown
-    assert "NCCL           2.14.3" in run("resolve", "--cuda", "11.7", "--torch", "2.0.1").out.splitlines()
+    assert (
+        "NCCL           2.14.3"
+        in run("resolve", "--cuda", "11.7", "--torch", "2.0.1").out.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +139,9 @@ def test_unknown_version_is_not_called_part_of_torch(run: Run) -> None:
     ids=["unknown", "near miss", "newline", "instruction", "full width", "empty", "long"],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["resolve", "lock", "render", "build", "base"])
-def test_invalid_input_is_refused_before_any_request(run: Run, command: str, value: str, code: int) -> None:
+def test_invalid_input_is_refused_before_any_request(
+    run: Run, command: str, value: str, code: int
+) -> None:
     answer = run(command, f"--cuda={value}")
     assert answer.code == code
     assert answer.out == ""
@@ -135,13 +174,47 @@ def test_bad_options_exit_2(run: Run, words: tuple[str, ...]) -> None:
 
 def test_all_options_work_together(run: Run) -> None:
     answer = run(
-        *("resolve", "--cuda", "cu130", "--cudnn", "cudnn9", "--python", "3.11", "--torch", "2.14", "--gpu", "sm_86"),
-        *("--torchvision", "0.29", "--transformers", "5", "--driver", "580", "--base", "bootstrap"),
-        *("--os", "bookworm", "--flavour", "devel", "--platform", "x86_64", "--package", "peft<0.12", "--json"),
+        *(
+            "resolve",
+            "--cuda",
+            "cu130",
+            "--cudnn",
+            "cudnn9",
+            "--python",
+            "3.11",
+            "--torch",
+            "2.14",
+            "--gpu",
+            "sm_86",
+        ),
+        *(
+            "--torchvision",
+            "0.29",
+            "--transformers",
+            "5",
+            "--driver",
+            "580",
+            "--base",
+            "bootstrap",
+        ),
+        *(
+            "--os",
+            "bookworm",
+            "--flavour",
+            "devel",
+            "--platform",
+            "x86_64",
+            "--package",
+            "peft<0.12",
+            "--json",
+        ),
     )
     assert answer.code == 0, answer.err
     stack = json.loads(answer.out)["stack"]
-    assert (stack["name"], stack["flavour"]) == ("cu130-torch2.14.1-py3.11-debian12-devel", "devel")
+    assert (stack["name"], stack["flavour"]) == (
+        "cu130-torch2.14.1-py3.11-debian12-devel",
+        "devel",
+    )
     assert {"ninja", "nvidia-cuda-nvcc==13.0.*", "peft<0.12"} <= set(stack["packages"])
 
 
@@ -149,7 +222,10 @@ def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
     answer = run("resolve", "--cuda", "12.4", "--flavour", "devel", "--json")
     assert answer.code == 4
     document = json.loads(answer.out)
-    assert document["conflict"] == [{"option": "cuda", "value": "12.4"}, {"option": "flavour", "value": "devel"}]
+    assert document["conflict"] == [
+        {"option": "cuda", "value": "12.4"},
+        {"option": "flavour", "value": "devel"},
+    ]
     assert document["reasons"][0] == (
         "no PyPI package provides nvcc for CUDA 12.4 (the wheel nvidia-cuda-nvcc-cu12 has ptxas and no nvcc); use a "
         "base image that has it: `--base IMAGE --python X.Y` (PyPI: the files of 12.1.105, 12.4.131, 12.6.85, 12.8.93 "
@@ -163,7 +239,9 @@ def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
 
 def test_custom_base_provides_the_compiler_that_wheels_lack(run: Run) -> None:
     own = ("--base", "registry.example/cuda:12.4-devel", "--python", "3.12")
-    stack = json.loads(run("resolve", "--cuda", "12.4", "--flavour", "devel", *own, "--json").out)["stack"]
+    stack = json.loads(
+        run("resolve", "--cuda", "12.4", "--flavour", "devel", *own, "--json").out
+    )["stack"]
     assert (stack["torch"], stack["packages"][-1]) == ("2.6.0", "ninja")
     note = "nvcc of CUDA 12.4 must be in registry.example/cuda:12.4-devel, in /usr/local/cuda: no wheel brings it"
     assert note in stack["notes"]
@@ -173,8 +251,14 @@ def test_settings_take_every_option(run: Run, tmp_path: Path) -> None:
     (tmp_path / "envbuilder.toml").write_text(
         'torch = "2.0"\nos = "debian 11"\nflavour = "cpu"\ntransformers = "4.40"\n'
     )
-    assert json.loads(run("resolve", "--json").out)["stack"]["name"] == "cpu-torch2.0.1-py3.9-debian11"
-    assert json.loads(run("resolve", "--flavour", "any", "--json").out)["stack"]["cuda"] == "11.7.99"
+    assert (
+        json.loads(run("resolve", "--json").out)["stack"]["name"]
+        == "cpu-torch2.0.1-py3.9-debian11"
+    )
+    assert (
+        json.loads(run("resolve", "--flavour", "any", "--json").out)["stack"]["cuda"]
+        == "11.7.99"
+    )
 
 
 NOBODY = "no options given and no NVIDIA driver found; using the default stack"
@@ -182,7 +266,10 @@ BY = "no options given; using the best stack for this host:"
 
 
 def gpus(*capabilities: str) -> tuple[GpuDevice, ...]:
-    return tuple(GpuDevice(name="GPU", capability=Version(capability)) for capability in capabilities)
+    return tuple(
+        GpuDevice(name="GPU", capability=Version(capability))
+        for capability in capabilities
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +281,11 @@ def gpus(*capabilities: str) -> tuple[GpuDevice, ...]:
             f"{NOBODY} for --platform linux/arm64",
             "13.2.2",
         ),
-        (Host(gpu=GpuState(driver="535.104.05")), f"{BY} --driver 535.104.05", "12.8.90"),
+        (
+            Host(gpu=GpuState(driver="535.104.05")),
+            f"{BY} --driver 535.104.05",
+            "12.8.90",
+        ),
         (
             Host(gpu=GpuState(driver="470.57.02", devices=gpus("8.6"))),
             f"{BY} --driver 470.57.02 and --gpu 8.6",
@@ -218,37 +309,76 @@ def test_without_options_it_is_the_best_for_this_host(
     assert answer.err == f"{told}\n"
 
 
-def test_without_a_common_stack_the_oldest_gpu_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_common_stack_the_oldest_gpu_decides(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
-        request_for_host, "ask", lambda _: Host(gpu=GpuState(driver="470.57.02", devices=gpus("8.6", "10.0", "3.5")))
+        request_for_host,
+        "ask",
+        lambda _: Host(
+            gpu=GpuState(driver="470.57.02", devices=gpus("8.6", "10.0", "3.5"))
+        ),
     )
     answer = run("resolve")
     assert (answer.code, answer.out) == (4, "")
     told = "its GPUs differ (3.5, 8.6, 10.0): this is for the oldest, use `--gpu` to choose another"
     seen = f"{BY} --driver 470.57.02 and --gpu 3.5; {told}"
-    assert answer.err.startswith(f"{seen}\nerror: no torch in the catalog has kernels for compute capability 3.5")
+    assert answer.err.startswith(
+        f"{seen}\nerror: no torch in the catalog has kernels for compute capability 3.5"
+    )
 
 
-@pytest.mark.parametrize("name", ["workstation", "two-kinds", "arm64-server", "driver-too-old", "no-gpu", "wsl"])
-def test_stack_matches_the_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["workstation", "two-kinds", "arm64-server", "driver-too-old", "no-gpu", "wsl"],
+)
+def test_stack_matches_the_doctor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Both ask the same way, so the doctor's command and no option at all come to the same stack."""
-    monkeypatch.setattr(local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name)))
-    found = {finding["id"]: finding for finding in json.loads(run("doctor", "--json").out)["findings"]}
-    words = shlex.split(found["stack"]["remedy"])[1:] if "stack" in found else ["resolve", "--torch", "any"]
-    assert json.loads(run("resolve", "--json").out) == json.loads(run(*words, "--json").out)
+    monkeypatch.setattr(
+        local_probe, "new_probe", lambda *_: hosts.play(hosts.read(name))
+    )
+    found = {
+        finding["id"]: finding
+        for finding in json.loads(run("doctor", "--json").out)["findings"]
+    }
+    words = (
+        shlex.split(found["stack"]["remedy"])[1:]
+        if "stack" in found
+        else ["resolve", "--torch", "any"]
+    )
+    assert json.loads(run("resolve", "--json").out) == json.loads(
+        run(*words, "--json").out
+    )
 
 
 def test_why_the_winner_won_and_everything_else_did_not(run: Run) -> None:
     lines = run("resolve", "--cuda", "11.7", "--explain").out.splitlines()
-    assert "winner: torch 2.0.1 for CUDA 11.7.99 on Python 3.10, python:3.10-slim-bookworm" in lines
-    assert any(line.startswith("because: ") and line.endswith("loses: an older Python") for line in lines)
+    assert (
+        "winner: torch 2.0.1 for CUDA 11.7.99 on Python 3.10, python:3.10-slim-bookworm"
+        in lines
+    )
+    assert any(
+        line.startswith("because: ") and line.endswith("loses: an older Python")
+        for line in lines
+    )
     behind = lines.index(
         "behind: torch 2.0.1 for CUDA 11.7.99 on Python 3.11 (envbuilder-base:debian12, python:3.11-slim-bookworm)"
     )
-    assert lines[behind + 1] == "  no torch.compile: torch 2.0.1 raises on Python 3.11 and later"
-    rejected = [line for line in lines if line.startswith("rejected: torch 2.1.0 for CUDA 12.1.105 on Python ")]
+    assert (
+        lines[behind + 1]
+        == "  no torch.compile: torch 2.0.1 raises on Python 3.11 and later"
+    )
+    rejected = [
+        line
+        for line in lines
+        if line.startswith("rejected: torch 2.1.0 for CUDA 12.1.105 on Python ")
+    ]
     assert len(rejected) == 1
-    assert lines[lines.index(rejected[0]) + 1].startswith("  torch 2.1.0 is built for CUDA 12.1.105 (PyPI: torch")
+    assert lines[lines.index(rejected[0]) + 1].startswith(
+        "  torch 2.1.0 is built for CUDA 12.1.105 (PyPI: torch"
+    )
 
 
 def test_an_explanation_in_json(run: Run) -> None:
@@ -258,11 +388,21 @@ def test_an_explanation_in_json(run: Run) -> None:
     assert other.keys() == {"build", "index", "pythons", "bases", "fits", "reasons"}
     lost = run("resolve", "--cuda", "11.7", "--gpu", "H100", "--explain", "--json")
     document = json.loads(lost.out)
-    assert (lost.code, document["ok"], document["explanation"]["winner"]) == (4, False, None)
-    assert all(other["reasons"] and not other["fits"] for other in document["explanation"]["alternatives"])
+    assert (lost.code, document["ok"], document["explanation"]["winner"]) == (
+        4,
+        False,
+        None,
+    )
+    assert all(
+        other["reasons"] and not other["fits"]
+        for other in document["explanation"]["alternatives"]
+    )
 
 
-@pytest.mark.parametrize("words", [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)])
+@pytest.mark.parametrize(
+    "words",
+    [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)],
+)
 def test_wheels_missing_on_pypi_are_refused_before_any_request(
     run: Run, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -284,10 +424,15 @@ def test_a_misspelt_setting_names_the_right_one(run: Run, tmp_path: Path) -> Non
     assert "did you mean 'cuda'?" in answer.err
 
 
-def test_settings_are_defaults_and_the_command_line_wins(run: Run, tmp_path: Path) -> None:
+def test_settings_are_defaults_and_the_command_line_wins(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\nbase = "bootstrap"\n')
     assert json.loads(run("resolve", "--json").out)["stack"]["python"] == "3.9"
-    assert json.loads(run("resolve", "--base", "auto", "--json").out)["stack"]["python"] == "3.10"
+    assert (
+        json.loads(run("resolve", "--base", "auto", "--json").out)["stack"]["python"]
+        == "3.10"
+    )
 
 
 def test_no_engine_is_exit_6(run: Run) -> None:
@@ -304,7 +449,9 @@ def test_dry_run_contacts_nothing(run: Run) -> None:
     assert "envbuilder:cu117-torch2.0.1-py3.10-debian12" in answer.out
 
 
-def test_bug_is_reported_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_reported_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("envbuilder.resolve.resolve", lambda *_: 1 / 0)
     answer = run("resolve", "--cuda", "11.7")
     assert answer.code == 1

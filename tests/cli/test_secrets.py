@@ -84,12 +84,21 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
     ],
 )
 def test_index_password_is_in_no_argument_or_file(
-    tmp_path: Path, index: tuple[str, list[str]], program: Path, by: str, words: tuple[str, ...]
+    tmp_path: Path,
+    index: tuple[str, list[str]],
+    program: Path,
+    by: str,
+    words: tuple[str, ...],
 ) -> None:
     address, authorized = index
     site = tmp_path / "site"
     site.mkdir()
-    environ = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp"), "NO_PROXY": "*"}
+    environ = {
+        **os.environ,
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "NO_PROXY": "*",
+    }
     environ["PYTHONPATH"] = str(ROOT)
     (tmp_path / "tmp").mkdir()
     if by == "option":
@@ -97,9 +106,16 @@ def test_index_password_is_in_no_argument_or_file(
     elif by == "environment":
         environ["ENVBUILDER_INDEX_URL"] = address
     else:
-        (site / "envbuilder.toml").write_text(f'index-url = "{address}"\n', encoding="utf-8")
+        (site / "envbuilder.toml").write_text(
+            f'index-url = "{address}"\n', encoding="utf-8"
+        )
     done = subprocess.run(
-        [sys.executable, str(program), *words], cwd=site, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, str(program), *words],
+        cwd=site,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     started = (tmp_path / "words").read_text(encoding="utf-8")
     assert "uv" in started
@@ -128,8 +144,17 @@ def test_token_in_an_index_query_is_not_printed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rendered_files_do_not_contain_the_password(tmp_path: Path) -> None:
-    lock = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
-    environ = {**os.environ, "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple"}
+    lock = (
+        ROOT
+        / "docker"
+        / "images"
+        / "cu117-torch2.0.1-py3.9-debian11"
+        / "envbuilder.lock"
+    )
+    environ = {
+        **os.environ,
+        "ENVBUILDER_INDEX_URL": f"https://me:{CANARY}@index.invalid/simple",
+    }
     words = ["render", "--lock", str(lock), "--output", "out", "--json"]
     names = ["compose", "kubernetes", "slurm", "devcontainer", "workflow", "bake"]
     for more in ([], [word for name in names for word in ("--target", name)]):

@@ -21,7 +21,11 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 
 from .conftest import Run
 
-PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
+PRESET = (
+    Path(__file__).parents[2]
+    / "docker/images/cu117-torch2.0.1-py3.9-debian11"
+    / LOCK_FILE
+)
 BASE = parse_lock(PRESET.read_text(), source=str(PRESET)).stack.base
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 HEARING = ("env", "--default-signal=INT,TERM,HUP")  # the parent process may ignore them
@@ -58,7 +62,9 @@ def start(tmp_path: Path, daemon: Daemon, programs: Programs) -> Iterator[Start]
     ) -> "subprocess.Popen[str]":
         argv = [*before, sys.executable, "-m", "envbuilder", *words]
         own_env = {**env, **(settings or {})}
-        process = subprocess.Popen(argv, cwd=tmp_path, env=own_env, stdout=stderr, stderr=stderr, text=True)
+        process = subprocess.Popen(
+            argv, cwd=tmp_path, env=own_env, stdout=stderr, stderr=stderr, text=True
+        )
         started.append(process)
         return process
 
@@ -69,11 +75,17 @@ def start(tmp_path: Path, daemon: Daemon, programs: Programs) -> Iterator[Start]
 
 
 def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
-    return not daemon.boxes and not daemon.asked("tag", "push") and not list((folder / "tmp").iterdir())
+    return (
+        not daemon.boxes
+        and not daemon.asked("tag", "push")
+        and not list((folder / "tmp").iterdir())
+    )
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_suite_that_is_interrupted_leaves_nothing(start: Start, daemon: Daemon, tmp_path: Path, number: int) -> None:
+def test_a_suite_that_is_interrupted_leaves_nothing(
+    start: Start, daemon: Daemon, tmp_path: Path, number: int
+) -> None:
     process = start("accept", IMAGE.id)
     wait_until(lambda: daemon.asked("start"), "the suite never started")
     process.send_signal(number)
@@ -103,7 +115,9 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon, tmp_path: Path) -> None:
+def test_a_terminal_that_closes_ends_it_as_cleanly(
+    start: Start, daemon: Daemon, tmp_path: Path
+) -> None:
     """Writing to that terminal is an error from now on."""
     ours, theirs = pty.openpty()
     process = start("accept", IMAGE.id, stderr=theirs)
@@ -118,11 +132,18 @@ def test_a_terminal_that_closes_ends_it_as_cleanly(start: Start, daemon: Daemon,
 @pytest.mark.parametrize("number", few(SIGNALS))
 def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) -> None:
     """It waits in its first import."""
-    (tmp_path / "click.py").write_text("print('importing', flush=True)\nimport sys; sys.stdin.read()\n")
+    (tmp_path / "click.py").write_text(
+        "print('importing', flush=True)\nimport sys; sys.stdin.read()\n"
+    )
     argv = [*HEARING, sys.executable, "-m", "envbuilder", "--help"]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = subprocess.Popen(
-        argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
@@ -133,18 +154,24 @@ def test_an_interrupt_while_it_starts_is_one_too(tmp_path: Path, number: int) ->
 
 def test_the_console_script_handles_signals_too(root: Path) -> None:
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == dict.fromkeys(("envbuilder", "torch-envbuilder"), "envbuilder.__main__:main")
+    assert scripts == dict.fromkeys(
+        ("envbuilder", "torch-envbuilder"), "envbuilder.__main__:main"
+    )
 
 
 # --- an engine that is frozen --------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_suite_whose_engine_freezes_ends_in_6(start: Start, daemon: Daemon, tmp_path: Path) -> None:
+def test_a_suite_whose_engine_freezes_ends_in_6(
+    start: Start, daemon: Daemon, tmp_path: Path
+) -> None:
     process = start("accept", IMAGE.id, settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
     wait_until(lambda: daemon.asked("start"), "the suite never started")
     with daemon.frozen():
-        _, said = process.communicate(timeout=PATIENCE / 4)  # no request to the stand-in takes that long
+        _, said = process.communicate(
+            timeout=PATIENCE / 4
+        )  # no request to the stand-in takes that long
     assert process.returncode == 6
     assert "error: the container engine has not answered for 1 s" in said
     assert not list((tmp_path / "tmp").iterdir())
@@ -157,7 +184,9 @@ def test_a_build_whose_engine_freezes_ends_in_6(
 ) -> None:
     """The builder does not hear an interrupt: it waits for the engine."""
     programs.linger()
-    process = start("build", "--lock", str(PRESET), settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"})
+    process = start(
+        "build", "--lock", str(PRESET), settings={"ENVBUILDER_ENGINE_TIMEOUT": "1"}
+    )
     wait_until(programs.is_lingering, "the build never started")
     with daemon.frozen():
         _, said = process.communicate(timeout=PATIENCE / 4)
@@ -168,13 +197,23 @@ def test_a_build_whose_engine_freezes_ends_in_6(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("accept", IMAGE.id), ("build", "--lock", str(PRESET))], ids=["accept", "build"])
+@pytest.mark.parametrize(
+    "command",
+    [("accept", IMAGE.id), ("build", "--lock", str(PRESET))],
+    ids=["accept", "build"],
+)
 def test_interrupt_works_with_a_frozen_engine(
-    start: Start, daemon: Daemon, programs: Programs, tmp_path: Path, command: tuple[str, ...]
+    start: Start,
+    daemon: Daemon,
+    programs: Programs,
+    tmp_path: Path,
+    command: tuple[str, ...],
 ) -> None:
     programs.linger()
     process = start(*command)
-    wait_until(lambda: programs.is_lingering() or daemon.asked("start"), "it never started")
+    wait_until(
+        lambda: programs.is_lingering() or daemon.asked("start"), "it never started"
+    )
     with daemon.frozen():
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE / 4)

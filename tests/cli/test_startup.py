@@ -13,5 +13,7 @@ def test_help_lists_every_command() -> None:
 
 def test_heavy_imports_stay_inside_their_command() -> None:
     code = "import sys, envbuilder.cli; print(*sorted({'docker', 'jinja2', 'rich', 'msgspec'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == ""

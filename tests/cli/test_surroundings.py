@@ -34,7 +34,9 @@ def lock(root: Path, tmp_path: Path) -> Path:
     return tmp_path / "envbuilder.lock"
 
 
-def start(words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str) -> "subprocess.CompletedProcess[bytes]":
+def start(
+    words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str
+) -> "subprocess.CompletedProcess[bytes]":
     """A command in a separate process, with real streams and locale."""
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         [sys.executable, "-m", "envbuilder", *words.split()],
@@ -48,10 +50,15 @@ def start(words: str, cwd: Path, stdout: object = subprocess.PIPE, **env: str) -
 
 @pytest.mark.parametrize("words", few(COMMANDS))
 def test_a_locale_that_is_ascii_is_enough(lock: Path, words: str) -> None:
-    (lock.parent / "envbuilder.toml").write_text('# “größer”\n[render]\ntargets = ["compose"]\n', encoding="utf-8")
+    (lock.parent / "envbuilder.toml").write_text(
+        '# “größer”\n[render]\ntargets = ["compose"]\n', encoding="utf-8"
+    )
     bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     force = " --force" if words.startswith("init") else ""
-    usual, ascii_only = (start(words + force, lock.parent, **env) for env in ({"LC_ALL": "C.UTF-8"}, bare))
+    usual, ascii_only = (
+        start(words + force, lock.parent, **env)
+        for env in ({"LC_ALL": "C.UTF-8"}, bare)
+    )
     assert ascii_only.returncode == usual.returncode, ascii_only.stderr
     assert ascii_only.returncode in {0, 4, 6, 8}
     assert ascii_only.stdout == usual.stdout, "the same answer"
@@ -59,13 +66,25 @@ def test_a_locale_that_is_ascii_is_enough(lock: Path, words: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.slow
 def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
-    for folder, env in (("one", {"LC_ALL": "C.UTF-8"}), ("two", {"LC_ALL": "C", "PYTHONUTF8": "0"})):
-        done = start(f"render --lock envbuilder.lock --output {folder}", lock.parent, PYTHONCOERCECLOCALE="0", **env)
+    for folder, env in (
+        ("one", {"LC_ALL": "C.UTF-8"}),
+        ("two", {"LC_ALL": "C", "PYTHONUTF8": "0"}),
+    ):
+        done = start(
+            f"render --lock envbuilder.lock --output {folder}",
+            lock.parent,
+            PYTHONCOERCECLOCALE="0",
+            **env,
+        )
         assert done.returncode == 0, done.stderr
     one, two = (contents(lock.parent / folder) for folder in ("one", "two"))
     assert one == two
@@ -73,13 +92,24 @@ def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", few(["resolve --json", "--help", "resolve --cuda 11.7", "catalog images", "doctor --gpu H100"])
+    "words",
+    few(
+        [
+            "resolve --json",
+            "--help",
+            "resolve --cuda 11.7",
+            "catalog images",
+            "doctor --gpu H100",
+        ]
+    ),
 )
 def test_full_output_disk_exits_with_2(tmp_path: Path, words: str) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = start(words, tmp_path, stdout=full)
     assert done.returncode == 2
-    assert b"error: the output cannot be written: No space left on device" in done.stderr
+    assert (
+        b"error: the output cannot be written: No space left on device" in done.stderr
+    )
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
 
@@ -88,7 +118,12 @@ def test_full_output_disk_exits_with_2(tmp_path: Path, words: str) -> None:
 def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         words = [sys.executable, "-m", "envbuilder", "resolve", "--cuda", "11.7"]
-        assert subprocess.run(words, cwd=tmp_path, stdout=full, stderr=full, check=False).returncode == 2
+        assert (
+            subprocess.run(
+                words, cwd=tmp_path, stdout=full, stderr=full, check=False
+            ).returncode
+            == 2
+        )
 
 
 @pytest.mark.slow
@@ -101,15 +136,26 @@ def test_closed_pipe_is_not_a_bug(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["resolve --cuda 11.7", "doctor --gpu H100 --cuda 12.4", "--help", "resolve --cuda 9"]
+    "words",
+    [
+        "resolve --cuda 11.7",
+        "doctor --gpu H100 --cuda 12.4",
+        "--help",
+        "resolve --cuda 9",
+    ],
 )
-def test_a_terminal_of_one_column_is_wide_enough(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_a_terminal_of_one_column_is_wide_enough(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
     monkeypatch.setenv("COLUMNS", "1")
     answer = run(*words.split())
     assert answer.code in {0, 4, 8}, answer.err
 
 
-@pytest.mark.parametrize("words", ["resolve --cuda 11.7", "lock --cuda 11.7 --check", "init", "doctor --gpu H100"])
+@pytest.mark.parametrize(
+    "words",
+    ["resolve --cuda 11.7", "lock --cuda 11.7 --check", "init", "doctor --gpu H100"],
+)
 def test_deleted_working_directory_is_reported(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
@@ -119,7 +165,10 @@ def test_deleted_working_directory_is_reported(
     gone.rmdir()
     answer = run(*words.split())
     monkeypatch.chdir(tmp_path)
-    assert (answer.code, answer.err.splitlines()[0]) == (2, "error: the current folder no longer exists")
+    assert (answer.code, answer.err.splitlines()[0]) == (
+        2,
+        "error: the current folder no longer exists",
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,19 +183,36 @@ def test_deleted_working_directory_is_reported(
         "resolve --cuda 11.7 --ca-bundle {}",
     ],
 )
-@pytest.mark.parametrize(("made", "kind"), [("fifo", "a FIFO"), ("/dev/zero", "a device"), ("/", "a folder")])
-def test_special_files_are_refused_for_file_options(run: Run, tmp_path: Path, words: str, made: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "kind"), [("fifo", "a FIFO"), ("/dev/zero", "a device"), ("/", "a folder")]
+)
+def test_special_files_are_refused_for_file_options(
+    run: Run, tmp_path: Path, words: str, made: str, kind: str
+) -> None:
     os.mkfifo(tmp_path / "fifo")
     answer = run(*words.format(made).split())
     if "--ca-bundle" in words:  # which `resolve` does not have
         assert answer.code == 2
     else:
-        assert (answer.code, answer.err.splitlines()[0]) == (2, f"error: {made} is {kind}, not a file")
+        assert (answer.code, answer.err.splitlines()[0]) == (
+            2,
+            f"error: {made} is {kind}, not a file",
+        )
 
 
-@pytest.mark.parametrize("name", ["envbuilder.toml", "compose.yaml", ".gitignore", "docker/images/x/envbuilder.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "envbuilder.toml",
+        "compose.yaml",
+        ".gitignore",
+        "docker/images/x/envbuilder.lock",
+    ],
+)
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
-def test_repository_with_fifo_or_directory_as_file_is_refused(run: Run, lock: Path, name: str, make: object) -> None:
+def test_repository_with_fifo_or_directory_as_file_is_refused(
+    run: Run, lock: Path, name: str, make: object
+) -> None:
     path = lock.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path)  # type: ignore[operator]
@@ -158,7 +224,9 @@ def test_repository_with_fifo_or_directory_as_file_is_refused(run: Run, lock: Pa
 
 
 @pytest.mark.parametrize("name", ["facts/torch.json", "policy.toml"])
-def test_a_catalog_of_fifos_is_refused_with_3(run: Run, tmp_path: Path, name: str) -> None:
+def test_a_catalog_of_fifos_is_refused_with_3(
+    run: Run, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "own" / name
     path.parent.mkdir(parents=True)
     os.mkfifo(path)
@@ -170,12 +238,20 @@ def test_a_catalog_of_fifos_is_refused_with_3(run: Run, tmp_path: Path, name: st
     ("words", "said"),
     [
         ("lock --check --output " + "x" * 300, "File name too long"),
-        ("render --lock envbuilder.lock --output envbuilder.lock", "is a file, not a directory"),
-        ("render --lock envbuilder.lock --output envbuilder.lock/x", "cannot write envbuilder.lock/x"),
+        (
+            "render --lock envbuilder.lock --output envbuilder.lock",
+            "is a file, not a directory",
+        ),
+        (
+            "render --lock envbuilder.lock --output envbuilder.lock/x",
+            "cannot write envbuilder.lock/x",
+        ),
         ("render --lock envbuilder.lock --output " + "x" * 300, "File name too long"),
     ],
 )
-def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: str, said: str) -> None:
+def test_a_path_that_cannot_be_used_is_a_mistake(
+    run: Run, lock: Path, words: str, said: str
+) -> None:
     answer = run(*words.split())
     assert (answer.code, said in answer.err) == (2, True), answer.err
 
@@ -183,7 +259,10 @@ def test_a_path_that_cannot_be_used_is_a_mistake(run: Run, lock: Path, words: st
 @pytest.mark.slow
 def test_undecodable_path_is_printed_with_escapes(tmp_path: Path) -> None:
     done = start("render --output x --lock no-\udcff", tmp_path)
-    assert (done.returncode, b"error: no-\\udcff cannot be read: No such file" in done.stderr) == (2, True), done.stderr
+    assert (
+        done.returncode,
+        b"error: no-\\udcff cannot be read: No such file" in done.stderr,
+    ) == (2, True), done.stderr
 
 
 def test_a_path_with_nul_from_settings_is_a_mistake(run: Run, tmp_path: Path) -> None:
@@ -208,11 +287,15 @@ def test_settings_found_above_are_reported_once_on_stderr(
     assert json.loads(answer.out)["stack"]["cuda"].startswith("11.7")
 
 
-def test_settings_are_named_by_option_or_environment(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_named_by_option_or_environment(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "envbuilder.toml").write_text('cuda = "11.8"\n')
     (tmp_path / "other.toml").write_text('cuda = "11.7"\n')
     assert json.loads(run("resolve", "--json").out)["stack"]["cuda"].startswith("11.8")
-    assert json.loads(run("--config", "other.toml", "resolve", "--json").out)["stack"]["cuda"].startswith("11.7")
+    assert json.loads(run("--config", "other.toml", "resolve", "--json").out)["stack"][
+        "cuda"
+    ].startswith("11.7")
     monkeypatch.setenv("ENVBUILDER_CONFIG", "other.toml")
     assert json.loads(run("resolve", "--json").out)["stack"]["cuda"].startswith("11.7")
     assert run("--config", "none.toml", "resolve").code == 2
@@ -221,8 +304,20 @@ def test_settings_are_named_by_option_or_environment(run: Run, tmp_path: Path, m
 # --- links ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["docker", ".github", ".devcontainer", "docker/images", "compose.yaml", ".gitignore"])
-def test_init_does_not_write_through_external_links(run: Run, lock: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docker",
+        ".github",
+        ".devcontainer",
+        "docker/images",
+        "compose.yaml",
+        ".gitignore",
+    ],
+)
+def test_init_does_not_write_through_external_links(
+    run: Run, lock: Path, name: str
+) -> None:
     outside = lock.parent.parent / f"{lock.parent.name}-outside"
     outside.mkdir()
     (lock.parent / name).parent.mkdir(exist_ok=True)
@@ -246,7 +341,9 @@ def test_init_does_not_write_through_external_links(run: Run, lock: Path, name: 
         ("receipts", "build --lock envbuilder.lock"),
     ],
 )
-def test_no_command_writes_through_a_link_out_of_the_project(run: Run, lock: Path, link: str, words: str) -> None:
+def test_no_command_writes_through_a_link_out_of_the_project(
+    run: Run, lock: Path, link: str, words: str
+) -> None:
     outside = lock.parent.parent / f"{lock.parent.name}-outside"
     outside.mkdir()
     (lock.parent / link).symlink_to(outside)
@@ -256,15 +353,21 @@ def test_no_command_writes_through_a_link_out_of_the_project(run: Run, lock: Pat
 
 
 def test_a_stack_in_settings_is_a_name_and_no_path(run: Run, lock: Path) -> None:
-    (lock.parent / "envbuilder.toml").write_text('[render]\ntargets = []\nstack = "../../../x"\n')
+    (lock.parent / "envbuilder.toml").write_text(
+        '[render]\ntargets = []\nstack = "../../../x"\n'
+    )
     answer = run("render")
-    assert (answer.code, "must be the name of a folder" in answer.err) == (2, True), answer.err
+    assert (answer.code, "must be the name of a folder" in answer.err) == (2, True), (
+        answer.err
+    )
 
 
 # --- a user without a home, a machine without a place for temporary files --------------------------------------------
 
 
-def test_without_a_home_no_state_is_kept_in_the_project(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_no_state_is_kept_in_the_project(
+    run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a home directory `~` stays `~`, and a repository could contain a directory of that name."""
     for name in ("ENVBUILDER_STATE_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -279,10 +382,15 @@ def test_without_a_home_no_state_is_kept_in_the_project(run: Run, lock: Path, mo
     assert store.folder == Path("/state/receipts")
 
 
-def test_full_temporary_directory_is_not_a_bug(run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_temporary_directory_is_not_a_bug(
+    run: Run, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     answer = run("lock", "--cuda", "11.7")
-    assert (answer.code, answer.err) == (2, "error: system error: No usable temporary directory found\n")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: system error: No usable temporary directory found\n",
+    )

@@ -19,11 +19,16 @@ def run(words):
     settings = options.parse_settings(SMALL + words)
     rows, held_out, names = train.load_data(settings)
     model, tokenizer = train.load_model(settings, names)
-    data, unseen = (train.tokenize(part, tokenizer, settings) for part in (rows, held_out))
+    data, unseen = (
+        train.tokenize(part, tokenizer, settings) for part in (rows, held_out)
+    )
     losses = train.train(model, data, settings, "cpu", tokenizer=tokenizer)
     model.eval()
     with train.torch.no_grad():
-        texts = [{name: row[name][None] for name in ("input_ids", "attention_mask")} for row in unseen]
+        texts = [
+            {name: row[name][None] for name in ("input_ids", "attention_mask")}
+            for row in unseen
+        ]
         logits = train.torch.cat([model(**text).logits for text in texts])
     return losses, logits, sorted(model.state_dict())
 

@@ -30,13 +30,26 @@ def envbuilder(*words: str, cwd: Path, timeout: float = 900, **env: str) -> Answ
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "ENVBUILDER_STATE_DIR": str(cwd.with_name(f"{cwd.name}-state")), **env},
+        env={
+            **os.environ,
+            "ENVBUILDER_STATE_DIR": str(cwd.with_name(f"{cwd.name}-state")),
+            **env,
+        },
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def docker(*words: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=600, cwd=cwd)
+def docker(
+    *words: str, check: bool = True, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        ["docker", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        cwd=cwd,
+    )
     assert not check or done.returncode == 0, done.stderr
     return done
 

@@ -48,19 +48,30 @@ class PrivateEngine:
 
     @property
     def pid(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            .read_text()
+            .split()
+        )
         return int(children[0])
 
     def calls(self, of: str) -> list[str]:
         """What a stand-in, `hook` or `runtime`, was called with."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [line.removeprefix(f"{of} ") for line in lines if line.startswith(f"{of} ")]
+        return [
+            line.removeprefix(f"{of} ") for line in lines if line.startswith(f"{of} ")
+        ]
 
     def docker(self, *words: str) -> str:
         env = {**os.environ, "DOCKER_HOST": self.host}
         return subprocess.run(
-            ["docker", *words], env=env, check=True, capture_output=True, text=True, timeout=60
+            ["docker", *words],
+            env=env,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
         ).stdout
 
     def kill(self) -> None:
@@ -70,23 +81,52 @@ class PrivateEngine:
 
 @contextmanager
 def private_engine(
-    *, nvidia: bool = False, hook_says: str = "", cdi: str = "", disk: str = "", containerd: bool = False
+    *,
+    nvidia: bool = False,
+    hook_says: str = "",
+    cdi: str = "",
+    disk: str = "",
+    containerd: bool = False,
 ) -> Iterator[PrivateEngine]:
     """Start one and end it. `nvidia`: with stand-ins for its hook and runtime; `hook_says`: the hook fails with these
     words; `cdi`: the feature is on and this is its one specification; `disk`: the images are on a tmpfs of that size;
     `containerd`: its images are in containerd's store.
     """
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))  # short: the path of a socket has at most 107 bytes
+    folder = Path(
+        tempfile.mkdtemp(prefix="engine-")
+    )  # short: the path of a socket has at most 107 bytes
     try:
-        words = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
-        words += ["--host", f"unix://{folder}/docker.sock", "--cgroup-parent", f"/{folder.name}"]
+        words = [
+            "--data-root",
+            f"{folder}/data",
+            "--exec-root",
+            f"{folder}/exec",
+            "--pidfile",
+            f"{folder}/pid",
+        ]
+        words += [
+            "--host",
+            f"unix://{folder}/docker.sock",
+            "--cgroup-parent",
+            f"/{folder.name}",
+        ]
         words += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         words += [*_nvidia(folder, hook_says)] if nvidia else []
         words += ["--config-file", str(_config(folder, cdi, containerd))]
         (folder / "data").mkdir()
-        env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "DISK": disk, "DATA": f"{folder}/data"}
+        env = {
+            **os.environ,
+            "PATH": f"{folder}/bin:{os.environ['PATH']}",
+            "DISK": disk,
+            "DATA": f"{folder}/data",
+        }
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([*OWN_NAMESPACES, START, "dockerd", *words], env=env, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*OWN_NAMESPACES, START, "dockerd", *words],
+                env=env,
+                stdout=log,
+                stderr=log,
+            )
         engine = PrivateEngine(folder, process)
         try:
             _wait_for(engine)
@@ -102,7 +142,10 @@ def _nvidia(folder: Path, hook_says: str) -> Sequence[str]:
     """Stand-ins on the engine's PATH, as the NVIDIA Container Toolkit would have them there."""
     (folder / "bin").mkdir()
     then = f"echo '{hook_says}' >&2; exit 1" if hook_says else "exit 0"
-    for name, text in (("nvidia-container-runtime-hook", HOOK), ("nvidia-container-runtime", RUNTIME)):
+    for name, text in (
+        ("nvidia-container-runtime-hook", HOOK),
+        ("nvidia-container-runtime", RUNTIME),
+    ):
         program = folder / "bin" / name
         program.write_text(text.format(calls=folder / "calls", then=then))
         program.chmod(0o755)
@@ -115,8 +158,12 @@ def _config(folder: Path, cdi: str, containerd: bool) -> Path:
     if cdi:
         (folder / "cdi" / "nvidia.yaml").write_text(cdi)
     path = folder / "daemon.json"
-    config: dict[str, object] = {"features": {"cdi": bool(cdi), "containerd-snapshotter": containerd}}
-    path.write_text(json.dumps({**config, "cdi-spec-dirs": [f"{folder}/cdi"]} if cdi else config))
+    config: dict[str, object] = {
+        "features": {"cdi": bool(cdi), "containerd-snapshotter": containerd}
+    }
+    path.write_text(
+        json.dumps({**config, "cdi-spec-dirs": [f"{folder}/cdi"]} if cdi else config)
+    )
     return path
 
 
@@ -164,9 +211,17 @@ def import_shell(engine: PrivateEngine, reference: str, *programs: str) -> None:
         for program in ("sh", "env", "sleep", "dd", *programs):
             path = shutil.which(program)
             assert path
-            linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
-            for name in [path, *(word for word in linked.split() if word.startswith("/"))]:
+            linked = subprocess.run(
+                ["ldd", path], capture_output=True, text=True, check=True
+            ).stdout
+            for name in [
+                path,
+                *(word for word in linked.split() if word.startswith("/")),
+            ]:
                 if name not in seen:
                     seen.add(name)
-                    archive.add(name, arcname=name.lstrip("/") if name != path else f"bin/{program}")
+                    archive.add(
+                        name,
+                        arcname=name.lstrip("/") if name != path else f"bin/{program}",
+                    )
     engine.docker("import", "--change", "ENV PATH=/bin", str(tar), reference)

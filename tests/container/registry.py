@@ -38,27 +38,42 @@ class Registry:
     def ask(self, path: str) -> Any:
         """What it answers, as JSON; only of a registry that shares this machine's network."""
         headers = {"Accept": ", ".join(MANIFESTS)}
-        request = urllib.request.Request(f"http://{self.host}/v2/{path}", headers=headers)
+        request = urllib.request.Request(
+            f"http://{self.host}/v2/{path}", headers=headers
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
     def link(self, repository: str, tag: str) -> str:
         """The digest that a tag has there, read from its files."""
-        tags = self.folder / "docker/registry/v2/repositories" / repository / "_manifests/tags"
+        tags = (
+            self.folder
+            / "docker/registry/v2/repositories"
+            / repository
+            / "_manifests/tags"
+        )
         return (tags / tag / "current/link").read_text()
 
 
 @contextmanager
-def registry(*, beside: PrivateEngine | None = None, users: str = "") -> Iterator[Registry]:
+def registry(
+    *, beside: PrivateEngine | None = None, users: str = ""
+) -> Iterator[Registry]:
     """Start one and end it. `beside`: on that engine's loopback, not this machine's; `users`: an htpasswd file."""
-    program = shutil.which("docker-registry", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    program = shutil.which(
+        "docker-registry", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    )
     assert program, "`tools/registry` fetches it"
     enter = ["nsenter", f"--net=/proc/{beside.pid}/ns/net"] if beside else []
     port = 5000 if beside else free_port()
     with tempfile.TemporaryDirectory(prefix="registry-") as name:
         folder = Path(name)
         (folder / "users").write_text(users)
-        auth = {"auth": {"htpasswd": {"realm": "test", "path": str(folder / "users")}}} if users else {}
+        auth = (
+            {"auth": {"htpasswd": {"realm": "test", "path": str(folder / "users")}}}
+            if users
+            else {}
+        )
         config = {
             "version": 0.1,
             "log": {"level": "warn"},
@@ -69,7 +84,10 @@ def registry(*, beside: PrivateEngine | None = None, users: str = "") -> Iterato
         (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*enter, program, "serve", str(folder / "config.yml")], stdout=log, stderr=log, env={"PATH": "/usr/bin"}
+                [*enter, program, "serve", str(folder / "config.yml")],
+                stdout=log,
+                stderr=log,
+                env={"PATH": "/usr/bin"},
             )
         try:
             _wait_for(process, enter, port, folder / "log")
@@ -79,8 +97,15 @@ def registry(*, beside: PrivateEngine | None = None, users: str = "") -> Iterato
             process.wait(STOP_SECONDS)
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", enter: list[str], port: int, log: Path) -> None:
-    look = [*enter, sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"]
+def _wait_for(
+    process: "subprocess.Popen[bytes]", enter: list[str], port: int, log: Path
+) -> None:
+    look = [
+        *enter,
+        sys.executable,
+        "-c",
+        f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)",
+    ]
 
     def answers() -> bool:
         if process.poll() is not None:

@@ -24,7 +24,11 @@ def foreign() -> Iterator[str]:
     """An image that is not ours: a user's Debian with Python and no torch."""
     name = "test/foreign:1"
     lines = 'FROM envbuilder-base:debian11\nENV LD_LIBRARY_PATH=/usr/local/cuda/lib64\nENTRYPOINT ["/bin/echo", "hi"]\n'
-    subprocess.run(["docker", "build", "--quiet", "--tag", name, "-"], input=lines.encode(), check=True)
+    subprocess.run(
+        ["docker", "build", "--quiet", "--tag", name, "-"],
+        input=lines.encode(),
+        check=True,
+    )
     yield name
     docker("rmi", "--force", name, check=False)
 
@@ -37,7 +41,14 @@ def test_accepted_image_is_not_tested_again(image: Image) -> None:
 
 
 def test_a_part_of_the_suite_is_never_enough(image: Image, tmp_path: Path) -> None:
-    answer = envbuilder("accept", image.tag, "--only", "contract.user,identity.packages", "--json", cwd=tmp_path)
+    answer = envbuilder(
+        "accept",
+        image.tag,
+        "--only",
+        "contract.user,identity.packages",
+        "--json",
+        cwd=tmp_path,
+    )
     assert answer.code == 7
     assert answer.json()["verdict"] == "incomplete"
     assert not (tmp_path / "receipts").exists()
@@ -46,34 +57,53 @@ def test_a_part_of_the_suite_is_never_enough(image: Image, tmp_path: Path) -> No
     assert "contract.nothing" in wrong.err
 
 
-def test_foreign_image_is_not_judged_by_promises_it_never_made(foreign: str, tmp_path: Path) -> None:
+def test_foreign_image_is_not_judged_by_promises_it_never_made(
+    foreign: str, tmp_path: Path
+) -> None:
     answer = envbuilder("accept", foreign, "--json", cwd=tmp_path)
     assert answer.code == 7, answer.err
     receipt = answer.json()
     checks = {check["id"]: check for check in receipt["checks"]}
     assert receipt["verdict"] == "incomplete"
     assert receipt["facts"]["python"] == "3.9"
-    assert (checks["identity.python"]["status"], checks["identity.python"]["value"]) == ("not_run", "3.9")
+    assert (
+        checks["identity.python"]["status"],
+        checks["identity.python"]["value"],
+    ) == ("not_run", "3.9")
     assert checks["contract.user"]["detail"] == "observed: runs as root"
     assert checks["linkage.loader_path"]["value"] == 1
     assert checks["contract.space"]["status"] == "passed"
     assert checks["numerics.matmul"]["detail"] == "torch is not installed in this image"
     assert checks["training.accuracy"]["status"] == "error"
-    assert {check["status"] for check in receipt["checks"]} == {"passed", "not_run", "error"}
+    assert {check["status"] for check in receipt["checks"]} == {
+        "passed",
+        "not_run",
+        "error",
+    }
 
 
 @pytest.mark.exhaustive
 def test_a_foreign_image_that_trains_is_accepted(image: Image, tmp_path: Path) -> None:
     lines = f"FROM {image.tag}\nUSER 0\nRUN rm -r /opt/envbuilder\nENTRYPOINT []\nLABEL dev.envbuilder.name=\n"
-    subprocess.run(["docker", "build", "--quiet", "--tag", "test/lent:1", "-"], input=lines.encode(), check=True)
+    subprocess.run(
+        ["docker", "build", "--quiet", "--tag", "test/lent:1", "-"],
+        input=lines.encode(),
+        check=True,
+    )
     answer = envbuilder("accept", "test/lent:1", "--json", cwd=tmp_path)
     docker("rmi", "--force", "test/lent:1")
     assert answer.code == 0, answer.err
     receipt = answer.json()
     checks = {check["id"]: check for check in receipt["checks"]}
     assert receipt["training"]["accuracy"] >= 0.95
-    assert (checks["identity.torch"]["status"], checks["identity.torch"]["value"]) == ("not_run", "2.0.1")
-    assert (checks["features.compile"]["status"], checks["training.reference"]["status"]) == ("passed", "passed")
+    assert (checks["identity.torch"]["status"], checks["identity.torch"]["value"]) == (
+        "not_run",
+        "2.0.1",
+    )
+    assert (
+        checks["features.compile"]["status"],
+        checks["training.reference"]["status"],
+    ) == ("passed", "passed")
 
 
 def test_an_image_without_anything_is_an_error_with_a_reason(tmp_path: Path) -> None:
@@ -86,27 +116,48 @@ def test_an_image_without_anything_is_an_error_with_a_reason(tmp_path: Path) -> 
     assert "the suite cannot start in this image" in answer.err
 
 
-@pytest.mark.parametrize(("least", "status", "code"), [(3, "passed", 7), (99, "failed", 7)])
-def test_custom_checks_from_the_settings_run(image: Image, tmp_path: Path, least: int, status: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("least", "status", "code"), [(3, "passed", 7), (99, "failed", 7)]
+)
+def test_custom_checks_from_the_settings_run(
+    image: Image, tmp_path: Path, least: int, status: str, code: int
+) -> None:
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "my_check.py").write_text(OWN % least)
-    (tmp_path / "envbuilder.toml").write_text('[accept]\nchecks = ["checks/my_check.py"]\n')
-    answer = envbuilder("accept", image.tag, "--only", "own.my_check", "--json", cwd=tmp_path)
+    (tmp_path / "envbuilder.toml").write_text(
+        '[accept]\nchecks = ["checks/my_check.py"]\n'
+    )
+    answer = envbuilder(
+        "accept", image.tag, "--only", "own.my_check", "--json", cwd=tmp_path
+    )
     assert answer.code == code
-    own = next(check for check in answer.json()["checks"] if check["id"] == "own.my_check")
-    assert (own["status"], own["title"], own["value"]) == (status, "The tokenizer knows our products", 13)
+    own = next(
+        check for check in answer.json()["checks"] if check["id"] == "own.my_check"
+    )
+    assert (own["status"], own["title"], own["value"]) == (
+        status,
+        "The tokenizer knows our products",
+        13,
+    )
 
 
 def test_the_documented_example_works(image: Image, root: Path, tmp_path: Path) -> None:
     example = root / "docs" / "examples" / "check_products.py"
     words = ("--check", str(example), "--only", "own.check_products", "--json")
     checks = envbuilder("accept", image.tag, *words, cwd=tmp_path).json()["checks"]
-    assert (checks[0]["title"], checks[0]["status"]) == ("Our products are words that the tokenizer knows", "passed")
+    assert (checks[0]["title"], checks[0]["status"]) == (
+        "Our products are words that the tokenizer knows",
+        "passed",
+    )
 
 
-def test_out_of_memory_fails_one_check_and_others_run(image: Image, tmp_path: Path) -> None:
+def test_out_of_memory_fails_one_check_and_others_run(
+    image: Image, tmp_path: Path
+) -> None:
     only = "identity.torch,training.accuracy,training.loss,contract.size"
-    answer = envbuilder("accept", image.tag, "--memory", "150m", "--only", only, "--json", cwd=tmp_path)
+    answer = envbuilder(
+        "accept", image.tag, "--memory", "150m", "--only", only, "--json", cwd=tmp_path
+    )
     checks = {check["id"]: check for check in answer.json()["checks"]}
     assert answer.json()["verdict"] == "failed"
     assert "out of memory" in checks["training.accuracy"]["detail"]
@@ -127,9 +178,14 @@ def test_reports_are_written_in_every_form(image: Image, tmp_path: Path) -> None
     assert ".html" in wrong.err
 
 
-def test_an_interrupt_leaves_no_container_and_no_receipt(image: Image, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_container_and_no_receipt(
+    image: Image, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "envbuilder", "accept", image.tag], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "envbuilder", "accept", image.tag],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -139,4 +195,7 @@ def test_an_interrupt_leaves_no_container_and_no_receipt(image: Image, tmp_path:
     assert process.wait(20) == 130
     process.stderr.close()
     assert not list(tmp_path.glob("receipts/*.json"))
-    assert docker("ps", "--all", "--quiet", "--filter", "label=dev.envbuilder.run").stdout == ""
+    assert (
+        docker("ps", "--all", "--quiet", "--filter", "label=dev.envbuilder.run").stdout
+        == ""
+    )

@@ -58,7 +58,9 @@ class Site:
 
 def write(folder: Path, *more: Lock) -> None:
     images = {lock.stack.name: lock for lock in (lock_of(OLD), lock_of(NEW), *more)}
-    project = Project(lock=lock_of(OLD), image=f"envbuilder:{OLD}", context="docker", images=images)
+    project = Project(
+        lock=lock_of(OLD), image=f"envbuilder:{OLD}", context="docker", images=images
+    )
     for name, text in render_targets(project, "bake", "compose").files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -70,9 +72,18 @@ def write(folder: Path, *more: Lock) -> None:
 def site(tmp_path: Path) -> Site:
     """Nothing of this machine's surroundings gets into it."""
     write(tmp_path)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "DOCKER_HOST")
+        if name in os.environ
+    }
     return Site(
-        tmp_path, {**kept, "BUILDX_CONFIG": str(tmp_path / "buildx"), "DOCKER_CONFIG": str(tmp_path / "config")}
+        tmp_path,
+        {
+            **kept,
+            "BUILDX_CONFIG": str(tmp_path / "buildx"),
+            "DOCKER_CONFIG": str(tmp_path / "config"),
+        },
     )
 
 
@@ -101,9 +112,18 @@ def test_bake_needs_no_variable(site: Site) -> None:
 
 
 def test_every_variable_reaches_the_build(site: Site) -> None:
-    proxies = {name: f"http://{name}.example" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+    proxies = {
+        name: f"http://{name}.example"
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+    }
     proxies |= {"NO_PROXY": "a.example", "no_proxy": "b.example"}
-    bundles = ("CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    bundles = (
+        "CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "PIP_CERT",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    )
     for name in (*bundles, "NETRC"):
         (site.folder / name).touch()
     given = {name: name for name in bundles} | proxies | {
@@ -111,7 +131,11 @@ def test_every_variable_reaches_the_build(site: Site) -> None:
         "CACHE_FROM": "reg.example/from", "CACHE_TO": "reg.example/to", "ATTESTATIONS": "1",
         "ENVBUILDER_INDEX_URL": "https://me:secret@index.example",
     }  # fmt: skip
-    declared = re.findall(r'^variable "(\w+)"', (site.folder / "docker-bake.hcl").read_text(), re.MULTILINE)
+    declared = re.findall(
+        r'^variable "(\w+)"',
+        (site.folder / "docker-bake.hcl").read_text(),
+        re.MULTILINE,
+    )
     assert sorted(declared) == sorted(given)
     assert site.plan(OLD_TARGET, **given)["target"] == {
         OLD_TARGET: planned(
@@ -119,7 +143,11 @@ def test_every_variable_reaches_the_build(site: Site) -> None:
             args={"BASE": "reg.example/bases/envbuilder-base:debian11", **proxies},
             tags=[f"reg.example/team/train:{OLD}"],
             attest=["type=provenance,mode=max", "type=sbom,disabled=false"],
-            secret=["id=ca,src=CA_BUNDLE", "id=netrc,src=NETRC", "id=index,env=ENVBUILDER_INDEX_URL"],
+            secret=[
+                "id=ca,src=CA_BUNDLE",
+                "id=netrc,src=NETRC",
+                "id=index,env=ENVBUILDER_INDEX_URL",
+            ],
             **{
                 "cache-from": [f"type=registry,ref=reg.example/from:{OLD}"],
                 "cache-to": [f"type=registry,ref=reg.example/to:{OLD},mode=max"],
@@ -127,7 +155,9 @@ def test_every_variable_reaches_the_build(site: Site) -> None:
         )
     }
     for name in bundles[1:]:
-        assert site.plan(OLD_TARGET, **{name: name})["target"][OLD_TARGET]["secret"] == [f"id=ca,src={name}"]
+        assert site.plan(OLD_TARGET, **{name: name})["target"][OLD_TARGET][
+            "secret"
+        ] == [f"id=ca,src={name}"]
 
 
 # --- builds ----------------------------------------------------------------------------------------------------------
@@ -165,13 +195,23 @@ def done_of(said: str) -> str:
     return re.findall(rf"^#{step[1]} (DONE|CACHED)", said, re.MULTILINE)[-1]
 
 
-def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(remote: Site, far: Far) -> None:
+def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(
+    remote: Site, far: Far
+) -> None:
     engine, there = far
     (remote.folder / "ca.pem").write_text("a CA")
     base = f"{there.host}/bases/envbuilder-base:debian11"
-    for words in (["tag", "envbuilder-base:debian11", base], ["push", base], ["image", "rm", base]):
+    for words in (
+        ["tag", "envbuilder-base:debian11", base],
+        ["push", base],
+        ["image", "rm", base],
+    ):
         engine.docker(*words)
-    given = {"REPOSITORY": f"{there.host}/team/train", "BASES": f"{there.host}/bases", "CA_BUNDLE": "ca.pem"}
+    given = {
+        "REPOSITORY": f"{there.host}/team/train",
+        "BASES": f"{there.host}/bases",
+        "CA_BUNDLE": "ca.pem",
+    }
     cache = f"{there.host}/team/cache"
 
     first = remote.bake("--push", OLD_TARGET, **given, CACHE_TO=cache)
@@ -188,9 +228,13 @@ def test_an_engine_elsewhere_pushes_by_a_cache_in_the_registry(remote: Site, far
     assert done_of(remote.bake("--push", OLD_TARGET, **given)) == "DONE"
 
 
-def test_a_candidate_gets_its_final_name_without_becoming_another_image(site: Site) -> None:
+def test_a_candidate_gets_its_final_name_without_becoming_another_image(
+    site: Site,
+) -> None:
     """As docs/how-to/bake-and-registries.md has it, but for the acceptance."""
-    (site.folder / "docker/images" / OLD / "Dockerfile").write_text(f"FROM scratch\nCOPY images/{OLD}/Dockerfile /\n")
+    (site.folder / "docker/images" / OLD / "Dockerfile").write_text(
+        f"FROM scratch\nCOPY images/{OLD}/Dockerfile /\n"
+    )
     with registry() as there:
         final = f"{there.host}/train:{OLD}"
         site.bake("--push", OLD_TARGET, REPOSITORY=f"{there.host}/train")
@@ -212,9 +256,13 @@ def test_default_build_needs_no_registry_and_no_secret(remote: Site, far: Far) -
 
 def test_engine_without_cache_export_gives_an_explained_error(site: Site) -> None:
     """docs/how-to/bake-and-registries.md tells what to do then."""
-    (site.folder / "docker/images" / OLD / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    (site.folder / "docker/images" / OLD / "Dockerfile").write_text(
+        "FROM scratch\nLABEL a=b\n"
+    )
     with private_engine() as engine:
-        done = site.run("bake", OLD_TARGET, CACHE_TO="127.0.0.1:1/cache", DOCKER_HOST=engine.host)
+        done = site.run(
+            "bake", OLD_TARGET, CACHE_TO="127.0.0.1:1/cache", DOCKER_HOST=engine.host
+        )
     assert done.returncode == 1
     assert "ache export is not supported for the docker driver" in done.stderr
 
@@ -226,15 +274,21 @@ def test_two_platforms_become_one_name(site: Site, tmp_path: Path) -> None:
     write(tmp_path, arm)
     names = (NEW, arm.stack.name)
     for place in (f"images/{name}" for name in names):
-        (tmp_path / "docker" / place / "Dockerfile").write_text(f"FROM scratch\nCOPY {place}/Dockerfile /\n")
+        (tmp_path / "docker" / place / "Dockerfile").write_text(
+            f"FROM scratch\nCOPY {place}/Dockerfile /\n"
+        )
     with registry() as there:
         repository = f"{there.host}/train"
         try:
             site.bake("--push", NEW_TARGET, "arm64", REPOSITORY=repository, SUFFIX="")
             images = [f"{repository}:{name}" for name in names]
-            done = site.run("imagetools", "create", "--tag", f"{repository}:both", *images)
+            done = site.run(
+                "imagetools", "create", "--tag", f"{repository}:both", *images
+            )
             assert done.returncode == 0, done.stderr
         finally:
-            docker("image", "rm", *(f"{repository}:{name}" for name in names), check=False)
+            docker(
+                "image", "rm", *(f"{repository}:{name}" for name in names), check=False
+            )
         found = there.ask("train/manifests/both")["manifests"]
     assert [item["platform"]["architecture"] for item in found] == ["amd64", "arm64"]

@@ -19,14 +19,21 @@ ROOT = Path(__file__).parents[2]
 
 
 def image_of(tag: str) -> str:
-    return docker("image", "inspect", "--format", "{{.Id}}", tag, check=False).stdout.strip()
+    return docker(
+        "image", "inspect", "--format", "{{.Id}}", tag, check=False
+    ).stdout.strip()
 
 
-HEARING = ("env", "--default-signal=INT")  # what a shell starts in the background is deaf to Ctrl-C; so may we be
+HEARING = (
+    "env",
+    "--default-signal=INT",
+)  # what a shell starts in the background is deaf to Ctrl-C; so may we be
 
 
 def leftovers() -> list[str]:
-    return docker("ps", "--all", "--quiet", "--filter", "label=dev.envbuilder.run").stdout.split()
+    return docker(
+        "ps", "--all", "--quiet", "--filter", "label=dev.envbuilder.run"
+    ).stdout.split()
 
 
 def test_the_image_has_earned_its_tag(image: Image) -> None:
@@ -47,7 +54,10 @@ def test_receipt_contains_training_results(image: Image) -> None:
     assert training["losses"][0] > 5 * training["loss"]
     assert training["samples_per_second"] > 0
     assert training["peak_memory_bytes"] > 100_000_000
-    written = [json.loads(path.read_text()) for path in (image.site / "receipts").glob("*.json")]
+    written = [
+        json.loads(path.read_text())
+        for path in (image.site / "receipts").glob("*.json")
+    ]
     assert image.outcome["receipt"] in written
 
 
@@ -77,7 +87,9 @@ def test_the_committed_preset_builds_without_envbuilder(image: Image) -> None:
     """The very command at the top of its Dockerfile finds every layer that `envbuilder build` made: one layout."""
     context = ROOT / "docker"
     text = (context / "images" / image.tag.split(":")[1] / "Dockerfile").read_text()
-    said = re.search(r"^#   docker (buildx build .*) --tag my-image \.$", text, re.MULTILINE)
+    said = re.search(
+        r"^#   docker (buildx build .*) --tag my-image \.$", text, re.MULTILINE
+    )
     assert said, "the command at the top"
     done = docker(*said[1].split(), "--quiet", ".", cwd=context)
     assert done.stdout.strip() == image.id
@@ -87,10 +99,23 @@ def test_builder_gets_only_files_of_one_dockerfile(tmp_path: Path) -> None:
     """By the builder's word: `Dockerfile.dockerignore` counts, and all that it lets through is copied out again."""
     locks = sorted((ROOT / "docker" / "images").glob("*/envbuilder.lock"))[:2]
     for lock in locks:
-        assert envbuilder("render", "--lock", str(lock), "--output", "docker", cwd=tmp_path).code == 0
+        assert (
+            envbuilder(
+                "render", "--lock", str(lock), "--output", "docker", cwd=tmp_path
+            ).code
+            == 0
+        )
     docker_folder, place = tmp_path / "docker", f"images/{locks[0].parent.name}"
-    wanted = {path.relative_to(docker_folder) for path in docker_folder.rglob("*") if path.is_file()}
-    wanted = {path for path in wanted if not str(path).startswith(f"images/{locks[1].parent.name}")}
+    wanted = {
+        path.relative_to(docker_folder)
+        for path in docker_folder.rglob("*")
+        if path.is_file()
+    }
+    wanted = {
+        path
+        for path in wanted
+        if not str(path).startswith(f"images/{locks[1].parent.name}")
+    }
     for name in (
         "notes.txt",
         "notebook/Dockerfile",
@@ -102,9 +127,17 @@ def test_builder_gets_only_files_of_one_dockerfile(tmp_path: Path) -> None:
     (docker_folder / place / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
     out = tmp_path / "out"
     docker(
-        "buildx", "build", "--output", str(out), "--file", str(docker_folder / place / "Dockerfile"), str(docker_folder)
+        "buildx",
+        "build",
+        "--output",
+        str(out),
+        "--file",
+        str(docker_folder / place / "Dockerfile"),
+        str(docker_folder),
     )
-    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
+    assert {
+        path.relative_to(out) for path in out.rglob("*") if path.is_file()
+    } == wanted
 
 
 @pytest.fixture
@@ -112,16 +145,24 @@ def strict(tmp_path: Path) -> Path:
     """A copy of this checkout whose suite nothing can pass."""
     copy = tmp_path / "strict"
     for name in ("envbuilder", "docker", "templates"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
+        shutil.copytree(
+            ROOT / name,
+            copy / name,
+            ignore=shutil.ignore_patterns("__pycache__", "images"),
+        )
     bounds = copy / "docker" / "payload" / "acceptance" / "bounds.json"
     bounds.write_text(
-        bounds.read_text().replace('"training.accuracy": {"min": 0.95}', '"training.accuracy": {"min": 1.01}')
+        bounds.read_text().replace(
+            '"training.accuracy": {"min": 0.95}', '"training.accuracy": {"min": 1.01}'
+        )
     )
     return copy
 
 
 @pytest.mark.exhaustive
-def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Path) -> None:
+def test_an_image_that_fails_gets_no_tag_and_takes_none(
+    image: Image, strict: Path
+) -> None:
     before = set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split())
     answer = envbuilder("build", "--cuda", CUDA, cwd=strict, PYTHONPATH=str(strict))
     assert answer.code == 7, answer.err
@@ -129,7 +170,11 @@ def test_an_image_that_fails_gets_no_tag_and_takes_none(image: Image, strict: Pa
     assert "(at least 1.01)" in answer.err
     assert image_of(image.tag) == image.id
     kept = answer.err.rsplit("sha256:", 1)[1][:64]
-    assert f"sha256:{kept}" in set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split()) - before
+    assert (
+        f"sha256:{kept}"
+        in set(docker("images", "--quiet", "--no-trunc", "--all").stdout.split())
+        - before
+    )
     docker("rmi", f"sha256:{kept}")
 
 
@@ -148,12 +193,16 @@ def test_ctrl_c_leaves_nothing(image: Image) -> None:
 
 
 def test_next_run_removes_leftovers_of_a_killed_run(image: Image) -> None:
-    made = docker("create", "--label", f"dev.envbuilder.run={platform.node()}:999999:1", image.id).stdout.strip()
+    made = docker(
+        "create", "--label", f"dev.envbuilder.run={platform.node()}:999999:1", image.id
+    ).stdout.strip()
     envbuilder("accept", "envbuilder:there-is-none", cwd=image.site)
     assert made[:12] not in leftovers()
 
 
-def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(image: Image, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(
+    image: Image, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         [*HEARING, sys.executable, "-m", "envbuilder", "build", "--cuda", CUDA, "--no-cache"],
         cwd=image.site, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -163,7 +212,9 @@ def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(image: Image, tmp_path: 
     before = set(logs.iterdir())
 
     def builds() -> bool:
-        return any("useradd" in path.read_text() for path in set(logs.iterdir()) - before)
+        return any(
+            "useradd" in path.read_text() for path in set(logs.iterdir()) - before
+        )
 
     wait_until(builds, "the build never started")
     assert list(tmp_path.iterdir())
@@ -176,8 +227,20 @@ def test_ctrl_c_in_the_middle_of_a_build_leaves_nothing(image: Image, tmp_path: 
 
 
 def test_the_engine_that_runs_is_used_as_it_is() -> None:
-    done = subprocess.run([str(ROOT / "tools" / "engine"), "up"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(ROOT / "tools" / "engine"), "up"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr.startswith("using the Docker engine that is running")
-    assert subprocess.run([str(ROOT / "tools" / "engine"), "status"], capture_output=True, check=True).stdout
-    wrong = subprocess.run([str(ROOT / "tools" / "engine"), "jump"], capture_output=True, text=True, check=False)
+    assert subprocess.run(
+        [str(ROOT / "tools" / "engine"), "status"], capture_output=True, check=True
+    ).stdout
+    wrong = subprocess.run(
+        [str(ROOT / "tools" / "engine"), "jump"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert wrong.returncode == 2

@@ -31,10 +31,19 @@ NEAR = 2e-5  # of losses near 0.7, written with five digits
 
 def documents(image: str, arguments: str = "") -> dict[str, Any]:
     lock = parse_lock((PRESET / LOCK_FILE).read_text(), source=str(PRESET))
-    project = Project(lock=lock, image=image, context="docker", settings={"cpus": "1", "arguments": arguments})
+    project = Project(
+        lock=lock,
+        image=image,
+        context="docker",
+        settings={"cpus": "1", "arguments": arguments},
+    )
     files = render_targets(project, "kubernetes").files
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
-    return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text)}
+    return {
+        document["kind"]: document
+        for text in texts
+        for document in yaml.safe_load_all(text)
+    }
 
 
 class Cluster:
@@ -47,9 +56,28 @@ class Cluster:
         docker("network", "create", self.id)
         docker("volume", "create", self.id)
         chown = ["chown", "1000:1000", "/runs"]  # fsGroup
-        docker("run", "--rm", "--user", "0", "--volume", f"{self.id}:/runs", "--entrypoint", "", image, *chown)
+        docker(
+            "run",
+            "--rm",
+            "--user",
+            "0",
+            "--volume",
+            f"{self.id}:/runs",
+            "--entrypoint",
+            "",
+            image,
+            *chown,
+        )
 
-    def start(self, spec: dict[str, Any], *, host: str, command: list[str], env: dict[str, str], real: bool) -> str:
+    def start(
+        self,
+        spec: dict[str, Any],
+        *,
+        host: str,
+        command: list[str],
+        env: dict[str, str],
+        real: bool,
+    ) -> str:
         """A pod of this pod spec."""
         (node,) = spec["containers"]
         rights, user = node["securityContext"], spec["securityContext"]
@@ -62,12 +90,29 @@ class Cluster:
         name = f"{self.id}-{len(self.pods)}"
         docker(
             *("run", "--detach", "--name", name, "--network", self.id),
-            *("--hostname", host, "--network-alias", host, "--network-alias", f"{host}.{NAME}"),
+            *(
+                "--hostname",
+                host,
+                "--network-alias",
+                host,
+                "--network-alias",
+                f"{host}.{NAME}",
+            ),
             *("--user", f"{user['runAsUser']}:{user['runAsGroup']}"),
-            *("--security-opt", "no-new-privileges", "--read-only", "--cap-drop", "ALL"),
+            *(
+                "--security-opt",
+                "no-new-privileges",
+                "--read-only",
+                "--cap-drop",
+                "ALL",
+            ),
             *(() if real else ("--volume", f"{JOB}:{TRAIN}:ro")),
             *self._mounts(spec),
-            *(word for key, value in env.items() for word in ("--env", f"{key}={value}")),
+            *(
+                word
+                for key, value in env.items()
+                for word in ("--env", f"{key}={value}")
+            ),
             self.image,
             *command,
         )
@@ -82,7 +127,10 @@ class Cluster:
             if "persistentVolumeClaim" in volume:
                 yield from ("--volume", f"{self.id}:{path}")
             elif volume["emptyDir"].get("medium") == "Memory":
-                yield from ("--shm-size", volume["emptyDir"]["sizeLimit"].removesuffix("i").lower())
+                yield from (
+                    "--shm-size",
+                    volume["emptyDir"]["sizeLimit"].removesuffix("i").lower(),
+                )
             else:
                 yield from ("--tmpfs", f"{path}:mode=1777")
 
@@ -102,18 +150,40 @@ class Cluster:
             said = "\n".join(docker("logs", pod).stderr[-2000:] for pod in pods)
             return f"still running after {seconds:.0f} s:\n{said}"
 
-        wait_until(lambda: all(state.startswith("exited") for state in states()), logs, seconds=seconds)
+        wait_until(
+            lambda: all(state.startswith("exited") for state in states()),
+            logs,
+            seconds=seconds,
+        )
         return [int(state.split()[1]) for state in states()]
 
     def wait_for_checkpoint(self) -> None:
         def there() -> bool:
-            return "checkpoint-" in docker("exec", self.pods[0], "ls", f"/runs/{NAME}", check=False).stdout
+            return (
+                "checkpoint-"
+                in docker(
+                    "exec", self.pods[0], "ls", f"/runs/{NAME}", check=False
+                ).stdout
+            )
 
-        wait_until(there, lambda: f"no checkpoint:\n{docker('logs', self.pods[0]).stderr[-2000:]}")
+        wait_until(
+            there,
+            lambda: f"no checkpoint:\n{docker('logs', self.pods[0]).stderr[-2000:]}",
+        )
 
     def losses(self) -> list[float]:
-        options = ["run", "--rm", "--volume", f"{self.id}:/runs:ro", "--entrypoint", "", self.image]
-        found: list[float] = json.loads(docker(*options, "cat", f"/runs/{NAME}/metrics.json").stdout)["losses"]
+        options = [
+            "run",
+            "--rm",
+            "--volume",
+            f"{self.id}:/runs:ro",
+            "--entrypoint",
+            "",
+            self.image,
+        ]
+        found: list[float] = json.loads(
+            docker(*options, "cat", f"/runs/{NAME}/metrics.json").stdout
+        )["losses"]
         return found
 
     def remove(self) -> None:
@@ -135,7 +205,9 @@ def alone(image: Image) -> list[float]:
     """The losses of one process."""
     job = f"train {REAL} --output /tmp/run >&2 && cat /tmp/run/metrics.json"
     options = ["run", "--rm", "--network", "none", "--env", "OMP_NUM_THREADS=1"]
-    found: list[float] = json.loads(docker(*options, image.id, "sh", "-c", job).stdout)["losses"]
+    found: list[float] = json.loads(docker(*options, image.id, "sh", "-c", job).stdout)[
+        "losses"
+    ]
     return found
 
 
@@ -156,10 +228,14 @@ def start_job(cluster: Cluster, index: int, arguments: str = "") -> str:
 def start_train_job(cluster: Cluster, index: int) -> str:
     """The pod with this index of the TrainJob, with what Kubeflow's torch plugin gives it."""
     made = documents(cluster.image)
-    (replicated,) = made["TrainingRuntime"]["spec"]["template"]["spec"]["replicatedJobs"]
+    (replicated,) = made["TrainingRuntime"]["spec"]["template"]["spec"][
+        "replicatedJobs"
+    ]
     trainer = made["TrainJob"]["spec"]["trainer"]
     host = f"{NAME}-{replicated['name']}-0"
-    assert trainer["command"] == ["/opt/envbuilder/payload/entrypoint"]  # the image's own: docker starts it anyway
+    assert trainer["command"] == [
+        "/opt/envbuilder/payload/entrypoint"
+    ]  # the image's own: docker starts it anyway
     return cluster.start(
         replicated["template"]["spec"]["template"]["spec"],
         host=f"{host}-{index}",
@@ -193,7 +269,10 @@ def facts(rank: int, host: str, first: str) -> dict[str, Any]:
 
 def test_job_starts_before_its_first_pod_has_a_name(cluster: Cluster) -> None:
     second = start_job(cluster, 1)
-    wait_until(lambda: UNKNOWN_NAME in docker("logs", second).stderr, "it does not look for index 0")
+    wait_until(
+        lambda: UNKNOWN_NAME in docker("logs", second).stderr,
+        "it does not look for index 0",
+    )
     first = start_job(cluster, 0)
     assert cluster.wait(first, second) == [0, 0]
     assert cluster.log(first) == [facts(0, f"{NAME}-0", f"{NAME}-0")]
@@ -204,20 +283,30 @@ def test_a_train_job_finds_itself(cluster: Cluster) -> None:
     pods = [start_train_job(cluster, index) for index in (0, 1)]
     assert cluster.wait(*pods) == [0, 0]
     first = f"{NAME}-node-0-0"
-    assert [cluster.log(pod) for pod in pods] == [[facts(index, f"{NAME}-node-0-{index}", first)] for index in (0, 1)]
+    assert [cluster.log(pod) for pod in pods] == [
+        [facts(index, f"{NAME}-node-0-{index}", first)] for index in (0, 1)
+    ]
 
 
 def assert_near(found: list[float], alone: list[float]) -> None:
-    assert max(abs(one - other) for one, other in zip(found, alone, strict=True)) <= NEAR
+    assert (
+        max(abs(one - other) for one, other in zip(found, alone, strict=True)) <= NEAR
+    )
     assert len(set(alone)) > 30
 
 
 def turns(pod: str) -> list[str]:
     """Where the job went on from, as the process with rank 0 says it."""
-    return [line for line in docker("logs", pod).stdout.splitlines() if line.startswith("resuming")]
+    return [
+        line
+        for line in docker("logs", pod).stdout.splitlines()
+        if line.startswith("resuming")
+    ]
 
 
-def test_lost_pod_is_replaced_while_the_other_waits(cluster: Cluster, alone: list[float]) -> None:
+def test_lost_pod_is_replaced_while_the_other_waits(
+    cluster: Cluster, alone: list[float]
+) -> None:
     first, lost = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
     docker("rm", "--force", lost)
@@ -228,24 +317,36 @@ def test_lost_pod_is_replaced_while_the_other_waits(cluster: Cluster, alone: lis
 
 
 @pytest.mark.exhaustive
-def test_a_pod_that_is_drained_saves_first(cluster: Cluster, alone: list[float]) -> None:
+def test_a_pod_that_is_drained_saves_first(
+    cluster: Cluster, alone: list[float]
+) -> None:
     first, drained = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
     docker("stop", "--time", "60", drained)  # SIGTERM, and time to save, as a drain
-    assert docker("inspect", "--format", "{{.State.ExitCode}}", drained).stdout == "1\n"  # torchrun's
+    assert (
+        docker("inspect", "--format", "{{.State.ExitCode}}", drained).stdout == "1\n"
+    )  # torchrun's
     new = start_job(cluster, 1, REAL)
     assert cluster.wait(first, new) == [0, 0]
-    saved = [line.split()[3].rstrip(":") for line in docker("logs", first).stdout.splitlines() if "saved after" in line]
+    saved = [
+        line.split()[3].rstrip(":")
+        for line in docker("logs", first).stdout.splitlines()
+        if "saved after" in line
+    ]
     assert turns(first) == [f"resuming after batch {saved[0]} of 40"]
     assert_near(cluster.losses(), alone)
 
 
 @pytest.mark.exhaustive
-def test_job_restarts_from_its_checkpoint_without_its_first_pod(cluster: Cluster, alone: list[float]) -> None:
+def test_job_restarts_from_its_checkpoint_without_its_first_pod(
+    cluster: Cluster, alone: list[float]
+) -> None:
     lost, second = (start_job(cluster, index, REAL) for index in (0, 1))
     cluster.wait_for_checkpoint()
     docker("rm", "--force", lost)
-    assert cluster.wait(second) == [1]  # no rendezvous any more: one failure of each index, and all are replaced
+    assert cluster.wait(second) == [
+        1
+    ]  # no rendezvous any more: one failure of each index, and all are replaced
     assert 'File "/opt/envbuilder' not in docker("logs", second).stderr
     pods = [start_job(cluster, index, REAL) for index in (0, 1)]
     assert cluster.wait(*pods) == [0, 0]
@@ -255,18 +356,35 @@ def test_job_restarts_from_its_checkpoint_without_its_first_pod(cluster: Cluster
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [(["torchrun", "--no-such-option"], 2), (["no-such-command"], 127), (["/etc/passwd"], 126)],
+    [
+        (["torchrun", "--no-such-option"], 2),
+        (["no-such-command"], 127),
+        (["/etc/passwd"], 126),
+    ],
     ids=["usage", "no command", "no program"],
 )
-def test_exit_codes_that_fail_a_job_immediately(image: Image, command: list[str], code: int) -> None:
+def test_exit_codes_that_fail_a_job_immediately(
+    image: Image, command: list[str], code: int
+) -> None:
     rules = documents(image.id)["Job"]["spec"]["podFailurePolicy"]["rules"]
-    assert docker("run", "--rm", "--network", "none", image.id, *command, check=False).returncode == code
+    assert (
+        docker(
+            "run", "--rm", "--network", "none", image.id, *command, check=False
+        ).returncode
+        == code
+    )
     assert code in rules[1]["onExitCodes"]["values"]
 
 
-@pytest.mark.parametrize("arguments", ["--epochs none", "--no-such-option", "--data imdb"])
-def test_invalid_train_option_fails_a_job_immediately(image: Image, arguments: str) -> None:
-    job = documents(image.id, arguments)["Job"]["spec"]["template"]["spec"]["containers"][0]["args"]
+@pytest.mark.parametrize(
+    "arguments", ["--epochs none", "--no-such-option", "--data imdb"]
+)
+def test_invalid_train_option_fails_a_job_immediately(
+    image: Image, arguments: str
+) -> None:
+    job = documents(image.id, arguments)["Job"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]["args"]
     done = docker("run", "--rm", "--network", "none", image.id, *job, check=False)
     assert done.returncode == 2
     assert "train: error: " in done.stderr

@@ -12,7 +12,15 @@ COMPILED = Path(__file__).with_name("compiled.py")
 
 @pytest.fixture(scope="module")
 def measured(image: Image) -> dict[str, float]:
-    words = ["run", "--rm", "--network", "none", "--volume", f"{COMPILED}:/compiled.py:ro", image.id]
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--volume",
+        f"{COMPILED}:/compiled.py:ro",
+        image.id,
+    ]
     done = docker(*words, "python", "/compiled.py", "/opt/envbuilder/payload")
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -24,7 +32,9 @@ def test_it_was_compiled_in_one_piece(measured: dict[str, float]) -> None:
 
 
 @pytest.mark.exhaustive
-def test_dropout_and_steps_are_those_of_the_uncompiled_job(measured: dict[str, float]) -> None:
+def test_dropout_and_steps_are_those_of_the_uncompiled_job(
+    measured: dict[str, float],
+) -> None:
     assert measured["moved"] > 1e-3  # it trained: equal losses say something
     assert measured["losses"] < 1e-4
 
@@ -36,7 +46,18 @@ def test_the_uncompiled_model_has_learned_the_same(measured: dict[str, float]) -
 
 
 def test_missing_compiler_is_reported(image: Image) -> None:
-    done = docker("run", "--rm", "--network", "none", "--env", "CXX=none", image.id, "train", "--compile", check=False)
+    done = docker(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--env",
+        "CXX=none",
+        image.id,
+        "train",
+        "--compile",
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr == (
         "error: --compile needs a C++ compiler, and this image has none\nhint: leave out --compile, or install g++\n"

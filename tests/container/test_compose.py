@@ -67,7 +67,9 @@ class Site:
         return self.run("run", "--rm", "--no-TTY", "shell", "sh", "-c", script, **env)
 
     def inspect(self, service: str, number: int = 1) -> dict[str, Any]:
-        found: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.name}-{service}-{number}").stdout)
+        found: list[dict[str, Any]] = json.loads(
+            docker("inspect", f"{self.name}-{service}-{number}").stdout
+        )
         return found[0]
 
     def give_to(self, uid: int) -> None:
@@ -95,7 +97,11 @@ def built(request: pytest.FixtureRequest) -> str:
 
 def surroundings(**env: str) -> dict[str, str]:
     """This machine's, without what the files could pick up by chance."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "DOCKER_HOST")
+        if name in os.environ
+    }
     ca = find_network(os.environ, home=Path.home()).ca
     return {**kept, **({"CA_BUNDLE": str(ca)} if ca else {}), **env}
 
@@ -106,7 +112,9 @@ def empty(tmp_path: Path) -> Iterator[Site]:
     write(tmp_path)
     site = Site(tmp_path, surroundings(TRAIN_IMAGE=f"compose-test:{uuid4().hex[:8]}"))
     yield site
-    code, said = site.run("--profile", "*", "down", "--volumes", "--timeout", "1", "--rmi", "local")
+    code, said = site.run(
+        "--profile", "*", "down", "--volumes", "--timeout", "1", "--rmi", "local"
+    )
     docker("image", "rm", site.env["TRAIN_IMAGE"], check=False)
     assert code == 0, said
 
@@ -123,16 +131,31 @@ def site(tmp_path: Path, built: str) -> Iterator[Site]:
 # --- the files -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["compose.gpu.yaml", "compose.notebook.yaml", "compose.cluster.yaml"])
+@pytest.mark.parametrize(
+    "name", ["compose.gpu.yaml", "compose.notebook.yaml", "compose.cluster.yaml"]
+)
 def test_compose_accepts_each_file_with_every_profile(empty: Site, name: str) -> None:
     assert empty.run("--profile", "*", "config", "--quiet") == (0, "")
-    assert empty.run("-f", "compose.yaml", "-f", name, "--profile", "*", "config", "--quiet") == (0, "")
+    assert empty.run(
+        "-f", "compose.yaml", "-f", name, "--profile", "*", "config", "--quiet"
+    ) == (0, "")
 
 
-@pytest.mark.parametrize(("access", "key"), [("runtime", "runtime"), ("gpus", "deploy"), ("cdi", "deploy")])
-def test_every_job_gets_gpus_also_with_the_other_files(empty: Site, access: str, key: str) -> None:
+@pytest.mark.parametrize(
+    ("access", "key"), [("runtime", "runtime"), ("gpus", "deploy"), ("cdi", "deploy")]
+)
+def test_every_job_gets_gpus_also_with_the_other_files(
+    empty: Site, access: str, key: str
+) -> None:
     code, said = empty.run(
-        "--profile", "*", "config", "--format", "json", COMPOSE_FILE=ALL, GPU_ACCESS=access, MEMLOCK="1"
+        "--profile",
+        "*",
+        "config",
+        "--format",
+        "json",
+        COMPOSE_FILE=ALL,
+        GPU_ACCESS=access,
+        MEMLOCK="1",
     )
     assert code == 0, said
     services = json.loads(said)["services"]
@@ -154,14 +177,20 @@ def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None
 
 
 @pytest.mark.parametrize("variable", ["CA_BUNDLE", "SSL_CERT_FILE", ""])
-def test_missing_image_is_built_with_and_without_a_ca(empty: Site, variable: str) -> None:
+def test_missing_image_is_built_with_and_without_a_ca(
+    empty: Site, variable: str
+) -> None:
     (empty.folder / "ca.pem").write_text("a CA")
     place = empty.folder / "docker" / "images" / PRESET
     place.mkdir(parents=True)
     look = 'RUN --mount=type=secret,id=ca echo "CA: $(cat /run/secrets/ca)." >/told; : '
-    (place / "Dockerfile").write_text(f"FROM envbuilder:{PRESET}\nUSER 0\n{look}{empty.name}\n")
+    (place / "Dockerfile").write_text(
+        f"FROM envbuilder:{PRESET}\nUSER 0\n{look}{empty.name}\n"
+    )
     given = {variable: str(empty.folder / "ca.pem")} if variable else {}
-    code, said = empty.run("run", "--rm", "--no-TTY", "shell", "cat", "/told", **{"CA_BUNDLE": "", **given})
+    code, said = empty.run(
+        "run", "--rm", "--no-TTY", "shell", "cat", "/told", **{"CA_BUNDLE": "", **given}
+    )
     assert code == 0, said
     assert said.endswith(f"CA: {'a CA' if variable else ''}.\n")
     assert "Pulling" not in said
@@ -170,13 +199,24 @@ def test_missing_image_is_built_with_and_without_a_ca(empty: Site, variable: str
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("uid", [1000, pytest.param(12345, marks=pytest.mark.exhaustive)])
-def test_train_leaves_its_results_to_the_owner_of_the_project(site: Site, uid: int) -> None:
+@pytest.mark.parametrize(
+    "uid", [1000, pytest.param(12345, marks=pytest.mark.exhaustive)]
+)
+def test_train_leaves_its_results_to_the_owner_of_the_project(
+    site: Site, uid: int
+) -> None:
     site.give_to(uid)
-    code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
+    code, said = site.run(
+        "up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first"
+    )
     assert code == 0, said
     assert "epoch 1: accuracy" in said
-    assert json.loads((site.folder / "runs" / "first" / "metrics.json").read_text())["steps"] == 2
+    assert (
+        json.loads((site.folder / "runs" / "first" / "metrics.json").read_text())[
+            "steps"
+        ]
+        == 2
+    )
     left = [site.folder / "runs", *(site.folder / "runs").rglob("*")]
     assert len(left) > 4
     assert {(path.stat().st_uid, path.stat().st_gid) for path in left} == {(uid, uid)}
@@ -210,7 +250,10 @@ def test_stop_reaches_programs_without_signal_handlers(site: Site) -> None:
     name = f"{site.name}-sleeper"
     code, said = site.run("run", "--detach", "--name", name, "train", "sleep", "300")
     assert code == 0, said
-    wait_until(lambda: "sleep" in docker("top", name, "-o", "pid,comm").stdout.split(), "it does not start")
+    wait_until(
+        lambda: "sleep" in docker("top", name, "-o", "pid,comm").stdout.split(),
+        "it does not start",
+    )
     docker("stop", name)
     code_at_stop = docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout
     docker("rm", name)
@@ -231,12 +274,16 @@ def test_job_has_its_user_memory_and_caches(site: Site) -> None:
     assert site.shell(read)[1].splitlines()[-3:] == ["kept"] * 3
 
 
-def test_directory_behind_a_link_keeps_its_owner(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_directory_behind_a_link_keeps_its_owner(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     outside = tmp_path_factory.mktemp("outside")
     site.give_to(1234)
     (site.folder / "runs").symlink_to(outside)
     code, said = site.shell("true")
-    assert (code, "runs is a link to a directory owned by root" in said) == (2, True), said
+    assert (code, "runs is a link to a directory owned by root" in said) == (2, True), (
+        said
+    )
     assert outside.stat().st_uid == os.getuid() == 0
 
 
@@ -256,7 +303,12 @@ def test_the_health_check_passes_and_can_fail(site: Site) -> None:
     assert docker("exec", container, "sh", "-c", check, check=False).returncode == 0
     lost = "mkdir /tmp/bin; printf '#!/bin/sh\\nexit 9\\n' >/tmp/bin/nvidia-smi; chmod +x /tmp/bin/nvidia-smi"
     docker("exec", container, "sh", "-c", lost)
-    assert docker("exec", container, "sh", "-c", f"PATH=/tmp/bin:$PATH; {check}", check=False).returncode == 9
+    assert (
+        docker(
+            "exec", container, "sh", "-c", f"PATH=/tmp/bin:$PATH; {check}", check=False
+        ).returncode
+        == 9
+    )
 
 
 # --- the others ------------------------------------------------------------------------------------------------------
@@ -266,7 +318,9 @@ def status(port: int, path: str, token: str = "") -> int:
     """HTTP status; 0 while there is no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
+        connection.request(
+            "GET", path, headers={"Authorization": f"token {token}"} if token else {}
+        )
         return connection.getresponse().status
     except OSError:
         return 0
@@ -299,13 +353,22 @@ def test_notebook_requires_a_token_and_uses_locked_packages(notebook: Site) -> N
     assert (code, "NOTEBOOK_TOKEN is empty" in said) == (2, True), said
 
     port = free_port()
-    code, said = notebook.run("up", "--detach", "notebook", NOTEBOOK_TOKEN=TOKEN, NOTEBOOK_PORT=str(port))
+    code, said = notebook.run(
+        "up", "--detach", "notebook", NOTEBOOK_TOKEN=TOKEN, NOTEBOOK_PORT=str(port)
+    )
     assert code == 0, said
     wait_until(lambda: status(port, "/api") == 200, "JupyterLab does not answer")
-    assert [status(port, "/api/contents", token) for token in ("", "wrong", TOKEN)] == [403, 403, 200]
+    assert [status(port, "/api/contents", token) for token in ("", "wrong", TOKEN)] == [
+        403,
+        403,
+        200,
+    ]
     assert status(port, "/lab", TOKEN) == 200
     assert addresses(notebook, "notebook") == {"127.0.0.1"}
-    locked = {wheel.name: wheel.version for wheel in parse_lock(LOCK.read_text(), source=PRESET).wheels}
+    locked = {
+        wheel.name: wheel.version
+        for wheel in parse_lock(LOCK.read_text(), source=PRESET).wheels
+    }
     code, said = notebook.run("exec", "--no-TTY", "notebook", "python", "-c", KERNEL)
     assert f"2.0 {locked['packaging']}" in said.splitlines(), said
 
@@ -323,7 +386,9 @@ def answer(port: int, path: str) -> Any:
 
 
 def test_tensorboard_serves_the_scalars_of_a_run_on_loopback(site: Site) -> None:
-    code, said = site.run("up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first")
+    code, said = site.run(
+        "up", "--exit-code-from", "train", "train", TRAIN_OPTIONS=TINY, RUN="first"
+    )
     assert code == 0, said
     port = free_port()
     site.env["COMPOSE_FILE"] = NOTEBOOK
@@ -335,8 +400,13 @@ def test_tensorboard_serves_the_scalars_of_a_run_on_loopback(site: Site) -> None
     assert {name: sorted(scalars) for name, scalars in found.items()} == {
         run: ["accuracy", "learning_rate", "loss"],
     }
-    served = answer(port, f"/data/plugin/scalars/scalars?tag=loss&run={run.replace('/', '%2F')}")
-    kept = map(json.loads, (site.folder / "runs" / "first" / "metrics.jsonl").read_text().splitlines())
+    served = answer(
+        port, f"/data/plugin/scalars/scalars?tag=loss&run={run.replace('/', '%2F')}"
+    )
+    kept = map(
+        json.loads,
+        (site.folder / "runs" / "first" / "metrics.jsonl").read_text().splitlines(),
+    )
     losses = [(event["step"], event["loss"]) for event in kept if "loss" in event]
     assert [(step, pytest.approx(loss)) for _, step, loss in served] == losses
     assert addresses(site, "tensorboard") == {"127.0.0.1"}
@@ -346,7 +416,10 @@ def test_accept_has_its_options_and_no_network(site: Site) -> None:
     code, said = site.run("run", "--rm", "--no-TTY", "accept", ACCEPT_OPTIONS="--help")
     assert code == 0, said
     assert "usage: accept" in said
-    assert '"network_mode": "none"' in site.run("--profile", "accept", "config", "--format", "json")[1]
+    assert (
+        '"network_mode": "none"'
+        in site.run("--profile", "accept", "config", "--format", "json")[1]
+    )
 
 
 # --- several nodes ---------------------------------------------------------------------------------------------------
@@ -362,7 +435,9 @@ def cluster(site: Site) -> Site:
 
 
 def losses(site: Site, run: str) -> list[float]:
-    found: list[float] = json.loads((site.folder / "runs" / run / "metrics.json").read_text())["losses"]
+    found: list[float] = json.loads(
+        (site.folder / "runs" / run / "metrics.json").read_text()
+    )["losses"]
     return found
 
 
@@ -378,7 +453,11 @@ def start_nodes(site: Site, run: str) -> "subprocess.Popen[str]":
     """`up`, as soon as there is a checkpoint, whichever: the last two are kept, and a busy machine looks seldom."""
     process = site.start("up", RUN=run)
     folder = site.folder / "runs" / run
-    wait_until(lambda: any(folder.glob("checkpoint-*")), "the nodes do not find each other", seconds=RUN_SECONDS)
+    wait_until(
+        lambda: any(folder.glob("checkpoint-*")),
+        "the nodes do not find each other",
+        seconds=RUN_SECONDS,
+    )
     return process
 
 
@@ -391,7 +470,10 @@ def test_nodes_reach_single_process_losses_even_after_ctrl_c(cluster: Site) -> N
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=RUN_SECONDS)
     assert process.returncode == 130, said
-    assert nodes(cluster, "State", "ExitCode") == [1, 1]  # torchrun's, of a job that did not end by itself
+    assert nodes(cluster, "State", "ExitCode") == [
+        1,
+        1,
+    ]  # torchrun's, of a job that did not end by itself
     kept = cluster.run("logs", "train")[1]
     saved = re.search(r"saved after batch (\d+): continue with `--resume`", kept)
     assert saved, kept
@@ -405,11 +487,17 @@ def test_nodes_reach_single_process_losses_even_after_ctrl_c(cluster: Site) -> N
 
 
 def test_nodes_run_a_custom_script(site: Site) -> None:
-    (site.folder / "mine.py").write_text("import os, sys; print('rank', os.environ['RANK'], *sys.argv[1:])\n")
-    code, said = site.run("up", COMPOSE_FILE=CLUSTER, TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more")
+    (site.folder / "mine.py").write_text(
+        "import os, sys; print('rank', os.environ['RANK'], *sys.argv[1:])\n"
+    )
+    code, said = site.run(
+        "up", COMPOSE_FILE=CLUSTER, TRAIN_SCRIPT="mine.py", TRAIN_OPTIONS="--more"
+    )
     assert code == 0, said
     ours = [line.split("rank ")[1] for line in said.splitlines() if "rank " in line]
-    assert sorted(ours) == [f"{rank} --output runs/latest --resume --more" for rank in (0, 1)]
+    assert sorted(ours) == [
+        f"{rank} --output runs/latest --resume --more" for rank in (0, 1)
+    ]
 
 
 @pytest.mark.exhaustive
@@ -426,7 +514,9 @@ def test_killed_node_rejoins_and_the_result_is_the_same(cluster: Site) -> None:
         assert "error: another process of this run has died" in said
         assert "resuming after batch" in said
         assert 'File "/opt/envbuilder' not in said  # torchrun prints its own tracebacks
-        assert losses(cluster, f"lost-{number}") == losses(cluster, "whole")  # to the last digit, dropout included
+        assert losses(cluster, f"lost-{number}") == losses(
+            cluster, "whole"
+        )  # to the last digit, dropout included
     code, said = cluster.run("up", RUN="whole")
     assert "resuming after batch 40 of 40" in said
     assert nodes(cluster, "State", "ExitCode") == [0, 0]
@@ -465,8 +555,17 @@ def on(engine: PrivateEngine, folder: Path, access: str) -> tuple[int, str]:
     (folder / "entrypoint").write_text('#!/bin/sh\nexec "$@"\n')
     (folder / "entrypoint").chmod(0o755)
     shutil.copy(ROOT / "docker" / "payload" / "bin" / "as-owner", folder)
-    env = surroundings(DOCKER_HOST=engine.host, TRAIN_IMAGE="test/shell:1", MEMLOCK="65536", GPU_ACCESS=access)
-    files = ["compose.yaml", "compose.gpu.yaml", "stand-in.yaml"] if access else ["compose.yaml", "stand-in.yaml"]
+    env = surroundings(
+        DOCKER_HOST=engine.host,
+        TRAIN_IMAGE="test/shell:1",
+        MEMLOCK="65536",
+        GPU_ACCESS=access,
+    )
+    files = (
+        ["compose.yaml", "compose.gpu.yaml", "stand-in.yaml"]
+        if access
+        else ["compose.yaml", "stand-in.yaml"]
+    )
     site = Site(folder, {**env, "COMPOSE_FILE": ":".join(files)})
     try:
         return site.run("up", "--exit-code-from", "train", "train")
@@ -475,9 +574,12 @@ def on(engine: PrivateEngine, folder: Path, access: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("access", "seen"), [("", set()), ("runtime", {"runtime"}), ("gpus", {"hook"}), ("cdi", {"cdi"})]
+    ("access", "seen"),
+    [("", set()), ("runtime", {"runtime"}), ("gpus", {"hook"}), ("cdi", {"cdi"})],
 )
-def test_gpu_access_reaches_the_engine(nvidia: PrivateEngine, tmp_path: Path, access: str, seen: set[str]) -> None:
+def test_gpu_access_reaches_the_engine(
+    nvidia: PrivateEngine, tmp_path: Path, access: str, seen: set[str]
+) -> None:
     before = {name: len(nvidia.calls(name)) for name in ("hook", "runtime")}
     code, said = on(nvidia, tmp_path, access)
     assert code == 0, said

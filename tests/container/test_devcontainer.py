@@ -45,7 +45,9 @@ class Host:
     def volume(self) -> str:
         return f"envbuilder-cache-{self.home.name}"
 
-    def __call__(self, verb: str, *words: str, packages: str = "") -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, verb: str, *words: str, packages: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         env = {
             "PATH": os.environ["PATH"], "HOME": str(self.home), "USER": self.home.name, "TMPDIR": str(self.home),
             "DEVCONTAINER_PACKAGES": packages,
@@ -66,15 +68,24 @@ class Host:
         return ("unshare", "--mount", "sh", "-c", BECOME, "sh", *words)
 
     def container(self) -> Any:
-        found = docker("ps", "--all", "--quiet", "--filter", f"label={self.label}").stdout.split()
+        found = docker(
+            "ps", "--all", "--quiet", "--filter", f"label={self.label}"
+        ).stdout.split()
         return json.loads(docker("inspect", *found).stdout)[0]
 
     def clean(self) -> None:
-        for number in docker("ps", "--all", "--quiet", "--filter", f"label={self.label}").stdout.split():
+        for number in docker(
+            "ps", "--all", "--quiet", "--filter", f"label={self.label}"
+        ).stdout.split():
             docker("rm", "--force", number)
         docker("volume", "rm", "--force", self.volume)
         images = docker(
-            "image", "ls", "--format", "{{.Repository}}", "--filter", f"reference=vsc-{self.project.name}-*"
+            "image",
+            "ls",
+            "--format",
+            "{{.Repository}}",
+            "--filter",
+            f"reference=vsc-{self.project.name}-*",
         )
         for name in sorted(set(images.stdout.split()), reverse=True):
             docker("image", "rm", "--force", name)
@@ -92,7 +103,9 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def command(place: Path) -> tuple[str, ...]:
     """The devcontainer command, where every user can read it."""
-    done = subprocess.run([ROOT / "tools/node", "up"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [ROOT / "tools/node", "up"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     node = shutil.copy(done.stdout.strip(), place / "node")
     shutil.copytree(ROOT / "tests/node/node_modules/@devcontainers/cli", place / "cli")
@@ -111,10 +124,14 @@ def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[Ne
     def make(uid: int) -> Host:
         if os.geteuid() not in (0, uid):
             pytest.skip("only root can be another user")
-        home = place / f"user{uid}-{secrets.token_hex(4)}"  # hex: devcontainer takes other signs out of image names
+        home = (
+            place / f"user{uid}-{secrets.token_hex(4)}"
+        )  # hex: devcontainer takes other signs out of image names
         project = home / f"project-{home.name}"
         project.mkdir(parents=True)
-        answer = envbuilder("init", "--lock", str(lock), "--target", "devcontainer", cwd=project)
+        answer = envbuilder(
+            "init", "--lock", str(lock), "--target", "devcontainer", cwd=project
+        )
         assert answer.code == 0, answer.err
         for path in (home, *home.rglob("*")):
             os.chown(path, uid, uid)
@@ -126,8 +143,13 @@ def new_host(image: Image, place: Path, command: tuple[str, ...]) -> Iterator[Ne
         host.clean()
 
 
-@pytest.mark.parametrize("uid", [USERS[0], *(pytest.param(uid, marks=pytest.mark.exhaustive) for uid in USERS[1:])])
-def test_container_starts_trains_and_files_belong_to_the_user(uid: int, new_host: New) -> None:
+@pytest.mark.parametrize(
+    "uid",
+    [USERS[0], *(pytest.param(uid, marks=pytest.mark.exhaustive) for uid in USERS[1:])],
+)
+def test_container_starts_trains_and_files_belong_to_the_user(
+    uid: int, new_host: New
+) -> None:
     host = new_host(uid)
     up = host("up")
     assert up.returncode == 0, up.stderr
@@ -138,7 +160,12 @@ def test_container_starts_trains_and_files_belong_to_the_user(uid: int, new_host
     left = list((host.project / "runs").rglob("*"))
     assert "metrics.json" in {path.name for path in left}
     assert {(path.stat().st_uid, path.stat().st_gid) for path in left} == {(uid, uid)}
-    seen = host("exec", "sh", "-c", "id -u && touch ~/.cache/a && stat -c %u ~/.cache ~/.cache/a && cat /proc/1/comm")
+    seen = host(
+        "exec",
+        "sh",
+        "-c",
+        "id -u && touch ~/.cache/a && stat -c %u ~/.cache ~/.cache/a && cat /proc/1/comm",
+    )
     assert seen.stdout.split() == [str(uid)] * 3 + ["docker-init"]
 
 
@@ -147,7 +174,11 @@ def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None
     up = host("up", packages="git")
     assert up.returncode == 0, up.stderr
     for shell in (["sh", "-c"], ["bash", "-lc"], ["bash", "-lic"]):
-        found = host("exec", *shell, "for name in python train accept git; do command -v $name; done")
+        found = host(
+            "exec",
+            *shell,
+            "for name in python train accept git; do command -v $name; done",
+        )
         expected = "/opt/venv/bin/python /usr/local/bin/train /usr/local/bin/accept /usr/bin/git".split()
         assert found.stdout.split() == expected, found.stderr
     limits = host.container()["HostConfig"]
@@ -161,7 +192,10 @@ def test_gpu_is_requested_only_if_one_exists(new_host: New) -> None:
     assert without.returncode == 0, without.stderr
     assert "--gpus all" not in without.stderr
     host.clean()
-    assert "--gpus all" in host("up", "--gpu-availability", "all", "--skip-post-create").stderr
+    assert (
+        "--gpus all"
+        in host("up", "--gpu-availability", "all", "--skip-post-create").stderr
+    )
 
 
 def test_build_command_gives_an_image(new_host: New) -> None:
@@ -170,7 +204,12 @@ def test_build_command_gives_an_image(new_host: New) -> None:
     built = host("build", "--image-name", name)
     try:
         assert built.returncode == 0, built.stderr
-        assert docker("image", "inspect", "--format", "{{.Config.User}}", name).stdout.strip() == "trainer"
+        assert (
+            docker(
+                "image", "inspect", "--format", "{{.Config.User}}", name
+            ).stdout.strip()
+            == "trainer"
+        )
     finally:
         docker("image", "rm", "--force", name, check=False)
 
@@ -188,14 +227,20 @@ def rename_image(host: Host, old: str, new: str) -> None:
         path.write_text(path.read_text().replace(old, new))
 
 
-def test_broken_image_does_not_start_and_explains_why(image: Image, new_host: New) -> None:
+def test_broken_image_does_not_start_and_explains_why(
+    image: Image, new_host: New
+) -> None:
     host = new_host(USERS[0])
     broken = f"envbuilder-test-broken:{host.home.name}"
     recipe = (
-        f"FROM {image.tag}\nUSER 0\nRUN rm /opt/venv/lib/python3*/site-packages/transformers/trainer.py\nUSER 1000\n"
+        f"FROM {image.tag}\nUSER 0\n"
+        "RUN rm /opt/venv/lib/python3*/site-packages/transformers/trainer.py\nUSER 1000\n"
     )
     subprocess.run(
-        ["docker", "buildx", "build", "--quiet", "--load", "--tag", broken, "-"], input=recipe, text=True, check=True
+        ["docker", "buildx", "build", "--quiet", "--load", "--tag", broken, "-"],
+        input=recipe,
+        text=True,
+        check=True,
     )
     try:
         rename_image(host, image.tag, broken)
@@ -226,7 +271,19 @@ def test_an_image_of_another_lock_is_refused(new_host: New) -> None:
 def test_cache_volume_of_another_user_is_refused(image: Image, new_host: New) -> None:
     host = new_host(USERS[1])
     volume = f"{host.volume}:/cache"
-    docker("run", "--rm", "--user", "0", "--network", "none", "--volume", volume, image.tag, "touch", "/cache/models")
+    docker(
+        "run",
+        "--rm",
+        "--user",
+        "0",
+        "--network",
+        "none",
+        "--volume",
+        volume,
+        image.tag,
+        "touch",
+        "/cache/models",
+    )
     assert "cannot write to the cache volume, which belongs to UID 0" in refused(host)
 
 

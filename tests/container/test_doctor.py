@@ -17,7 +17,15 @@ def test_engine_facts_are_read_from_the_real_engine(tmp_path: Path) -> None:
     version, root, runtime = docker(
         "info", "--format", "{{.ServerVersion}}\t{{.DockerRootDir}}\t{{.DefaultRuntime}}"
     ).stdout.strip().split("\t")  # fmt: skip
-    assert (daemon["version"], daemon["root"], daemon["default_runtime"]) == (version, root, runtime)
+    assert (daemon["version"], daemon["root"], daemon["default_runtime"]) == (
+        version,
+        root,
+        runtime,
+    )
     assert host["network"]["registry"] is not None
-    assert host["engine"]["disk_free"] == pytest.approx(shutil.disk_usage(root).free, rel=0.2)
-    assert {finding["id"]: finding["severity"] for finding in document["findings"]}["engine"] == "ok"
+    assert host["engine"]["disk_free"] == pytest.approx(
+        shutil.disk_usage(root).free, rel=0.2
+    )
+    assert {finding["id"]: finding["severity"] for finding in document["findings"]}[
+        "engine"
+    ] == "ok"

@@ -20,7 +20,15 @@ def test_guide_loop_pads_every_review_to_512(image: Image, tmp_path: Path) -> No
     root = make_hub(tmp_path)
     shorten(root / "datasets" / "imdb", train=16, test=8)
     with serve(root) as (address, _):
-        options = ["--rm", "--network", "host", "--env", f"HF_ENDPOINT={address}", "--volume", f"{BENCH}:/bench:ro"]
+        options = [
+            "--rm",
+            "--network",
+            "host",
+            "--env",
+            f"HF_ENDPOINT={address}",
+            "--volume",
+            f"{BENCH}:/bench:ro",
+        ]
         done = docker("run", *options, image.id, "python", "/bench/guide.py", "1")
     measured = json.loads(done.stdout.splitlines()[-1])
     assert measured["shapes"] == [[8, 512]]
@@ -30,6 +38,13 @@ def test_guide_loop_pads_every_review_to_512(image: Image, tmp_path: Path) -> No
     assert measured["samples_per_second"] > 0
 
 
-@pytest.mark.parametrize(("options", "there"), [([], "True"), (["--env", "LD_PRELOAD="], "False")])
-def test_jemalloc_is_preloaded_unless_disabled(image: Image, options: list[str], there: str) -> None:
-    assert docker("run", "--rm", *options, image.id, "sh", "-c", WHICH).stdout.strip() == there
+@pytest.mark.parametrize(
+    ("options", "there"), [([], "True"), (["--env", "LD_PRELOAD="], "False")]
+)
+def test_jemalloc_is_preloaded_unless_disabled(
+    image: Image, options: list[str], there: str
+) -> None:
+    assert (
+        docker("run", "--rm", *options, image.id, "sh", "-c", WHICH).stdout.strip()
+        == there
+    )

@@ -19,15 +19,28 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[st
         yield found
 
 
-def train(image: Image, address: str, *words: str, runs: Path | None = None) -> tuple[int, str, str]:
+def train(
+    image: Image, address: str, *words: str, runs: Path | None = None
+) -> tuple[int, str, str]:
     mounted = ["--volume", f"{runs}:/runs", "--user", "0"] if runs else []
-    options = ["--rm", "--network", "host", "--shm-size", "1g", "--env", f"HF_ENDPOINT={address}", *mounted]
+    options = [
+        "--rm",
+        "--network",
+        "host",
+        "--shm-size",
+        "1g",
+        "--env",
+        f"HF_ENDPOINT={address}",
+        *mounted,
+    ]
     done = docker("run", *options, image.id, "train", *words, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.exhaustive
-def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, list[str]], tmp_path: Path) -> None:
+def test_a_pretrained_bert_learns_real_sentences(
+    image: Image, hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
     words = [
         "--model",
         "bert-base-uncased",
@@ -38,7 +51,16 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
         "--max-eval-samples",
         "400",
     ]
-    words += ["--epochs", "2", "--batch-size", "16", "--max-length", "40", "--output", "/runs/snippets"]
+    words += [
+        "--epochs",
+        "2",
+        "--batch-size",
+        "16",
+        "--max-length",
+        "40",
+        "--output",
+        "/runs/snippets",
+    ]
     code, _, err = train(image, hub[0], *words, runs=tmp_path)
     assert code == 0, err
     measured = json.loads((tmp_path / "snippets" / "metrics.json").read_text())
@@ -48,7 +70,9 @@ def test_a_pretrained_bert_learns_real_sentences(image: Image, hub: tuple[str, l
     assert json.loads(asked.stdout)["label"] == "1"
 
 
-def test_guide_job_runs_with_hub_names(image: Image, hub: tuple[str, list[str]]) -> None:
+def test_guide_job_runs_with_hub_names(
+    image: Image, hub: tuple[str, list[str]]
+) -> None:
     words = [
         "--model",
         "bert-base-uncased",
@@ -64,19 +88,27 @@ def test_guide_job_runs_with_hub_names(image: Image, hub: tuple[str, list[str]])
     code, out, err = train(image, hub[0], *words)
     assert code == 0, err
     assert "epoch 1: accuracy" in out
-    assert "GET /datasets/imdb/resolve" in "\n".join(line.rsplit("/", 2)[0] for line in hub[1])
+    assert "GET /datasets/imdb/resolve" in "\n".join(
+        line.rsplit("/", 2)[0] for line in hub[1]
+    )
 
 
-@pytest.mark.parametrize("words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train/job.py"]])
+@pytest.mark.parametrize(
+    "words", [["--data", "imdb"], ["--data", "/opt/envbuilder/payload/train/job.py"]]
+)
 def test_missing_hub_is_one_line_with_a_hint(image: Image, words: list[str]) -> None:
-    code, _, err = train(image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words)
+    code, _, err = train(
+        image, "http://127.0.0.1:9", "--model", "bert-base-uncased", *words
+    )
     assert code == 1
     assert "Traceback" not in err
     assert "error: " in err
     assert "hint: " in err
 
 
-def test_unknown_model_is_named_in_the_error(image: Image, hub: tuple[str, list[str]]) -> None:
+def test_unknown_model_is_named_in_the_error(
+    image: Image, hub: tuple[str, list[str]]
+) -> None:
     code, _, err = train(
         image,
         hub[0],

@@ -50,7 +50,13 @@ def test_there_is_a_c_compiler_and_no_nvcc(host: Host) -> None:
 def test_image_contains_no_installer_and_no_cache(host: Host) -> None:
     assert not host.exists("uv")
     assert host.run("ls /opt/venv/bin/pip").rc != 0
-    for folder in ("/root/.cache", "/home/trainer/.cache", "/var/lib/apt/lists/partial", "/install", "/run/secrets"):
+    for folder in (
+        "/root/.cache",
+        "/home/trainer/.cache",
+        "/var/lib/apt/lists/partial",
+        "/install",
+        "/run/secrets",
+    ):
         assert host.run(f"test -e {folder} && ls -A {folder} | grep .").rc != 0, folder
 
 
@@ -60,24 +66,46 @@ def test_every_library_finds_its_libraries(host: Host) -> None:
 
 
 def test_nvidia_variables_are_set(image: Image) -> None:
-    env = docker("image", "inspect", "--format", "{{json .Config.Env}}", image.id).stdout
+    env = docker(
+        "image", "inspect", "--format", "{{json .Config.Env}}", image.id
+    ).stdout
     assert "NVIDIA_VISIBLE_DEVICES=all" in env
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in env
-    assert "NVIDIA_REQUIRE_CUDA=driver\\u003e=450.80.02" in env or "NVIDIA_REQUIRE_CUDA=driver>=450.80.02" in env
+    assert (
+        "NVIDIA_REQUIRE_CUDA=driver\\u003e=450.80.02" in env
+        or "NVIDIA_REQUIRE_CUDA=driver>=450.80.02" in env
+    )
 
 
 def test_no_secret_and_no_ca_is_in_a_layer(host: Host, image: Image) -> None:
-    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image.id).stdout
+    history = docker(
+        "history", "--no-trunc", "--format", "{{.CreatedBy}}", image.id
+    ).stdout
     assert "PRIVATE" not in history
-    bundle = Path(os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or os.devnull)
+    bundle = Path(
+        os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or os.devnull
+    )
     if bundle.is_file():
-        own = {block.strip() for block in bundle.read_text().split("-----END CERTIFICATE-----") if block.strip()}
+        own = {
+            block.strip()
+            for block in bundle.read_text().split("-----END CERTIFICATE-----")
+            if block.strip()
+        }
         inside = host.check_output("cat /etc/ssl/certs/ca-certificates.crt")
-        public = {block.strip() for block in inside.split("-----END CERTIFICATE-----") if block.strip()}
+        public = {
+            block.strip()
+            for block in inside.split("-----END CERTIFICATE-----")
+            if block.strip()
+        }
         private = own - public
         body = max(private, key=len, default="").splitlines()[-2:-1]
         if body:
-            assert host.run(f"grep -rqsF '{body[0]}' /etc /opt/envbuilder /usr/local /home /root").rc != 0
+            assert (
+                host.run(
+                    f"grep -rqsF '{body[0]}' /etc /opt/envbuilder /usr/local /home /root"
+                ).rc
+                != 0
+            )
 
 
 def test_any_user_can_train_and_owns_the_results(image: Image, tmp_path: Path) -> None:
@@ -85,11 +113,36 @@ def test_any_user_can_train_and_owns_the_results(image: Image, tmp_path: Path) -
     runs = tmp_path / "runs"
     runs.mkdir()
     os.chown(runs, 1234, 1234)
-    words = ["run", "--rm", "--network", "none", "--user", "1234:1234", "--volume", f"{runs}:/runs", image.id]
-    done = docker(*words, "train", "--epochs", "1", "--max-train-samples", "200", "--output", "/runs/first")
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        "1234:1234",
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+    ]
+    done = docker(
+        *words,
+        "train",
+        "--epochs",
+        "1",
+        "--max-train-samples",
+        "200",
+        "--output",
+        "/runs/first",
+    )
     assert "texts per second" in done.stdout
     written = {path.name: path.stat() for path in (runs / "first").iterdir()}
-    left = {"config.json", "metrics.json", "metrics.jsonl", "learning-curve.png", "report.html"}
+    left = {
+        "config.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "learning-curve.png",
+        "report.html",
+    }
     assert left <= written.keys()
     assert any(name.endswith(".safetensors") for name in written)
     assert {(stat.st_uid, stat.st_gid) for stat in written.values()} == {(1234, 1234)}
@@ -97,7 +150,17 @@ def test_any_user_can_train_and_owns_the_results(image: Image, tmp_path: Path) -
 
 @pytest.mark.exhaustive
 def test_suite_passes_for_any_user_with_read_only_root(image: Image) -> None:
-    words = ["run", "--rm", "--network", "none", "--user", "4321:0", "--read-only", "--shm-size", "1g"]
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        "4321:0",
+        "--read-only",
+        "--shm-size",
+        "1g",
+    ]
     words += ["--tmpfs", "/tmp:exec", image.id]
     done = docker(*words, "accept", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,11 @@ def seen(image: Image) -> dict:
 
 
 def test_the_image_and_its_stack(image: Image, seen: dict) -> None:
-    assert (seen["schema"], seen["image"], seen["reference"]) == (1, image.id, image.tag)
+    assert (seen["schema"], seen["image"], seen["reference"]) == (
+        1,
+        image.id,
+        image.tag,
+    )
     assert (seen["platform"], seen["config"]["user"]) == ("linux/amd64", "1000")
     assert seen["stack"]["name"] == image.tag.split(":")[1]
     assert seen["stack"]["torch"] == image.outcome["receipt"]["facts"]["torch"]
@@ -35,7 +39,15 @@ def test_the_lock_is_the_one_that_was_built(image: Image, seen: dict) -> None:
 def test_the_layers_are_the_image(seen: dict) -> None:
     sizes = {layer["holds"]: layer["size"] for layer in seen["layers"] if layer["size"]}
     assert sum(layer["size"] for layer in seen["layers"]) == seen["size"]
-    assert set(sizes) == {"base", "system", "nvidia", "torch", "libraries", "stack", "payload"}
+    assert set(sizes) == {
+        "base",
+        "system",
+        "nvidia",
+        "torch",
+        "libraries",
+        "stack",
+        "payload",
+    }
     assert sizes["nvidia"] > sizes["torch"] > sizes["libraries"] > sizes["stack"]
 
 
@@ -44,15 +56,22 @@ def test_packages_match_the_wheel_layers(seen: dict) -> None:
     assert largest[0] == "torch"
     assert any(name.startswith("nvidia-cudnn") for name in largest)
     layers = sum(
-        layer["size"] for layer in seen["layers"] if layer["holds"] in ("nvidia", "torch", "libraries", "stack")
+        layer["size"]
+        for layer in seen["layers"]
+        if layer["holds"] in ("nvidia", "torch", "libraries", "stack")
     )
     assert 0.99 < seen["packages"]["bytes"] / layers <= 1
     assert seen["packages"]["unclaimed"] < 1_000_000
 
 
-def test_inspect_shows_the_receipt_of_the_build(image: Image, seen: dict, tmp_path: Path) -> None:
+def test_inspect_shows_the_receipt_of_the_build(
+    image: Image, seen: dict, tmp_path: Path
+) -> None:
     receipt = image.outcome["receipt"]
-    assert (seen["receipt"]["verdict"], seen["receipt"]["started"]) == ("passed", receipt["started"])
+    assert (seen["receipt"]["verdict"], seen["receipt"]["started"]) == (
+        "passed",
+        receipt["started"],
+    )
     assert seen["receipt"]["suite"] == {**receipt["suite"], "current": True}
     assert seen["receipt"]["training"]["accuracy"] == receipt["training"]["accuracy"]
     assert seen["receipt"]["failed"] == []
@@ -69,7 +88,12 @@ def test_text_output_agrees_with_json(image: Image) -> None:
 
 
 def test_a_base_is_foreign_and_has_a_python(seen: dict, tmp_path: Path) -> None:
-    answer = envbuilder("inspect", seen["labels"]["org.opencontainers.image.base.name"], "--json", cwd=tmp_path)
+    answer = envbuilder(
+        "inspect",
+        seen["labels"]["org.opencontainers.image.base.name"],
+        "--json",
+        cwd=tmp_path,
+    )
     assert (answer.code, answer.err) == (0, "")
     base = answer.json()
     assert (base["stack"], base["lock"], base["receipt"]) == (None, None, None)
@@ -81,7 +105,9 @@ def test_a_base_is_foreign_and_has_a_python(seen: dict, tmp_path: Path) -> None:
 def liar(image: Image) -> Iterator[str]:
     """Our image with one label changed."""
     made = docker("create", image.id).stdout.strip()
-    lie = docker("commit", "--change", "LABEL dev.envbuilder.torch=9.9", made).stdout.strip()
+    lie = docker(
+        "commit", "--change", "LABEL dev.envbuilder.torch=9.9", made
+    ).stdout.strip()
     docker("rm", made)
     yield lie
     docker("rmi", lie)
@@ -90,7 +116,9 @@ def liar(image: Image) -> Iterator[str]:
 def test_wrong_label_is_detected(liar: str, image: Image) -> None:
     document = envbuilder("inspect", liar, "--json", cwd=image.site).json()
     assert document["lock"]["agrees"] is False
-    assert document["lock"]["problems"] == ["the label dev.envbuilder.torch says 9.9; by the lock it is 2.0.1"]
+    assert document["lock"]["problems"] == [
+        "the label dev.envbuilder.torch says 9.9; by the lock it is 2.0.1"
+    ]
     assert document["receipt"] is None
 
 
@@ -105,9 +133,29 @@ def odd() -> Iterator[str]:
         file = tarfile.TarInfo("file")
         file.size = 5
         archive.addfile(file, io.BytesIO(b"hello"))
-    command = ["docker", "import", "--platform", "linux/arm64", "--change", "VOLUME /data", "-"]
-    scratch = subprocess.run(command, input=tar.getvalue(), capture_output=True, check=True).stdout.decode().strip()
-    made = docker("create", "--platform", "linux/arm64", "--label", "odd=a\nb\x1b[31m", scratch, "none").stdout.strip()
+    command = [
+        "docker",
+        "import",
+        "--platform",
+        "linux/arm64",
+        "--change",
+        "VOLUME /data",
+        "-",
+    ]
+    scratch = (
+        subprocess.run(command, input=tar.getvalue(), capture_output=True, check=True)
+        .stdout.decode()
+        .strip()
+    )
+    made = docker(
+        "create",
+        "--platform",
+        "linux/arm64",
+        "--label",
+        "odd=a\nb\x1b[31m",
+        scratch,
+        "none",
+    ).stdout.strip()
     labelled = docker("commit", made).stdout.strip()
     docker("rm", "--volumes", made)
     yield labelled
@@ -120,7 +168,11 @@ def test_empty_image(odd: str, tmp_path: Path) -> None:
     answer = envbuilder("inspect", odd, "--json", cwd=tmp_path)
     assert (answer.code, answer.err) == (0, "")
     document = answer.json()
-    assert (document["platform"], document["lock"], document["packages"]) == ("linux/arm64", None, None)
+    assert (document["platform"], document["lock"], document["packages"]) == (
+        "linux/arm64",
+        None,
+        None,
+    )
     assert document["labels"] == {"odd": "a\nb\x1b[31m"}
     text = envbuilder("inspect", odd, cwd=tmp_path).out
     assert "  odd         a b [31m\n" in text

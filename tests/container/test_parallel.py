@@ -58,13 +58,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(image: Image, runs: Path, *words: str, env: str = "X=") -> tuple[int, str]:
-    options = ["--rm", "--shm-size", "1g", "--network", "none", "--env", "OMP_NUM_THREADS=1", "--env", env]
-    done = docker("run", *options, "--volume", f"{runs}:/runs", image.id, *words, check=False)
+    options = [
+        "--rm",
+        "--shm-size",
+        "1g",
+        "--network",
+        "none",
+        "--env",
+        "OMP_NUM_THREADS=1",
+        "--env",
+        env,
+    ]
+    done = docker(
+        "run", *options, "--volume", f"{runs}:/runs", image.id, *words, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def losses(runs: Path, name: str) -> list[float]:
-    found: list[float] = json.loads((runs / name / "metrics.json").read_text())["losses"]
+    found: list[float] = json.loads((runs / name / "metrics.json").read_text())[
+        "losses"
+    ]
     return found
 
 
@@ -119,9 +133,20 @@ def test_two_processes_have_the_gradients_of_one(image: Image, runs: Path) -> No
 
 
 @pytest.mark.exhaustive
-def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs: Path) -> None:
-    words = [*EXACT, "--gradient-accumulation-steps", "2", "--no-pad-to-max-length", "--gradient-checkpointing"]
-    for name, how in {"options": ["train"], "options-3": ["torchrun", "--nproc-per-node", "3", TRAIN]}.items():
+def test_three_processes_and_every_option_that_changes_a_step(
+    image: Image, runs: Path
+) -> None:
+    words = [
+        *EXACT,
+        "--gradient-accumulation-steps",
+        "2",
+        "--no-pad-to-max-length",
+        "--gradient-checkpointing",
+    ]
+    for name, how in {
+        "options": ["train"],
+        "options-3": ["torchrun", "--nproc-per-node", "3", TRAIN],
+    }.items():
         code, said = run(image, runs, *how, *words, "--output", f"/runs/{name}")
         assert code == 0, said
     assert apart(runs, "options", "options-3") <= NEAR
@@ -129,22 +154,34 @@ def test_three_processes_and_every_option_that_changes_a_step(image: Image, runs
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["model", "pipeline"])
-def test_layers_on_several_devices_have_the_losses_of_one(image: Image, runs: Path, alone: str, kind: str) -> None:
-    code, said = run(image, runs, "train", *EXACT, "--parallel", kind, "--output", f"/runs/{kind}")
+def test_layers_on_several_devices_have_the_losses_of_one(
+    image: Image, runs: Path, alone: str, kind: str
+) -> None:
+    code, said = run(
+        image, runs, "train", *EXACT, "--parallel", kind, "--output", f"/runs/{kind}"
+    )
     assert code == 0, said
     assert apart(runs, alone, kind) <= NEAR
 
 
-def test_checkpoint_of_two_processes_resumes_in_one(image: Image, runs: Path, alone: str, two: str) -> None:
-    (runs / two / "checkpoint-11").rename(runs / two / "done")  # one epoch's last; there is the one before it
-    code, said = run(image, runs, "train", *EXACT, "--output", f"/runs/{two}", "--resume")
+def test_checkpoint_of_two_processes_resumes_in_one(
+    image: Image, runs: Path, alone: str, two: str
+) -> None:
+    (runs / two / "checkpoint-11").rename(
+        runs / two / "done"
+    )  # one epoch's last; there is the one before it
+    code, said = run(
+        image, runs, "train", *EXACT, "--output", f"/runs/{two}", "--resume"
+    )
     assert code == 0, said
     assert "resuming after batch 10 of 11" in said
     assert apart(runs, alone, two) <= NEAR
 
 
 @pytest.mark.exhaustive
-def test_killed_process_restarts_and_losses_stay_the_same(image: Image, runs: Path) -> None:
+def test_killed_process_restarts_and_losses_stay_the_same(
+    image: Image, runs: Path
+) -> None:
     words = [
         "--max-train-samples",
         "640",
@@ -174,15 +211,31 @@ def test_killed_process_restarts_and_losses_stay_the_same(image: Image, runs: Pa
     assert code == 0, said
     assert "resuming after batch " in said
     assert "Traceback" not in said
-    assert losses(runs, "killed") == losses(runs, "whole")  # to the last digit, dropout included
+    assert losses(runs, "killed") == losses(
+        runs, "whole"
+    )  # to the last digit, dropout included
 
 
-def test_nodes_without_a_shared_folder_get_an_error(image: Image, runs: Path, alone: str) -> None:
+def test_nodes_without_a_shared_folder_get_an_error(
+    image: Image, runs: Path, alone: str
+) -> None:
     """Each process has a separate directory, and any one of them has a checkpoint."""
     job = f"exec python -u {TRAIN} {' '.join(EXACT)} --resume --output /runs/node-$RANK"
     for here, there in ((0, 1), (1, 0)):
-        shutil.copytree(runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11")
-        code, said = run(image, runs, "torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", job)
+        shutil.copytree(
+            runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11"
+        )
+        code, said = run(
+            image,
+            runs,
+            "torchrun",
+            "--nproc-per-node",
+            "2",
+            "--no-python",
+            "sh",
+            "-c",
+            job,
+        )
         lost = f"error: /runs/node-{there}/checkpoint-11 does not exist here, but another process sees it"
         assert (code, lost in said) == (1, True), said
         assert "hint: --output must be one directory that all nodes share" in said
@@ -192,13 +245,23 @@ def test_nodes_without_a_shared_folder_get_an_error(image: Image, runs: Path, al
 
 def test_options_that_this_torch_lacks_are_refused(image: Image, runs: Path) -> None:
     for words, problem in {
-        ("train", "--parallel", "ddp"): "error: --parallel ddp needs several processes\nhint: start it with torchrun",
+        (
+            "train",
+            "--parallel",
+            "ddp",
+        ): "error: --parallel ddp needs several processes\nhint: start it with torchrun",
         (
             "train",
             "--parallel",
             "fsdp",
         ): "--parallel fsdp needs torch ≥ 2.6 (this is 2.0.1+cu117)\nhint: use --parallel ddp",
-        ("train", "--parallel", "pipeline", "--stages", "3"): "error: 2 layers cannot be split into 3 stages",
+        (
+            "train",
+            "--parallel",
+            "pipeline",
+            "--stages",
+            "3",
+        ): "error: 2 layers cannot be split into 3 stages",
         (
             *TWO,
             "--parallel",
@@ -210,11 +273,15 @@ def test_options_that_this_torch_lacks_are_refused(image: Image, runs: Path) -> 
 
 
 @pytest.mark.exhaustive
-def test_two_processes_compile_to_the_losses_of_the_uncompiled(image: Image, runs: Path) -> None:
+def test_two_processes_compile_to_the_losses_of_the_uncompiled(
+    image: Image, runs: Path
+) -> None:
     tiny = "--num-layers 1 --hidden-size 16 --max-train-samples 64 --max-eval-samples 20 --epochs 2 --max-length 12"
     tiny += " --dropout 0 --learning-rate 1e-2"
     for name, how in {"eager": [], "compiled": ["--compile"]}.items():
-        code, said = run(image, runs, *TWO, *tiny.split(), *how, "--output", f"/runs/{name}")
+        code, said = run(
+            image, runs, *TWO, *tiny.split(), *how, "--output", f"/runs/{name}"
+        )
         assert code == 0, said
     assert len(set(losses(runs, "eager"))) == 4
     assert apart(runs, "eager", "compiled") <= 1e-4

@@ -58,11 +58,15 @@ Start = Callable[[PrivateEngine, GpuAccess], tuple[GpuAccess, dict[str, str]]]
 def start(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Start a container with GPUs by some access; gives the access that was planned and the variables it saw."""
 
-    def started(engine: PrivateEngine, access: GpuAccess) -> tuple[GpuAccess, dict[str, str]]:
+    def started(
+        engine: PrivateEngine, access: GpuAccess
+    ) -> tuple[GpuAccess, dict[str, str]]:
         monkeypatch.setenv("DOCKER_HOST", engine.host)
         with DockerEngine(new_run_id()) as client:
             plan = plan_gpu(client.gpu_support(), access)
-            with client.container(SHELL, ContainerSpec(command=("env",), gpu=plan)) as container:
+            with client.container(
+                SHELL, ContainerSpec(command=("env",), gpu=plan)
+            ) as container:
                 lines = list(container.lines(30))
                 assert container.wait() == (0, False)
         return plan.access, dict(line.split("=", 1) for line in lines)
@@ -84,28 +88,58 @@ def test_job_files_are_read_only_and_removed_with_the_job(
     plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", plain.host)
-    job = ContainerSpec(command=("sh", "-c", TRY), files={f"{SUITE_FOLDER}/checks/a": b"hello\n"}, read_only=True)
-    with DockerEngine(new_run_id()) as client, client.container(SHELL, job) as container:
+    job = ContainerSpec(
+        command=("sh", "-c", TRY),
+        files={f"{SUITE_FOLDER}/checks/a": b"hello\n"},
+        read_only=True,
+    )
+    with (
+        DockerEngine(new_run_id()) as client,
+        client.container(SHELL, job) as container,
+    ):
         assert list(container.lines(30)) == ["hello", "/tmp/a is writable"]
-    assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
+    assert (
+        plain.docker("ps", "--all", "--quiet")
+        == plain.docker("volume", "ls", "--quiet")
+        == ""
+    )
 
 
-def test_the_volume_of_a_killed_run_is_swept(plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_volume_of_a_killed_run_is_swept(
+    plain: PrivateEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", plain.host)
     host, pid, began = new_run_id().rsplit(":", 2)
-    volume = plain.docker("volume", "create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0").strip()
+    volume = plain.docker(
+        "volume", "create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0"
+    ).strip()
     mount = f"type=volume,source={volume},target={SUITE_FOLDER}"
-    plain.docker("create", "--label", f"{RUN_LABEL}={host}:{pid}:{began}0", "--mount", mount, SHELL, "sh")
+    plain.docker(
+        "create",
+        "--label",
+        f"{RUN_LABEL}={host}:{pid}:{began}0",
+        "--mount",
+        mount,
+        SHELL,
+        "sh",
+    )
     with DockerEngine(new_run_id()) as client:
         assert client.sweep() == 2
-    assert plain.docker("ps", "--all", "--quiet") == plain.docker("volume", "ls", "--quiet") == ""
+    assert (
+        plain.docker("ps", "--all", "--quiet")
+        == plain.docker("volume", "ls", "--quiet")
+        == ""
+    )
 
 
 # --- GPUs ----------------------------------------------------------------------------------------------------------
 
 
 def test_engine_reports_its_gpu_support(
-    plain: PrivateEngine, nvidia: PrivateEngine, with_cdi: PrivateEngine, monkeypatch: pytest.MonkeyPatch
+    plain: PrivateEngine,
+    nvidia: PrivateEngine,
+    with_cdi: PrivateEngine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     offers = []
     for engine in (plain, nvidia, with_cdi):
@@ -135,7 +169,9 @@ def test_gpus_all_calls_the_hook(nvidia: PrivateEngine, start: Start) -> None:
     assert nvidia.calls("runtime") == before[1]
 
 
-def test_auto_takes_cdi_before_the_runtime(with_cdi: PrivateEngine, start: Start) -> None:
+def test_auto_takes_cdi_before_the_runtime(
+    with_cdi: PrivateEngine, start: Start
+) -> None:
     before = with_cdi.calls("hook"), with_cdi.calls("runtime")
     access, seen = start(with_cdi, GpuAccess.AUTO)
     assert access is GpuAccess.CDI
@@ -159,7 +195,9 @@ def test_a_failing_driver_is_named(start: Start) -> None:
         import_shell(engine, SHELL)
         with pytest.raises(EngineError) as caught:
             start(engine, GpuAccess.GPUS)
-        assert caught.value.message.startswith("the NVIDIA runtime could not prepare the container: ")
+        assert caught.value.message.startswith(
+            "the NVIDIA runtime could not prepare the container: "
+        )
         assert says in caught.value.message
         assert "`--gpu-access none`" in caught.value.hint
         assert engine.calls("hook") == ["prestart"]
@@ -169,12 +207,17 @@ def test_a_failing_driver_is_named(start: Start) -> None:
 @pytest.mark.parametrize(
     ("access", "said"),
     [
-        (GpuAccess.GPUS, "the engine has no NVIDIA Container Toolkit for `--gpus all`: "),
+        (
+            GpuAccess.GPUS,
+            "the engine has no NVIDIA Container Toolkit for `--gpus all`: ",
+        ),
         (GpuAccess.RUNTIME, "the engine has no runtime called nvidia: "),
         (GpuAccess.CDI, "the engine does not support CDI: "),
     ],
 )
-def test_engine_without_nvidia_is_reported(plain: PrivateEngine, start: Start, access: GpuAccess, said: str) -> None:
+def test_engine_without_nvidia_is_reported(
+    plain: PrivateEngine, start: Start, access: GpuAccess, said: str
+) -> None:
     assert start(plain, GpuAccess.AUTO)[0] is GpuAccess.NONE
     with pytest.raises(EngineError) as caught:
         start(plain, access)
@@ -189,20 +232,30 @@ def test_engine_with_foreign_cdi_specifications_is_reported(start: Start) -> Non
         assert start(engine, GpuAccess.AUTO)[0] is GpuAccess.NONE
         with pytest.raises(EngineError) as caught:
             start(engine, GpuAccess.CDI)
-    assert caught.value.message.startswith("the engine knows no CDI device nvidia.com/gpu=all: ")
+    assert caught.value.message.startswith(
+        "the engine knows no CDI device nvidia.com/gpu=all: "
+    )
 
 
 # --- builds --------------------------------------------------------------------------------------------------------
 
 
 def failed_build(
-    folder: Path, dockerfile: str, *, host: str = "", on_change: Callable[[BuildProgress], None] = lambda progress: None
+    folder: Path,
+    dockerfile: str,
+    *,
+    host: str = "",
+    on_change: Callable[[BuildProgress], None] = lambda progress: None,
 ) -> EngineError:
     """What a build of `dockerfile` fails with, by the engine at `host` or else the one that the others use."""
     context = folder / "context"
     context.mkdir()
     (context / "Dockerfile").write_text(dockerfile)
-    environ = {**os.environ, "BUILDX_CONFIG": str(folder / "buildx"), **({"DOCKER_HOST": host} if host else {})}
+    environ = {
+        **os.environ,
+        "BUILDX_CONFIG": str(folder / "buildx"),
+        **({"DOCKER_HOST": host} if host else {}),
+    }
     with pytest.raises(EngineError) as caught:
         builds.build(
             context,
@@ -225,7 +278,9 @@ def pid_namespace(process: str) -> str:
         return ""
 
 
-def test_engine_crash_during_a_build_is_reported_without_leftovers(tmp_path: Path) -> None:
+def test_engine_crash_during_a_build_is_reported_without_leftovers(
+    tmp_path: Path,
+) -> None:
     at_death: list[str] = []
 
     def kill(progress: BuildProgress) -> None:
@@ -242,9 +297,14 @@ def test_engine_crash_during_a_build_is_reported_without_leftovers(tmp_path: Pat
         text = f"FROM {SHELL}\nRUN --network=none echo running; sleep 60\n"
         error = failed_build(tmp_path, text, host=engine.host, on_change=kill)
     assert at_death, Path(error.log).read_text()
-    assert "the engine died" in error.message, (error.problems, Path(error.log).read_text())
+    assert "the engine died" in error.message, (
+        error.problems,
+        Path(error.log).read_text(),
+    )
     assert "`sudo systemctl start docker`" in error.hint
-    assert at_death[0] not in [pid_namespace(path.name) for path in Path("/proc").glob("[0-9]*")]
+    assert at_death[0] not in [
+        pid_namespace(path.name) for path in Path("/proc").glob("[0-9]*")
+    ]
     assert str(engine.folder) not in Path("/proc/mounts").read_text()
     assert list(Path("/sys/fs/cgroup").glob(f"**/{engine.folder.name}")) == []
     assert not engine.folder.exists()
@@ -255,7 +315,10 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         import_shell(engine, SHELL)
         text = f"FROM {SHELL}\nRUN --network=none dd if=/dev/zero of=/big bs=1M count=200\n"
         error = failed_build(tmp_path, text, host=engine.host)
-    assert "the disk is full" in error.message, (error.problems, Path(error.log).read_text())
+    assert "the disk is full" in error.message, (
+        error.problems,
+        Path(error.log).read_text(),
+    )
     assert any("No space left on device" in line for line in error.problems)
     assert "`docker builder prune`" in error.hint
 
@@ -271,8 +334,13 @@ def built(request: pytest.FixtureRequest) -> str:
 
 def test_a_cut_network_is_named(tmp_path: Path, built: str) -> None:
     look = "import urllib.request; urllib.request.urlopen('http://index.invalid')"
-    error = failed_build(tmp_path, f'FROM {built}\nRUN --network=none python3 -c "{look}"\n')
-    assert "the network is down" in error.message, (error.problems, Path(error.log).read_text())
+    error = failed_build(
+        tmp_path, f'FROM {built}\nRUN --network=none python3 -c "{look}"\n'
+    )
+    assert "the network is down" in error.message, (
+        error.problems,
+        Path(error.log).read_text(),
+    )
     assert any("name resolution" in line for line in error.problems)
     assert "`HTTPS_PROXY`" in error.hint
 

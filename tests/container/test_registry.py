@@ -46,7 +46,9 @@ def tiny(tmp_path: Path) -> Iterator[str]:
     """The id of an image of one file that no other has."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile told /\nLABEL a=b\n")
+    (folder / "Dockerfile").write_text(
+        "FROM scratch\nCOPY Dockerfile told /\nLABEL a=b\n"
+    )
     (folder / "told").write_text(uuid4().hex)
     image = docker("buildx", "build", "--load", "--quiet", str(folder)).stdout.strip()
     yield image
@@ -56,7 +58,9 @@ def tiny(tmp_path: Path) -> Iterator[str]:
 # --- there and back --------------------------------------------------------------------------------------------------
 
 
-def test_pulled_image_equals_the_pushed_one(there: Registry, engine: DockerEngine, tiny: str, tmp_path: Path) -> None:
+def test_pulled_image_equals_the_pushed_one(
+    there: Registry, engine: DockerEngine, tiny: str, tmp_path: Path
+) -> None:
     tag = f"{there.host}/team/tiny:1"
     engine.tag(tiny, tag)
     digest = engine.push(tag)
@@ -70,8 +74,14 @@ def test_pulled_image_equals_the_pushed_one(there: Registry, engine: DockerEngin
     assert found is not None
     assert (found.id, found.digest, found.labels) == (tiny, digest, {"a": "b"})
 
-    seen = envbuilder("inspect", f"{there.host}/team/tiny@{digest}", "--json", cwd=tmp_path)
-    assert (seen.code, seen.json()["image"], seen.json()["digest"]) == (0, tiny, digest), seen.err
+    seen = envbuilder(
+        "inspect", f"{there.host}/team/tiny@{digest}", "--json", cwd=tmp_path
+    )
+    assert (seen.code, seen.json()["image"], seen.json()["digest"]) == (
+        0,
+        tiny,
+        digest,
+    ), seen.err
 
 
 # --- only what has been accepted -------------------------------------------------------------------------------------
@@ -94,7 +104,9 @@ def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lock:
     place = place_of(found.stack)
     text = f"FROM scratch\nCOPY {place}/Dockerfile /\nLABEL unique={uuid4().hex}\n"
     files = {f"{place}/Dockerfile": text, f"{place}/{LOCK_FILE}": ""}
-    monkeypatch.setattr("envbuilder.pipeline.render_context", lambda lock: Context(files=files))
+    monkeypatch.setattr(
+        "envbuilder.pipeline.render_context", lambda lock: Context(files=files)
+    )
     return found
 
 
@@ -111,7 +123,14 @@ def test_build_pushes_the_tag_once_it_is_earned(
 
     def earn(image: str, *_: object) -> Receipt:
         before_it_was_earned.append(engine.image(tag))
-        return Receipt(schema=SCHEMA, image=image, suite={}, host={}, verdict=Verdict.PASSED, checks=())
+        return Receipt(
+            schema=SCHEMA,
+            image=image,
+            suite={},
+            host={},
+            verdict=Verdict.PASSED,
+            checks=(),
+        )
 
     monkeypatch.setattr(pipeline, "ensure_base", lambda *_: None)
     monkeypatch.setattr(pipeline, "earn", earn)
@@ -123,12 +142,22 @@ def test_build_pushes_the_tag_once_it_is_earned(
     outcome = json.loads(said.out)
     assert (code, before_it_was_earned, outcome["tag"]) == (0, [None], tag)
     assert there.link("team/train", "accepted") == outcome["digest"]
-    assert there.ask("team/train/manifests/accepted")["config"]["digest"] == outcome["image"]
-    assert f"pushing {tag}\npushed {there.host}/team/train@{outcome['digest']} in " in said.err
+    assert (
+        there.ask("team/train/manifests/accepted")["config"]["digest"]
+        == outcome["image"]
+    )
+    assert (
+        f"pushing {tag}\npushed {there.host}/team/train@{outcome['digest']} in "
+        in said.err
+    )
 
 
 def test_an_image_that_fails_is_not_pushed(
-    there: Registry, engine: DockerEngine, session: Session, lock: Lock, monkeypatch: pytest.MonkeyPatch
+    there: Registry,
+    engine: DockerEngine,
+    session: Session,
+    lock: Lock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refused: list[str] = []
 
@@ -146,7 +175,14 @@ def test_an_image_that_fails_is_not_pushed(
 
 
 def test_push_requires_a_name_before_contacting_the_engine(tmp_path: Path) -> None:
-    answer = envbuilder("build", "--cuda", "11.7", "--push", cwd=tmp_path, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    answer = envbuilder(
+        "build",
+        "--cuda",
+        "11.7",
+        "--push",
+        cwd=tmp_path,
+        DOCKER_HOST=f"unix://{tmp_path}/none.sock",
+    )
     assert answer.code == 2
     assert answer.err.startswith("error: --push needs --tag\n")
 
@@ -154,15 +190,21 @@ def test_push_requires_a_name_before_contacting_the_engine(tmp_path: Path) -> No
 # --- registries that refuse ------------------------------------------------------------------------------------------
 
 
-def test_a_registry_that_does_not_answer_is_named(engine: DockerEngine, tiny: str) -> None:
+def test_a_registry_that_does_not_answer_is_named(
+    engine: DockerEngine, tiny: str
+) -> None:
     engine.tag(tiny, "127.0.0.1:1/team/tiny:1")
     with pytest.raises(EngineError) as caught:
         engine.push("127.0.0.1:1/team/tiny:1")
     assert "cannot push 127.0.0.1:1/team/tiny:1: " in caught.value.message
-    assert caught.value.hint.startswith("check the registry's name and port (127.0.0.1:1)")
+    assert caught.value.hint.startswith(
+        "check the registry's name and port (127.0.0.1:1)"
+    )
 
 
-def test_registry_login_is_taken_from_docker_login(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_login_is_taken_from_docker_login(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with registry(users=USERS) as there:
         tag = f"{there.host}/team/tiny:1"
@@ -172,6 +214,8 @@ def test_registry_login_is_taken_from_docker_login(tiny: str, tmp_path: Path, mo
                 stranger.push(tag)
         assert caught.value.hint.startswith(f"log in: `docker login {there.host}`")
         login = base64.b64encode(b"test:sesame").decode()
-        (tmp_path / "config.json").write_text(json.dumps({"auths": {there.host: {"auth": login}}}))
+        (tmp_path / "config.json").write_text(
+            json.dumps({"auths": {there.host: {"auth": login}}})
+        )
         with DockerEngine(new_run_id()) as user:
             assert user.push(tag) == there.link("team/tiny", "1")

@@ -11,8 +11,20 @@ from waiting import PATIENCE, wait_until
 
 from .engine import Image, docker
 
-ALONE = ("--env", "OMP_NUM_THREADS=1")  # two threads on a busy machine are many times slower than one
-SHORT = ("--epochs", "2", "--max-train-samples", "640", "--max-eval-samples", "100", "--save-every", "5")
+ALONE = (
+    "--env",
+    "OMP_NUM_THREADS=1",
+)  # two threads on a busy machine are many times slower than one
+SHORT = (
+    "--epochs",
+    "2",
+    "--max-train-samples",
+    "640",
+    "--max-eval-samples",
+    "100",
+    "--save-every",
+    "5",
+)
 
 
 @pytest.fixture
@@ -23,14 +35,29 @@ def runs(tmp_path: Path) -> Path:
 
 
 def start(image: Image, runs: Path, name: str, *words: str) -> "subprocess.Popen[str]":
-    options = ["--rm", *ALONE, "--name", name, "--network", "none", "--volume", f"{runs}:/runs", image.id]
+    options = [
+        "--rm",
+        *ALONE,
+        "--name",
+        name,
+        "--network",
+        "none",
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+    ]
     return subprocess.Popen(
-        ["docker", "run", *options, "train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["docker", "run", *options, "train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def losses(runs: Path, name: str) -> list[float]:
-    found: list[float] = json.loads((runs / name / "metrics.json").read_text())["losses"]
+    found: list[float] = json.loads((runs / name / "metrics.json").read_text())[
+        "losses"
+    ]
     return found
 
 
@@ -39,7 +66,16 @@ def wait_for(path: Path) -> None:
 
 
 def test_killed_run_resumes_with_the_same_losses(image: Image, runs: Path) -> None:
-    options = ["run", "--rm", *ALONE, "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+    options = [
+        "run",
+        "--rm",
+        *ALONE,
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+        "train",
+        *SHORT,
+    ]
     docker(*options, "--output", "/runs/whole")
     name = f"envbuilder-test-{os.getpid()}"
     process = start(image, runs, name, *SHORT, "--output", "/runs/killed")
@@ -54,7 +90,18 @@ def test_killed_run_resumes_with_the_same_losses(image: Image, runs: Path) -> No
 
 def test_new_run_removes_old_checkpoints_and_curves(image: Image, runs: Path) -> None:
     """The ones of the run before have higher numbers: they outlived it, and the next --resume took them."""
-    options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+    options = [
+        "run",
+        "--rm",
+        *ALONE,
+        "--network",
+        "none",
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+        "train",
+        *SHORT,
+    ]
     options += ["--output", "/runs/one"]
     docker(*options)
     shorter = [*options, "--max-train-samples", "320"]
@@ -71,7 +118,17 @@ def test_new_run_removes_old_checkpoints_and_curves(image: Image, runs: Path) ->
 
 def test_an_interrupt_saves_and_ends_with_130(image: Image, runs: Path) -> None:
     name = f"envbuilder-test-{os.getpid()}"
-    process = start(image, runs, name, "--epochs", "900", "--max-train-samples", "640", "--output", "/runs/cut")
+    process = start(
+        image,
+        runs,
+        name,
+        "--epochs",
+        "900",
+        "--max-train-samples",
+        "640",
+        "--output",
+        "/runs/cut",
+    )
     wait_for(runs / "cut" / "checkpoint-20")
     docker("kill", "--signal", "INT", name)
     out, err = process.communicate(timeout=PATIENCE)
@@ -80,9 +137,18 @@ def test_an_interrupt_saves_and_ends_with_130(image: Image, runs: Path) -> None:
     assert "continue with `--resume`" in out
 
 
-def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(image: Image) -> None:
+def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(
+    image: Image,
+) -> None:
     job = f"train {' '.join(SHORT)} --output /small/run; echo $?; ls -A /small/run"
-    options = ["--rm", *ALONE, "--network", "none", "--tmpfs", "/small:size=8m,mode=1777"]
+    options = [
+        "--rm",
+        *ALONE,
+        "--network",
+        "none",
+        "--tmpfs",
+        "/small:size=8m,mode=1777",
+    ]
     done = docker("run", *options, image.id, "sh", "-c", job)
     assert (
         done.stderr
@@ -93,15 +159,30 @@ def test_a_full_disk_is_explained_and_leaves_whole_checkpoints_only(image: Image
     assert lines[1:] == ["1", "checkpoint-5", "metrics.jsonl", "tensorboard"]
 
 
-def test_damaged_checkpoint_is_reported_and_the_previous_one_resumes(image: Image, runs: Path) -> None:
-    options = ["run", "--rm", *ALONE, "--network", "none", "--volume", f"{runs}:/runs", image.id, "train", *SHORT]
+def test_damaged_checkpoint_is_reported_and_the_previous_one_resumes(
+    image: Image, runs: Path
+) -> None:
+    options = [
+        "run",
+        "--rm",
+        *ALONE,
+        "--network",
+        "none",
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+        "train",
+        *SHORT,
+    ]
     options += ["--output", "/runs/one"]
     docker(*options)
     whole = losses(runs, "one")
     last = runs / "one" / "checkpoint-40"
     weights = last / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    left = runs / "one" / ".checkpoint-killed"  # of a run that was killed while it saved
+    left = (
+        runs / "one" / ".checkpoint-killed"
+    )  # of a run that was killed while it saved
     left.mkdir()
     refused = docker(*options, "--resume", check=False)
     assert refused.returncode == 1
@@ -116,7 +197,9 @@ def test_damaged_checkpoint_is_reported_and_the_previous_one_resumes(image: Imag
 # --- user data and models --------------------------------------------------------------------------------------------
 
 ROWS = "".join(f"a film number {number},{number % 2}\n" for number in range(20))
-COLUMNS = "choose another column with --label-column, or convert the values to classes first"
+COLUMNS = (
+    "choose another column with --label-column, or convert the values to classes first"
+)
 MOUNTS = "inside a container only mounted paths exist: `docker run --volume DIR:DIR …`"
 CASES: list[tuple[bytes, str, list[object]]] = [  # a file, its name and options; rows and names, or error and hint
     (f"text,label\n{ROWS}".encode("utf-8-sig"), "bom.csv", [16, 4, ["0", "1"]]),
@@ -185,8 +268,13 @@ def test_user_data_is_read_or_its_error_is_explained(image: Image, runs: Path) -
 
 def test_errors_are_a_line_and_a_hint_without_traceback(image: Image) -> None:
     words = ["--model", "/nothing", "--data", "/absent.csv"]
-    done = docker("run", "--rm", "--network", "none", image.id, "train", *words, check=False)
-    assert (done.returncode, done.stderr) == (1, f"error: no such file or directory: /absent.csv\nhint: {MOUNTS}\n")
+    done = docker(
+        "run", "--rm", "--network", "none", image.id, "train", *words, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: no such file or directory: /absent.csv\nhint: {MOUNTS}\n",
+    )
 
 
 MODELS = """
@@ -240,12 +328,20 @@ except train.JobError as error:
 
 def test_local_model_is_loaded_or_its_error_is_explained(image: Image) -> None:
     done = docker("run", "--rm", "--network", "none", image.id, "python", "-c", MODELS)
-    same, more, long, kind, size, cut, empty, absent = map(json.loads, done.stdout.splitlines())
+    same, more, long, kind, size, cut, empty, absent = map(
+        json.loads, done.stdout.splitlines()
+    )
     assert (same, more) == (2, 3)
     assert long == ["--max-length 512 exceeds this model's limit of 64 tokens", ""]
-    assert kind == ["model other_kind is of type roberta; this job trains BERT models only", ""]
+    assert kind == [
+        "model other_kind is of type roberta; this job trains BERT models only",
+        "",
+    ]
     embeddings = "bert.embeddings.word_embeddings.weight"
-    assert size == [f"model other_size does not match its config.json: {embeddings} has a different size", ""]
+    assert size == [
+        f"model other_size does not match its config.json: {embeddings} has a different size",
+        "",
+    ]
     assert cut[0].startswith("cannot load model cut: ")
     assert cut[1] == ""
     assert empty == ["empty is not a model directory: it has no config.json", ""]

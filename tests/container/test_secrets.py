@@ -54,9 +54,17 @@ def write_context(folder: Path, base: str, cache: str) -> None:
     contexts.write(contexts.render(lock), folder)
     dockerfile = folder / "images" / NAME / "Dockerfile"
     sections = re.split(r"(?m)^(?=# --- )", dockerfile.read_text(encoding="utf-8"))
-    kept = [section for section in sections if section.startswith(("# --- Hugging Face stack", "# --- payload"))]
+    kept = [
+        section
+        for section in sections
+        if section.startswith(("# --- Hugging Face stack", "# --- payload"))
+    ]
     assert len(kept) == 2
-    step = kept[0].replace("RUN --mount", "RUN --network=host --mount", 1).replace("id=uv \\", f"id={cache} \\")
+    step = (
+        kept[0]
+        .replace("RUN --mount", "RUN --network=host --mount", 1)
+        .replace("id=uv \\", f"id={cache} \\")
+    )
     assert step.count("--mount=type=secret") == 3
     layer = folder / "images" / NAME / "layers/stack.txt"
     layer.write_text(wheelhouse.requirement(wheelhouse.make_wheel()))
@@ -72,23 +80,33 @@ def as_a_user_gives_it(how: str, server: IndexServer, home: Path) -> Network:
     if how == "address":
         address = address.replace("http://", f"http://me:{CANARY}@")
     else:
-        (home / ".netrc").write_text(f"machine 127.0.0.1\nlogin me\npassword {CANARY}\n")
+        (home / ".netrc").write_text(
+            f"machine 127.0.0.1\nlogin me\npassword {CANARY}\n"
+        )
     return find_network({}, home=home, index_url=address)
 
 
 def texts_below(folder: Path) -> Mapping[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 @pytest.mark.parametrize("how", ["address", "netrc"])
-def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: str, how: str) -> None:
+def test_the_password_of_an_index_is_nowhere_in_an_image(
+    tmp_path: Path, base: str, how: str
+) -> None:
     wheel = wheelhouse.make_wheel()
     wheelhouse.record(tmp_path / "index", wheel)
     home, site, bin_ = tmp_path / "home", tmp_path / "site", tmp_path / "bin"
     for folder in (home, site, bin_):
         folder.mkdir()
     program = bin_ / "docker"
-    program.write_text(DOCKER.format(words=site / "words", docker=shutil.which("docker")))
+    program.write_text(
+        DOCKER.format(words=site / "words", docker=shutil.which("docker"))
+    )
     program.chmod(0o755)
     cache = f"canary-{uuid.uuid4().hex}"
     write_context(site / "docker", base, cache)
@@ -96,7 +114,9 @@ def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: s
         **os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", "BUILDX_CONFIG": str(site / "buildx"),
         "TMPDIR": str(site),
     }  # fmt: skip
-    with serve(folder=tmp_path / "index", wheels={wheelhouse.NAME: wheel}, login=f"me:{CANARY}") as server:
+    with serve(
+        folder=tmp_path / "index", wheels={wheelhouse.NAME: wheel}, login=f"me:{CANARY}"
+    ) as server:
         built = build_process.build(
             site / "docker",
             dockerfile=f"images/{NAME}/Dockerfile",
@@ -109,9 +129,18 @@ def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: s
     try:
         assert wheelhouse.PATH in server.paths
         assert "1 packages installed" in (site / "build.log").read_text()
-        found = {path for path, content in texts_below(site).items() if CANARY.encode() in content}
+        found = {
+            path
+            for path, content in texts_below(site).items()
+            if CANARY.encode() in content
+        }
         with DockerEngine(new_run_id()) as engine:
-            files = {path: content for path, _, content in engine.layer_files(built.image, lambda path: True)}
+            files = {
+                path: content
+                for path, _, content in engine.layer_files(
+                    built.image, lambda path: True
+                )
+            }
             history = engine.steps(built.image)
         assert any(path.endswith("/demo.py") for path in files)
         found |= {path for path, content in files.items() if CANARY.encode() in content}
@@ -119,12 +148,24 @@ def test_the_password_of_an_index_is_nowhere_in_an_image(tmp_path: Path, base: s
         assert any("wheels.py" in step for _, step in history)
         assert CANARY not in str(history)
         assert CANARY not in docker("image", "inspect", built.image).stdout
-        answer = envbuilder("accept", built.image, "--only", "contract.layers", "--json", cwd=home)
-        assert [check["status"] for check in answer.json()["checks"] if check["id"] == "contract.layers"] == ["passed"]
+        answer = envbuilder(
+            "accept", built.image, "--only", "contract.layers", "--json", cwd=home
+        )
+        assert [
+            check["status"]
+            for check in answer.json()["checks"]
+            if check["id"] == "contract.layers"
+        ] == ["passed"]
         assert CANARY not in answer.out + answer.err
-        (tmp_path / "Dockerfile").write_text(LOOK.format(base=base, cache=cache, canary=CANARY))
-        look = docker("buildx", "build", "--quiet", "--load", str(tmp_path)).stdout.strip()
-        listing = docker("run", "--rm", "--network", "none", look, "cat", "/listing").stdout
+        (tmp_path / "Dockerfile").write_text(
+            LOOK.format(base=base, cache=cache, canary=CANARY)
+        )
+        look = docker(
+            "buildx", "build", "--quiet", "--load", str(tmp_path)
+        ).stdout.strip()
+        listing = docker(
+            "run", "--rm", "--network", "none", look, "cat", "/listing"
+        ).stdout
         docker("rmi", "--force", look)
         assert "wheels" in listing
     finally:

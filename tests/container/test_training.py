@@ -12,7 +12,15 @@ VARIANTS = Path(__file__).with_name("variants.py")
 
 @pytest.fixture(scope="module")
 def measured(image: Image) -> dict[str, dict[str, float]]:
-    words = ["run", "--rm", "--network", "none", "--volume", f"{VARIANTS}:/variants.py:ro", image.id]
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--volume",
+        f"{VARIANTS}:/variants.py:ro",
+        image.id,
+    ]
     done = docker(*words, "python", "/variants.py", "/opt/envbuilder/payload")
     return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
 
@@ -25,8 +33,12 @@ def test_a_working_job_learns(measured: dict[str, dict[str, float]], name: str) 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["frozen", "learning_rate_0", "shuffled_labels", "permuted_vocabulary"])
-def test_a_broken_job_does_not(measured: dict[str, dict[str, float]], name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["frozen", "learning_rate_0", "shuffled_labels", "permuted_vocabulary"]
+)
+def test_a_broken_job_does_not(
+    measured: dict[str, dict[str, float]], name: str
+) -> None:
     assert measured[name]["accuracy"] < 0.65
 
 

@@ -114,12 +114,27 @@ def bag_of_words():
     return {"accuracy": sum(right) / len(right), "negated": sum(negated) / len(negated)}
 
 
-VARIANTS = (working, another_seed, frozen, learning_rate_0, shuffled_labels, permuted_vocabulary, bag_of_words)
+VARIANTS = (
+    working,
+    another_seed,
+    frozen,
+    learning_rate_0,
+    shuffled_labels,
+    permuted_vocabulary,
+    bag_of_words,
+)
 
 if __name__ == "__main__":
     for variant in VARIANTS:
         if variant.__name__ in (sys.argv[2:] or [one.__name__ for one in VARIANTS]):
             started = time.monotonic()
             measured = variant()
-            answer = {"name": variant.__name__, "accuracy": measured["accuracy"], "negated": measured["negated"]}
-            print(json.dumps(dict(answer, seconds=round(time.monotonic() - started, 1))), flush=True)
+            answer = {
+                "name": variant.__name__,
+                "accuracy": measured["accuracy"],
+                "negated": measured["negated"],
+            }
+            print(
+                json.dumps(dict(answer, seconds=round(time.monotonic() - started, 1))),
+                flush=True,
+            )

@@ -59,7 +59,9 @@ def run_chunk(target: str, number: int, cases: int, box: Sandbox) -> Counts:
         one()
     except Exception as error:
         notes = "\n".join(getattr(error, "__notes__", ()))
-        counts.findings.append(f"{type(error).__name__}: {str(error)[:1500]}\n{notes[:4000]}")
+        counts.findings.append(
+            f"{type(error).__name__}: {str(error)[:1500]}\n{notes[:4000]}"
+        )
     return counts
 
 
@@ -68,10 +70,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2500, help="of each target [2500]")
     parser.add_argument("--seed", type=int, default=0, help="of the first chunk [0]")
-    parser.add_argument("--chunk", type=int, default=CHUNK, help=f"cases in one [{CHUNK}]")
-    parser.add_argument("--target", action="append", choices=list(TARGETS), help="these alone")
-    parser.add_argument("--again", action="store_true", help="forget what was counted before")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/security.md")
+    parser.add_argument(
+        "--chunk", type=int, default=CHUNK, help=f"cases in one [{CHUNK}]"
+    )
+    parser.add_argument(
+        "--target", action="append", choices=list(TARGETS), help="these alone"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="forget what was counted before"
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the table into docs/explanation/security.md",
+    )
     options = parser.parse_args()
     known: dict[str, Counts] = {} if options.again else _read()
     chunks = -(-options.cases // options.chunk)
@@ -94,12 +106,21 @@ def main() -> int:
 
 def table_of(known: dict[str, Counts]) -> str:
     """Target × cases × refused × accepted × findings; alike findings count once."""
-    rows = ["| target | cases | refused | accepted | findings |", "| --- | ---: | ---: | ---: | ---: |"]
+    rows = [
+        "| target | cases | refused | accepted | findings |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     total = [0, 0, 0, 0]
     for target in TARGETS:
-        mine = [counts for key, counts in known.items() if key.rpartition("/")[0] == target]
+        mine = [
+            counts for key, counts in known.items() if key.rpartition("/")[0] == target
+        ]
         cases, accepted = sum(c.cases for c in mine), sum(c.accepted for c in mine)
-        kinds = {_ADDRESS.sub("N", text.splitlines()[0])[:120] for counts in mine for text in counts.findings}
+        kinds = {
+            _ADDRESS.sub("N", text.splitlines()[0])[:120]
+            for counts in mine
+            for text in counts.findings
+        }
         row = [cases, cases - accepted, accepted, len(kinds)]
         total = [one + other for one, other in zip(total, row, strict=True)]
         rows.append(f"| {target} | {' | '.join(f'{number:,}' for number in row)} |")
@@ -112,13 +133,18 @@ def write_page(page: Path, table: str) -> None:
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(f"{BEGIN}\n", 1)
     after = rest.split(END, 1)[1]
-    page.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8", newline="\n")
+    page.write_text(
+        f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8", newline="\n"
+    )
 
 
 def _read() -> dict[str, Counts]:
     if not COUNTS.is_file():
         return {}
-    return {key: Counts(**value) for key, value in json.loads(COUNTS.read_text(encoding="utf-8")).items()}
+    return {
+        key: Counts(**value)
+        for key, value in json.loads(COUNTS.read_text(encoding="utf-8")).items()
+    }
 
 
 def _write(known: dict[str, Counts]) -> None:

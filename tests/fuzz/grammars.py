@@ -69,12 +69,20 @@ def _annotated(kind: type, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
         return st.floats(float(meta.ge or 0), float(meta.le or 1e9))
     pattern, longest = meta.pattern or "", meta.max_length or 0
     found = st.from_regex(pattern)
-    long = st.builds(lambda text, length: text[:1] * length, found, st.sampled_from([64, 128, 255, longest]))
-    return st.one_of(found, found, long).filter(lambda text: len(text) <= longest and bool(re.search(pattern, text)))
+    long = st.builds(
+        lambda text, length: text[:1] * length,
+        found,
+        st.sampled_from([64, 128, 255, longest]),
+    )
+    return st.one_of(found, found, long).filter(
+        lambda text: len(text) <= longest and bool(re.search(pattern, text))
+    )
 
 
 def _record(kind: type) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({name: values(hint) for name, hint in _hints(kind).items()})
+    return st.fixed_dictionaries(
+        {name: values(hint) for name, hint in _hints(kind).items()}
+    )
 
 
 @cache
@@ -84,11 +92,15 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 @st.composite
-def odd(draw: st.DrawFn, kind: type, document: dict[str, Any], kept: tuple[str, ...] = ()) -> dict[str, Any]:
+def odd(
+    draw: st.DrawFn, kind: type, document: dict[str, Any], kept: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """A document of a noun, some of whose fields have other values of their types."""
     changed: dict[str, Any] = copied(document)
     names = [name for name in _hints(kind) if name not in kept]
-    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True)):
+    for name in draw(
+        st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True)
+    ):
         changed[name] = draw(values(_hints(kind)[name]))
     return changed
 
@@ -100,14 +112,25 @@ def odd_lock(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
     kept = ("requirements", "extras", "base", "index", "cuda")
     document["stack"] = draw(odd(Stack, stack, kept))
     document["stack"]["base"] = draw(odd(Base, stack["base"]))
-    wanted = {canonicalize_name(Requirement(line).name) for line in [*stack["requirements"], *stack.get("extras", ())]}
+    wanted = {
+        canonicalize_name(Requirement(line).name)
+        for line in [*stack["requirements"], *stack.get("extras", ())]
+    }
     wheels = [wheel for wheel in document["wheels"] if wheel["name"] in wanted]
     for number in range(draw(st.integers(0, 2))):
         name = draw(st.from_regex(r"\A[a-z0-9](?:[a-z0-9]|-[a-z0-9]){0,20}\Z"))
         if name not in {wheel["name"] for wheel in wheels}:
-            wheels.append({**wheels[number], "name": name, "version": draw(st.sampled_from(VERSIONS))})
+            wheels.append(
+                {
+                    **wheels[number],
+                    "name": name,
+                    "version": draw(st.sampled_from(VERSIONS)),
+                }
+            )
     for wheel in wheels:
-        wheel["file"] = f"{wheel['name'].replace('-', '_')}-{Version(wheel['version'])}-py3-none-any.whl"
+        wheel["file"] = (
+            f"{wheel['name'].replace('-', '_')}-{Version(wheel['version'])}-py3-none-any.whl"
+        )
         wheel["size"] = draw(st.sampled_from([0, 1, 1 << 44, wheel["size"]]))
     document["wheels"] = wheels
     if draw(st.booleans()):

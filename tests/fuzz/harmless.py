@@ -45,7 +45,9 @@ def stack(given: Stack) -> Stack:
         extras=tuple(_requirement(line) for line in given.extras),
         moving=("a",) * len(given.moving),
         excluded=("a",) * len(given.excluded),
-        features=tuple(Feature(name="a", available=item.available) for item in given.features),
+        features=tuple(
+            Feature(name="a", available=item.available) for item in given.features
+        ),
         notes=("a",) * len(given.notes),
         evidence="verified",
         unknown=("a",) * len(given.unknown),
@@ -67,7 +69,14 @@ def base(given: Base) -> Base:
 
 def wheel(given: Wheel, number: int) -> Wheel:
     name = f"a{number}"
-    return replace(given, name=name, version=ONE, file=f"{name}-1.0-py3-none-any.whl", size=1, sha256=SHA)
+    return replace(
+        given,
+        name=name,
+        version=ONE,
+        file=f"{name}-1.0-py3-none-any.whl",
+        size=1,
+        sha256=SHA,
+    )
 
 
 def settings(given: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +87,9 @@ def settings(given: Mapping[str, str]) -> dict[str, str]:
         if name == "arguments":
             found[name] = " ".join(["w"] * len(shlex.split(value)))
         elif name == "make":
-            found[name] = " ".join(f"t{number}" for number, _ in enumerate(dict.fromkeys(value.split())))
+            found[name] = " ".join(
+                f"t{number}" for number, _ in enumerate(dict.fromkeys(value.split()))
+            )
         elif name in JOB_SETTINGS and name not in plain:
             found[name] = value
         else:

@@ -15,8 +15,15 @@ from envbuilder.model import Receipt
 from .sandbox import Finding
 
 ENDINGS = ("html", "xml", "md", "json")
-SAMPLES: tuple[Receipt, ...] = (samples.passed(), samples.failed(), samples.bare(), samples.hostile())
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+SAMPLES: tuple[Receipt, ...] = (
+    samples.passed(),
+    samples.failed(),
+    samples.bare(),
+    samples.hostile(),
+)
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class _Tags(HTMLParser):
@@ -64,10 +71,20 @@ def _things(ending: str, text: str) -> set[object]:
 
 def _markdown(text: str) -> set[object]:
     found: set[object] = set()
-    for token in MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text):
-        found |= _Tags(token.content).found if token.type == "html_block" else {token.type}
+    for token in (
+        MarkdownIt("commonmark", {"html": True})
+        .enable(["table", "strikethrough"])
+        .parse(text)
+    ):
+        found |= (
+            _Tags(token.content).found if token.type == "html_block" else {token.type}
+        )
         for child in token.children or ():
-            found |= _Tags(child.content).found if child.type == "html_inline" else {child.type}
+            found |= (
+                _Tags(child.content).found
+                if child.type == "html_inline"
+                else {child.type}
+            )
     return found
 
 

@@ -34,11 +34,22 @@ CODES = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130})  # as README.md lists them; 1 i
 MOST_SECONDS = 3  # of the processor
 MOST_BYTES = 300 << 20
 _PATIENCE = 20  # seconds of the processor after which a case is ended
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 _WRITING = frozenset(
     "os.mkdir os.rename os.remove os.rmdir os.link os.symlink os.chmod os.chown os.truncate shutil.rmtree".split()
 )
-_STARTING = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "socket.connect"})
+_STARTING = frozenset(
+    {
+        "subprocess.Popen",
+        "os.exec",
+        "os.posix_spawn",
+        "os.system",
+        "os.fork",
+        "socket.connect",
+    }
+)
 
 
 class Finding(AssertionError):
@@ -73,7 +84,9 @@ class Engine(StandInEngine):
     def read_file(self, image: str, path: str) -> bytes | None:
         return self.lock
 
-    def output(self, image: str, command: Sequence[str], deadline: float) -> Sequence[str] | None:
+    def output(
+        self, image: str, command: Sequence[str], deadline: float
+    ) -> Sequence[str] | None:
         return self.packages
 
 
@@ -86,7 +99,9 @@ class Sandbox:
     folder: Path = field(init=False)
     engine: Any = None
     started: list[tuple[str, ...]] = field(default_factory=list)
-    escaped: list[str] = field(default_factory=list)  # what was tried outside of the folder
+    escaped: list[str] = field(
+        default_factory=list
+    )  # what was tried outside of the folder
     _number: int = 0
 
     def fresh(self) -> Path:
@@ -97,13 +112,18 @@ class Sandbox:
         self.folder = self.place / f"case-{self._number}"
         self.folder.mkdir()
         os.chdir(self.folder)
-        shutil.rmtree(self.home / "state", ignore_errors=True)  # receipts of the case before
+        shutil.rmtree(
+            self.home / "state", ignore_errors=True
+        )  # receipts of the case before
         self.engine = None
         return self.folder
 
     def run(self, *words: str) -> Answer:
         """Run one command; raises `Finding` for what must not happen whatever was given."""
-        out, err = _stream("strict"), _stream("backslashreplace")  # as the interpreter opens them
+        out, err = (
+            _stream("strict"),
+            _stream("backslashreplace"),
+        )  # as the interpreter opens them
         self.started.clear()
         self.escaped.clear()
         with redirect_stdout(out), redirect_stderr(err), self.watched():
@@ -140,7 +160,9 @@ class Sandbox:
         self.started.append(tuple(map(str, argv)))
         return Completed(returncode=2, stdout="", stderr="error: no")
 
-    def stream(self, argv: Sequence[str], on_text: Callable[[str], None], **_: object) -> int:
+    def stream(
+        self, argv: Sequence[str], on_text: Callable[[str], None], **_: object
+    ) -> int:
         """In place of `process.stream`: mmdebstrap writes a file, buildx gives the stand-in's image."""
         words = [str(word) for word in argv]
         self.started.append(tuple(words))
@@ -158,7 +180,9 @@ class Sandbox:
 def check(answer: Answer, *, may_be_stale: bool = False) -> None:
     """Properties of every command."""
     # `render --check` says by 1 that a file is stale, as README.md has it; a bug says that it is one.
-    known = answer.code in CODES or (answer.code == 1 and may_be_stale and "a bug in" not in answer.err)
+    known = answer.code in CODES or (
+        answer.code == 1 and may_be_stale and "a bug in" not in answer.err
+    )
     if not known:
         raise Finding(f"exit {answer.code}: {answer.err[:600]}")
     for name, text in (("stdout", answer.out), ("stderr", answer.err)):
@@ -188,7 +212,12 @@ def sandbox() -> Iterator[Sandbox]:
             mock.patch.object(sys, "dont_write_bytecode", True),
             mock.patch.object(catalog, "load", _load_once(catalog.load)),
         ):
-            for module in (accept_command, base_command, build_command, inspect_command):
+            for module in (
+                accept_command,
+                base_command,
+                build_command,
+                inspect_command,
+            ):
                 mock.patch.object(module, "new_engine", made.connect).start()
             try:
                 yield made
@@ -200,7 +229,9 @@ def sandbox() -> Iterator[Sandbox]:
 def _load_once(load: Callable[..., Catalog]) -> Callable[..., Catalog]:
     """The built-in catalog is always the same; fuzzed rows are added to it."""
     ours = cache(load)
-    return lambda *words, **named: load(*words, **named) if any(named.values()) else ours(*words)
+    return lambda *words, **named: (
+        load(*words, **named) if any(named.values()) else ours(*words)
+    )
 
 
 def _environment(home: Path, temporary: Path) -> Mapping[str, str]:
@@ -219,7 +250,9 @@ def _environment(home: Path, temporary: Path) -> Mapping[str, str]:
 
 
 def _stream(errors: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors, newline="", write_through=True)
+    return io.TextIOWrapper(
+        io.BytesIO(), encoding="utf-8", errors=errors, newline="", write_through=True
+    )
 
 
 def _text(stream: io.TextIOWrapper) -> str:
@@ -277,20 +310,28 @@ def _hook(event: str, values: tuple[Any, ...]) -> None:
     if not _watching:
         return
     box = _watching[0]
-    if event in _STARTING and not (event == "socket.connect" and isinstance(values[1], str)):  # no engine is there
+    if event in _STARTING and not (
+        event == "socket.connect" and isinstance(values[1], str)
+    ):  # no engine is there
         box.escaped.append(f"{event} {values[:2]!r}")
         raise PermissionError(13, "refused by the fuzzer")
     paths: list[Any] = []
     if event == "open":
         name, _, flags = values
-        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        writes = isinstance(flags, int) and flags & (
+            os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        )
         paths = [name] if writes else []
     elif event in _WRITING:
         paths = [value for value in values[:2] if isinstance(value, str | bytes)]
         if event == "os.symlink":
-            paths = paths[1:]  # where it leads is looked at when something is written through it
+            paths = paths[
+                1:
+            ]  # where it leads is looked at when something is written through it
     for path in paths:
-        if isinstance(path, str | bytes | os.PathLike) and not _is_inside(os.fsdecode(path), box):
+        if isinstance(path, str | bytes | os.PathLike) and not _is_inside(
+            os.fsdecode(path), box
+        ):
             box.escaped.append(f"{event} {os.fsdecode(path)!r}")
             raise PermissionError(13, "refused by the fuzzer")
 

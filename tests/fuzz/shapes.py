@@ -40,7 +40,10 @@ def shell(text: str) -> Shape:
     lexer = shlex.shlex(_without_quoted_signs(text), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
-    return [token if token and set(token) <= set("();<>|&") else _expansions(token) for token in lexer]
+    return [
+        token if token and set(token) <= set("();<>|&") else _expansions(token)
+        for token in lexer
+    ]
 
 
 def _without_quoted_signs(text: str) -> str:
@@ -74,7 +77,9 @@ def dockerfile(text: str) -> Shape:
     for part in structure:
         name, value = part["instruction"], part["value"]
         if name == "COMMENT":
-            directive = re.match(r"\s*(syntax|escape|check)\s*=", value) if not found else None
+            directive = (
+                re.match(r"\s*(syntax|escape|check)\s*=", value) if not found else None
+            )
             found += [("directive", directive[1])] if directive else []
         elif name not in _INSTRUCTIONS:
             raise ValueError(f"no instruction: {name!r}")
@@ -83,7 +88,9 @@ def dockerfile(text: str) -> Shape:
         elif name == "RUN":
             found.append((name, shell(value)))
         else:
-            found.append((name, len(value.split()), value.startswith("["), _expansions(value)))
+            found.append(
+                (name, len(value.split()), value.startswith("["), _expansions(value))
+            )
     return found
 
 
@@ -103,7 +110,11 @@ def yaml_documents(text: str) -> Shape:
 
 def _yaml(node: Any, names_are_values: bool = False) -> Shape:
     if isinstance(node, yaml.MappingNode):
-        return {"map": [_yaml_pair(key, value, names_are_values) for key, value in node.value]}
+        return {
+            "map": [
+                _yaml_pair(key, value, names_are_values) for key, value in node.value
+            ]
+        }
     if isinstance(node, yaml.SequenceNode):
         return [_yaml(item) for item in node.value]
     tag = node.tag.rpartition(":")[2]
@@ -118,8 +129,14 @@ def _yaml_pair(key: Any, value: Any, names_are_values: bool) -> Shape:
     name = "" if names_are_values else str(key.value)
     if name == "args" and isinstance(value, yaml.SequenceNode):
         # No shell reads them; Kubernetes and Compose expand in them, but for $$.
-        return name, [(item.tag, item.value.replace("$$", "").count("$")) for item in value.value]
-    return key.tag.rpartition(":")[2], name, _yaml(value, names_are_values=name == "jobs")
+        return name, [
+            (item.tag, item.value.replace("$$", "").count("$")) for item in value.value
+        ]
+    return (
+        key.tag.rpartition(":")[2],
+        name,
+        _yaml(value, names_are_values=name == "jobs"),
+    )
 
 
 def hcl(text: str) -> Shape:
@@ -128,12 +145,19 @@ def hcl(text: str) -> Shape:
         blocks = hcl2.loads(text)
     except Exception as error:  # lark's, which has several
         raise ValueError(f"no HCL: {error}") from error
-    return {kind: [_block(kind, block) for block in found] for kind, found in blocks.items() if kind != "__comments__"}
+    return {
+        kind: [_block(kind, block) for block in found]
+        for kind, found in blocks.items()
+        if kind != "__comments__"
+    }
 
 
 def _block(kind: str, block: Mapping[str, Any]) -> Shape:
     """A variable's name is the template's; a target's and a group's is a stack's."""
-    return [(label if kind == "variable" else "", _plain(body)) for label, body in block.items()]
+    return [
+        (label if kind == "variable" else "", _plain(body))
+        for label, body in block.items()
+    ]
 
 
 def json_document(text: str) -> Shape:
@@ -155,7 +179,11 @@ def toml(text: str) -> Shape:
 def _types(value: Any) -> Shape:
     if isinstance(value, dict):
         return {key: _types(inner) for key, inner in value.items()}
-    return [_types(item) for item in value] if isinstance(value, list) else type(value).__name__
+    return (
+        [_types(item) for item in value]
+        if isinstance(value, list)
+        else type(value).__name__
+    )
 
 
 def _plain(value: Any) -> Shape:
@@ -180,15 +208,23 @@ def requirements(text: str) -> Shape:
             continue
         head = [word for word in words if not word.startswith("--")]
         wanted = Requirement(" ".join(head))
-        hashes = sorted({word.partition("=")[0] for word in words if word.startswith("--")})
-        found.append((bool(wanted.url), bool(wanted.marker), len(wanted.specifier), hashes))
+        hashes = sorted(
+            {word.partition("=")[0] for word in words if word.startswith("--")}
+        )
+        found.append(
+            (bool(wanted.url), bool(wanted.marker), len(wanted.specifier), hashes)
+        )
     return found
 
 
 def batch(text: str) -> Shape:
     """A shell script with directives in its comments."""
     code = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    directives = [line.partition("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")]
+    directives = [
+        line.partition("=")[0]
+        for line in text.splitlines()
+        if line.startswith("#SBATCH")
+    ]
     return text.splitlines()[0], directives, shell("\n".join(code))
 
 
@@ -205,7 +241,11 @@ def markdown(text: str) -> Shape:
     """The kinds of its blocks, and in them the kinds of spans."""
     found = []
     for token in MarkdownIt("commonmark", {"html": True}).enable("table").parse(text):
-        inner = [child.type for child in token.children or () if child.type not in ("text", "softbreak")]
+        inner = [
+            child.type
+            for child in token.children or ()
+            if child.type not in ("text", "softbreak")
+        ]
         found.append((token.type, inner))
     return found
 

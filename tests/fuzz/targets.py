@@ -37,7 +37,10 @@ from .values import copied, damaged, encoded, hostile, json_text, toml_text
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Fuzz = Callable[[Sandbox, Draw], bool]
 
-PRESETS = {path.parent.name: path.read_text() for path in sorted(ROOT.glob("docker/images/*/envbuilder.lock"))}
+PRESETS = {
+    path.parent.name: path.read_text()
+    for path in sorted(ROOT.glob("docker/images/*/envbuilder.lock"))
+}
 PRESET = "cu117-torch2.0.1-py3.9-debian11"
 LOCKS = tuple(json.loads(text) for text in PRESETS.values())
 SHARED = ("install/", "payload/")  # files that are copied, not rendered
@@ -58,7 +61,9 @@ def same_shape(context: Context, twin: Context) -> None:
         try:
             found = shape(name, context.files[name])
         except ValueError as error:
-            raise Finding(f"shape: {name} is not of its language: {str(error)[:300]}") from error
+            raise Finding(
+                f"shape: {name} is not of its language: {str(error)[:300]}"
+            ) from error
         if found != wanted:
             raise Finding(f"shape: {name}: {_difference(found, wanted)}")
 
@@ -68,34 +73,50 @@ def _is_rendered(name: str) -> bool:
 
 
 def _difference(found: Any, wanted: Any) -> str:
-    if isinstance(found, list | tuple) and isinstance(wanted, list | tuple) and len(found) == len(wanted):
+    if (
+        isinstance(found, list | tuple)
+        and isinstance(wanted, list | tuple)
+        and len(found) == len(wanted)
+    ):
         for one, other in zip(found, wanted, strict=True):
             if one != other:
                 return _difference(one, other)
-    if isinstance(found, dict) and isinstance(wanted, dict) and found.keys() == wanted.keys():
+    if (
+        isinstance(found, dict)
+        and isinstance(wanted, dict)
+        and found.keys() == wanted.keys()
+    ):
         for key, one in found.items():
             if one != wanted[key]:
                 return f"{key}: {_difference(one, wanted[key])}"
     return f"{str(found)[:300]} for {str(wanted)[:300]}"
 
 
-def check_renders(lock: Lock, *, tag: str | None = None, settings: Mapping[str, str] | None = None) -> bool:
+def check_renders(
+    lock: Lock, *, tag: str | None = None, settings: Mapping[str, str] | None = None
+) -> bool:
     """Render everything of a lock and its settings, and of their harmless twins; False if it is refused."""
     twin, names = harmless.lock(lock), list(targets.TARGETS)
     try:
         if lock is not PARSED:
             same_shape(render_context(lock), render_context(twin))
-        ours = render_targets(project.describe(lock, tag=tag, settings=settings), *names)
+        ours = render_targets(
+            project.describe(lock, tag=tag, settings=settings), *names
+        )
     except EnvbuilderError as error:
         _known(error)
         return False
     wanted = harmless.settings(settings or {})
-    theirs = render_targets(project.describe(twin, tag=tag and "a:b", settings=wanted), *names)
+    theirs = render_targets(
+        project.describe(twin, tag=tag and "a:b", settings=wanted), *names
+    )
     same_shape(ours, theirs)
     text = settings_text(lock, names, settings or {}, lock.stack.as_of)
     same_shape(
         Context(files={config.FILE: text}),
-        Context(files={config.FILE: settings_text(twin, names, wanted, twin.stack.as_of)}),
+        Context(
+            files={config.FILE: settings_text(twin, names, wanted, twin.stack.as_of)}
+        ),
     )
     return True
 
@@ -116,7 +137,12 @@ PLAUSIBLE: Mapping[str, tuple[str, ...]] = {
     "--transformers": ("4.40", "5"),
     "--gpu": ("RTX 3090", "8.6", "H100", "sm_120"),
     "--driver": ("535", "450.80.02"),
-    "--base": ("auto", "bootstrap", "python:3.10-slim", "registry.example:5000/a/b@sha256:" + "0" * 64),
+    "--base": (
+        "auto",
+        "bootstrap",
+        "python:3.10-slim",
+        "registry.example:5000/a/b@sha256:" + "0" * 64,
+    ),
     "--os": ("debian12", "bookworm", "ubuntu 22.04", "ubi 9"),
     "--flavour": ("runtime", "devel", "cpu"),
     "--package": ("peft<0.12", "numpy", "a[b]==1"),
@@ -128,7 +154,15 @@ PLAUSIBLE: Mapping[str, tuple[str, ...]] = {
     "--lock": ("envbuilder.lock", "missing.lock", "."),
     "--output": ("out", "-", "."),
     "--target": (*targets.TARGETS, "host.json"),
-    "--set": ("nodes=4", "gpus=8", "name=a", "image=a:b", "arguments=--epochs 3", "make=lint", "shm-size=2g"),
+    "--set": (
+        "nodes=4",
+        "gpus=8",
+        "name=a",
+        "image=a:b",
+        "arguments=--epochs 3",
+        "make=lint",
+        "shm-size=2g",
+    ),
     "--tag": ("registry.example/team/train:1", "a:b"),
     "--builder": ("default",),
     "--cache-to": ("type=registry,ref=a/b",),
@@ -150,7 +184,9 @@ _SLOW = frozenset({"page"})  # computes the whole grid: takes seconds for any in
 def command_line(box: Sandbox, draw: Draw) -> bool:
     """Every command with its options in any order, and words that are none."""
     folder = box.fresh()
-    (folder / "envbuilder.lock").write_text(PRESETS[draw(st.sampled_from(sorted(PRESETS)))])
+    (folder / "envbuilder.lock").write_text(
+        PRESETS[draw(st.sampled_from(sorted(PRESETS)))]
+    )
     (folder / "host.json").write_text(json.dumps(HOSTS[0]))
     (folder / "check.py").write_text('"""A check."""\n')
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
@@ -171,7 +207,11 @@ def _shuffled(draw: st.DrawFn, name: str) -> list[list[str]]:
     groups = [draw(_given(option)) for option in some]
     for argument in _arguments(name):
         values = (IMAGE.id, "11.7", "verify", "images")
-        groups.append([draw(st.one_of(st.sampled_from(values), _argv_text("11.7")))] if argument else [])
+        groups.append(
+            [draw(st.one_of(st.sampled_from(values), _argv_text("11.7")))]
+            if argument
+            else []
+        )
     groups += [[word] for word in draw(st.lists(_argv_text("--x"), max_size=1))]
     return list(draw(st.permutations(groups)))
 
@@ -206,13 +246,17 @@ def _options(name: str) -> list[click.Option]:
 
 def _arguments(name: str) -> list[str]:
     found = _command(name)
-    names = [str(item.name) for item in found.params if isinstance(item, click.Argument)]
+    names = [
+        str(item.name) for item in found.params if isinstance(item, click.Argument)
+    ]
     return names or (["command"] if isinstance(found, click.Group) else [])
 
 
 def _argv_text(plausible: str) -> st.SearchStrategy[str]:
     """A possible argument: no NUL, and only surrogates that represent bytes."""
-    return hostile(plausible).map(lambda text: re.sub("[\x00\ud800-\udc7f\udd00-\udfff]", "?", text))
+    return hostile(plausible).map(
+        lambda text: re.sub("[\x00\ud800-\udc7f\udd00-\udfff]", "?", text)
+    )
 
 
 def _contained(word: str) -> str:
@@ -232,9 +276,14 @@ OPTIONS_OF_PROGRAMS = frozenset(
 def _check_started(started: tuple[tuple[str, ...], ...]) -> None:
     """Only options begin with a hyphen; positional arguments follow `--`."""
     for all_words in started:
-        start = all_words.index("mmdebstrap") if "mmdebstrap" in all_words else 0  # it is contained by others
+        start = (
+            all_words.index("mmdebstrap") if "mmdebstrap" in all_words else 0
+        )  # it is contained by others
         words = all_words[start:]
-        if words[0] not in ("docker", "mmdebstrap") or words[1:2] in (("version",), ("--version",)):
+        if words[0] not in ("docker", "mmdebstrap") or words[1:2] in (
+            ("version",),
+            ("--version",),
+        ):
             continue
         if words[:3] != ("docker", "buildx", "build") and words[0] != "mmdebstrap":
             continue
@@ -242,8 +291,16 @@ def _check_started(started: tuple[tuple[str, ...], ...]) -> None:
             raise Finding(f"words: no -- in {words}")
         before = words[: words.index("--")]
         for number, word in enumerate(before):
-            is_value = number > 0 and before[number - 1].startswith("--") and "=" not in before[number - 1]
-            if word.startswith("-") and not is_value and word.partition("=")[0] not in OPTIONS_OF_PROGRAMS:
+            is_value = (
+                number > 0
+                and before[number - 1].startswith("--")
+                and "=" not in before[number - 1]
+            )
+            if (
+                word.startswith("-")
+                and not is_value
+                and word.partition("=")[0] not in OPTIONS_OF_PROGRAMS
+            ):
                 raise Finding(f"words: {word!r} of {words[0]}")
 
 
@@ -273,8 +330,12 @@ _USERS_OF_SETTINGS = (
 def _settings(draw: st.DrawFn) -> dict[str, Any]:
     some = draw(st.lists(st.sampled_from(sorted(SETTINGS)), unique=True, max_size=5))
     document = {name: copied(SETTINGS[name]) for name in some}
-    document["render"] = copied(SETTINGS["render"]) | {"settings": draw(_changed_settings())}
-    found: dict[str, Any] = draw(st.one_of(st.just(document), damaged(document, (SETTINGS,))))
+    document["render"] = copied(SETTINGS["render"]) | {
+        "settings": draw(_changed_settings())
+    }
+    found: dict[str, Any] = draw(
+        st.one_of(st.just(document), damaged(document, (SETTINGS,)))
+    )
     return found
 
 
@@ -282,9 +343,14 @@ def _settings(draw: st.DrawFn) -> dict[str, Any]:
 def _changed_settings(draw: st.DrawFn) -> dict[str, str]:
     """What targets let people change, plausible and not."""
     names = draw(st.lists(st.sampled_from(sorted(_CHANGES)), unique=True, max_size=4))
-    kinds = {name: st.one_of(st.just(_CHANGES[name]), hostile(_CHANGES[name])) for name in names}
+    kinds = {
+        name: st.one_of(st.just(_CHANGES[name]), hostile(_CHANGES[name]))
+        for name in names
+    }
     kinds |= {
-        name: st.one_of(kinds[name], st.from_regex(pattern, fullmatch=True)) for name, pattern in _ODD if name in kinds
+        name: st.one_of(kinds[name], st.from_regex(pattern, fullmatch=True))
+        for name, pattern in _ODD
+        if name in kinds
     }
     return {name: draw(kind) for name, kind in kinds.items()}
 
@@ -303,8 +369,16 @@ def settings(box: Sandbox, draw: Draw) -> bool:
     """envbuilder.toml and pyproject.toml, and every command that reads them."""
     folder = box.fresh()
     document = draw(_settings())
-    text = toml_text({"tool": {"envbuilder": document}}) if draw(st.booleans()) else toml_text(document)
-    name = "pyproject.toml" if text.startswith("[") and '"tool"' in text[:10] else config.FILE
+    text = (
+        toml_text({"tool": {"envbuilder": document}})
+        if draw(st.booleans())
+        else toml_text(document)
+    )
+    name = (
+        "pyproject.toml"
+        if text.startswith("[") and '"tool"' in text[:10]
+        else config.FILE
+    )
     (folder / name).write_bytes(draw(encoded(text)))
     (folder / "host.json").write_text(json.dumps(HOSTS[0]))
     (folder / "check.py").write_text("")
@@ -322,7 +396,9 @@ def settings(box: Sandbox, draw: Draw) -> bool:
         return False
     if found:
         table = found[1].get("render", {})
-        check_renders(PARSED, tag=found[1].get("tag"), settings=table.get("settings", {}))
+        check_renders(
+            PARSED, tag=found[1].get("tag"), settings=table.get("settings", {})
+        )
     return answer.accepted
 
 
@@ -330,18 +406,30 @@ def set_option(box: Sandbox, draw: Draw) -> bool:
     """`--set NAME=VALUE` of every target."""
     folder = box.fresh()
     (folder / "envbuilder.lock").write_text(PRESETS[PRESET])
-    names = draw(st.lists(st.sampled_from(sorted(targets.TARGETS)), min_size=1, max_size=3, unique=True))
+    names = draw(
+        st.lists(
+            st.sampled_from(sorted(targets.TARGETS)),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    )
     changes = draw(_changed_settings())
     words = ["render", "--lock", "envbuilder.lock", "--output", "out"]
     for name in names:
         words += ["--target", name]
     for name, value in changes.items():
-        words += ["--set", re.sub("[\x00\ud800-\udc7f\udd00-\udfff]", "?", f"{name}={value}")]
+        words += [
+            "--set",
+            re.sub("[\x00\ud800-\udc7f\udd00-\udfff]", "?", f"{name}={value}"),
+        ]
     answer = box.run(*words)
     if answer.code:
         return False
     lock, wanted = PARSED, harmless.settings(changes)
-    twin = render_targets(project.describe(harmless.lock(lock), settings=wanted), *names)
+    twin = render_targets(
+        project.describe(harmless.lock(lock), settings=wanted), *names
+    )
     written = {name: (folder / "out" / name).read_text() for name in twin.files}
     same_shape(Context(files=written), twin)
     return True
@@ -351,7 +439,12 @@ def set_option(box: Sandbox, draw: Draw) -> bool:
 
 _USERS_OF_LOCKS = (
     ("render", "--lock", "x.lock", "--output", "out"),
-    ("render", "--lock", "x.lock", *(word for name in targets.TARGETS for word in ("--target", name))),
+    (
+        "render",
+        "--lock",
+        "x.lock",
+        *(word for name in targets.TARGETS for word in ("--target", name)),
+    ),
     ("lock", "--check", "--output", "x.lock"),
     ("base", "--lock", "x.lock"),
     ("build", "--lock", "x.lock"),
@@ -385,9 +478,15 @@ def lock(box: Sandbox, draw: Draw) -> bool:
 
 # --- catalogs ------------------------------------------------------------------------------------------------------
 
-ROWS = {table.file: copied(json.loads(json.dumps(catalog.written(table), default=str))) for table in catalog.TABLES}
+ROWS = {
+    table.file: copied(json.loads(json.dumps(catalog.written(table), default=str)))
+    for table in catalog.TABLES
+}
 POLICY: dict[str, Any] = json.loads(
-    json.dumps(tomllib.loads((catalog.FOLDER / "policy.toml").read_text(encoding="utf-8")), default=str)
+    json.dumps(
+        tomllib.loads((catalog.FOLDER / "policy.toml").read_text(encoding="utf-8")),
+        default=str,
+    )
 )
 _USERS_OF_CATALOGS = (
     ("resolve",), ("resolve", "--cuda", "11.7"), ("resolve", "--cuda", "13.0", "--flavour", "devel", "--explain"),
@@ -402,18 +501,38 @@ _USERS_OF_CATALOGS = (
 def _catalogs(draw: st.DrawFn) -> dict[str, bytes]:
     """Files of a custom catalog: rows of a table, a policy, or both."""
     files: dict[str, bytes] = {}
-    for table in draw(st.lists(st.sampled_from(catalog.TABLES), min_size=0, max_size=2, unique_by=lambda t: t.file)):
+    for table in draw(
+        st.lists(
+            st.sampled_from(catalog.TABLES),
+            min_size=0,
+            max_size=2,
+            unique_by=lambda t: t.file,
+        )
+    ):
         rows = ROWS[table.file]
         row = draw(st.sampled_from(rows[:40] + rows[-10:]))
-        changed = draw(st.one_of(damaged(row, tuple(rows[:20])), grammars.odd(table.row, row)))
+        changed = draw(
+            st.one_of(damaged(row, tuple(rows[:20])), grammars.odd(table.row, row))
+        )
         document = {"date": "2026-11-24", "rows": [changed]}
         if draw(st.integers(0, 9)) == 0:
             document = draw(damaged(document))
         files[f"facts/{table.file}"] = draw(encoded(json_text(document)))
     if not files or draw(st.booleans()):
-        some = draw(st.lists(st.sampled_from(sorted(POLICY)), min_size=1, max_size=3, unique=True))
-        policy = draw(st.one_of(damaged({name: POLICY[name] for name in some}, (POLICY,)), grammars.odd_policy(POLICY)))
-        files["policy.toml"] = draw(encoded(toml_text(policy if isinstance(policy, dict) else {"a": policy})))
+        some = draw(
+            st.lists(
+                st.sampled_from(sorted(POLICY)), min_size=1, max_size=3, unique=True
+            )
+        )
+        policy = draw(
+            st.one_of(
+                damaged({name: POLICY[name] for name in some}, (POLICY,)),
+                grammars.odd_policy(POLICY),
+            )
+        )
+        files["policy.toml"] = draw(
+            encoded(toml_text(policy if isinstance(policy, dict) else {"a": policy}))
+        )
     return files
 
 
@@ -435,7 +554,12 @@ def catalogs(box: Sandbox, draw: Draw) -> bool:
 def _check_resolved(words: tuple[str, ...], own: Path) -> None:
     """A stack from a custom catalog renders like its harmless twin."""
     said = dict(zip(words[1::2], words[2::2], strict=False))
-    request = parse_request({name: said.get(f"--{name}") for name in ("cuda", "flavour", "base", "gpu", "os")})
+    request = parse_request(
+        {
+            name: said.get(f"--{name}")
+            for name in ("cuda", "flavour", "base", "gpu", "os")
+        }
+    )
     try:
         facts = catalog.load(own=own)
         found = resolve(request, facts)
@@ -444,7 +568,12 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
     except EnvbuilderError as error:
         _known(error)
         return
-    made = replace(PARSED, stack=replace(found, index="pypi"), wheels=(), catalog=facts.date.isoformat())
+    made = replace(
+        PARSED,
+        stack=replace(found, index="pypi"),
+        wheels=(),
+        catalog=facts.date.isoformat(),
+    )
     check_renders(made)
     text = serialize.dumps(made)
     serialize.loads(text, Lock)  # what is written can be read
@@ -453,7 +582,12 @@ def _check_resolved(words: tuple[str, ...], own: Path) -> None:
 # --- hosts ---------------------------------------------------------------------------------------------------------
 
 HOSTS: tuple[dict[str, Any], ...] = tuple(
-    {"schema": 1, "ok": True, "findings": [], "host": serialize.plain(collect(hosts.play(hosts.read(name))))}
+    {
+        "schema": 1,
+        "ok": True,
+        "findings": [],
+        "host": serialize.plain(collect(hosts.play(hosts.read(name)))),
+    }
     for name in hosts.NAMES
 )
 
@@ -464,18 +598,32 @@ def host(box: Sandbox, draw: Draw) -> bool:
     document = draw(st.sampled_from(HOSTS))
     kind = draw(st.sampled_from(["damaged", "odd"]))
     changed = (
-        draw(damaged(document, HOSTS)) if kind == "damaged" else {"host": draw(grammars.odd_host(document["host"]))}
+        draw(damaged(document, HOSTS))
+        if kind == "damaged"
+        else {"host": draw(grammars.odd_host(document["host"]))}
     )
     (folder / "host.json").write_bytes(draw(encoded(json_text(changed))))
     words = ["doctor", "--target", "host.json"]
-    words += draw(st.sampled_from([[], ["--cuda", "11.7"], ["--gpu", "H100"], ["--torch", "2", "--json"], ["--json"]]))
+    words += draw(
+        st.sampled_from(
+            [
+                [],
+                ["--cuda", "11.7"],
+                ["--gpu", "H100"],
+                ["--torch", "2", "--json"],
+                ["--json"],
+            ]
+        )
+    )
     return box.run(*words).accepted
 
 
 # --- images --------------------------------------------------------------------------------------------------------
 
 PASSING = [json.loads(line) for line in suite_output.passing()]
-_FAILING_LINES = suite_output.passing(changed=dict.fromkeys(suite_output.INSIDE[::3], "failed"))
+_FAILING_LINES = suite_output.passing(
+    changed=dict.fromkeys(suite_output.INSIDE[::3], "failed")
+)
 FAILING = [json.loads(line) for line in _FAILING_LINES]
 PROGRESS = [
     {"event": "progress", "done": 1, "total": 2, "text": "step"},
@@ -487,7 +635,20 @@ PROGRESS = [
 ]  # fmt: skip
 
 
-_PRINTABLE = ("é", "a b", "x" * 100, "<b>x</b>", "a|b", "[a](b)", "`a`", "$(id)", "{{ 7 }}", "-x", "]]>", "&#60;")
+_PRINTABLE = (
+    "é",
+    "a b",
+    "x" * 100,
+    "<b>x</b>",
+    "a|b",
+    "[a](b)",
+    "`a`",
+    "$(id)",
+    "{{ 7 }}",
+    "-x",
+    "]]>",
+    "&#60;",
+)
 
 
 @st.composite
@@ -495,8 +656,17 @@ def _odd_events(draw: st.DrawFn) -> list[str]:
     """A whole run whose texts are odd and printable: the image is accepted, and its texts get into the reports."""
     events = copied(PASSING)
     results = [event for event in events if event["event"] == "result"]
-    for event in draw(st.lists(st.sampled_from(results), min_size=1, max_size=4, unique_by=lambda event: event["id"])):
-        field = draw(st.sampled_from(["title", "detail", "remedy", "unit", "value", "findings"]))
+    for event in draw(
+        st.lists(
+            st.sampled_from(results),
+            min_size=1,
+            max_size=4,
+            unique_by=lambda event: event["id"],
+        )
+    ):
+        field = draw(
+            st.sampled_from(["title", "detail", "remedy", "unit", "value", "findings"])
+        )
         text = draw(st.sampled_from(_PRINTABLE))
         event[field] = [text] if field == "findings" else text
     return [json_text(event) for event in events]
@@ -508,7 +678,11 @@ def _events(draw: st.DrawFn) -> list[str]:
     events = [*copied(draw(st.sampled_from([PASSING, FAILING])))]
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(events)))
-        kind = draw(st.sampled_from(["damage", "damage", "damage", "insert", "drop", "twice", "cut"]))
+        kind = draw(
+            st.sampled_from(
+                ["damage", "damage", "damage", "insert", "drop", "twice", "cut"]
+            )
+        )
         if kind == "insert" or place == len(events):
             events.insert(place, draw(damaged(draw(st.sampled_from(PROGRESS)))))
         elif kind == "damage":
@@ -521,8 +695,13 @@ def _events(draw: st.DrawFn) -> list[str]:
             events = events[:place]
     lines = [json_text(item) for item in events]
     for _ in range(draw(st.integers(0, 2))):
-        lines.insert(draw(st.integers(0, len(lines))), draw(st.one_of(hostile("{}"), st.just("[" * 100_000))))
-    return [re.sub("[\r\n]", " ", line).encode(errors="replace").decode() for line in lines]
+        lines.insert(
+            draw(st.integers(0, len(lines))),
+            draw(st.one_of(hostile("{}"), st.just("[" * 100_000))),
+        )
+    return [
+        re.sub("[\r\n]", " ", line).encode(errors="replace").decode() for line in lines
+    ]
 
 
 def events(box: Sandbox, draw: Draw) -> bool:
@@ -533,7 +712,9 @@ def events(box: Sandbox, draw: Draw) -> bool:
     else:
         code = draw(st.sampled_from([0, 7, 1, 137, 255, -1]))
         errors = draw(st.lists(hostile("no such file"), max_size=2))
-        script = says(draw(_events()), code, out_of_memory=draw(st.booleans()), errors=errors)
+        script = says(
+            draw(_events()), code, out_of_memory=draw(st.booleans()), errors=errors
+        )
     box.engine = Engine(scripts={"suite": script})
     words = ["accept", IMAGE.id, "--fresh", *draw(st.sampled_from([[], ["--json"]]))]
     for ending in reports.ENDINGS:
@@ -563,15 +744,24 @@ def _images(draw: st.DrawFn) -> tuple[Any, list[str], bytes | None, list[str] | 
         user=draw(st.one_of(st.just("1000"), hostile("me"))),
         entrypoint=tuple(draw(st.lists(hostile("sh"), max_size=1))),
     )
-    history = draw(st.lists(st.one_of(st.just("RUN /bin/sh -c id # buildkit"), hostile("COPY a")), max_size=3))
-    content = draw(st.one_of(st.none(), _lock_documents().map(json_text).flatmap(encoded)))
+    history = draw(
+        st.lists(
+            st.one_of(st.just("RUN /bin/sh -c id # buildkit"), hostile("COPY a")),
+            max_size=3,
+        )
+    )
+    content = draw(
+        st.one_of(st.none(), _lock_documents().map(json_text).flatmap(encoded))
+    )
     packages = {
         "python": "3.9",
         "folders": ["/x"],
         "distributions": [{"name": "a", "version": "1", "bytes": 5}],
         "unclaimed": 1,
     }
-    lines = draw(st.one_of(st.none(), damaged(packages).map(lambda found: [json_text(found)])))
+    lines = draw(
+        st.one_of(st.none(), damaged(packages).map(lambda found: [json_text(found)]))
+    )
     return facts, history, content, lines
 
 
@@ -582,14 +772,28 @@ def image(box: Sandbox, draw: Draw) -> bool:
     box.engine = Engine(images={IMAGE.id: facts}, history=history)
     box.engine.lock, box.engine.packages = content, packages
     if content is not None:  # what a reader of /opt/envbuilder is given
-        box.engine.files = {LOCK_FILE: content, "requirements.txt": draw(st.binary(max_size=40))}
-    words = draw(st.sampled_from([["inspect", IMAGE.id], ["inspect", IMAGE.id, "--json"], ["accept", IMAGE.id]]))
+        box.engine.files = {
+            LOCK_FILE: content,
+            "requirements.txt": draw(st.binary(max_size=40)),
+        }
+    words = draw(
+        st.sampled_from(
+            [
+                ["inspect", IMAGE.id],
+                ["inspect", IMAGE.id, "--json"],
+                ["accept", IMAGE.id],
+            ]
+        )
+    )
     return box.run(*words).code == 0
 
 
 # --- receipts ------------------------------------------------------------------------------------------------------
 
-RECEIPTS = tuple(json.loads(path.read_text()) for path in sorted((ROOT / "tests" / "samples").glob("*.json")))
+RECEIPTS = tuple(
+    json.loads(path.read_text())
+    for path in sorted((ROOT / "tests" / "samples").glob("*.json"))
+)
 
 
 def receipts(box: Sandbox, draw: Draw) -> bool:
@@ -605,7 +809,15 @@ def receipts(box: Sandbox, draw: Draw) -> bool:
         (place / "x.json").write_bytes(text)
     box.engine = Engine()
     answer = box.run(
-        *draw(st.sampled_from([("inspect", IMAGE.id), ("inspect", IMAGE.id, "--json"), ("accept", IMAGE.id)]))
+        *draw(
+            st.sampled_from(
+                [
+                    ("inspect", IMAGE.id),
+                    ("inspect", IMAGE.id, "--json"),
+                    ("accept", IMAGE.id),
+                ]
+            )
+        )
     )
     with box.watched():
         try:

@@ -29,7 +29,9 @@ def rendered(target: str, **settings: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["on", "no", "true", "null", "y"])
-@pytest.mark.parametrize(("target", "setting"), [("workflow", "make"), ("kubernetes", "name")])
+@pytest.mark.parametrize(
+    ("target", "setting"), [("workflow", "make"), ("kubernetes", "name")]
+)
 def test_no_name_is_a_truth_value_of_yaml(target: str, setting: str, name: str) -> None:
     with pytest.raises(UsageError):
         rendered(target, **{setting: name})
@@ -37,7 +39,9 @@ def test_no_name_is_a_truth_value_of_yaml(target: str, setting: str, name: str) 
 
 def test_a_make_target_that_is_named_twice_is_one_job() -> None:
     text = rendered("workflow", make="lint test lint")[".github/workflows/ci.yml"]
-    assert shape("ci.yml", text) == shape("ci.yml", rendered("workflow", make="a b")[".github/workflows/ci.yml"])
+    assert shape("ci.yml", text) == shape(
+        "ci.yml", rendered("workflow", make="a b")[".github/workflows/ci.yml"]
+    )
 
 
 def test_make_target_is_at_most_a_yaml_key_long() -> None:
@@ -45,13 +49,17 @@ def test_make_target_is_at_most_a_yaml_key_long() -> None:
         rendered("workflow", make="x" * 2000)
 
 
-@pytest.mark.parametrize("source", ["-r https://x.example", "--index-url=https://x.example", "-"])
+@pytest.mark.parametrize(
+    "source", ["-r https://x.example", "--index-url=https://x.example", "-"]
+)
 def test_ci_requirement_cannot_be_a_pip_option(source: str) -> None:
     with pytest.raises(UsageError, match="cannot be used in a workflow"):
         rendered("workflow", envbuilder=source)
 
 
-@pytest.mark.parametrize("arguments", ["--x '$(OMP_NUM_THREADS)'", "--x '$$'", "--x '$HOME'"])
+@pytest.mark.parametrize(
+    "arguments", ["--x '$(OMP_NUM_THREADS)'", "--x '$$'", "--x '$HOME'"]
+)
 def test_kubernetes_expands_nothing_in_the_arguments(arguments: str) -> None:
     """It reads $(NAME) and $$ in `args`."""
     files = rendered("kubernetes", arguments=arguments)
@@ -78,7 +86,9 @@ def texts(document: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("arguments", ["--x 'a|b'", "--x '`'", "--x '``<b>`'", "--x '[a](b)'", "--x 'a\\|b'"])
+@pytest.mark.parametrize(
+    "arguments", ["--x 'a|b'", "--x '`'", "--x '``<b>`'", "--x '[a](b)'", "--x 'a\\|b'"]
+)
 def test_arguments_are_one_piece_of_code_in_the_readme(arguments: str) -> None:
     twin = rendered("kubernetes", **harmless.settings({"arguments": arguments}))
     text = rendered("kubernetes", arguments=arguments)["kubernetes/README.md"]
@@ -94,7 +104,10 @@ def test_undecodable_file_name_is_escaped_in_json() -> None:
     assert json.loads(answer.out)["error"].startswith("\\udc80 ")
 
 
-@pytest.mark.parametrize("text", ["0==A", "x==1.0-", "x~=1", "x<1.*", "x===1,=== 2", "x>=1+local", "x==1.0.x"])
+@pytest.mark.parametrize(
+    "text",
+    ["0==A", "x==1.0-", "x~=1", "x<1.*", "x===1,=== 2", "x>=1+local", "x==1.0.x"],
+)
 def test_a_requirement_is_one_for_packaging_too(text: str) -> None:
     assert not grammar.matches(grammar.Requirement, text)
     with pytest.raises(ValueError, match="a package is a name"):
@@ -129,16 +142,29 @@ def test_first_possible_day_has_no_predecessor() -> None:
     with sandbox() as box:
         facts = box.fresh() / "own" / "facts"
         facts.mkdir(parents=True)
-        document = {"date": "2026-11-24", "rows": [{**row, "next_released": "0001-01-01"}]}
+        document = {
+            "date": "2026-11-24",
+            "rows": [{**row, "next_released": "0001-01-01"}],
+        }
         (facts / "transformers.json").write_text(json.dumps(document))
-        answer = box.run("resolve", "--torch", row["torch"], "--python", row["python"], "--catalog", "own")
+        answer = box.run(
+            "resolve",
+            "--torch",
+            row["torch"],
+            "--python",
+            row["python"],
+            "--catalog",
+            "own",
+        )
     assert answer.code in (0, 4)
 
 
 def test_undecodable_image_output_is_escaped_in_json() -> None:
     with sandbox() as box:
         box.fresh()
-        box.engine = Engine(images={IMAGE.id: replace(IMAGE, entrypoint=("\ud800",), user="\ud800")})
+        box.engine = Engine(
+            images={IMAGE.id: replace(IMAGE, entrypoint=("\ud800",), user="\ud800")}
+        )
         answer = box.run("inspect", IMAGE.id, "--json")
     assert answer.code == 0
     assert json.loads(answer.out)["config"]["user"] == "\\ud800"

@@ -32,7 +32,11 @@ def files() -> dict[str, str]:
 
 
 def named(files: dict[str, str], ending: str) -> str:
-    return next(text for name, text in files.items() if name.endswith(ending) and not name.startswith("payload/"))
+    return next(
+        text
+        for name, text in files.items()
+        if name.endswith(ending) and not name.startswith("payload/")
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,18 +47,42 @@ def named(files: dict[str, str], ending: str) -> str:
         (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "id; useradd "),
         (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "$(id) useradd "),
         (f"{place_of(PARSED.stack)}/Dockerfile", "useradd ", "useradd --x "),
-        (f"{place_of(PARSED.stack)}/Dockerfile", "# cu117", "# syntax=x.example/y\n# cu117"),
+        (
+            f"{place_of(PARSED.stack)}/Dockerfile",
+            "# cu117",
+            "# syntax=x.example/y\n# cu117",
+        ),
         (f"{place_of(PARSED.stack)}/Dockerfile", 'title="', 'other="a" title="'),
-        (f"{place_of(PARSED.stack)}/requirements.txt", "torch==", "--index-url https://x.example\ntorch=="),
-        (f"{place_of(PARSED.stack)}/requirements.txt", "torch==2.0.1", "torch @ https://x.example/t.whl"),
-        (f"{place_of(PARSED.stack)}/envbuilder.lock", '"platform"', '"more": 1, "platform"'),
+        (
+            f"{place_of(PARSED.stack)}/requirements.txt",
+            "torch==",
+            "--index-url https://x.example\ntorch==",
+        ),
+        (
+            f"{place_of(PARSED.stack)}/requirements.txt",
+            "torch==2.0.1",
+            "torch @ https://x.example/t.whl",
+        ),
+        (
+            f"{place_of(PARSED.stack)}/envbuilder.lock",
+            '"platform"',
+            '"more": 1, "platform"',
+        ),
         ("compose.yaml", "  accept:\n", "  more:\n    image: a\n  accept:\n"),
-        ("compose.yaml", "network_mode: none", "network_mode: none\n    privileged: true"),
+        (
+            "compose.yaml",
+            "network_mode: none",
+            "network_mode: none\n    privileged: true",
+        ),
         ("compose.yaml", "${TRAIN_IMAGE:-", "${TRAIN_IMAGE:-$HOME"),
         (".env.example", "# RUN=latest", "RUN=latest"),
         ("docker-bake.hcl", 'group "default"', 'target "more" {}\ngroup "default"'),
         ("docker-bake.hcl", 'context = "', 'context = "${HOME}'),
-        (".devcontainer/devcontainer.json", '"init": true', '"init": true, "privileged": true'),
+        (
+            ".devcontainer/devcontainer.json",
+            '"init": true',
+            '"init": true, "privileged": true',
+        ),
         (".devcontainer/devcontainer.json", "docker image", "$(id) docker image"),
         (".devcontainer/check", "set -eu", "set -eu; id"),
         (".github/workflows/ci.yml", "permissions: {}", "permissions: {}\nenv: {}"),
@@ -63,12 +91,18 @@ def named(files: dict[str, str], ending: str) -> str:
         ("kubernetes/job.yaml", '- "3"', '- "$(A)"'),
         ("kubernetes/job.yaml", '- "3"', '- "3"\n          - "4"'),
         ("kubernetes/README.md", "`--epochs 3`", "`--epochs` [3](x)"),
-        ("slurm/train.sbatch", "#SBATCH --requeue", "#SBATCH --requeue\n#SBATCH --uid=0"),
+        (
+            "slurm/train.sbatch",
+            "#SBATCH --requeue",
+            "#SBATCH --requeue\n#SBATCH --uid=0",
+        ),
         ("slurm/train.sbatch", "--epochs 3", "--epochs;3"),
         ("envbuilder.toml", "[render]", '[render]\nmore = "a"'),
     ],
 )
-def test_additions_change_the_shape(files: dict[str, str], name: str, before: str, after: str) -> None:
+def test_additions_change_the_shape(
+    files: dict[str, str], name: str, before: str, after: str
+) -> None:
     text = files[name]
     assert before in text
     changed = text.replace(before, after, 1)
@@ -79,7 +113,9 @@ def test_additions_change_the_shape(files: dict[str, str], name: str, before: st
 
 
 def test_rendered_files_have_the_shape_of_harmless_ones() -> None:
-    assert check_renders(PARSED, tag="registry.example/a:1", settings={"nodes": "3", "make": "lint test"})
+    assert check_renders(
+        PARSED, tag="registry.example/a:1", settings={"nodes": "3", "make": "lint test"}
+    )
 
 
 def test_different_shape_is_a_finding(files: dict[str, str]) -> None:
@@ -95,8 +131,12 @@ def test_different_shape_is_a_finding(files: dict[str, str]) -> None:
 def test_harmless_lock_keeps_only_the_number_of_entries() -> None:
     twin = harmless.lock(PARSED)
     assert len(twin.wheels) == len(PARSED.wheels)
-    assert twin.stack.base.system_packages == ("aa",) * len(PARSED.stack.base.system_packages)
-    assert not {wheel.name for wheel in twin.wheels} & {wheel.name for wheel in PARSED.wheels}
+    assert twin.stack.base.system_packages == ("aa",) * len(
+        PARSED.stack.base.system_packages
+    )
+    assert not {wheel.name for wheel in twin.wheels} & {
+        wheel.name for wheel in PARSED.wheels
+    }
 
 
 # --- the sandbox ---------------------------------------------------------------------------------------------------
@@ -115,7 +155,10 @@ def box() -> Iterator[Sandbox]:
         (Answer(1, "", "error: a bug in envbuilder: ValueError: x", ()), "exit 1"),
         (Answer(9, "", "", ()), "exit 9"),
         (Answer(-11, "", "", ()), "exit -11"),
-        (Answer(0, "Traceback (most recent call last):", "", ()), "traceback on stdout"),
+        (
+            Answer(0, "Traceback (most recent call last):", "", ()),
+            "traceback on stdout",
+        ),
         (Answer(2, "", "a\x1b]0;t", ()), "control character on stderr"),
         (Answer(0, "a\x9bb", "", ()), "control character on stdout"),
         (Answer(0, "a\u202eb", "", ()), "control character"),
@@ -145,7 +188,10 @@ def spin() -> None:
 
 
 ACTIONS: list[tuple[Callable[[], object], str]] = [
-    (lambda: Path("/tmp/envbuilder-fuzz-outside").write_text("x"), "escape: open '/tmp/envbuilder-fuzz-outside'"),
+    (
+        lambda: Path("/tmp/envbuilder-fuzz-outside").write_text("x"),
+        "escape: open '/tmp/envbuilder-fuzz-outside'",
+    ),
     (lambda: Path("../../outside").mkdir(), "escape: os.mkdir"),
     (lambda: os.rename("a", "/tmp/envbuilder-fuzz-outside"), "escape: os.rename"),  # noqa: PTH104
     (lambda: os.system("true"), "escape: os.system"),
@@ -155,7 +201,10 @@ ACTIONS: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("action", "kind"), few(ACTIONS))
 def test_writes_outside_the_directory_are_refused(
-    box: Sandbox, action: Callable[[], object], kind: str, monkeypatch: pytest.MonkeyPatch
+    box: Sandbox,
+    action: Callable[[], object],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     @click.command()
     def command() -> None:
@@ -168,7 +217,9 @@ def test_writes_outside_the_directory_are_refused(
 
 
 @pytest.mark.slow
-def test_a_case_that_does_not_end_is_ended(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_that_does_not_end_is_ended(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(f"{Sandbox.__module__}._PATIENCE", 0.2)
     with pytest.raises(Finding, match="hang"), box.watched():
         spin()

@@ -28,7 +28,9 @@ def _spliced(draw: st.DrawFn, plausible: str) -> str:
 
 def hostile(plausible: str = "a") -> st.SearchStrategy[str]:
     """Text that is refused, or harmless wherever it gets to."""
-    return st.one_of(st.sampled_from(HOSTILE), _spliced(plausible), st.text(max_size=12))
+    return st.one_of(
+        st.sampled_from(HOSTILE), _spliced(plausible), st.text(max_size=12)
+    )
 
 
 SCALARS: tuple[Any, ...] = (
@@ -64,7 +66,9 @@ def copied(document: Any) -> Any:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, document: Any, others: tuple[Any, ...] = (), most: int = 3) -> Any:
+def damaged(
+    draw: st.DrawFn, document: Any, others: tuple[Any, ...] = (), most: int = 3
+) -> Any:
     """A document in which something is another value, missing, too much, nested or huge.
 
     `others`: documents of the same kind, from which values are taken too.
@@ -79,9 +83,25 @@ def damaged(draw: st.DrawFn, document: Any, others: tuple[Any, ...] = (), most: 
     return document
 
 
-def _damage(draw: st.DrawFn, document: Any, place: tuple[Any, ...], others: tuple[Any, ...]) -> None:
+def _damage(
+    draw: st.DrawFn, document: Any, place: tuple[Any, ...], others: tuple[Any, ...]
+) -> None:
     value, inside = at(document, place), at(document, place[:-1])
-    kind = draw(st.sampled_from(["hostile", "hostile", "swap", "swap", "scalar", "drop", "extra", "twice", "deep"]))
+    kind = draw(
+        st.sampled_from(
+            [
+                "hostile",
+                "hostile",
+                "swap",
+                "swap",
+                "scalar",
+                "drop",
+                "extra",
+                "twice",
+                "deep",
+            ]
+        )
+    )
     if kind == "hostile":
         put(document, place, draw(hostile(value if isinstance(value, str) else "a")))
     elif kind == "swap" and others:
@@ -112,12 +132,16 @@ def copied_scalar(value: Any) -> Any:
 def encoded(draw: st.DrawFn, text: str) -> bytes:
     """The text as a file, at times damaged: cut, with other bytes in it, in another encoding, with keys twice."""
     content = text.encode("utf-8", errors="surrogatepass")
-    kind = draw(st.sampled_from(["plain"] * 8 + [*_ENCODINGS, "bytes", "digits", "nest"]))
+    kind = draw(
+        st.sampled_from(["plain"] * 8 + [*_ENCODINGS, "bytes", "digits", "nest"])
+    )
     if kind in _ENCODINGS:
         return _ENCODINGS[kind](text, content)
     if kind == "bytes":
         place = draw(st.integers(0, len(content)))
-        return content[:place] + draw(st.binary(min_size=1, max_size=4)) + content[place:]
+        return (
+            content[:place] + draw(st.binary(min_size=1, max_size=4)) + content[place:]
+        )
     if kind == "digits":
         return content.replace(b"1", b"1" * draw(st.sampled_from([400, 5000])), 1)
     if kind == "nest":
@@ -144,7 +168,11 @@ def json_text(document: Any) -> str:
 
 def toml_text(document: dict[str, Any]) -> str:
     """A document as TOML; values that TOML lacks (None) are omitted."""
-    lines = [f"{_key(key)} = {_toml(value)}" for key, value in document.items() if _is_plain(value)]
+    lines = [
+        f"{_key(key)} = {_toml(value)}"
+        for key, value in document.items()
+        if _is_plain(value)
+    ]
     for name, table in document.items():
         if isinstance(table, dict):
             lines += _table([name], table)
@@ -153,7 +181,11 @@ def toml_text(document: dict[str, Any]) -> str:
 
 def _table(names: list[str], table: dict[str, Any]) -> list[str]:
     lines = [f"[{'.'.join(map(_key, names))}]"]
-    lines += [f"{_key(key)} = {_toml(value)}" for key, value in table.items() if _is_plain(value)]
+    lines += [
+        f"{_key(key)} = {_toml(value)}"
+        for key, value in table.items()
+        if _is_plain(value)
+    ]
     for name, inner in table.items():
         if isinstance(inner, dict):
             lines += _table([*names, name], inner)
@@ -176,5 +208,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value if item is not None)}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None
+            )
+            + "}"
+        )
     return str(value).replace("1e+308", "1e308")

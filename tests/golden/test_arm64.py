@@ -17,14 +17,29 @@ LOCK = parse_lock((HERE / LOCK_FILE).read_text(), source=str(HERE))
 
 
 def test_the_dockerfile_is_this_one() -> None:
-    assert render_context(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"] == (HERE / "Dockerfile").read_text()
+    assert (
+        render_context(LOCK).files[f"images/{LOCK.stack.name}/Dockerfile"]
+        == (HERE / "Dockerfile").read_text()
+    )
 
 
 def test_every_wheel_is_for_it() -> None:
-    machines = {wheel.file.removesuffix(".whl").rpartition("-")[2].rpartition("_")[2] for wheel in LOCK.wheels}
+    machines = {
+        wheel.file.removesuffix(".whl").rpartition("-")[2].rpartition("_")[2]
+        for wheel in LOCK.wheels
+    }
     assert machines == {"any", "aarch64"}
-    nvidia = {wheel.name for wheel in LOCK.wheels if wheel.layer is Layer.NVIDIA and "aarch64" in wheel.file}
-    assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"} <= nvidia
+    nvidia = {
+        wheel.name
+        for wheel in LOCK.wheels
+        if wheel.layer is Layer.NVIDIA and "aarch64" in wheel.file
+    }
+    assert {
+        "nvidia-cublas",
+        "nvidia-cuda-runtime",
+        "nvidia-cudnn-cu13",
+        "nvidia-nccl-cu13",
+    } <= nvidia
 
 
 def test_arm64_and_amd64_stacks_have_different_names() -> None:

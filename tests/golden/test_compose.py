@@ -14,7 +14,9 @@ from .test_presets import FOLDER, lock_of
 
 ROOT = Path(__file__).parents[2]
 PRESET = FOLDER / "cu117-torch2.0.1-py3.9-debian11"
-PROJECT = Project(lock=lock_of(PRESET), image=f"envbuilder:{PRESET.name}", context="docker")
+PROJECT = Project(
+    lock=lock_of(PRESET), image=f"envbuilder:{PRESET.name}", context="docker"
+)
 
 
 def test_hadolint_reports_nothing() -> None:

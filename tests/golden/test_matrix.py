@@ -34,7 +34,12 @@ def receipt() -> dict[str, Any]:
         "checks": {"passed": 57, "not_run": 1},
         "not_run": ["gpu.visible"],
         "findings": {"linkage.loads": ["a lacks b: it need not"]},
-        "training": {"accuracy": 1.0, "loss": 0.0018, "samples_per_second": 282.1, "device": "cpu"},
+        "training": {
+            "accuracy": 1.0,
+            "loss": 0.0018,
+            "samples_per_second": 282.1,
+            "device": "cpu",
+        },
     }
 
 
@@ -45,7 +50,9 @@ def test_page_is_up_to_date() -> None:
 
 
 def test_readme_table_is_up_to_date() -> None:
-    assert replaced(README, short_table(LINES)) == README, "`.venv/bin/python tools/matrix_table.py`"
+    assert replaced(README, short_table(LINES)) == README, (
+        "`.venv/bin/python tools/matrix_table.py`"
+    )
     assert short_table(LINES) in README
 
 
@@ -63,7 +70,9 @@ def test_there_is_a_preset_for_every_line_of_cuda() -> None:
 
 def test_table_cells_match_the_receipts(receipt: dict[str, Any]) -> None:
     here, registry = (
-        next(line.lock for line in LINES if line.stack.name == f"cu117-torch2.0.1-{name}")
+        next(
+            line.lock for line in LINES if line.stack.name == f"cu117-torch2.0.1-{name}"
+        )
         for name in ("py3.9-debian11", "py3.10-debian12")
     )
     lines = [Line(lock=here, receipt=receipt), Line(lock=registry, receipt=None)]
@@ -94,17 +103,31 @@ def test_preset_is_rebuilt_if_suite_or_files_changed() -> None:
     assert needs(now) == ""
     assert needs(None) == "no receipt"
     assert needs({**now, "suite": "sha256:0"}) == "another suite since its receipt"
-    assert needs({"suite": "0", "context": "0"}) == "another suite, context since its receipt"
+    assert (
+        needs({"suite": "0", "context": "0"})
+        == "another suite, context since its receipt"
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["payload/train/job.py", "install/trim.txt", "images/{}/envbuilder.lock", "images/{}/Dockerfile"]
+    "name",
+    [
+        "payload/train/job.py",
+        "install/trim.txt",
+        "images/{}/envbuilder.lock",
+        "images/{}/Dockerfile",
+    ],
 )
-def test_shared_files_count_for_rebuilding_presets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_shared_files_count_for_rebuilding_presets(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     lock = LINES[0].lock
     before, context = matrix.identity(lock), render_context(lock)
     name = name.format(lock.stack.name)
     other = replace(context, files={**context.files, name: context.files[name] + "\n"})
     monkeypatch.setattr(matrix, "render_context", lambda lock: other)
     after = matrix.identity(lock)
-    assert (after["suite"], after["context"] == before["context"]) == (before["suite"], False)
+    assert (after["suite"], after["context"] == before["context"]) == (
+        before["suite"],
+        False,
+    )

@@ -30,7 +30,14 @@ def test_committed_files_match_their_rendering(check: Check) -> None:
 
 
 def test_edited_file_is_detected(tmp_path: Path, check: Check) -> None:
-    names = ["envbuilder.toml", ".devcontainer", ".github", ".env.example", "docker", "docker-bake.hcl"]
+    names = [
+        "envbuilder.toml",
+        ".devcontainer",
+        ".github",
+        ".env.example",
+        "docker",
+        "docker-bake.hcl",
+    ]
     names += [path.name for path in ROOT.glob("compose*.yaml")]
     for name in names:
         path = tmp_path / name

@@ -43,16 +43,27 @@ def test_stacks_in_one_folder_share_payload_and_installer(tmp_path: Path) -> Non
     write_context(contexts[1], tmp_path)
     entrypoint = (tmp_path / "payload" / "entrypoint").stat()
     # Nothing to write: left alone. It may be read, which changes the time of access.
-    assert (entrypoint.st_ino, entrypoint.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    assert [line for context in contexts for line in differences(context, tmp_path)] == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "install", "payload"]
+    assert (entrypoint.st_ino, entrypoint.st_mtime_ns) == (
+        written.st_ino,
+        written.st_mtime_ns,
+    )
+    assert [
+        line for context in contexts for line in differences(context, tmp_path)
+    ] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "images",
+        "install",
+        "payload",
+    ]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_presets_match_the_resolver(preset: Path) -> None:
     locked = lock_of(preset).stack
     base = BASE_BOOTSTRAP if locked.base.source is BaseSource.BOOTSTRAP else BASE_AUTO
-    request = Request(cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour)
+    request = Request(
+        cuda=locked.cuda, torch=locked.torch, base=base, flavour=locked.flavour
+    )
     assert resolve(request, catalog.load()) == locked
 
 
@@ -68,7 +79,9 @@ def test_rendering_is_repeatable_and_byte_identical() -> None:
     assert render_context(lock).files == render_context(lock).files
 
 
-def test_templates_cannot_use_undefined_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_templates_cannot_use_undefined_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "debian").mkdir()
     (tmp_path / "debian" / "Dockerfile.j2").write_text("FROM {{ bsae }}\n")
     monkeypatch.setattr("envbuilder.resources.folder", lambda name: tmp_path)

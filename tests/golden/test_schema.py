@@ -18,12 +18,17 @@ GOOD = [
     samples.passed(),
     samples.failed(),
     samples.bare(),
-    samples.bare(Check(id="a.b", title="A", status=Status.ERROR, value=float("nan")), verdict=Verdict.INCOMPLETE),
+    samples.bare(
+        Check(id="a.b", title="A", status=Status.ERROR, value=float("nan")),
+        verdict=Verdict.INCOMPLETE,
+    ),
 ]
 
 
 def problems(document: object) -> list[str]:
-    return [error.message for error in Draft202012Validator(SCHEMA).iter_errors(document)]
+    return [
+        error.message for error in Draft202012Validator(SCHEMA).iter_errors(document)
+    ]
 
 
 def test_schema_is_up_to_date() -> None:
@@ -44,7 +49,9 @@ def test_every_field_of_today_is_described() -> None:
     assert undescribed == set()
 
 
-@pytest.mark.parametrize("receipt", GOOD, ids=["passed", "failed", "bare", "not a number"])
+@pytest.mark.parametrize(
+    "receipt", GOOD, ids=["passed", "failed", "bare", "not a number"]
+)
 def test_receipts_fit(receipt: Receipt) -> None:
     assert problems(json.loads(serialize.dumps(receipt))) == []
 
@@ -56,8 +63,14 @@ def test_receipts_fit(receipt: Receipt) -> None:
         ({"checks": None}, "None is not of type 'array'"),
         ({"schema": 2}, "1 was expected"),
         ({"image": 7}, "7 is not of type 'string'"),
-        ({"checks": [{"id": "a", "title": "A", "status": "fine"}]}, "'fine' is not one of"),
-        ({"checks": [{"id": "a", "status": "passed"}]}, "'title' is a required property"),
+        (
+            {"checks": [{"id": "a", "title": "A", "status": "fine"}]},
+            "'fine' is not one of",
+        ),
+        (
+            {"checks": [{"id": "a", "status": "passed"}]},
+            "'title' is a required property",
+        ),
     ],
 )
 def test_broken_receipts_are_refused(change: dict[str, Any], message: str) -> None:
@@ -66,7 +79,9 @@ def test_broken_receipts_are_refused(change: dict[str, Any], message: str) -> No
     assert message in found[0]
 
 
-@pytest.mark.parametrize("name", ["schema", "image", "suite", "host", "verdict", "checks"])
+@pytest.mark.parametrize(
+    "name", ["schema", "image", "suite", "host", "verdict", "checks"]
+)
 def test_required_fields_must_not_be_missing(name: str) -> None:
     document = json.loads(serialize.dumps(samples.passed()))
     del document[name]

@@ -17,16 +17,25 @@ from .test_presets import PRESETS, lock_of
 
 ALL = [*map(lock_of, PRESETS), test_arm64.LOCK, test_cpu.LOCK]
 RECORDED = parse_lock(LOCK.read_text(), source=str(LOCK))
-VERTEX = re.compile(r"(FROM|RUN|COPY|ADD|WORKDIR)\b")  # the instructions that are steps of a build
+VERTEX = re.compile(
+    r"(FROM|RUN|COPY|ADD|WORKDIR)\b"
+)  # the instructions that are steps of a build
 
 
 def vertex_names(lock: Lock, platform: str = "") -> list[str]:
     """How BuildKit names the steps of the Dockerfile that is rendered for a lock."""
     stages: list[tuple[str, list[str]]] = []
-    for instruction in instructions(render_context(lock).files[f"{place_of(lock.stack)}/Dockerfile"]):
+    for instruction in instructions(
+        render_context(lock).files[f"{place_of(lock.stack)}/Dockerfile"]
+    ):
         if instruction.startswith("FROM "):
             _, _, name = instruction.partition(" AS ")
-            stages.append((name or f"stage-{len(stages)}", [f"FROM docker.io/library/{lock.stack.base.reference}"]))
+            stages.append(
+                (
+                    name or f"stage-{len(stages)}",
+                    [f"FROM docker.io/library/{lock.stack.base.reference}"],
+                )
+            )
         elif stages and VERTEX.match(instruction):
             stages[-1][1].append(instruction)
     names = []
@@ -37,25 +46,39 @@ def vertex_names(lock: Lock, platform: str = "") -> list[str]:
 
 
 def instructions(dockerfile: str) -> Iterator[str]:
-    lines = [line for line in dockerfile.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line
+        for line in dockerfile.splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     yield from "\n".join(lines).replace("\\\n", "").splitlines()
 
 
 def titles_of(lock: Lock, platform: str = "") -> list[str]:
-    return [step_title(name, wheel_sizes(lock)) for name in vertex_names(lock, platform)]
+    return [
+        step_title(name, wheel_sizes(lock)) for name in vertex_names(lock, platform)
+    ]
 
 
 def test_names_are_those_that_buildkit_gave() -> None:
     recorded = set()
     for document in documents((FOLDER / "built.rawjson").read_text()):
-        recorded |= {vertex["name"] for vertex in document.get("vertexes", ()) if vertex["name"].startswith("[stage-1")}
-    assert recorded == {name for name in vertex_names(RECORDED) if name.startswith("[stage-1")}
+        recorded |= {
+            vertex["name"]
+            for vertex in document.get("vertexes", ())
+            if vertex["name"].startswith("[stage-1")
+        }
+    assert recorded == {
+        name for name in vertex_names(RECORDED) if name.startswith("[stage-1")
+    }
 
 
 @pytest.mark.parametrize("lock", ALL, ids=lambda lock: lock.stack.name)
 def test_no_step_of_ours_is_shown_as_its_instruction(lock: Lock) -> None:
     titles = titles_of(lock)
-    assert not [title for title in titles if VERTEX.match(title) or "…" in title or not title]
+    assert not [
+        title for title in titles if VERTEX.match(title) or "…" in title or not title
+    ]
     steps = [title for title in titles if not title.startswith("base ")]
     assert len(set(steps)) == len(steps)
 
@@ -67,7 +90,11 @@ def test_every_wheel_layer_has_a_step_title(lock: Lock) -> None:
 
 
 def of_kind(source: BaseSource, flavour: Flavour = Flavour.RUNTIME) -> Lock:
-    return next(lock for lock in ALL if lock.stack.base.source is source and lock.stack.flavour is flavour)
+    return next(
+        lock
+        for lock in ALL
+        if lock.stack.base.source is source and lock.stack.flavour is flavour
+    )
 
 
 UV = ["uv's hashes", "uv, for the build only"]

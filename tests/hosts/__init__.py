@@ -27,7 +27,9 @@ def read(name: str) -> dict[str, Any]:
     base = read(recording["like"]) if "like" in recording else {}
     for part in _PARTS:
         merged = {**base.get(part, {}), **recording.get(part, {})}
-        recording[part] = {key: value for key, value in merged.items() if value is not None}
+        recording[part] = {
+            key: value for key, value in merged.items() if value is not None
+        }
     return recording
 
 
@@ -37,14 +39,24 @@ def play(recording: dict[str, Any]) -> Probe:
 
     def run(argv: Any) -> Completed:
         line = shlex.join(argv)
-        code, out, err = commands.get(line, (NOT_FOUND, "", f"{argv[0]}: command not found"))
-        return Completed(returncode=code, stdout=out if isinstance(out, str) else json.dumps(out), stderr=err)
+        code, out, err = commands.get(
+            line, (NOT_FOUND, "", f"{argv[0]}: command not found")
+        )
+        return Completed(
+            returncode=code,
+            stdout=out if isinstance(out, str) else json.dumps(out),
+            stderr=err,
+        )
 
     def answer(name: str) -> Any:
         return lambda: run([name])
 
     def names(folder: str) -> list[str]:
-        inside = (PurePosixPath(path) for path in files if PurePosixPath(folder) in PurePosixPath(path).parents)
+        inside = (
+            PurePosixPath(path)
+            for path in files
+            if PurePosixPath(folder) in PurePosixPath(path).parents
+        )
         return sorted({path.relative_to(folder).parts[0] for path in inside})
 
     return Probe(

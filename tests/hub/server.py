@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _INFO = re.compile(r"^/api/(models|datasets)/(.+?)(?:/revision/([^/]+))?$")
-_TREE = re.compile(r"^/api/(models|datasets)/(.+?)/(tree|paths-info)/([^/]+)(?:/(.*))?$")
+_TREE = re.compile(
+    r"^/api/(models|datasets)/(.+?)/(tree|paths-info)/([^/]+)(?:/(.*))?$"
+)
 _FILE = re.compile(r"^(?:/(datasets))?/(.+?)/resolve/([^/]+)/(.+)$")
 
 
@@ -56,7 +58,9 @@ class Hub(BaseHTTPRequestHandler):
         folder = self.root / kind / name
         if folder.is_dir() and self.root in folder.resolve().parents:
             return folder
-        self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        self._json(
+            {"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"}
+        )
         return None
 
     def _info(self, kind: str, name: str) -> None:
@@ -65,9 +69,27 @@ class Hub(BaseHTTPRequestHandler):
             names = [path.relative_to(folder).as_posix() for path in files(folder)]
             commit = revision(folder)
             siblings = [{"rfilename": name} for name in names]
-            self._json({"id": name, "sha": commit, "private": False, "tags": [], "siblings": siblings, "cardData": {}})
+            self._json(
+                {
+                    "id": name,
+                    "sha": commit,
+                    "private": False,
+                    "tags": [],
+                    "siblings": siblings,
+                    "cardData": {},
+                }
+            )
 
-    def _tree(self, kind: str, name: str, what: str, _revision: str, below: str | None, *, asked: bytes) -> None:
+    def _tree(
+        self,
+        kind: str,
+        name: str,
+        what: str,
+        _revision: str,
+        below: str | None,
+        *,
+        asked: bytes,
+    ) -> None:
         folder = self._repository(kind, name)
         if not folder:
             return
@@ -76,9 +98,17 @@ class Hub(BaseHTTPRequestHandler):
             wanted = json.loads(asked or b"{}").get("paths", [])
             self._json([item for item in found if item["path"] in wanted])
         elif below and not any(item["path"].startswith(below + "/") for item in found):
-            self._json({"error": "no such folder"}, 404, {"X-Error-Code": "EntryNotFound"})
+            self._json(
+                {"error": "no such folder"}, 404, {"X-Error-Code": "EntryNotFound"}
+            )
         else:
-            self._json([item for item in found if not below or item["path"].startswith(below + "/")])
+            self._json(
+                [
+                    item
+                    for item in found
+                    if not below or item["path"].startswith(below + "/")
+                ]
+            )
 
     def _file(self, kind: str, name: str, file: str, *, body: bool) -> None:
         folder = self._repository(kind, name)
@@ -86,7 +116,9 @@ class Hub(BaseHTTPRequestHandler):
             return
         path = folder / file
         if not path.is_file():
-            self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+            self._json(
+                {"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"}
+            )
             return
         content = path.read_bytes()
         start, end = self._range(len(content))
@@ -110,10 +142,16 @@ class Hub(BaseHTTPRequestHandler):
             return 0, length
         return int(match[1]), min(length, int(match[2]) + 1 if match[2] else length)
 
-    def _json(self, document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+    def _json(
+        self, document: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         text = json.dumps(document).encode()
         self.send_response(status)
-        all_headers = {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}
+        all_headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(text)),
+            **(headers or {}),
+        }
         for key, value in all_headers.items():
             self.send_header(key, value)
         self.end_headers()
@@ -128,7 +166,10 @@ def files(folder: Path) -> list[Path]:
 
 def revision(folder: Path) -> str:
     """What a commit would be called: a hash of names and sizes."""
-    listing = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files(folder)]
+    listing = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size)
+        for path in files(folder)
+    ]
     return sha1(json.dumps(listing).encode()).hexdigest()
 
 
@@ -136,7 +177,12 @@ def entry(path: Path, folder: Path) -> dict[str, Any]:
     """A file as the tree lists it."""
     size = path.stat().st_size
     name = path.relative_to(folder).as_posix()
-    return {"type": "file", "path": name, "size": size, "oid": sha1(f"{name} {size}".encode()).hexdigest()}
+    return {
+        "type": "file",
+        "path": name,
+        "size": size,
+        "oid": sha1(f"{name} {size}".encode()).hexdigest(),
+    }
 
 
 @contextmanager

@@ -20,7 +20,9 @@ class Mutant:
     run: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()  # options of `accept`
     by_host: bool = False
-    beside: tuple[str, ...] = ()  # checks that must run too, for the named one looks at what they read
+    beside: tuple[
+        str, ...
+    ] = ()  # checks that must run too, for the named one looks at what they read
 
 
 def pip(package: str) -> str:
@@ -47,7 +49,9 @@ def _quoted(text: str) -> str:
 
 
 PAYLOAD = "/opt/envbuilder/payload"
-CLAIMS_DEVEL = edit("/opt/envbuilder/envbuilder.lock", '"stack": {', '"stack": {"flavour": "devel",')
+CLAIMS_DEVEL = edit(
+    "/opt/envbuilder/envbuilder.lock", '"stack": {', '"stack": {"flavour": "devel",'
+)
 CUDNN = "$S/nvidia/cudnn/lib"
 LAYER_NORM = "return torch.layer_norm(input, normalized_shape, weight, bias, %s,"
 
@@ -110,19 +114,51 @@ ONE_STEP = "losses.append(batch_loss)"
 
 MUTANTS = (
     # what a later pip install does
-    Mutant("numpy 2 under torch 2.0", "identity.packages", "numpy is 2", pip("numpy==2.0.2")),
-    Mutant("numpy 2 breaks torch", "training.padding", "the training job broke", pip("numpy==2.0.2")),
-    Mutant("pyarrow too new", "identity.packages", "pyarrow is 2", pip("pyarrow==21.0.0")),
-    Mutant("transformers too new", "identity.packages", "transformers is 4.50.3", pip("transformers==4.50.3")),
+    Mutant(
+        "numpy 2 under torch 2.0",
+        "identity.packages",
+        "numpy is 2",
+        pip("numpy==2.0.2"),
+    ),
+    Mutant(
+        "numpy 2 breaks torch",
+        "training.padding",
+        "the training job broke",
+        pip("numpy==2.0.2"),
+    ),
+    Mutant(
+        "pyarrow too new", "identity.packages", "pyarrow is 2", pip("pyarrow==21.0.0")
+    ),
+    Mutant(
+        "transformers too new",
+        "identity.packages",
+        "transformers is 4.50.3",
+        pip("transformers==4.50.3"),
+    ),
     Mutant(
         "transformers that torch cannot run",
         "training.accuracy",
         "huggingface-hub",
         pip("transformers==4.51.3"),
     ),
-    Mutant("tokenizers that do not fit", "identity.requirements", "tokenizers", pip("tokenizers==0.15.2")),
-    Mutant("a package added after the lock", "identity.packages", "colorama is not in the lock", pip("colorama")),
-    Mutant("a package taken away", "identity.requirements", "regex, which is missing", "RUN rm -r $S/regex $S/regex-*"),
+    Mutant(
+        "tokenizers that do not fit",
+        "identity.requirements",
+        "tokenizers",
+        pip("tokenizers==0.15.2"),
+    ),
+    Mutant(
+        "a package added after the lock",
+        "identity.packages",
+        "colorama is not in the lock",
+        pip("colorama"),
+    ),
+    Mutant(
+        "a package taken away",
+        "identity.requirements",
+        "regex, which is missing",
+        "RUN rm -r $S/regex $S/regex-*",
+    ),
     Mutant(
         "a package that does not import",
         "imports.failed",
@@ -141,9 +177,17 @@ MUTANTS = (
         "the lock says 2.0.1, the image has 2.6.0",
         "RUN sed -i \"s/^__version__ = .*/__version__ = '2.6.0+cu117'/\" $S/torch/version.py",
     ),
-    Mutant("torchvision for another torch", "identity.family", "torchvision: ", pip("torchvision==0.16.2")),
     Mutant(
-        "torchvision without its code", "identity.family", "torchvision: RuntimeError", "RUN rm $S/torchvision/_C.so"
+        "torchvision for another torch",
+        "identity.family",
+        "torchvision: ",
+        pip("torchvision==0.16.2"),
+    ),
+    Mutant(
+        "torchvision without its code",
+        "identity.family",
+        "torchvision: RuntimeError",
+        "RUN rm $S/torchvision/_C.so",
     ),
     Mutant(
         "another torchvision by its name",
@@ -167,13 +211,19 @@ MUTANTS = (
         "an older cuDNN answers",
         "identity.cudnn",
         "built for cuDNN 8.5.0, the image has 8.3.2",
-        edit("$S/torch/backends/cudnn/__init__.py", "return __cudnn_version", "return 8302"),
+        edit(
+            "$S/torch/backends/cudnn/__init__.py",
+            "return __cudnn_version",
+            "return 8302",
+        ),
     ),
     Mutant(
         "another NCCL answers",
         "identity.nccl",
         "the image has 2.10.3",
-        edit("$S/torch/cuda/nccl.py", "return (major, minor, patch)", "return (2, 10, 3)"),
+        edit(
+            "$S/torch/cuda/nccl.py", "return (major, minor, patch)", "return (2, 10, 3)"
+        ),
     ),
     Mutant(
         "the lock of another Python",
@@ -194,7 +244,12 @@ MUTANTS = (
         "libcudnn_ops_infer.so.8 is missing",
         f"RUN rm {CUDNN}/libcudnn_ops_infer.so.8",
     ),
-    Mutant("cuDNN cannot load", "linkage.loads", "libcudnn_ops_infer", f"RUN rm {CUDNN}/libcudnn_ops_infer.so.8"),
+    Mutant(
+        "cuDNN cannot load",
+        "linkage.loads",
+        "libcudnn_ops_infer",
+        f"RUN rm {CUDNN}/libcudnn_ops_infer.so.8",
+    ),
     Mutant(
         "cuBLAS is cut off",
         "linkage.whole",
@@ -231,7 +286,12 @@ MUTANTS = (
         "libcupti.so.11.7 is in",
         "RUN mkdir -p $S/triton/backends/nvidia/lib/cupti && for n in 1 2; do cp $S/nvidia/cuda_cupti/lib/libcupti.so.11.7 $S/triton/backends/nvidia/lib/cupti/libcupti.so.$n; done",
     ),
-    Mutant("cuBLAS is missing", "linkage.loads", "libcublasLt", "RUN rm $S/nvidia/cublas/lib/libcublasLt.so.11"),
+    Mutant(
+        "cuBLAS is missing",
+        "linkage.loads",
+        "libcublasLt",
+        "RUN rm $S/nvidia/cublas/lib/libcublasLt.so.11",
+    ),
     Mutant(
         "something is loaded before all",
         "linkage.loader_path",
@@ -281,16 +341,36 @@ MUTANTS = (
         "compiler|g\\+\\+|No such file",
         "RUN rm -f /usr/bin/*g++* /usr/bin/c++* /usr/bin/*gcc*",
     ),
-    Mutant("no C compiler", "features.extension", "gcc", "RUN rm -f /usr/bin/*gcc* /usr/bin/cc"),
-    Mutant("no Python headers", "features.extension", "Python.h", "RUN rm -r /usr/include/python3*"),
-    Mutant("compiling is switched off", "features.compile", "nothing was compiled", "ENV TORCHDYNAMO_DISABLE=1"),
+    Mutant(
+        "no C compiler",
+        "features.extension",
+        "gcc",
+        "RUN rm -f /usr/bin/*gcc* /usr/bin/cc",
+    ),
+    Mutant(
+        "no Python headers",
+        "features.extension",
+        "Python.h",
+        "RUN rm -r /usr/include/python3*",
+    ),
+    Mutant(
+        "compiling is switched off",
+        "features.compile",
+        "nothing was compiled",
+        "ENV TORCHDYNAMO_DISABLE=1",
+    ),
     Mutant(
         "a CUDA compiler in a runtime image",
         "contract.nvcc",
         "the image has a CUDA compiler",
         "RUN install -m 755 /dev/null /usr/local/bin/nvcc",
     ),
-    Mutant("a devel image without nvcc", "features.nvcc", "nvcc is not on PATH", CLAIMS_DEVEL),
+    Mutant(
+        "a devel image without nvcc",
+        "features.nvcc",
+        "nvcc is not on PATH",
+        CLAIMS_DEVEL,
+    ),
     Mutant(
         "nvcc of another CUDA",
         "features.nvcc",
@@ -341,7 +421,10 @@ MUTANTS = (
         "quantization does nothing",
         "features.quantization",
         "not smaller",
-        add("$S/torch/ao/quantization/__init__.py", "\nquantize_dynamic = lambda model, *_, **__: model\n"),
+        add(
+            "$S/torch/ao/quantization/__init__.py",
+            "\nquantize_dynamic = lambda model, *_, **__: model\n",
+        ),
     ),
     Mutant(
         "functorch's grad is wrong",
@@ -356,20 +439,29 @@ MUTANTS = (
         "checkpointing keeps everything",
         "features.checkpointing",
         "as much memory as without",
-        add("$S/torch/utils/checkpoint.py", "\ncheckpoint = lambda function, *words, **_: function(*words)\n"),
+        add(
+            "$S/torch/utils/checkpoint.py",
+            "\ncheckpoint = lambda function, *words, **_: function(*words)\n",
+        ),
     ),
     Mutant(
         "gradients twice as long",
         "numerics.gradients",
         "gradients differ from finite differences",
-        edit("$S/torch/autograd/__init__.py", "torch.ones_like(out", "2 * torch.ones_like(out"),
+        edit(
+            "$S/torch/autograd/__init__.py",
+            "torch.ones_like(out",
+            "2 * torch.ones_like(out",
+        ),
     ),
     # the job
     Mutant(
         "a tokenizer without words",
         "training.accuracy",
         "does not know",
-        edit(f"{PAYLOAD}/train/model.py", "words or vocabulary()", "vocabulary()[:-20]"),
+        edit(
+            f"{PAYLOAD}/train/model.py", "words or vocabulary()", "vocabulary()[:-20]"
+        ),
     ),
     Mutant(
         "an optimiser that does nothing",
@@ -397,13 +489,21 @@ MUTANTS = (
         "shuffled labels",
         "training.accuracy",
         "it did not learn",
-        edit(f"{PAYLOAD}/train/reviews.py", "int(positive != inverted)", "int(generator.random() < 0.5)"),
+        edit(
+            f"{PAYLOAD}/train/reviews.py",
+            "int(positive != inverted)",
+            "int(generator.random() < 0.5)",
+        ),
     ),
     Mutant(
         "a job that makes no step",
         "training.accuracy",
         "the training job broke",
-        edit(f"{PAYLOAD}/train/loop.py", "in range(len(losses) // batches, settings.epochs)", "in range(0)"),
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            "in range(len(losses) // batches, settings.epochs)",
+            "in range(0)",
+        ),
     ),
     Mutant(
         "a job that hangs",
@@ -411,13 +511,19 @@ MUTANTS = (
         "longer than 5 s",
         'RUN sed -i \'s/"training.accuracy": 300/"training.accuracy": 5/\' '
         + f"{PAYLOAD}/acceptance/bounds.json\n"
-        + edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(600)"),
+        + edit(
+            f"{PAYLOAD}/train/loop.py",
+            ONE_STEP,
+            ONE_STEP + "; import time; time.sleep(600)",
+        ),
     ),
     Mutant(
         "a job that dies of SIGBUS",
         "training.accuracy",
         "SIGBUS",
-        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os.kill(os.getpid(), 7)"),
+        edit(
+            f"{PAYLOAD}/train/loop.py", ONE_STEP, "import os; os.kill(os.getpid(), 7)"
+        ),
     ),
     Mutant(
         "a job that crashes",
@@ -472,19 +578,31 @@ MUTANTS = (
         "another seed each time",
         "training.repeatable",
         "the same seed gives different losses",
-        edit(f"{PAYLOAD}/train/model.py", "torch.manual_seed(settings.seed)", "torch.seed()"),
+        edit(
+            f"{PAYLOAD}/train/model.py",
+            "torch.manual_seed(settings.seed)",
+            "torch.seed()",
+        ),
     ),
     Mutant(
         "a pickled checkpoint",
         "training.checkpoint",
         "not saved as safetensors",
-        edit(f"{PAYLOAD}/train/job.py", "safe_serialization=True", "safe_serialization=False"),
+        edit(
+            f"{PAYLOAD}/train/job.py",
+            "safe_serialization=True",
+            "safe_serialization=False",
+        ),
     ),
     Mutant(
         "a checkpoint that cannot be written",
         "training.checkpoint",
         "Permission|Read-only",
-        edit(f"{PAYLOAD}/train/job.py", "model.save_pretrained(folder,", "model.save_pretrained('/opt/out',"),
+        edit(
+            f"{PAYLOAD}/train/job.py",
+            "model.save_pretrained(folder,",
+            "model.save_pretrained('/opt/out',",
+        ),
     ),
     Mutant(
         "a checkpoint of another model",
@@ -500,13 +618,21 @@ MUTANTS = (
         "a schedule that begins again",
         "training.resume",
         "a resumed run diverges",
-        edit(f"{PAYLOAD}/train/record.py", 'self.schedule.load_state_dict(state["schedule"])', "pass"),
+        edit(
+            f"{PAYLOAD}/train/record.py",
+            'self.schedule.load_state_dict(state["schedule"])',
+            "pass",
+        ),
     ),
     Mutant(
         "dropout that begins again",
         "training.resume",
         "a resumed run diverges",
-        edit(f"{PAYLOAD}/train/checkpoints.py", 'torch.set_rng_state(states["cpu"])', "pass"),
+        edit(
+            f"{PAYLOAD}/train/checkpoints.py",
+            'torch.set_rng_state(states["cpu"])',
+            "pass",
+        ),
     ),
     Mutant(
         "a learning rate for wide models",
@@ -518,17 +644,35 @@ MUTANTS = (
         "a slow image",
         "training.throughput",
         "far slower than this machine allows",
-        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.sleep(0.2)"),
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            ONE_STEP,
+            ONE_STEP + "; import time; time.sleep(0.2)",
+        ),
     ),
     Mutant(
         "a slow clock",
         "training.seconds",
         "training takes too long",
-        edit(f"{PAYLOAD}/train/loop.py", ONE_STEP, ONE_STEP + "; import time; time.process_time = lambda: 9999.0"),
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            ONE_STEP,
+            ONE_STEP + "; import time; time.process_time = lambda: 9999.0",
+        ),
     ),
     # the place where it runs
-    Mutant("64 MB of shared memory", "features.shared_memory", "/dev/shm holds 64 MB", run=("--shm-size", "64m")),
-    Mutant("a full temporary folder", "contract.space", "MB left", run=("--tmpfs", "/tmp:size=1m")),
+    Mutant(
+        "64 MB of shared memory",
+        "features.shared_memory",
+        "/dev/shm holds 64 MB",
+        run=("--shm-size", "64m"),
+    ),
+    Mutant(
+        "a full temporary folder",
+        "contract.space",
+        "MB left",
+        run=("--tmpfs", "/tmp:size=1m"),
+    ),
     Mutant(
         "a read-only temporary folder",
         "contract.places",
@@ -536,14 +680,24 @@ MUTANTS = (
         run=("--read-only", "--env", "TMPDIR=/opt", "--env", "HOME=/dev/shm"),
     ),
     Mutant("root", "contract.user", "runs as root", "USER 0"),
-    Mutant("ASCII only", "contract.locale", "UnicodeEncodeError", "ENV PYTHONIOENCODING=ascii"),
+    Mutant(
+        "ASCII only",
+        "contract.locale",
+        "UnicodeEncodeError",
+        "ENV PYTHONIOENCODING=ascii",
+    ),
     Mutant(
         "a locale that nobody made",
         "contract.locale",
         "UnicodeEncodeError",
         "ENV LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0",
     ),
-    Mutant("no CAs", "contract.certificates", "only 0 CAs", "ENV SSL_CERT_FILE=/opt/none.pem"),
+    Mutant(
+        "no CAs",
+        "contract.certificates",
+        "only 0 CAs",
+        "ENV SSL_CERT_FILE=/opt/none.pem",
+    ),
     Mutant(
         "a broken bundle of CAs",
         "contract.certificates",
@@ -556,7 +710,12 @@ MUTANTS = (
         "HF_HOME|the cache",
         run=("--entrypoint", "python", "--env", "HF_HOME=/proc/cache"),
     ),
-    Mutant("gloo without a network", "features.distributed", "a process died", "ENV GLOO_SOCKET_IFNAME=nothere"),
+    Mutant(
+        "gloo without a network",
+        "features.distributed",
+        "a process died",
+        "ENV GLOO_SOCKET_IFNAME=nothere",
+    ),
     Mutant(
         "a .pth file shadows torch",
         "contract.python_path",
@@ -569,7 +728,12 @@ MUTANTS = (
         "/srv/torch/__init__.py",
         'RUN echo \'import sys; sys.path.insert(0, "/srv")\' >> $(python -c "import sitecustomize; print(sitecustomize.__file__)") && mkdir /srv/torch && touch /srv/torch/__init__.py',
     ),
-    Mutant("PYTHONPATH is set", "contract.python_path", "PYTHONPATH is set", "ENV PYTHONPATH=/srv/lib"),
+    Mutant(
+        "PYTHONPATH is set",
+        "contract.python_path",
+        "PYTHONPATH is set",
+        "ENV PYTHONPATH=/srv/lib",
+    ),
     # secrets
     Mutant(
         "a token in the environment",
@@ -584,10 +748,16 @@ MUTANTS = (
         "RUN printf '[global]\\nindex-url=https://me:hunter2@index.example/simple\\n' > /etc/pip.conf",
     ),
     Mutant(
-        "a repository", "contract.secrets", "the repository /home/trainer/work", "RUN mkdir -p /home/trainer/work/.git"
+        "a repository",
+        "contract.secrets",
+        "the repository /home/trainer/work",
+        "RUN mkdir -p /home/trainer/work/.git",
     ),
     Mutant(
-        "a shell's history", "contract.secrets", "bash_history", "RUN echo 'export X' > /home/trainer/.bash_history"
+        "a shell's history",
+        "contract.secrets",
+        "bash_history",
+        "RUN echo 'export X' > /home/trainer/.bash_history",
     ),
     Mutant(
         "a token in a layer that is gone",
@@ -618,7 +788,13 @@ MUTANTS = (
         by_host=True,
     ),
     # what only the host can see
-    Mutant("a bloated image", "contract.size", "GB for", "RUN head -c 800M /dev/urandom > /opt/blob", by_host=True),
+    Mutant(
+        "a bloated image",
+        "contract.size",
+        "GB for",
+        "RUN head -c 800M /dev/urandom > /opt/blob",
+        by_host=True,
+    ),
     Mutant(
         "a lying label",
         "identity.labels",
@@ -693,7 +869,9 @@ MUTANTS = (
         "a job that calls an interrupt a success",
         "contract.signals",
         "exit code 0, not 130",
-        edit(f"{PAYLOAD}/train/interrupts.py", "os._exit(130)", "import os; os._exit(0)"),
+        edit(
+            f"{PAYLOAD}/train/interrupts.py", "os._exit(130)", "import os; os._exit(0)"
+        ),
         by_host=True,
     ),
     Mutant(
@@ -730,7 +908,12 @@ MUTANTS = (
         beside=("identity.packages",),
     ),
     # GPUs
-    Mutant("no GPU, and one is needed", "gpu.visible", "the container has no NVIDIA driver", accept=("--require-gpu",)),
+    Mutant(
+        "no GPU, and one is needed",
+        "gpu.visible",
+        "the container has no NVIDIA driver",
+        accept=("--require-gpu",),
+    ),
     Mutant(
         "a GPU without a driver",
         "gpu.visible",
@@ -741,24 +924,35 @@ MUTANTS = (
         "a driver that is too old",
         "gpu.visible",
         "error 35",
-        driver_says("The NVIDIA driver on your system is too old (found version 11040)."),
+        driver_says(
+            "The NVIDIA driver on your system is too old (found version 11040)."
+        ),
         run=GPU_NODE,
     ),
     Mutant(
         "cuda-compat and another driver",
         "gpu.visible",
         "error 803",
-        driver_says("Error 803: system has unsupported display driver / cuda driver combination"),
+        driver_says(
+            "Error 803: system has unsupported display driver / cuda driver combination"
+        ),
         run=GPU_NODE,
     ),
     Mutant(
         "cuda-compat on a GeForce",
         "gpu.visible",
         "error 804",
-        driver_says("Error 804: forward compatibility was attempted on non supported HW"),
+        driver_says(
+            "Error 804: forward compatibility was attempted on non supported HW"
+        ),
         run=GPU_NODE,
     ),
-    Mutant("a GPU that is too new", "gpu.capability", "NVIDIA H100 has compute capability 9.0", gpu_of_straw("")),
+    Mutant(
+        "a GPU that is too new",
+        "gpu.capability",
+        "NVIDIA H100 has compute capability 9.0",
+        gpu_of_straw(""),
+    ),
     Mutant(
         "no kernel for the GPU",
         "gpu.kernel",
@@ -771,7 +965,9 @@ MUTANTS = (
         "a GPU that computes wrongly",
         "gpu.precision",
         "is off by",
-        gpu_of_straw("_to = Tensor.to\nTensor.to = lambda self, device=None, dtype=None: _to(self, float32)\n")
+        gpu_of_straw(
+            "_to = Tensor.to\nTensor.to = lambda self, device=None, dtype=None: _to(self, float32)\n"
+        )
         + "\n"
         + edit("$S/torch/nn/functional.py", LAYER_NORM % "eps", LAYER_NORM % "0.1"),
     ),
@@ -783,5 +979,7 @@ MUTANTS = (
             "_n = __import__('itertools').count()\n_cuda.memory_allocated = lambda: next(_n)\n_empty = empty\nempty = lambda *a, device=None: _empty(*a)\n"
         ),
     ),
-    Mutant("NCCL without a driver", "gpu.nccl", "NVIDIA driver|NCCL|CUDA", gpu_of_straw("")),
+    Mutant(
+        "NCCL without a driver", "gpu.nccl", "NVIDIA driver|NCCL|CUDA", gpu_of_straw("")
+    ),
 )

@@ -14,9 +14,21 @@ PRESET = sorted((ROOT / "docker" / "images").iterdir())[0]
 
 
 def run(*words: str, cwd: Path = ROOT) -> str:
-    bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
+    bundle = (
+        os.environ.get("SSL_CERT_FILE")
+        or os.environ.get("PIP_CERT")
+        or "/etc/ssl/certs/ca-certificates.crt"
+    )
     env = {**os.environ, "SSL_CERT_FILE": bundle}
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=env, timeout=300)
+    done = subprocess.run(
+        words,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -24,25 +36,55 @@ def run(*words: str, cwd: Path = ROOT) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    run(uv.find_uv_bin(), "build", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", str(folder))
+    run(
+        uv.find_uv_bin(),
+        "build",
+        "--wheel",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+        "-o",
+        str(folder),
+    )
     return next(folder.glob("*.whl"))
 
 
 def test_wheel_contains_all_resources(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("templates/debian/Dockerfile.j2", "payload/train/job.py", "payload/entrypoint", "install/trim.txt"):
+    for name in (
+        "templates/debian/Dockerfile.j2",
+        "payload/train/job.py",
+        "payload/entrypoint",
+        "install/trim.txt",
+    ):
         assert f"envbuilder/_data/{name}" in names
     assert "envbuilder/catalog/facts/torch.json" in names
     assert "envbuilder/catalog/policy.toml" in names
 
 
 @pytest.mark.parametrize("way", ["wheel", "editable"])
-def test_an_installed_tool_renders_the_committed_preset(wheel: Path, tmp_path: Path, way: str) -> None:
+def test_an_installed_tool_renders_the_committed_preset(
+    wheel: Path, tmp_path: Path, way: str
+) -> None:
     environment = tmp_path / "env"
-    run(uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(environment))
+    run(
+        uv.find_uv_bin(),
+        "venv",
+        "--quiet",
+        "--python",
+        sys.executable,
+        str(environment),
+    )
     what = ["--editable", str(ROOT)] if way == "editable" else [str(wheel)]
     run(
-        uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--python", str(environment / "bin/python"), *what
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-config",
+        "--python",
+        str(environment / "bin/python"),
+        *what,
     )
     command = str(environment / "bin" / "envbuilder")
     run(

@@ -18,7 +18,9 @@ from envbuilder.model import BaseSource, Lock
 OLD = timedelta(days=60)
 LOCKS = [
     parse_lock(path.read_text(), source=str(path))
-    for path in sorted((Path(__file__).parents[2] / "docker" / "images").glob(f"*/{LOCK_FILE}"))
+    for path in sorted(
+        (Path(__file__).parents[2] / "docker" / "images").glob(f"*/{LOCK_FILE}")
+    )
 ]
 SETTLED = [lock for lock in LOCKS if lock.stack.as_of <= catalog.load().date - OLD]
 
@@ -28,13 +30,26 @@ def test_there_are_locks_of_old_days() -> None:
 
 
 @pytest.mark.parametrize("lock", SETTLED, ids=lambda lock: lock.stack.name)
-def test_old_locks_are_reproduced_from_the_real_index(tmp_path: Path, root: Path, lock: Lock) -> None:
+def test_old_locks_are_reproduced_from_the_real_index(
+    tmp_path: Path, root: Path, lock: Lock
+) -> None:
     stack = lock.stack
-    words = ["--cuda", stack.cuda_line, "--torch", str(stack.torch), "--flavour", stack.flavour]
-    words += ["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else []
+    words = [
+        "--cuda",
+        stack.cuda_line,
+        "--torch",
+        str(stack.torch),
+        "--flavour",
+        stack.flavour,
+    ]
+    words += (
+        ["--base", "bootstrap"] if stack.base.source is BaseSource.BOOTSTRAP else []
+    )
     done = subprocess.run(
         [sys.executable, "-m", "envbuilder", "lock", *words],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / LOCK_FILE).read_text() == (root / "docker" / "images" / stack.name / LOCK_FILE).read_text()
+    assert (tmp_path / LOCK_FILE).read_text() == (
+        root / "docker" / "images" / stack.name / LOCK_FILE
+    ).read_text()

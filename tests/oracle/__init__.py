@@ -30,7 +30,9 @@ def begins(wanted: Number, found: Number) -> bool:
 def runs(archs: Sequence[str], capability: Number) -> bool:
     """Some binary, or PTX, runs on the capability."""
     for arch in archs:
-        kind, digits, only = re.fullmatch(r"(sm|compute)_([0-9]+)([a-z]*)", arch).groups()  # type: ignore[union-attr]
+        kind, digits, only = re.fullmatch(
+            r"(sm|compute)_([0-9]+)([a-z]*)", arch
+        ).groups()  # type: ignore[union-attr]
         built = (int(digits[:-1]), int(digits[-1]))
         if only == "a":
             fits = capability == built
@@ -64,7 +66,11 @@ class Combination:
 
     @property
     def archs(self) -> tuple[str, ...]:
-        arm = self.row.get("arch_list_arm64", ()) if self.platform == "linux/arm64" else ()
+        arm = (
+            self.row.get("arch_list_arm64", ())
+            if self.platform == "linux/arm64"
+            else ()
+        )
         return (*(arm or self.row["arch_list"]), *self.row.get("ptx", ()))
 
     @property
@@ -76,11 +82,17 @@ class Combination:
 class Oracle:
     def __init__(self, folder: Path) -> None:
         def rows(name: str) -> list[Row]:
-            found: list[Row] = json.loads((folder / "facts" / f"{name}.json").read_text())["rows"]
+            found: list[Row] = json.loads(
+                (folder / "facts" / f"{name}.json").read_text()
+            )["rows"]
             return found
 
         self.torch, self.systems = rows("torch"), rows("systems")
-        self.gpus, self.runtimes, self.transformers = rows("gpus"), rows("runtimes"), rows("transformers")
+        self.gpus, self.runtimes, self.transformers = (
+            rows("gpus"),
+            rows("runtimes"),
+            rows("transformers"),
+        )
         self.minors = rows("transformers_releases")
         self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
@@ -95,10 +107,16 @@ class Oracle:
         for row in self.systems:
             glibc = number(row["glibc"] or "2.28")
             if row["release"] == registry["release"] and python in registry["pythons"]:
-                name = registry["reference"].format(python=python, release=row["release"])
+                name = registry["reference"].format(
+                    python=python, release=row["release"]
+                )
                 yield Place("registry", row["os"], row["release"], name, glibc)
-            if row["os"] in self.policy["bootstrap"]["systems"] and begins(number(python), number(row["python"])):
-                name = self.policy["bootstrap"]["reference"].format(number=row["os"].split()[1])
+            if row["os"] in self.policy["bootstrap"]["systems"] and begins(
+                number(python), number(row["python"])
+            ):
+                name = self.policy["bootstrap"]["reference"].format(
+                    number=row["os"].split()[1]
+                )
                 yield Place("bootstrap", row["os"], row["release"], name, glibc)
 
     def combinations(self) -> Iterator[Combination]:
@@ -106,13 +124,22 @@ class Oracle:
         for row in self.torch:
             for platform in row["platforms"]:
                 yield from self.on_platform(row, platform, cpu=False)
-        for row in sorted(self.torch, key=lambda row: (row["index"] != "pypi", number(row["cuda"]), row["source"])):
+        for row in sorted(
+            self.torch,
+            key=lambda row: (
+                row["index"] != "pypi",
+                number(row["cuda"]),
+                row["source"],
+            ),
+        ):
             if "cpu" in self.policy and row["torch"] not in seen:
                 seen.add(row["torch"])
                 for platform in ("linux/amd64", "linux/arm64"):
                     yield from self.on_platform(row, platform, cpu=True)
 
-    def on_platform(self, row: Row, platform: str, *, cpu: bool) -> Iterator[Combination]:
+    def on_platform(
+        self, row: Row, platform: str, *, cpu: bool
+    ) -> Iterator[Combination]:
         for python in row.get("family", {}).get(platform, row["pythons"]):
             for place in self.places(python):
                 yield Combination(row, python, place, platform, cpu)
@@ -122,12 +149,19 @@ class Oracle:
     def index(self, some: Combination) -> str:
         """A wheel on a platform without CUDA is a CPU build; otherwise CPU builds are on a separate index."""
         row = some.row
-        for_cpu = some.platform in row.get("family", {}) and some.platform not in row["platforms"]
-        return str(self.policy["cpu"]["index"] if some.cpu and not for_cpu else row["index"])
+        for_cpu = (
+            some.platform in row.get("family", {})
+            and some.platform not in row["platforms"]
+        )
+        return str(
+            self.policy["cpu"]["index"] if some.cpu and not for_cpu else row["index"]
+        )
 
     def compiles(self, some: Combination) -> bool:
         until = some.row["compile_until"]
-        return bool(some.row["compile"]) and (until is None or number(some.python) < number(until))
+        return bool(some.row["compile"]) and (
+            until is None or number(some.python) < number(until)
+        )
 
     def rank(self, some: Combination) -> Sequence[Any]:
         row = some.row
@@ -139,8 +173,20 @@ class Oracle:
             "registry": int(some.place.kind != "bootstrap"),
             "python": number(some.python),
         }
-        wheels = (number(row["torch"]), number(row["cuda"]), number(row["cudnn"]), row["index"], row["source"])
-        tie = (*wheels, number(some.python), some.place.os or "custom", some.place.reference, some.platform)
+        wheels = (
+            number(row["torch"]),
+            number(row["cuda"]),
+            number(row["cudnn"]),
+            row["index"],
+            row["source"],
+        )
+        tie = (
+            *wheels,
+            number(some.python),
+            some.place.os or "custom",
+            some.place.reference,
+            some.platform,
+        )
         return [*(worth[word] for word in self.policy["preference"]), *tie]
 
     # --- what is asked ---
@@ -154,17 +200,31 @@ class Oracle:
         meant = [
             row
             for row in self.runtimes
-            if begins(wanted, number(row["release"])) or (row["runtime"] and number(row["runtime"]) == wanted)
+            if begins(wanted, number(row["release"]))
+            or (row["runtime"] and number(row["runtime"]) == wanted)
         ]
-        by_number = {cuda for cuda in made for row in meant if cuda in (row["release"], row["runtime"])}
+        by_number = {
+            cuda
+            for cuda in made
+            for row in meant
+            if cuda in (row["release"], row["runtime"])
+        }
         if by_number:
             return by_number
         patch = len(wanted) >= 3 and meant
-        return {cuda for cuda in made if number(cuda)[:2] == wanted[:2]} if patch else set()
+        return (
+            {cuda for cuda in made if number(cuda)[:2] == wanted[:2]}
+            if patch
+            else set()
+        )
 
     def capability(self, said: str) -> Number | None:
         """Of a capability, or of a name exactly as in the facts."""
-        found = {row["capability"] for row in self.gpus if said == row["capability"] or said in row["names"]}
+        found = {
+            row["capability"]
+            for row in self.gpus
+            if said == row["capability"] or said in row["names"]
+        }
         return number(found.pop()) if len(found) == 1 else None
 
     def gpu(self, capability: Number) -> Row:
@@ -173,8 +233,15 @@ class Oracle:
     def runs(self, some: Combination, capability: Number) -> bool:
         gpu = self.gpu(capability)
         if list(gpu["families"]) == ["jetson"]:
-            [since] = [row["subject"] for row in self.compatibility if row["kind"] == "server wheels"]
-            if number(gpu["first_cuda"]) < number(since) or some.platform != "linux/arm64":
+            [since] = [
+                row["subject"]
+                for row in self.compatibility
+                if row["kind"] == "server wheels"
+            ]
+            if (
+                number(gpu["first_cuda"]) < number(since)
+                or some.platform != "linux/arm64"
+            ):
                 return False
         return runs(some.archs, capability)
 
@@ -188,7 +255,11 @@ class Oracle:
         ]
         if drivers and driver[0] < min(drivers)[0]:
             return False
-        ends = [row["subject"] for row in self.compatibility if gpu["architecture"] in row.get("architectures", ())]
+        ends = [
+            row["subject"]
+            for row in self.compatibility
+            if gpu["architecture"] in row.get("architectures", ())
+        ]
         return all(driver[0] <= int(end) for end in ends)
 
     def ceiling(self, some: Combination) -> tuple[Number, Sequence[str]]:
@@ -198,7 +269,9 @@ class Oracle:
             return max(number(row["newest"]) for row in self.transformers), ()
 
         def distance(row: Row) -> tuple[int, Number]:
-            return abs(number(row["python"])[1] - number(some.python)[1]), number(row["newest"])
+            return abs(number(row["python"])[1] - number(some.python)[1]), number(
+                row["newest"]
+            )
 
         nearest = min(rows, key=distance)
         return number(nearest["newest"]), nearest.get("broken", ())
@@ -206,10 +279,18 @@ class Oracle:
     def fits(self, some: Combination, asked: Mapping[str, str]) -> bool:  # noqa: PLR0911
         row, place = some.row, some.place
         base, platform = asked.get("base", "auto"), asked.get("platform", "linux/amd64")
-        kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(base, ("own",))
-        if some.cpu != (asked.get("flavour") == "cpu") or place.kind not in kinds or place.glibc < number(row["glibc"]):
+        kinds = {"auto": ("registry", "bootstrap"), "bootstrap": ("bootstrap",)}.get(
+            base, ("own",)
+        )
+        if (
+            some.cpu != (asked.get("flavour") == "cpu")
+            or place.kind not in kinds
+            or place.glibc < number(row["glibc"])
+        ):
             return False
-        if some.platform != platform or (asked.get("flavour") == "devel" and not self.has_nvcc(some)):
+        if some.platform != platform or (
+            asked.get("flavour") == "devel" and not self.has_nvcc(some)
+        ):
             return False
         if some.cpu and {"cuda", "cudnn", "gpu"} & asked.keys():
             return False
@@ -229,9 +310,13 @@ class Oracle:
             capability = self.capability(asked["gpu"])
             if capability is None or not self.runs(some, capability):
                 return False
-            if "driver" in asked and not self.drives(number(asked["driver"]), capability):
+            if "driver" in asked and not self.drives(
+                number(asked["driver"]), capability
+            ):
                 return False
-        if "transformers" in asked and not self.has_transformers(some, asked["transformers"]):
+        if "transformers" in asked and not self.has_transformers(
+            some, asked["transformers"]
+        ):
             return False
         return "os" not in asked or self.has_os(some, asked["os"])
 
@@ -239,7 +324,11 @@ class Oracle:
         wanted, (newest, broken) = number(said), self.ceiling(some)
         if wanted > newest[: len(wanted)] or said in broken:
             return False
-        meant = [row for row in self.minors if begins(wanted[:2], number(row["transformers"]))]
+        meant = [
+            row
+            for row in self.minors
+            if begins(wanted[:2], number(row["transformers"]))
+        ]
         here = [row for row in meant if number(row["transformers"]) <= newest]
         return any(some.python in row["pythons"][some.platform] for row in here)
 

@@ -12,7 +12,9 @@ from unittest.mock import MagicMock
 import pytest
 
 PAYLOAD = Path(__file__).parents[2] / "docker" / "payload"
-NO_FILE = f"{os.devnull}/envbuilder.lock"  # below a file there is nothing, on any machine
+NO_FILE = (
+    f"{os.devnull}/envbuilder.lock"  # below a file there is nothing, on any machine
+)
 BOUNDS = json.loads((PAYLOAD / "acceptance" / "bounds.json").read_text())
 sys.path.insert(0, str(PAYLOAD))
 HEAVY = (

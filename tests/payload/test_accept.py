@@ -85,7 +85,9 @@ sys.exit(main(CHECKS, LIMITS))
 """
 
 
-def write_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8, deadline: int = 1) -> Path:
+def write_suite(
+    tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8, deadline: int = 1
+) -> Path:
     """A suite of these checks, on a machine with `load` processes per core.
 
     `deadline` (seconds) is for the checks that hang; the others have all the time that they need.
@@ -93,15 +95,26 @@ def write_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 
     script = tmp_path / "suite.py"
     script.write_text(
         MADE_UP.format(
-            payload=str(PAYLOAD), names=", ".join(names) + ",", load=load, patience=patience, deadline=deadline
+            payload=str(PAYLOAD),
+            names=", ".join(names) + ",",
+            load=load,
+            patience=patience,
+            deadline=deadline,
         )
     )
     return script
 
 
-def run_suite(tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8) -> tuple[int, SuiteEvents]:
+def run_suite(
+    tmp_path: Path, *names: str, load: float = 0.5, patience: int = 8
+) -> tuple[int, SuiteEvents]:
     script = write_suite(tmp_path, *names, load=load, patience=patience)
-    done = subprocess.run([sys.executable, str(script), "--json-lines"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), "--json-lines"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     watch = SuiteEvents()
     for line in done.stdout.splitlines():
         watch.feed(line)
@@ -165,7 +178,10 @@ def test_a_hang_ends_on_the_busiest_machine(tmp_path: Path, name: str) -> None:
     assert "longer than 1 s" in watch.results[name].detail
 
 
-@pytest.mark.parametrize(("load", "left"), [(0.0, 10), (0.9, 10), (2.5, 25), (7.5, 75), (8.0, 80), (1000.0, 80)])
+@pytest.mark.parametrize(
+    ("load", "left"),
+    [(0.0, 10), (0.9, 10), (2.5, 25), (7.5, 75), (8.0, 80), (1000.0, 80)],
+)
 def test_a_check_has_more_time_the_busier_the_machine_is(
     monkeypatch: pytest.MonkeyPatch, load: float, left: float
 ) -> None:
@@ -174,7 +190,10 @@ def test_a_check_has_more_time_the_busier_the_machine_is(
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     deadline = Deadline(10, BOUNDS["patience"])
     now[0] += 3
-    for loads in ((4 * load, 0.0, 0.0), (0.0, 4 * load, 0.0)):  # over one minute, over five
+    for loads in (
+        (4 * load, 0.0, 0.0),
+        (0.0, 4 * load, 0.0),
+    ):  # over one minute, over five
         monkeypatch.setattr("os.getloadavg", lambda loads=loads: loads)
         assert deadline.remaining() == left - 3
 
@@ -200,7 +219,9 @@ def test_suite_without_checks_does_not_pass(tmp_path: Path) -> None:
 def test_sigterm_ends_it_with_130(tmp_path: Path) -> None:
     script = write_suite(tmp_path, "good", "slow", deadline=3600)
     process = subprocess.Popen(
-        [sys.executable, str(script), "--json-lines"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, str(script), "--json-lines"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -223,7 +244,12 @@ def inspection_with(bound: dict[str, float]) -> checks.Inspection:
 def test_bounds_judge() -> None:
     inspection = inspection_with({"min": 1, "max": 2})
     answer = inspection.require("a", 1.5, "not told")
-    assert answer.fields() == {"value": 1.5, "bound": {"min": 1, "max": 2}, "detail": "", "remedy": ""}
+    assert answer.fields() == {
+        "value": 1.5,
+        "bound": {"min": 1, "max": 2},
+        "detail": "",
+        "remedy": "",
+    }
     for value in (0.9, 2.1, float("nan")):
         with pytest.raises(checks.Failure, match="told"):
             inspection.require("a", value, "told")
@@ -235,7 +261,10 @@ def test_promises_of_our_images_are_only_observed_elsewhere() -> None:
     inspection = inspection_with({"max": 0})
     with pytest.raises(checks.Skipped) as seen:
         inspection.require_if_locked("a", 3, "three too many")
-    assert (seen.value.answer.detail, seen.value.answer.value) == ("observed: three too many", 3)
+    assert (seen.value.answer.detail, seen.value.answer.value) == (
+        "observed: three too many",
+        3,
+    )
     inspection.lock = {"stack": {}}
     with pytest.raises(checks.Failure):
         inspection.require_if_locked("a", 3, "three too many")
@@ -243,7 +272,11 @@ def test_promises_of_our_images_are_only_observed_elsewhere() -> None:
 
 def test_values_that_json_lacks_are_replaced_or_omitted() -> None:
     value = {"a": [float("nan"), float("inf"), 1.5], "b": ("half \udc80",), 3: None}
-    assert to_json(value, spell_infinite=True) == {"a": ["nan", "inf", 1.5], "b": ["half ?"], "3": None}
+    assert to_json(value, spell_infinite=True) == {
+        "a": ["nan", "inf", 1.5],
+        "b": ["half ?"],
+        "3": None,
+    }
     assert to_json(value, spell_infinite=False)["a"] == [None, None, 1.5]
 
 
@@ -272,7 +305,9 @@ def test_a_bound_as_a_person_reads_it(value: object, bound: object, text: str) -
         (-63, False, False, "Python died of signal 63"),
     ],
 )
-def test_how_a_worker_ended_is_explained(exit_code: int, out_of_memory: bool, timed_out: bool, detail: str) -> None:
+def test_how_a_worker_ended_is_explained(
+    exit_code: int, out_of_memory: bool, timed_out: bool, detail: str
+) -> None:
     ending = supervisor.Ending(exit_code, "a.b", timed_out, out_of_memory)
     answer = ending.explain(5)
     assert answer.detail == detail
@@ -283,14 +318,21 @@ def test_kills_for_memory_are_counted_as_cgroups_write_them() -> None:
     assert supervisor.count_kills("low 0\noom 3\noom_kill 2\noom_group_kill 1\n") == 2
 
 
-@pytest.mark.parametrize(("number", "text"), [(8500, "8.5.0"), (8902, "8.9.2"), (91002, "9.10.2"), (90100, "9.1.0")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(8500, "8.5.0"), (8902, "8.9.2"), (91002, "9.10.2"), (90100, "9.1.0")],
+)
 def test_cudnn_numbers(number: int, text: str) -> None:
     assert checks.identity.cudnn_text(number) == text
 
 
 def entrypoint(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(PAYLOAD / "entrypoint"), *words], capture_output=True, text=True, check=False, env={**os.environ, **env}
+        [str(PAYLOAD / "entrypoint"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
     )
 
 
@@ -324,7 +366,13 @@ print(json.dumps(dict(event="progress", done=1, total=2, text="half")))
 def run_own(tmp_path: Path, *lines: str) -> tuple[int, SuiteEvents]:
     (tmp_path / "my_check.py").write_text(OWN + "\n".join(lines))
     script = write_suite(tmp_path, "good")
-    words = [sys.executable, str(script), "--json-lines", "--own", str(tmp_path / "my_check.py")]
+    words = [
+        sys.executable,
+        str(script),
+        "--json-lines",
+        "--own",
+        str(tmp_path / "my_check.py"),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     watch = SuiteEvents()
     for line in done.stdout.splitlines():
@@ -341,19 +389,36 @@ def says(**fields: object) -> str:
 def test_custom_check_is_compared_with_its_bound(tmp_path: Path) -> None:
     code, watch = run_own(tmp_path, says(value=42, bound={"min": 40}))
     own = watch.results["own.my_check"]
-    assert (code, own.status, own.title, own.value) == (main.PASSED, Status.PASSED, "The answer is known", 42)
-    code, watch = run_own(tmp_path, says(value=39, bound={"min": 40}, remedy="think again"))
+    assert (code, own.status, own.title, own.value) == (
+        main.PASSED,
+        Status.PASSED,
+        "The answer is known",
+        42,
+    )
+    code, watch = run_own(
+        tmp_path, says(value=39, bound={"min": 40}, remedy="think again")
+    )
     own = watch.results["own.my_check"]
-    assert (code, own.status, own.remedy) == (main.NOT_PASSED, Status.FAILED, "think again")
+    assert (code, own.status, own.remedy) == (
+        main.NOT_PASSED,
+        Status.FAILED,
+        "think again",
+    )
 
 
 @pytest.mark.slow
 def test_several_answers_are_several_checks(tmp_path: Path) -> None:
-    _, watch = run_own(tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b"))
+    _, watch = run_own(
+        tmp_path, says(id="a", value=1), says(id="b", status="failed", detail="no b")
+    )
     assert watch.results["own.my_check.a"].status is Status.PASSED
     assert watch.results["own.my_check.b"].detail == "no b"
     assert watch.results["own.my_check"].status is Status.FAILED
-    assert {check.id for check in watch.checks("")} >= {"own.my_check", "own.my_check.a", "own.my_check.b"}
+    assert {check.id for check in watch.checks("")} >= {
+        "own.my_check",
+        "own.my_check.a",
+        "own.my_check.b",
+    }
 
 
 @pytest.mark.parametrize(
@@ -369,7 +434,9 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
         ]
     ),
 )
-def test_custom_check_without_a_result_fails(tmp_path: Path, lines: list[str], detail: str) -> None:
+def test_custom_check_without_a_result_fails(
+    tmp_path: Path, lines: list[str], detail: str
+) -> None:
     code, watch = run_own(tmp_path, *lines)
     assert code == main.NOT_PASSED
     assert watch.results["own.my_check"].status is Status.FAILED

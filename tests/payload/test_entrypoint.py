@@ -13,10 +13,20 @@ from .conftest import PAYLOAD
 SHOW = 'echo "$HOME|${USER:-}|${HF_HOME:-}|${XDG_CACHE_HOME:-}"'
 
 
-def run(*words: str, uid: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, uid: int | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     names = {name: os.environ[name] for name in ("PATH", "TMPDIR")} | env
     command = [str(PAYLOAD / "entrypoint"), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=names, user=uid, group=uid)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=names,
+        user=uid,
+        group=uid,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +61,26 @@ def test_a_good_home_is_kept(tmp_path: Path) -> None:
     assert home.stderr == ""
 
 
-@pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/dev/null/home"}, {"HOME": "/root"}])
-def test_unknown_user_gets_a_home_and_a_name(stranger: int, home: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "home",
+    [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/dev/null/home"}, {"HOME": "/root"}],
+)
+def test_unknown_user_gets_a_home_and_a_name(
+    stranger: int, home: dict[str, str]
+) -> None:
     told = run("sh", "-c", f'touch "$HOME/x" && {SHOW}', uid=stranger, **home)
     assert told.returncode == 0, told.stderr
     assert told.stdout.split("|")[1] == "uid4321"
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_aloud(stranger: int) -> None:
-    told = run("sh", "-c", f'touch "$HF_HOME/x" && {SHOW}', uid=stranger, HOME="/", HF_HOME="/root/hf")
+    told = run(
+        "sh",
+        "-c",
+        f'touch "$HF_HOME/x" && {SHOW}',
+        uid=stranger,
+        HOME="/",
+        HF_HOME="/root/hf",
+    )
     assert told.returncode == 0, told.stderr
     assert told.stderr.startswith("HF_HOME: /root/hf cannot be written; ")

@@ -34,7 +34,9 @@ def pretrain(job: ModuleType) -> ModuleType:
         ("Version 2.0 is one sentence", ("Version 2.0 is one sentence", "")),
     ],
 )
-def test_a_text_is_cut_at_the_end_of_a_sentence(pretrain: Any, text: str, halves: Any) -> None:
+def test_a_text_is_cut_at_the_end_of_a_sentence(
+    pretrain: Any, text: str, halves: Any
+) -> None:
     seen = {pretrain.split_text(text, random.Random(seed)) for seed in range(20)}
     assert seen == (halves if isinstance(halves, set) else {halves})
 
@@ -43,7 +45,9 @@ def test_half_of_the_pairs_get_a_foreign_second_half(pretrain: Any) -> None:
     texts = [(f"a{number}", f"b{number}") for number in range(1000)]
     examples = pretrain.make_examples(texts, random.Random(0))
     assert [first for first, _, _ in examples] == [first for first, _ in texts]
-    assert {(second == "b" + first[1:], label) for first, second, label in examples} == {(True, 0), (False, 1)}
+    assert {
+        (second == "b" + first[1:], label) for first, second, label in examples
+    } == {(True, 0), (False, 1)}
     assert 450 < sum(label for _, _, label in examples) < 550
 
 
@@ -63,9 +67,16 @@ def test_texts_of_one_sentence_are_no_pairs(pretrain: Any) -> None:
         ("a", "ijklmnop", "[a]ijkl]", "00011111"),
     ],
 )
-def test_long_pair_keeps_the_text_around_the_cut(pretrain: Any, first: str, second: str, said: str, kinds: str) -> None:
+def test_long_pair_keeps_the_text_around_the_cut(
+    pretrain: Any, first: str, second: str, said: str, kinds: str
+) -> None:
     row = pretrain.encode(first, second, Tokenizer(), 8)
-    assert "".join({1: "[", 2: "]"}.get(number, chr(number)) for number in row["input_ids"]) == said
+    assert (
+        "".join(
+            {1: "[", 2: "]"}.get(number, chr(number)) for number in row["input_ids"]
+        )
+        == said
+    )
     assert "".join(map(str, row["token_type_ids"])) == kinds
     assert row["attention_mask"] == [1] * len(said)
 
@@ -76,7 +87,10 @@ def test_labelled_and_held_out_texts_are_not_used(pretrain: Any) -> None:
     settings = SimpleNamespace(data="bundled", pretrain_rows=3000)
     texts, others = pretrain.load_texts(settings, *parts)
     assert (len(texts), len(others)) == (3000, 500)
-    assert not {first for first, _ in texts + others} & {*parts[0]["text"], *parts[1]["text"]}
+    assert not {first for first, _ in texts + others} & {
+        *parts[0]["text"],
+        *parts[1]["text"],
+    }
     words = {word for pair in texts for half in pair for word in half.split()}
     assert words <= set(reviews.vocabulary())
 
@@ -86,5 +100,7 @@ def test_keywords_share_the_opinion_of_the_sentence() -> None:
         negated = not set(reviews.NEGATIONS).isdisjoint(sentence.split())
         good = not set(reviews.POSITIVE).isdisjoint(sentence.split())
         chosen = keywords.split()
-        assert set(chosen) <= set(reviews.POSITIVE if good != negated else reviews.NEGATIVE)
+        assert set(chosen) <= set(
+            reviews.POSITIVE if good != negated else reviews.NEGATIVE
+        )
         assert len(set(chosen)) == len(chosen) in (2, 3, 4)

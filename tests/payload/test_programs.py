@@ -27,7 +27,9 @@ class Image:
             text = (PAYLOAD / "bin" / name).read_text()
             for path in ("/workspace", "/proc/driver", "/dev/nvidiactl"):
                 text = text.replace(path, f"{folder}{path}")
-            text = text.replace("/cache/huggingface", "").replace("/cache", "")  # the caches are volumes
+            text = text.replace("/cache/huggingface", "").replace(
+                "/cache", ""
+            )  # the caches are volumes
             self.program(self.payload / "bin" / name, text)
         self.program(self.payload / "entrypoint", '#!/bin/sh\necho "started $*"\n')
 
@@ -42,7 +44,13 @@ class Image:
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         path = f"{self.commands}:{Path(sys.executable).parent}:/usr/bin:/bin"
         command = [str(self.payload / "bin" / words[0]), *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": path, **env})
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": path, **env},
+        )
 
 
 @pytest.fixture
@@ -50,7 +58,9 @@ def image(tmp_path: Path) -> Image:
     return Image(tmp_path)
 
 
-@pytest.mark.parametrize("name", [*PROGRAMS, "../entrypoint", "train", "accept", "predict"])
+@pytest.mark.parametrize(
+    "name", [*PROGRAMS, "../entrypoint", "train", "accept", "predict"]
+)
 def test_shellcheck_reports_nothing(name: str) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck, "run `make setup`"
@@ -76,30 +86,47 @@ def test_as_owner_warns_if_the_container_lacks_a_gpu(
     image: Image, driver: bool, device: bool, visible: str | None, warned: bool
 ) -> None:
     image.stand_in("id", "echo 1000")
-    for exists, name in ((driver, "proc/driver/nvidia/version"), (device, "dev/nvidiactl")):
+    for exists, name in (
+        (driver, "proc/driver/nvidia/version"),
+        (device, "dev/nvidiactl"),
+    ):
         if exists:
             (image.root / name).parent.mkdir(parents=True)
             (image.root / name).touch()
-    done = image.run("as-owner", "job", **({"NVIDIA_VISIBLE_DEVICES": visible} if visible else {}))
+    done = image.run(
+        "as-owner", "job", **({"NVIDIA_VISIBLE_DEVICES": visible} if visible else {})
+    )
     assert (done.returncode, done.stdout) == (0, "started job\n"), done.stderr
     assert ("add compose.gpu.yaml to COMPOSE_FILE" in done.stderr) is warned
 
 
-@pytest.mark.parametrize(("link", "owner", "code"), [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)])
-def test_as_owner_does_not_change_root_folders_behind_links(image: Image, link: bool, owner: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("link", "owner", "code"),
+    [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)],
+)
+def test_as_owner_does_not_change_root_folders_behind_links(
+    image: Image, link: bool, owner: int, code: int
+) -> None:
     """`runs` may lead to /etc of the host; in the container it is a link, since the project is mounted as it is."""
     runs = image.root / "workspace" / "runs"
     if link:
         runs.rmdir()
         (image.root / "outside").mkdir()
         runs.symlink_to("../outside")
-    stand_ins = {"id": "echo 0", "stat": f"echo {owner}", "chown": 'echo "chown $*"', "setpriv": 'echo "setpriv $*"'}
+    stand_ins = {
+        "id": "echo 0",
+        "stat": f"echo {owner}",
+        "chown": 'echo "chown $*"',
+        "setpriv": 'echo "setpriv $*"',
+    }
     for name, line in stand_ins.items():
         image.stand_in(name, line)
     done = image.run("as-owner", "job", "an argument", HOST_UID="7", HOST_GID="8")
     assert done.returncode == code, done.stderr
     words = "setpriv --reuid=7 --regid=8 --clear-groups --inh-caps=-all "
-    assert (f"{words}{image.payload}/bin/../entrypoint job an argument\n" in done.stdout) is (code == 0)
+    assert (
+        f"{words}{image.payload}/bin/../entrypoint job an argument\n" in done.stdout
+    ) is (code == 0)
     assert (f"chown 7:8 {runs}\n" in done.stdout) is (owner == 0 and not link)
     assert ("is a link to a directory owned by root" in done.stderr) is (code != 0)
 
@@ -108,9 +135,18 @@ def test_as_owner_does_not_change_root_folders_behind_links(image: Image, link: 
 
 
 @pytest.mark.parametrize(
-    ("free", "gpu", "code"), [(102401, None, 0), (102400, None, 1), (102401, 0, 0), (102401, 9, 9), (102400, 0, 1)]
+    ("free", "gpu", "code"),
+    [
+        (102401, None, 0),
+        (102400, None, 1),
+        (102401, 0, 0),
+        (102401, 9, 9),
+        (102400, 0, 1),
+    ],
 )
-def test_health_wants_room_for_results_and_the_gpu(image: Image, free: int, gpu: int | None, code: int) -> None:
+def test_health_wants_room_for_results_and_the_gpu(
+    image: Image, free: int, gpu: int | None, code: int
+) -> None:
     image.stand_in("df", f"printf ' Avail\\n{free}\\n'")
     if gpu is not None:
         image.stand_in("nvidia-smi", f"exit {gpu}")
@@ -156,26 +192,42 @@ def torchrun_words(conf: str, *address: str) -> list[str]:
         ({}, torchrun_words("")),
         ({"JOB_COMPLETION_INDEX": "0"}, torchrun_words("is_host=true,")),
         ({"PET_NODE_RANK": "1"}, torchrun_words("is_host=false,")),
-        ({"SLURM_NODEID": "1", "SLURMD_NODENAME": "n1"}, torchrun_words("is_host=false,", "--local_addr=n1")),
+        (
+            {"SLURM_NODEID": "1", "SLURMD_NODENAME": "n1"},
+            torchrun_words("is_host=false,", "--local_addr=n1"),
+        ),
     ],
     ids=["compose", "job", "trainjob", "slurm"],
 )
-def test_launch_passes_scheduler_settings_to_torchrun(node: Image, env: dict[str, str], words: list[str]) -> None:
+def test_launch_passes_scheduler_settings_to_torchrun(
+    node: Image, env: dict[str, str], words: list[str]
+) -> None:
     assert launched(node, *ON_TWO, "train", "--output", "runs/a b", **env) == words
 
 
 def test_launch_takes_rank_and_address_as_options(node: Image) -> None:
     train = ["train", "--output", "runs/a b"]
-    assert launched(node, *ON_TWO, "--rank", "0", "--address", "x", *train, PET_NODE_RANK="1") == torchrun_words(
-        "is_host=true,", "--local_addr=x"
+    assert launched(
+        node, *ON_TWO, "--rank", "0", "--address", "x", *train, PET_NODE_RANK="1"
+    ) == torchrun_words("is_host=true,", "--local_addr=x")
+    assert launched(node, *ON_TWO, "--domain=jobs", *train) == torchrun_words(
+        "", "--local_addr=here.jobs"
     )
-    assert launched(node, *ON_TWO, "--domain=jobs", *train) == torchrun_words("", "--local_addr=here.jobs")
 
 
 def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
     start = ["--nnodes=1", "--nproc_per_node=1", "--max_restarts=0", "--standalone"]
-    assert launched(node, "--max-restarts", "0", "mine.py", "--more") == [*start, "mine.py", "--more"]
-    assert launched(node, "--max-restarts", "0", "mine", "--more") == [*start, "--no_python", "mine", "--more"]
+    assert launched(node, "--max-restarts", "0", "mine.py", "--more") == [
+        *start,
+        "mine.py",
+        "--more",
+    ]
+    assert launched(node, "--max-restarts", "0", "mine", "--more") == [
+        *start,
+        "--no_python",
+        "mine",
+        "--more",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,15 +237,23 @@ def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
             [*ON_TWO, "train", "--epochs", "none"],
             "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
         ),
-        (["--nodes", "two", "train"], "launch: error: --nodes takes a number, not 'two'"),
+        (
+            ["--nodes", "two", "train"],
+            "launch: error: --nodes takes a number, not 'two'",
+        ),
         (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
-        (["--nodes", "2", "train"], "launch: error: 2 nodes need --rendezvous HOST:PORT"),
+        (
+            ["--nodes", "2", "train"],
+            "launch: error: 2 nodes need --rendezvous HOST:PORT",
+        ),
         (["--node", "2", "train"], "launch: error: unknown option --node"),
         (["--nodes"], "launch: error: --nodes needs a value"),
         ([], "launch: error: no JOB"),
     ],
 )
-def test_launch_refuses_a_wrong_option_with_2_before_torchrun(node: Image, words: list[str], message: str) -> None:
+def test_launch_refuses_a_wrong_option_with_2_before_torchrun(
+    node: Image, words: list[str], message: str
+) -> None:
     done = node.run("launch", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -203,7 +263,9 @@ def test_launch_preloads_the_allocator(node: Image) -> None:
     library = node.root / "libjemalloc.so.2"
     library.touch()
     allocator = node.payload / "allocator"
-    allocator.write_text(allocator.read_text().replace("/usr/lib/*/libjemalloc.so.2", str(library)))
+    allocator.write_text(
+        allocator.read_text().replace("/usr/lib/*/libjemalloc.so.2", str(library))
+    )
     node.stand_in("torchrun", 'echo "$LD_PRELOAD|$MALLOC_CONF"')
     assert launched(node, "mine")[0].startswith(f"{library}|oversize_threshold:1,")
 

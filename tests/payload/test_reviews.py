@@ -17,7 +17,8 @@ def all_reviews() -> list[dict[str, Any]]:
 def test_the_data_are_always_the_same() -> None:
     text = json.dumps(reviews.make_reviews(), sort_keys=True)
     assert (
-        hashlib.sha256(text.encode()).hexdigest() == "b4235e1a12fbb9b77b8fc96b3ab9a88de4371dc400abadbcd597fd0f91e0f37c"
+        hashlib.sha256(text.encode()).hexdigest()
+        == "b4235e1a12fbb9b77b8fc96b3ab9a88de4371dc400abadbcd597fd0f91e0f37c"
     )
 
 
@@ -31,7 +32,9 @@ def test_the_label_is_polarity_turned_by_negation() -> None:
     for review in all_reviews():
         words = set(review["text"].split())
         assert review["negated"] == bool(words & set(reviews.NEGATIONS))
-        assert review["label"] == (bool(words & set(reviews.POSITIVE)) != review["negated"])
+        assert review["label"] == (
+            bool(words & set(reviews.POSITIVE)) != review["negated"]
+        )
 
 
 def test_three_in_ten_are_negated_and_half_are_good() -> None:
@@ -63,6 +66,12 @@ def test_counting_words_is_not_enough() -> None:
     weights: dict[str, float] = {}
     for row in rows:
         for word in set(row["text"].split()):
-            weights[word] = weights.get(word, 0.0) + (row["label"] or -1) / len(rows) * 20
-    right = [(sum(weights.get(word, 0) for word in row["text"].split()) > 0) == bool(row["label"]) for row in held_out]
+            weights[word] = (
+                weights.get(word, 0.0) + (row["label"] or -1) / len(rows) * 20
+            )
+    right = [
+        (sum(weights.get(word, 0) for word in row["text"].split()) > 0)
+        == bool(row["label"])
+        for row in held_out
+    ]
     assert sum(right) / len(right) < 0.75

@@ -30,7 +30,9 @@ def test_the_measured_defaults() -> None:
 
 
 def test_guide_job_uses_the_numbers_of_the_guide() -> None:
-    settings = vars(options.parse_settings(["--model", "bert-base-uncased", "--data", "imdb"]))
+    settings = vars(
+        options.parse_settings(["--model", "bert-base-uncased", "--data", "imdb"])
+    )
     guide = {
         "epochs": 3, "batch_size": 8, "learning_rate": 5e-5, "warmup": 0.0, "max_length": 512,
         "max_train_samples": None, "pad_to_max_length": False,
@@ -42,21 +44,35 @@ def test_guide_job_uses_the_numbers_of_the_guide() -> None:
     ("words", "said"),
     [
         (["--max-train-samples", "60000"], "there are only 17920 bundled reviews"),
-        (["--rows", "0"], "argument --max-train-samples/--rows: '0' is not a whole number of 1 or more"),
+        (
+            ["--rows", "0"],
+            "argument --max-train-samples/--rows: '0' is not a whole number of 1 or more",
+        ),
         (["--epochs", "-1"], "'-1' is not a whole number of 1 or more"),
         (["--batch-size", "two"], "'two' is not a whole number of 1 or more"),
-        (["--learning-rate", "nan"], "argument --learning-rate: 'nan' is not a number above 0"),
-        (["--learning-rate", "fast"], "argument --learning-rate: 'fast' is not a number above 0"),
+        (
+            ["--learning-rate", "nan"],
+            "argument --learning-rate: 'nan' is not a number above 0",
+        ),
+        (
+            ["--learning-rate", "fast"],
+            "argument --learning-rate: 'fast' is not a number above 0",
+        ),
         (["--warmup", "2"], "'2' is not a number from 0 to 1"),
         (["--num-heads", "3"], "--hidden-size 128 is not divisible by --num-heads 3"),
         (["--resume"], "--resume needs --output"),
         (["--data", "my.csv"], "--data needs --model"),
         (["--pretrain-rows", "5"], "--pretrain-rows needs --pretrain EPOCHS"),
-        (["--pretrain", "1", "--max-length", "7"], "--pretrain needs --max-length 8 or more"),
+        (
+            ["--pretrain", "1", "--max-length", "7"],
+            "--pretrain needs --max-length 8 or more",
+        ),
         (["--text-column", "x"], "need --data: they are for your own data"),
     ],
 )
-def test_impossible_options_are_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_impossible_options_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
     with pytest.raises(SystemExit) as end:
         options.parse_settings(words)
     assert end.value.code == 2
@@ -68,7 +84,12 @@ def compiling(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     """compiling.py over a torch 2.0 that is a mock, where there is no compiler at all."""
     torch: Any = sys.modules["torch"]
     torch.__version__ = "2.0.1+cu117"
-    for name in ("torch._dynamo", "torch._dynamo.external_utils", "torch._inductor", "torch._inductor.config"):
+    for name in (
+        "torch._dynamo",
+        "torch._dynamo.external_utils",
+        "torch._inductor",
+        "torch._inductor.config",
+    ):
         monkeypatch.setitem(sys.modules, name, MagicMock())
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
@@ -78,7 +99,9 @@ def compiling(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def refusal(compiling: Any, words: list[str], device: str = "cpu") -> tuple[str, str]:
     with pytest.raises(compiling.JobError) as raised:
-        compiling.compile_model(MagicMock(), options.parse_settings(["--compile", *words]), device)
+        compiling.compile_model(
+            MagicMock(), options.parse_settings(["--compile", *words]), device
+        )
     return str(raised.value), raised.value.hint
 
 
@@ -104,18 +127,26 @@ def test_torch_2_0_cannot_compile_with_gradient_checkpointing(compiling: Any) ->
     )
 
 
-@pytest.mark.parametrize(("device", "kind", "package"), [("cpu", "C++", "g++"), ("cuda", "C", "gcc")])
-def test_a_missing_compiler_is_named(compiling: Any, device: str, kind: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("device", "kind", "package"), [("cpu", "C++", "g++"), ("cuda", "C", "gcc")]
+)
+def test_a_missing_compiler_is_named(
+    compiling: Any, device: str, kind: str, package: str
+) -> None:
     assert refusal(compiling, [], device) == (
         f"--compile needs a {kind} compiler, and this image has none",
         f"leave out --compile, or install {package}",
     )
 
 
-def test_a_python_that_torch_cannot_compile_for_is_named(compiling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_torch_cannot_compile_for_is_named(
+    compiling: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch: Any = sys.modules["torch"]
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    torch.compile.side_effect = RuntimeError("Python 3.11+ not yet supported for torch.compile")
+    torch.compile.side_effect = RuntimeError(
+        "Python 3.11+ not yet supported for torch.compile"
+    )
     assert refusal(compiling, []) == (
         "torch 2.0.1+cu117 cannot compile here: Python 3.11+ not yet supported for torch.compile",
         "leave out --compile",
@@ -124,23 +155,39 @@ def test_a_python_that_torch_cannot_compile_for_is_named(compiling: Any, monkeyp
 
 @pytest.mark.parametrize(
     ("torch_version", "longest", "step"),
-    [("2.0.1", 24, 6), ("2.0.1", 512, 128), ("2.0.1", 77, 77), ("2.0.1", 510, 170), ("2.7.1", 24, None)],
+    [
+        ("2.0.1", 24, 6),
+        ("2.0.1", 512, 128),
+        ("2.0.1", 77, 77),
+        ("2.0.1", 510, 170),
+        ("2.7.1", 24, None),
+    ],
 )
-def test_torch_2_0_gets_few_lengths(compiling: Any, torch_version: str, longest: int, step: int | None) -> None:
+def test_torch_2_0_gets_few_lengths(
+    compiling: Any, torch_version: str, longest: int, step: int | None
+) -> None:
     sys.modules["torch"].__version__ = torch_version  # type: ignore[attr-defined]
     words = ["--compile", "--no-pad-to-max-length", "--max-length", str(longest)]
     assert compiling.padding_multiple(options.parse_settings(words)) == step
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["--device", "cuda"], "no GPU is visible"), (["--precision", "fp16"], "fp16 needs a GPU")]
+    ("words", "said"),
+    [
+        (["--device", "cuda"], "no GPU is visible"),
+        (["--precision", "fp16"], "fp16 needs a GPU"),
+    ],
 )
-def test_options_that_this_machine_lacks_are_refused(job: ModuleType, words: list[str], said: str) -> None:
+def test_options_that_this_machine_lacks_are_refused(
+    job: ModuleType, words: list[str], said: str
+) -> None:
     with pytest.raises(job.JobError, match=said):
         job.choose_device(options.parse_settings(words))
 
 
-def test_evaluation_does_not_count_as_training(job: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_does_not_count_as_training(
+    job: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr("train.record.time.monotonic", lambda: now[0])
 
@@ -158,8 +205,12 @@ def test_evaluation_does_not_count_as_training(job: ModuleType, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_one_line_even_while_torch_is_imported(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "torch.py").write_text("import time; print('importing', flush=True); time.sleep(3600)\n")
+def test_an_interrupt_is_one_line_even_while_torch_is_imported(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import time; print('importing', flush=True); time.sleep(3600)\n"
+    )
     process = subprocess.Popen(
         [sys.executable, str(PAYLOAD / "train")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
@@ -188,17 +239,32 @@ print("it goes on")
 @pytest.mark.parametrize(("pause", "ends"), [(0.1, False), (1.2, True)])
 def test_signal_forwarded_by_torchrun_counts_once(pause: float, ends: bool) -> None:
     words = [sys.executable, "-c", TWO_SIGNALS, str(pause)]
-    done = subprocess.run(words, cwd=PAYLOAD, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=PAYLOAD, capture_output=True, text=True, check=False
+    )
     saving = "interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n"
-    expected = (130, "", saving + "interrupted\n") if ends else (0, "it goes on\n", saving)
+    expected = (
+        (130, "", saving + "interrupted\n") if ends else (0, "it goes on\n", saving)
+    )
     assert (done.returncode, done.stdout, done.stderr) == expected
 
 
-@pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda path: str(path.relative_to(PAYLOAD)))
+@pytest.mark.parametrize(
+    "path",
+    sorted(PAYLOAD.rglob("*.py")),
+    ids=lambda path: str(path.relative_to(PAYLOAD)),
+)
 def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
-    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    names += [
+        node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    ]
     allowed = set(
         "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics".split()
     )
@@ -208,7 +274,16 @@ def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:
 
 
 BUILTIN_TYPES = {"dict", "frozenset", "list", "set", "tuple", "type"}
-NEWER_NAMES = {"removeprefix", "removesuffix", "is_relative_to", "with_stem", "cache", "pairwise", "batched", "lcm"}
+NEWER_NAMES = {
+    "removeprefix",
+    "removesuffix",
+    "is_relative_to",
+    "with_stem",
+    "cache",
+    "pairwise",
+    "batched",
+    "lcm",
+}
 
 
 def annotations_of(tree: ast.AST) -> list[ast.expr]:
@@ -221,13 +296,17 @@ def annotations_of(tree: ast.AST) -> list[ast.expr]:
     return [annotation for annotation in found if annotation is not None]
 
 
-@pytest.mark.parametrize("path", sorted((PAYLOAD / "train").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((PAYLOAD / "train").glob("*.py")), ids=lambda path: path.name
+)
 def test_python_3_8_can_evaluate_all_annotations(path: Path) -> None:
     """`list[int]` and `str | None` are text in an annotation, and an error anywhere else; so is a newer method."""
     tree = ast.parse(path.read_text())
     annotations = annotations_of(tree)
     assert not annotations or "from __future__ import annotations" in path.read_text()
-    unevaluated = {id(node) for annotation in annotations for node in ast.walk(annotation)}
+    unevaluated = {
+        id(node) for annotation in annotations for node in ast.walk(annotation)
+    }
     for node in ast.walk(tree):
         if id(node) in unevaluated:
             continue
@@ -268,18 +347,27 @@ def test_all_are_waited_for_before_one_leaves(job: Any) -> None:
     dist.reset_mock()
     team.shutdown()
     wait, leave = dist.mock_calls
-    assert (wait[0], wait[1][0], wait[1][1].total_seconds()) == ("monitored_barrier", team.control_group, 120)
+    assert (wait[0], wait[1][0], wait[1][1].total_seconds()) == (
+        "monitored_barrier",
+        team.control_group,
+        120,
+    )
     assert leave[0] == "destroy_process_group"
 
 
 def test_a_group_outlives_the_team(job: Any) -> None:
     """Else a thread of gloo's and Python's lock may wait for each other for ever."""
     team, dist = team_of(job)
-    assert [dist.group.WORLD, team.control_group] == sys.modules["train.parallel"].GROUPS  # type: ignore[attr-defined]
+    assert [dist.group.WORLD, team.control_group] == sys.modules[
+        "train.parallel"
+    ].GROUPS  # type: ignore[attr-defined]
 
 
 def test_one_that_has_gone_is_not_waited_for_for_ever(job: Any) -> None:
-    team, dist = team_of(job, **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")})
+    team, dist = team_of(
+        job,
+        **{"monitored_barrier.side_effect": RuntimeError("Rank 0 has not answered")},
+    )
     team.shutdown()
     dist.destroy_process_group.assert_called_once_with()
 
@@ -355,7 +443,9 @@ def test_a_duration_reads_well(seconds: float, text: str) -> None:
     assert progress.format_duration(seconds) == text
 
 
-@pytest.mark.parametrize(("terminal", "lines"), [(True, []), (False, ["step 1/2: loss 0.1000, 31 s left"])])
+@pytest.mark.parametrize(
+    ("terminal", "lines"), [(True, []), (False, ["step 1/2: loss 0.1000, 31 s left"])]
+)
 def test_progress_lines_are_for_runs_without_a_terminal(
     job: ModuleType, monkeypatch: pytest.MonkeyPatch, terminal: bool, lines: list[str]
 ) -> None:
@@ -364,7 +454,9 @@ def test_progress_lines_are_for_runs_without_a_terminal(
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     output: list[str] = []
     record: Any = sys.modules["train.record"]
-    run = record.Recorder(options.parse_settings([]), lambda: (1.0, 1.0), say=output.append)
+    run = record.Recorder(
+        options.parse_settings([]), lambda: (1.0, 1.0), say=output.append
+    )
     run.on_train_begin(MagicMock(), MagicMock(), MagicMock(), MagicMock(), steps=2)
     now[0] += 31
     run.on_step_end([0.1], stop=False)
@@ -379,12 +471,21 @@ def test_progress_lines_are_for_runs_without_a_terminal(
     [
         ("--rows 9 --held-out 7", "--max-train-samples 9 --max-eval-samples 7"),
         ("--batch 3 --accumulate 2", "--batch-size 3 --gradient-accumulation-steps 2"),
-        ("--layers 3 --hidden 12 --heads 4", "--num-layers 3 --hidden-size 12 --num-heads 4"),
+        (
+            "--layers 3 --hidden 12 --heads 4",
+            "--num-layers 3 --hidden-size 12 --num-heads 4",
+        ),
         ("--padding longest", "--no-pad-to-max-length"),
         ("--model m --padding max", "--model m --pad-to-max-length"),
         ("--epochs 5 --output out", "--num-train-epochs 5 --output-dir out"),
-        ("--model m --data d --text-column a", "--model-name-or-path m --dataset-name d --text-column-name a"),
-        ("--warmup 0.2 --max-length 30 --compile", "--warmup-ratio 0.2 --max-seq-length 30 --torch-compile"),
+        (
+            "--model m --data d --text-column a",
+            "--model-name-or-path m --dataset-name d --text-column-name a",
+        ),
+        (
+            "--warmup 0.2 --max-length 30 --compile",
+            "--warmup-ratio 0.2 --max-seq-length 30 --torch-compile",
+        ),
     ],
 )
 def test_options_accept_old_names_and_names_of_the_trainer(old: str, new: str) -> None:

@@ -23,7 +23,14 @@ def failed() -> Receipt:
 
 def bare(*checks: Check, verdict: Verdict = Verdict.INCOMPLETE) -> Receipt:
     """Nothing but what a receipt must have."""
-    return Receipt(schema=SCHEMA, image="sha256:0", suite={}, host={}, verdict=verdict, checks=checks)
+    return Receipt(
+        schema=SCHEMA,
+        image="sha256:0",
+        suite={},
+        host={},
+        verdict=verdict,
+        checks=checks,
+    )
 
 
 def hostile() -> Receipt:
@@ -57,6 +64,10 @@ def hostile() -> Receipt:
             "seconds": ATTACK,
             "device": ATTACK,
             "losses": [0.7, None, float("inf"), "x", 10**400, 0.5, True, 0.4, 0.3],
-            "epochs": [{"epoch": ATTACK, "accuracy": None}, ATTACK, {"negated": float("-inf")}],
+            "epochs": [
+                {"epoch": ATTACK, "accuracy": None},
+                ATTACK,
+                {"negated": float("-inf")},
+            ],
         },
     )

@@ -59,7 +59,9 @@ class Volume:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def writes(*chunks: bytes, code: int = 0, out_of_memory: bool = False, stderr: str = "") -> Any:
+def writes(
+    *chunks: bytes, code: int = 0, out_of_memory: bool = False, stderr: str = ""
+) -> Any:
     """A script that writes this and ends so."""
 
     def script(box: Box) -> Iterator[bytes]:
@@ -92,8 +94,21 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
 
 def image(name: str, **changes: Any) -> dict[str, Any]:
     """An image as `docker image inspect` gives it."""
-    config = {"Labels": {"a": "b"}, "Env": ["A=1"], "Cmd": ["sh"], "Entrypoint": None, "User": "me"}
-    return {"Id": name, "Size": 7, "Os": "linux", "Architecture": "amd64", "Config": config, **changes}
+    config = {
+        "Labels": {"a": "b"},
+        "Env": ["A=1"],
+        "Cmd": ["sh"],
+        "Entrypoint": None,
+        "User": "me",
+    }
+    return {
+        "Id": name,
+        "Size": 7,
+        "Os": "linux",
+        "Architecture": "amd64",
+        "Config": config,
+        **changes,
+    }
 
 
 @dataclass
@@ -106,15 +121,28 @@ class Daemon:
     script: Any = field(default_factory=lambda: writes(b"hello\n"))
     history: Sequence[Mapping[str, Any]] = ()
     saved: bytes = b""  # an image as `docker save` writes it
-    pushes: Sequence[Mapping[str, Any]] = ({"status": "pushing"}, {"aux": {"Digest": "sha256:d"}})
-    info: dict[str, Any] = field(default_factory=lambda: {"ServerVersion": "27.0", "NCPU": 2, "OSType": "linux"})
-    faults: dict[str, Fault] = field(default_factory=dict)  # route → what goes wrong with it
-    stalls: dict[str, threading.Event] = field(default_factory=dict)  # route → what its last chunk waits for
+    pushes: Sequence[Mapping[str, Any]] = (
+        {"status": "pushing"},
+        {"aux": {"Digest": "sha256:d"}},
+    )
+    info: dict[str, Any] = field(
+        default_factory=lambda: {"ServerVersion": "27.0", "NCPU": 2, "OSType": "linux"}
+    )
+    faults: dict[str, Fault] = field(
+        default_factory=dict
+    )  # route → what goes wrong with it
+    stalls: dict[str, threading.Event] = field(
+        default_factory=dict
+    )  # route → what its last chunk waits for
     boxes: dict[str, Box] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     journal: list[str] = field(default_factory=list)
-    bodies: dict[str, bytes] = field(default_factory=dict)  # route → the last body that was sent to it
-    queries: dict[str, dict[str, str]] = field(default_factory=dict)  # route → the last query
+    bodies: dict[str, bytes] = field(
+        default_factory=dict
+    )  # route → the last body that was sent to it
+    queries: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # route → the last query
 
     _made: int = 0
 
@@ -161,7 +189,9 @@ class Lines:
     documents: Sequence[Mapping[str, Any]]
 
 
-Answer = tuple[int, Any]  # status and body: bytes and `Lines` are sent in chunks, anything else is one JSON document
+Answer = tuple[
+    int, Any
+]  # status and body: bytes and `Lines` are sent in chunks, anything else is one JSON document
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -177,7 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         path = unquote(re.sub(r"^/v1\.\d+", "", parts.path))
-        query = {key: "\n".join(values) for key, values in parse_qs(parts.query).items()}
+        query = {
+            key: "\n".join(values) for key, values in parse_qs(parts.query).items()
+        }
         body = self._body()
         name, words = self._route(path)
         if not name:
@@ -194,9 +226,17 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.status:
             self._send(fault.status, {"message": fault.message})
             return
-        status, answer = getattr(self, f"_{name}")(*words, query=query, body=body) or (0, None)
+        status, answer = getattr(self, f"_{name}")(*words, query=query, body=body) or (
+            0,
+            None,
+        )
         if status:
-            self._send(status, answer, truncate=bool(fault and fault.truncate), stall=self.daemon.stalls.get(name))
+            self._send(
+                status,
+                answer,
+                truncate=bool(fault and fault.truncate),
+                stall=self.daemon.stalls.get(name),
+            )
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve  # noqa: N815 - the server's names
 
@@ -217,7 +257,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _send(self, status: int, answer: Any, *, truncate: bool = False, stall: threading.Event | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        answer: Any,
+        *,
+        truncate: bool = False,
+        stall: threading.Event | None = None,
+    ) -> None:
         if isinstance(answer, bytes | Lines):
             self._stream(status, answer, truncate=truncate, stall=stall)
             return
@@ -229,11 +276,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2] if truncate else content)
         self.close_connection = self.close_connection or truncate
 
-    def _stream(self, status: int, answer: bytes | Lines, *, truncate: bool, stall: threading.Event | None) -> None:
+    def _stream(
+        self,
+        status: int,
+        answer: bytes | Lines,
+        *,
+        truncate: bool,
+        stall: threading.Event | None,
+    ) -> None:
         """In chunks; one that is cut off lacks its second half, and its end; one that stalls comes late."""
         chunks = [answer] if isinstance(answer, bytes) else []
         if isinstance(answer, Lines):
-            chunks = [json.dumps(document).encode() + b"\r\n" for document in answer.documents]
+            chunks = [
+                json.dumps(document).encode() + b"\r\n" for document in answer.documents
+            ]
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         for name, value in self.more_headers.items():
@@ -242,7 +298,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if stall:
             stall.wait(60)
-        whole = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk) + b"0\r\n\r\n"
+        whole = (
+            b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks if chunk)
+            + b"0\r\n\r\n"
+        )
         self.wfile.write(whole[: len(whole) // 2] if truncate else whole)
         self.close_connection = self.close_connection or truncate
 
@@ -262,7 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
     # --- images ---
 
     def _found(self, name: str) -> dict[str, Any] | None:
-        known = {**{found["Id"]: found for found in self.daemon.images.values()}, **self.daemon.images}
+        known = {
+            **{found["Id"]: found for found in self.daemon.images.values()},
+            **self.daemon.images,
+        }
         return known.get(name)
 
     def _image(self, name: str, **_: Any) -> Answer:
@@ -310,14 +372,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, *, query: Mapping[str, str], **_: Any) -> Answer:
         label = json.loads(query["filters"])["label"][0]
-        boxes = [box for box in self.daemon.boxes.values() if label in box.config["Labels"]]
+        boxes = [
+            box for box in self.daemon.boxes.values() if label in box.config["Labels"]
+        ]
         return 200, [{"Id": box.id} for box in boxes]
 
     def _box(self, name: str, **_: Any) -> Answer:
         box = self.daemon.boxes.get(name)
         if box is None:
             return 404, {"message": f"No such container: {name}"}
-        config = {"Tty": False, "Labels": box.config["Labels"], "Image": box.config.get("Image", "")}
+        config = {
+            "Tty": False,
+            "Labels": box.config["Labels"],
+            "Image": box.config.get("Image", ""),
+        }
         state = {"OOMKilled": box.out_of_memory, "ExitCode": box.code}
         return 200, {"Id": box.id, "Config": config, "State": state}
 
@@ -374,7 +442,9 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.daemon.files_of(self.daemon.boxes[name]).get(query["path"])
         if content is None:
             return 404, {"message": f"Could not find the file {query['path']}"}
-        self.more_headers = {"X-Docker-Container-Path-Stat": base64.b64encode(b"{}").decode()}
+        self.more_headers = {
+            "X-Docker-Container-Path-Stat": base64.b64encode(b"{}").decode()
+        }
         return 200, tar_of({query["path"].rsplit("/", 1)[1]: content})
 
     def _remove(self, name: str, **_: Any) -> Answer:
@@ -395,11 +465,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _volumes(self, *, query: Mapping[str, str], **_: Any) -> Answer:
         label = json.loads(query["filters"])["label"][0]
-        rows = [{"Name": name, "Labels": volume.labels} for name, volume in self.daemon.volumes.items()]
+        rows = [
+            {"Name": name, "Labels": volume.labels}
+            for name, volume in self.daemon.volumes.items()
+        ]
         return 200, {"Volumes": [row for row in rows if label in row["Labels"]]}
 
     def _remove_volume(self, name: str, **_: Any) -> Answer:
-        mounts = [mount for box in self.daemon.boxes.values() for mount in box.config["HostConfig"].get("Mounts") or []]
+        mounts = [
+            mount
+            for box in self.daemon.boxes.values()
+            for mount in box.config["HostConfig"].get("Mounts") or []
+        ]
         if name in [mount["Source"] for mount in mounts]:
             return 409, {"message": f"remove {name}: volume is in use"}
         if self.daemon.volumes.pop(name, None) is None:
@@ -449,7 +526,9 @@ def daemon_in(folder: Path) -> Iterator[Daemon]:
     daemon = Daemon(folder / "docker.sock")
     handler = type("Handler", (_Handler,), {"daemon": daemon})
     server = _Server(str(daemon.socket), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield daemon

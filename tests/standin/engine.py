@@ -38,7 +38,9 @@ class StandInContainer:
 
     def lines(self, deadline: float) -> Iterator[str]:
         self.deadline = deadline
-        yield from lines_of(f"{line}\n".encode(errors="surrogatepass") for line in self.script(self))
+        yield from lines_of(
+            f"{line}\n".encode(errors="surrogatepass") for line in self.script(self)
+        )
 
     def limit(self, seconds: float | None) -> None:
         self.limits.append(seconds)
@@ -56,11 +58,21 @@ class StandInContainer:
 Script = Callable[[StandInContainer], Iterator[str]]
 
 
-def says(lines: Sequence[str], code: int = 0, *, out_of_memory: bool = False, errors: Sequence[str] = ()) -> Script:
+def says(
+    lines: Sequence[str],
+    code: int = 0,
+    *,
+    out_of_memory: bool = False,
+    errors: Sequence[str] = (),
+) -> Script:
     """The container writes these lines and ends so."""
 
     def script(container: StandInContainer) -> Iterator[str]:
-        container.code, container.out_of_memory, container.said_last = code, out_of_memory, list(errors)
+        container.code, container.out_of_memory, container.said_last = (
+            code,
+            out_of_memory,
+            list(errors),
+        )
         yield from lines
 
     return script
@@ -82,7 +94,9 @@ def writes_its_files(container: StandInContainer) -> Iterator[str]:
     folder = container.job.folder[0]
     written = folder / "metrics.json"
     written.write_text("{}")
-    os.chown(written, folder.stat().st_uid, folder.stat().st_gid)  # it runs as that user
+    os.chown(
+        written, folder.stat().st_uid, folder.stat().st_gid
+    )  # it runs as that user
     yield "epoch 1"
 
 
@@ -106,22 +120,35 @@ class StandInEngine:
 
     images: dict[str, ImageFacts] = field(default_factory=lambda: {IMAGE.id: IMAGE})
     scripts: dict[str, Script] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=lambda: FILES)  # of /opt/envbuilder
+    files: Mapping[str, bytes] = field(
+        default_factory=lambda: FILES
+    )  # of /opt/envbuilder
     layers: Sequence[tuple[str, int, bytes]] = ()
     history: Sequence[str] = ("COPY payload",)
-    registry: Mapping[str, ImageFacts] = field(default_factory=dict)  # what can be pulled
+    registry: Mapping[str, ImageFacts] = field(
+        default_factory=dict
+    )  # what can be pulled
     machine: str = "linux/amd64"
     remaps: bool = False
     cpus: int = 2
     journal: list[str] = field(default_factory=list)
     jobs: list[ContainerSpec] = field(default_factory=list)
     containers: list[StandInContainer] = field(default_factory=list)
-    before: dict[str, Callable[[], object]] = field(default_factory=dict)  # verb → what is done before it is noted
-    pulse: Pulse = field(default_factory=lambda: Pulse(lambda: None, 60))  # it always answers
+    before: dict[str, Callable[[], object]] = field(
+        default_factory=dict
+    )  # verb → what is done before it is noted
+    pulse: Pulse = field(
+        default_factory=lambda: Pulse(lambda: None, 60)
+    )  # it always answers
 
     def __post_init__(self) -> None:
         given = self.scripts
-        self.scripts = {"suite": says(passing()), "any_user": writes_its_files, "signals": obeys_sigterm, **given}
+        self.scripts = {
+            "suite": says(passing()),
+            "any_user": writes_its_files,
+            "signals": obeys_sigterm,
+            **given,
+        }
 
     def __enter__(self) -> Self:
         self._note("connect")
@@ -150,7 +177,9 @@ class StandInEngine:
         assert path == "/opt/envbuilder"
         return self.files
 
-    def layer_files(self, image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+    def layer_files(
+        self, image: str, wanted: Callable[[str], bool]
+    ) -> Iterator[tuple[str, int, bytes]]:
         for path, size, content in self.layers:
             if wanted(path):
                 yield path, size, content

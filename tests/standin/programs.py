@@ -41,7 +41,12 @@ exit "$(cat "$here/mmdebstrap.code")"
 
 
 def vertex(name: str, **fields: object) -> dict[str, object]:
-    return {"digest": f"sha256:{name}", "name": name, "started": "2026-01-01T00:00:00Z", **fields}
+    return {
+        "digest": f"sha256:{name}",
+        "name": name,
+        "started": "2026-01-01T00:00:00Z",
+        **fields,
+    }
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,12 @@ class Programs:
         """The builder ends well with this image, or without one."""
         done = "2026-01-01T00:00:01Z"
         vertexes = [
-            vertex(f"[stage-1 {n + 1}/{steps}] RUN step {n}", completed=done, cached=n < cached) for n in range(steps)
+            vertex(
+                f"[stage-1 {n + 1}/{steps}] RUN step {n}",
+                completed=done,
+                cached=n < cached,
+            )
+            for n in range(steps)
         ]
         self.answer("docker", output=json.dumps({"vertexes": vertexes}) + "\n")
         if image:

@@ -12,7 +12,9 @@ from envbuilder.lock.requirements import requirements_text
 from envbuilder.render.context import labels_of
 
 ROOT = Path(__file__).parents[2]
-LOCK_TEXT = (ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock").read_text(encoding="utf-8")
+LOCK_TEXT = (
+    ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+).read_text(encoding="utf-8")
 LOCK = parse_lock(LOCK_TEXT, source="the stand-in's lock")
 LABELS = labels_of(LOCK, LOCK_TEXT)
 WHEEL_BYTES = sum(wheel.size for wheel in LOCK.wheels)
@@ -27,7 +29,12 @@ FILES = {  # of /opt/envbuilder
     **shipped.payload(),
 }
 IMAGE = ImageFacts(
-    id="sha256:" + "1" * 64, labels=LABELS, env=(), platform="linux/amd64", size=WHEEL_BYTES, digest=None
+    id="sha256:" + "1" * 64,
+    labels=LABELS,
+    env=(),
+    platform="linux/amd64",
+    size=WHEEL_BYTES,
+    digest=None,
 )
 
 INSIDE: Sequence[str] = tuple(suite.bounds()["bounds"])
@@ -38,7 +45,11 @@ def event(kind: str, **fields: Any) -> str:
 
 
 def plan(names: Sequence[str] = INSIDE) -> str:
-    return event("plan", suite="3", checks=[{"id": name, "title": f"title of {name}"} for name in names])
+    return event(
+        "plan",
+        suite="3",
+        checks=[{"id": name, "title": f"title of {name}"} for name in names],
+    )
 
 
 def start(name: str) -> str:
@@ -46,15 +57,36 @@ def start(name: str) -> str:
 
 
 def result(name: str, status: str = "passed", **fields: Any) -> str:
-    return event("result", id=name, title=f"title of {name}", status=status, seconds=0.5, **fields)
+    return event(
+        "result",
+        id=name,
+        title=f"title of {name}",
+        status=status,
+        seconds=0.5,
+        **fields,
+    )
 
 
 def passing(
-    names: Sequence[str] = INSIDE, *, changed: Mapping[str, str] | None = None, facts: Mapping[str, Any] = FACTS
+    names: Sequence[str] = INSIDE,
+    *,
+    changed: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] = FACTS,
 ) -> list[str]:
     """A whole run without a GPU; `changed` is what came of a check that did not pass."""
     lines = [plan(names), event("facts", **facts)]
     for name in names:
-        status = (changed or {}).get(name, "not_run" if name.startswith("gpu.") else "passed")
-        lines += [start(name), result(name, status, detail="" if status == "passed" else f"{name} says why")]
-    return [*lines, event("training", accuracy=1.0, loss=0.002), event("end", verdict="passed")]
+        status = (changed or {}).get(
+            name, "not_run" if name.startswith("gpu.") else "passed"
+        )
+        lines += [
+            start(name),
+            result(
+                name, status, detail="" if status == "passed" else f"{name} says why"
+            ),
+        ]
+    return [
+        *lines,
+        event("training", accuracy=1.0, loss=0.002),
+        event("end", verdict="passed"),
+    ]

@@ -29,7 +29,14 @@ def watched(*events: object) -> SuiteEvents:
 
 
 def result(name: str, status: str = "passed", **more: object) -> dict[str, object]:
-    return {"event": "result", "id": name, "title": name.upper(), "status": status, "seconds": 1.0, **more}
+    return {
+        "event": "result",
+        "id": name,
+        "title": name.upper(),
+        "status": status,
+        "seconds": 1.0,
+        **more,
+    }
 
 
 def test_a_whole_run() -> None:
@@ -46,14 +53,18 @@ def test_a_whole_run() -> None:
 
 
 def test_unanswered_check_is_an_error_with_the_container_s_end() -> None:
-    checks = watched(result("a"), {"event": "start", "id": "b"}).checks("the suite was killed")
+    checks = watched(result("a"), {"event": "start", "id": "b"}).checks(
+        "the suite was killed"
+    )
     assert checks[1].status is Status.ERROR
     assert "killed" in checks[1].detail
     assert verdict(checks) == "incomplete"
 
 
 def test_forged_end_cannot_pass_a_failed_check() -> None:
-    watch = watched(result("a", "failed"), result("b"), {"event": "end", "verdict": "passed"})
+    watch = watched(
+        result("a", "failed"), result("b"), {"event": "end", "verdict": "passed"}
+    )
     assert verdict(watch.checks("")) == "failed"
 
 
@@ -62,16 +73,28 @@ def test_no_output_is_not_a_pass() -> None:
     assert verdict([Check(id="a", title="A", status=Status.NOT_RUN)]) == "incomplete"
 
 
-@pytest.mark.parametrize("line", ["passed", "{}", '{"event": "magic"}', '{"event": "result", "id": "a"}', "[1]"])
+@pytest.mark.parametrize(
+    "line",
+    ["passed", "{}", '{"event": "magic"}', '{"event": "result", "id": "a"}', "[1]"],
+)
 def test_malformed_line_is_recorded(line: str) -> None:
     watch = watched(line)
-    assert (watch.violation_count, watch.violations[0].endswith(f": {line}")) == (1, True)
-    assert check_answered([], watch.checks(""), watch.protocol(), "").status is Status.ERROR
+    assert (watch.violation_count, watch.violations[0].endswith(f": {line}")) == (
+        1,
+        True,
+    )
+    assert (
+        check_answered([], watch.checks(""), watch.protocol(), "").status
+        is Status.ERROR
+    )
 
 
 def test_suite_that_omits_a_check_is_detected() -> None:
     checks = watched(result("a"), result("b")).checks("")
-    assert check_answered(["a", "training.accuracy"], checks, "", "").status is Status.ERROR
+    assert (
+        check_answered(["a", "training.accuracy"], checks, "", "").status
+        is Status.ERROR
+    )
     assert check_answered(["a"], checks, "", "").status is Status.PASSED
 
 
@@ -92,7 +115,9 @@ def test_true_labels_pass() -> None:
     assert check_labels(LABELS, FACTS).status is Status.PASSED
 
 
-@pytest.mark.parametrize("label", [name for name in LABELS if name != "dev.envbuilder.torchaudio"])
+@pytest.mark.parametrize(
+    "label", [name for name in LABELS if name != "dev.envbuilder.torchaudio"]
+)
 def test_every_wrong_label_is_detected(label: str) -> None:
     check = check_labels({**LABELS, label: "0.0"}, FACTS)
     assert check.status is Status.FAILED
@@ -118,7 +143,12 @@ IMAGE = "sha256:abcdef0123456789"
 def receipt(kind: str = "passed") -> Receipt:
     status = Status.PASSED if kind == "passed" else Status.FAILED
     check = Check(
-        id="training.accuracy", title="it learns", status=status, value=0.55, bound={"min": 0.95}, remedy="do this"
+        id="training.accuracy",
+        title="it learns",
+        status=status,
+        value=0.55,
+        bound={"min": 0.95},
+        remedy="do this",
     )
     return Receipt(
         schema=SCHEMA,
@@ -137,7 +167,9 @@ def test_only_passed_receipts_of_the_image_are_reused(tmp_path: Path) -> None:
     for kind in ("failed", "passed"):
         path = tmp_path / f"{kind}-{receipts.file_name(receipt(kind))}"
         path.write_text(serialize.dumps(receipt(kind)))
-        assert (receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is not None) == (kind == "passed")
+        assert (
+            receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 2}) is not None
+        ) == (kind == "passed")
     assert receipts.find(tmp_path, "sha256:other", "sha256:5", {"cpus": 2}) is None
     assert receipts.find(tmp_path, IMAGE, "sha256:6", {"cpus": 2}) is None
     assert receipts.find(tmp_path, IMAGE, "sha256:5", {"cpus": 4}) is None
@@ -161,20 +193,30 @@ def test_receipt_with_invalid_values_is_ignored(broken: dict[str, object]) -> No
     assert receipts.read(json.dumps(document | broken).encode()) is None
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b'{"schema": ' + b"9" * 5000 + b"}", b'{"a": NaN}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b"\xff", b"", b'{"schema": ' + b"9" * 5000 + b"}", b'{"a": NaN}'],
+)
 def test_invalid_receipt_is_ignored(content: bytes) -> None:
     assert receipts.read(content) is None
 
 
 def test_receipts_read_are_printable_with_a_plain_stack_name() -> None:
-    document = json.loads(serialize.dumps(receipt())) | {"stack": "../../x", "reference": "a\x1b[2J\nb"}
+    document = json.loads(serialize.dumps(receipt())) | {
+        "stack": "../../x",
+        "reference": "a\x1b[2J\nb",
+    }
     found = receipts.read(json.dumps(document).encode())
     assert found is not None
     assert (found.stack, found.reference) == ("", "a [2J b")
 
 
-def test_receipts_are_trusted_only_in_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
+def test_receipts_are_trusted_only_in_a_private_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = receipts.Store(
+        folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()})
+    )
     wanted = (IMAGE, "sha256:5", {"cpus": 2})
     assert store.find(*wanted) is None
     assert store.keep(receipt("passed")) == ""
@@ -191,12 +233,17 @@ def test_receipts_are_trusted_only_in_a_private_directory(tmp_path: Path, monkey
 
 def test_missing_receipt_store_is_explained(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    store = receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()}))
+    store = receipts.Store(
+        folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()})
+    )
     assert "Not a directory" in store.keep(receipt("passed"))
     assert store.find(IMAGE, "sha256:5", {"cpus": 2}) is None
 
 
-@pytest.mark.parametrize("name", ["/etc/cron.d/x", "../../x", "a/../../x", "..", ".hidden", "x" * 5000, "a\0b\n"])
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/cron.d/x", "../../x", "a/../../x", "..", ".hidden", "x" * 5000, "a\0b\n"],
+)
 def test_name_from_an_image_is_not_a_path(tmp_path: Path, name: str) -> None:
     file = receipts.file_name(replace(receipt("passed"), stack=name))
     (tmp_path / file).touch()
@@ -222,17 +269,29 @@ def test_receipt_contradicting_its_checks_is_ignored(tmp_path: Path) -> None:
 def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
     error = receipts.acceptance_error(receipt("failed"))
     assert error.exit_code == 7
-    assert error.problems == ("training.accuracy: it learns: 0.55 (at least 0.95)", "  remedy: do this")
+    assert error.problems == (
+        "training.accuracy: it learns: 0.55 (at least 0.95)",
+        "  remedy: do this",
+    )
     assert "sha256:abcdef" in error.hint
 
 
 def test_numbers_are_shown_with_their_bound() -> None:
-    check = Check(id="a", title="A", status=Status.PASSED, value="11.7", bound="11.7.99")
+    check = Check(
+        id="a", title="A", status=Status.PASSED, value="11.7", bound="11.7.99"
+    )
     assert number_text(check) == "11.7 (expected 11.7.99)"
 
 
 def test_units() -> None:
-    check = Check(id="a", title="A", status=Status.PASSED, value=75_200_000_000, bound={"min": 67_100_000}, unit="B")
+    check = Check(
+        id="a",
+        title="A",
+        status=Status.PASSED,
+        value=75_200_000_000,
+        bound={"min": 67_100_000},
+        unit="B",
+    )
     assert number_text(check) == "75.20 GB (at least 67 MB)"
     assert with_unit(10**400, "B").startswith("1000")
     assert with_unit(8, "s") == "8 s"

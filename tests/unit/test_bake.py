@@ -22,7 +22,9 @@ def lock_of(name: str) -> Lock:
 
 
 LOCK = lock_of(NEW)
-ARM = replace(LOCK, stack=replace(LOCK.stack, platform="linux/arm64", cuda=Version("13.0.2")))
+ARM = replace(
+    LOCK, stack=replace(LOCK.stack, platform="linux/arm64", cuda=Version("13.0.2"))
+)
 IMAGES = {lock.stack.name: lock for lock in (LOCK, lock_of(OLD), ARM)}
 PROJECT = Project(lock=LOCK, image=f"envbuilder:{NEW}", context="docker", images=IMAGES)
 BLOCK = re.compile(r'^(group|target) "([^"]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
@@ -34,7 +36,11 @@ def text_of(project: Project) -> str:
 
 def blocks(project: Project, kind: str) -> dict[str, list[str]]:
     """Name of each group or target → the words in quotes in it."""
-    return {name: re.findall(r'"([^"]+)"', body) for k, name, body in BLOCK.findall(text_of(project)) if k == kind}
+    return {
+        name: re.findall(r'"([^"]+)"', body)
+        for k, name, body in BLOCK.findall(text_of(project))
+        if k == kind
+    }
 
 
 def test_the_groups_are_everything_each_cuda_and_each_platform() -> None:
@@ -53,23 +59,36 @@ def test_single_platform_needs_no_group() -> None:
 
 def test_bake_file_does_not_depend_on_the_project_s_lock() -> None:
     own = replace(PROJECT, lock=ARM)
-    assert text_of(own) == text_of(PROJECT) == text_of(replace(PROJECT, images=dict(reversed(IMAGES.items()))))
+    assert (
+        text_of(own)
+        == text_of(PROJECT)
+        == text_of(replace(PROJECT, images=dict(reversed(IMAGES.items()))))
+    )
 
 
 def test_a_platform_is_its_locks() -> None:
     arm = blocks(PROJECT, "target")["cu130-torch2_0_1-py3_10-debian12-arm64"]
-    assert arm[:3] == ["_image", "images/cu130-torch2.0.1-py3.10-debian12-arm64/Dockerfile", "linux/arm64"]
-    assert blocks(PROJECT, "target")["_image"][0] == "docker"  # the context, of all of them
+    assert arm[:3] == [
+        "_image",
+        "images/cu130-torch2.0.1-py3.10-debian12-arm64/Dockerfile",
+        "linux/arm64",
+    ]
+    assert (
+        blocks(PROJECT, "target")["_image"][0] == "docker"
+    )  # the context, of all of them
 
 
 def test_bases_variable_applies_to_bootstrapped_bases_only() -> None:
-    assert 'BASES != "" ? "${BASES}/envbuilder-base:debian11" : null' in text_of(PROJECT)
+    assert 'BASES != "" ? "${BASES}/envbuilder-base:debian11" : null' in text_of(
+        PROJECT
+    )
     assert "BASES" not in text_of(replace(PROJECT, images={}))
 
 
 def test_the_repository_is_that_of_the_tag() -> None:
-    assert 'variable "REPOSITORY" { default = "reg.example:5000/team/train" }' in text_of(
-        replace(PROJECT, image="reg.example:5000/team/train:1")
+    assert (
+        'variable "REPOSITORY" { default = "reg.example:5000/team/train" }'
+        in text_of(replace(PROJECT, image="reg.example:5000/team/train:1"))
     )
 
 
@@ -86,4 +105,7 @@ def test_bake_file_has_envbuilder_s_mark_and_no_address() -> None:
     assert list(files) == ["docker-bake.hcl"]
     assert MARK in files["docker-bake.hcl"]
     assert "://" not in files["docker-bake.hcl"]
-    assert max(map(len, files["docker-bake.hcl"].split("# --- targets")[0].splitlines())) <= 120
+    assert (
+        max(map(len, files["docker-bake.hcl"].split("# --- targets")[0].splitlines()))
+        <= 120
+    )

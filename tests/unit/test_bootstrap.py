@@ -31,14 +31,23 @@ def made_by(contents: str) -> ImageFacts:
     )
 
 
-@pytest.mark.parametrize(("contents", "made"), [(None, 0), ("python3", 1), ("", 1)], ids=["ours", "older", "unknown"])
+@pytest.mark.parametrize(
+    ("contents", "made"),
+    [(None, 0), ("python3", 1), ("", 1)],
+    ids=["ours", "older", "unknown"],
+)
 def test_a_base_that_lacks_something_is_made_again(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, contents: str | None, made: int
 ) -> None:
     bases: list[str] = []
-    monkeypatch.setattr(pipeline, "make_base", lambda base, engine, site: bases.append(base.reference))
+    monkeypatch.setattr(
+        pipeline, "make_base", lambda base, engine, site: bases.append(base.reference)
+    )
     found = made_by(bootstrap.contents(stack.base) if contents is None else contents)
-    engine = cast("Any", SimpleNamespace(image=lambda reference: found, platform=lambda: "linux/amd64"))
+    engine = cast(
+        "Any",
+        SimpleNamespace(image=lambda reference: found, platform=lambda: "linux/amd64"),
+    )
     assert pipeline.ensure_base(stack, engine, cast("Any", None)) is found
     assert bases == [stack.base.reference] * made
 
@@ -46,7 +55,9 @@ def test_a_base_that_lacks_something_is_made_again(
 def test_base_for_another_platform_is_not_bootstrapped(stack: Stack) -> None:
     engine = cast("Any", SimpleNamespace(image=made_by, platform=lambda: "linux/amd64"))
     with pytest.raises(EngineError) as caught:
-        pipeline.ensure_base(replace(stack, platform="linux/arm64"), engine, cast("Any", None))
+        pipeline.ensure_base(
+            replace(stack, platform="linux/arm64"), engine, cast("Any", None)
+        )
     assert caught.value.problems == ("this engine runs on linux/amd64",)
 
 
@@ -58,11 +69,19 @@ def test_base_for_another_platform_is_pulled_again(facts: Catalog) -> None:
         return "no registry here"
 
     stack = resolve(Request(platform="linux/arm64"), facts)
-    engine = cast("Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull))
-    with pytest.raises(EngineError, match="not found in the engine's store nor on any reachable registry"):
+    engine = cast(
+        "Any", SimpleNamespace(image=lambda reference: made_by(""), pull=pull)
+    )
+    with pytest.raises(
+        EngineError,
+        match="not found in the engine's store nor on any reachable registry",
+    ):
         pipeline.ensure_base(stack, engine, cast("Any", None))
     assert pulled == [(stack.base.reference, "linux/arm64")]
 
 
 def test_base_label_lists_its_packages(stack: Stack) -> None:
-    assert bootstrap.changes(replace(stack.base, system_packages=("a", "b")))[-1] == 'LABEL dev.envbuilder.base="a b"'
+    assert (
+        bootstrap.changes(replace(stack.base, system_packages=("a", "b")))[-1]
+        == 'LABEL dev.envbuilder.base="a b"'
+    )

@@ -43,17 +43,23 @@ def joined_logs(kind: str) -> dict[str, bytes]:
     for document in documents(recording(kind)):
         for entry in document.get("logs", ()):
             assert entry["stream"] == 2
-            logs[entry["vertex"]] = logs.get(entry["vertex"], b"") + base64.b64decode(entry["data"])
+            logs[entry["vertex"]] = logs.get(entry["vertex"], b"") + base64.b64decode(
+                entry["data"]
+            )
     return logs
 
 
 @cache
-def split_recording(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+def split_recording(
+    kind: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """A recording in three: what came before the vertices were done, their completions, and the error at the end."""
     before, after = [], []
     for document in documents(recording(kind)):
         for vertex in document.get("vertexes", ()):
-            (after if vertex.get("completed") else before).append({"vertexes": [vertex]})
+            (after if vertex.get("completed") else before).append(
+                {"vertexes": [vertex]}
+            )
     end_of_documents = recording(kind).rindex("\n}\n") + 3
     return before, after, recording(kind)[end_of_documents:].splitlines(keepends=True)
 
@@ -62,7 +68,12 @@ def test_index_token_is_in_no_log() -> None:
     network = Network(index_url="https://index.example/simple?token=kestrel")
     progress = BuildProgress(hide=network.hide_token)
     said = "cannot load https://index.example/simple/torch/?token=kestrel"
-    vertex = {"digest": "a", "name": "RUN x", "started": "2026-01-01T00:00:00Z", "error": said}
+    vertex = {
+        "digest": "a",
+        "name": "RUN x",
+        "started": "2026-01-01T00:00:00Z",
+        "error": said,
+    }
     log = {"vertex": "a", "data": base64.b64encode(f"{said}\n{said}".encode()).decode()}
     for text in (json.dumps({"vertexes": [vertex]}), json.dumps({"logs": [log]}), said):
         progress.feed(f"{text}\n")
@@ -79,7 +90,17 @@ def follow_torn(kind: str, tear: Tear) -> BuildProgress:
     logs: list[dict[str, Any]] = []
     for vertex, log in joined_logs(kind).items():
         for chunk in tear(log):
-            logs.append({"logs": [{"vertex": vertex, "stream": 2, "data": base64.b64encode(chunk).decode()}]})
+            logs.append(
+                {
+                    "logs": [
+                        {
+                            "vertex": vertex,
+                            "stream": 2,
+                            "data": base64.b64encode(chunk).decode(),
+                        }
+                    ]
+                }
+            )
     lines = [json.dumps(document) + "\n" for document in [*before, *logs, *after]]
     return follow("".join([*lines, *rest]))
 
@@ -96,12 +117,17 @@ def layer_steps(progress: BuildProgress) -> dict[Layer, BuildStep]:
 def test_a_layer_shows_the_sizes_of_the_lock() -> None:
     steps = layer_steps(follow(recording("built")))
     shown = {layer: (step.current, step.total) for layer, step in steps.items()}
-    assert shown == {layer: (sum(wheels.values()), sum(wheels.values())) for layer, wheels in SIZES.items()}
+    assert shown == {
+        layer: (sum(wheels.values()), sum(wheels.values()))
+        for layer, wheels in SIZES.items()
+    }
     assert shown[Layer.NVIDIA] == (1_583_955_302, 1_583_955_302)
 
 
 def test_titles_are_readable() -> None:
-    titles = [step.title for step in follow(recording("built")).steps.values() if step.title]
+    titles = [
+        step.title for step in follow(recording("built")).steps.values() if step.title
+    ]
     assert sorted(titles) == [
         "Hugging Face stack: 7 wheels, 15 MB",
         "NVIDIA libraries: 11 wheels, 1.58 GB",
@@ -134,7 +160,11 @@ def test_progress_reaches_the_size_and_is_printed_once() -> None:
     assert counted == sorted(counted)
     assert {row.total for row in rows if row.state == "running"} == {1_583_955_302}
     assert 11_845_698 in counted  # cuda-cupti was the first
-    assert (rows[-1].title, rows[-1].state, rows[-1].total) == ("NVIDIA libraries: 11 wheels, 1.58 GB", "done", 0)
+    assert (rows[-1].title, rows[-1].state, rows[-1].total) == (
+        "NVIDIA libraries: 11 wheels, 1.58 GB",
+        "done",
+        0,
+    )
 
 
 def test_cached_wheels_count_as_progress() -> None:
@@ -149,9 +179,21 @@ def test_cached_wheels_count_as_progress() -> None:
 
 
 CAUSES = {
-    "hash-mismatch": ("libraries: 58 wheels, 130 MB", "does not match its hash in the lock", "retry"),
-    "no-network": ("uv, for the build only", "the network is down", "check the network"),
-    "disk-full": ("NVIDIA libraries: 11 wheels, 1.58 GB", "the disk is full", "docker system df"),
+    "hash-mismatch": (
+        "libraries: 58 wheels, 130 MB",
+        "does not match its hash in the lock",
+        "retry",
+    ),
+    "no-network": (
+        "uv, for the build only",
+        "the network is down",
+        "check the network",
+    ),
+    "disk-full": (
+        "NVIDIA libraries: 11 wheels, 1.58 GB",
+        "the disk is full",
+        "docker system df",
+    ),
 }
 
 
@@ -175,7 +217,10 @@ def test_failed_build_reports_step_cause_and_remedy(kind: str) -> None:
 def test_cause_does_not_depend_on_log_chunks(kind: str) -> None:
     expected = outcome(follow(recording(kind)))
     length = max(map(len, joined_logs(kind).values()))
-    outcomes = {outcome(follow_torn(kind, lambda log, at=at: [log[:at], log[at:]])) for at in range(length + 1)}  # type: ignore[misc]
+    outcomes = {
+        outcome(follow_torn(kind, lambda log, at=at: [log[:at], log[at:]]))
+        for at in range(length + 1)
+    }  # type: ignore[misc]
     assert outcomes == {expected}
 
 
@@ -183,9 +228,13 @@ def bytes_alone(log: bytes) -> list[bytes]:
     return [log[at : at + 1] for at in range(len(log))]
 
 
-@pytest.mark.parametrize("tear", [bytes_alone, lambda log: [log]], ids=["bytes", "whole"])
+@pytest.mark.parametrize(
+    "tear", [bytes_alone, lambda log: [log]], ids=["bytes", "whole"]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_and_their_lines_do_not_depend_on_the_chunks(kind: str, tear: Tear) -> None:
+def test_steps_and_their_lines_do_not_depend_on_the_chunks(
+    kind: str, tear: Tear
+) -> None:
     expected, torn = follow(recording(kind)), follow_torn(kind, tear)
     assert facts(torn.steps.values()) == facts(expected.steps.values())
 
@@ -212,9 +261,20 @@ def test_undecodable_bytes_are_replaced_within_the_line() -> None:
 
 def test_the_streams_of_a_step_are_joined_each_by_itself() -> None:
     progress = BuildProgress()
-    progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[1/1] RUN x"}]}) + "\n")
-    for stream, chunk in ((1, b"out "), (2, b"No space left "), (1, b"put\n"), (2, b"on device\n")):
-        entry = {"vertex": "a", "stream": stream, "data": base64.b64encode(chunk).decode()}
+    progress.feed(
+        json.dumps({"vertexes": [{"digest": "a", "name": "[1/1] RUN x"}]}) + "\n"
+    )
+    for stream, chunk in (
+        (1, b"out "),
+        (2, b"No space left "),
+        (1, b"put\n"),
+        (2, b"on device\n"),
+    ):
+        entry = {
+            "vertex": "a",
+            "stream": stream,
+            "data": base64.b64encode(chunk).decode(),
+        }
         progress.feed(json.dumps({"logs": [entry]}) + "\n")
     assert progress.steps["a"].log == ["out put", "No space left on device"]
 

@@ -49,7 +49,9 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     ],
     ids=["missing", "not a version", "no such status", "no date"],
 )
-def test_a_bad_row_is_named(copy: Path, edit: Callable[[dict[str, Any]], object], said: str) -> None:
+def test_a_bad_row_is_named(
+    copy: Path, edit: Callable[[dict[str, Any]], object], said: str
+) -> None:
     change(copy / "facts" / "torch.json", edit)
     with pytest.raises(CatalogError) as caught:
         catalog.load(copy)
@@ -65,7 +67,10 @@ def test_a_misspelt_policy_is_named(copy: Path) -> None:
 
 
 def test_the_refresher_makes_the_committed_rows() -> None:
-    made = {name: json.loads(text)["rows"] for name, text in refresh_catalog.convert(SURVEY).items()}
+    made = {
+        name: json.loads(text)["rows"]
+        for name, text in refresh_catalog.convert(SURVEY).items()
+    }
     assert set(made) == {table.file for table in catalog.TABLES} - {
         "wheels.json", "runtimes.json", "transformers_releases.json",
     }  # fmt: skip
@@ -73,8 +78,14 @@ def test_the_refresher_makes_the_committed_rows() -> None:
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
         assert rows
         known = [survey_part(row) for row in committed]
-        assert all(any(row.items() <= other.items() for other in known) for row in rows), name
-    assert [row["torch"] for row in made["torch.json"] if row["index"] == "pypi"] == ["1.13.1", "2.0.1", "2.11.0"]
+        assert all(
+            any(row.items() <= other.items() for other in known) for row in rows
+        ), name
+    assert [row["torch"] for row in made["torch.json"] if row["index"] == "pypi"] == [
+        "1.13.1",
+        "2.0.1",
+        "2.11.0",
+    ]
     assert [(row["torch"], row["index"]) for row in made["torch.json"] if row["index"] != "pypi"] == [
         ("1.13.1", "pytorch-cu116"), ("2.0.1", "pytorch-cu118"),
         ("2.11.0", "pytorch-cu126"), ("2.11.0", "pytorch-cu128"),  # not cu129, which one source alone names
@@ -86,13 +97,19 @@ def survey_part(row: dict[str, Any]) -> dict[str, Any]:
     statuses = row.get("field_status", {}).items()
     return {
         **row,
-        "field_status": {name: word for name, word in statuses if name not in refresh_catalog.FROM_THE_INDEX},
+        "field_status": {
+            name: word
+            for name, word in statuses
+            if name not in refresh_catalog.FROM_THE_INDEX
+        },
     }
 
 
 def test_no_fact_names_the_address_of_an_index() -> None:
     for path in (catalog.FOLDER / "facts").iterdir():
-        assert not re.search(r"download\.|packages\.[a-z]+\.com|/simple/", path.read_text()), path.name
+        assert not re.search(
+            r"download\.|packages\.[a-z]+\.com|/simple/", path.read_text()
+        ), path.name
 
 
 def test_optional_tables_are_loaded_only_on_demand(
@@ -116,7 +133,11 @@ def test_optional_tables_are_loaded_only_on_demand(
 def test_every_release_and_variant_exists(facts: Catalog) -> None:
     on_pypi = [str(row.torch) for row in facts.torch if row.index == "pypi"]
     assert (on_pypi[0], on_pypi[-1], len(on_pypi)) == ("1.13.0", "2.15.0", 30)
-    elsewhere = {(f"{row.torch.major}.{row.torch.minor}", row.index) for row in facts.torch if row.index != "pypi"}
+    elsewhere = {
+        (f"{row.torch.major}.{row.torch.minor}", row.index)
+        for row in facts.torch
+        if row.index != "pypi"
+    }
     assert ("2.5", "pytorch-cu121") in elsewhere
     assert ("2.14", "pytorch-cu132") in elsewhere
     assert all(row.status == "inferred" for row in facts.torch if row.index != "pypi")
@@ -128,7 +149,9 @@ def test_tags_of_images_are_read_on_demand() -> None:
     assert found["ubuntu22.04"].state == "supported"
 
 
-def test_a_shrunken_answer_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shrunken_answer_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     survey = copy / "survey.json"
     survey.write_text(json.dumps(SURVEY))
     monkeypatch.setattr(refresh_catalog, "FACTS", copy / "facts")
@@ -139,7 +162,9 @@ def test_a_shrunken_answer_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatc
     assert (copy / "facts" / "torch.json").read_text() == before
 
 
-def test_refresh_writes_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_writes_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     survey = tmp_path / "survey.json"
     survey.write_text(json.dumps(SURVEY))
     (tmp_path / "facts").mkdir()

@@ -40,7 +40,9 @@ def put(**values: Any) -> Callable[[Row, list[Row]], object]:
 
 
 def put_in(field: str, **values: Any) -> Callable[[Row, list[Row]], object]:
-    return lambda row, rows: row[field].update({name.replace("__", "/"): value for name, value in values.items()})
+    return lambda row, rows: row[field].update(
+        {name.replace("__", "/"): value for name, value in values.items()}
+    )
 
 
 def again(row: Row, rows: list[Row]) -> None:
@@ -142,17 +144,27 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def with_fault(file: str, key: Row, edit: Callable[[Row, list[Row]], object]) -> tuple[CatalogFacts, Row]:
+def with_fault(
+    file: str, key: Row, edit: Callable[[Row, list[Row]], object]
+) -> tuple[CatalogFacts, Row]:
     """All facts, one table of them changed; the others are not read again."""
     table = next(table for table in catalog.TABLES if table.file == file)
     lines = [json.loads(json.dumps(row, default=str)) for row in catalog.written(table)]
     row = next(row for row in lines if key.items() <= row.items())
     edit(row, lines)
-    made = msgspec.convert(lines, tuple[table.row, ...], dec_hook=catalog.serialize.from_plain)  # type: ignore[name-defined]
+    made = msgspec.convert(
+        lines, tuple[table.row, ...], dec_hook=catalog.serialize.from_plain
+    )  # type: ignore[name-defined]
     tables = {**SOUND.tables, file: made}
     field = file.removesuffix(".json")
-    loaded = replace(SOUND.catalog, **{field: made}) if hasattr(SOUND.catalog, field) else SOUND.catalog
-    return replace(SOUND, catalog=loaded, tables=tables, lines={**SOUND.lines, file: lines}), row
+    loaded = (
+        replace(SOUND.catalog, **{field: made})
+        if hasattr(SOUND.catalog, field)
+        else SOUND.catalog
+    )
+    return replace(
+        SOUND, catalog=loaded, tables=tables, lines={**SOUND.lines, file: lines}
+    ), row
 
 
 def test_the_catalog_is_sound() -> None:
@@ -165,21 +177,36 @@ def test_the_catalog_is_sound() -> None:
     ids=[f"{n} {fault[0]}" for n, fault in enumerate(FAULTS)],
 )
 def test_planted_fault_is_detected(
-    check: str, file: str, key: Row, edit: Callable[[Row, list[Row]], object], field: str
+    check: str,
+    file: str,
+    key: Row,
+    edit: Callable[[Row, list[Row]], object],
+    field: str,
 ) -> None:
     facts, row = with_fault(file, key, edit)
     found = list(BY_NAME[check](facts))
     assert found
-    table = next(table for table in catalog.TABLES if table.file == found[0].row.split()[0])
+    table = next(
+        table for table in catalog.TABLES if table.file == found[0].row.split()[0]
+    )
     assert field in {problem.field for problem in found}
-    assert any(problem.row.endswith(" ".join(str(row[key]) for key in table.key if key in row)) for problem in found)
+    assert any(
+        problem.row.endswith(" ".join(str(row[key]) for key in table.key if key in row))
+        for problem in found
+    )
 
 
-@pytest.mark.parametrize(("check", "text", "slip", "said"), SLIPS, ids=[slip[3][:30] for slip in SLIPS])
-def test_mistake_in_the_policy_is_detected(copy: Path, check: str, text: str, slip: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("check", "text", "slip", "said"), SLIPS, ids=[slip[3][:30] for slip in SLIPS]
+)
+def test_mistake_in_the_policy_is_detected(
+    copy: Path, check: str, text: str, slip: str, said: str
+) -> None:
     path = next(path for path in copy.glob("*.toml") if text in path.read_text())
     path.write_text(path.read_text().replace(text, slip, 1))
-    facts = replace(SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy))
+    facts = replace(
+        SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy)
+    )
     assert said in "\n".join(map(str, BY_NAME[check](facts)))
 
 
@@ -187,31 +214,52 @@ def test_every_check_has_a_planted_fault() -> None:
     assert {fault[0] for fault in FAULTS} | {slip[0] for slip in SLIPS} == set(BY_NAME)
 
 
-def test_wrong_fact_exits_with_3_naming_row_and_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = next(row for row in catalog.written(catalog.TORCH) if row["torch"] == "2.0.1" and row["index"] == "pypi")
+def test_wrong_fact_exits_with_3_naming_row_and_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = next(
+        row
+        for row in catalog.written(catalog.TORCH)
+        if row["torch"] == "2.0.1" and row["index"] == "pypi"
+    )
     own = tmp_path / "own" / "facts"
     own.mkdir(parents=True)
-    changed = {"date": "2026-11-24", "rows": [{**row, "checked": "2026-11-24", "driver_floor": "515.48.07"}]}
+    changed = {
+        "date": "2026-11-24",
+        "rows": [{**row, "checked": "2026-11-24", "driver_floor": "515.48.07"}],
+    }
     (own / "torch.json").write_text(json.dumps(changed))
     assert cli.run(["catalog", "verify", "--catalog", str(own.parent)]) == 3
     told = capsys.readouterr().err
-    assert "torch.json 2.0.1 pypi: driver_floor: is 515.48.07; for CUDA 11 it is 450.80.02" in told
+    assert (
+        "torch.json 2.0.1 pypi: driver_floor: is 515.48.07; for CUDA 11 it is 450.80.02"
+        in told
+    )
 
 
 def test_command_reports_what_agrees() -> None:
     done = CliRunner().invoke(cli.cli, ["catalog", "verify"])
-    assert (done.exit_code, done.output) == (0, f"{sum(map(len, SOUND.tables.values()))} facts of 2026-11-23 agree\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{sum(map(len, SOUND.tables.values()))} facts of 2026-11-23 agree\n",
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["12.4.1"], 0, "supported    12.4.1-*-ubuntu22.04: base, cudnn-devel, cudnn-runtime, devel, runtime\n"),
+        (
+            ["12.4.1"],
+            0,
+            "supported    12.4.1-*-ubuntu22.04: base, cudnn-devel, cudnn-runtime, devel, runtime\n",
+        ),
         (["12.7"], 2, "no tag of nvidia/cuda for CUDA 12.7 is in the catalog"),
         (["newest"], 2, "'newest': a version is digits and dots"),
     ],
 )
-def test_tags_of_images_are_listed(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tags_of_images_are_listed(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["catalog", "images", *words]) == code
     told = capsys.readouterr()
     assert said in told.out + told.err
@@ -237,9 +285,16 @@ PINS = {"torch": "2.0.1", "nvidia-cuda-runtime-cu11": "11.7.99", "nvidia-cudnn-c
 
 
 def asked(facts: Catalog, wheels: Any = WHEELS, **other: str) -> list[Problem]:
-    build = next(build for build in online.builds(facts) if build.torch == Version("2.0.1"))
-    pins = {**PINS, **{name.replace("_", "-"): version for name, version in other.items()}}
-    packages = [{"name": name, "version": version} for name, version in pins.items() if version]
+    build = next(
+        build for build in online.builds(facts) if build.torch == Version("2.0.1")
+    )
+    pins = {
+        **PINS,
+        **{name.replace("_", "-"): version for name, version in other.items()},
+    }
+    packages = [
+        {"name": name, "version": version} for name, version in pins.items() if version
+    ]
     return list(online.compare(build, wheels, {"packages": packages}))
 
 
@@ -250,26 +305,44 @@ def test_an_index_that_agrees_has_no_problems(facts: Catalog) -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"nvidia_cudnn_cu11": "8.6"}, "torch.json 2.0.1 pypi: cudnn: is 8.5.0.96; the index has 8.6"),
-        ({"nvidia_cuda_runtime_cu11": "11.7.60"}, "torch.json 2.0.1 pypi: cuda: is 11.7.99; the index has 11.7.60"),
-        ({"nvidia_nccl_cu11": "2.15"}, "torch.json 2.0.1 pypi: nccl: is 2.14.3; the index has 2.15"),
+        (
+            {"nvidia_cudnn_cu11": "8.6"},
+            "torch.json 2.0.1 pypi: cudnn: is 8.5.0.96; the index has 8.6",
+        ),
+        (
+            {"nvidia_cuda_runtime_cu11": "11.7.60"},
+            "torch.json 2.0.1 pypi: cuda: is 11.7.99; the index has 11.7.60",
+        ),
+        (
+            {"nvidia_nccl_cu11": "2.15"},
+            "torch.json 2.0.1 pypi: nccl: is 2.14.3; the index has 2.15",
+        ),
         ({"triton": ""}, "torch.json 2.0.1 pypi: triton: is 2.0.0; the index has None"),
     ],
 )
-def test_an_index_that_differs_is_named(facts: Catalog, other: dict[str, str], said: str) -> None:
+def test_an_index_that_differs_is_named(
+    facts: Catalog, other: dict[str, str], said: str
+) -> None:
     assert [str(problem) for problem in asked(facts, **other)] == [said]
 
 
 def test_a_wheel_that_is_gone_is_named(facts: Catalog) -> None:
-    fewer = {"packages": [{"name": "torch", "wheels": WHEELS["packages"][0]["wheels"][1:]}]}
+    fewer = {
+        "packages": [{"name": "torch", "wheels": WHEELS["packages"][0]["wheels"][1:]}]
+    }
     assert [str(problem) for problem in asked(facts, fewer)] == [
         "torch.json 2.0.1 pypi: pythons: is 3.8 3.9 3.10 3.11; the index has 3.9 3.10 3.11"
     ]
 
 
 def test_arguments_passed_to_uv(facts: Catalog) -> None:
-    build = next(build for build in online.builds(facts) if build.torch == Version("1.13.1"))
-    assert online.family(build) == "torch==1.13.1\ntorchvision==0.14.1\ntorchaudio==0.13.1\n"
+    build = next(
+        build for build in online.builds(facts) if build.torch == Version("1.13.1")
+    )
+    assert (
+        online.family(build)
+        == "torch==1.13.1\ntorchvision==0.14.1\ntorchaudio==0.13.1\n"
+    )
     words = online.pins_argv(build, "uv", Path("f"))
     assert words[words.index("--python-version") + 1] == "3.8"
     assert "--universal" in online.wheels_argv(build, "uv", Path("f"))

@@ -13,7 +13,9 @@ def place(tmp_path: Path) -> chaos.Workplace:
     return chaos.place_in(tmp_path / "place", {})
 
 
-def command(place: chaos.Workplace, name: str = "render", share: float = 1.0) -> tuple[chaos.Command, chaos.Workplace]:
+def command(
+    place: chaos.Workplace, name: str = "render", share: float = 1.0
+) -> tuple[chaos.Command, chaos.Workplace]:
     made = chaos.Command(
         name=name,
         words=(name,),
@@ -30,7 +32,10 @@ def test_a_seed_decides_every_kill(place: chaos.Workplace) -> None:
     commands = [command(place), command(place, "lock", share=3)]
     plan = chaos.plan(commands, 200, 1)
     assert plan == chaos.plan(commands, 200, 1) != chaos.plan(commands, 200, 2)
-    assert [sum(index == number for index, _, _ in plan) for number in (0, 1)] == [50, 150]
+    assert [sum(index == number for index, _, _ in plan) for number in (0, 1)] == [
+        50,
+        150,
+    ]
     assert {number for _, number, _ in plan} == set(chaos.SIGNALS)
     assert all(0 <= seconds <= 9 for _, _, seconds in plan)
     assert 0.5 < sum(seconds <= 3 for _, _, seconds in plan) / len(plan) < 0.85
@@ -40,20 +45,38 @@ def test_a_seed_decides_every_kill(place: chaos.Workplace) -> None:
     ("there", "found"),
     [
         ({"docker/payload/a.py": b"old", "docker/payload/b.py": b"old"}, []),
-        ({"docker/payload/a.py": b"new", "docker/payload/b.py": b"new", "lock": b"new"}, []),
+        (
+            {
+                "docker/payload/a.py": b"new",
+                "docker/payload/b.py": b"new",
+                "lock": b"new",
+            },
+            [],
+        ),
         (
             {"docker/payload/a.py": b"ne", "docker/payload/b.py": b"old"},
-            ["half file: docker/payload/a.py", "folder of old and new files: docker/payload"],
+            [
+                "half file: docker/payload/a.py",
+                "folder of old and new files: docker/payload",
+            ],
         ),
         (
             {"docker/payload/a.py": b"new", "docker/payload/b.py": b"old"},
             ["folder of old and new files: docker/payload"],
         ),
-        ({"docker/payload/a.py": b"old"}, ["lost: docker/payload/b.py", "folder of old and new files: docker/payload"]),
+        (
+            {"docker/payload/a.py": b"old"},
+            [
+                "lost: docker/payload/b.py",
+                "folder of old and new files: docker/payload",
+            ],
+        ),
     ],
     ids="old new half mixed lost".split(),
 )
-def test_files_are_the_old_ones_or_the_new_ones(place: chaos.Workplace, there: chaos.Files, found: list[str]) -> None:
+def test_files_are_the_old_ones_or_the_new_ones(
+    place: chaos.Workplace, there: chaos.Files, found: list[str]
+) -> None:
     old = {"docker/payload/a.py": b"old", "docker/payload/b.py": b"old"}
     new = {"docker/payload/a.py": b"new", "docker/payload/b.py": b"new", "lock": b"new"}
     chaos.fill(place.project, there)
@@ -64,7 +87,9 @@ def test_leftovers_are_detected(place: chaos.Workplace) -> None:
     assert chaos.left_by(place, 1, has_engine=False) == []
     (place.temporary / "envbuilder.temporary-lock-x").mkdir()
     chaos.fill(place.project, {".lock-1": b"", "lock": b""})
-    assert chaos.left_by(place, 1, has_engine=False) == ["temporary folder left: envbuilder.temporary-lock-x"]
+    assert chaos.left_by(place, 1, has_engine=False) == [
+        "temporary folder left: envbuilder.temporary-lock-x"
+    ]
     assert chaos.find_strays({"lock"}, place) == ["stray file: .lock-1"]
 
 
@@ -78,9 +103,19 @@ def test_surviving_process_is_detected(place: chaos.Workplace) -> None:
 def test_report_counts_kills_in_time() -> None:
     trials = [
         chaos.Trial(
-            command="lock", signal=name, seconds=1, code=130, ended_before=late, seconds_to_end=0.2, found=found
+            command="lock",
+            signal=name,
+            seconds=1,
+            code=130,
+            ended_before=late,
+            seconds_to_end=0.2,
+            found=found,
         )
-        for name, late, found in [("SIGINT", False, []), ("SIGINT", True, []), ("SIGKILL", False, ["half file: x"])]
+        for name, late, found in [
+            ("SIGINT", False, []),
+            ("SIGINT", True, []),
+            ("SIGKILL", False, ["half file: x"]),
+        ]
     ]
     text = chaos.report(trials)
     assert "| lock | SIGINT |  | 1 | 1 | 0 | 130 | 0.2 s |" in text
@@ -90,7 +125,13 @@ def test_report_counts_kills_in_time() -> None:
 
 
 def case(**changes: object) -> chaos_faults.Case:
-    fields = {"command": "lock", "name": "network: 503", "codes": (6,), "cause": r"\(5xx\)", "run": lambda *_: None}
+    fields = {
+        "command": "lock",
+        "name": "network: 503",
+        "codes": (6,),
+        "cause": r"\(5xx\)",
+        "run": lambda *_: None,
+    }
     return chaos_faults.Case(**{**fields, **changes})  # type: ignore[arg-type]
 
 
@@ -104,12 +145,18 @@ def case(**changes: object) -> chaos_faults.Case:
         (0, "", [], ["ended with 0: "]),
     ],
 )
-def test_fault_is_judged_by_code_cause_and_leftovers(code: int, said: str, left: list[str], found: list[str]) -> None:
-    assert chaos_faults.judge(case(), chaos_faults.Outcome(code, said, 1.0, left)) == found
+def test_fault_is_judged_by_code_cause_and_leftovers(
+    code: int, said: str, left: list[str], found: list[str]
+) -> None:
+    assert (
+        chaos_faults.judge(case(), chaos_faults.Outcome(code, said, 1.0, left)) == found
+    )
 
 
 def test_allowed_success_needs_no_cause() -> None:
-    assert chaos_faults.judge(case(codes=(0, 2)), chaos_faults.Outcome(0, "", 1.0)) == []
+    assert (
+        chaos_faults.judge(case(codes=(0, 2)), chaos_faults.Outcome(0, "", 1.0)) == []
+    )
 
 
 def test_every_round_has_every_fault_and_slow_ones_once() -> None:

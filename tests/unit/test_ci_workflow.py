@@ -16,12 +16,16 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
 NAME = ".github/workflows/ci.yml"
 COMMITTED = sorted((ROOT / ".github/workflows").glob("*.yml"))
-BOTH = pytest.mark.parametrize("settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"])
+BOTH = pytest.mark.parametrize(
+    "settings", [{}, {"make": "lint fast test"}], ids=["envbuilder", "make"]
+)
 
 
 def rendered(settings: dict[str, str]) -> str:
     lock = parse_lock(LOCK.read_text(), source=str(LOCK))
-    return render_targets(project.describe(lock, settings=settings), "workflow").files[NAME]
+    return render_targets(project.describe(lock, settings=settings), "workflow").files[
+        NAME
+    ]
 
 
 def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -29,7 +33,14 @@ def zizmor(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     program = Path(sys.executable).parent / "zizmor"
-    words = [str(program), "--offline", "--no-progress", "--persona", "auditor", str(path)]
+    words = [
+        str(program),
+        "--offline",
+        "--no-progress",
+        "--persona",
+        "auditor",
+        str(path),
+    ]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
@@ -49,7 +60,9 @@ def test_zizmor_accepts_the_committed_workflows(path: Path, tmp_path: Path) -> N
 def test_committed_workflows_pin_actions_and_limit_time(path: Path) -> None:
     text = path.read_text()
     uses = re.findall(r"uses: (.*)", text)
-    assert all(re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses)
+    assert all(
+        re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses
+    )
     assert text.count("timeout-minutes:") == text.count("runs-on:")
     assert "secrets." not in text
 
@@ -63,7 +76,9 @@ def test_committed_workflows_pin_actions_and_limit_time(path: Path) -> None:
         (r"  pull_request:\n", "  pull_request_target:\n", "dangerous-triggers"),
     ],
 )
-def test_zizmor_detects_an_error(old: str, new: str, finding: str, tmp_path: Path) -> None:
+def test_zizmor_detects_an_error(
+    old: str, new: str, finding: str, tmp_path: Path
+) -> None:
     spoilt = re.sub(old, new, rendered({}))
     assert finding in zizmor(spoilt, tmp_path).stdout
 
@@ -73,7 +88,9 @@ def test_actions_are_pinned_and_jobs_have_an_end(settings: dict[str, str]) -> No
     text = rendered(settings)
     uses = re.findall(r"uses: (.*)", text)
     assert uses
-    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses)
+    assert all(
+        re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v[0-9.]+", line) for line in uses
+    )
     assert text.count("timeout-minutes:") == text.count("runs-on:")
     assert "\npermissions: {}\n" in text
     assert "secrets." not in text
@@ -94,21 +111,35 @@ def test_make_targets_of_this_repository_exist(path: Path) -> None:
 
 
 def test_workflows_cover_the_supported_pythons() -> None:
-    matrix = re.search(r"python: \[(.*)\]", (ROOT / ".github/workflows/python.yml").read_text())
-    classifiers = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    matrix = re.search(
+        r"python: \[(.*)\]", (ROOT / ".github/workflows/python.yml").read_text()
+    )
+    classifiers = re.findall(
+        r'"Programming Language :: Python :: (3\.\d+)"',
+        (ROOT / "pyproject.toml").read_text(),
+    )
     assert matrix
     assert re.findall(r"3\.\d+", matrix[1]) == classifiers
 
 
 def test_repository_names_the_source_of_envbuilder() -> None:
     assert "ENVBUILDER: ${{ vars.ENVBUILDER }}" in rendered({})
-    assert 'ENVBUILDER: "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"' in rendered(
-        {"envbuilder": "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"}
+    assert (
+        'ENVBUILDER: "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"'
+        in rendered(
+            {"envbuilder": "torch-envbuilder @ git+ssh://host/torch-envbuilder@0123"}
+        )
     )
 
 
 @pytest.mark.parametrize(
-    "settings", [{"make": "lint;id"}, {"make": "$(id)"}, {"envbuilder": "${{ secrets.X }}"}, {"envbuilder": "a\nb"}]
+    "settings",
+    [
+        {"make": "lint;id"},
+        {"make": "$(id)"},
+        {"envbuilder": "${{ secrets.X }}"},
+        {"envbuilder": "a\nb"},
+    ],
 )
 def test_a_setting_cannot_become_an_instruction(settings: dict[str, str]) -> None:
     with pytest.raises(UsageError):

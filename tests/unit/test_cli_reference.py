@@ -13,7 +13,9 @@ def page(src_uri: str) -> SimpleNamespace:
 
 
 def reference() -> str:
-    return cli_reference.on_page_markdown(cli_reference.MARK, page=page(cli_reference.PAGE))
+    return cli_reference.on_page_markdown(
+        cli_reference.MARK, page=page(cli_reference.PAGE)
+    )
 
 
 def test_every_command_has_a_heading() -> None:

@@ -50,7 +50,11 @@ def parsed(text: str) -> Any:
 @pytest.fixture
 def documents(files: dict[str, str]) -> dict[str, dict[str, Any]]:
     """The Compose files by name."""
-    return {name: copy.deepcopy(parsed(text)) for name, text in files.items() if name.endswith(".yaml")}
+    return {
+        name: copy.deepcopy(parsed(text))
+        for name, text in files.items()
+        if name.endswith(".yaml")
+    }
 
 
 @pytest.fixture
@@ -62,7 +66,10 @@ def document(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def services(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The services of compose.yaml and compose.notebook.yaml, with what they extend."""
     train = documents["compose.yaml"]["services"]["train"]
-    own = documents["compose.yaml"]["services"] | documents["compose.notebook.yaml"]["services"]
+    own = (
+        documents["compose.yaml"]["services"]
+        | documents["compose.notebook.yaml"]["services"]
+    )
     extended = {None: {}, "train": train}
     bases = {name: service.get("extends") for name, service in own.items()}
     for name, base in bases.items():
@@ -77,17 +84,27 @@ def services(documents: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 @cache
 def validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text()))
+    return Draft202012Validator(
+        json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text())
+    )
 
 
-def test_they_follow_the_compose_specification(documents: dict[str, dict[str, Any]]) -> None:
+def test_they_follow_the_compose_specification(
+    documents: dict[str, dict[str, Any]],
+) -> None:
     assert len(documents) == 5
     for name, document in documents.items():
-        assert [error.message for error in validator().iter_errors(document)] == [], name
+        assert [error.message for error in validator().iter_errors(document)] == [], (
+            name
+        )
 
 
-@pytest.mark.parametrize("change", [{"imagge": "x"}, {"stop_grace_period": []}, {"ports": [{"target": {}}]}])
-def test_the_schema_would_find_a_mistake(document: dict[str, Any], change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"imagge": "x"}, {"stop_grace_period": []}, {"ports": [{"target": {}}]}]
+)
+def test_the_schema_would_find_a_mistake(
+    document: dict[str, Any], change: dict[str, Any]
+) -> None:
     document["services"]["train"] |= change
     assert list(validator().iter_errors(document))
 
@@ -96,19 +113,26 @@ def test_compose_yaml_is_one_that_a_person_would_write(files: dict[str, str]) ->
     text = files["compose.yaml"]
     assert len(text.splitlines()) <= 80
     assert list(yaml.safe_load(text)["services"]) == ["train", "accept", "shell"]
-    anchors = [token for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken)]
+    anchors = [
+        token for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken)
+    ]
     assert anchors == []
 
 
 def test_without_cuda_no_file_gives_gpus() -> None:
     one = project()
-    without = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, cuda=None)))
+    without = replace(
+        one, lock=replace(one.lock, stack=replace(one.lock.stack, cuda=None))
+    )
     assert sorted(set(compose.files(one)) - set(compose.files(without))) == sorted(CUDA)
     assert "compose.gpu.yaml" not in "".join(compose.files(without).values())
 
 
 def test_the_same_project_gives_the_same_bytes() -> None:
-    assert render_targets(project(), "compose").files == render_targets(project(), "compose").files
+    assert (
+        render_targets(project(), "compose").files
+        == render_targets(project(), "compose").files
+    )
 
 
 @pytest.mark.parametrize("bad", ['a"', "a\nb", "$HOME", "a b", "a}", ""])
@@ -119,27 +143,42 @@ def test_values_that_would_break_the_file_are_refused(bad: str) -> None:
         compose.files(replace(project(), context=bad))
 
 
-def test_build_uses_the_stack_s_dockerfile_and_shared_context(document: dict[str, Any]) -> None:
+def test_build_uses_the_stack_s_dockerfile_and_shared_context(
+    document: dict[str, Any],
+) -> None:
     train = document["services"]["train"]
     name = train["image"].rpartition(":")[2].rstrip("}")
-    assert (train["build"]["context"], train["build"]["dockerfile"]) == ("docker", f"images/{name}/Dockerfile")
+    assert (train["build"]["context"], train["build"]["dockerfile"]) == (
+        "docker",
+        f"images/{name}/Dockerfile",
+    )
 
 
 def test_base_without_a_registry_is_explained() -> None:
     told = {
-        preset.name: "envbuilder base --lock" in compose.files(project(preset))["compose.yaml"] for preset in PRESETS
+        preset.name: "envbuilder base --lock"
+        in compose.files(project(preset))["compose.yaml"]
+        for preset in PRESETS
     }
     assert told["cu117-torch2.0.1-py3.9-debian11"]
-    bootstrapped = {preset.name: project(preset).lock.stack.base.source is BaseSource.BOOTSTRAP for preset in PRESETS}
+    bootstrapped = {
+        preset.name: project(preset).lock.stack.base.source is BaseSource.BOOTSTRAP
+        for preset in PRESETS
+    }
     assert told == bootstrapped
 
 
 def test_platform_of_the_lock_is_built_and_run() -> None:
     one = project()
-    arm = replace(one, lock=replace(one.lock, stack=replace(one.lock.stack, platform="linux/arm64")))
+    arm = replace(
+        one,
+        lock=replace(one.lock, stack=replace(one.lock.stack, platform="linux/arm64")),
+    )
     document = yaml.safe_load(compose.files(arm)["compose.yaml"])
     assert [error.message for error in validator().iter_errors(document)] == []
-    assert document["services"]["train"]["platform"] == "linux/arm64"  # the others extend it
+    assert (
+        document["services"]["train"]["platform"] == "linux/arm64"
+    )  # the others extend it
 
 
 # --- variables -------------------------------------------------------------------------------------------------------
@@ -150,14 +189,20 @@ def passed_through(document: dict[str, Any]) -> set[str]:
     train = document["services"]["train"]
     names = {name for name, value in train["environment"].items() if value is None}
     names |= {name for name in train["build"]["args"] if name.isupper()}
-    return names | {secret["environment"] for secret in document["secrets"].values() if "environment" in secret}
+    return names | {
+        secret["environment"]
+        for secret in document["secrets"].values()
+        if "environment" in secret
+    }
 
 
 def joined(files: dict[str, str]) -> str:
     return "".join(text for name, text in files.items() if name.endswith(".yaml"))
 
 
-def test_exactly_the_used_variables_are_documented(files: dict[str, str], document: dict[str, Any]) -> None:
+def test_exactly_the_used_variables_are_documented(
+    files: dict[str, str], document: dict[str, Any]
+) -> None:
     used = set(VARIABLE.findall(joined(files))) | passed_through(document) | OWN
     documented = [name for name, _ in DOCUMENTED.findall(files[".env.example"])]
     assert sorted(used) == sorted(documented)
@@ -174,16 +219,30 @@ def test_a_variable_has_one_default(files: dict[str, str]) -> None:
     found = DEFAULT.findall(joined(files))
     assert len({name for name, _ in found}) == len(set(found))
     bare = set(VARIABLE.findall(joined(files))) - {name for name, _ in found}
-    assert bare == {"CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "COMPOSE_PROJECT_NAME"}
+    assert bare == {
+        "CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "PIP_CERT",
+        "REQUESTS_CA_BUNDLE",
+        "COMPOSE_PROJECT_NAME",
+    }
 
 
 def test_copied_env_example_changes_nothing(files: dict[str, str]) -> None:
-    assert [line for line in files[".env.example"].splitlines() if line and not line.startswith("#")] == []
+    assert [
+        line
+        for line in files[".env.example"].splitlines()
+        if line and not line.startswith("#")
+    ] == []
 
 
 def test_the_example_names_the_files_that_there_are(files: dict[str, str]) -> None:
-    named = set(re.findall(r"^#   (compose\.\w+\.yaml) ", files[".env.example"], re.MULTILINE))
-    assert named == {name for name in files if name.startswith("compose.")} - {"compose.yaml"}
+    named = set(
+        re.findall(r"^#   (compose\.\w+\.yaml) ", files[".env.example"], re.MULTILINE)
+    )
+    assert named == {name for name in files if name.startswith("compose.")} - {
+        "compose.yaml"
+    }
 
 
 # --- services --------------------------------------------------------------------------------------------------------
@@ -201,9 +260,17 @@ def test_only_train_starts_without_its_name(services: dict[str, Any]) -> None:
 
 
 def test_ports_are_open_on_loopback_only(services: dict[str, Any]) -> None:
-    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    published = {
+        name: service["ports"]
+        for name, service in services.items()
+        if "ports" in service
+    }
     assert set(published) == {"tensorboard", "notebook"}
-    assert all(port.startswith("127.0.0.1:${") for ports in published.values() for port in ports)
+    assert all(
+        port.startswith("127.0.0.1:${")
+        for ports in published.values()
+        for port in ports
+    )
 
 
 def test_the_token_has_no_default(files: dict[str, str]) -> None:
@@ -213,31 +280,55 @@ def test_the_token_has_no_default(files: dict[str, str]) -> None:
 def test_no_service_keeps_more_than_it_needs(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
-        assert service["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"], name
+        assert service["cap_add"] == [
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "KILL",
+            "SETGID",
+            "SETUID",
+        ], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not {"privileged", "pid", "ipc", "devices"} & service.keys(), name
 
 
-def test_only_nodes_start_again(documents: dict[str, dict[str, Any]], services: dict[str, Any]) -> None:
+def test_only_nodes_start_again(
+    documents: dict[str, dict[str, Any]], services: dict[str, Any]
+) -> None:
     assert [name for name, service in services.items() if "restart" in service] == []
     node = documents["compose.cluster.yaml"]["services"]["train"]
     assert node["restart"] == "on-failure:${NODE_RESTARTS:-3}"
 
 
-def test_gpus_reach_every_service_that_computes(files: dict[str, str], documents: dict[str, dict[str, Any]]) -> None:
+def test_gpus_reach_every_service_that_computes(
+    files: dict[str, str], documents: dict[str, dict[str, Any]]
+) -> None:
     gpu = documents["compose.gpu.yaml"]["services"]
     assert set(gpu) == {"train", "accept", "shell", "notebook"}
     variants = documents["docker/gpu-access.yaml"]["services"]
-    offered = re.findall(r"^#   (\w+)   ", files[".env.example"].split("# GPU_ACCESS=")[0], re.MULTILINE)
-    assert [name for name in offered if name in variants] == list(variants) == ["gpus", "runtime", "cdi"]
+    offered = re.findall(
+        r"^#   (\w+)   ", files[".env.example"].split("# GPU_ACCESS=")[0], re.MULTILINE
+    )
+    assert (
+        [name for name in offered if name in variants]
+        == list(variants)
+        == ["gpus", "runtime", "cdi"]
+    )
 
 
 @pytest.mark.parametrize(
     ("runtimes", "chosen", "said"),
     [
         ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
-        ("runc nvidia runc", "", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"]),
-        ("runc runc", "cdi", ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"]),
+        (
+            "runc nvidia runc",
+            "",
+            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"],
+        ),
+        (
+            "runc runc",
+            "cdi",
+            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"],
+        ),
     ],
 )
 def test_gpu_access_names_files_and_variants_that_exist(
@@ -250,11 +341,20 @@ def test_gpu_access_names_files_and_variants_that_exist(
     (tmp_path / "docker").write_text(f"#!/bin/sh\necho '{runtimes} '\n")
     (tmp_path / "docker").chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GPU_ACCESS": chosen}
-    done = subprocess.run([ROOT / "tools" / "gpu-access"], capture_output=True, text=True, check=True, env=env)
+    done = subprocess.run(
+        [ROOT / "tools" / "gpu-access"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
+    )
     assert done.stdout.splitlines() == said
     settings = dict(line.split("=") for line in said)
     assert set(settings["COMPOSE_FILE"].split(":")) <= set(files)
-    assert settings.get("GPU_ACCESS", "gpus") in yaml.safe_load(files["docker/gpu-access.yaml"])["services"]
+    assert (
+        settings.get("GPU_ACCESS", "gpus")
+        in yaml.safe_load(files["docker/gpu-access.yaml"])["services"]
+    )
 
 
 # --- the notebook's requirements -------------------------------------------------------------------------------------

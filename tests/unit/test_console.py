@@ -32,8 +32,12 @@ HOSTILE = (
     "\x1b]0;owned\x07\x1b[2J\x1b[1;1H\x9b2J\x8d\x7f\u202eevil\u2066\u2028FORGED accepted\r"
     "FORGED accepted\nFORGED accepted\u200b\ufeff[bold]x[/] \U000e0041"
 )
-FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0041]")
-RICHS_OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*A|2K)")  # colours, and how a live display is redrawn
+FORBIDDEN = re.compile(
+    "[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0041]"
+)
+RICHS_OWN = re.compile(
+    r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*A|2K)"
+)  # colours, and how a live display is redrawn
 
 
 class Terminal:
@@ -62,35 +66,65 @@ class Terminal:
 
 
 def check_clean(written: str) -> None:
-    plain = RICHS_OWN.sub("", written).replace("\r", "")  # a live display goes back to the line's beginning
+    plain = RICHS_OWN.sub("", written).replace(
+        "\r", ""
+    )  # a live display goes back to the line's beginning
     assert not FORBIDDEN.search(plain)
     assert "\x1b" not in plain
-    assert not re.search(r"^ {0,10}FORGED", plain, re.MULTILINE)  # a long text continues in its column
+    assert not re.search(
+        r"^ {0,10}FORGED", plain, re.MULTILINE
+    )  # a long text continues in its column
 
 
 def hostile_stream() -> list[str]:
     """All that an image can put text into, and lines that are none."""
     first, second, *rest = INSIDE
     titles = [{"id": name, "title": HOSTILE} for name in INSIDE]
-    lines = [HOSTILE, event("plan", suite=HOSTILE, checks=titles), event("facts", **{**FACTS, "os": HOSTILE})]
+    lines = [
+        HOSTILE,
+        event("plan", suite=HOSTILE, checks=titles),
+        event("facts", **{**FACTS, "os": HOSTILE}),
+    ]
     lines += [start(first), event("progress", id=first, done=1, total=2, text=HOSTILE)]
-    lines += [result(first, "failed", detail=HOSTILE, remedy=HOSTILE, value=HOSTILE, bound=HOSTILE, unit=HOSTILE)]
+    lines += [
+        result(
+            first,
+            "failed",
+            detail=HOSTILE,
+            remedy=HOSTILE,
+            value=HOSTILE,
+            bound=HOSTILE,
+            unit=HOSTILE,
+        )
+    ]
     lines += [result(second, "error", detail=HOSTILE, findings=[HOSTILE])]
-    lines += [result(name, "not_run", detail=HOSTILE, value={HOSTILE: [HOSTILE]}) for name in rest]
-    return [*lines, event("training", device=HOSTILE, accuracy=1.0, losses=[1.0]), event("end", verdict="failed")]
+    lines += [
+        result(name, "not_run", detail=HOSTILE, value={HOSTILE: [HOSTILE]})
+        for name in rest
+    ]
+    return [
+        *lines,
+        event("training", device=HOSTILE, accuracy=1.0, losses=[1.0]),
+        event("end", verdict="failed"),
+    ]
 
 
 def hostile_receipt(show: object = None) -> Receipt:
     labels = {**LABELS, "dev.envbuilder.name": HOSTILE, HOSTILE: HOSTILE}
     image = replace(IMAGE, labels=labels)
     engine = StandInEngine(
-        images={"x" + HOSTILE: image}, scripts={"suite": says(hostile_stream(), 7, errors=[HOSTILE])}
+        images={"x" + HOSTILE: image},
+        scripts={"suite": says(hostile_stream(), 7, errors=[HOSTILE])},
     )
     trial = suite.SuiteOptions(gpu=GpuPlan(access=GpuAccess.NONE, reason=HOSTILE))
-    return suite.accept(engine, "x" + HOSTILE, trial, on_change=show or (lambda rows: None))  # type: ignore[arg-type]
+    return suite.accept(
+        engine, "x" + HOSTILE, trial, on_change=show or (lambda rows: None)
+    )  # type: ignore[arg-type]
 
 
-def test_hostile_image_cannot_control_a_real_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_image_cannot_control_a_real_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     console = Console(terminal.stream)
@@ -124,8 +158,19 @@ def test_hostile_image_output_is_clean_in_a_pipe() -> None:
 
 def test_doctor_sanitizes_answers_of_machines() -> None:
     stream = io.StringIO()
-    finding = Finding(id="engine", severity=Severity.ERROR, message=HOSTILE, why=HOSTILE, remedy=HOSTILE)
-    print_diagnosis(Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)), [finding], HOSTILE, stream)
+    finding = Finding(
+        id="engine",
+        severity=Severity.ERROR,
+        message=HOSTILE,
+        why=HOSTILE,
+        remedy=HOSTILE,
+    )
+    print_diagnosis(
+        Host(machine=MachineState(os=HOSTILE, processor=HOSTILE)),
+        [finding],
+        HOSTILE,
+        stream,
+    )
     check_clean(stream.getvalue())
 
 
@@ -164,7 +209,14 @@ def test_the_display_of_a_row_is_clean() -> None:
     assert stream.getvalue().count("\n") == 1
 
 
-WRITERS = {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "rich.print"}
+WRITERS = {
+    "print",
+    "click.echo",
+    "click.secho",
+    "sys.stdout.write",
+    "sys.stderr.write",
+    "rich.print",
+}
 
 
 @cache
@@ -176,7 +228,9 @@ def printing_calls(path: Path) -> list[str]:
     """Calls that put text on a terminal without the console."""
     found = []
     for node in nodes_of(path):
-        if not isinstance(node, ast.Call) or all(isinstance(word, ast.Constant) for word in node.args):
+        if not isinstance(node, ast.Call) or all(
+            isinstance(word, ast.Constant) for word in node.args
+        ):
             continue  # our own words contain no foreign text
         if ast.unparse(node.func) in WRITERS:
             found.append(f"{path.name}:{node.lineno}: {ast.unparse(node.func)}")
@@ -192,7 +246,15 @@ def test_only_the_console_imports_terminal_libraries() -> None:
     importers = set()
     for path in PACKAGE.rglob("*.py"):
         for node in nodes_of(path):
-            if isinstance(node, ast.ImportFrom) and node.module in ("rich.console", "rich.live", "rich"):
+            if isinstance(node, ast.ImportFrom) and node.module in (
+                "rich.console",
+                "rich.live",
+                "rich",
+            ):
                 names = {alias.name for alias in node.names}
-                importers |= {str(path.relative_to(PACKAGE))} if names & {"Console", "Live", "print"} else set()
+                importers |= (
+                    {str(path.relative_to(PACKAGE))}
+                    if names & {"Console", "Live", "print"}
+                    else set()
+                )
     assert importers == {"console.py"}

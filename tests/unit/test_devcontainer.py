@@ -23,7 +23,9 @@ SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_
 
 
 def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
-    described = project.describe(parse_lock(lock.read_text(), source=str(lock)), settings=settings)
+    described = project.describe(
+        parse_lock(lock.read_text(), source=str(lock)), settings=settings
+    )
     files = render_targets(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 
@@ -38,15 +40,24 @@ def document() -> Any:
     return parsed(rendered()["devcontainer.json"])
 
 
-@pytest.mark.parametrize("settings", [{}, {"shm-size": "8g"}], ids=["as it is", "settings"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"shm-size": "8g"}], ids=["as it is", "settings"]
+)
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
-def test_it_is_valid_by_the_official_schema(lock: Path, settings: dict[str, str]) -> None:
+def test_it_is_valid_by_the_official_schema(
+    lock: Path, settings: dict[str, str]
+) -> None:
     document = parsed(rendered(lock, **settings)["devcontainer.json"])
     jsonschema.Draft201909Validator(SCHEMA).validate(document)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("hostRequirements", {"gpu": "maybe"}), ("remoteUser", 1000), ("waitFor", "postCreate")]
+    ("key", "value"),
+    [
+        ("hostRequirements", {"gpu": "maybe"}),
+        ("remoteUser", 1000),
+        ("waitFor", "postCreate"),
+    ],
 )
 def test_schema_refuses_invalid_files(document: Any, key: str, value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
@@ -63,29 +74,41 @@ def test_every_key_is_in_the_schema(document: Any) -> None:
 
 def test_a_gpu_is_optional_and_the_user_is_the_hosts(document: Any) -> None:
     assert document["hostRequirements"] == {"gpu": "optional"}
-    assert (document["remoteUser"], document["updateRemoteUserUID"]) == ("trainer", True)
+    assert (document["remoteUser"], document["updateRemoteUserUID"]) == (
+        "trainer",
+        True,
+    )
     assert document["postCreateCommand"] == "sh .devcontainer/check"
     assert document["waitFor"] == "postCreateCommand"
 
 
 def test_the_shared_memory_is_enough_for_the_suite(document: Any) -> None:
-    bounds = json.loads((ROOT / "docker/payload/acceptance/bounds.json").read_text())["bounds"]
+    bounds = json.loads((ROOT / "docker/payload/acceptance/bounds.json").read_text())[
+        "bounds"
+    ]
     assert document["runArgs"] == ["--shm-size=2g"]
     assert bounds["features.shared_memory"]["min"] <= 2 * 2**30
 
 
 def test_shared_memory_setting_cannot_inject_options() -> None:
-    assert parsed(rendered(**{"shm-size": "8g"})["devcontainer.json"])["runArgs"] == ["--shm-size=8g"]
+    assert parsed(rendered(**{"shm-size": "8g"})["devcontainer.json"])["runArgs"] == [
+        "--shm-size=8g"
+    ]
     with pytest.raises(UsageError, match="is not a size"):
         rendered(**{"shm-size": '8g", "--privileged'})
 
 
 def test_every_file_carries_the_mark() -> None:
-    assert all(MARK in text.splitlines()[0] + text.splitlines()[1] for text in rendered().values())
+    assert all(
+        MARK in text.splitlines()[0] + text.splitlines()[1]
+        for text in rendered().values()
+    )
 
 
 @pytest.mark.parametrize(("found", "code"), [("true", 0), ("false", 1)])
-def test_missing_image_is_reported_before_building(document: Any, tmp_path: Path, found: str, code: int) -> None:
+def test_missing_image_is_reported_before_building(
+    document: Any, tmp_path: Path, found: str, code: int
+) -> None:
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{found}\n")
     (tmp_path / "docker").chmod(0o755)
     done = subprocess.run(
@@ -101,5 +124,10 @@ def test_hadolint_reports_nothing(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(rendered()["Dockerfile"])
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint
-    done = subprocess.run([hadolint, str(tmp_path / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, str(tmp_path / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "")

@@ -24,7 +24,9 @@ from envbuilder.host.records import GpuDevice, GpuState, Host, MachineState
 from envbuilder.model import Request
 from envbuilder.resolve.command_line import parse_request
 
-KNOWN = {value.command for value in vars(remedies).values() if isinstance(value, Remedy)}
+KNOWN = {
+    value.command for value in vars(remedies).values() if isinstance(value, Remedy)
+}
 
 
 @cache
@@ -46,7 +48,11 @@ def host_of(name: str) -> Host:
 @cache
 def case_of(name: str) -> Case:
     asked = hosts.read(name).get("ask")
-    return Case(host=host_of(name), catalog=known(), request=parse_request(asked) if asked else None)
+    return Case(
+        host=host_of(name),
+        catalog=known(),
+        request=parse_request(asked) if asked else None,
+    )
 
 
 @cache
@@ -60,7 +66,10 @@ def resolves(command: str) -> bool:
 
 
 def plain(finding: Finding) -> dict[str, Any]:
-    return {key: serialize.plain(finding)[key] for key in ("id", "severity", "message", "remedy")}
+    return {
+        key: serialize.plain(finding)[key]
+        for key in ("id", "severity", "message", "remedy")
+    }
 
 
 @pytest.mark.parametrize("name", hosts.NAMES)
@@ -94,7 +103,11 @@ def parse(words: list[str]) -> None:
 
 
 def test_every_remedy_has_a_source() -> None:
-    listed = [value for value in vars(remedies).values() if isinstance(value, Remedy) and value.command]
+    listed = [
+        value
+        for value in vars(remedies).values()
+        if isinstance(value, Remedy) and value.command
+    ]
     assert len(listed) > 30
     assert all(remedy.source.startswith("https://") for remedy in listed)
 
@@ -110,7 +123,11 @@ def test_errors_and_warnings_have_a_reason_and_remedy() -> None:
 def test_one_cause_is_one_error() -> None:
     """A missing network is reported once. A driver that is too old for everything has two causes."""
     for name in sorted(set(hosts.NAMES) - {"error-803"}):
-        errors = [finding for finding in findings_of(name) if finding.severity is Severity.ERROR]
+        errors = [
+            finding
+            for finding in findings_of(name)
+            if finding.severity is Severity.ERROR
+        ]
         assert len(errors) <= 1, (name, errors)
 
 
@@ -124,7 +141,9 @@ def test_errors_come_first() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_has_a_host_that_it_finds_wanting(rule: Any) -> None:
     said = [rule(case_of(name)) for name in hosts.NAMES]
-    bad = [finding for finding in said if finding and finding.severity is not Severity.OK]
+    bad = [
+        finding for finding in said if finding and finding.severity is not Severity.OK
+    ]
     assert bad, "no recorded host makes it speak"
 
 
@@ -139,7 +158,9 @@ def test_unknown_is_not_fine(facts: Catalog) -> None:
 
 
 def test_a_stack_on_an_unknown_host_is_unknown(facts: Catalog) -> None:
-    findings = diagnose(Case(host=Host(), catalog=facts, request=parse_request({"cuda": "11.7"})))
+    findings = diagnose(
+        Case(host=Host(), catalog=facts, request=parse_request({"cuda": "11.7"}))
+    )
     stack = next(finding for finding in findings if finding.id == "stack")
     assert (stack.severity, stack.message) == (
         Severity.UNKNOWN,
@@ -149,13 +170,21 @@ def test_a_stack_on_an_unknown_host_is_unknown(facts: Catalog) -> None:
 
 def test_a_stack_that_cannot_be_is_an_error(facts: Catalog) -> None:
     request = parse_request({"cuda": "11.7", "torch": "2.6"})
-    first = diagnose(Case(host=host_of("workstation"), catalog=facts, request=request))[0]
+    first = diagnose(Case(host=host_of("workstation"), catalog=facts, request=request))[
+        0
+    ]
     assert (first.id, first.severity) == ("stack", Severity.ERROR)
     parse(shlex.split(first.remedy)[1:])
 
 
 def test_cuda_stack_without_a_gpu_is_a_warning(facts: Catalog) -> None:
-    first = diagnose(Case(host=host_of("no-gpu"), catalog=facts, request=parse_request({"cuda": "11.7"})))[0]
+    first = diagnose(
+        Case(
+            host=host_of("no-gpu"),
+            catalog=facts,
+            request=parse_request({"cuda": "11.7"}),
+        )
+    )[0]
     assert plain(first) == {
         "id": "stack",
         "severity": "warning",
@@ -165,18 +194,25 @@ def test_cuda_stack_without_a_gpu_is_a_warning(facts: Catalog) -> None:
 
 
 @pytest.mark.parametrize("name", ["no-gpu", "workstation", "driver-too-old"])
-def test_stack_without_cuda_needs_no_gpu_and_no_driver(facts: Catalog, name: str) -> None:
+def test_stack_without_cuda_needs_no_gpu_and_no_driver(
+    facts: Catalog, name: str
+) -> None:
     request = parse_request({"flavour": "cpu", "torch": "2.13"})
     findings = diagnose(Case(host=host_of(name), catalog=facts, request=request))
     stack = next(finding for finding in findings if finding.id == "stack")
-    assert (stack.severity, stack.message) == (Severity.OK, "torch 2.13.0 without CUDA needs no GPU and no driver")
+    assert (stack.severity, stack.message) == (
+        Severity.OK,
+        "torch 2.13.0 without CUDA needs no GPU and no driver",
+    )
 
 
 @pytest.mark.parametrize("name", hosts.NAMES)
 def test_a_host_survives_its_document(name: str) -> None:
     host = host_of(name)
     document = json.loads(serialize.dumps({"host": host}))
-    assert msgspec.convert(document["host"], Host, dec_hook=serialize.from_plain) == host
+    assert (
+        msgspec.convert(document["host"], Host, dec_hook=serialize.from_plain) == host
+    )
 
 
 def test_host_facts_used_by_the_resolver(facts: Catalog) -> None:
@@ -192,22 +228,39 @@ def test_gpus_can_be_collected_without_a_network() -> None:
     asked = []
     probe = hosts.play(hosts.read("workstation"))
     whole = collect(probe)
-    quick = collect_gpus(replace(probe, run=lambda argv: asked.append(argv[0]) or probe.run(argv)))
-    assert (quick.gpu.devices, quick.gpu.driver) == (whole.gpu.devices, whole.gpu.driver)
+    quick = collect_gpus(
+        replace(probe, run=lambda argv: asked.append(argv[0]) or probe.run(argv))
+    )
+    assert (quick.gpu.devices, quick.gpu.driver) == (
+        whole.gpu.devices,
+        whole.gpu.driver,
+    )
     assert quick.machine.platform == whole.machine.platform
     assert set(asked) == {"uname", "nvidia-smi"}
 
 
 def test_a_stack_on_unknown_gpus_is_unknown() -> None:
-    stack = next(finding for finding in findings_of("driver-without-smi") if finding.id == "stack")
-    assert stack.message == "whether torch 2.0.1 for CUDA 11.7 runs on this machine is unknown: GPU unknown"
+    stack = next(
+        finding
+        for finding in findings_of("driver-without-smi")
+        if finding.id == "stack"
+    )
+    assert (
+        stack.message
+        == "whether torch 2.0.1 for CUDA 11.7 runs on this machine is unknown: GPU unknown"
+    )
 
 
 def test_a_jetson_that_is_only_named(facts: Catalog) -> None:
     gpu = GpuDevice(name="Jetson AGX Orin", capability=Version("8.7"))
     host = Host(gpu=GpuState(devices=(gpu,)))
-    first = diagnose(Case(host=host, catalog=facts, request=parse_request({"cuda": "12.6"})))[0]
-    assert (first.id, first.message) == ("jetson", "this is a Jetson: Jetson AGX Orin (8.7)")
+    first = diagnose(
+        Case(host=host, catalog=facts, request=parse_request({"cuda": "12.6"}))
+    )[0]
+    assert (first.id, first.message) == (
+        "jetson",
+        "this is a Jetson: Jetson AGX Orin (8.7)",
+    )
 
 
 GARBAGE = (
@@ -224,7 +277,9 @@ def test_answers_that_make_no_sense_are_unknown(name: str) -> None:
         for key in recording[part]:
             for nonsense in GARBAGE:
                 answer = [0, nonsense, nonsense] if part == "commands" else nonsense
-                collect(hosts.play({**recording, part: {**recording[part], key: answer}}))
+                collect(
+                    hosts.play({**recording, part: {**recording[part], key: answer}})
+                )
 
 
 def test_no_secret_of_a_proxy_is_kept() -> None:
@@ -236,7 +291,11 @@ def test_no_secret_of_a_proxy_is_kept() -> None:
 def test_recordings_name_no_server() -> None:
     text = "".join(path.read_text() for path in Path(hosts.FOLDER).glob("*.json"))
     assert "server.example" in text
-    assert not [word for word in ("pypi" + ".org", "pythonhosted", "registry-1", "index.docker") if word in text]
+    assert not [
+        word
+        for word in ("pypi" + ".org", "pythonhosted", "registry-1", "index.docker")
+        if word in text
+    ]
 
 
 def test_safe_versions_and_jetsons_come_from_the_catalog(facts: Catalog) -> None:
@@ -244,25 +303,51 @@ def test_safe_versions_and_jetsons_come_from_the_catalog(facts: Catalog) -> None
     host = replace(workstation, gpu=replace(workstation.gpu, toolkit="1.17.8"))
 
     def said(catalog: Catalog, name: str) -> list[str]:
-        return [finding.message for finding in diagnose(Case(host=host, catalog=catalog)) if finding.id == name]
+        return [
+            finding.message
+            for finding in diagnose(Case(host=host, catalog=catalog))
+            if finding.id == name
+        ]
 
     assert said(facts, "toolkit") == ["NVIDIA Container Toolkit 1.17.8"]
-    row = next(row for row in facts.advisories if row.package == "nvidia-container-toolkit")
-    newer = replace(facts, advisories=(*facts.advisories, replace(row, id="CVE-X", fixed=Version("1.18.1"))))
-    assert said(newer, "toolkit") == [f"NVIDIA Container Toolkit 1.17.8: {row.says} (CVE-X)"]
-    for model, server in (("NVIDIA Jetson AGX Orin Developer Kit", False), ("NVIDIA Jetson AGX Thor Kit", True)):
+    row = next(
+        row for row in facts.advisories if row.package == "nvidia-container-toolkit"
+    )
+    newer = replace(
+        facts,
+        advisories=(
+            *facts.advisories,
+            replace(row, id="CVE-X", fixed=Version("1.18.1")),
+        ),
+    )
+    assert said(newer, "toolkit") == [
+        f"NVIDIA Container Toolkit 1.17.8: {row.says} (CVE-X)"
+    ]
+    for model, server in (
+        ("NVIDIA Jetson AGX Orin Developer Kit", False),
+        ("NVIDIA Jetson AGX Thor Kit", True),
+    ):
         host = Host(machine=MachineState(jetson=model))
         assert bool(said(facts, "jetson")) is not server
     assert said(replace(facts, compatibility=()), "jetson")
 
 
 def test_a_driver_that_does_not_know_the_gpu(facts: Catalog) -> None:
-    gpu = GpuState(driver="535.104.05", devices=(GpuDevice(name="RTX 5090", capability=Version("12.0")),))
+    gpu = GpuState(
+        driver="535.104.05",
+        devices=(GpuDevice(name="RTX 5090", capability=Version("12.0")),),
+    )
     host = Host(gpu=gpu)
     for request in (None, parse_request({"cuda": "12.8"})):
-        [finding] = [one for one in diagnose(Case(host=host, catalog=facts, request=request)) if one.id == "stack"]
+        [finding] = [
+            one
+            for one in diagnose(Case(host=host, catalog=facts, request=request))
+            if one.id == "stack"
+        ]
         assert finding.severity is Severity.ERROR
         assert "needs driver 570.26 or newer, which came with CUDA 12.8" in finding.why
     running = Host(gpu=replace(gpu, cuda_init=0))
-    started = diagnose(Case(host=running, catalog=facts, request=parse_request({"cuda": "12.8"})))
+    started = diagnose(
+        Case(host=running, catalog=facts, request=parse_request({"cuda": "12.8"}))
+    )
     assert [one.severity for one in started if one.id == "stack"] == [Severity.OK]

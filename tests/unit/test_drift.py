@@ -14,7 +14,13 @@ from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Lock, Wheel
 from envbuilder.processes import Completed
 
-PRESET = Path(__file__).parents[2] / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
+PRESET = (
+    Path(__file__).parents[2]
+    / "docker"
+    / "images"
+    / "cu117-torch2.0.1-py3.9-debian11"
+    / LOCK_FILE
+)
 LOCK = parse_lock(PRESET.read_text(encoding="utf-8"), source=str(PRESET))
 SIX = next(wheel for wheel in LOCK.wheels if wheel.name == "six")
 Change = Callable[[Wheel], Wheel | None]
@@ -28,7 +34,12 @@ def row(wheel: Wheel) -> str:
     )
 
 
-def index(change: Change, *, yanked: Mapping[str, str] | None = None, resolved: Change | None = None) -> Uv:
+def index(
+    change: Change,
+    *,
+    yanked: Mapping[str, str] | None = None,
+    resolved: Change | None = None,
+) -> Uv:
     """A uv whose index has the locked files after `change`; a resolution takes them after `resolved`, too."""
 
     def run(argv: Sequence[str]) -> Completed:
@@ -40,15 +51,22 @@ def index(change: Change, *, yanked: Mapping[str, str] | None = None, resolved: 
             missing = [line for line in lines if line not in offered]
             if missing:
                 stderr = (
-                    f"× No solution found\n  ╰─▶ Because there is no version of\n      {missing[0]} and you require it"
+                    "× No solution found\n  ╰─▶ Because there is no version of\n"
+                    f"      {missing[0]} and you require it"
                 )
                 return Completed(returncode=1, stdout="", stderr=stderr)
-            wheels = [wheel for wheel in wheels if f"{wheel.name}=={wheel.version}" in lines]
+            wheels = [
+                wheel for wheel in wheels if f"{wheel.name}=={wheel.version}" in lines
+            ]
         elif resolved:
             wheels = [other for wheel in wheels if (other := resolved(wheel))]
         text = 'lock-version = "1.0"\ncreated-by = "test"\n' + "".join(map(row, wheels))
         Path(argv[5]).write_text(text, encoding="utf-8")
-        return Completed(returncode=0, stdout="", stderr="\n".join(yanked.values()) if yanked and alone else "")
+        return Completed(
+            returncode=0,
+            stdout="",
+            stderr="\n".join(yanked.values()) if yanked and alone else "",
+        )
 
     return Uv(program="uv", run=run)
 
@@ -86,7 +104,9 @@ def test_two_removed_releases_are_both_named() -> None:
 
 def test_a_replaced_file_is_named_with_both_hashes() -> None:
     found = problems(index(only("six", sha256="f" * 64)))
-    assert found == [f"{SIX.file} was replaced: sha256 {SIX.sha256[:12]}… is locked, the index has ffffffffffff…"]
+    assert found == [
+        f"{SIX.file} was replaced: sha256 {SIX.sha256[:12]}… is locked, the index has ffffffffffff…"
+    ]
 
 
 def test_file_with_a_different_tag_is_named() -> None:
@@ -96,32 +116,52 @@ def test_file_with_a_different_tag_is_named() -> None:
 
 def test_a_yanked_release_is_named_with_the_reason() -> None:
     warning = 'warning: `six==1.17.0` is yanked (reason: "breaks on `Windows`")'
-    assert problems(index(same, yanked={"six": warning})) == ["six 1.17.0 was yanked: breaks on `Windows`"]
+    assert problems(index(same, yanked={"six": warning})) == [
+        "six 1.17.0 was yanked: breaks on `Windows`"
+    ]
 
 
 def test_a_yanked_release_without_a_reason_is_named() -> None:
-    assert problems(index(same, yanked={"six": "warning: `six==1.17.0` is yanked"})) == ["six 1.17.0 was yanked"]
+    assert problems(
+        index(same, yanked={"six": "warning: `six==1.17.0` is yanked"})
+    ) == ["six 1.17.0 was yanked"]
 
 
 def test_a_late_release_is_reported_with_the_day() -> None:
-    newer = only("six", version=Version("1.18.0"), file="six-1.18.0-py2.py3-none-any.whl")
+    newer = only(
+        "six", version=Version("1.18.0"), file="six-1.18.0-py2.py3-none-any.whl"
+    )
     found = problems(index(same, resolved=newer))
-    assert found == ["six 1.17.0 is locked; as of 2025-03-20 the index now gives 1.18.0"]
+    assert found == [
+        "six 1.17.0 is locked; as of 2025-03-20 the index now gives 1.18.0"
+    ]
 
 
 def test_packages_that_came_and_went_are_named() -> None:
-    less = replace(LOCK, wheels=tuple(wheel for wheel in LOCK.wheels if wheel.name != "six"))
+    less = replace(
+        LOCK, wheels=tuple(wheel for wheel in LOCK.wheels if wheel.name != "six")
+    )
     assert problems(index(same), less) == ["six 1.17.0 is needed now and not locked"]
-    assert problems(index(same, resolved=without("six"))) == ["six 1.17.0 is locked and no longer needed"]
+    assert problems(index(same, resolved=without("six"))) == [
+        "six 1.17.0 is locked and no longer needed"
+    ]
 
 
 def test_unreachable_index_is_not_drift() -> None:
-    broken = Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: dns error"))
+    broken = Uv(
+        program="uv",
+        run=lambda argv: Completed(returncode=2, stdout="", stderr="error: dns error"),
+    )
     with pytest.raises(EngineError, match="cannot be reached"):
         find_drift(LOCK, broken)
 
 
 def test_an_answer_that_names_no_package_is_an_error() -> None:
-    broken = Uv(program="uv", run=lambda argv: Completed(returncode=2, stdout="", stderr="error: uv is broken"))
+    broken = Uv(
+        program="uv",
+        run=lambda argv: Completed(
+            returncode=2, stdout="", stderr="error: uv is broken"
+        ),
+    )
     with pytest.raises(EngineError, match="gave no answer"):
         find_drift(LOCK, broken)

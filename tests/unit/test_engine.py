@@ -25,7 +25,9 @@ class Download:
 
     def __init__(self, content: bytes) -> None:
         self.closed = False
-        self._chunks = (content[start : start + CHUNK] for start in range(0, len(content), CHUNK))
+        self._chunks = (
+            content[start : start + CHUNK] for start in range(0, len(content), CHUNK)
+        )
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -38,7 +40,9 @@ class Download:
 
 
 def test_files_come_out_as_they_went_in() -> None:
-    with tarfile.open(fileobj=io.BytesIO(pack({"/b/two": b"2", "/a": b"one"}))) as packed:
+    with tarfile.open(
+        fileobj=io.BytesIO(pack({"/b/two": b"2", "/a": b"one"}))
+    ) as packed:
         found = [(m.name, m.mode, packed.extractfile(m).read()) for m in packed]  # type: ignore[union-attr]
     assert found == [("a", 0o644, b"one"), ("b/two", 0o644, b"2")]
 
@@ -64,9 +68,16 @@ def test_requested_files_of_every_layer_are_read() -> None:
         "blobs/1": pack({"/root/.netrc": b"old"}),
         "blobs/2": pack({"/root/.netrc": b"x" * 100_001, "/b": b""}),
     }
-    image = Download(pack({**layers, "manifest.json": json.dumps([{"Layers": list(layers)}]).encode()}))
+    image = Download(
+        pack(
+            {**layers, "manifest.json": json.dumps([{"Layers": list(layers)}]).encode()}
+        )
+    )
     found = list(archive.files_of_layers(image, lambda path: path.startswith("/root")))
-    assert found == [("/root/.netrc", 3, b"old"), ("/root/.netrc", 100_001, b"x" * 100_000)]
+    assert found == [
+        ("/root/.netrc", 3, b"old"),
+        ("/root/.netrc", 100_001, b"x" * 100_000),
+    ]
     assert image.closed
 
 
@@ -80,7 +91,9 @@ def test_image_facts_come_from_inspect() -> None:
         id="sha256:1", labels={}, env=("A=1",), created="2026-01-01", platform="linux/arm64/v8", user="me",
         entrypoint=(), command=("bash",), size=5, digest="sha256:2",
     )  # fmt: skip
-    assert facts_of({"Id": "sha256:1", "Size": 0}) == ImageFacts(id="sha256:1", labels={}, env=(), size=0, digest=None)
+    assert facts_of({"Id": "sha256:1", "Size": 0}) == ImageFacts(
+        id="sha256:1", labels={}, env=(), size=0, digest=None
+    )
 
 
 def test_a_container_gets_no_more_than_it_needs() -> None:
@@ -92,7 +105,9 @@ def test_a_container_gets_no_more_than_it_needs() -> None:
     no_gpu = {"NVIDIA_VISIBLE_DEVICES": "void"}
     plain = {"environment": no_gpu, "user": None, "cap_add": []}
     assert create_options(ContainerSpec(command=("true",)), "here:1:2") == least | plain
-    assert create_options(ContainerSpec(command=("true",)), "here:1:2", 9) == least | plain | {"mem_limit": 9}
+    assert create_options(
+        ContainerSpec(command=("true",)), "here:1:2", 9
+    ) == least | plain | {"mem_limit": 9}
     job = ContainerSpec(
         command=(), entrypoint=("python",), user="0", memory="2g", folder=(Path("/out"), "/runs"), read_only=True,
         environment={"A": "1"}, capabilities=("DAC_READ_SEARCH",),
@@ -111,33 +126,53 @@ def test_container_gets_a_gpu_only_on_request() -> None:
         job = ContainerSpec(command=(), gpu=GpuPlan(access=access, reason=""))
         environments[access] = create_options(job, "here:1:2")["environment"]
     assert environments[GpuAccess.NONE] == void
-    assert void not in [environments[access] for access in (GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS)]
+    assert void not in [
+        environments[access]
+        for access in (GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS)
+    ]
 
 
 def test_a_container_leaves_memory_to_the_machine() -> None:
     assert machine.memory_to_give({"MemTotal": 10_000_000_000}) == 9_000_000_000
-    for info in ({}, {"MemTotal": 1}, {"MemTotal": 10_000_000_000, "MemoryLimit": False}):
+    for info in (
+        {},
+        {"MemTotal": 1},
+        {"MemTotal": 10_000_000_000, "MemoryLimit": False},
+    ):
         assert machine.memory_to_give(info) == 0
 
 
 def test_the_machine_in_our_words(tmp_path: Path) -> None:
-    (tmp_path / "nvidia.yaml").write_text('kind: nvidia.com/gpu\ndevices:\n- name: "all"\n')
+    (tmp_path / "nvidia.yaml").write_text(
+        'kind: nvidia.com/gpu\ndevices:\n- name: "all"\n'
+    )
     info = {
         "ServerVersion": "27.0", "KernelVersion": "6.1", "OperatingSystem": "Debian 13", "Architecture": "aarch64",
         "NCPU": 2, "MemTotal": 9, "OSType": "linux", "Runtimes": {"runc": {}, "nvidia": {}}, "Name": "elsewhere",
         "CDISpecDirs": [str(tmp_path)], "SecurityOptions": ["name=rootless"],
     }  # fmt: skip
-    facts = {"engine": "27.0", "kernel": "6.1", "os": "Debian 13", "architecture": "aarch64", "cpus": 2, "memory": 9}
+    facts = {
+        "engine": "27.0",
+        "kernel": "6.1",
+        "os": "Debian 13",
+        "architecture": "aarch64",
+        "cpus": 2,
+        "memory": 9,
+    }
     assert machine.facts(info) == facts
     assert machine.platform(info) == "linux/arm64"
     assert machine.maps_users(info)
     assert not machine.maps_users({"SecurityOptions": ["name=seccomp,profile=builtin"]})
     assert machine.gpu_support(info) == GpuSupport(
-        runtimes=("nvidia", "runc"), cdi_devices=("nvidia.com/gpu=all",), device_nodes=False
+        runtimes=("nvidia", "runc"),
+        cdi_devices=("nvidia.com/gpu=all",),
+        device_nodes=False,
     )
 
 
-@pytest.mark.parametrize(("run", "alive"), [("elsewhere:1:2", True), ("no run id", True), ("", True)])
+@pytest.mark.parametrize(
+    ("run", "alive"), [("elsewhere:1:2", True), ("no run id", True), ("", True)]
+)
 def test_run_counts_as_alive_if_in_doubt(run: str, alive: bool) -> None:
     assert run_id.is_alive(run) is alive
 
@@ -154,4 +189,6 @@ def test_two_builds_at_the_same_second_have_a_log_each(tmp_path: Path) -> None:
     assert one != two
     assert re.fullmatch(r"20261127T120001-[0-9a-f]{6}", one)
     later = run_id.stamp("host:1:100", now.replace(second=2))
-    assert sorted([later, two, one])[-1] == later, "older logs are removed by their names"
+    assert sorted([later, two, one])[-1] == later, (
+        "older logs are removed by their names"
+    )

@@ -9,7 +9,10 @@ from envbuilder.acceptance.event_stream import SuiteEvents, ending_text
 from envbuilder.console import Row
 from envbuilder.model import Check, Status
 
-PLAN = {"event": "plan", "checks": [{"id": "a", "title": "the first"}, {"id": "b", "title": "the second"}]}
+PLAN = {
+    "event": "plan",
+    "checks": [{"id": "a", "title": "the first"}, {"id": "b", "title": "the second"}],
+}
 
 
 def watch(*events: object) -> SuiteEvents:
@@ -20,18 +23,33 @@ def watch(*events: object) -> SuiteEvents:
 
 
 def result(identifier: str, **rest: object) -> dict[str, object]:
-    return {"event": "result", "id": identifier, "title": f"the {identifier}", "status": "passed", **rest}
+    return {
+        "event": "result",
+        "id": identifier,
+        "title": f"the {identifier}",
+        "status": "passed",
+        **rest,
+    }
 
 
 def test_a_plan_waits_runs_and_ends() -> None:
     made = watch(PLAN)
-    assert made.rows() == [Row(title="the first", state="waiting"), Row(title="the second", state="waiting")]
+    assert made.rows() == [
+        Row(title="the first", state="waiting"),
+        Row(title="the second", state="waiting"),
+    ]
     made.feed('{"event": "start", "id": "a"}')
-    assert made.rows()[0] == Row(title="the first", state="running", current=0, total=0, note="")
+    assert made.rows()[0] == Row(
+        title="the first", state="running", current=0, total=0, note=""
+    )
     made.feed('{"event": "progress", "done": 3, "total": 8, "text": "loss 0.5"}')
-    assert made.rows()[0] == Row(title="the first", state="running", current=3, total=8, note="loss 0.5")
+    assert made.rows()[0] == Row(
+        title="the first", state="running", current=3, total=8, note="loss 0.5"
+    )
     made.feed('{"event": "progress", "done": 4, "total": 8}')
-    assert made.rows()[0] == Row(title="the first", state="running", current=4, total=8, note="")
+    assert made.rows()[0] == Row(
+        title="the first", state="running", current=4, total=8, note=""
+    )
     made.feed('{"event": "start", "id": "b"}')
     assert [row.state for row in made.rows()] == ["waiting", "running"]
     assert made.progress == (0, 0, "")
@@ -50,7 +68,11 @@ def test_facts_training_and_verdict_are_taken_without_their_kind() -> None:
         {"event": "training", "loss": 0.5},
         {"event": "end", "verdict": "passed"},
     )
-    assert (made.facts, made.training, made.verdict) == ({"torch": "2.0.1"}, {"loss": 0.5}, "passed")
+    assert (made.facts, made.training, made.verdict) == (
+        {"torch": "2.0.1"},
+        {"loss": 0.5},
+        "passed",
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,10 +102,18 @@ def test_custom_results_are_shown_and_missing_ones_are_errors() -> None:
     found = made.checks("the suite was killed")
     remedy = "run it again; if it persists, look inside: `docker run -it IMAGE bash`"
     silent = Check(
-        id="a", title="the first", status=Status.ERROR, detail="no answer: the suite was killed", remedy=remedy
+        id="a",
+        title="the first",
+        status=Status.ERROR,
+        detail="no answer: the suite was killed",
+        remedy=remedy,
     )
     assert found[0] == silent
-    assert [check.status for check in found] == [Status.ERROR, *[Status.PASSED] * 3, Status.ERROR]
+    assert [check.status for check in found] == [
+        Status.ERROR,
+        *[Status.PASSED] * 3,
+        Status.ERROR,
+    ]
     assert made.checks("")[0].detail == "no answer"
 
 
@@ -118,7 +148,9 @@ def test_a_check_as_a_line(made: Check, row: Row) -> None:
         (3, 4, "", "3 (expected 4)"), ("x", "y", "", "x (expected y)"),
     ],
 )  # fmt: skip
-def test_a_number_and_its_bound(value: object, bound: object, unit: str, text: str) -> None:
+def test_a_number_and_its_bound(
+    value: object, bound: object, unit: str, text: str
+) -> None:
     assert number_text(check(value=value, bound=bound, unit=unit)) == text
 
 
@@ -146,4 +178,7 @@ def test_a_number_with_its_unit(value: object, unit: str, text: str) -> None:
 )  # fmt: skip
 def test_how_a_container_ended(code: int, errors: list[str], text: str) -> None:
     assert ending_text(code, out_of_memory=False, errors=errors) == text
-    assert ending_text(code, out_of_memory=True, errors=errors) == "the container ran out of memory and was killed"
+    assert (
+        ending_text(code, out_of_memory=True, errors=errors)
+        == "the container ran out of memory and was killed"
+    )

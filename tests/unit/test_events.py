@@ -69,21 +69,47 @@ BROKEN = {
 def test_malformed_events_break_the_protocol_without_effect(line: str) -> None:
     watch = watched(plan(NAMES), line)
     assert watch.violation_count == 1
-    assert watch.protocol().startswith("1 lines of its output break the protocol; the first: ")
+    assert watch.protocol().startswith(
+        "1 lines of its output break the protocol; the first: "
+    )
     assert grammar.matches(grammar.Prose, watch.protocol())
-    assert (watch.results, watch.facts, watch.training, watch.verdict, watch.running) == ({}, {}, {}, "", "")
+    assert (
+        watch.results,
+        watch.facts,
+        watch.training,
+        watch.verdict,
+        watch.running,
+    ) == ({}, {}, {}, "", "")
     assert list(watch.titles) == NAMES
 
 
 def test_events_at_the_wrong_time_break_the_protocol() -> None:
     assert watched(start("contract.user"), plan(NAMES)).violation_count == 1
-    assert watched(plan(NAMES), event("end", verdict="passed"), result("contract.user")).violation_count == 1
-    assert watched(plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")).violation_count == 1
-    again = watched(plan(NAMES), result("contract.user", "failed"), result("contract.user"))
-    assert (again.violation_count, again.results["contract.user"].status) == (1, Status.FAILED)
+    assert (
+        watched(
+            plan(NAMES), event("end", verdict="passed"), result("contract.user")
+        ).violation_count
+        == 1
+    )
+    assert (
+        watched(
+            plan(NAMES), event("end", verdict="passed"), event("end", verdict="passed")
+        ).violation_count
+        == 1
+    )
+    again = watched(
+        plan(NAMES), result("contract.user", "failed"), result("contract.user")
+    )
+    assert (again.violation_count, again.results["contract.user"].status) == (
+        1,
+        Status.FAILED,
+    )
 
 
-@pytest.mark.parametrize("names", [[], ["contract.user", "contract.user"], ["contract.user", "contract.layers"]])
+@pytest.mark.parametrize(
+    "names",
+    [[], ["contract.user", "contract.user"], ["contract.user", "contract.layers"]],
+)
 def test_empty_duplicate_and_host_plans_are_refused(names: list[str]) -> None:
     watch = watched(plan(names), reserved=frozenset({"contract.layers"}))
     assert (watch.violation_count, watch.titles) == (1, {})
@@ -109,7 +135,12 @@ def test_results_of_a_custom_check_are_limited() -> None:
 
 def test_texts_become_one_printable_line_of_bounded_length() -> None:
     hostile = "\x1b]0;owned\x07 a\u202eb\r\n✓ accepted\u2028\u200b" + "x" * 9000
-    watch = watched(plan(NAMES), result("contract.user", "failed", remedy=hostile, findings=[hostile], value=hostile))
+    watch = watched(
+        plan(NAMES),
+        result(
+            "contract.user", "failed", remedy=hostile, findings=[hostile], value=hostile
+        ),
+    )
     check = watch.results["contract.user"]
     for text in (check.remedy, check.findings[0], check.value):
         assert grammar.matches(grammar.Prose, text)
@@ -117,12 +148,22 @@ def test_texts_become_one_printable_line_of_bounded_length() -> None:
 
 
 def test_the_title_of_a_check_is_the_planned_one() -> None:
-    watch = watched(plan(NAMES), fields_of(result("contract.user"), title="all is well"))
+    watch = watched(
+        plan(NAMES), fields_of(result("contract.user"), title="all is well")
+    )
     assert watch.results["contract.user"].title == "title of contract.user"
 
 
 def test_unmeasured_values_are_marked() -> None:
-    watch = watched(plan(NAMES), event("training", losses=[1.0, None], accuracy=None, more={"of": "another version"}))
+    watch = watched(
+        plan(NAMES),
+        event(
+            "training",
+            losses=[1.0, None],
+            accuracy=None,
+            more={"of": "another version"},
+        ),
+    )
     assert watch.training == {"losses": [1.0, None], "accuracy": None}
     watch = watched(plan(NAMES), event("facts", **FACTS), event("facts", cuda=None))
     assert (watch.facts, watch.violation_count) == ({"cuda": None}, 0)
@@ -134,13 +175,18 @@ def test_gpu_checks_never_pass_without_a_gpu() -> None:
     assert (check.status, check.detail) == (Status.FAILED, CLAIMED)
     assert watched(*lines, gpu=False).results["contract.user"].status is Status.PASSED
     assert watched(*lines).results["gpu.kernel"].status is Status.PASSED
-    waiting = watched(plan(NAMES), result("gpu.kernel", "not_run"), gpu=False).results["gpu.kernel"]
+    waiting = watched(plan(NAMES), result("gpu.kernel", "not_run"), gpu=False).results[
+        "gpu.kernel"
+    ]
     assert waiting.status is Status.NOT_RUN
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
     max_leaves=9,
 )
 KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "other")
@@ -150,7 +196,9 @@ KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "oth
 @given(
     kind=st.sampled_from(KINDS),
     fields=st.dictionaries(
-        st.sampled_from("id title status value bound detail unit seconds findings done total checks accuracy".split()),
+        st.sampled_from(
+            "id title status value bound detail unit seconds findings done total checks accuracy".split()
+        ),
         JSON,
         max_size=6,
     ),

@@ -43,12 +43,18 @@ def too_large(path: Path) -> None:
         (Path.mkdir, "is a folder, not a file"),
         (linked_to_itself, "cannot be read: Too many levels of symbolic links"),
         (too_large, "is larger than 17 MB"),
-        (lambda path: path.write_bytes(b"caf\xe9"), "is not UTF-8 text: byte 3 is invalid"),
+        (
+            lambda path: path.write_bytes(b"caf\xe9"),
+            "is not UTF-8 text: byte 3 is invalid",
+        ),
         (lambda path: None, "cannot be read: No such file or directory"),
     ],
 )
 def test_a_file_that_is_not_text_is_refused(
-    tmp_path: Path, make: Callable[[Path], object], said: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    make: Callable[[Path], object],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path has at most 107 bytes
     path = Path("thing")
@@ -76,7 +82,9 @@ def test_a_path_that_no_file_can_have_is_refused(name: str, said: str) -> None:
     assert not files.exists(Path(name))
 
 
-def test_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "secret"
     path.touch()
 
@@ -88,7 +96,9 @@ def test_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
         files.read_bytes(path)
 
 
-def test_a_file_that_became_a_fifo_meanwhile_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_became_a_fifo_meanwhile_does_not_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "lock"
     path.touch()
     opened = os.open
@@ -140,7 +150,9 @@ def test_sudo_trusts_the_files_of_its_caller(monkeypatch: pytest.MonkeyPatch) ->
     assert files.own_users("1000") == {0, 1000}
     assert files.own_users("x") == files.own_users(None) == {0}
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert files.own_users("0") == {1000}, "SUDO_UID is believed from root alone: anybody can set it"
+    assert files.own_users("0") == {1000}, (
+        "SUDO_UID is believed from root alone: anybody can set it"
+    )
 
 
 # --- links ---------------------------------------------------------------------------------------------------------
@@ -154,9 +166,13 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("target", ["../outside", "../outside/new", "/", "../project-2"])
+@pytest.mark.parametrize(
+    "target", ["../outside", "../outside/new", "/", "../project-2"]
+)
 @pytest.mark.parametrize("name", ["docker/images/x/Dockerfile", "docker"])
-def test_a_link_out_of_the_project_is_refused(project: Path, target: str, name: str) -> None:
+def test_a_link_out_of_the_project_is_refused(
+    project: Path, target: str, name: str
+) -> None:
     (project / "docker").symlink_to(target)
     with pytest.raises(UsageError, match="docker leads out of") as caught:
         files.refuse_links(project, "compose.yaml", name)
@@ -191,7 +207,9 @@ def test_an_unwritable_path_is_a_usage_error(tmp_path: Path, name: str) -> None:
     assert "your permissions there" in caught.value.hint
 
 
-def test_full_disk_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_existing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -205,10 +223,15 @@ def test_full_disk_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.skipif(not Path("/proc/sys/kernel/hostname").exists(), reason="only Linux has it")
+@pytest.mark.skipif(
+    not Path("/proc/sys/kernel/hostname").exists(), reason="only Linux has it"
+)
 def test_a_setting_of_the_kernel_is_read() -> None:
     """The kernel refuses to read one of these into as much room as the largest lock would need."""
-    assert files.read_bytes(Path("/proc/sys/kernel/hostname")).decode().strip() == platform.node()
+    assert (
+        files.read_bytes(Path("/proc/sys/kernel/hostname")).decode().strip()
+        == platform.node()
+    )
 
 
 def test_a_file_larger_than_the_limit_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def names(place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("x")])
-def test_temporary_directory_is_removed_with_its_block(place: Path, error: BaseException | None) -> None:
+def test_temporary_directory_is_removed_with_its_block(
+    place: Path, error: BaseException | None
+) -> None:
     def use() -> None:
         with temporary_folder("lock") as folder:
             assert folder.parent == place
@@ -56,7 +58,10 @@ def test_temporary_directory_is_removed_with_its_block(place: Path, error: BaseE
 def test_folders_of_killed_processes_are_removed(place: Path) -> None:
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", HOLDING, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDING, str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -86,7 +91,9 @@ def test_an_old_empty_folder_without_owner_is_removed(place: Path) -> None:
     assert names(place) == [new.name]
 
 
-def test_a_folder_that_something_is_mounted_in_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_something_is_mounted_in_stays(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = place / "envbuilder.temporary-base-x"
     (folder / "mmdebstrap" / "dev").mkdir(parents=True)
     monkeypatch.setattr(files, "_has_mounts", lambda path: path == folder)
@@ -111,6 +118,10 @@ def test_foreign_directories_are_kept(place: Path) -> None:
     (place / f"{prefix}left" / "deep").mkdir(parents=True)
     with temporary_folder("lock"):
         pass
-    kept = ["elsewhere", "envbuilder-lock-mine", *(f"{prefix}{kind}" for kind in ("empty", "file", "link"))]
+    kept = [
+        "elsewhere",
+        "envbuilder-lock-mine",
+        *(f"{prefix}{kind}" for kind in ("empty", "file", "link")),
+    ]
     assert names(place) == kept
     assert (place / "elsewhere" / "deep").is_dir()

@@ -27,7 +27,11 @@ def two(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def no_exchange(new: Path, target: Path) -> bool:
@@ -39,7 +43,9 @@ def test_two_folders_are_exchanged(two: Path) -> None:
     assert contents(two) == {"target/file": "new", "new/file": "target"}
 
 
-def test_a_file_system_without_exchange_gets_two_renames(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_exchange_gets_two_renames(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(folders, "_exchange", no_exchange)
     folders.put(two / "new", two / "target", two / "old")
     assert contents(two) == {"target/file": "new", "old/file": "target"}
@@ -47,7 +53,9 @@ def test_a_file_system_without_exchange_gets_two_renames(two: Path, monkeypatch:
 
 @pytest.mark.parametrize("exchange", [None, no_exchange])
 def test_an_interrupt_in_the_middle_leaves_the_old_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[Path, Path], bool] | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exchange: Callable[[Path, Path], bool] | None,
 ) -> None:
     """Where no exchange can be had, between the two renames; otherwise there is no between."""
     write_context(Context(files=OLD), tmp_path)
@@ -95,7 +103,9 @@ write_context(Context(files={"images/x/envbuilder.lock": "new"}), folder)
     for when in ("before", "after"):
         write_context(Context(files=OLD), tmp_path / when)
         done = subprocess.run(
-            [sys.executable, "-c", program, when, signal, str(tmp_path / when)], capture_output=True, check=False
+            [sys.executable, "-c", program, when, signal, str(tmp_path / when)],
+            capture_output=True,
+            check=False,
         )
         assert done.returncode != 0
         found = (tmp_path / when / "images" / "x" / "envbuilder.lock").read_text()
@@ -104,13 +114,18 @@ write_context(Context(files={"images/x/envbuilder.lock": "new"}), folder)
 
 def test_only_one_process_writes_to_a_folder(tmp_path: Path) -> None:
     second = folders.alone(tmp_path, patience=0)
-    with folders.alone(tmp_path), pytest.raises(UsageError, match="another envbuilder writes to"):
+    with (
+        folders.alone(tmp_path),
+        pytest.raises(UsageError, match="another envbuilder writes to"),
+    ):
         second.__enter__()
     with folders.alone(tmp_path, patience=0):
         assert list(tmp_path.iterdir()) == [], "it leaves no file"
 
 
-def test_file_system_without_locks_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")  # NFS
 
@@ -132,27 +147,43 @@ for turn in range(8):
     write_context(Context(files={name: f"{text} {turn}" for name, text in files.items()}), Path(sys.argv[1]))
 """
     words = [sys.executable, "-c", program, str(tmp_path / "build")]
-    started = [subprocess.Popen([*words, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(3)]
+    started = [
+        subprocess.Popen(
+            [*words, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for n in range(3)
+    ]
     ended = [process.communicate(timeout=120) for process in started]
-    assert [(process.returncode, err) for process, (_, err) in zip(started, ended, strict=True)] == [(0, b"")] * 3
-    assert len(set(contents(tmp_path / "build").values())) == 1, "one writer's files, not a mixture"
+    assert [
+        (process.returncode, err)
+        for process, (_, err) in zip(started, ended, strict=True)
+    ] == [(0, b"")] * 3
+    assert len(set(contents(tmp_path / "build").values())) == 1, (
+        "one writer's files, not a mixture"
+    )
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["install"]
 
 
-def test_a_full_disk_leaves_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_existing_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_context(Context(files=OLD), tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(UsageError, match=r"cannot write .*: No space left on device") as caught:
+    with pytest.raises(
+        UsageError, match=r"cannot write .*: No space left on device"
+    ) as caught:
         write_context(Context(files=NEW), tmp_path)
     assert caught.value.exit_code == 2
     assert contents(tmp_path) == OLD
 
 
-def test_file_vanishing_during_comparison_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_vanishing_during_comparison_counts_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_context(Context(files=OLD), tmp_path)
     monkeypatch.setattr(context_folder, "exists", lambda path: True)
     assert list(stale_files(Context(files=NEW), tmp_path)) == [
@@ -166,5 +197,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "images").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="leads out of"):
-        write_context(Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build")
+        write_context(
+            Context(files={**NEW, "install/wheels.py": ""}), tmp_path / "build"
+        )
     assert contents(tmp_path) == {}

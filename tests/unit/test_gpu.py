@@ -2,7 +2,14 @@
 
 import pytest
 
-from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, GpuSupport, find_gpu_failure, plan_gpu, run_options
+from envbuilder.engine.gpu_access import (
+    CDI_ALL,
+    GpuAccess,
+    GpuSupport,
+    find_gpu_failure,
+    plan_gpu,
+    run_options,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,7 +23,9 @@ from envbuilder.engine.gpu_access import CDI_ALL, GpuAccess, GpuSupport, find_gp
         (GpuSupport(device_nodes=True), GpuAccess.GPUS),
     ],
 )
-def test_auto_uses_the_support_of_the_engine(offers: GpuSupport, access: GpuAccess) -> None:
+def test_auto_uses_the_support_of_the_engine(
+    offers: GpuSupport, access: GpuAccess
+) -> None:
     assert plan_gpu(offers).access is access
 
 
@@ -24,13 +33,19 @@ def test_use_of_the_cpu_is_announced() -> None:
     assert "running on the CPU" in plan_gpu(GpuSupport()).reason
 
 
-@pytest.mark.parametrize("access", [GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS, GpuAccess.NONE])
+@pytest.mark.parametrize(
+    "access", [GpuAccess.CDI, GpuAccess.RUNTIME, GpuAccess.GPUS, GpuAccess.NONE]
+)
 def test_requested_access_is_used(access: GpuAccess) -> None:
     assert plan_gpu(GpuSupport(), access).access is access
 
 
 def test_every_gpu_access_has_its_options() -> None:
-    ways = [run_options(plan_gpu(GpuSupport(), access)) for access in GpuAccess if access is not GpuAccess.AUTO]
+    ways = [
+        run_options(plan_gpu(GpuSupport(), access))
+        for access in GpuAccess
+        if access is not GpuAccess.AUTO
+    ]
     assert ways == [
         {"device_requests": [{"Driver": "cdi", "DeviceIDs": [CDI_ALL]}]},
         {"runtime": "nvidia", "environment": {"NVIDIA_VISIBLE_DEVICES": "all"}},

@@ -18,7 +18,10 @@ from envbuilder.lock.lock_file import parse_lock
 from envbuilder.network import Network
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {path.parent.name: path.read_text(encoding="utf-8") for path in ROOT.glob("docker/images/*/envbuilder.lock")}
+LOCKS = {
+    path.parent.name: path.read_text(encoding="utf-8")
+    for path in ROOT.glob("docker/images/*/envbuilder.lock")
+}
 TEXT = LOCKS["cu117-torch2.0.1-py3.9-debian11"]
 
 HOSTILE = [
@@ -47,13 +50,22 @@ HOSTILE = [
     "٢",
     "x" * 5000,
 ]
-PROSE = ("notes", "reason", "source", "features")  # prose for people may contain any printable text
+PROSE = (
+    "notes",
+    "reason",
+    "source",
+    "features",
+)  # prose for people may contain any printable text
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every text in a document, of the first item of a list only."""
     if isinstance(value, dict):
-        return [path for key, inner in value.items() for path in places(inner, (*place, key))]
+        return [
+            path
+            for key, inner in value.items()
+            for path in places(inner, (*place, key))
+        ]
     if isinstance(value, list):
         return places(value[0], (*place, 0)) if value else []
     return [place] if isinstance(value, str) else []
@@ -72,12 +84,18 @@ def is_prose(place: tuple[Any, ...]) -> bool:
     return any(key in PROSE for key in place)
 
 
-@pytest.mark.parametrize("place", places(json.loads(TEXT)), ids=lambda place: ".".join(map(str, place)))
-def test_no_field_of_a_lock_takes_text_that_means_something(place: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize(
+    "place", places(json.loads(TEXT)), ids=lambda place: ".".join(map(str, place))
+)
+def test_no_field_of_a_lock_takes_text_that_means_something(
+    place: tuple[Any, ...],
+) -> None:
     for text in HOSTILE:
         document = json.loads(TEXT)
         put(document, place, text)
-        prose = is_prose(place) and text.isprintable() and len(text) <= grammar.LONGEST_TEXT
+        prose = (
+            is_prose(place) and text.isprintable() and len(text) <= grammar.LONGEST_TEXT
+        )
         if prose or (place == SPACED and text == "a b"):
             continue
         with pytest.raises(UsageError) as caught:
@@ -85,8 +103,12 @@ def test_no_field_of_a_lock_takes_text_that_means_something(place: tuple[Any, ..
         assert len(caught.value.message) + sum(map(len, caught.value.problems)) < 12_000
 
 
-@pytest.mark.parametrize("value", [None, "HUGE", 7, -1, 1.5, True, [], {}, [[]]], ids=str)
-@pytest.mark.parametrize("place", places(json.loads(TEXT))[::3], ids=lambda place: ".".join(map(str, place)))
+@pytest.mark.parametrize(
+    "value", [None, "HUGE", 7, -1, 1.5, True, [], {}, [[]]], ids=str
+)
+@pytest.mark.parametrize(
+    "place", places(json.loads(TEXT))[::3], ids=lambda place: ".".join(map(str, place))
+)
 def test_lock_fields_refuse_wrong_types(place: tuple[Any, ...], value: object) -> None:
     document = json.loads(TEXT)
     put(document, place, value)
@@ -108,8 +130,28 @@ def test_size_is_a_possible_number_of_bytes(size: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"a":' * 100_000, '"\ud800"', "\x00", "9" * 5000, '{"schema": 1e400}', "\ufeff{}", "nul", "[]"],
-    ids=["deep list", "deep object", "surrogate", "NUL", "digits", "infinity", "byte order mark", "word", "list"],
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '"\ud800"',
+        "\x00",
+        "9" * 5000,
+        '{"schema": 1e400}',
+        "\ufeff{}",
+        "nul",
+        "[]",
+    ],
+    ids=[
+        "deep list",
+        "deep object",
+        "surrogate",
+        "NUL",
+        "digits",
+        "infinity",
+        "byte order mark",
+        "word",
+        "list",
+    ],
 )
 def test_damaged_json_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
@@ -119,12 +161,23 @@ def test_damaged_json_is_a_usage_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda wheel: wheel.update(file="six-1.17.0-py2.py3-none-any.whl"), "file of another package or version"),
-        (lambda wheel: wheel.update(file=wheel["file"].replace("-py3-", "-cp27-")), "does not install on Python 3.9"),
-        (lambda wheel: wheel.update(version="9.9"), "file of another package or version"),
+        (
+            lambda wheel: wheel.update(file="six-1.17.0-py2.py3-none-any.whl"),
+            "file of another package or version",
+        ),
+        (
+            lambda wheel: wheel.update(file=wheel["file"].replace("-py3-", "-cp27-")),
+            "does not install on Python 3.9",
+        ),
+        (
+            lambda wheel: wheel.update(version="9.9"),
+            "file of another package or version",
+        ),
     ],
 )
-def test_wheel_file_matches_its_package_and_stack(change: Callable[[Any], None], problem: str) -> None:
+def test_wheel_file_matches_its_package_and_stack(
+    change: Callable[[Any], None], problem: str
+) -> None:
     document = json.loads(TEXT)
     wheel = next(wheel for wheel in document["wheels"] if wheel["name"] == "accelerate")
     change(wheel)
@@ -143,7 +196,12 @@ def test_values_of_a_lock_follow_the_options_of_programs() -> None:
     words = bootstrap_argv(base, Path("/tmp/base.tar"))
     assert words[-3:] == ["--", "bullseye", "/tmp/base.tar"]
     argv = build_argv(
-        Path("-x"), dockerfile="D", iidfile=Path("i"), metadata=Path("m"), options=BuildOptions(), network=Network()
+        Path("-x"),
+        dockerfile="D",
+        iidfile=Path("i"),
+        metadata=Path("m"),
+        options=BuildOptions(),
+        network=Network(),
     )
     assert argv[-2:] == ["--", "-x"]
 
@@ -151,7 +209,12 @@ def test_values_of_a_lock_follow_the_options_of_programs() -> None:
 def test_comma_in_a_path_adds_no_build_secret_field() -> None:
     network = Network(ca=Path('/c,env=TOKEN"x'))
     argv = build_argv(
-        Path("c"), dockerfile="D", iidfile=Path("i"), metadata=Path("m"), options=BuildOptions(), network=network
+        Path("c"),
+        dockerfile="D",
+        iidfile=Path("i"),
+        metadata=Path("m"),
+        options=BuildOptions(),
+        network=network,
     )
     assert argv[argv.index("--secret") + 1] == 'id=ca,"src=/c,env=TOKEN""x"'
 
@@ -166,12 +229,27 @@ def overlay(folder: Path, table: catalog.Table[Any], row: dict[str, Any]) -> Pat
     return folder
 
 
-FREE = {"source", "says", "advice", "more_pythons", "architecture", "architectures", "kind", "subject", "topic", "name"}
+FREE = {
+    "source",
+    "says",
+    "advice",
+    "more_pythons",
+    "architecture",
+    "architectures",
+    "kind",
+    "subject",
+    "topic",
+    "name",
+}
 FREE |= {"compile_source", "numpy2_source", "setuptools_source"}
 
 
-@pytest.mark.parametrize("table", few(catalog.TABLES, fast=5), ids=lambda table: table.file)
-def test_no_field_of_a_catalog_takes_text_that_means_something(tmp_path: Path, table: catalog.Table[Any]) -> None:
+@pytest.mark.parametrize(
+    "table", few(catalog.TABLES, fast=5), ids=lambda table: table.file
+)
+def test_no_field_of_a_catalog_takes_text_that_means_something(
+    tmp_path: Path, table: catalog.Table[Any]
+) -> None:
     row = json.loads(json.dumps(catalog.written(table)[0], default=str))
     for place in places(row):
         for text in ["a\nRUN id", "a\x1b[2J", "\u202e", "x" * 5000]:
@@ -205,7 +283,9 @@ def test_no_field_of_a_catalog_takes_text_that_means_something(tmp_path: Path, t
         "a = " + "9" * 5000,
     ],
 )
-def test_no_key_of_a_policy_takes_text_that_means_something(tmp_path: Path, text: str) -> None:
+def test_no_key_of_a_policy_takes_text_that_means_something(
+    tmp_path: Path, text: str
+) -> None:
     (tmp_path / "policy.toml").write_text(text, encoding="utf-8")
     with pytest.raises(CatalogError):
         catalog.load(own=tmp_path)
@@ -237,7 +317,9 @@ def test_no_key_of_a_policy_takes_text_that_means_something(tmp_path: Path, text
         ("as-of", '"tomorrow"'),
     ],
 )
-def test_a_setting_passes_the_parser_of_its_option(tmp_path: Path, key: str, value: str) -> None:
+def test_a_setting_passes_the_parser_of_its_option(
+    tmp_path: Path, key: str, value: str
+) -> None:
     (tmp_path / config.FILE).write_text(f"{key} = {value}\n", encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         config.find(tmp_path)
@@ -288,7 +370,9 @@ def test_settings_name_places_in_the_project(tmp_path: Path) -> None:
     assert found[1]["checks"] == ("checks/a.py",)
 
 
-def test_check_in_the_settings_must_not_be_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_in_the_settings_must_not_be_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = tmp_path / "site"
     site.mkdir()
     (tmp_path / "secret").write_text("x", encoding="utf-8")
@@ -300,11 +384,20 @@ def test_check_in_the_settings_must_not_be_a_link(tmp_path: Path, monkeypatch: p
     (site / config.FILE).write_text('[accept]\nchecks = ["a.py"]', encoding="utf-8")
     with pytest.raises(UsageError, match=r"a\.py leads out of"):
         own_checks({"checks": ()})
-    assert own_checks({"checks": ("a.py",)}) == (Path("a.py"),), "on the command line it is the user's own word"
+    assert own_checks({"checks": ("a.py",)}) == (Path("a.py"),), (
+        "on the command line it is the user's own word"
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 5000, "a = " + "{a=" * 5000, "a = " + "9" * 5000, "\x00", "a = 1\n" * 2]
+    "text",
+    [
+        "a = " + "[" * 5000,
+        "a = " + "{a=" * 5000,
+        "a = " + "9" * 5000,
+        "\x00",
+        "a = 1\n" * 2,
+    ],
 )
 def test_damaged_toml_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / config.FILE).write_text(text, encoding="utf-8")
@@ -313,9 +406,17 @@ def test_damaged_toml_is_a_usage_error(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("index_url", "--help"), ("builder", "a b"), ("cache_to", ("-x",)), ("tag", "a:b c")]
+    ("name", "value"),
+    [
+        ("index_url", "--help"),
+        ("builder", "a b"),
+        ("cache_to", ("-x",)),
+        ("tag", "a:b c"),
+    ],
 )
-def test_an_option_of_the_command_line_passes_the_same_parser(name: str, value: object) -> None:
+def test_an_option_of_the_command_line_passes_the_same_parser(
+    name: str, value: object
+) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         setting({name: value}, name)
 
@@ -334,19 +435,28 @@ def test_an_option_of_the_command_line_passes_the_same_parser(name: str, value: 
         ("gpu", "driver", "x" * 5000),
         ("gpu", "devices", [{"name": "H100", "capability": 9}]),
         ("gpu", "devices", [{"name": "H100", "capability": "9" * 5000}]),
-        ("engine", "daemon", {"program": "docker", "version": "1", "local": True, "clock": "now"}),
+        (
+            "engine",
+            "daemon",
+            {"program": "docker", "version": "1", "local": True, "clock": "now"},
+        ),
         ("gpu", "drivers", "550.54.15"),  # misspelt
         ("gpus", "driver", "550.54.15"),
     ],
 )
-def test_a_host_with_an_invalid_field_is_refused(tmp_path: Path, record: str, field: str, value: object) -> None:
+def test_a_host_with_an_invalid_field_is_refused(
+    tmp_path: Path, record: str, field: str, value: object
+) -> None:
     file = tmp_path / "host.json"
     file.write_text(json.dumps({"host": {record: {field: value}}}), encoding="utf-8")
     with pytest.raises(UsageError, match="describes no host"):
         read_host(str(file))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"host": {"clock": 1e999}}', '{"host": 7}', "[]", '{"host": NaN}'])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"host": {"clock": 1e999}}', '{"host": 7}', "[]", '{"host": NaN}'],
+)
 def test_a_damaged_host_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "host.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="describes no host"):

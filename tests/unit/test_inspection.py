@@ -32,12 +32,17 @@ from envbuilder.render.context import labels_of
 
 ROOT = Path(__file__).parents[2]
 PROBE = ROOT / "docker" / "probe" / "packages.py"
-TEXT = (ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock").read_text()
+TEXT = (
+    ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+).read_text()
 LABELS = labels_of(parse_lock(TEXT, source="preset"), TEXT)
 WHEELS = "RUN /bin/sh -c python3 /install/wheels.py /requirements.txt"
 HISTORY = [
     (270_000_000, "Imported from -"),
-    (9_000, "RUN /bin/sh -c useradd --create-home --uid 1000 --shell /bin/bash trainer # buildkit"),
+    (
+        9_000,
+        "RUN /bin/sh -c useradd --create-home --uid 1000 --shell /bin/bash trainer # buildkit",
+    ),
     (0, "ENV PATH=/opt/venv/bin:/usr/bin"),
     (2_500_000_000, f"{WHEELS} # buildkit"),
     (1_300_000_000, f"{WHEELS} # buildkit"),
@@ -56,7 +61,10 @@ HISTORY = [
     [
         ('/bin/sh -c #(nop)  CMD ["bash"]', 'CMD ["bash"]'),
         ("/bin/sh -c #(nop) ADD file:abc in / ", "ADD file:abc in /"),
-        ("/bin/sh -c apt-get update \t && apt-get install gcc", "RUN apt-get update && apt-get install gcc"),
+        (
+            "/bin/sh -c apt-get update \t && apt-get install gcc",
+            "RUN apt-get update && apt-get install gcc",
+        ),
         ("RUN /bin/sh -c make # buildkit", "RUN make"),
         ("RUN |2 TOKEN=hunter2 B=x y /bin/sh -c make # buildkit", "RUN make"),
         ("|1 TOKEN=hunter2 /bin/sh -c make", "RUN make"),
@@ -98,7 +106,9 @@ def test_labels_and_lock_agree() -> None:
 
 def test_wrong_label_is_reported_with_both_values() -> None:
     inside = read_lock(TEXT.encode(), LABELS | {"dev.envbuilder.torch": "2.1.0"})
-    assert inside.problems == ("the label dev.envbuilder.torch says 2.1.0; by the lock it is 2.0.1",)
+    assert inside.problems == (
+        "the label dev.envbuilder.torch says 2.1.0; by the lock it is 2.0.1",
+    )
     changed = read_lock(TEXT.encode() + b"\n", LABELS)
     assert len(changed.problems) == 1
     assert "the label dev.envbuilder.lock says sha256:" in changed.problems[0]
@@ -184,10 +194,14 @@ def test_the_probe_runs_where_it_is_sent() -> None:
     assert installed
     sizes = {item.name: item.bytes or 0 for item in installed.distributions}
     assert sizes["pytest"] > 100_000
-    assert [item.bytes or 0 for item in installed.distributions] == sorted(sizes.values(), reverse=True)
+    assert [item.bytes or 0 for item in installed.distributions] == sorted(
+        sizes.values(), reverse=True
+    )
 
 
-def test_the_probe_survives_names_that_are_no_text(probe: ModuleType, tmp_path: Path) -> None:
+def test_the_probe_survives_names_that_are_no_text(
+    probe: ModuleType, tmp_path: Path
+) -> None:
     (tmp_path / "\udcff-1.dist-info").mkdir()
     found = probe.measure([str(tmp_path)])
     assert read_installed([json.dumps(found)])
@@ -216,7 +230,14 @@ RECEIPT = Receipt(
     verdict=Verdict.FAILED,
     checks=(
         Check(id="a.b", title="it is so", status=Status.PASSED),
-        Check(id="c.d", title="it learns", status=Status.FAILED, value=0.5, bound={"min": 0.9}, detail="no\nluck"),
+        Check(
+            id="c.d",
+            title="it learns",
+            status=Status.FAILED,
+            value=0.5,
+            bound={"min": 0.9},
+            detail="no\nluck",
+        ),
     ),
     training={"accuracy": 0.5, "negated": None, "seconds": 6.7, "device": "cpu"},
     started="2026-01-02T00:00:00+00:00",
@@ -225,13 +246,18 @@ RECEIPT = Receipt(
 
 
 def ours() -> Inspection:
-    many = tuple(Distribution(name=f"p{number:02}", version="1", bytes=1_000_000) for number in range(20))
+    many = tuple(
+        Distribution(name=f"p{number:02}", version="1", bytes=1_000_000)
+        for number in range(20)
+    )
     return Inspection(
         reference="envbuilder:x",
         image=IMAGE,
         steps=read_steps(HISTORY, ours=True),
         lock=read_lock(TEXT.encode(), LABELS),
-        installed=Installed(python="3.9.2", folders=("/x",), distributions=many, unclaimed=8000),
+        installed=Installed(
+            python="3.9.2", folders=("/x",), distributions=many, unclaimed=8000
+        ),
         receipt=RECEIPT,
         suite="sha256:5",
     )
@@ -239,7 +265,12 @@ def ours() -> Inspection:
 
 def foreign(**labels: str) -> Inspection:
     image = replace(
-        IMAGE, labels=labels, env=("PYTHON_VERSION=3.10.1", "HOME=/x"), user="", entrypoint=("a b", "c"), size=12
+        IMAGE,
+        labels=labels,
+        env=("PYTHON_VERSION=3.10.1", "HOME=/x"),
+        user="",
+        entrypoint=("a b", "c"),
+        size=12,
     )
     return Inspection(
         reference="foreign image", image=image, steps=(HistoryStep(size=12, instruction="ADD x /"),), lock=None,
@@ -248,12 +279,19 @@ def foreign(**labels: str) -> Inspection:
 
 
 def section(text: str, title: str) -> list[str]:
-    return next(lines for part in text.split("\n\n") if (lines := part.split("\n"))[0].startswith(title))
+    return next(
+        lines
+        for part in text.split("\n\n")
+        if (lines := part.split("\n"))[0].startswith(title)
+    )
 
 
 def test_the_text_of_ours() -> None:
     text = inspection_text(ours())
-    assert section(text, "stack")[1:3] == ["  cu117-torch2.0.1-py3.9-debian11", "  CUDA           11.7.99"]
+    assert section(text, "stack")[1:3] == [
+        "  cu117-torch2.0.1-py3.9-debian11",
+        "  CUDA           11.7.99",
+    ]
     assert section(text, "lock")[2:] == [
         "  wheels   80, 2.42 GB to download",
         "  as of    2025-03-20",
@@ -287,7 +325,9 @@ def test_the_text_of_a_receipt() -> None:
         "  checks     2, 1 of them did not pass",
         "  ✗ c.d: it learns: 0.5 (at least 0.9): no luck",
     ]
-    forged = replace(ours(), receipt=replace(RECEIPT, verdict=Verdict.PASSED), suite="sha256:6")
+    forged = replace(
+        ours(), receipt=replace(RECEIPT, verdict=Verdict.PASSED), suite="sha256:6"
+    )
     lines = section(inspection_text(forged), "receipt")
     assert lines[0] == "receipt: passed, but its checks do not confirm it"
     assert lines[2].endswith("(of another envbuilder)")
@@ -319,7 +359,10 @@ def test_the_text_of_a_foreign_image() -> None:
 
 def test_an_image_that_a_registry_has_shows_its_digest_there() -> None:
     pushed = replace(ours(), image=replace(IMAGE, digest="sha256:4567"))
-    assert section(inspection_text(pushed), "envbuilder:x")[-1] == "  digest    sha256:4567, from a registry"
+    assert (
+        section(inspection_text(pushed), "envbuilder:x")[-1]
+        == "  digest    sha256:4567, from a registry"
+    )
     assert inspection_document(pushed)["digest"] == "sha256:4567"
 
 
@@ -333,21 +376,44 @@ def test_odd_labels_break_no_line() -> None:
 
 def test_unreadable_lock_is_reported() -> None:
     text = inspection_text(replace(ours(), lock=read_lock(b"{}", LABELS)))
-    assert section(text, "stack")[0] == "stack: unknown, this envbuilder cannot read its lock"
+    assert (
+        section(text, "stack")[0]
+        == "stack: unknown, this envbuilder cannot read its lock"
+    )
     assert "problems" in section(text, "lock")[2]
 
 
 def test_document_has_all_keys_for_any_image() -> None:
     full, bare = inspection_document(ours()), inspection_document(foreign(a="b\n"))
     assert full.keys() == bare.keys()
-    assert [key for key in bare if bare[key] is None] == ["digest", "stack", "lock", "packages", "receipt"]
-    assert (full["stack"]["torch"], full["lock"]["wheels"], full["lock"]["agrees"]) == ("2.0.1", 80, True)
+    assert [key for key in bare if bare[key] is None] == [
+        "digest",
+        "stack",
+        "lock",
+        "packages",
+        "receipt",
+    ]
+    assert (full["stack"]["torch"], full["lock"]["wheels"], full["lock"]["agrees"]) == (
+        "2.0.1",
+        80,
+        True,
+    )
     assert sum(layer["size"] for layer in full["layers"]) == IMAGE.size
     assert len(full["packages"]["distributions"]) == 20
     assert full["packages"]["bytes"] == 20_000_000
-    assert (full["receipt"]["verdict"], full["receipt"]["suite"]["current"]) == ("failed", True)
+    assert (full["receipt"]["verdict"], full["receipt"]["suite"]["current"]) == (
+        "failed",
+        True,
+    )
     assert [check["id"] for check in full["receipt"]["failed"]] == ["c.d"]
-    assert json.loads(serialize.dumps(full)) == json.loads(json.dumps(serialize.plain(full)))
+    assert json.loads(serialize.dumps(full)) == json.loads(
+        json.dumps(serialize.plain(full))
+    )
     assert json.loads(serialize.dumps(bare))["labels"] == {"a": "b\n"}
     for document in (full, bare):
-        assert problems("inspect", json.loads(serialize.dumps({"schema": SCHEMA, **document}))) == []
+        assert (
+            problems(
+                "inspect", json.loads(serialize.dumps({"schema": SCHEMA, **document}))
+            )
+            == []
+        )

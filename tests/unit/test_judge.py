@@ -15,32 +15,48 @@ FACTS = {
     "python": "3.10", "torch": "2.0.1", "torchvision": "0.15.2", "torchaudio": "2.0.2", "cuda": "11.7",
     "cudnn": "8.5.0", "nccl": "2.14.3", "arch_list": ["sm_37", "sm_86"], "os": "debian 12", "lock": "sha256:1",
 }  # fmt: skip
-OCI = {f"org.opencontainers.image.{name}": "x" for name in ("title", "description", "base.name")}
+OCI = {
+    f"org.opencontainers.image.{name}": "x"
+    for name in ("title", "description", "base.name")
+}
 RENDER = "render the context and build it again: `envbuilder build`"
 
 
 def labels_check(status: Status, **rest: object) -> Check:
-    return Check(id="identity.labels", title="labels say what is inside", status=status, **rest)  # type: ignore[arg-type]
+    return Check(
+        id="identity.labels", title="labels say what is inside", status=status, **rest
+    )  # type: ignore[arg-type]
 
 
 def test_labels_that_are_true() -> None:
-    assert verdict.check_labels(LABELS, FACTS) == labels_check(Status.PASSED, value=0, bound={"max": 0})
+    assert verdict.check_labels(LABELS, FACTS) == labels_check(
+        Status.PASSED, value=0, bound={"max": 0}
+    )
     custom = {**LABELS, "dev.envbuilder.os": "custom"}
-    assert verdict.check_labels(custom, {**FACTS, "os": "alpine 3"}).status is Status.PASSED
+    assert (
+        verdict.check_labels(custom, {**FACTS, "os": "alpine 3"}).status
+        is Status.PASSED
+    )
     assert verdict.check_labels(LABELS, {**FACTS, "nccl": None}).status is Status.PASSED
 
 
-@pytest.mark.parametrize("name", [name.removeprefix("dev.envbuilder.") for name in LABELS])
+@pytest.mark.parametrize(
+    "name", [name.removeprefix("dev.envbuilder.") for name in LABELS]
+)
 def test_each_label_is_compared_with_its_fact(name: str) -> None:
     label, key = f"dev.envbuilder.{name}", name.replace("-", "_")
     found = verdict.check_labels({**LABELS, label: "9"}, FACTS)
     inside = FACTS[key] if name != "arch-list" else "sm_37 sm_86"
     detail = f"{label} says 9; inside is {inside}"
-    assert found == labels_check(Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER)
+    assert found == labels_check(
+        Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER
+    )
     missing = {other: value for other, value in LABELS.items() if other != label}
     found = verdict.check_labels(missing, FACTS)
     detail = f"the label {label} is missing"
-    assert found == labels_check(Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER)
+    assert found == labels_check(
+        Status.FAILED, value=1, bound={"max": 0}, detail=detail, remedy=RENDER
+    )
 
 
 def test_a_number_is_not_the_beginning_of_a_longer_one() -> None:
@@ -53,8 +69,12 @@ def test_labels_that_cannot_be_compared() -> None:
     detail = "nothing was read inside to compare the labels with"
     assert verdict.check_labels(LABELS, {}) == labels_check(Status.ERROR, detail=detail)
     detail = "this image was not built by envbuilder: its labels are its own"
-    assert verdict.check_labels({"a": "b"}, FACTS, ours=False) == labels_check(Status.NOT_RUN, value=1, detail=detail)
-    without = {key: value for key, value in FACTS.items() if key not in ("lock", "torch")}
+    assert verdict.check_labels({"a": "b"}, FACTS, ours=False) == labels_check(
+        Status.NOT_RUN, value=1, detail=detail
+    )
+    without = {
+        key: value for key, value in FACTS.items() if key not in ("lock", "torch")
+    }
     found = verdict.check_labels({**LABELS, "dev.envbuilder.python": "2"}, without)
     assert found.value == 2
     assert found.detail == (
@@ -64,7 +84,9 @@ def test_labels_that_cannot_be_compared() -> None:
 
 def layers_check(status: Status, **rest: object) -> Check:
     title = "no secret is in a layer, a label, the environment or the history"
-    return Check(id="contract.layers", title=title, status=status, bound={"max": 0}, **rest)  # type: ignore[arg-type]
+    return Check(
+        id="contract.layers", title=title, status=status, bound={"max": 0}, **rest
+    )  # type: ignore[arg-type]
 
 
 SECRETS = [
@@ -80,8 +102,12 @@ HARMLESS = [
 
 
 def test_an_image_without_a_secret() -> None:
-    assert verdict.check_layers(OCI, HARMLESS, HARMLESS, []) == layers_check(Status.PASSED, value=0)
-    assert verdict.check_layers({}, [], [], [], ours=False) == layers_check(Status.PASSED, value=0)
+    assert verdict.check_layers(OCI, HARMLESS, HARMLESS, []) == layers_check(
+        Status.PASSED, value=0
+    )
+    assert verdict.check_layers({}, [], [], [], ours=False) == layers_check(
+        Status.PASSED, value=0
+    )
 
 
 @pytest.mark.parametrize("text", SECRETS)
@@ -89,9 +115,13 @@ def test_secrets_are_found_everywhere(text: str) -> None:
     remedy = "pass it as a build secret (`--secret`) and rotate it: it has been exposed"
     for place, where in (("a label", 0), ("the environment", 1), ("the history", 2)):
         texts = [dict(OCI), [], []]
-        texts[where] = {**OCI, "x": f"a {text}"} if where == 0 else ["PATH=/bin", f"a {text}"]
+        texts[where] = (
+            {**OCI, "x": f"a {text}"} if where == 0 else ["PATH=/bin", f"a {text}"]
+        )
         found = verdict.check_layers(texts[0], texts[1], texts[2], [])  # type: ignore[arg-type]
-        assert found == layers_check(Status.FAILED, value=1, detail=f"a secret is in {place}", remedy=remedy)
+        assert found == layers_check(
+            Status.FAILED, value=1, detail=f"a secret is in {place}", remedy=remedy
+        )
 
 
 def test_at_most_five_labels_and_files_are_listed() -> None:
@@ -110,7 +140,9 @@ def size_check(status: Status, **rest: object) -> Check:
 
 def test_the_size_of_an_image() -> None:
     bound = {"max": 2.0}
-    assert verdict.check_size(2000, {"wheel_bytes": 1000}, bound) == size_check(Status.PASSED, value=2.0, bound=bound)
+    assert verdict.check_size(2000, {"wheel_bytes": 1000}, bound) == size_check(
+        Status.PASSED, value=2.0, bound=bound
+    )
     found = verdict.check_size(3_210_000_000, {"wheel_bytes": 1_600_000_000}, bound)
     assert found == size_check(
         Status.FAILED,
@@ -121,21 +153,29 @@ def test_the_size_of_an_image() -> None:
     )
     detail = "there is no lock inside to compare with"
     for facts in ({}, {"wheel_bytes": 0}):
-        assert verdict.check_size(7, facts, bound) == size_check(Status.NOT_RUN, value=7, unit="B", detail=detail)
+        assert verdict.check_size(7, facts, bound) == size_check(
+            Status.NOT_RUN, value=7, unit="B", detail=detail
+        )
 
 
 def complete(status: Status, **rest: object) -> Check:
-    return Check(id="suite.complete", title="the suite ran to its end", status=status, **rest)  # type: ignore[arg-type]
+    return Check(
+        id="suite.complete", title="the suite ran to its end", status=status, **rest
+    )  # type: ignore[arg-type]
 
 
 def test_a_suite_that_answered_everything() -> None:
     checks = [Check(id=name, title=name, status=Status.PASSED) for name in ("a", "b")]
     assert verdict.check_answered(["a", "b"], checks, "", "") == complete(Status.PASSED)
     again = "run it again; if it persists, build the image again"
-    found = verdict.check_answered(["d", "a", "c"], checks, "2 lines are odd", "it ended with 1")
+    found = verdict.check_answered(
+        ["d", "a", "c"], checks, "2 lines are odd", "it ended with 1"
+    )
     detail = "no answer to c, d; it ended with 1; 2 lines are odd"
     assert found == complete(Status.ERROR, detail=detail, remedy=again)
     found = verdict.check_answered(["a", "b", "c"], checks, "", "", only=["a"])
-    assert found == complete(Status.ERROR, detail="only a ran", remedy="run the whole suite")
+    assert found == complete(
+        Status.ERROR, detail="only a ran", remedy="run the whole suite"
+    )
     found = verdict.check_answered(["a"], checks, "", "", only=["a", "z"])
     assert found.detail == "no answer to z; only a, z ran"

@@ -49,7 +49,11 @@ def documents(**settings: str) -> dict[str, Document]:
     """Kind → document, of all files."""
     files = render_targets(project(**settings), "kubernetes").files
     texts = [text for name, text in files.items() if name.endswith(".yaml")]
-    return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text)}
+    return {
+        document["kind"]: document
+        for text in texts
+        for document in yaml.safe_load_all(text)
+    }
 
 
 CPU = documents()
@@ -63,17 +67,25 @@ def strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {
-        key: {name: strict(part) for name, part in value.items()} if key == "properties" else strict(value)
+        key: {name: strict(part) for name, part in value.items()}
+        if key == "properties"
+        else strict(value)
         for key, value in schema.items()
     }
-    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+    if isinstance(schema.get("properties"), dict) and not schema.get(
+        "x-kubernetes-preserve-unknown-fields"
+    ):
         made.setdefault("additionalProperties", False)
     return made
 
 
 KUBEFLOW = {
-    "TrainingRuntime": Draft202012Validator(strict(json.loads((SCHEMAS / "trainingruntimes.json").read_text()))),
-    "TrainJob": Draft202012Validator(strict(json.loads((SCHEMAS / "trainjobs.json").read_text()))),
+    "TrainingRuntime": Draft202012Validator(
+        strict(json.loads((SCHEMAS / "trainingruntimes.json").read_text()))
+    ),
+    "TrainJob": Draft202012Validator(
+        strict(json.loads((SCHEMAS / "trainjobs.json").read_text()))
+    ),
 }
 
 
@@ -116,16 +128,30 @@ def misspelt(document: Document, place: Place) -> Document:
 @pytest.mark.parametrize("version", few(VERSIONS))
 @pytest.mark.parametrize("made", [CPU, GPU], ids=["cpu", "gpu"])
 def test_every_document_is_valid(made: dict[str, Document], version: str) -> None:
-    assert set(made) == {"Service", "Job", "PersistentVolumeClaim", "TrainingRuntime", "TrainJob"}
-    assert {kind: refusal(document, version) for kind, document in made.items()} == dict.fromkeys(made, "")
+    assert set(made) == {
+        "Service",
+        "Job",
+        "PersistentVolumeClaim",
+        "TrainingRuntime",
+        "TrainJob",
+    }
+    assert {
+        kind: refusal(document, version) for kind, document in made.items()
+    } == dict.fromkeys(made, "")
 
 
 @pytest.mark.parametrize("kind", few(GPU))
 def test_every_misspelt_field_is_refused(kind: str) -> None:
     """But in metadata of Kubeflow's kinds, which their schemas leave to the API server."""
     document = GPU[kind]
-    places = [place for place in keys(document) if place not in {("kind",), ("apiVersion",)}]
-    loose = [place for place in places if kind in KUBEFLOW and place[0] == "metadata" and len(place) > 1]
+    places = [
+        place for place in keys(document) if place not in {("kind",), ("apiVersion",)}
+    ]
+    loose = [
+        place
+        for place in places
+        if kind in KUBEFLOW and place[0] == "metadata" and len(place) > 1
+    ]
     passed = [place for place in places if not refusal(misspelt(document, place))]
     assert passed == loose
     assert len(places) - len(loose) > 5
@@ -147,7 +173,9 @@ def test_a_wrong_type_and_a_wrong_word_are_refused() -> None:
 
 def specs(made: dict[str, Document]) -> list[Document]:
     """The job specs: of the Job, and of the TrainJob's runtime."""
-    (replicated,) = made["TrainingRuntime"]["spec"]["template"]["spec"]["replicatedJobs"]
+    (replicated,) = made["TrainingRuntime"]["spec"]["template"]["spec"][
+        "replicatedJobs"
+    ]
     return [made["Job"]["spec"], replicated["template"]["spec"]]
 
 
@@ -157,13 +185,26 @@ def test_a_job_is_all_or_none(made: dict[str, Document]) -> None:
     for spec in specs(made):
         assert spec["completionMode"] == "Indexed"  # backoffLimitPerIndex requires it
         assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (3, 0)
-        assert "backoffLimit" not in spec  # one death of index 0 would spend one for each node
+        assert (
+            "backoffLimit" not in spec
+        )  # one death of index 0 would spend one for each node
         pod = spec["template"]["spec"]
         assert pod["restartPolicy"] == "Never"  # podFailurePolicy requires it
         ignore, fail = spec["podFailurePolicy"]["rules"]
-        assert (ignore["action"], fail["action"]) == ("Ignore", "FailJob")  # the first that matches counts
-        assert fail["onExitCodes"]["values"] == [2, 126, 127]  # 2: argparse's, of train and of torchrun
-        assert fail["onExitCodes"]["containerName"] == pod["containers"][0]["name"] == "node"
+        assert (ignore["action"], fail["action"]) == (
+            "Ignore",
+            "FailJob",
+        )  # the first that matches counts
+        assert fail["onExitCodes"]["values"] == [
+            2,
+            126,
+            127,
+        ]  # 2: argparse's, of train and of torchrun
+        assert (
+            fail["onExitCodes"]["containerName"]
+            == pod["containers"][0]["name"]
+            == "node"
+        )
 
 
 @pytest.mark.parametrize("made", [CPU, GPU], ids=["cpu", "gpu"])
@@ -173,7 +214,10 @@ def test_pod_has_minimal_permissions(made: dict[str, Document]) -> None:
         pod = spec["template"]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
-        assert {pod["securityContext"][name] for name in ("runAsUser", "runAsGroup", "fsGroup")} == {1000}
+        assert {
+            pod["securityContext"][name]
+            for name in ("runAsUser", "runAsGroup", "fsGroup")
+        } == {1000}
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -181,13 +225,16 @@ def test_pod_has_minimal_permissions(made: dict[str, Document]) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert pod["automountServiceAccountToken"] is False
-        mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        mounted = {
+            mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]
+        }
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert set(mounted) == {"/runs", "/home/trainer", "/tmp", "/dev/shm"}
         assert sorted(mounted.values()) == sorted(volumes)
         assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
         assert (
-            volumes["runs"]["persistentVolumeClaim"]["claimName"] == made["PersistentVolumeClaim"]["metadata"]["name"]
+            volumes["runs"]["persistentVolumeClaim"]["claimName"]
+            == made["PersistentVolumeClaim"]["metadata"]["name"]
         )
 
 
@@ -195,17 +242,24 @@ def test_the_service_names_the_pods_of_the_job() -> None:
     service, job = CPU["Service"], CPU["Job"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"]
-    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    assert service["spec"]["selector"] == {
+        "batch.kubernetes.io/job-name": job["metadata"]["name"]
+    }
     assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
     assert "--rendezvous=envbuilder-train-0.envbuilder-train:29400" in job_words(CPU)
 
 
 def test_the_trainjob_names_the_first_pod_as_jobset_does() -> None:
-    assert "--rendezvous=envbuilder-train-node-0-0.envbuilder-train:29400" in train_job_words(CPU)
+    assert (
+        "--rendezvous=envbuilder-train-node-0-0.envbuilder-train:29400"
+        in train_job_words(CPU)
+    )
     runtime, run = CPU["TrainingRuntime"], CPU["TrainJob"]
     (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     assert replicated["name"] == "node"
-    assert replicated["template"]["metadata"]["labels"] == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    assert replicated["template"]["metadata"]["labels"] == {
+        "trainer.kubeflow.org/trainjob-ancestor-step": "trainer"
+    }
     assert run["spec"]["runtimeRef"] == {
         "apiGroup": "trainer.kubeflow.org",
         "kind": runtime["kind"],
@@ -239,8 +293,12 @@ def test_command_of_a_pod() -> None:
     """Whole, as it is: the entrypoint starts the launcher, which tests/payload/test_programs.py runs."""
     assert job_words(CPU) == launch("0")
     assert train_job_words(CPU) == launch("node-0-0")
-    assert CPU["TrainJob"]["spec"]["trainer"]["command"] == ["/opt/envbuilder/payload/entrypoint"]
-    assert "command" not in CPU["Job"]["spec"]["template"]["spec"]["containers"][0]  # the image's entrypoint
+    assert CPU["TrainJob"]["spec"]["trainer"]["command"] == [
+        "/opt/envbuilder/payload/entrypoint"
+    ]
+    assert (
+        "command" not in CPU["Job"]["spec"]["template"]["spec"]["containers"][0]
+    )  # the image's entrypoint
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -249,12 +307,20 @@ def test_command_of_a_pod() -> None:
 def test_gpu_job_requests_gpus_that_have_kernels() -> None:
     pod = GPU["Job"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["resources"]["limits"] == {"cpu": 64, "memory": "16Gi", "nvidia.com/gpu": 8}
+    assert container["resources"]["limits"] == {
+        "cpu": 64,
+        "memory": "16Gi",
+        "nvidia.com/gpu": 8,
+    }
     assert container["resources"]["requests"] == container["resources"]["limits"]
-    assert GPU["TrainJob"]["spec"]["trainer"]["resourcesPerNode"] == container["resources"]
+    assert (
+        GPU["TrainJob"]["spec"]["trainer"]["resourcesPerNode"] == container["resources"]
+    )
     assert GPU["TrainJob"]["spec"]["trainer"]["numProcPerNode"] == 8
     assert container["env"] == [{"name": "OMP_NUM_THREADS", "value": "8"}]
-    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (term,) = pod["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
     (rule,) = term["matchExpressions"]
     assert (rule["key"], rule["operator"]) == ("nvidia.com/gpu.compute.major", "NotIn")
     assert {"9", "10", "12"} <= set(rule["values"])
@@ -270,7 +336,11 @@ def test_gpu_job_uses_the_custom_catalog() -> None:
 
 
 def test_cpu_job_requests_no_gpus() -> None:
-    texts = [text for name, text in render_targets(project(), "kubernetes").files.items() if name.endswith(".yaml")]
+    texts = [
+        text
+        for name, text in render_targets(project(), "kubernetes").files.items()
+        if name.endswith(".yaml")
+    ]
     assert not any("nvidia" in text for text in texts)
     assert "--processes=1" in job_words(CPU)
 
@@ -278,17 +348,27 @@ def test_cpu_job_requests_no_gpus() -> None:
 def test_arguments_stay_words() -> None:
     assert job_words(GPU)[-5:] == ["--resume", "--epochs", "3", "--model", "a model"]
     # Kubernetes makes $ of $$, where $(NAME) would be a variable.
-    words = job_words(documents(arguments="--data '$(touch /tmp/x)' --model \"a'b: c\""))
+    words = job_words(
+        documents(arguments="--data '$(touch /tmp/x)' --model \"a'b: c\"")
+    )
     assert words[-4:] == ["--data", "$$(touch /tmp/x)", "--model", "a'b: c"]
 
 
 def test_one_node_needs_no_shared_storage() -> None:
-    assert documents(nodes="1")["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert documents(nodes="1")["PersistentVolumeClaim"]["spec"]["accessModes"] == [
+        "ReadWriteOnce"
+    ]
     assert CPU["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_all_problems_are_reported_together() -> None:
-    settings = {"name": "No_Name", "image": "a b", "nodes": "0", "memory": "16Gi", "arguments": "--data 'x"}
+    settings = {
+        "name": "No_Name",
+        "image": "a b",
+        "nodes": "0",
+        "memory": "16Gi",
+        "arguments": "--data 'x",
+    }
     with pytest.raises(UsageError) as caught:
         render_targets(project(**settings), "kubernetes")
     assert [problem.split(" ")[0] for problem in caught.value.problems] == [
@@ -304,7 +384,10 @@ def test_an_unknown_setting_is_refused() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_files_are_ours_and_the_same_every_time(preset: Path) -> None:
-    first, second = (render_targets(project(preset, gpus="2"), "kubernetes", "slurm") for _ in range(2))
+    first, second = (
+        render_targets(project(preset, gpus="2"), "kubernetes", "slurm")
+        for _ in range(2)
+    )
     assert first == second
     assert first.executable == {"slurm/train.sbatch"}
     for name, text in first.files.items():

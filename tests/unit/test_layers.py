@@ -38,7 +38,9 @@ def test_a_file_of_the_system(path: str) -> None:
 
 
 def engine_with(*files: tuple[str, int, bytes]) -> DockerEngine:
-    def layer_files(image: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+    def layer_files(
+        image: str, wanted: Callable[[str], bool]
+    ) -> Iterator[tuple[str, int, bytes]]:
         assert image == "image"
         yield from (file for file in files if wanted(file[0]))
 
@@ -69,10 +71,18 @@ def test_caches_may_have_a_bound() -> None:
     def check(status: Status, bound: float, **rest: str) -> Check:
         title = "no cache is in a layer"
         return Check(
-            id="contract.caches", title=title, value=8_000_000, unit="B", status=status, bound={"max": bound}, **rest
+            id="contract.caches",
+            title=title,
+            value=8_000_000,
+            unit="B",
+            status=status,
+            bound={"max": bound},
+            **rest,
         )
 
-    assert host_checks.judge_caches(layers, {"max": 8_000_000}) == check(Status.PASSED, 8_000_000)
+    assert host_checks.judge_caches(layers, {"max": 8_000_000}) == check(
+        Status.PASSED, 8_000_000
+    )
     remedy = "use cache mounts (`RUN --mount=type=cache,…`); deleting it in a later layer does not help"
     failed = check(Status.FAILED, 7_999_999, detail="6 MB are in /b", remedy=remedy)
     assert host_checks.judge_caches(layers, {"max": 7_999_999}) == failed
@@ -80,7 +90,9 @@ def test_caches_may_have_a_bound() -> None:
     assert (nothing.status, nothing.value) == (Status.PASSED, 0)
 
 
-def test_exception_in_a_check_becomes_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_a_check_becomes_its_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = iter([10.0, 12.346, 20.0, 21.0])
     monkeypatch.setattr(host_checks.time, "monotonic", lambda: next(clock))
 
@@ -89,7 +101,12 @@ def test_exception_in_a_check_becomes_its_result(monkeypatch: pytest.MonkeyPatch
 
     detail = f"ValueError: {'x' * 488}"
     assert host_checks.attempt("the title", "an.id", broken) == Check(
-        id="an.id", title="the title", status=Status.ERROR, detail=detail, remedy="run it again", seconds=2.35
+        id="an.id",
+        title="the title",
+        status=Status.ERROR,
+        detail=detail,
+        remedy="run it again",
+        seconds=2.35,
     )
     good = Check(id="a", title="a", status=Status.PASSED)
     found = host_checks.attempt("the title", "an.id", lambda: good)

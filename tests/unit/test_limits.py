@@ -37,20 +37,35 @@ def inspecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerSpec:
         daemon.images["a"] = image("sha256:a")
         with DockerEngine("here:1:2") as engine:
             make = engine.container
-            monkeypatch.setattr(engine, "container", lambda name, job: seen.append(job) or make(name, job))
+            monkeypatch.setattr(
+                engine,
+                "container",
+                lambda name, job: seen.append(job) or make(name, job),
+            )
             engine.output("a", ["python"], 60)
     return seen[0]
 
 
 def user(job: ContainerSpec) -> str:
-    named = {None: "the image's, or `--user`" if job.files else "the image's", "0": "root"}
+    named = {
+        None: "the image's, or `--user`" if job.files else "the image's",
+        "0": "root",
+    }
     return named.get(job.user, "one the image does not know")
 
 
 def cells(options: Mapping[str, Any], job: ContainerSpec) -> dict[str, str]:
     """A job's options in the words of the table."""
-    size = "".join(options.get("tmpfs", {}).values()).partition("size=")[2].replace("g", " GB")
-    root = f"read-only, but for {size} of /tmp" if options.get("read_only") else FOREIGN_ROOT
+    size = (
+        "".join(options.get("tmpfs", {}).values())
+        .partition("size=")[2]
+        .replace("g", " GB")
+    )
+    root = (
+        f"read-only, but for {size} of /tmp"
+        if options.get("read_only")
+        else FOREIGN_ROOT
+    )
     assert options["security_opt"] == ["no-new-privileges"]
     assert options["cap_drop"] == ["ALL"]
     assert suite_mount("volume", read_only=True)["ReadOnly"]
@@ -61,7 +76,9 @@ def cells(options: Mapping[str, Any], job: ContainerSpec) -> dict[str, str]:
         "new privileges": "no",
         "network": options["network_mode"],
         "root file system": root,
-        "folders of the host": "one that is empty" if options.get("volumes") else "none",
+        "folders of the host": "one that is empty"
+        if options.get("volumes")
+        else "none",
         "code of the suite": "in a volume, read-only" if job.files else "none",
         "GPUs": "as `--gpu-access` says" if job.gpu else "none",
         "processes and threads": f"{options['pids_limit']}",
@@ -70,15 +87,34 @@ def cells(options: Mapping[str, Any], job: ContainerSpec) -> dict[str, str]:
     }
 
 
-def test_documented_limits_match_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_limits_match_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = {**jobs(), "inspect": inspecting(tmp_path, monkeypatch)}
-    rows = [cells(create_options(made[column], "here:1:2"), made[column]) for column in COLUMNS]
+    rows = [
+        cells(create_options(made[column], "here:1:2"), made[column])
+        for column in COLUMNS
+    ]
     foreign = jobs(replace(IMAGE, labels={}))["suite"]
-    assert cells(create_options(foreign, "here:1:2"), foreign) == {**rows[0], "root file system": FOREIGN_ROOT}
-    rows[0]["root file system"] += f"; of an image not built by envbuilder: {FOREIGN_ROOT}"
-    lines = [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in rows[0]]
-    seconds = [suite.DEADLINE, host_checks._JOB_SECONDS, host_checks._JOB_SECONDS, inspect_image._DEADLINE]
-    lines.append("| time, at most | " + " | ".join(f"{number} s" for number in seconds) + " |")
+    assert cells(create_options(foreign, "here:1:2"), foreign) == {
+        **rows[0],
+        "root file system": FOREIGN_ROOT,
+    }
+    rows[0]["root file system"] += (
+        f"; of an image not built by envbuilder: {FOREIGN_ROOT}"
+    )
+    lines = [
+        f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in rows[0]
+    ]
+    seconds = [
+        suite.DEADLINE,
+        host_checks._JOB_SECONDS,
+        host_checks._JOB_SECONDS,
+        inspect_image._DEADLINE,
+    ]
+    lines.append(
+        "| time, at most | " + " | ".join(f"{number} s" for number in seconds) + " |"
+    )
     text = DOCS.read_text(encoding="utf-8")
     assert [line for line in lines if line not in text.splitlines()] == []
 

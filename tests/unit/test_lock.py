@@ -26,7 +26,9 @@ from envbuilder.processes import Completed
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
+PRESET = sorted(
+    (Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE)
+)[0]
 TEXT = PRESET.read_text()
 
 
@@ -36,7 +38,9 @@ def stack(*packages: str) -> Stack:
 
 
 def failing(stderr: str) -> Uv:
-    return Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr))
+    return Uv(
+        program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=stderr)
+    )
 
 
 def again(packages: Sequence[str]) -> str:
@@ -52,8 +56,14 @@ def clashing(*bad: str) -> Uv:
 
     def run(argv: Sequence[str]) -> Completed:
         if set(bad) <= asked(argv):
-            return Completed(returncode=1, stdout="", stderr="  × No solution found\n  ╰─▶ Because a needs b")
-        Path(argv[5]).write_text('lock-version = "1.0"\ncreated-by = "test"\npackages = []\n')
+            return Completed(
+                returncode=1,
+                stdout="",
+                stderr="  × No solution found\n  ╰─▶ Because a needs b",
+            )
+        Path(argv[5]).write_text(
+            'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
+        )
         return Completed(returncode=0, stdout="", stderr="")
 
     return Uv(program="uv", run=run)
@@ -80,7 +90,10 @@ def test_a_network_failure_is_an_engine_error() -> None:
 
 
 def elsewhere() -> Stack:
-    return resolve(parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}), catalog.load())
+    return resolve(
+        parse_request({"cuda": "11.8", "torch": "2.5.1", "python": "3.11"}),
+        catalog.load(),
+    )
 
 
 def test_wheels_on_another_index_require_its_url() -> None:
@@ -89,66 +102,118 @@ def test_wheels_on_another_index_require_its_url() -> None:
     assert caught.value.message == (
         "torch 2.5.1 for CUDA 11.8 is not on PyPI, only on PyTorch's own index (pytorch-cu118)"
     )
-    assert caught.value.hint.endswith("with upload times (PEP 700): `again --index-url URL`")
+    assert caught.value.hint.endswith(
+        "with upload times (PEP 700): `again --index-url URL`"
+    )
 
 
 def torch_wheel(version: str) -> Wheel:
     found = next(wheel for wheel in lock().wheels if wheel.name == "torch")
-    return replace(found, version=Version(version), file=f"torch-{version}-cp311-cp311-manylinux_2_28_x86_64.whl")
+    return replace(
+        found,
+        version=Version(version),
+        file=f"torch-{version}-cp311-cp311-manylinux_2_28_x86_64.whl",
+    )
 
 
 def test_build_for_another_cuda_is_not_accepted() -> None:
     stack = replace(elsewhere(), requirements=("torch==2.5.1",))
     wrong = replace(lock(), stack=stack, wheels=(torch_wheel("2.5.1"),))
-    assert list(find_problems(wrong)) == ["torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"]
+    assert list(find_problems(wrong)) == [
+        "torch 2.5.1 is locked; on the index pytorch-cu118 it is 2.5.1+cu118"
+    ]
     right = replace(wrong, wheels=(torch_wheel("2.5.1+cu118"),))
     assert list(find_problems(right)) == []
 
 
 def test_cpu_lock_requires_the_local_version() -> None:
-    cpu = resolve(parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}), catalog.load())
+    cpu = resolve(
+        parse_request({"flavour": "cpu", "torch": "2.13", "python": "3.11"}),
+        catalog.load(),
+    )
     check_lockable(cpu, index_url="URL")
-    wrong = replace(lock(), stack=replace(cpu, requirements=("torch==2.13.0",)), wheels=(torch_wheel("2.13.0"),))
-    assert list(find_problems(wrong)) == ["torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"]
+    wrong = replace(
+        lock(),
+        stack=replace(cpu, requirements=("torch==2.13.0",)),
+        wheels=(torch_wheel("2.13.0"),),
+    )
+    assert list(find_problems(wrong)) == [
+        "torch 2.13.0 is locked; on the index pytorch-cpu it is 2.13.0+cpu"
+    ]
 
 
 def test_a_stack_without_wheels_is_a_lock_error() -> None:
     with pytest.raises(LockError, match="no complete set of wheels"):
-        create_lock(stack(), uv=failing("× No solution found"), catalog="x", command_for=again)
+        create_lock(
+            stack(), uv=failing("× No solution found"), catalog="x", command_for=again
+        )
 
 
 def test_a_clash_names_the_culprit_and_only_it() -> None:
     with pytest.raises(NoStackError) as caught:
-        create_lock(stack("fine", "torch==2.6.0"), uv=clashing("torch==2.6.0"), catalog="x", command_for=again)
+        create_lock(
+            stack("fine", "torch==2.6.0"),
+            uv=clashing("torch==2.6.0"),
+            catalog="x",
+            command_for=again,
+        )
     assert caught.value.conflict == (("package", "torch==2.6.0"),)
     assert caught.value.exit_code == 4
 
 
 def test_two_packages_that_clash_only_together_are_both_named() -> None:
     with pytest.raises(NoStackError) as caught:
-        create_lock(stack("a==1", "b==2", "c"), uv=clashing("a==1", "b==2"), catalog="x", command_for=again)
+        create_lock(
+            stack("a==1", "b==2", "c"),
+            uv=clashing("a==1", "b==2"),
+            catalog="x",
+            command_for=again,
+        )
     assert {line for _, line in caught.value.conflict} == {"a==1", "b==2"}
     assert caught.value.suggestions == ("again c a b",)
 
 
 def test_clashing_packages_are_dropped_if_unbounded_ones_clash_too() -> None:
     with pytest.raises(NoStackError) as caught:
-        create_lock(stack("fine", "worse"), uv=clashing("worse"), catalog="x", command_for=again)
+        create_lock(
+            stack("fine", "worse"), uv=clashing("worse"), catalog="x", command_for=again
+        )
     assert caught.value.suggestions == ("again fine",)
 
 
-def new_session(uv: Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()) -> Session:
+def new_session(
+    uv: Uv, *, today: date = date(2026, 11, 27), said: tuple[str, ...] = ()
+) -> Session:
     return Session(
-        catalog=catalog.load(), network=Network(), environ={}, uv=uv, console=Console(), today=today, said=said
+        catalog=catalog.load(),
+        network=Network(),
+        environ={},
+        uv=uv,
+        console=Console(),
+        today=today,
+        said=said,
     )
 
 
 def test_the_command_to_try_is_the_whole_request() -> None:
     wanted = parse_request(
-        {"cuda": "11.7", "torch": "2.0", "platform": "amd64", "base": "bootstrap", "os": "debian11", "driver": "535"},
+        {
+            "cuda": "11.7",
+            "torch": "2.0",
+            "platform": "amd64",
+            "base": "bootstrap",
+            "os": "debian11",
+            "driver": "535",
+        },
         ["a==1", "b"],
     )
-    said = repeatable_flags({"index_url": "https://mirror.example/simple", "own_catalog": "our own", "ca_bundle": None})
+    said = repeatable_flags(
+        {
+            "index_url": "https://mirror.example/simple",
+            "own_catalog": "our own",
+            "ca_bundle": None,
+        }
+    )
     session = new_session(clashing("a==1", "b"), said=said)
     with pytest.raises(NoStackError) as caught:
         pipeline.make_lock(wanted, session)
@@ -158,11 +223,15 @@ def test_the_command_to_try_is_the_whole_request() -> None:
     )
 
 
-def test_a_day_that_has_not_settled_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_day_that_has_not_settled_is_noted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     wanted = parse_request({"cuda": "11.7", "base": "bootstrap", "as_of": "2026-11-14"})
     for today, noted in ((date(2026, 11, 27), True), (date(2026, 11, 28), False)):
         with pytest.raises(LockError):
-            pipeline.make_lock(wanted, new_session(failing("× No solution found"), today=today))
+            pipeline.make_lock(
+                wanted, new_session(failing("× No solution found"), today=today)
+            )
         text = " ".join(capsys.readouterr().err.split())
         assert ("2026-11-14 is less than 14 days ago" in text) is noted
 
@@ -174,8 +243,12 @@ def test_a_day_in_the_future_is_refused() -> None:
 
 
 def test_a_password_is_not_repeated() -> None:
-    assert repeatable_flags({"index_url": "https://me:secret@mirror.example/simple"}) == ("--index-url URL",)
-    assert repeatable_flags({"index_url": "https://mirror.example/simple?token=secret"}) == ("--index-url URL",)
+    assert repeatable_flags(
+        {"index_url": "https://me:secret@mirror.example/simple"}
+    ) == ("--index-url URL",)
+    assert repeatable_flags(
+        {"index_url": "https://mirror.example/simple?token=secret"}
+    ) == ("--index-url URL",)
 
 
 def lock() -> Lock:
@@ -216,11 +289,26 @@ def of_another_schema(document: dict[str, object]) -> None:
         ('{"name": "package-lock"}', "is not a lock of envbuilder's"),
         ("numpy==1.26.4", "cannot be read"),
         (edited(without_a_hash), "(the wheel of "),
-        (edited(with_a_short_hash), "Expected a sha256 in hexadecimal digits - at `$.wheels[0].sha256` (the wheel of "),
-        (edited(with_another_torch), "torch 2.6.0 is locked; the stack requires ==2.0.1"),
+        (
+            edited(with_a_short_hash),
+            "Expected a sha256 in hexadecimal digits - at `$.wheels[0].sha256` (the wheel of ",
+        ),
+        (
+            edited(with_another_torch),
+            "torch 2.6.0 is locked; the stack requires ==2.0.1",
+        ),
         (edited(of_another_schema), "schema 99"),
     ],
-    ids=["empty", "nothing", "foreign", "requirements", "no hash", "short hash", "other torch", "other schema"],
+    ids=[
+        "empty",
+        "nothing",
+        "foreign",
+        "requirements",
+        "no hash",
+        "short hash",
+        "other torch",
+        "other schema",
+    ],
 )
 def test_a_bad_lock_is_refused_by_name(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -254,8 +342,18 @@ def test_wheel_for_another_platform_is_not_used() -> None:
                 "name": "numpy",
                 "version": "1.0",
                 "wheels": [
-                    {"name": f"numpy-1.0-cp39-cp39-{tag}.whl", "size": 1, "hashes": {"sha256": "0" * 64}, "url": "x:/"}
-                    for tag in ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "win_amd64")
+                    {
+                        "name": f"numpy-1.0-cp39-cp39-{tag}.whl",
+                        "size": 1,
+                        "hashes": {"sha256": "0" * 64},
+                        "url": "x:/",
+                    }
+                    for tag in (
+                        "manylinux_2_34_x86_64",
+                        "manylinux_2_28_x86_64",
+                        "manylinux_2_17_x86_64",
+                        "win_amd64",
+                    )
                 ],
             }
         ],

@@ -38,7 +38,11 @@ def stack(*packages: str, **changes: object) -> Stack:
 
 
 def uv(index_url: str | None = None) -> Uv:
-    return Uv(program="/opt/uv", run=lambda argv: Completed(returncode=1, stdout="", stderr=""), index_url=index_url)
+    return Uv(
+        program="/opt/uv",
+        run=lambda argv: Completed(returncode=1, stdout="", stderr=""),
+        index_url=index_url,
+    )
 
 
 def on_glibc(minor: int) -> Stack:
@@ -64,11 +68,15 @@ def test_packages_alone_are_requested_without_dependencies() -> None:
 
 def test_the_index_url_is_not_an_argument_of_uv() -> None:
     """It may contain a password; uv gets it from its environment."""
-    argv = compile_argv(uv("https://me:secret@mirror.example/simple"), stack(), Path("/f"))
+    argv = compile_argv(
+        uv("https://me:secret@mirror.example/simple"), stack(), Path("/f")
+    )
     assert argv == compile_argv(uv(), stack(), Path("/f"))
 
 
-@pytest.mark.parametrize(("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)])
+@pytest.mark.parametrize(
+    ("glibc", "platform"), [(17, 17), (27, 17), (28, 28), (31, 31), (40, 40), (41, 40)]
+)
 def test_uv_gets_the_newest_supported_glibc(glibc: int, platform: int) -> None:
     argv = compile_argv(uv(), on_glibc(glibc), Path("/f"))
     assert argv[argv.index("--python-platform") + 1] == f"x86_64-manylinux_2_{platform}"
@@ -98,8 +106,14 @@ def test_uv_reads_requirements_and_excludes() -> None:
     recorder = Recorder()
     wanted = stack(excluded=("cmake", "lit"))
     answer = ask_index(Uv(program="uv", run=recorder.run), wanted, ["a==1", "b<2"])
-    assert recorder.read == [{"requirements.in": "a==1\nb<2\n", "excludes.txt": "cmake\nlit\n"}]
-    assert answer.document == {"lock-version": "1.0", "created-by": "test", "packages": []}
+    assert recorder.read == [
+        {"requirements.in": "a==1\nb<2\n", "excludes.txt": "cmake\nlit\n"}
+    ]
+    assert answer.document == {
+        "lock-version": "1.0",
+        "created-by": "test",
+        "packages": [],
+    }
     assert answer.stderr == "warning: `a==1` is yanked"
     assert not recorder.folders[0].exists()
 
@@ -108,8 +122,17 @@ def test_all_requirements_are_resolved_together() -> None:
     recorder = Recorder()
     wanted = stack("peft", "einops==0.8")
     with pytest.raises(LockError):
-        create_lock(wanted, uv=Uv(program="uv", run=recorder.run), catalog="x", command_for=" ".join)
-    assert recorder.read[0]["requirements.in"].splitlines() == [*wanted.requirements, "einops==0.8", "peft"]
+        create_lock(
+            wanted,
+            uv=Uv(program="uv", run=recorder.run),
+            catalog="x",
+            command_for=" ".join,
+        )
+    assert recorder.read[0]["requirements.in"].splitlines() == [
+        *wanted.requirements,
+        "einops==0.8",
+        "peft",
+    ]
 
 
 def failed(stderr: str) -> Completed:
@@ -130,26 +153,38 @@ def test_network_errors_of_uv_are_explained(stderr: str, tmp_path: Path) -> None
     with pytest.raises(EngineError) as caught:
         read_answer(failed(f"{stderr}\nhint: set SSL_CERT_FILE"), tmp_path)
     assert caught.value.message.startswith("the package index cannot be reached: ")
-    assert caught.value.problems == (stderr.strip().removeprefix("error: ").removeprefix("cause: "),)
-    assert "`--ca-bundle FILE`" in caught.value.hint or "the proxy (`HTTPS_PROXY`)" in caught.value.hint
+    assert caught.value.problems == (
+        stderr.strip().removeprefix("error: ").removeprefix("cause: "),
+    )
+    assert (
+        "`--ca-bundle FILE`" in caught.value.hint
+        or "the proxy (`HTTPS_PROXY`)" in caught.value.hint
+    )
 
 
 def test_package_conflicts_of_uv_are_explained(tmp_path: Path) -> None:
     stderr = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n\n  hint: try --prerelease"
     answer = read_answer(failed(stderr), tmp_path)
     assert answer.document is None
-    assert answer.causes == ["No solution found when resolving dependencies:", "Because a needs b"]
+    assert answer.causes == [
+        "No solution found when resolving dependencies:",
+        "Because a needs b",
+    ]
 
 
 @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
-def test_markers_are_those_of_the_image_on_any_machine(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markers_are_those_of_the_image_on_any_machine(
+    platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(target_platform, "default_environment", lambda: dict(MAC))
     found = markers(stack(platform=platform))
     assert found == {
         **MAC,
         "implementation_version": "3.9.0",
         "os_name": "posix",
-        "platform_machine": {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}[platform],
+        "platform_machine": {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}[
+            platform
+        ],
         "platform_system": "Linux",
         "python_full_version": "3.9.0",
         "python_version": "3.9",
@@ -159,7 +194,12 @@ def test_markers_are_those_of_the_image_on_any_machine(platform: str, monkeypatc
 
 def document(*tags: str) -> Mapping[str, object]:
     files = [
-        {"name": f"a-1.0-{tag}.whl", "size": 1, "hashes": {"sha256": "0" * 64}, "url": "https://mirror.example/a"}
+        {
+            "name": f"a-1.0-{tag}.whl",
+            "size": 1,
+            "hashes": {"sha256": "0" * 64},
+            "url": "https://mirror.example/a",
+        }
         for tag in tags
     ]
     package = {"name": "a", "version": "1.0", "wheels": files}
@@ -192,9 +232,13 @@ def document(*tags: str) -> Mapping[str, object]:
 )
 def test_which_wheels_the_image_can_install(tag: str, taken: bool) -> None:
     if taken:
-        assert [wheel.file for wheel in select_wheels(document(tag), stack())] == [f"a-1.0-{tag}.whl"]
+        assert [wheel.file for wheel in select_wheels(document(tag), stack())] == [
+            f"a-1.0-{tag}.whl"
+        ]
     else:
-        with pytest.raises(LockError, match="a locked package has no wheel for linux/amd64"):
+        with pytest.raises(
+            LockError, match="a locked package has no wheel for linux/amd64"
+        ):
             select_wheels(document(tag), stack())
 
 

@@ -22,7 +22,9 @@ from envbuilder.processes import Completed
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = sorted((Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE))[0]
+PRESET = sorted(
+    (Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE)
+)[0]
 TEXT = PRESET.read_text()
 LOCK = parse_lock(TEXT, source="x")
 HASH = "0123456789abcdef" * 4
@@ -59,24 +61,51 @@ def test_a_good_lock_has_no_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", HASH[1:], f"{HASH}0", f"{HASH}\n", f" {HASH}", HASH.upper(), HASH.replace("a", "g"), f"sha256:{HASH}"]
+    "text",
+    [
+        "",
+        HASH[1:],
+        f"{HASH}0",
+        f"{HASH}\n",
+        f" {HASH}",
+        HASH.upper(),
+        HASH.replace("a", "g"),
+        f"sha256:{HASH}",
+    ],
 )
 def test_hash_is_64_hexadecimal_digits(text: str) -> None:
     assert problems(lock(wheel("a", sha256=text))) == [f"a: {text!r} is not a sha256"]
 
 
-@pytest.mark.parametrize("file", ["a-1.0.tar.gz", "x/a-1.0-py3-none-any.whl", "/a.whl", "../a.whl", "a.whl.asc", ""])
+@pytest.mark.parametrize(
+    "file",
+    ["a-1.0.tar.gz", "x/a-1.0-py3-none-any.whl", "/a.whl", "../a.whl", "a.whl.asc", ""],
+)
 def test_wheel_is_a_plain_file_name(file: str) -> None:
-    assert problems(lock(wheel("a", file=file))) == [f"a: {file!r} is not a wheel's file name"]
+    assert problems(lock(wheel("a", file=file))) == [
+        f"a: {file!r} is not a wheel's file name"
+    ]
 
 
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("b-1.0-py3-none-any.whl", "a 1.0: {} is the file of another package or version"),
-        ("a-1.1-py3-none-any.whl", "a 1.0: {} is the file of another package or version"),
-        ("a-1.0-py3-none-win_amd64.whl", "{} does not install on Python 3.9 for linux/amd64"),
-        ("a-1.0-cp310-cp310-manylinux2014_x86_64.whl", "{} does not install on Python 3.9 for linux/amd64"),
+        (
+            "b-1.0-py3-none-any.whl",
+            "a 1.0: {} is the file of another package or version",
+        ),
+        (
+            "a-1.1-py3-none-any.whl",
+            "a 1.0: {} is the file of another package or version",
+        ),
+        (
+            "a-1.0-py3-none-win_amd64.whl",
+            "{} does not install on Python 3.9 for linux/amd64",
+        ),
+        (
+            "a-1.0-cp310-cp310-manylinux2014_x86_64.whl",
+            "{} does not install on Python 3.9 for linux/amd64",
+        ),
     ],
 )
 def test_a_locked_file_belongs_to_its_wheel(file: str, said: str) -> None:
@@ -90,22 +119,34 @@ def test_invalid_requirement_is_reported() -> None:
 
 
 def test_a_package_is_locked_once() -> None:
-    assert problems(lock(wheel("a"), wheel("a", "2.0"))) == ["a package is locked twice"]
+    assert problems(lock(wheel("a"), wheel("a", "2.0"))) == [
+        "a package is locked twice"
+    ]
 
 
 def test_other_schema_is_reported_with_both_numbers() -> None:
-    assert problems(replace(lock(), schema=99)) == ["it has schema 99; this envbuilder reads 1"]
+    assert problems(replace(lock(), schema=99)) == [
+        "it has schema 99; this envbuilder reads 1"
+    ]
 
 
 def test_all_requirements_are_locked() -> None:
     made = lock(wheel("b", "2.0"))
-    small = replace(made.stack, requirements=("torch==2.0.1", "Some.Package>=1"), extras=("b<2", "c[x]==1"))
+    small = replace(
+        made.stack,
+        requirements=("torch==2.0.1", "Some.Package>=1"),
+        extras=("b<2", "c[x]==1"),
+    )
     assert problems(replace(made, stack=small)) == [
         "Some.Package is required but missing from the lock",
         "b 2.0 is locked; the stack requires <2",
         "c is required but missing from the lock",
     ]
-    whole = replace(made, stack=small, wheels=(*made.wheels[:1], wheel("some-package"), wheel("b", "1.0"), wheel("c")))
+    whole = replace(
+        made,
+        stack=small,
+        wheels=(*made.wheels[:1], wheel("some-package"), wheel("b", "1.0"), wheel("c")),
+    )
     assert problems(whole) == []
 
 
@@ -114,14 +155,20 @@ def test_a_pre_release_satisfies_its_requirement() -> None:
     assert problems(replace(made, stack=replace(made.stack, extras=("a>=1",)))) == []
 
 
-@pytest.mark.parametrize("name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "nvidia-cudnn-cu12"])
+@pytest.mark.parametrize(
+    "name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "nvidia-cudnn-cu12"]
+)
 def test_stack_without_cuda_has_no_cuda_wheels(name: str) -> None:
-    assert problems(lock(wheel(name), cuda=None)) == [f"{name} is locked; the stack has no CUDA"]
+    assert problems(lock(wheel(name), cuda=None)) == [
+        f"{name} is locked; the stack has no CUDA"
+    ]
     assert problems(lock(wheel("nvidia-ml-py"), cuda=None)) == []
 
 
 def test_all_superfluous_cuda_wheels_are_named() -> None:
-    made = lock(wheel("nvidia-cudnn-cu12"), wheel("nvidia-cuda-runtime-cu12"), cuda=None)
+    made = lock(
+        wheel("nvidia-cudnn-cu12"), wheel("nvidia-cuda-runtime-cu12"), cuda=None
+    )
     said = "nvidia-cuda-runtime-cu12 and nvidia-cudnn-cu12 is locked; the stack has no CUDA"
     assert problems(made) == [said]
 
@@ -129,7 +176,9 @@ def test_all_superfluous_cuda_wheels_are_named() -> None:
 # --- uv's answer → wheels ------------------------------------------------------------------------------------------
 
 
-def package(name: str, version: str | None = "1.0", **changes: object) -> dict[str, object]:
+def package(
+    name: str, version: str | None = "1.0", **changes: object
+) -> dict[str, object]:
     file = {
         "name": f"{name.replace('-', '_')}-{version}-py3-none-any.whl",
         "url": "https://mirror.example/x",
@@ -138,7 +187,10 @@ def package(name: str, version: str | None = "1.0", **changes: object) -> dict[s
     }
     for key, value in changes.items():
         file[key] = value
-    whole = {"name": name, "wheels": [{key: value for key, value in file.items() if value is not None}]}
+    whole = {
+        "name": name,
+        "wheels": [{key: value for key, value in file.items() if value is not None}],
+    }
     return whole if version is None else whole | {"version": version}
 
 
@@ -159,27 +211,51 @@ def test_a_wheel_is_taken_over_field_by_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": None}, {"hashes": {"sha512": "0" * 128}}, {"size": None, "hashes": {"md5": "0" * 32}}]
+    "changes",
+    [
+        {"size": None},
+        {"hashes": {"sha512": "0" * 128}},
+        {"size": None, "hashes": {"md5": "0" * 32}},
+    ],
 )
 def test_an_index_must_give_size_and_hash(changes: dict[str, object]) -> None:
     with pytest.raises(LockError) as caught:
         select_wheels(document(package("a", **changes)), stack())
-    assert caught.value.message == "the index gives no size or no sha256 for a-1.0-py3-none-any.whl"
+    assert (
+        caught.value.message
+        == "the index gives no size or no sha256 for a-1.0-py3-none-any.whl"
+    )
     hint = "use an index that follows PEP 503 and PEP 691, or a mirror of one (`--index-url URL`)"
     assert caught.value.hint == hint
 
 
 def test_packages_without_a_wheel_are_refused() -> None:
-    sdist = {"name": "a-1.0.tar.gz", "url": "https://mirror.example/x", "size": 7, "hashes": {"sha256": HASH}}
+    sdist = {
+        "name": "a-1.0.tar.gz",
+        "url": "https://mirror.example/x",
+        "size": 7,
+        "hashes": {"sha256": HASH},
+    }
     with pytest.raises(LockError) as caught:
-        select_wheels(document({"name": "a", "version": "1.0", "sdist": sdist}), stack())
+        select_wheels(
+            document({"name": "a", "version": "1.0", "sdist": sdist}), stack()
+        )
     assert caught.value.message == "a has no wheel"
     assert caught.value.hint == "only wheels can be locked; choose another version"
 
 
 def test_wheels_are_in_their_layer_and_sorted() -> None:
     """Slow to change comes first; the user's packages move, however their names are written."""
-    names = ["peft", "tokenizers", "numpy", "some-package", "torchvision", "torchaudio", "torch", "triton"]
+    names = [
+        "peft",
+        "tokenizers",
+        "numpy",
+        "some-package",
+        "torchvision",
+        "torchaudio",
+        "torch",
+        "triton",
+    ]
     names += ["nvidia-cublas-cu11", "cuda-bindings", "zipp"]
     wanted = stack("Some_Package[x]>=0.1", "peft", moving=("tokenizers",))
     found = select_wheels(document(*(package(name) for name in names)), wanted)
@@ -231,14 +307,26 @@ hashes = {{ sha256 = "{HASH}" }}
 
 def test_lock_contains_the_stack_and_its_wheels() -> None:
     wanted = stack(requirements=("torch==2.0.1",))
-    made = create_lock(wanted, uv=answering(PYLOCK), catalog="2026-11-23", command_for=again, base_digest="sha256:1")
+    made = create_lock(
+        wanted,
+        uv=answering(PYLOCK),
+        catalog="2026-11-23",
+        command_for=again,
+        base_digest="sha256:1",
+    )
     assert made == Lock(
         schema=1,
         catalog="2026-11-23",
         stack=wanted,
         base_digest="sha256:1",
         wheels=(
-            wheel("torch", "2.0.1", file="torch-2.0.1-cp39-cp39-manylinux2014_x86_64.whl", size=9, layer=Layer.TORCH),
+            wheel(
+                "torch",
+                "2.0.1",
+                file="torch-2.0.1-cp39-cp39-manylinux2014_x86_64.whl",
+                size=9,
+                layer=Layer.TORCH,
+            ),
         ),
     )
 
@@ -253,17 +341,34 @@ def test_a_custom_index_serves_what_pypi_lacks() -> None:
 
 def test_an_answer_that_is_not_the_stack_is_refused() -> None:
     with pytest.raises(LockError) as caught:
-        create_lock(stack(requirements=("torch==2.1",)), uv=answering(PYLOCK), catalog="x", command_for=again)
-    assert caught.value.message == "the resolved wheels do not make up the requested stack"
-    assert list(caught.value.problems) == ["torch 2.0.1 is locked; the stack requires ==2.1"]
+        create_lock(
+            stack(requirements=("torch==2.1",)),
+            uv=answering(PYLOCK),
+            catalog="x",
+            command_for=again,
+        )
+    assert (
+        caught.value.message == "the resolved wheels do not make up the requested stack"
+    )
+    assert list(caught.value.problems) == [
+        "torch 2.0.1 is locked; the stack requires ==2.1"
+    ]
 
 
 def test_missing_wheels_are_reported_in_uvs_words() -> None:
-    uv = Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="error: no wheels\n"))
+    uv = Uv(
+        program="uv",
+        run=lambda argv: Completed(
+            returncode=1, stdout="", stderr="error: no wheels\n"
+        ),
+    )
     for packages in ((), ("a",)):
         with pytest.raises(LockError) as caught:
             create_lock(stack(*packages), uv=uv, catalog="x", command_for=again)
-        assert caught.value.message == "there is no complete set of wheels for torch 2.0.1 here"
+        assert (
+            caught.value.message
+            == "there is no complete set of wheels for torch 2.0.1 here"
+        )
         assert list(caught.value.problems) == ["no wheels"]
 
 
@@ -272,8 +377,14 @@ def clashing(*bad: str) -> Uv:
 
     def run(argv: Sequence[str]) -> Completed:
         if {*bad} & {*Path(argv[3]).read_text().split()}:
-            return Completed(returncode=1, stdout="", stderr="  × No solution found\n  ╰─▶ Because a needs b")
-        Path(argv[5]).write_text('lock-version = "1.0"\ncreated-by = "test"\npackages = []\n')
+            return Completed(
+                returncode=1,
+                stdout="",
+                stderr="  × No solution found\n  ╰─▶ Because a needs b",
+            )
+        Path(argv[5]).write_text(
+            'lock-version = "1.0"\ncreated-by = "test"\npackages = []\n'
+        )
         return Completed(returncode=0, stdout="", stderr="")
 
     return Uv(program="uv", run=run)
@@ -284,7 +395,10 @@ def test_a_clash_is_reported_with_reasons_and_a_fix() -> None:
     with pytest.raises(NoStackError) as caught:
         create_lock(wanted, uv=clashing("bad[x,y]==1"), catalog="x", command_for=again)
     error = caught.value
-    assert error.message == "bad[x,y]==1 cannot be installed with torch 2.0.1 for CUDA 11.7"
+    assert (
+        error.message
+        == "bad[x,y]==1 cannot be installed with torch 2.0.1 for CUDA 11.7"
+    )
     assert error.conflict == (("package", "bad[x,y]==1"),)
     assert list(error.reasons) == [
         "No solution found",
@@ -298,7 +412,9 @@ def test_wheels_on_another_index_come_with_a_command() -> None:
     elsewhere = stack(index="pytorch-cu117")
     with pytest.raises(LockError) as caught:
         check_lockable(elsewhere)
-    assert list(caught.value.problems) == ["PyPI's torch 2.0.1 is built for another CUDA"]
+    assert list(caught.value.problems) == [
+        "PyPI's torch 2.0.1 is built for another CUDA"
+    ]
     assert caught.value.hint == (
         "pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
         "`envbuilder lock --index-url URL`"
@@ -321,15 +437,24 @@ def edited(number: int, field: str, value: object) -> str:
 
 def test_a_damaged_lock_names_the_wheel_and_a_command() -> None:
     name = LOCK.wheels[3].name
-    for number, text in ((3, edited(3, "size", "big")), (3, edited(3, "layer", "no layer"))):
+    for number, text in (
+        (3, edited(3, "size", "big")),
+        (3, edited(3, "layer", "no layer")),
+    ):
         with pytest.raises(UsageError) as caught:
             parse_lock(text, source="my.lock")
-        assert caught.value.message.startswith("my.lock is not a lock of envbuilder's: ")
+        assert caught.value.message.startswith(
+            "my.lock is not a lock of envbuilder's: "
+        )
         assert caught.value.message.endswith(f"(the wheel of {name})"), number
-        assert caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
+        assert (
+            caught.value.hint == "create it again: `envbuilder lock --output my.lock`"
+        )
 
 
-@pytest.mark.parametrize("row", ["a wheel", {"version": "1.0"}, {"name": 7}, {"name": "no name\n"}])
+@pytest.mark.parametrize(
+    "row", ["a wheel", {"version": "1.0"}, {"name": 7}, {"name": "no name\n"}]
+)
 def test_a_wheel_without_a_valid_name_is_reported_by_number(row: object) -> None:
     table = json.loads(TEXT)
     table["wheels"][2] = row
@@ -370,8 +495,14 @@ def test_requirements_are_these_bytes() -> None:
     [
         ("", {}),
         ("warning: `a==1.0` is yanked", {"a": "was yanked"}),
-        ('warning: `A_b==1.0` is yanked (reason: "broken")', {"a-b": "was yanked: broken"}),
-        (f'warning: `a==1.0` is yanked (reason: "{"x" * 300}")', {"a": f"was yanked: {'x' * 200}"}),
+        (
+            'warning: `A_b==1.0` is yanked (reason: "broken")',
+            {"a-b": "was yanked: broken"},
+        ),
+        (
+            f'warning: `a==1.0` is yanked (reason: "{"x" * 300}")',
+            {"a": f"was yanked: {'x' * 200}"},
+        ),
     ],
 )
 def test_yanked_releases_are_reported(stderr: str, found: dict[str, str]) -> None:

@@ -34,10 +34,18 @@ class Client:
         }  # fmt: skip
         requirements = self.folder / "requirements.txt"
         requirements.write_text(wheelhouse.requirement(WHEEL))
-        words = ["--require-hashes", "--requirement", str(requirements), "--target", str(self.folder / "target")]
+        words = [
+            "--require-hashes",
+            "--requirement",
+            str(requirements),
+            "--target",
+            str(self.folder / "target"),
+        ]
         install = ["uv"] if self.program == "uv" else []
         argv = [sys.executable, "-m", *install, "pip", "install", "--no-deps", *words]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, env=env, capture_output=True, text=True, check=False
+        )
         return "" if done.returncode == 0 else done.stderr
 
 
@@ -50,7 +58,9 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
 @pytest.fixture
 def download(client: Client) -> Callable[[Faults], str]:
     def call(faults: Faults) -> str:
-        with serve(faults, folder=client.folder / "index", wheels={wheelhouse.NAME: WHEEL}) as server:
+        with serve(
+            faults, folder=client.folder / "index", wheels={wheelhouse.NAME: WHEEL}
+        ) as server:
             return client.download(server.url)
 
     return call
@@ -82,7 +92,10 @@ def test_the_cause_of_a_failed_download_is_named(
     said = download(faults)
     found = find_cause(said)
     assert found, said
-    if client.program == "pip" and cause in ("arrived damaged", "the connection was lost"):
+    if client.program == "pip" and cause in (
+        "arrived damaged",
+        "the connection was lost",
+    ):
         cause = "a downloaded wheel does not match its hash in the lock"  # pip looks only at the hash
     assert cause in found[0], said
     assert "full log" not in found[1]
@@ -104,7 +117,9 @@ def test_the_cause_of_a_failed_download_is_named(
     ),
     ids="cut short flip stall 500 429 401 403".split(),
 )
-def test_the_cause_of_a_failed_page_is_named(tmp_path: Path, faults: Faults, cause: str) -> None:
+def test_the_cause_of_a_failed_page_is_named(
+    tmp_path: Path, faults: Faults, cause: str
+) -> None:
     """By uv: pip says only that it found no such version."""
     wheelhouse.record(tmp_path / "index", WHEEL)
     with serve(faults, folder=tmp_path / "index") as server:
@@ -115,7 +130,9 @@ def test_the_cause_of_a_failed_page_is_named(tmp_path: Path, faults: Faults, cau
 
 
 @pytest.mark.parametrize(
-    "url", few(["http://127.0.0.1:1/simple/", "https://index.invalid/simple/"]), ids=["refused", "dns"]
+    "url",
+    few(["http://127.0.0.1:1/simple/", "https://index.invalid/simple/"]),
+    ids=["refused", "dns"],
 )
 def test_a_server_that_cannot_be_reached_is_named(client: Client, url: str) -> None:
     said = client.download(url)
@@ -127,20 +144,56 @@ def test_a_server_that_cannot_be_reached_is_named(client: Client, url: str) -> N
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
-        ("Err:1 http://mirror/debian bookworm InRelease\n  Temporary failure resolving 'mirror'", "cannot be resolved"),
-        ("E: Failed to fetch http://mirror/x.deb  404  Not Found [IP: 192.0.2.1 80]", "(404)"),
-        ("E: Failed to fetch http://mirror/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]", "(5xx)"),
-        ("E: Failed to fetch http://mirror/x.deb  403  Forbidden [IP: 192.0.2.1 80]", "(403)"),
-        ("E: Failed to fetch http://mirror/x.deb  Hash Sum mismatch", "arrived damaged"),
-        ("E: Failed to fetch http://mirror/x.deb  File has unexpected size (5 != 7). Mirror sync", "arrived damaged"),
-        ("W: GPG error: the public key is not available: NO_PUBKEY 1234", "arrived damaged"),
-        ("Err:3 http://mirror x\n  Connection timed out [IP: 192.0.2.1 80]", "the connection timed out"),
-        ("  Error reading from server. Remote end closed connection [IP: 192.0.2.1 80]", "was lost during a download"),
-        ("  Could not connect to mirror:80 (192.0.2.1). - connect (111: Connection refused)", "cannot be reached"),
-        ("E: Release file for http://mirror/InRelease is not valid yet (invalid for another 3h)", "the clock"),
+        (
+            "Err:1 http://mirror/debian bookworm InRelease\n  Temporary failure resolving 'mirror'",
+            "cannot be resolved",
+        ),
+        (
+            "E: Failed to fetch http://mirror/x.deb  404  Not Found [IP: 192.0.2.1 80]",
+            "(404)",
+        ),
+        (
+            "E: Failed to fetch http://mirror/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]",
+            "(5xx)",
+        ),
+        (
+            "E: Failed to fetch http://mirror/x.deb  403  Forbidden [IP: 192.0.2.1 80]",
+            "(403)",
+        ),
+        (
+            "E: Failed to fetch http://mirror/x.deb  Hash Sum mismatch",
+            "arrived damaged",
+        ),
+        (
+            "E: Failed to fetch http://mirror/x.deb  File has unexpected size (5 != 7). Mirror sync",
+            "arrived damaged",
+        ),
+        (
+            "W: GPG error: the public key is not available: NO_PUBKEY 1234",
+            "arrived damaged",
+        ),
+        (
+            "Err:3 http://mirror x\n  Connection timed out [IP: 192.0.2.1 80]",
+            "the connection timed out",
+        ),
+        (
+            "  Error reading from server. Remote end closed connection [IP: 192.0.2.1 80]",
+            "was lost during a download",
+        ),
+        (
+            "  Could not connect to mirror:80 (192.0.2.1). - connect (111: Connection refused)",
+            "cannot be reached",
+        ),
+        (
+            "E: Release file for http://mirror/InRelease is not valid yet (invalid for another 3h)",
+            "the clock",
+        ),
         ("407  Proxy Authentication Required", "the proxy asks for credentials"),
         ("invalid peer certificate: UnknownIssuer", "TLS certificate"),
-        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "TLS certificate"),
+        (
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "TLS certificate",
+        ),
         ("toomanyrequests: You have reached your pull rate limit", "(429)"),
     ],
 )

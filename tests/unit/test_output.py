@@ -9,7 +9,12 @@ from envbuilder.engine.output import CUT, TooMuchOutput, lines_of
 
 
 def test_lines_come_whole_however_they_were_cut_into_chunks() -> None:
-    assert list(lines_of([b"on", b"e\ntwo\n\nth", b"ree"])) == ["one", "two", "", "three"]
+    assert list(lines_of([b"on", b"e\ntwo\n\nth", b"ree"])) == [
+        "one",
+        "two",
+        "",
+        "three",
+    ]
     assert list(lines_of([b"one\n"])) == ["one"]
     assert list(lines_of([])) == []
     assert list(lines_of([b"\xff\n"])) == ["\ufffd"]
@@ -23,7 +28,9 @@ def test_long_line_is_cut_and_the_next_is_complete() -> None:
 
 
 def test_a_line_of_the_greatest_length_is_whole() -> None:
-    assert list(lines_of([b"a" * output.LONGEST_LINE + b"\n"])) == ["a" * output.LONGEST_LINE]
+    assert list(lines_of([b"a" * output.LONGEST_LINE + b"\n"])) == [
+        "a" * output.LONGEST_LINE
+    ]
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 60_000, b"junk\n" * 1000, b"\n"])

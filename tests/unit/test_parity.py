@@ -19,7 +19,15 @@ from acceptance import checks, deadline, elf, limits, main
 from acceptance.checks import contract, custom_check, gpu, identity, inspection
 from acceptance.events import bound_text, to_json
 from envbuilder import grammar, model
-from envbuilder.acceptance import check_text, event_stream, events, host_checks, shipped, suite, verdict
+from envbuilder.acceptance import (
+    check_text,
+    event_stream,
+    events,
+    host_checks,
+    shipped,
+    suite,
+    verdict,
+)
 from envbuilder.catalog import gpus
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Check, Status
@@ -46,14 +54,21 @@ CAPABILITIES = (
 )
 NUMBERS = tuple(capability.replace(".", "") for capability in CAPABILITIES)
 ARCHITECTURES = (
-    *(f"{kind}_{number}{suffix}" for kind in ("sm", "compute") for number in NUMBERS for suffix in ("", "a", "f")),
+    *(
+        f"{kind}_{number}{suffix}"
+        for kind in ("sm", "compute")
+        for number in NUMBERS
+        for suffix in ("", "a", "f")
+    ),
     *("gfx90a", "sm_", "90", ""),
 )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_host_and_image_agree_on_which_gpus_run_code(architecture: str) -> None:
-    host = [gpus.runs_on(architecture, Version(capability)) for capability in CAPABILITIES]
+    host = [
+        gpus.runs_on(architecture, Version(capability)) for capability in CAPABILITIES
+    ]
     image = []
     for capability in CAPABILITIES:
         major, minor = map(int, capability.split("."))
@@ -116,7 +131,9 @@ def test_secret_pattern_starts_the_pattern_of_the_host() -> None:
         ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json", True, False),
     ],
 )
-def test_a_variable_that_is_a_secret(name: str, value: str, in_image: bool, on_host: bool) -> None:
+def test_a_variable_that_is_a_secret(
+    name: str, value: str, in_image: bool, on_host: bool
+) -> None:
     assert contract.is_secret(name, value) is in_image
     assert (verdict.SECRET.search(f"{name}={value}") is not None) is on_host
 
@@ -127,7 +144,17 @@ def test_secret_files_in_images_are_secrets_in_layers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [".netrc", ".git-credentials", ".pypirc", ".env", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"]
+    "name",
+    [
+        ".netrc",
+        ".git-credentials",
+        ".pypirc",
+        ".env",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+    ],
 )
 def test_secret_files_in_layers_are_secrets_in_images(name: str) -> None:
     assert host_checks.is_suspect(f"/usr/lib/{name}")
@@ -145,7 +172,9 @@ def elf_file(path: Path, *segments: tuple[int, int, int, int]) -> str:
     struct.pack_into("<HH", header, 54, 56, len(segments))
     table = b""
     for offset, address, size, alignment in segments:
-        table += struct.pack("<IIQQQQQQ", elf.PT_LOAD, 5, offset, address, address, size, size, alignment)
+        table += struct.pack(
+            "<IIQQQQQQ", elf.PT_LOAD, 5, offset, address, address, size, size, alignment
+        )
     content = bytes(header) + table
     path.write_bytes(content.ljust(4096, b"\0"))
     return str(path)
@@ -157,14 +186,20 @@ def elf_file(path: Path, *segments: tuple[int, int, int, int]) -> str:
         ([], True),
         ([(0, 0, 4096, 4096)], True),
         ([(0, 0x400000, 4096, 4096)], True),
-        ([(512, 0x400000, 1024, 4096)], False),  # its places in the file and in memory do not agree
+        (
+            [(512, 0x400000, 1024, 4096)],
+            False,
+        ),  # its places in the file and in memory do not agree
         ([(512, 0x400000, 1024, 0)], True),
         ([(512, 0x400000, 1024, 1)], True),
         ([(0, 0, 4096, 4096), (16, 0x1000, 16, 4096)], False),
     ],
 )
 def test_installer_and_suite_agree_on_loadable_segments(
-    installer: ModuleType, tmp_path: Path, segments: list[tuple[int, int, int, int]], loadable: bool
+    installer: ModuleType,
+    tmp_path: Path,
+    segments: list[tuple[int, int, int, int]],
+    loadable: bool,
 ) -> None:
     path = elf_file(tmp_path / "lib.so", *segments)
     library = elf.read_elf(path)
@@ -193,14 +228,24 @@ def test_a_library_that_is_cut_off_is_not_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["torch", "Zope.Interface", "ruamel.yaml", "huggingface_hub", "a--b__c..d", "nvidia-cuda-runtime-cu12"]
+    "name",
+    [
+        "torch",
+        "Zope.Interface",
+        "ruamel.yaml",
+        "huggingface_hub",
+        "a--b__c..d",
+        "nvidia-cuda-runtime-cu12",
+    ],
 )
 def test_package_names_are_normalized_identically(name: str) -> None:
     assert identity.normalize(name) == canonicalize_name(name)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"content" * 1_000_000])
-def test_record_hashes_are_written_identically(installer: ModuleType, tmp_path: Path, content: bytes) -> None:
+def test_record_hashes_are_written_identically(
+    installer: ModuleType, tmp_path: Path, content: bytes
+) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     assert identity.record_hash(str(file), "sha256") == installer.digest(file)
@@ -233,12 +278,20 @@ def test_titles_of_host_checks_match() -> None:
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(node, ast.Call):
                 words = {word.arg: word.value for word in node.keywords}
-                constants = {name: value.value for name, value in words.items() if isinstance(value, ast.Constant)}
+                constants = {
+                    name: value.value
+                    for name, value in words.items()
+                    if isinstance(value, ast.Constant)
+                }
                 if "id" in constants and "title" in constants:
                     written[constants["id"]] = constants["title"]
-    announced = {name: title for name, title in suite.OUTSIDE.items() if name in written}
+    announced = {
+        name: title for name, title in suite.OUTSIDE.items() if name in written
+    }
     assert announced
-    assert {name: title for name, title in written.items() if name in suite.OUTSIDE} == announced
+    assert {
+        name: title for name, title in written.items() if name in suite.OUTSIDE
+    } == announced
 
 
 def test_payload_statuses_exist_on_the_host() -> None:
@@ -250,10 +303,16 @@ STATUSES = [status.value for status in Status]
 
 @pytest.mark.parametrize(
     "statuses",
-    [found for length in range(len(STATUSES) + 1) for found in itertools.combinations(STATUSES, length)],
+    [
+        found
+        for length in range(len(STATUSES) + 1)
+        for found in itertools.combinations(STATUSES, length)
+    ],
 )
 def test_verdict_is_computed_identically(statuses: tuple[str, ...]) -> None:
-    made = [Check(id=f"a.{status}", title="a", status=Status(status)) for status in statuses]
+    made = [
+        Check(id=f"a.{status}", title="a", status=Status(status)) for status in statuses
+    ]
     assert main.derive_verdict(set(statuses)) == verdict.verdict(made).value
 
 
@@ -265,7 +324,13 @@ def sent(event: str, **fields: Any) -> str:
     "answer",
     [
         checks.Answer(),
-        checks.Answer(value=float("nan"), bound={"max": 1.0}, detail="too much", remedy="less", unit="s"),
+        checks.Answer(
+            value=float("nan"),
+            bound={"max": 1.0},
+            detail="too much",
+            remedy="less",
+            unit="s",
+        ),
         checks.Answer(value="x", bound="y", findings=["one", "two"]),
     ],
 )
@@ -273,8 +338,16 @@ def test_the_host_reads_every_answer_of_the_suite(answer: checks.Answer) -> None
     check = checks.CHECKS[0]
     result = events.parse(sent("result", **check.result("failed", answer, 1.234)))
     assert isinstance(result, events.Result)
-    assert (result.id, result.title, result.status.value) == (check.id, check.title, "failed")
-    assert (result.detail, result.remedy, result.unit) == (answer.detail, answer.remedy, answer.unit)
+    assert (result.id, result.title, result.status.value) == (
+        check.id,
+        check.title,
+        "failed",
+    )
+    assert (result.detail, result.remedy, result.unit) == (
+        answer.detail,
+        answer.remedy,
+        answer.unit,
+    )
     assert list(result.findings) == list(answer.findings)
 
 
@@ -286,22 +359,39 @@ def test_payload_facts_exist_on_the_host() -> None:
 
 
 def test_suite_reads_only_existing_lock_fields() -> None:
-    read = names_in(r'locked\(\s*"(\w+)"') + names_in(r'compare\(\s*inspection,\s*"(\w+)"')
+    read = names_in(r'locked\(\s*"(\w+)"') + names_in(
+        r'compare\(\s*inspection,\s*"(\w+)"'
+    )
     assert {"driver_floor", "excluded", "features", "arch_list", "cudnn"} <= set(read)
-    assert set(read) - {"os"} <= set(model.Stack.__dataclass_fields__)  # the system is the base's
+    assert set(read) - {"os"} <= set(
+        model.Stack.__dataclass_fields__
+    )  # the system is the base's
     assert "os" in model.Base.__dataclass_fields__
-    assert set(names_in(r'flavour == "(\w+)"')) <= {flavour.value for flavour in model.Flavour}
+    assert set(names_in(r'flavour == "(\w+)"')) <= {
+        flavour.value for flavour in model.Flavour
+    }
 
 
 def names_in(pattern: str) -> list[str]:
     """What a pattern finds in the checks."""
-    texts = [path.read_text() for path in sorted((PAYLOAD / "acceptance" / "checks").glob("*.py"))]
+    texts = [
+        path.read_text()
+        for path in sorted((PAYLOAD / "acceptance" / "checks").glob("*.py"))
+    ]
     return re.findall(pattern, "\n".join(texts))
 
 
 @pytest.mark.parametrize(
     ("value", "bound"),
-    [(1, None), (1, {}), (1, {"min": 0}), (1, {"max": 2}), (1, {"min": 0, "max": 2}), ("a", "a"), ("a", "b")],
+    [
+        (1, None),
+        (1, {}),
+        (1, {"min": 0}),
+        (1, {"max": 2}),
+        (1, {"min": 0, "max": 2}),
+        ("a", "a"),
+        ("a", "b"),
+    ],
 )
 def test_bounds_are_formatted_identically(value: object, bound: object) -> None:
     check = Check(id="a.b", title="a", status=Status.PASSED, value=value, bound=bound)
@@ -310,7 +400,9 @@ def test_bounds_are_formatted_identically(value: object, bound: object) -> None:
 
 def test_custom_checks_have_the_same_id() -> None:
     for name in ("check_products.py", "my-check.py", "a.b.py"):
-        assert custom_check.from_file(Path("/somewhere") / name).id == suite.own_id(Path("/elsewhere") / name)
+        assert custom_check.from_file(Path("/somewhere") / name).id == suite.own_id(
+            Path("/elsewhere") / name
+        )
 
 
 def test_the_host_waits_longer_than_the_suite() -> None:

@@ -33,7 +33,11 @@ from envbuilder.pipeline import BuildSettings, Session
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
-PRESET = Path(__file__).parents[2] / "docker/images/cu117-torch2.0.1-py3.9-debian11" / LOCK_FILE
+PRESET = (
+    Path(__file__).parents[2]
+    / "docker/images/cu117-torch2.0.1-py3.9-debian11"
+    / LOCK_FILE
+)
 LOCK = parse_lock(PRESET.read_text(), source=str(PRESET))
 BASE = replace(
     IMAGE,
@@ -65,11 +69,16 @@ def session(tmp_path: Path, programs: Programs, facts: Catalog) -> Session:
 
 def engine_with(**scripts: Any) -> StandInEngine:
     """An engine that has the base and the image that is built."""
-    return StandInEngine(images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE}, scripts=scripts)
+    return StandInEngine(
+        images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE}, scripts=scripts
+    )
 
 
 def build(
-    engine: StandInEngine, session: Session, request: Request | Lock = LOCK, **settings: Any
+    engine: StandInEngine,
+    session: Session,
+    request: Request | Lock = LOCK,
+    **settings: Any,
 ) -> pipeline.BuildResult:
     return pipeline.build(request, lambda: engine, session, BuildSettings(**settings))
 
@@ -81,26 +90,50 @@ def said(session: Session) -> str:
 
 
 def written(session: Session) -> list[Receipt]:
-    return [serialize.loads(path.read_bytes(), Receipt) for path in sorted(session.receipts.glob("*.json"))]
+    return [
+        serialize.loads(path.read_bytes(), Receipt)
+        for path in sorted(session.receipts.glob("*.json"))
+    ]
 
 
 # --- the tag is earned ---------------------------------------------------------------------------------------------
 
-TRIED = [f"{verb} {kind}" for kind in ("suite", "any_user", "signals") for verb in ("create", "remove")]
+TRIED = [
+    f"{verb} {kind}"
+    for kind in ("suite", "any_user", "signals")
+    for verb in ("create", "remove")
+]
 
 
 def test_build_runs_all_steps_in_order(session: Session, programs: Programs) -> None:
     engine = engine_with()
-    engine.before["create"] = lambda: programs.asked("docker") or pytest.fail("it was tried before it was built")
-    engine.before["tag"] = lambda: written(session) or pytest.fail("it was tagged before its receipt was kept")
+    engine.before["create"] = lambda: (
+        programs.asked("docker") or pytest.fail("it was tried before it was built")
+    )
+    engine.before["tag"] = lambda: (
+        written(session) or pytest.fail("it was tagged before its receipt was kept")
+    )
     outcome = build(engine, session)
-    assert engine.journal == ["connect", "sweep", *TRIED, f"tag {IMAGE.id} {TAG}", "close"]
-    assert (outcome.image, outcome.tag, outcome.size, outcome.digest) == (IMAGE.id, TAG, IMAGE.size, "")
+    assert engine.journal == [
+        "connect",
+        "sweep",
+        *TRIED,
+        f"tag {IMAGE.id} {TAG}",
+        "close",
+    ]
+    assert (outcome.image, outcome.tag, outcome.size, outcome.digest) == (
+        IMAGE.id,
+        TAG,
+        IMAGE.size,
+        "",
+    )
     assert (outcome.steps, outcome.cached) == (2, 1)
     assert written(session) == [outcome.receipt]
     assert outcome.receipt.verdict is Verdict.PASSED
     assert (session.context / "images" / LOCK.stack.name / "Dockerfile").is_file()
-    assert f"receipt: {session.receipts / receipts.file_name(outcome.receipt)}" in said(session)
+    assert f"receipt: {session.receipts / receipts.file_name(outcome.receipt)}" in said(
+        session
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +147,9 @@ def test_build_runs_all_steps_in_order(session: Session, programs: Programs) -> 
     ],
     ids=["failed", "error", "a check left out", "out of memory", "silent"],
 )
-def test_rejected_image_gets_a_receipt_but_no_tag(session: Session, script: Any, verdict: Verdict) -> None:
+def test_rejected_image_gets_a_receipt_but_no_tag(
+    session: Session, script: Any, verdict: Verdict
+) -> None:
     engine = engine_with(suite=script)
     with pytest.raises(AcceptanceError, match=rf"not accepted \({verdict}\)") as caught:
         build(engine, session, tag="mine:1", push=True)
@@ -125,7 +160,9 @@ def test_rejected_image_gets_a_receipt_but_no_tag(session: Session, script: Any,
 
 
 @pytest.mark.parametrize("kind", ["any_user", "signals"])
-def test_a_check_from_outside_that_fails_leaves_no_tag(session: Session, kind: str) -> None:
+def test_a_check_from_outside_that_fails_leaves_no_tag(
+    session: Session, kind: str
+) -> None:
     engine = engine_with(**{kind: says(["device: cpu"], 1)})
     with pytest.raises(AcceptanceError):
         build(engine, session)
@@ -141,9 +178,13 @@ def test_tag_is_pushed_only_on_request_and_after_acceptance(session: Session) ->
     assert f"pushed registry.example/team/train@{DIGEST} in " in said(session)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), EngineError("the engine is gone")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(1), EngineError("the engine is gone")]
+)
 @pytest.mark.parametrize("kind", ["suite", "any_user", "signals"])
-def test_interrupt_leaves_no_container_tag_or_receipt(session: Session, kind: str, error: BaseException) -> None:
+def test_interrupt_leaves_no_container_tag_or_receipt(
+    session: Session, kind: str, error: BaseException
+) -> None:
     engine = engine_with(**{kind: breaks([], error)})
     with pytest.raises((type(error), AcceptanceError)):
         build(engine, session, push=True)
@@ -156,7 +197,9 @@ def test_interrupt_leaves_no_container_tag_or_receipt(session: Session, kind: st
         assert written(session) == []
 
 
-def test_the_options_of_a_build_reach_the_suite(session: Session, tmp_path: Path) -> None:
+def test_the_options_of_a_build_reach_the_suite(
+    session: Session, tmp_path: Path
+) -> None:
     own = tmp_path / "mine.py"
     own.write_text("")
     engine = engine_with(suite=says(passing([*INSIDE, "own.mine"])))
@@ -164,7 +207,12 @@ def test_the_options_of_a_build_reach_the_suite(session: Session, tmp_path: Path
     job = engine.jobs[0]
     assert job.gpu is not None
     assert job.gpu.access is GpuAccess.RUNTIME
-    assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
+    assert job.command[2:] == (
+        "--json-lines",
+        "--require-gpu",
+        "--own",
+        "/envbuilder-suite/own/mine.py",
+    )
     assert "GPUs with `--runtime nvidia`, as requested" in said(session)
 
 
@@ -186,10 +234,17 @@ def test_unchanged_image_is_tagged_without_a_second_run(session: Session) -> Non
 
 @pytest.mark.parametrize(
     ("cpus", "settings"),
-    [(2, {"fresh": True}), (4, {}), (2, {"require_gpu": True}), (2, {"gpu_access": GpuAccess.CDI})],
+    [
+        (2, {"fresh": True}),
+        (4, {}),
+        (2, {"require_gpu": True}),
+        (2, {"gpu_access": GpuAccess.CDI}),
+    ],
     ids=["fresh", "another host", "another suite", "another access"],
 )
-def test_any_difference_causes_a_new_run(session: Session, cpus: int, settings: dict[str, Any]) -> None:
+def test_any_difference_causes_a_new_run(
+    session: Session, cpus: int, settings: dict[str, Any]
+) -> None:
     build(engine_with(), session)
     engine = engine_with()
     engine.cpus = cpus
@@ -209,7 +264,10 @@ def test_different_image_is_tested_again(session: Session, programs: Programs) -
 
 def test_a_failure_is_never_remembered(session: Session) -> None:
     with pytest.raises(AcceptanceError):
-        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), session)
+        build(
+            engine_with(suite=says(passing(changed={"training.loss": "failed"}))),
+            session,
+        )
     engine = engine_with()
     build(engine, session)
     assert runs(engine) == 1
@@ -218,7 +276,11 @@ def test_a_failure_is_never_remembered(session: Session) -> None:
 def test_fresh_replaces_the_receipt(session: Session) -> None:
     build(engine_with(), session)
     with pytest.raises(AcceptanceError):
-        build(engine_with(suite=says(passing(changed={"training.loss": "failed"}))), session, fresh=True)
+        build(
+            engine_with(suite=says(passing(changed={"training.loss": "failed"}))),
+            session,
+            fresh=True,
+        )
     assert [receipt.verdict for receipt in written(session)] == [Verdict.FAILED]
     engine = engine_with()
     build(engine, session)
@@ -227,7 +289,9 @@ def test_fresh_replaces_the_receipt(session: Session) -> None:
 
 def test_partial_run_writes_no_receipt(session: Session) -> None:
     engine = engine_with(suite=says(passing(["contract.user"])))
-    trial = pipeline.suite_options_for(engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",))
+    trial = pipeline.suite_options_for(
+        engine, IMAGE.id, GpuAccess.NONE, only=("contract.user",)
+    )
     receipt = pipeline.accept(IMAGE.id, engine, session, trial)
     assert receipt.verdict is Verdict.INCOMPLETE
     assert written(session) == []
@@ -236,17 +300,25 @@ def test_partial_run_writes_no_receipt(session: Session) -> None:
 # --- the build -----------------------------------------------------------------------------------------------------
 
 
-def test_failed_build_shows_its_log_and_is_not_accepted(session: Session, programs: Programs) -> None:
-    programs.answer("docker", 1, "ERROR: failed to solve: write /x: no space left on device\n")
+def test_failed_build_shows_its_log_and_is_not_accepted(
+    session: Session, programs: Programs
+) -> None:
+    programs.answer(
+        "docker", 1, "ERROR: failed to solve: write /x: no space left on device\n"
+    )
     engine = engine_with()
-    with pytest.raises(EngineError, match="the build failed: the disk is full") as caught:
+    with pytest.raises(
+        EngineError, match="the build failed: the disk is full"
+    ) as caught:
         build(engine, session)
     assert engine.journal == ["connect", "sweep", "close"]
     assert "no space left on device" in Path(caught.value.log).read_text()
     assert "docker system df" in caught.value.hint
 
 
-def test_unknown_build_failure_points_to_its_log(session: Session, programs: Programs) -> None:
+def test_unknown_build_failure_points_to_its_log(
+    session: Session, programs: Programs
+) -> None:
     broken = vertex("[stage-1 2/2] RUN odd", error="exit code: 1")
     programs.answer("docker", 1, serialize.dumps({"vertexes": [broken]}))
     with pytest.raises(EngineError, match=r"the build failed at “.*odd”") as caught:
@@ -254,7 +326,9 @@ def test_unknown_build_failure_points_to_its_log(session: Session, programs: Pro
     assert caught.value.hint == f"read the full log: `less {caught.value.log}`"
 
 
-def test_a_builder_that_leaves_no_image_has_failed(session: Session, programs: Programs) -> None:
+def test_a_builder_that_leaves_no_image_has_failed(
+    session: Session, programs: Programs
+) -> None:
     programs.builds(None)
     engine = engine_with()
     with pytest.raises(EngineError, match="the build failed"):
@@ -262,16 +336,27 @@ def test_a_builder_that_leaves_no_image_has_failed(session: Session, programs: P
     assert engine.asked("create", "tag") == []
 
 
-def test_arguments_passed_to_the_builder(session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_passed_to_the_builder(
+    session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     temporary = Path(str(session.context) + "-tmp")
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    network = Network(index_url="https://me:secret@index.example/simple", proxies={"HTTPS_PROXY": "http://proxy"})
-    build(engine_with(), replace(session, network=network), options=BuildOptions(no_cache=True))
+    network = Network(
+        index_url="https://me:secret@index.example/simple",
+        proxies={"HTTPS_PROXY": "http://proxy"},
+    )
+    build(
+        engine_with(),
+        replace(session, network=network),
+        options=BuildOptions(no_cache=True),
+    )
     words = programs.asked("docker")
     assert words[:2] == ["buildx", "build"]
     assert "--no-cache" in words
-    assert words[words.index("--file") + 1] == str(session.context / "images" / LOCK.stack.name / "Dockerfile")
+    assert words[words.index("--file") + 1] == str(
+        session.context / "images" / LOCK.stack.name / "Dockerfile"
+    )
     assert words[-1] == str(session.context)
     assert not any("secret@" in word for word in words)
     environment = programs.environment()
@@ -281,7 +366,9 @@ def test_arguments_passed_to_the_builder(session: Session, programs: Programs, m
     assert list(temporary.iterdir()) == []
 
 
-def test_log_is_complete_and_old_logs_are_removed(session: Session, tmp_path: Path) -> None:
+def test_log_is_complete_and_old_logs_are_removed(
+    session: Session, tmp_path: Path
+) -> None:
     build(engine_with(), session)
     log = next(session.logs.glob(f"{LOCK.stack.name}-*.log")).read_text()
     assert log.splitlines() == [
@@ -294,7 +381,9 @@ def test_log_is_complete_and_old_logs_are_removed(session: Session, tmp_path: Pa
         (tmp_path / f"a-{number:02}.log").write_text("")
         (tmp_path / f"b-{number:02}.log").write_text("")
     assert log_path(tmp_path, "a", "99") == tmp_path / "a-99.log"
-    assert [path.name for path in sorted(tmp_path.glob("a-*.log"))] == [f"a-{number:02}.log" for number in range(3, 12)]
+    assert [path.name for path in sorted(tmp_path.glob("a-*.log"))] == [
+        f"a-{number:02}.log" for number in range(3, 12)
+    ]
     assert len(list(tmp_path.glob("b-*.log"))) == 12
 
 
@@ -309,12 +398,19 @@ def test_each_step_is_shown_with_its_state(session: Session) -> None:
     [
         (BuildStep(title="x"), "waiting", "", None),
         (BuildStep(title="x", started=True, log=["a", "b "]), "running", "b", None),
-        (BuildStep(title="x", started=True, done=True, seconds=2, log=["a"]), "done", "", 2),
+        (
+            BuildStep(title="x", started=True, done=True, seconds=2, log=["a"]),
+            "done",
+            "",
+            2,
+        ),
         (BuildStep(title="x", done=True, cached=True), "cached", "", 0),
         (BuildStep(title="x", done=True, error="no"), "failed", "", 0),
     ],
 )
-def test_a_step_as_a_row(step: BuildStep, state: str, note: str, seconds: float | None) -> None:
+def test_a_step_as_a_row(
+    step: BuildStep, state: str, note: str, seconds: float | None
+) -> None:
     row = pipeline.step_row(step)
     assert (row.title, row.state, row.note, row.seconds) == ("x", state, note, seconds)
 
@@ -341,7 +437,9 @@ def with_registry(facts: Catalog, **changes: Any) -> tuple[StandInEngine, str]:
     """An engine whose registry has the base that the request is resolved with."""
     base = resolve(WANTED, facts).base
     assert base.source is BaseSource.REGISTRY
-    engine = StandInEngine(registry={base.reference: replace(BASE, labels={}, **changes)})
+    engine = StandInEngine(
+        registry={base.reference: replace(BASE, labels={}, **changes)}
+    )
     return engine, base.reference
 
 
@@ -350,7 +448,12 @@ def test_impossible_request_does_not_contact_the_engine(session: Session) -> Non
         raise AssertionError("an engine was asked")
 
     with pytest.raises(NoStackError):
-        pipeline.build(parse_request({"cuda": "11.7", "torch": "2.6.0"}), connect, session, BuildSettings())
+        pipeline.build(
+            parse_request({"cuda": "11.7", "torch": "2.6.0"}),
+            connect,
+            session,
+            BuildSettings(),
+        )
 
 
 def test_registry_base_is_pulled_and_locked_by_digest(
@@ -359,7 +462,9 @@ def test_registry_base_is_pulled_and_locked_by_digest(
     engine, base = with_registry(facts)
     build(engine, session, WANTED)
     assert engine.journal[:3] == ["connect", "sweep", f"pull {base} linux/amd64"]
-    assert [(asked["stack"].base.reference, asked["base_digest"]) for asked in locked] == [(base, BASE.digest)]
+    assert [
+        (asked["stack"].base.reference, asked["base_digest"]) for asked in locked
+    ] == [(base, BASE.digest)]
     build(engine, session, WANTED)
     assert len(engine.asked("pull")) == 1
 
@@ -372,7 +477,10 @@ def test_without_a_registry_the_base_is_bootstrapped_without_digest(
     stack = locked[0]["stack"]
     assert stack.base.source is BaseSource.BOOTSTRAP
     assert locked[0]["base_digest"] is None
-    assert engine.asked("pull", "import")[1] == f"import {stack.base.reference} a file system"
+    assert (
+        engine.asked("pull", "import")[1]
+        == f"import {stack.base.reference} a file system"
+    )
     assert programs.asked("mmdebstrap")[-2] == stack.base.release
     assert outcome.tag == f"envbuilder:{stack.name}"
     text = said(session)
@@ -384,10 +492,16 @@ def test_without_a_registry_the_base_is_bootstrapped_without_digest(
     assert len(engine.asked("import")) == 1
 
 
-def test_explicitly_named_base_is_never_replaced(session: Session, locked: list[dict[str, Any]]) -> None:
-    named = parse_request({"cuda": "11.7", "base": "mine.example/base:1", "python": "3.9"})
+def test_explicitly_named_base_is_never_replaced(
+    session: Session, locked: list[dict[str, Any]]
+) -> None:
+    named = parse_request(
+        {"cuda": "11.7", "base": "mine.example/base:1", "python": "3.9"}
+    )
     engine = StandInEngine()
-    with pytest.raises(EngineError, match=r"mine\.example/base:1 was not found in the engine's store") as caught:
+    with pytest.raises(
+        EngineError, match=r"mine\.example/base:1 was not found in the engine's store"
+    ) as caught:
         build(engine, session, named)
     assert caught.value.problems == ("no registry answers",)
     assert engine.asked("import", "create", "tag") == []
@@ -405,7 +519,10 @@ def test_irreplaceable_base_gives_both_reasons(
     monkeypatch.setattr(pipeline, "resolve", refuse)
     with pytest.raises(EngineError, match="not found in the engine's store") as caught:
         pipeline.resolve_with_available_base(WANTED, stack, StandInEngine(), session)
-    assert (caught.value.problems, caught.value.hint) == (("no release has it",), "try `this`")
+    assert (caught.value.problems, caught.value.hint) == (
+        ("no release has it",),
+        "try `this`",
+    )
 
 
 def test_a_base_that_vanishes_is_an_error(session: Session, facts: Catalog) -> None:
@@ -420,14 +537,19 @@ def test_a_base_that_vanishes_is_an_error(session: Session, facts: Catalog) -> N
 
 
 def test_failed_bootstrap_is_explained_without_leftovers(
-    session: Session, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    session: Session,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     engine = StandInEngine()
     programs.answer("mmdebstrap", 25, "I: start\nE: unable to pick chroot mode\n")
-    with pytest.raises(EngineError, match="mmdebstrap ended with exit code 25") as caught:
+    with pytest.raises(
+        EngineError, match="mmdebstrap ended with exit code 25"
+    ) as caught:
         pipeline.make_base(LOCK.stack.base, engine, session)
     assert caught.value.problems == ("E: unable to pick chroot mode",)
     programs.answer("mmdebstrap", 100, "Err:1 Temporary failure resolving 'deb'\n")

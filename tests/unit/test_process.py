@@ -30,7 +30,10 @@ def test_process_is_stopped_at_its_time_limit() -> None:
 
 def test_both_streams_come_as_they_are_written() -> None:
     seen: list[str] = []
-    assert processes.stream(["sh", "-c", "echo out; echo err >&2; exit 3"], seen.append) == 3
+    assert (
+        processes.stream(["sh", "-c", "echo out; echo err >&2; exit 3"], seen.append)
+        == 3
+    )
     assert sorted(seen) == ["err\n", "out\n"]
 
 
@@ -42,7 +45,13 @@ processes.stream(check_mark, seen.append)
 print(ascii([processes.run(check_mark).stdout, *seen]))
 """
     env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
+    )
     assert done.stdout == "['\\u2713', '\\u2713']\n"
 
 
@@ -57,7 +66,9 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-    started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     child = int((tmp_path / "child").read_text())
@@ -67,7 +78,9 @@ except KeyboardInterrupt:
     wait_until(lambda: not is_running(child), "the child runs on")
 
 
-def test_an_interrupt_during_start_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_start_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started = []
     popen = subprocess.Popen
 
@@ -97,7 +110,10 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
 def test_an_argument_with_nul_is_a_usage_error(word: str) -> None:
-    for call in (lambda: processes.run(["true", word]), lambda: processes.stream(["true", word], print)):
+    for call in (
+        lambda: processes.run(["true", word]),
+        lambda: processes.stream(["true", word], print),
+    ):
         with pytest.raises(UsageError, match="`true` cannot take these arguments"):
             call()
 
@@ -135,7 +151,9 @@ command = "setsid sleep 300 & echo $! > {shlex.quote(str(tmp_path / "child"))}; 
 argv = processes.contain(["sh", "-c", command], env=os.environ)
 processes.stream(argv, lambda text: print(text, flush=True))
 """
-    started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     ours = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
@@ -144,7 +162,10 @@ processes.stream(argv, lambda text: print(text, flush=True))
     started.kill()
     started.communicate(timeout=PATIENCE)
     still_there = tree if os.geteuid() == 0 and can_unshare() else ours
-    wait_until(lambda: not any(is_running(int(pid)) for pid in still_there), "something runs on")
+    wait_until(
+        lambda: not any(is_running(int(pid)) for pid in still_there),
+        "something runs on",
+    )
 
 
 def descendants(pid: str) -> list[str]:
@@ -153,10 +174,20 @@ def descendants(pid: str) -> list[str]:
 
 
 def can_unshare() -> bool:
-    return subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "true"], check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_a_contained_command_keeps_its_exit_code() -> None:
-    assert processes.stream(processes.contain(["sh", "-c", "exit 7"], env=os.environ), print) == 7
+    assert (
+        processes.stream(
+            processes.contain(["sh", "-c", "exit 7"], env=os.environ), print
+        )
+        == 7
+    )
     with pytest.raises(EngineError, match="`no-such-program` cannot be started"):
         processes.stream(processes.contain(["no-such-program"], env=os.environ), print)

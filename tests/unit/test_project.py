@@ -38,18 +38,28 @@ def lock_of(name: str) -> Lock:
         (Request(python=Version("3.10")), ["has Python 3.9"]),
         (Request(gpu="H100"), ["has kernels up to sm_86; H100 needs sm_90"]),
         (Request(packages=("peft<0.12",)), ["its packages are none, not peft<0.12"]),
-        (Request(platform="linux/arm64"), ["it is for linux/amd64", "has CUDA wheels only for"]),
-        (Request(base="mine:1", python=Version("3.9")), ["its base is envbuilder-base:debian11, not mine:1"]),
+        (
+            Request(platform="linux/arm64"),
+            ["it is for linux/amd64", "has CUDA wheels only for"],
+        ),
+        (
+            Request(base="mine:1", python=Version("3.9")),
+            ["its base is envbuilder-base:debian11, not mine:1"],
+        ),
     ],
 )
-def test_lock_satisfies_a_request_or_explains_why_not(request_: Request, said: list[str], facts: Catalog) -> None:
+def test_lock_satisfies_a_request_or_explains_why_not(
+    request_: Request, said: list[str], facts: Catalog
+) -> None:
     found = objections(request_, lock_of(OLD).stack, facts)
     assert len(found) == len(said), found
     assert all(part in line for part, line in zip(said, found, strict=True))
 
 
 def test_locks_are_found_by_request_or_name(facts: Catalog) -> None:
-    bootstrapped = project.find_lock(ROOT, replace(CU117, base=BASE_BOOTSTRAP), None, facts)
+    bootstrapped = project.find_lock(
+        ROOT, replace(CU117, base=BASE_BOOTSTRAP), None, facts
+    )
     assert bootstrapped is not None
     assert bootstrapped.stack.name == OLD
     named = project.find_lock(ROOT, CU117, NEW, facts)
@@ -61,27 +71,38 @@ def test_locks_are_found_by_request_or_name(facts: Catalog) -> None:
 
 
 @pytest.mark.parametrize("name", [OLD, NEW])
-def test_the_settings_lead_back_to_the_lock(name: str, tmp_path: Path, facts: Catalog) -> None:
+def test_the_settings_lead_back_to_the_lock(
+    name: str, tmp_path: Path, facts: Catalog
+) -> None:
     lock = lock_of(name)
     text = settings_text(lock, ["devcontainer"], {"shm-size": "4g"})
     (tmp_path / config.FILE).write_text(text)
     found = config.find(tmp_path)
     assert found is not None
     table = dict(found[1])
-    assert table.pop("render") == {"targets": ["devcontainer"], "settings": {"shm-size": "4g"}}
+    assert table.pop("render") == {
+        "targets": ["devcontainer"],
+        "settings": {"shm-size": "4g"},
+    }
     assert objections(parse_request(table), lock.stack, facts) == []
     assert resolve(parse_request(table), facts).name == name
 
 
 def test_extra_packages_are_kept_in_the_settings() -> None:
     lock = lock_of(OLD)
-    with_extras = replace(lock, stack=replace(lock.stack, extras=('peft[a]<0.12; python_version<"4"',)))
-    assert tomllib.loads(settings_text(with_extras, [], {}))["package"] == list(with_extras.stack.extras)
+    with_extras = replace(
+        lock, stack=replace(lock.stack, extras=('peft[a]<0.12; python_version<"4"',))
+    )
+    assert tomllib.loads(settings_text(with_extras, [], {}))["package"] == list(
+        with_extras.stack.extras
+    )
 
 
 def test_differing_files_are_listed_and_updated(tmp_path: Path) -> None:
     files = project.render_files(project.describe(lock_of(OLD)), ["devcontainer"])
-    assert f"missing: {project.IMAGES}/{OLD}/Dockerfile" in project.differences(files, tmp_path)
+    assert f"missing: {project.IMAGES}/{OLD}/Dockerfile" in project.differences(
+        files, tmp_path
+    )
     project.write(files, tmp_path, {})
     assert project.differences(files, tmp_path) == []
     assert project.write(files, tmp_path, {}) == {}
@@ -101,24 +122,43 @@ def test_differing_files_are_listed_and_updated(tmp_path: Path) -> None:
         ".devcontainer/check": "replaced",
     }
     (tmp_path / ".devcontainer/check").chmod(0o644)
-    assert project.differences(files, tmp_path) == ["not executable: .devcontainer/check"]
+    assert project.differences(files, tmp_path) == [
+        "not executable: .devcontainer/check"
+    ]
     assert project.write(files, tmp_path, {}) == {".devcontainer/check": "replaced"}
     assert project.differences(files, tmp_path) == []
 
 
 def test_two_locks_have_one_payload(tmp_path: Path) -> None:
-    first, second = (project.render_files(project.describe(lock_of(name)), []) for name in (OLD, NEW))
-    assert list(project.write(first, tmp_path, {}))[1:] == list(project.write(first, tmp_path / "again", {}))[1:]
-    assert project.write(second, tmp_path, {}) == {f"{project.IMAGES}/{NEW}/ (8 files)": "wrote"}
-    assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == []
+    first, second = (
+        project.render_files(project.describe(lock_of(name)), []) for name in (OLD, NEW)
+    )
+    assert (
+        list(project.write(first, tmp_path, {}))[1:]
+        == list(project.write(first, tmp_path / "again", {}))[1:]
+    )
+    assert project.write(second, tmp_path, {}) == {
+        f"{project.IMAGES}/{NEW}/ (8 files)": "wrote"
+    }
+    assert (
+        project.differences(first, tmp_path)
+        == project.differences(second, tmp_path)
+        == []
+    )
     assert list(project.read_locks(tmp_path)) == [NEW, OLD]
     (tmp_path / "docker/payload/train/job.py").write_text("# mine\n")
     told = ["stale: docker/payload/train/job.py"]
-    assert project.differences(first, tmp_path) == project.differences(second, tmp_path) == told
+    assert (
+        project.differences(first, tmp_path)
+        == project.differences(second, tmp_path)
+        == told
+    )
 
 
 def test_directory_must_have_the_name_of_its_stack(tmp_path: Path) -> None:
-    project.write(project.render_files(project.describe(lock_of(OLD)), []), tmp_path, {})
+    project.write(
+        project.render_files(project.describe(lock_of(OLD)), []), tmp_path, {}
+    )
     (tmp_path / project.IMAGES / OLD).rename(tmp_path / project.IMAGES / "mine")
     with pytest.raises(UsageError, match=f"mine holds the lock of {OLD}"):
         project.read_locks(tmp_path)
@@ -143,7 +183,9 @@ def test_custom_tag_is_the_image() -> None:
     described = project.describe(lock_of(OLD), tag="team/train:1")
     assert (
         "ARG IMAGE=team/train:1\n"
-        in project.render_files(described, ["devcontainer"]).others.files[".devcontainer/Dockerfile"]
+        in project.render_files(described, ["devcontainer"]).others.files[
+            ".devcontainer/Dockerfile"
+        ]
     )
 
 
@@ -153,10 +195,16 @@ def test_a_lock_is_written_as_it_was_read() -> None:
 
 
 def test_a_custom_base_is_written_to_the_settings(facts: Catalog) -> None:
-    wanted = Request(base="mine:1", python=Version("3.9"), torch=Version("2.0"), os="debian 11")
+    wanted = Request(
+        base="mine:1", python=Version("3.9"), torch=Version("2.0"), os="debian 11"
+    )
     lock = replace(lock_of(OLD), stack=resolve(wanted, facts))
     settings = tomllib.loads(settings_text(lock, [], {}))
-    assert (settings["base"], settings["os"], settings["python"]) == ("mine:1", "debian 11", "3.9")
+    assert (settings["base"], settings["os"], settings["python"]) == (
+        "mine:1",
+        "debian 11",
+        "3.9",
+    )
 
 
 def test_a_requested_day_is_written_to_the_settings(facts: Catalog) -> None:
@@ -164,6 +212,10 @@ def test_a_requested_day_is_written_to_the_settings(facts: Catalog) -> None:
     assert "as-of" not in tomllib.loads(settings_text(lock, [], {}))
     day = date(2025, 3, 19)
     assert tomllib.loads(settings_text(lock, [], {}, day))["as-of"] == "2025-03-19"
-    same, other = (Request(cuda=Version("11.7"), as_of=of) for of in (lock.stack.as_of, day))
+    same, other = (
+        Request(cuda=Version("11.7"), as_of=of) for of in (lock.stack.as_of, day)
+    )
     assert objections(same, lock.stack, facts) == []
-    assert objections(other, lock.stack, facts) == ["its packages are as of 2025-03-20, not 2025-03-19"]
+    assert objections(other, lock.stack, facts) == [
+        "its packages are as of 2025-03-20, not 2025-03-19"
+    ]

@@ -34,7 +34,11 @@ from envbuilder.engine.registry import refusal_hint
             "localhost/train",
             "log in: `docker login localhost`, then run the same command: finished layers are kept",
         ),
-        ("write: broken pipe", "train", "run the same command again: finished layers are kept"),
+        (
+            "write: broken pipe",
+            "train",
+            "run the same command again: finished layers are kept",
+        ),
     ],
 )
 def test_a_refusal_becomes_a_next_step(said: str, repository: str, hint: str) -> None:

@@ -23,7 +23,9 @@ RECEIPTS = {
     "hostile": samples.hostile(),
     "bare": samples.bare(),
 }
-FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202e]")
+FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202e]"
+)
 
 
 class Tags(HTMLParser):
@@ -42,7 +44,11 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         self.attributes |= {name for name, _ in attrs}
-        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "srcset", "xlink:href")]
+        self.addresses += [
+            value or ""
+            for name, value in attrs
+            if name in ("href", "src", "srcset", "xlink:href")
+        ]
         if tag not in ("meta", "link", "br", "img", "hr", "line", "circle", "polyline"):
             self.open.append(tag)
 
@@ -55,7 +61,11 @@ class Tags(HTMLParser):
 
 
 def rendered(markdown: str) -> Tags:
-    return Tags(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
+    return Tags(
+        MarkdownIt("commonmark", {"html": True})
+        .enable(["table", "strikethrough"])
+        .render(markdown)
+    )
 
 
 def suite_of(receipt: Receipt) -> ElementTree.Element:
@@ -67,7 +77,12 @@ def suite_of(receipt: Receipt) -> ElementTree.Element:
 @pytest.mark.parametrize("suffix", report.FORMS)
 def test_each_suffix_has_its_form(suffix: str) -> None:
     text = report.form_of(suffix)(samples.passed())
-    beginnings = {".html": "<!doctype html>", ".xml": "<?xml", ".md": "## ✅ passed: cu117", ".json": '{\n "schema": 1'}
+    beginnings = {
+        ".html": "<!doctype html>",
+        ".xml": "<?xml",
+        ".md": "## ✅ passed: cu117",
+        ".json": '{\n "schema": 1',
+    }
     assert text.startswith(beginnings[suffix])
     assert text.endswith("\n")
 
@@ -76,7 +91,9 @@ def test_each_suffix_has_its_form(suffix: str) -> None:
 def test_unknown_suffix_is_refused_with_the_valid_ones(suffix: str) -> None:
     with pytest.raises(UsageError) as caught:
         report.form_of(suffix)
-    assert all(known in caught.value.hint for known in (".html", ".xml", ".md", ".json"))
+    assert all(
+        known in caught.value.hint for known in (".html", ".xml", ".md", ".json")
+    )
 
 
 @pytest.mark.parametrize("name", RECEIPTS)
@@ -120,9 +137,14 @@ def test_junit_of_a_failure_gives_number_bound_and_remedy() -> None:
     warnings = suite.find("testcase[@classname='imports']/system-out")
     assert warnings is not None
     assert (warnings.text or "").count("Warning:") == 2
-    times = {case.get("name", "").split(":")[0]: case.get("time") for case in suite.iter("testcase")}
+    times = {
+        case.get("name", "").split(":")[0]: case.get("time")
+        for case in suite.iter("testcase")
+    }
     assert times["contract.signals"] == "6.67"
-    properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
+    properties = {
+        item.get("name"): item.get("value") for item in suite.iter("property")
+    }
     assert properties["image"] == receipt.image
     assert properties["stack"] == receipt.stack
     assert properties["suite.hash"] == receipt.suite["hash"]
@@ -150,18 +172,25 @@ def error_check(status: Status = Status.ERROR) -> Check:
 def test_junit_is_red_unless_the_receipt_passed(receipt: Receipt) -> None:
     suite = suite_of(receipt)
     told = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-    assert told == len(suite.findall("testcase/failure")) + len(suite.findall("testcase/error"))
+    assert told == len(suite.findall("testcase/failure")) + len(
+        suite.findall("testcase/error")
+    )
     assert told > 0
 
 
 def test_junit_is_green_if_the_receipt_passed() -> None:
-    assert [suite_of(samples.passed()).get(count) for count in ("failures", "errors", "skipped")] == ["0", "0", "1"]
+    assert [
+        suite_of(samples.passed()).get(count)
+        for count in ("failures", "errors", "skipped")
+    ] == ["0", "0", "1"]
 
 
 def test_junit_of_an_attack_is_read_back_as_text() -> None:
     failure = suite_of(samples.hostile()).find("testcase/failure")
     assert failure is not None
-    assert failure.get("message", "").startswith("</td></table><script>alert(1)</script> | `code`")
+    assert failure.get("message", "").startswith(
+        "</td></table><script>alert(1)</script> | `code`"
+    )
     assert "?[31mred?" in failure.get("message", "")
 
 
@@ -196,11 +225,29 @@ def test_markdown_is_one_table_with_a_row_for_each_check(name: str) -> None:
 
 def test_markdown_shows_an_attack_as_it_was_written() -> None:
     page = rendered(report.markdown(samples.hostile()))
-    told = {"h2", "h3", "p", "strong", "ul", "li", "br", "code", "details", "summary", "hr"}
+    told = {
+        "h2",
+        "h3",
+        "p",
+        "strong",
+        "ul",
+        "li",
+        "br",
+        "code",
+        "details",
+        "summary",
+        "hr",
+    }
     table = {"table", "thead", "tbody", "tr", "th", "td"}
     assert set(page.tags) <= told | table
     assert page.attributes <= {"style"}
-    for part in ("</td></table><script>", "<img src=x onerror=alert(2)>", "[a](javascript:b)", "*bold* \\|", "&#60;"):
+    for part in (
+        "</td></table><script>",
+        "<img src=x onerror=alert(2)>",
+        "[a](javascript:b)",
+        "*bold* \\|",
+        "&#60;",
+    ):
         assert part in page.text
 
 
@@ -227,13 +274,25 @@ def test_page_is_self_contained(name: str) -> None:
 
 def test_the_page_shows_an_attack_as_it_was_written() -> None:
     text = Tags(report.html(samples.hostile())).text
-    for part in ("</td></table><script>", "<img src=x onerror=alert(2)>", "{{ 7 * 7 }}", "&amp; *bold* \\|", "&#60;"):
+    for part in (
+        "</td></table><script>",
+        "<img src=x onerror=alert(2)>",
+        "{{ 7 * 7 }}",
+        "&amp; *bold* \\|",
+        "&#60;",
+    ):
         assert part in text
 
 
 def test_page_lists_failures_first() -> None:
     text = Tags(report.html(samples.failed())).text
-    order = ["failed cu117", "What did not pass", "it still ran 5 s after SIGTERM", "The fine-tune", "Every check"]
+    order = [
+        "failed cu117",
+        "What did not pass",
+        "it still ran 5 s after SIGTERM",
+        "The fine-tune",
+        "Every check",
+    ]
     assert sorted(map(text.index, order)) == [text.index(part) for part in order]
     assert "What did not pass" not in report.html(samples.passed())
 
@@ -244,10 +303,14 @@ def test_page_reports_a_missing_fine_tune() -> None:
     assert "<svg" not in text
 
 
-@pytest.mark.parametrize("losses", [None, [], "0.1", {}, [None], [float("nan")], [True], [10**400]])
+@pytest.mark.parametrize(
+    "losses", [None, [], "0.1", {}, [None], [float("nan")], [True], [10**400]]
+)
 def test_no_curve_without_losses(losses: object) -> None:
     assert loss_plot(losses, []) is None
-    assert "<svg" not in report.html(replace(samples.bare(), training={"losses": losses}))
+    assert "<svg" not in report.html(
+        replace(samples.bare(), training={"losses": losses})
+    )
 
 
 # --- the curve -----------------------------------------------------------------------------------------------------
@@ -257,9 +320,23 @@ def test_curve_fills_its_frame() -> None:
     drawn = loss_plot([1.0, 0.5, 0.0], [])
     assert drawn
     assert drawn.lines == ("0.0,0.0 50.0,50.0 100.0,100.0",)
-    assert [(tick.at, tick.label) for tick in drawn.steps] == [(0.0, "1"), (50.0, "2"), (100.0, "3")]
-    assert [tick.label for tick in drawn.losses] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
-    assert drawn.summary == "3 steps: the loss begins at 1, ends at 0, and is 0 at its lowest."
+    assert [(tick.at, tick.label) for tick in drawn.steps] == [
+        (0.0, "1"),
+        (50.0, "2"),
+        (100.0, "3"),
+    ]
+    assert [tick.label for tick in drawn.losses] == [
+        "0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "1",
+    ]
+    assert (
+        drawn.summary
+        == "3 steps: the loss begins at 1, ends at 0, and is 0 at its lowest."
+    )
 
 
 def test_missing_losses_are_gaps_and_single_points_dots() -> None:
@@ -270,26 +347,46 @@ def test_missing_losses_are_gaps_and_single_points_dots() -> None:
 
 
 def test_one_loss_is_a_dot_in_the_middle() -> None:
-    drawn = loss_plot([2.0], summary.epochs({"epochs": [{"epoch": 1, "accuracy": 0.5}]}))
+    drawn = loss_plot(
+        [2.0], summary.epochs({"epochs": [{"epoch": 1, "accuracy": 0.5}]})
+    )
     assert drawn
     assert (drawn.lines, drawn.dots) == ((), ((50.0, 0.0),))
     assert [(mark.name, mark.accuracy) for mark in drawn.marks] == [("1", "50 %")]
 
 
 @pytest.mark.parametrize(
-    "losses", [[0.0, 0.0], [5e-324], [-1e20, -1e20], [9e299, -9e299], [-3, -1], [1e-12, 2e-12], [0.3] * 7, [7, 1e9]]
+    "losses",
+    [
+        [0.0, 0.0],
+        [5e-324],
+        [-1e20, -1e20],
+        [9e299, -9e299],
+        [-3, -1],
+        [1e-12, 2e-12],
+        [0.3] * 7,
+        [7, 1e9],
+    ],
 )
 def test_every_curve_stays_in_its_frame(losses: list[float]) -> None:
     drawn = loss_plot(losses, [])
     assert drawn
-    points = [tuple(map(float, point.split(","))) for line in drawn.lines for point in line.split()]
-    assert all(0 <= number <= 100 for point in (*points, *drawn.dots) for number in point)
+    points = [
+        tuple(map(float, point.split(",")))
+        for line in drawn.lines
+        for point in line.split()
+    ]
+    assert all(
+        0 <= number <= 100 for point in (*points, *drawn.dots) for number in point
+    )
     assert 2 <= len(drawn.losses) <= 10
     assert len({tick.label for tick in drawn.losses}) == len(drawn.losses)
 
 
 def test_many_epochs_keep_their_lines_and_lose_some_labels() -> None:
-    epochs = summary.epochs({"epochs": [{"epoch": number, "accuracy": 0.5} for number in range(1, 41)]})
+    epochs = summary.epochs(
+        {"epochs": [{"epoch": number, "accuracy": 0.5} for number in range(1, 41)]}
+    )
     drawn = loss_plot([0.5] * 400, epochs)
     assert drawn
     assert len(drawn.marks) == 40
@@ -323,8 +420,18 @@ def test_bounds_are_words(bound: object, text: str) -> None:
 
 
 def test_numbers_have_their_unit_and_words_have_none() -> None:
-    check = Check(id="a.b", title="A", status=Status.PASSED, value=75381075968, bound={"min": 67108864}, unit="B")
-    assert (summary.found_text(check), summary.bound_text(check)) == ("75.38 GB", "at least 67 MB")
+    check = Check(
+        id="a.b",
+        title="A",
+        status=Status.PASSED,
+        value=75381075968,
+        bound={"min": 67108864},
+        unit="B",
+    )
+    assert (summary.found_text(check), summary.bound_text(check)) == (
+        "75.38 GB",
+        "at least 67 MB",
+    )
     assert summary.found_text(replace(check, value=10**400)).startswith("10,000")
     assert summary.found_text(replace(check, value="none")) == "none"
 

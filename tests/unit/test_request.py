@@ -41,9 +41,28 @@ def test_a_bad_version_is_refused_in_one_short_message(text: str) -> None:
 
 
 CUDA = "11.7=11.7 11.7.1=11.7.1 cu117=11.7 cu128=12.8 CU130=13.0 12=12 cu12=12 cuda11.7=11.7 cuda12=12 cuda-12.4=12.4"
-OS = {"debian12": "debian 12", "Debian 12": "debian 12", "debian:12": "debian 12", "debian-12": "debian 12"}
-OS |= {"bookworm": "bookworm", "ubuntu22.04": "ubuntu 22.04", "ubuntu:24.04": "ubuntu 24.04"}
-ARM = ("linux/arm64", "arm64", "aarch64", "sbsa", "SBSA", "linux-sbsa", "arm64-sbsa", "linux/arm64/v8", "linux/aarch64")
+OS = {
+    "debian12": "debian 12",
+    "Debian 12": "debian 12",
+    "debian:12": "debian 12",
+    "debian-12": "debian 12",
+}
+OS |= {
+    "bookworm": "bookworm",
+    "ubuntu22.04": "ubuntu 22.04",
+    "ubuntu:24.04": "ubuntu 24.04",
+}
+ARM = (
+    "linux/arm64",
+    "arm64",
+    "aarch64",
+    "sbsa",
+    "SBSA",
+    "linux-sbsa",
+    "arm64-sbsa",
+    "linux/arm64/v8",
+    "linux/aarch64",
+)
 
 
 @pytest.mark.parametrize(("said", "meant"), [pair.split("=") for pair in CUDA.split()])
@@ -51,7 +70,10 @@ def test_cuda_as_people_write_it(said: str, meant: str) -> None:
     assert str(parse_option("cuda", said)) == meant
 
 
-@pytest.mark.parametrize(("said", "meant"), [("8", "8"), ("8.5", "8.5"), ("cudnn8", "8"), ("cudnn9.1", "9.1")])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("8", "8"), ("8.5", "8.5"), ("cudnn8", "8"), ("cudnn9.1", "9.1")],
+)
 def test_cudnn_as_people_write_it(said: str, meant: str) -> None:
     assert str(parse_option("cudnn", said)) == meant
 
@@ -61,14 +83,24 @@ def test_an_operating_system_as_people_write_it(said: str, meant: str) -> None:
     assert parse_option("os", said) == meant
 
 
-@pytest.mark.parametrize("text", ["", "debian 12\nRUN x", "12", "debian/12", "débian12", "a" * 300, "debian12;x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "debian 12\nRUN x", "12", "debian/12", "débian12", "a" * 300, "debian12;x"],
+)
 def test_an_operating_system_is_a_name(text: str) -> None:
     with pytest.raises(ValueError, match="an operating system is"):
         parse_option("os", text)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"), [("8.6", "8.6"), ("sm_86", "8.6"), ("sm120", "12.0"), ("compute_90", "9.0"), ("H100", "H100")]
+    ("said", "meant"),
+    [
+        ("8.6", "8.6"),
+        ("sm_86", "8.6"),
+        ("sm120", "12.0"),
+        ("compute_90", "9.0"),
+        ("H100", "H100"),
+    ],
 )
 def test_a_gpu_as_people_write_it(said: str, meant: str) -> None:
     assert parse_option("gpu", said) == meant
@@ -84,9 +116,13 @@ def test_amd64_as_people_write_it(said: str) -> None:
     assert parse_option("platform", said) == "linux/amd64"
 
 
-@pytest.mark.parametrize("name", ["windows/amd64", "arm", "linux/linux/arm64", "", "riscv64"])
+@pytest.mark.parametrize(
+    "name", ["windows/amd64", "arm", "linux/linux/arm64", "", "riscv64"]
+)
 def test_there_are_two_platforms(name: str) -> None:
-    with pytest.raises(ValueError, match="a platform is one of linux/amd64, linux/arm64"):
+    with pytest.raises(
+        ValueError, match="a platform is one of linux/amd64, linux/arm64"
+    ):
         parse_option("platform", name)
 
 
@@ -100,25 +136,47 @@ def test_any_leaves_an_option_open() -> None:
     assert parse_request(dict.fromkeys(REQUEST_OPTIONS, "any")) == Request()
 
 
-@pytest.mark.parametrize("text", ["python:3.10\nRUN x", "UPPER:1", "a b", "", "x" * 300, "-rf", "a:b:c", 'a"b'])
+@pytest.mark.parametrize(
+    "text",
+    ["python:3.10\nRUN x", "UPPER:1", "a b", "", "x" * 300, "-rf", "a:b:c", 'a"b'],
+)
 def test_a_base_is_an_image_reference(text: str) -> None:
     with pytest.raises(ValueError, match="a base is"):
         parse_base(text)
 
 
-@pytest.mark.parametrize("text", ["envbuilder", "Envbuilder:x", "a:b c", "a:" + "x" * 129, "a:-b", "a:b\n", "$(x):y"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "envbuilder",
+        "Envbuilder:x",
+        "a:b c",
+        "a:" + "x" * 129,
+        "a:-b",
+        "a:b\n",
+        "$(x):y",
+    ],
+)
 def test_a_tag_has_a_name_and_a_tag(text: str) -> None:
     with pytest.raises(ValueError, match="a tag is"):
         parse_tag(text)
 
 
-@pytest.mark.parametrize("text", ["a:b", "host.example:5000/team/train:cu117", "envbuilder:cu117-torch2.0.1"])
+@pytest.mark.parametrize(
+    "text", ["a:b", "host.example:5000/team/train:cu117", "envbuilder:cu117-torch2.0.1"]
+)
 def test_good_tags_pass(text: str) -> None:
     assert parse_tag(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["peft @ https://x.example/p.whl", "peft; python_version<'3'", "--index-url x", "a\nb"]
+    "text",
+    [
+        "peft @ https://x.example/p.whl",
+        "peft; python_version<'3'",
+        "--index-url x",
+        "a\nb",
+    ],
 )
 def test_a_package_is_a_name_with_a_version(text: str) -> None:
     with pytest.raises(ValueError, match="a package is"):
@@ -155,4 +213,7 @@ def test_command_line_accepts_every_known_value(option: Option, facts: Catalog) 
     assert bool(values) is (option.name not in ("driver", "as_of"))
     for value in values:
         option.parse(str(value))
-        assert option.diagnose(look_up(option.set_in(Request(), value), facts)) is None or option.name == "gpu"
+        assert (
+            option.diagnose(look_up(option.set_in(Request(), value), facts)) is None
+            or option.name == "gpu"
+        )

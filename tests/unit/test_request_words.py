@@ -14,7 +14,9 @@ from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 VERSION = "a version is digits and dots, such as 11.7"
 GPU = "a GPU is a name such as H100, or a compute capability such as 8.6"
 OS = "an operating system is a name such as debian12 or bookworm"
-BASE = "a base is auto, bootstrap or an image reference such as python:3.10-slim-bookworm"
+BASE = (
+    "a base is auto, bootstrap or an image reference such as python:3.10-slim-bookworm"
+)
 TAG = "a tag is lower-case, name:tag, such as registry.example/team/train:1"
 PACKAGE = "a package is a name with an optional version, such as peft or 'peft<0.12'"
 DAY = "a day is YYYY-MM-DD, such as 2026-11-09"
@@ -134,12 +136,17 @@ def test_invalid_image_references(text: str) -> None:
     assert str(caught.value) == BASE
 
 
-@pytest.mark.parametrize("text", ["a:b", "a/b:C", "localhost:5000/a:1", "a:" + "x" * 128, f"{'a' * 253}:b"])
+@pytest.mark.parametrize(
+    "text", ["a:b", "a/b:C", "localhost:5000/a:1", "a:" + "x" * 128, f"{'a' * 253}:b"]
+)
 def test_tags_of_images(text: str) -> None:
     assert parse_tag(text) == text
 
 
-@pytest.mark.parametrize("text", ["a", "a:", "A:b", "a:b:c", "a:b\n", f"{'a' * 254}:b", f"a:b@sha256:{DIGEST}"])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a:", "A:b", "a:b:c", "a:b\n", f"{'a' * 254}:b", f"a:b@sha256:{DIGEST}"],
+)
 def test_invalid_tags(text: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
         parse_tag(text)
@@ -148,14 +155,30 @@ def test_invalid_tags(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("peft", "peft"), ("peft <0.12", "peft<0.12"), ("a[z,b] >=1,<2", "a[b,z]<2,>=1"), ("a" * 255, "a" * 255)],
+    [
+        ("peft", "peft"),
+        ("peft <0.12", "peft<0.12"),
+        ("a[z,b] >=1,<2", "a[b,z]<2,>=1"),
+        ("a" * 255, "a" * 255),
+    ],
 )
 def test_packages(text: str, value: str) -> None:
     assert parse_package(text) == value
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@", "a b", "a @ https://x.example/a.whl", "a; python_version<'3'", "a\n", "a\t", "a" * 256, "-r x"]
+    "text",
+    [
+        "",
+        "@",
+        "a b",
+        "a @ https://x.example/a.whl",
+        "a; python_version<'3'",
+        "a\n",
+        "a\t",
+        "a" * 256,
+        "-r x",
+    ],
 )
 def test_invalid_packages(text: str) -> None:
     with pytest.raises(ValueError, match="is") as caught:
@@ -174,7 +197,9 @@ def test_a_value_is_shown_whole_up_to_sixty_characters() -> None:
 
 
 def test_packages_keep_their_order_and_any_is_a_name() -> None:
-    found = parse_request({"cuda": "11.7", "torch": "any", "gpu": None}, ["b", "any", "a<1"])
+    found = parse_request(
+        {"cuda": "11.7", "torch": "any", "gpu": None}, ["b", "any", "a<1"]
+    )
     assert found == Request(cuda=Version("11.7"), packages=("b", "any", "a<1"))
 
 
@@ -199,7 +224,9 @@ def test_one_problem_is_the_message_and_more_are_a_list() -> None:
 def test_custom_base_needs_a_python() -> None:
     with pytest.raises(UsageError) as caught:
         parse_request({"base": "mine:1"})
-    said = "--base mine:1 needs --python X.Y: the version inside the image cannot be known"
+    said = (
+        "--base mine:1 needs --python X.Y: the version inside the image cannot be known"
+    )
     assert caught.value.message == said
     assert parse_request({"base": "mine:1", "python": "3.10"}).base == "mine:1"
     for known in ("auto", "bootstrap"):
@@ -211,12 +238,20 @@ def test_an_option_is_spelt_with_dashes() -> None:
 
 
 def test_flavor_and_flavour_are_one_option() -> None:
-    assert parse_request({"flavor": "devel"}) == parse_request({"flavour": "devel"}) == Request(flavour=Flavour.DEVEL)
+    assert (
+        parse_request({"flavor": "devel"})
+        == parse_request({"flavour": "devel"})
+        == Request(flavour=Flavour.DEVEL)
+    )
     assert parse_option("flavor", "cpu") is Flavour.CPU
     with pytest.raises(UsageError) as caught:
         parse_request({"flavour": "cpu", "flavor": "devel"})
-    assert caught.value.message == "--flavor and --flavour are the same option: give one"
-    with pytest.raises(UsageError, match="--flavor 'gpu': a flavour is one of runtime, devel, cpu"):
+    assert (
+        caught.value.message == "--flavor and --flavour are the same option: give one"
+    )
+    with pytest.raises(
+        UsageError, match="--flavor 'gpu': a flavour is one of runtime, devel, cpu"
+    ):
         parse_request({"flavor": "gpu"})
 
 

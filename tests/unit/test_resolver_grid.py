@@ -46,26 +46,46 @@ def key(chosen: CandidateIndex, found: int) -> tuple[str, ...] | None:
     if found == REFUSED:
         return None
     some = chosen.candidates[found]
-    return str(some.build.torch), str(some.build.cuda), str(some.python), some.base.reference
+    return (
+        str(some.build.torch),
+        str(some.build.cuda),
+        str(some.python),
+        some.base.reference,
+    )
 
 
 def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None]:
     """The oracle's answers to one block of the grid: fewer combinations are left with every axis."""
-    said = {name: text for name, text in (("cuda", cuda), ("torch", torch)) if text is not None}
+    said = {
+        name: text
+        for name, text in (("cuda", cuda), ("torch", torch))
+        if text is not None
+    }
     left = [some for some in ORACLE.all if ORACLE.fits(some, said)]  # on linux/amd64
     drivers = [number(driver) if driver else None for driver in AXES["driver"]]
     for python in AXES["python"]:
         on_python = [some for some in left if python in (None, some.python)]
         for gpu in AXES["gpu"]:
             capability = ORACLE.capability(gpu) if gpu else None
-            running = [some for some in on_python if gpu is None or (capability and ORACLE.runs(some, capability))]
+            running = [
+                some
+                for some in on_python
+                if gpu is None or (capability and ORACLE.runs(some, capability))
+            ]
             floors = [number(some.row["driver_floor"]) for some in running]
             for have in drivers:
                 if have and capability and not ORACLE.drives(have, capability):
                     yield None
                     continue
                 pairs = zip(running, floors, strict=True)
-                yield next((some for some, floor in pairs if have is None or have >= floor[: len(have)]), None)
+                yield next(
+                    (
+                        some
+                        for some, floor in pairs
+                        if have is None or have >= floor[: len(have)]
+                    ),
+                    None,
+                )
 
 
 @pytest.mark.slow
@@ -77,7 +97,11 @@ def test_whole_grid_agrees_with_the_oracle() -> None:
     refused = array("i", [REFUSED]) * size
     for place, (cuda, torch) in enumerate(product(AXES["cuda"], AXES["torch"])):
         block = cells[place * size : (place + 1) * size]
-        said = {name: text for name, text in (("cuda", cuda), ("torch", torch)) if text is not None}
+        said = {
+            name: text
+            for name, text in (("cuda", cuda), ("torch", torch))
+            if text is not None
+        }
         if not any(ORACLE.fits(some, said) for some in ORACLE.all):
             assert block == refused, (cuda, torch)
             continue
@@ -102,18 +126,63 @@ def test_grid_cell_equals_the_answer_of_resolve(seed: int) -> None:
 
 
 def answer(stack: Stack) -> tuple[str, ...]:
-    return str(stack.torch), str(stack.cuda or "none"), str(stack.python), stack.base.reference
+    return (
+        str(stack.torch),
+        str(stack.cuda or "none"),
+        str(stack.python),
+        stack.base.reference,
+    )
 
 
-NAMES = sorted({name for row in ORACLE.gpus for name in row["names"] if name in ("H100", "A100", "T4", "V100", "A40")})
+NAMES = sorted(
+    {
+        name
+        for row in ORACLE.gpus
+        for name in row["names"]
+        if name in ("H100", "A100", "T4", "V100", "A40")
+    }
+)
 MORE: dict[str, Sequence[str]] = {
-    **{name: [text for text in texts if text is not None] for name, texts in AXES.items()},
+    **{
+        name: [text for text in texts if text is not None]
+        for name, texts in AXES.items()
+    },
     "gpu": [*NAMES, *(row["capability"] for row in ORACLE.gpus)],
-    "cudnn": ["8", "8.5", "9", "9.10.2.21", "7", *sorted({row["cudnn"] for row in ORACLE.torch})],
-    "torchvision": ["0.15", "0.29.2", "0.9", *sorted({row["torchvision"] for row in ORACLE.torch})],
-    "transformers": ["3", "4", "4.10", "4.30", "4.42", "4.40.1", "4.49.0", "4.50", "5", "5.23.0", "9.9"],
+    "cudnn": [
+        "8",
+        "8.5",
+        "9",
+        "9.10.2.21",
+        "7",
+        *sorted({row["cudnn"] for row in ORACLE.torch}),
+    ],
+    "torchvision": [
+        "0.15",
+        "0.29.2",
+        "0.9",
+        *sorted({row["torchvision"] for row in ORACLE.torch}),
+    ],
+    "transformers": [
+        "3",
+        "4",
+        "4.10",
+        "4.30",
+        "4.42",
+        "4.40.1",
+        "4.49.0",
+        "4.50",
+        "5",
+        "5.23.0",
+        "9.9",
+    ],
     "base": ["auto", "bootstrap", "registry.example/team/base:1"],
-    "os": ["debian 11", "bookworm", "debian 13", "debian 9", *(row["os"] for row in ORACLE.systems)],
+    "os": [
+        "debian 11",
+        "bookworm",
+        "debian 13",
+        "debian 9",
+        *(row["os"] for row in ORACLE.systems),
+    ],
     "flavour": ["runtime", "devel", "cpu"],
     "platform": ["linux/amd64", "linux/arm64"],
 }
@@ -121,7 +190,11 @@ MORE: dict[str, Sequence[str]] = {
 
 @pytest.mark.slow
 @settings(max_examples=400)
-@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in MORE.items()}))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from(texts) for name, texts in MORE.items()}
+    )
+)
 def test_any_subset_of_options_agrees_with_the_oracle(asked: dict[str, str]) -> None:
     if asked.get("base", "").startswith("registry"):
         asked = {"python": "3.11", **asked}
@@ -139,5 +212,10 @@ def test_any_subset_of_options_agrees_with_the_oracle(asked: dict[str, str]) -> 
 def test_the_order_of_the_rows_does_not_matter(facts: Catalog) -> None:
     from dataclasses import replace
 
-    turned = replace(facts, torch=facts.torch[::-1], systems=facts.systems[::-1], gpus=facts.gpus[::-1])
+    turned = replace(
+        facts,
+        torch=facts.torch[::-1],
+        systems=facts.systems[::-1],
+        gpus=facts.gpus[::-1],
+    )
     assert index_for(turned).candidates == index_for(facts).candidates

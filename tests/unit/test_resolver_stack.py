@@ -48,13 +48,22 @@ def test_locked_stack_is_checked_against_the_whole_request() -> None:
         f"its packages are as of {stack.as_of}, not 2024-01-01",
     ]
     bare = resolved(cuda="11.7")
-    assert objections(request("a", cuda="11.7"), bare, CATALOG) == ["its packages are none, not a"]
-    assert objections(request(cuda="11.7"), stack, CATALOG) == ["its packages are einops, peft, not none"]
+    assert objections(request("a", cuda="11.7"), bare, CATALOG) == [
+        "its packages are none, not a"
+    ]
+    assert objections(request(cuda="11.7"), stack, CATALOG) == [
+        "its packages are einops, peft, not none"
+    ]
     assert objections(request(cuda="11.7", as_of=str(bare.as_of)), bare, CATALOG) == []
     found = objections(request(flavour="cpu", platform="arm64"), bare, CATALOG)
-    assert found[:2] == ["it is for linux/amd64, not linux/arm64", "its flavour is runtime, not cpu"]
+    assert found[:2] == [
+        "it is for linux/amd64, not linux/arm64",
+        "its flavour is runtime, not cpu",
+    ]
     found = objections(request(cuda="12.1"), bare, CATALOG)
-    assert [reason.split(" (")[0] for reason in found] == ["torch 2.0.1 is built for CUDA 11.7.99"]
+    assert [reason.split(" (")[0] for reason in found] == [
+        "torch 2.0.1 is built for CUDA 11.7.99"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,13 +84,20 @@ def test_a_stack_that_the_catalog_does_not_have(changes: dict[str, object]) -> N
 def test_a_cpu_stack_that_the_catalog_does_not_have() -> None:
     stack = replace(resolved(flavour="cpu", torch="2.0"), torch=Version("2.0.9"))
     found = objections(request(flavour="cpu"), stack, CATALOG)
-    assert [text.split(" on ")[0] for text in found] == ["the catalog has no torch 2.0.9 without CUDA"]
+    assert [text.split(" on ")[0] for text in found] == [
+        "the catalog has no torch 2.0.9 without CUDA"
+    ]
 
 
 def test_locked_stack_on_a_custom_base_satisfies_the_request() -> None:
     stack = resolved(cuda="11.7", base="mine", python="3.10")
-    assert objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG) == []
-    other = objections(request(cuda="11.7", base="other", python="3.10"), stack, CATALOG)
+    assert (
+        objections(request(cuda="11.7", base="mine", python="3.10"), stack, CATALOG)
+        == []
+    )
+    other = objections(
+        request(cuda="11.7", base="other", python="3.10"), stack, CATALOG
+    )
     said = "the catalog has no torch 2.0.1 for CUDA 11.7.99 on Python 3.10 for linux/amd64, on mine"
     assert other == [said]
     cpu = resolved(flavour="cpu", torch="2.0")
@@ -93,7 +109,11 @@ def advisory(package: str, fixed: str) -> Advisory:
 
 
 def test_vulnerability_is_reported_until_the_fixed_version() -> None:
-    rows = (advisory("torch", "2.0.1"), advisory("torch", "2.0.2"), advisory("runc", "9"))
+    rows = (
+        advisory("torch", "2.0.1"),
+        advisory("torch", "2.0.2"),
+        advisory("runc", "9"),
+    )
     facts = replace(CATALOG, advisories=rows)
     assert advisories(resolved(cuda="11.7"), facts) == [rows[1]]
 
@@ -102,15 +122,28 @@ def test_vulnerability_is_reported_until_the_fixed_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "noted"), [("450.80.02", False), ("450", True), ("450.80", True), ("450.80.03", False), ("451", False)]
+    ("driver", "noted"),
+    [
+        ("450.80.02", False),
+        ("450", True),
+        ("450.80", True),
+        ("450.80.03", False),
+        ("451", False),
+    ],
 )
-def test_driver_branch_names_its_first_working_version(driver: str, noted: bool) -> None:
+def test_driver_branch_names_its_first_working_version(
+    driver: str, noted: bool
+) -> None:
     note = f"driver {driver} has to be 450.80.02 or newer"
     assert resolved(cuda="11.7", driver=driver).notes == ((note,) if noted else ())
 
 
 def test_gpu_determines_the_driver_if_none_was_requested() -> None:
-    last = next(row for row in CATALOG.compatibility if row.kind == "last driver branch" and "Volta" in row.says)
+    last = next(
+        row
+        for row in CATALOG.compatibility
+        if row.kind == "last driver branch" and "Volta" in row.says
+    )
     assert f"{last.says} ({last.source})" in resolved(gpu="V100").notes
     assert resolved(gpu="V100", driver="580.65.06").notes == ()
     newer = next(row for row in CATALOG.toolkits if row.cuda == Version("11.8.0"))
@@ -140,7 +173,12 @@ def test_notes_for_a_custom_base() -> None:
     assert named.notes == (note,)
     system = next(row for row in CATALOG.systems if row.os == "debian 12")
     base = named.base
-    assert (base.os, base.glibc, base.end_of_life, base.release) == (system.os, system.glibc, system.last_day, "")
+    assert (base.os, base.glibc, base.end_of_life, base.release) == (
+        system.os,
+        system.glibc,
+        system.last_day,
+        "",
+    )
     unknown = resolved(cuda="11.7", base="mine", python="3.10", os="ubuntu26.04").base
     assert (unknown.os, str(unknown.glibc)) == ("ubuntu 26.04", "2.28")
 
@@ -153,14 +191,17 @@ def test_cuda_release_and_runtime_version_are_distinguished() -> None:
     assert resolved(cuda="11.7.0").notes == (said,)
     assert resolved(cuda="11.7").notes == resolved(cuda="11.7.99").notes == ()
     another = replace(row, release=Version("11.7.2"))
-    stack = resolve(request(cuda="11.7.0"), replace(CATALOG, runtimes=(*CATALOG.runtimes, another)))
+    stack = resolve(
+        request(cuda="11.7.0"), replace(CATALOG, runtimes=(*CATALOG.runtimes, another))
+    )
     said = "no torch is built with CUDA 11.7.0; it is with 11.7.1 and 11.7.2, which runs what is made for 11.7.0"
     assert stack.notes == (said,)
 
 
 def test_wheels_on_another_index_are_noted() -> None:
     said = (
-        "its wheels are on the index {}, not on PyPI: `envbuilder lock` needs an index that has them, `--index-url URL`"
+        "its wheels are on the index {}, not on PyPI: "
+        "`envbuilder lock` needs an index that has them, `--index-url URL`"
     )
     assert resolved(cuda="11.8", torch="2.5").notes == (said.format("pytorch-cu118"),)
     assert resolved(flavour="cpu", torch="2.5").notes == (said.format("pytorch-cpu"),)
@@ -174,10 +215,17 @@ def test_the_family_is_pinned_and_the_rest_bounded() -> None:
     stack = resolved(cuda="11.7")
     bounds = {"numpy": "<2", "transformers": "<=4.49.0"}
     family = ("torch==2.0.1", "torchvision==0.15.2", "torchaudio==2.0.2")
-    assert stack.requirements == (*family, *(name + bounds.get(name, "") for name in names))
+    assert stack.requirements == (
+        *family,
+        *(name + bounds.get(name, "") for name in names),
+    )
     newer = resolved(torch="2.12", cuda="13.0")
     assert newer.torchaudio is None
-    assert newer.requirements[:3] == (f"torch=={newer.torch}", f"torchvision=={newer.torchvision}", names[0])
+    assert newer.requirements[:3] == (
+        f"torch=={newer.torch}",
+        f"torchvision=={newer.torchvision}",
+        names[0],
+    )
     assert "numpy" in newer.requirements
 
 
@@ -188,7 +236,15 @@ def test_wheels_of_another_index_have_its_local_version() -> None:
     )  # fmt: skip
     cpu = resolved(flavour="cpu", torch="2.5")
     assert cpu.requirements[0] == "torch==2.5.1+cpu"
-    none = (cpu.cuda, cpu.cudnn, cpu.nccl, cpu.triton, cpu.arch_list, cpu.driver_floor, cpu.unknown)
+    none = (
+        cpu.cuda,
+        cpu.cudnn,
+        cpu.nccl,
+        cpu.triton,
+        cpu.arch_list,
+        cpu.driver_floor,
+        cpu.unknown,
+    )
     assert none == (None, None, None, None, (), "", ())
 
 
@@ -197,7 +253,11 @@ def test_devel_adds_compilers_and_headers() -> None:
     assert devel is not None
     compiler = devel.compilers["13.0"]
     runtime, made = resolved(cuda="13.0"), resolved(cuda="13.0", flavour="devel")
-    assert made.requirements == (*runtime.requirements, *devel.packages, *compiler.requirements)
+    assert made.requirements == (
+        *runtime.requirements,
+        *devel.packages,
+        *compiler.requirements,
+    )
     own = resolved(cuda="11.7", base="mine", python="3.10", flavour="devel")
     plain = resolved(cuda="11.7", base="mine", python="3.10")
     assert own.requirements == (*plain.requirements, *devel.packages)
@@ -224,7 +284,8 @@ def test_how_transformers_is_bounded(wanted: str | None, bound: str) -> None:
 def weaker(**changes: Evidence) -> Catalog:
     """The catalog with one of its tables of another status."""
     tables = {
-        name: tuple(replace(row, status=status) for row in getattr(CATALOG, name)) for name, status in changes.items()
+        name: tuple(replace(row, status=status) for row in getattr(CATALOG, name))
+        for name, status in changes.items()
     }
     return replace(CATALOG, **tables)  # type: ignore[arg-type]
 
@@ -234,7 +295,10 @@ def weaker(**changes: Evidence) -> Catalog:
     few(
         [
             ({"cuda": "11.7"}, {"torch", "transformers", "systems"}),
-            ({"cuda": "11.7", "gpu": "A100"}, {"torch", "transformers", "systems", "gpus"}),
+            (
+                {"cuda": "11.7", "gpu": "A100"},
+                {"torch", "transformers", "systems", "gpus"},
+            ),
             ({"cuda": "11.7", "gpu": "8.0"}, {"torch", "transformers", "systems"}),
             (
                 {"cuda": "11.7", "gpu": "A100", "driver": "470"},
@@ -245,14 +309,29 @@ def weaker(**changes: Evidence) -> Catalog:
         ],
     ),
 )
-def test_stack_has_the_weakest_status_of_its_facts(options: dict[str, str], tables: set[str]) -> None:
-    every = ("torch", "transformers", "systems", "gpus", "toolkits", "runtimes", "compatibility")
+def test_stack_has_the_weakest_status_of_its_facts(
+    options: dict[str, str], tables: set[str]
+) -> None:
+    every = (
+        "torch",
+        "transformers",
+        "systems",
+        "gpus",
+        "toolkits",
+        "runtimes",
+        "compatibility",
+    )
     best = weaker(**dict.fromkeys(every, Evidence.VERIFIED))
     assert resolve(request(**options), best).evidence == "verified"
     found = set()
     for name in every:
-        rows = tuple(replace(row, status=Evidence.INFERRED) for row in getattr(best, name))
-        if resolve(request(**options), replace(best, **{name: rows})).evidence == "inferred":
+        rows = tuple(
+            replace(row, status=Evidence.INFERRED) for row in getattr(best, name)
+        )
+        if (
+            resolve(request(**options), replace(best, **{name: rows})).evidence
+            == "inferred"
+        ):
             found.add(name)
     assert found == tables
 
@@ -264,20 +343,30 @@ def test_compile_works_below_the_python_it_fails_on() -> None:
     best = candidate(cuda="11.7")
     build = best.build
     source = build.compile_source
-    assert best.features == (Feature(name="torch.compile", available=True, reason="", source=source),)
+    assert best.features == (
+        Feature(name="torch.compile", available=True, reason="", source=source),
+    )
     later = replace(best, python=Version("3.11"))
     reason = "torch 2.0.1 raises on Python 3.11 and later"
-    assert later.features == (Feature(name="torch.compile", available=False, reason=reason, source=source),)
+    assert later.features == (
+        Feature(name="torch.compile", available=False, reason=reason, source=source),
+    )
     never = replace(best, build=replace(build, compile=False))
     [found] = never.features
-    assert (found.available, found.reason) == (False, "torch 2.0.1 has no torch.compile")
+    assert (found.available, found.reason) == (
+        False,
+        "torch 2.0.1 has no torch.compile",
+    )
     assert not never.has_torch_compile
     assert replace(later, build=replace(build, compile_until=None)).has_torch_compile
 
 
 def test_every_candidate_exists_once_and_is_complete() -> None:
     found = catalog_candidates(CATALOG)
-    keys = [(id(c.build), c.python, c.base.reference, c.base.os, c.platform, c.cpu) for c in found]
+    keys = [
+        (id(c.build), c.python, c.base.reference, c.base.os, c.platform, c.cpu)
+        for c in found
+    ]
     assert len(set(keys)) == len(keys)
     for one in found:
         pythons = one.build.family.get(one.platform, one.build.pythons)
@@ -289,14 +378,19 @@ def test_every_candidate_exists_once_and_is_complete() -> None:
             assert one.base.os == "debian 12"
     releases = {one.build.torch for one in found if not one.cpu}
     assert {(one.build.torch, one.platform) for one in found if one.cpu} == {
-        (torch, platform) for torch in releases for platform in ("linux/amd64", "linux/arm64")
+        (torch, platform)
+        for torch in releases
+        for platform in ("linux/amd64", "linux/arm64")
     }
 
 
 def test_candidates_are_sorted_by_policy() -> None:
     found = catalog_candidates(CATALOG)
     for better, worse in pairwise(found):
-        pair = [[PREFERENCES[word].merit(one) for word in CATALOG.policy.preference] for one in (better, worse)]
+        pair = [
+            [PREFERENCES[word].merit(one) for word in CATALOG.policy.preference]
+            for one in (better, worse)
+        ]
         assert pair[0] >= pair[1]
     assert set(PREFERENCES) == set(CATALOG.policy.preference)
 
@@ -308,7 +402,12 @@ def test_unknown_glibc_is_treated_as_manylinux_2_28() -> None:
     assert (stack.base.os, str(stack.base.glibc)) == ("debian 12", "2.28")
     own = resolved(cuda="11.7", base="mine", python="3.10").base
     packages = CATALOG.policy.registry.system_packages
-    assert (own.os, str(own.glibc), own.system_packages, own.end_of_life) == ("custom", "2.28", packages, None)
+    assert (own.os, str(own.glibc), own.system_packages, own.end_of_life) == (
+        "custom",
+        "2.28",
+        packages,
+        None,
+    )
 
 
 def test_a_bootstrapped_base_is_named_by_its_system() -> None:
@@ -332,7 +431,10 @@ def test_stack_has_the_requested_day() -> None:
 
 def test_the_grid_has_a_number_for_each_combination() -> None:
     made = index_for(CATALOG)
-    axes = {"cuda": [None, Version("11.7"), Version("12.1")], "driver": [None, Version("470.57.02")]}
+    axes = {
+        "cuda": [None, Version("11.7"), Version("12.1")],
+        "driver": [None, Version("470.57.02")],
+    }
     found = list(made.grid(axes))
     cells = [(cuda, driver) for cuda in axes["cuda"] for driver in axes["driver"]]
     assert len(found) == len(cells)

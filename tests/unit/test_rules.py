@@ -26,7 +26,9 @@ from envbuilder.resolve.stack import make_stack
 from envbuilder.versions import matches_prefix
 
 CATALOG = catalog.load()
-RULES = {option.name: option.rule for option in options.OPTIONS} | {"": rules.glibc_objection}
+RULES = {option.name: option.rule for option in options.OPTIONS} | {
+    "": rules.glibc_objection
+}
 
 
 def request(**options: str) -> Request:
@@ -43,14 +45,18 @@ GUIDE = candidate(cuda="11.7")
 CPU = candidate(flavour="cpu", torch="2.0")
 OWN = candidate(cuda="11.7", base="mine", python="3.10")
 SOURCE = GUIDE.build.source
-TOOLKIT_SOURCE = next(row.source for row in CATALOG.toolkits if str(row.cuda) == "11.8.0")
+TOOLKIT_SOURCE = next(
+    row.source for row in CATALOG.toolkits if str(row.cuda) == "11.8.0"
+)
 
 
 def system_source(name: str) -> str:
     return next(row.source for row in CATALOG.systems if row.os == name)
 
 
-def says(option: str, against: Candidate, facts: Catalog = CATALOG, **options: str) -> str | None:
+def says(
+    option: str, against: Candidate, facts: Catalog = CATALOG, **options: str
+) -> str | None:
     reason = RULES[option](look_up(request(**options), facts), against)
     return reason.with_sources if reason else None
 
@@ -74,16 +80,44 @@ def test_options_not_requested_cause_no_objection(option: str) -> None:
     ("option", "value", "said"),
     [
         ("cuda", "12.1", f"torch 2.0.1 is built for CUDA 11.7.99 ({SOURCE})"),
-        ("cudnn", "9", f"torch 2.0.1 for CUDA 11.7.99 is built for cuDNN 8.5.0.96 ({SOURCE})"),
+        (
+            "cudnn",
+            "9",
+            f"torch 2.0.1 for CUDA 11.7.99 is built for cuDNN 8.5.0.96 ({SOURCE})",
+        ),
         ("torch", "2.1", f"CUDA 11.7.99 comes with torch 2.0.1 ({SOURCE})"),
-        ("torchvision", "0.14", f"torch 2.0.1 comes with torchvision 0.15.2 ({SOURCE})"),
-        ("driver", "450.80.01", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
+        (
+            "torchvision",
+            "0.14",
+            f"torch 2.0.1 comes with torchvision 0.15.2 ({SOURCE})",
+        ),
+        (
+            "driver",
+            "450.80.01",
+            f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})",
+        ),
         ("driver", "449", f"CUDA 11.7.99 needs driver 450.80.02 or newer ({SOURCE})"),
         ("flavour", "cpu", "flavour cpu is torch without CUDA"),
-        ("platform", "arm64", f"torch 2.0.1 has CUDA wheels only for linux/amd64 ({SOURCE})"),
-        ("as_of", "2023-05-07", f"torch 2.0.1 was released on 2023-05-08, after 2023-05-07 ({SOURCE})"),
-        ("transformers", "4.17", "transformers 4.17 is older than any in the catalog, 4.18.0"),
-        ("os", "debian11", f"python:3.10-slim-bookworm is debian 12 ({system_source('debian 12')})"),
+        (
+            "platform",
+            "arm64",
+            f"torch 2.0.1 has CUDA wheels only for linux/amd64 ({SOURCE})",
+        ),
+        (
+            "as_of",
+            "2023-05-07",
+            f"torch 2.0.1 was released on 2023-05-08, after 2023-05-07 ({SOURCE})",
+        ),
+        (
+            "transformers",
+            "4.17",
+            "transformers 4.17 is older than any in the catalog, 4.18.0",
+        ),
+        (
+            "os",
+            "debian11",
+            f"python:3.10-slim-bookworm is debian 12 ({system_source('debian 12')})",
+        ),
     ],
 )
 def test_the_reason_of_a_rule(option: str, value: str, said: str) -> None:
@@ -115,18 +149,24 @@ def test_values_that_rules_allow(option: str, value: str) -> None:
 def test_a_build_without_cuda(option: str, value: str, said: str | None) -> None:
     assert says(option, CPU, **{option: value, "flavour": "cpu"}) == said
     assert CPU.name == "torch 2.0.1 without CUDA"
-    assert says("flavour", CPU) == "torch 2.0.1 without CUDA is for flavour cpu, not runtime"
+    assert (
+        says("flavour", CPU)
+        == "torch 2.0.1 without CUDA is for flavour cpu, not runtime"
+    )
     assert says("flavour", CPU, flavour="cpu") is None
 
 
 def test_wheels_depend_on_the_platform() -> None:
     said = f"this is its wheel for linux/amd64; there is another one for linux/arm64 ({SOURCE})"
     assert says("platform", CPU, flavour="cpu", platform="arm64") == said
-    both = replace(GUIDE, build=replace(GUIDE.build, platforms=("linux/amd64", "linux/arm64")))
+    both = replace(
+        GUIDE, build=replace(GUIDE.build, platforms=("linux/amd64", "linux/arm64"))
+    )
     assert says("platform", both, platform="arm64") == said
     only = replace(GUIDE, platform="linux/arm64")
     assert (
-        says("platform", only) == f"this is its wheel for linux/arm64; there is another one for linux/amd64 ({SOURCE})"
+        says("platform", only)
+        == f"this is its wheel for linux/arm64; there is another one for linux/amd64 ({SOURCE})"
     )
 
 
@@ -137,20 +177,34 @@ def test_missing_kernels_of_a_gpu() -> None:
     sources = f"({SOURCE}; {gpu.source})"
     needed = f"compute capability 9.0 needs sm_90 {sources}"
     assert says("gpu", GUIDE, gpu="9.0") == f"{named} kernels up to sm_86; {needed}"
-    assert says("gpu", GUIDE, gpu="H100") == f"{named} kernels up to sm_86; H100 needs sm_90 {sources}"
+    assert (
+        says("gpu", GUIDE, gpu="H100")
+        == f"{named} kernels up to sm_86; H100 needs sm_90 {sources}"
+    )
     assert says("gpu", GUIDE, gpu="no such GPU") == "GPU no such GPU is unknown"
     bare = replace(GUIDE, build=replace(GUIDE.build, arch_list=()))
-    assert says("gpu", bare, gpu="9.0") == f"{named} no kernels for any known GPU; {needed}"
+    assert (
+        says("gpu", bare, gpu="9.0")
+        == f"{named} no kernels for any known GPU; {needed}"
+    )
     ptx = replace(GUIDE, build=replace(GUIDE.build, ptx=("compute_86",)))
     assert says("gpu", ptx, gpu="9.0") is None
-    newer = replace(GUIDE, build=replace(GUIDE.build, ptx=("compute_86",), arch_list=()))
+    newer = replace(
+        GUIDE, build=replace(GUIDE.build, ptx=("compute_86",), arch_list=())
+    )
     found = says("gpu", newer, gpu="8.0")
     assert found is not None
-    assert found.startswith(f"{named} kernels from compute_86 on; compute capability 8.0 needs sm_80 (")
-    gap = replace(GUIDE, build=replace(GUIDE.build, arch_list=("sm_70", "sm_90", "sm_120")))
+    assert found.startswith(
+        f"{named} kernels from compute_86 on; compute capability 8.0 needs sm_80 ("
+    )
+    gap = replace(
+        GUIDE, build=replace(GUIDE.build, arch_list=("sm_70", "sm_90", "sm_120"))
+    )
     found = says("gpu", gap, gpu="8.0")
     assert found is not None
-    assert found.startswith(f"{named} kernels for sm_70 sm_90 sm_120; compute capability 8.0 needs sm_80 (")
+    assert found.startswith(
+        f"{named} kernels for sm_70 sm_90 sm_120; compute capability 8.0 needs sm_80 ("
+    )
 
 
 def test_arm64_facts_apply_to_arm64_only() -> None:
@@ -159,7 +213,10 @@ def test_arm64_facts_apply_to_arm64_only() -> None:
     assert replace(GUIDE, build=build, platform="linux/arm64").gpu_targets == ("sm_90",)
     assert replace(GUIDE, platform="linux/arm64").gpu_targets == GUIDE.build.arch_list
     ptx = replace(build, ptx=("compute_120",))
-    assert replace(GUIDE, build=ptx, platform="linux/arm64").gpu_targets == ("sm_90", "compute_120")
+    assert replace(GUIDE, build=ptx, platform="linux/arm64").gpu_targets == (
+        "sm_90",
+        "compute_120",
+    )
 
 
 def jetson_says(gpu: str, platform: str, facts: Catalog = CATALOG) -> str | None:
@@ -177,9 +234,15 @@ def test_a_jetson() -> None:
         f"Jetson AGX Orin, a Jetson of architecture {orin.architecture}, runs no wheel for servers; "
         "use NVIDIA's own wheels and images for Jetson"
     )
-    assert jetson_says("Jetson AGX Orin", "linux/arm64") == f"{own} ({orin.source}; {since.source})"
+    assert (
+        jetson_says("Jetson AGX Orin", "linux/arm64")
+        == f"{own} ({orin.source}; {since.source})"
+    )
     without = replace(CATALOG, compatibility=())
-    assert jetson_says("Jetson AGX Orin", "linux/arm64", without) == f"{own} ({orin.source})"
+    assert (
+        jetson_says("Jetson AGX Orin", "linux/arm64", without)
+        == f"{own} ({orin.source})"
+    )
     assert jetson_says("Jetson T5000", "linux/arm64") is None
     assert jetson_says("Jetson T5000", "linux/amd64") == (
         f"Jetson T5000 is a Jetson with an arm64 processor: use `--platform linux/arm64` ({thor.source})"
@@ -200,7 +263,11 @@ def test_driver_without_support_for_the_gpu_is_refused() -> None:
         "H100 (Hopper) needs driver 520.61.05 or newer, which came with CUDA 11.8, the first to support it; "
         f"driver 470.57.02 is older ({hopper.source}; {TOOLKIT_SOURCE})"
     )
-    last = next(row for row in CATALOG.compatibility if row.kind == "last driver branch" and "Volta" in row.says)
+    last = next(
+        row
+        for row in CATALOG.compatibility
+        if row.kind == "last driver branch" and "Volta" in row.says
+    )
     too_new = f"V100 (Volta) needs driver branch 580 or older: {last.says} ({volta.source}; {last.source})"
     assert mismatch(gpu="V100", driver="590") == too_new
     for fine in (
@@ -211,7 +278,9 @@ def test_driver_without_support_for_the_gpu_is_refused() -> None:
     ):
         assert mismatch(**fine) is None
     wanted = look_up(request(gpu="V100", driver="590"), CATALOG)
-    assert rules.driver_and_gpu_objection(wanted, GUIDE) == rules.driver_gpu_mismatch(wanted)
+    assert rules.driver_and_gpu_objection(wanted, GUIDE) == rules.driver_gpu_mismatch(
+        wanted
+    )
     assert rules.driver_and_gpu_objection(wanted, CPU) is None
 
 
@@ -231,7 +300,9 @@ def test_driver_without_support_for_the_gpu_is_refused() -> None:
     ],
 )
 def test_the_builds_that_a_cuda_version_means(said: str, meant: set[str]) -> None:
-    assert {str(version) for version in matching_cuda_versions(Version(said), CATALOG)} == meant
+    assert {
+        str(version) for version in matching_cuda_versions(Version(said), CATALOG)
+    } == meant
 
 
 def test_a_major_of_cuda_means_all_of_its_lines() -> None:
@@ -248,7 +319,9 @@ def test_a_major_of_cuda_means_all_of_its_lines() -> None:
         ("2.1rc1", "2.1rc1", True), ("2.0", "2.0.1", True), ("2.0.0", "2.0.1", False),
     ],
 )  # fmt: skip
-def test_version_prefix_matches_longer_versions(wanted: str, version: str, answer: bool) -> None:
+def test_version_prefix_matches_longer_versions(
+    wanted: str, version: str, answer: bool
+) -> None:
     assert matches_prefix(Version(wanted), Version(version)) is answer
 
 
@@ -278,7 +351,12 @@ def test_missing_compiler_gives_reason_and_alternative() -> None:
 def row_of(torch: str, python: str, newest: str) -> object:
     template = CATALOG.transformers[0]
     return replace(
-        template, torch=Version(torch), python=Version(python), newest=Version(newest), broken=(), source=newest
+        template,
+        torch=Version(torch),
+        python=Version(python),
+        newest=Version(newest),
+        broken=(),
+        source=newest,
     )
 
 
@@ -287,10 +365,19 @@ def with_rows(*rows: object) -> Catalog:
 
 
 def test_the_bound_of_transformers_is_that_of_the_nearest_python() -> None:
-    rows = (row_of("2.0.0", "3.8", "4.40"), row_of("2.0.1", "3.12", "4.41"), row_of("2.1.0", "3.10", "4.42"))
+    rows = (
+        row_of("2.0.0", "3.8", "4.40"),
+        row_of("2.0.1", "3.12", "4.41"),
+        row_of("2.1.0", "3.10", "4.42"),
+    )
     found = in_catalog(GUIDE, with_rows(*rows)).transformers_run
     assert (found and str(found.newest)) == "4.40"
-    assert in_catalog(replace(GUIDE, python=Version("3.11")), with_rows(*rows)).transformers_run == rows[1]
+    assert (
+        in_catalog(
+            replace(GUIDE, python=Version("3.11")), with_rows(*rows)
+        ).transformers_run
+        == rows[1]
+    )
     assert in_catalog(GUIDE, with_rows(*rows[2:])).transformers_run is None
     both = with_rows(row_of("2.0.1", "3.10", "4.45"), row_of("2.0.1", "3.10", "4.44"))
     found = in_catalog(GUIDE, both).transformers_run
@@ -299,31 +386,65 @@ def test_the_bound_of_transformers_is_that_of_the_nearest_python() -> None:
 
 def test_the_newest_transformers_that_was_run() -> None:
     facts = with_rows(row_of("2.0.1", "3.11", "4.40.2"))
-    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40") is None
-    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40.2") is None
+    assert (
+        says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40")
+        is None
+    )
+    assert (
+        says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.40.2")
+        is None
+    )
     bound = "the newest transformers known to work on torch 2.0.1 with Python 3.11 is 4.40.2 (4.40.2)"
-    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.41") == bound
+    assert (
+        says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.41")
+        == bound
+    )
     other = with_rows(row_of("2.5.1", "3.11", "4.40.2"))
     said = "transformers 4.41 is newer than any that was tested, 4.40.2"
-    assert says("transformers", in_catalog(GUIDE, other), other, transformers="4.41") == said
-    assert says("transformers", in_catalog(GUIDE, other), other, transformers="4.40") is None
+    assert (
+        says("transformers", in_catalog(GUIDE, other), other, transformers="4.41")
+        == said
+    )
+    assert (
+        says("transformers", in_catalog(GUIDE, other), other, transformers="4.40")
+        is None
+    )
     assert newest_transformers(with_rows()) == Version("0")
-    assert oldest_transformers(replace(CATALOG, transformers_releases=())) == Version("0")
+    assert oldest_transformers(replace(CATALOG, transformers_releases=())) == Version(
+        "0"
+    )
 
 
 def test_a_transformers_that_failed_is_named() -> None:
-    row = replace(CATALOG.transformers[0], torch=Version("2.0.1"), broken=(Version("4.30.1"),), source="a run")
+    row = replace(
+        CATALOG.transformers[0],
+        torch=Version("2.0.1"),
+        broken=(Version("4.30.1"),),
+        source="a run",
+    )
     facts = with_rows(row)
     said = "transformers 4.30.1 fails on torch 2.0.1 (a run)"
-    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.1") == said
-    assert says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.2") is None
+    assert (
+        says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.1")
+        == said
+    )
+    assert (
+        says("transformers", in_catalog(GUIDE, facts), facts, transformers="4.30.2")
+        is None
+    )
 
 
-def test_a_line_of_transformers_is_not_what_one_of_its_releases_is() -> None:
+def test_a_release_of_transformers_does_not_stand_for_its_line() -> None:
     """4.30 and 4.30.0 are equal versions: the line stays, and the stack excludes the release that failed."""
     template = CATALOG.transformers[0]
     torch, newest = Version("2.0.1"), Version("4.40.0")
-    row = replace(template, torch=torch, newest=newest, broken=(Version("4.30.0"),), source="a run")
+    row = replace(
+        template,
+        torch=torch,
+        newest=newest,
+        broken=(Version("4.30.0"),),
+        source="a run",
+    )
     facts = with_rows(row)
     found = in_catalog(GUIDE, facts)
     failed = "transformers 4.30.0 fails on torch 2.0.1 (a run)"
@@ -334,15 +455,23 @@ def test_a_line_of_transformers_is_not_what_one_of_its_releases_is() -> None:
 
 
 def test_a_transformers_without_wheels_for_the_python() -> None:
-    row = next(row for row in CATALOG.transformers_releases if str(row.transformers).startswith("4.30."))
+    row = next(
+        row
+        for row in CATALOG.transformers_releases
+        if str(row.transformers).startswith("4.30.")
+    )
     newer = replace(GUIDE, python=Version("3.13"))
     pythons = ", ".join(map(str, row.pythons["linux/amd64"]))
     assert says("transformers", newer, transformers="4.30") == (
         f"transformers {row.transformers} needs tokenizers {row.tokenizers}, "
         f"which has wheels for Python {pythons} ({row.source})"
     )
-    assert [found.transformers for found in matching_releases(Version("4.30.9"), CATALOG)] == [row.transformers]
-    majors = {found.transformers.major for found in matching_releases(Version("4"), CATALOG)}
+    assert [
+        found.transformers for found in matching_releases(Version("4.30.9"), CATALOG)
+    ] == [row.transformers]
+    majors = {
+        found.transformers.major for found in matching_releases(Version("4"), CATALOG)
+    }
     assert majors == {4}
 
 
@@ -355,7 +484,9 @@ def test_missing_python_is_explained() -> None:
     assert says("python", GUIDE, python="3.12") == said
     registry = CATALOG.policy.registry
     listed = ", ".join(map(str, registry.pythons))
-    assert says("python", GUIDE, python="3.11") == (f"official Python images exist for {listed} ({registry.source})")
+    assert says("python", GUIDE, python="3.11") == (
+        f"official Python images exist for {listed} ({registry.source})"
+    )
     bootstrapped = candidate(cuda="11.7", base="bootstrap")
     said = f"debian 11 has Python 3.9 ({system_source('debian 11')})"
     assert says("python", bootstrapped, python="3.10") == said
@@ -365,12 +496,22 @@ def test_base_must_match_the_request() -> None:
     bootstrapped = candidate(cuda="11.7", base="bootstrap")
     assert says("base", bootstrapped, base="bootstrap") is None
     assert says("base", bootstrapped) is None
-    assert says("base", GUIDE, base="mine", python="3.10") == "its base is python:3.10-slim-bookworm, not mine"
+    assert (
+        says("base", GUIDE, base="mine", python="3.10")
+        == "its base is python:3.10-slim-bookworm, not mine"
+    )
     said = says("base", GUIDE, base="bootstrap")
-    rows = [row for row in CATALOG.systems if row.os in CATALOG.policy.bootstrap.systems]
-    listed = ", ".join(f"{row.python.major}.{row.python.minor} ({row.os})" for row in rows)
+    rows = [
+        row for row in CATALOG.systems if row.os in CATALOG.policy.bootstrap.systems
+    ]
+    listed = ", ".join(
+        f"{row.python.major}.{row.python.minor} ({row.os})" for row in rows
+    )
     sources = "; ".join(dict.fromkeys(row.source for row in rows))
-    assert said == f"a bootstrapped base has the Python of its system, {listed}, and not 3.10 ({sources})"
+    assert (
+        said
+        == f"a bootstrapped base has the Python of its system, {listed}, and not 3.10 ({sources})"
+    )
     assert says("base", OWN, base="mine", python="3.10") is None
     for base in ("auto", "bootstrap"):
         assert says("base", OWN, base=base) == "the request names no image to build on"
@@ -383,7 +524,10 @@ def with_glibc(found: Candidate, glibc: str) -> Candidate:
 def test_the_glibc_that_a_wheel_needs_is_enough() -> None:
     needs = replace(GUIDE, build=replace(GUIDE.build, glibc=Version("2.28")))
     assert says("", with_glibc(needs, "2.28")) is None
-    assert says("", with_glibc(needs, "2.27")) == f"torch 2.0.1 needs glibc 2.28; debian 12 has 2.27 ({SOURCE})"
+    assert (
+        says("", with_glibc(needs, "2.27"))
+        == f"torch 2.0.1 needs glibc 2.28; debian 12 has 2.27 ({SOURCE})"
+    )
 
 
 def test_custom_base_and_its_system() -> None:
@@ -393,12 +537,21 @@ def test_custom_base_and_its_system() -> None:
 
     assert own_says("debian12") is None
     assert own_says("bookworm", "2.36") is None
-    assert own_says("debian12", "2.37") == f"torch 2.0.1 needs glibc 2.37; debian 12 has 2.36 ({SOURCE})"
+    assert (
+        own_says("debian12", "2.37")
+        == f"torch 2.0.1 needs glibc 2.37; debian 12 has 2.36 ({SOURCE})"
+    )
     assert own_says("ubuntu26.04", "2.99") is None  # its glibc is not known
-    assert own_says("ubi9") == f"ubi 9 is not supported: the generated Dockerfile needs apt ({system_source('ubi 9')})"
+    assert (
+        own_says("ubi9")
+        == f"ubi 9 is not supported: the generated Dockerfile needs apt ({system_source('ubi 9')})"
+    )
     assert own_says("plan 9") == "operating system plan 9 is unknown"
     assert find_system(None, CATALOG) is None
-    assert [has_apt(row) for row in CATALOG.systems if row.os.startswith("ubi ")] == [False, False]
+    assert [has_apt(row) for row in CATALOG.systems if row.os.startswith("ubi ")] == [
+        False,
+        False,
+    ]
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------
@@ -407,15 +560,33 @@ def test_custom_base_and_its_system() -> None:
 def test_every_objection_is_reported() -> None:
     wanted = request(cuda="12.1", torch="2.1", gpu="H100", driver="470")
     found = options.objections_to(look_up(wanted, CATALOG), GUIDE)
-    assert [reason.text.split(" ")[0] for reason in found] == ["torch", "CUDA", "torch", "H100"]
+    assert [reason.text.split(" ")[0] for reason in found] == [
+        "torch",
+        "CUDA",
+        "torch",
+        "H100",
+    ]
     assert options.objections_to(look_up(request(cuda="11.7"), CATALOG), GUIDE) == []
 
 
 def test_an_index_of_candidates_agrees_with_the_rules() -> None:
     """For each option alone, the mask is what the rule says of each candidate."""
     made = CandidateIndex(replace(CATALOG, torch=CATALOG.torch[::7]))
-    values = {"cuda": "11.7", "cudnn": "8", "torch": "2", "torchvision": "0.15", "python": "3.10", "gpu": "8.6"}
-    values |= {"base": "bootstrap", "os": "debian 12", "flavour": "cpu", "platform": "arm64", "as_of": "2023-06-01"}
+    values = {
+        "cuda": "11.7",
+        "cudnn": "8",
+        "torch": "2",
+        "torchvision": "0.15",
+        "python": "3.10",
+        "gpu": "8.6",
+    }
+    values |= {
+        "base": "bootstrap",
+        "os": "debian 12",
+        "flavour": "cpu",
+        "platform": "arm64",
+        "as_of": "2023-06-01",
+    }
     values |= {"transformers": "4.40", "driver": "470"}
     assert {*values, ""} == set(RULES)
     for name, text in values.items():
@@ -423,5 +594,9 @@ def test_an_index_of_candidates_agrees_with_the_rules() -> None:
         assert option is not None
         wanted = request(**{name: text})
         allowed = made.candidates_in(made.mask_for(option, option.value_in(wanted)))
-        passing = [found for found in made.candidates if option.rule(look_up(wanted, made.catalog), found) is None]
+        passing = [
+            found
+            for found in made.candidates
+            if option.rule(look_up(wanted, made.catalog), found) is None
+        ]
         assert allowed == passing, name

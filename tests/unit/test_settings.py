@@ -48,7 +48,11 @@ def test_the_search_ends_at_the_top_of_the_repository(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [(config.FILE, 'cuda = "11.7"'), ("pyproject.toml", '[tool.envbuilder]\ncuda = "11.7"')]
+    ("name", "text"),
+    [
+        (config.FILE, 'cuda = "11.7"'),
+        ("pyproject.toml", '[tool.envbuilder]\ncuda = "11.7"'),
+    ],
 )
 def test_settings_of_another_user_are_refused_unless_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
@@ -60,11 +64,15 @@ def test_settings_of_another_user_are_refused_unless_they_are_named(
     with pytest.raises(UsageError, match=r"belongs to another user \(uid") as caught:
         config.find(tmp_path)
     assert f"ENVBUILDER_CONFIG={path}" in caught.value.hint
-    assert config.find(tmp_path, {os.getuid()}) == (path, {"cuda": "11.7"}), "root by sudo, of who called it"
+    assert config.find(tmp_path, {os.getuid()}) == (path, {"cuda": "11.7"}), (
+        "root by sudo, of who called it"
+    )
     assert config.read(path) == (path, {"cuda": "11.7"})
 
 
-def test_foreign_pyproject_without_settings_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_pyproject_without_settings_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
     (tmp_path / ".git").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -89,7 +97,9 @@ def test_a_named_file_without_settings_is_a_mistake(tmp_path: Path) -> None:
         ('zzzzzz = "1"', "keys: as-of, base, builder"),
     ],
 )
-def test_a_wrong_setting_is_refused_with_the_right_one(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_setting_is_refused_with_the_right_one(
+    tmp_path: Path, text: str, said: str
+) -> None:
     (tmp_path / config.FILE).write_text(text)
     with pytest.raises(UsageError) as caught:
         config.find(tmp_path)
@@ -112,8 +122,17 @@ def test_ambient_settings_cannot_change_what_is_locked(tmp_path: Path) -> None:
 
 def test_explicit_values_win(tmp_path: Path) -> None:
     (tmp_path / ".netrc").touch()
-    network = find_network({"ENVBUILDER_INDEX_URL": "a"}, home=tmp_path, ca=tmp_path / "own.pem", index_url="b")
-    assert (network.index_url, network.ca, network.netrc) == ("b", tmp_path / "own.pem", tmp_path / ".netrc")
+    network = find_network(
+        {"ENVBUILDER_INDEX_URL": "a"},
+        home=tmp_path,
+        ca=tmp_path / "own.pem",
+        index_url="b",
+    )
+    assert (network.index_url, network.ca, network.netrc) == (
+        "b",
+        tmp_path / "own.pem",
+        tmp_path / ".netrc",
+    )
 
 
 @pytest.mark.parametrize("key", ["cache-to", "cache-from"])
@@ -127,10 +146,19 @@ def test_cache_in_settings_must_not_link_outside_the_project(
     (project / "inside").symlink_to(project)
     monkeypatch.chdir(project)
     option = key.replace("-", "_")
-    for folder, is_refused in (("cache", True), ("cache/below", True), ("inside", False), ("absent", False)):
+    for folder, is_refused in (
+        ("cache", True),
+        ("cache/below", True),
+        ("inside", False),
+        ("absent", False),
+    ):
         cache = f"type=local,{'dest' if key == 'cache-to' else 'src'}={folder}"
-        monkeypatch.setattr(settings, "settings", lambda cache=cache: {option: (cache,)})
-        assert settings.caches({option: (cache,)}, option) == (cache,)  # the user's own word
+        monkeypatch.setattr(
+            settings, "settings", lambda cache=cache: {option: (cache,)}
+        )
+        assert settings.caches({option: (cache,)}, option) == (
+            cache,
+        )  # the user's own word
         if is_refused:
             with pytest.raises(UsageError, match="leads out of"):
                 settings.caches({}, option)
@@ -138,12 +166,18 @@ def test_cache_in_settings_must_not_link_outside_the_project(
             assert settings.caches({}, option) == (cache,)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a folder of another user")
-def test_a_cache_in_settings_may_not_be_another_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, to have a folder of another user"
+)
+def test_a_cache_in_settings_may_not_be_another_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cache").mkdir()
     os.chown(tmp_path / "cache", 4321, 4321)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(settings, "settings", lambda: {"cache_to": ("type=local,dest=cache",)})
+    monkeypatch.setattr(
+        settings, "settings", lambda: {"cache_to": ("type=local,dest=cache",)}
+    )
     with pytest.raises(UsageError, match=r"belongs to another user \(uid 4321\)"):
         settings.caches({}, "cache_to")
     monkeypatch.setenv("SUDO_UID", "4321")

@@ -62,7 +62,12 @@ note() { for word; do printf '%s\\0' "$word"; done >"$NOTES/$(basename "$0")-${S
 
 def script(preset: Path = PRESETS[-1], **settings: str) -> str:
     lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
-    project = Project(lock=lock, image=f"envbuilder:{lock.stack.name}", context="docker", settings=settings)
+    project = Project(
+        lock=lock,
+        image=f"envbuilder:{lock.stack.name}",
+        context="docker",
+        settings=settings,
+    )
     return render_targets(project, "slurm").files["slurm/train.sbatch"]
 
 
@@ -78,7 +83,9 @@ class Session:
         for name, body in STAND_INS.items():
             (commands / name).write_text(NOTE + body)
             (commands / name).chmod(0o755)
-        (folder / "train.sbatch").write_text(text.replace("/opt/envbuilder/payload", str(PAYLOAD)))
+        (folder / "train.sbatch").write_text(
+            text.replace("/opt/envbuilder/payload", str(PAYLOAD))
+        )
         self.sif = self.folder / "envbuilder-train.sif"
         self.sif.touch()
         self.runs = self.folder / "runs"
@@ -105,15 +112,23 @@ class Session:
 
     def run_until(self, number: int, **env: str) -> tuple[int, str]:
         """Start, send a signal when both nodes are running, and wait: exit code and output."""
-        running = subprocess.Popen(self.command, env=self.environment | env, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: len(list(self.notes.glob("torchrun-*.pid"))) == 2, "the nodes do not start")
+        running = subprocess.Popen(
+            self.command, env=self.environment | env, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(
+            lambda: len(list(self.notes.glob("torchrun-*.pid"))) == 2,
+            "the nodes do not start",
+        )
         running.send_signal(number)
         _, said = running.communicate(timeout=PATIENCE)
         return running.returncode, said
 
     def started(self, command: str) -> list[list[str]]:
         """The words of every start of a command, by node."""
-        return [path.read_text().split("\0")[:-1] for path in sorted(self.notes.glob(f"{command}-*.words"))]
+        return [
+            path.read_text().split("\0")[:-1]
+            for path in sorted(self.notes.glob(f"{command}-*.words"))
+        ]
 
     def env(self, node: int) -> dict[str, str]:
         lines = (self.notes / f"torchrun-{node}.env").read_text().splitlines()
@@ -133,14 +148,21 @@ def test_shellcheck_reports_nothing(preset: Path, gpus: str, tmp_path: Path) -> 
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck, "run `make setup`"
-    done = subprocess.run([shellcheck, "--severity=style", path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shellcheck, "--severity=style", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_sbatch_options_match_the_settings() -> None:
     told = dict(
         line.removeprefix("#SBATCH --").partition("=")[::2]
-        for line in script(nodes="4", gpus="8", cpus="64", memory="256", hours="12").splitlines()
+        for line in script(
+            nodes="4", gpus="8", cpus="64", memory="256", hours="12"
+        ).splitlines()
         if line.startswith("#SBATCH")
     )
     assert told == {
@@ -161,7 +183,9 @@ def test_sbatch_options_match_the_settings() -> None:
 def test_no_path_of_any_machine_is_in_it() -> None:
     inside = {"/runs", "/home/trainer", "/opt/envbuilder", "/bin/bash"}
     paths = set(re.findall(r"(?<![\w$}/.~*])/(?:[\w.-]+/?)+", script()))
-    assert not {path for path in paths if not any(path.startswith(known) for known in inside)}
+    assert not {
+        path for path in paths if not any(path.startswith(known) for known in inside)
+    }
 
 
 def test_each_node_joins_the_first_one(session: Session) -> None:
@@ -227,7 +251,12 @@ def test_with_gpus(session: Session) -> None:
 def test_one_task_on_each_node_with_its_cores(session: Session) -> None:
     session.run()
     (words,) = session.started("srun")
-    assert words[: words.index("apptainer")] == ["--kill-on-bad-exit=0", "--wait=120", "--cpus-per-task=12", "--label"]
+    assert words[: words.index("apptainer")] == [
+        "--kill-on-bad-exit=0",
+        "--wait=120",
+        "--cpus-per-task=12",
+        "--label",
+    ]
 
 
 @pytest.mark.slow
@@ -235,7 +264,11 @@ def test_places_can_be_set(session: Session, tmp_path: Path) -> None:
     other = tmp_path / "other.sif"
     other.touch()
     runs, home = tmp_path / "my runs", tmp_path / "my home"
-    settings = {"ENVBUILDER_SIF": str(other), "ENVBUILDER_RUNS": str(runs), "ENVBUILDER_HOME": str(home)}
+    settings = {
+        "ENVBUILDER_SIF": str(other),
+        "ENVBUILDER_RUNS": str(runs),
+        "ENVBUILDER_HOME": str(home),
+    }
     done = session.run(SIF=str(other), **settings)
     assert done.returncode == 0, done.stderr
     words = session.started("apptainer")[0]
@@ -246,13 +279,18 @@ def test_missing_image_is_reported_before_starting(session: Session) -> None:
     session.sif.unlink()
     done = session.run()
     assert done.returncode == 2
-    assert f"error: there is no image {session.sif}\nhint: `apptainer build " in done.stderr
+    assert (
+        f"error: there is no image {session.sif}\nhint: `apptainer build "
+        in done.stderr
+    )
     assert session.started("srun") == []
 
 
 @pytest.mark.slow
 def test_a_job_that_fails_fails(session: Session) -> None:
-    (Path(session.environment["PATH"].split(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 3\n")
+    (Path(session.environment["PATH"].split(":")[0]) / "torchrun").write_text(
+        "#!/bin/sh\nexit 3\n"
+    )
     assert session.run().returncode == 3
 
 
@@ -261,7 +299,8 @@ def test_invalid_option_is_reported_before_torchrun_starts(session: Session) -> 
     done = session.run("--epochs", "none")
     assert (done.returncode, session.started("torchrun")) == (2, [])
     assert (
-        "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more\n" in done.stderr
+        "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more\n"
+        in done.stderr
     )
 
 
@@ -276,13 +315,21 @@ def test_near_the_time_limit_it_saves_and_queues_again(session: Session) -> None
 
 @pytest.mark.slow
 def test_finished_job_is_not_requeued(session: Session) -> None:
-    assert session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (0, "")
+    assert session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", CODE_AT_TERM="0") == (
+        0,
+        "",
+    )
     assert session.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
 
 
 @pytest.mark.slow
 def test_it_does_not_come_back_for_ever(session: Session) -> None:
-    code, _ = session.run_until(signal.SIGUSR1, SECONDS_TO_RUN="20", SLURM_RESTART_COUNT="2", ENVBUILDER_TURNS="3")
+    code, _ = session.run_until(
+        signal.SIGUSR1,
+        SECONDS_TO_RUN="20",
+        SLURM_RESTART_COUNT="2",
+        ENVBUILDER_TURNS="3",
+    )
     assert code == 1
     assert len(session.started("scancel")) == 1
     assert session.started("scontrol") == [["show", "hostnames", "node-[a-b]"]]
@@ -292,7 +339,14 @@ def test_it_does_not_come_back_for_ever(session: Session) -> None:
 def test_the_settings_arguments_come_before_those_of_sbatch(tmp_path: Path) -> None:
     session = Session(tmp_path, script(arguments="--epochs 3 --model '$(touch x)'"))
     session.run("--epochs", "4")
-    assert session.started("torchrun")[0][-6:] == ["--epochs", "3", "--model", "$(touch x)", "--epochs", "4"]
+    assert session.started("torchrun")[0][-6:] == [
+        "--epochs",
+        "3",
+        "--model",
+        "$(touch x)",
+        "--epochs",
+        "4",
+    ]
 
 
 @pytest.mark.slow
@@ -301,5 +355,6 @@ def test_stand_ins_are_called(session: Session) -> None:
     session.run()
     heard: dict[str, Any] = {name: len(session.started(name)) for name in STAND_INS}
     assert (
-        json.dumps(heard, sort_keys=True) == '{"apptainer": 2, "scancel": 0, "scontrol": 1, "srun": 1, "torchrun": 2}'
+        json.dumps(heard, sort_keys=True)
+        == '{"apptainer": 2, "scancel": 0, "scontrol": 1, "srun": 1, "torchrun": 2}'
     )

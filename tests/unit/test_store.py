@@ -52,7 +52,9 @@ def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Suite:
     stand_in = Suite()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(suite, "accept", stand_in.accept)
-    monkeypatch.setattr(suite, "find_image", lambda engine, image: replace(_facts(), id=IMAGE))
+    monkeypatch.setattr(
+        suite, "find_image", lambda engine, image: replace(_facts(), id=IMAGE)
+    )
     monkeypatch.setattr(suite, "suite_hash", lambda trial: "sha256:5")
     monkeypatch.setattr(suite, "host_facts", lambda engine, trial: HOST)
     return stand_in
@@ -68,10 +70,14 @@ def session(tmp_path: Path) -> pipeline.Session:
         catalog=catalog.load(),
         network=Network(),
         environ={},
-        uv=Uv(program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="")),
+        uv=Uv(
+            program="uv", run=lambda argv: Completed(returncode=1, stdout="", stderr="")
+        ),
         console=Console(),
         today=catalog.load().date,
-        store=receipts.Store(folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()})),
+        store=receipts.Store(
+            folder=tmp_path / "state" / "receipts", users=frozenset({os.getuid()})
+        ),
     )
 
 
@@ -79,7 +85,9 @@ def accept(session: pipeline.Session, **options: Any) -> Receipt:
     return pipeline.accept("x", None, session, TRIAL, **options)  # type: ignore[arg-type]
 
 
-def test_receipts_in_the_project_save_no_run(judged: Suite, session: pipeline.Session) -> None:
+def test_receipts_in_the_project_save_no_run(
+    judged: Suite, session: pipeline.Session
+) -> None:
     session.receipts.mkdir()
     (session.receipts / receipts.file_name(PASSED)).write_text(serialize.dumps(PASSED))
     assert accept(session).started.startswith("2026")
@@ -87,7 +95,10 @@ def test_receipts_in_the_project_save_no_run(judged: Suite, session: pipeline.Se
 
 
 def test_own_receipt_saves_a_run_and_is_copied(
-    judged: Suite, session: pipeline.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judged: Suite,
+    session: pipeline.Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = accept(session)
     (tmp_path / "other").mkdir()
@@ -108,11 +119,16 @@ def test_store_writable_by_others_is_ignored_with_a_note(
     session.store.folder.chmod(0o777)
     accept(replace(session, console=Console()))
     assert judged.runs == 2
-    assert "this receipt will not spare a run: others can write to" in capsys.readouterr().err
+    assert (
+        "this receipt will not spare a run: others can write to"
+        in capsys.readouterr().err
+    )
     assert list(session.receipts.glob("*.json")), "it is in the project all the same"
 
 
-def test_receipts_are_not_written_through_a_link(judged: Suite, session: pipeline.Session, tmp_path: Path) -> None:
+def test_receipts_are_not_written_through_a_link(
+    judged: Suite, session: pipeline.Session, tmp_path: Path
+) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
     session.receipts.symlink_to(outside)

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standin.engine import StandInContainer, StandInEngine, breaks, kind_of, says, writes_its_files
+from standin.engine import (
+    StandInContainer,
+    StandInEngine,
+    breaks,
+    kind_of,
+    says,
+    writes_its_files,
+)
 from standin.suite_output import (
     FACTS,
     FILES,
@@ -34,7 +41,9 @@ CPU = GpuPlan(access=GpuAccess.NONE, reason="no GPU here")
 TRIAL = suite.SuiteOptions(gpu=CPU)
 
 
-def accept(engine: StandInEngine, trial: suite.SuiteOptions = TRIAL, image: str = IMAGE.id) -> Receipt:
+def accept(
+    engine: StandInEngine, trial: suite.SuiteOptions = TRIAL, image: str = IMAGE.id
+) -> Receipt:
     return suite.accept(engine, image, trial, on_change=lambda rows: None)
 
 
@@ -49,26 +58,51 @@ def test_an_image_with_evidence_for_every_check_passes() -> None:
     engine = StandInEngine()
     receipt = accept(engine)
     assert receipt.verdict is Verdict.PASSED
-    assert {check.id for check in receipt.checks} == {*INSIDE, *suite.OUTSIDE, "suite.complete"}
-    not_run = {check.id for check in receipt.checks if check.status is not Status.PASSED}
+    assert {check.id for check in receipt.checks} == {
+        *INSIDE,
+        *suite.OUTSIDE,
+        "suite.complete",
+    }
+    not_run = {
+        check.id for check in receipt.checks if check.status is not Status.PASSED
+    }
     assert not_run == {name for name in INSIDE if name.startswith("gpu.")}
-    assert (receipt.image, receipt.reference, receipt.stack) == (IMAGE.id, IMAGE.id, LOCK.stack.name)
-    assert receipt.suite == {"version": suite.bounds()["suite"], "hash": suite.suite_hash(TRIAL)}
+    assert (receipt.image, receipt.reference, receipt.stack) == (
+        IMAGE.id,
+        IMAGE.id,
+        LOCK.stack.name,
+    )
+    assert receipt.suite == {
+        "version": suite.bounds()["suite"],
+        "hash": suite.suite_hash(TRIAL),
+    }
     assert receipt.host == {"engine": "27.0", "cpus": 2, "gpu": "none"}
-    assert (receipt.facts, receipt.training) == (FACTS, {"accuracy": 1.0, "loss": 0.002})
+    assert (receipt.facts, receipt.training) == (
+        FACTS,
+        {"accuracy": 1.0, "loss": 0.002},
+    )
 
 
 def test_every_container_is_removed_before_the_next_is_made() -> None:
     engine = StandInEngine()
     accept(engine)
     kinds = ("suite", "any_user", "signals")
-    assert engine.asked("create", "remove") == [f"{verb} {kind}" for kind in kinds for verb in ("create", "remove")]
+    assert engine.asked("create", "remove") == [
+        f"{verb} {kind}" for kind in kinds for verb in ("create", "remove")
+    ]
 
 
 def test_checks_are_shown_while_waiting_running_and_finished() -> None:
     shown: list[list[Row]] = []
-    suite.accept(StandInEngine(), IMAGE.id, TRIAL, on_change=lambda rows: shown.append(list(rows)))
-    assert [row.title for row in shown[0]] == [f"title of {name}" for name in INSIDE] + list(suite.OUTSIDE.values())
+    suite.accept(
+        StandInEngine(),
+        IMAGE.id,
+        TRIAL,
+        on_change=lambda rows: shown.append(list(rows)),
+    )
+    assert [row.title for row in shown[0]] == [
+        f"title of {name}" for name in INSIDE
+    ] + list(suite.OUTSIDE.values())
     assert {row.state for row in shown[0]} == {"waiting"}
     running = [row.title for rows in shown for row in rows if row.state == "running"]
     assert set(suite.OUTSIDE.values()) <= set(running)
@@ -98,7 +132,10 @@ def test_one_check_that_fails_refuses_the_image() -> None:
 
 
 def test_one_check_that_could_not_be_made_leaves_it_incomplete() -> None:
-    assert judged(passing(changed={"imports.failed": "error"}), 7).verdict is Verdict.INCOMPLETE
+    assert (
+        judged(passing(changed={"imports.failed": "error"}), 7).verdict
+        is Verdict.INCOMPLETE
+    )
 
 
 def test_checks_not_run_do_not_fail_an_image() -> None:
@@ -119,7 +156,13 @@ def test_silent_suite_is_incomplete() -> None:
 
 
 def test_interrupted_suite_reports_how_it_ended() -> None:
-    lines = [plan(), event("facts", **FACTS), start(INSIDE[0]), result(INSIDE[0]), start(INSIDE[1])]
+    lines = [
+        plan(),
+        event("facts", **FACTS),
+        start(INSIDE[0]),
+        result(INSIDE[0]),
+        start(INSIDE[1]),
+    ]
     receipt = judged(lines, 1, errors=["Traceback", "no module named torch"])
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, INSIDE[0]).status is Status.PASSED
@@ -138,13 +181,18 @@ def test_interrupted_suite_reports_how_it_ended() -> None:
         (126, False, "the suite cannot be executed: no Python"),
     ],
 )
-def test_receipt_contains_the_end_of_the_container(code: int, out_of_memory: bool, said: str) -> None:
+def test_receipt_contains_the_end_of_the_container(
+    code: int, out_of_memory: bool, said: str
+) -> None:
     receipt = judged(passing(), code, out_of_memory=out_of_memory, errors=["no Python"])
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, "suite.complete").detail == said
 
 
-@pytest.mark.parametrize("noise", ["Segmentation fault", '{"event": "magic"}', '{"event": "result"}', "[" * 5000])
+@pytest.mark.parametrize(
+    "noise",
+    ["Segmentation fault", '{"event": "magic"}', '{"event": "result"}', "[" * 5000],
+)
 def test_malformed_line_makes_the_suite_incomplete(noise: str) -> None:
     lines = passing()
     receipt = judged([*lines[:3], noise, "", *lines[3:]])
@@ -167,22 +215,33 @@ def test_suite_killed_at_its_deadline_names_the_running_check() -> None:
 
     receipt = accept(StandInEngine(scripts={"suite": script}))
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert f"killed at its deadline, in {INSIDE[0]}" in check_of(receipt, "suite.complete").detail
+    assert (
+        f"killed at its deadline, in {INSIDE[0]}"
+        in check_of(receipt, "suite.complete").detail
+    )
 
     def dumb(container: StandInContainer) -> Iterator[str]:
         container.late, container.code = True, 137
         yield from ()
 
     receipt = accept(StandInEngine(scripts={"suite": dumb}))
-    assert "killed at its deadline, in its beginning" in check_of(receipt, "suite.complete").detail
+    assert (
+        "killed at its deadline, in its beginning"
+        in check_of(receipt, "suite.complete").detail
+    )
 
 
 def test_each_check_has_a_deadline_with_grace() -> None:
-    engine = StandInEngine(scripts={"suite": says(passing(["contract.user", "features.nvcc"]))})
+    engine = StandInEngine(
+        scripts={"suite": says(passing(["contract.user", "features.nvcc"]))}
+    )
     accept(engine, replace(TRIAL, deadline=77))
     container = engine.containers[0]
     patience = suite.bounds()["patience"]
-    plain, long = suite.CHECK_DEADLINE * patience + suite.GRACE, 600 * patience + suite.GRACE
+    plain, long = (
+        suite.CHECK_DEADLINE * patience + suite.GRACE,
+        600 * patience + suite.GRACE,
+    )
     assert suite.bounds()["deadlines"]["features.nvcc"] == 600
     assert container.limits == [plain, None, long, None]
     assert container.deadline == 77
@@ -192,7 +251,9 @@ def test_each_check_has_a_deadline_with_grace() -> None:
 
 
 def test_a_container_that_cannot_start_is_the_engines_error() -> None:
-    engine = StandInEngine(scripts={"suite": breaks([], EngineError("cannot start the container"))})
+    engine = StandInEngine(
+        scripts={"suite": breaks([], EngineError("cannot start the container"))}
+    )
     with pytest.raises(EngineError, match="cannot start the container"):
         accept(engine)
     assert engine.asked("create", "remove") == ["create suite", "remove suite"]
@@ -200,7 +261,9 @@ def test_a_container_that_cannot_start_is_the_engines_error() -> None:
 
 def test_lost_engine_makes_the_suite_incomplete() -> None:
     lost = EngineError("cannot follow the container's output: no Docker engine answers")
-    receipt = accept(StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)}))
+    receipt = accept(
+        StandInEngine(scripts={"suite": breaks([plan(), start(INSIDE[0])], lost)})
+    )
     assert receipt.verdict is Verdict.INCOMPLETE
     assert check_of(receipt, INSIDE[0]).detail == f"no answer: {lost.message}"
 
@@ -229,7 +292,9 @@ def test_engine_that_ignores_the_deadline_is_an_error() -> None:
 
 
 def test_external_failures_are_errors_with_a_reason() -> None:
-    engine = StandInEngine(scripts={"signals": breaks([], ValueError("out of the blue"))})
+    engine = StandInEngine(
+        scripts={"signals": breaks([], ValueError("out of the blue"))}
+    )
     check = check_of(accept(engine), "contract.signals")
     assert (check.status, check.detail) == (Status.ERROR, "ValueError: out of the blue")
 
@@ -242,14 +307,20 @@ def suite_job(engine: StandInEngine) -> Any:
 
 
 def test_our_image_runs_its_job_foreign_images_get_ours() -> None:
-    ours, foreign = StandInEngine(), StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})})
+    ours, foreign = (
+        StandInEngine(),
+        StandInEngine(images={IMAGE.id: replace(IMAGE, labels={})}),
+    )
     accept(ours)
     accept(foreign)
     job = suite_job(ours)
     assert job.command == ("python", "/envbuilder-suite/acceptance", "--json-lines")
     assert job.entrypoint is None
     assert "/envbuilder-suite/train/job.py" not in job.files
-    suite_files = {"/envbuilder-suite/acceptance/__main__.py", "/envbuilder-suite/acceptance/bounds.json"}
+    suite_files = {
+        "/envbuilder-suite/acceptance/__main__.py",
+        "/envbuilder-suite/acceptance/bounds.json",
+    }
     assert suite_files <= set(job.files)
     job = suite_job(foreign)
     assert job.command == ("/envbuilder-suite/acceptance", "--json-lines")
@@ -261,9 +332,19 @@ def test_the_options_reach_the_container(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("print()")
     engine = StandInEngine()
-    accept(engine, suite.SuiteOptions(gpu=CPU, require_gpu=True, user="7:8", memory="2g", own=(own,)))
+    accept(
+        engine,
+        suite.SuiteOptions(
+            gpu=CPU, require_gpu=True, user="7:8", memory="2g", own=(own,)
+        ),
+    )
     job = suite_job(engine)
-    assert job.command[2:] == ("--json-lines", "--require-gpu", "--own", "/envbuilder-suite/own/mine.py")
+    assert job.command[2:] == (
+        "--json-lines",
+        "--require-gpu",
+        "--own",
+        "/envbuilder-suite/own/mine.py",
+    )
     assert (job.gpu, job.user, job.memory) == (CPU, "7:8", "2g")
     assert job.files["/envbuilder-suite/own/mine.py"] == b"print()"
 
@@ -272,12 +353,19 @@ def test_foreign_image_is_not_judged_by_our_promises() -> None:
     foreign = replace(IMAGE, labels={})
     engine = StandInEngine(
         images={foreign.id: foreign},
-        scripts={"suite": says(passing(facts={name: v for name, v in FACTS.items() if name != "lock"}))},
+        scripts={
+            "suite": says(
+                passing(facts={name: v for name, v in FACTS.items() if name != "lock"})
+            )
+        },
     )
     receipt = accept(engine)
     assert receipt.verdict is Verdict.PASSED
     for name in ("contract.any_user", "contract.signals"):
-        assert (check_of(receipt, name).status, check_of(receipt, name).detail) == (Status.NOT_RUN, host_checks.FOREIGN)
+        assert (check_of(receipt, name).status, check_of(receipt, name).detail) == (
+            Status.NOT_RUN,
+            host_checks.FOREIGN,
+        )
     assert engine.asked("create") == ["create suite"]
 
 
@@ -293,9 +381,15 @@ def test_image_with_a_lock_but_no_labels_is_judged_fully() -> None:
 
 def test_a_part_is_never_enough() -> None:
     engine = StandInEngine(scripts={"suite": says(passing(["training.accuracy"]))})
-    receipt = accept(engine, replace(TRIAL, only=("training.accuracy", "contract.signals")))
+    receipt = accept(
+        engine, replace(TRIAL, only=("training.accuracy", "contract.signals"))
+    )
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert [check.id for check in receipt.checks] == ["training.accuracy", "contract.signals", "suite.complete"]
+    assert [check.id for check in receipt.checks] == [
+        "training.accuracy",
+        "contract.signals",
+        "suite.complete",
+    ]
     detail = check_of(receipt, "suite.complete").detail
     assert detail == "only training.accuracy, contract.signals ran"
     assert suite_job(engine).command[-2:] == ("--only", "training.accuracy")
@@ -303,9 +397,15 @@ def test_a_part_is_never_enough() -> None:
 
 def test_host_checks_alone_start_no_suite() -> None:
     engine = StandInEngine()
-    receipt = accept(engine, replace(TRIAL, only=("contract.signals", "contract.caches")))
+    receipt = accept(
+        engine, replace(TRIAL, only=("contract.signals", "contract.caches"))
+    )
     assert engine.asked("create") == ["create signals"]
-    assert [check.id for check in receipt.checks] == ["contract.caches", "contract.signals", "suite.complete"]
+    assert [check.id for check in receipt.checks] == [
+        "contract.caches",
+        "contract.signals",
+        "suite.complete",
+    ]
 
 
 @pytest.mark.parametrize("name", ["identity.labels", "contract.size"])
@@ -317,7 +417,9 @@ def test_checks_comparing_with_the_inside_read_it(name: str) -> None:
 
 
 def test_unknown_check_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(UsageError, match=r"there is no check training\.acuracy") as caught:
+    with pytest.raises(
+        UsageError, match=r"there is no check training\.acuracy"
+    ) as caught:
         suite.validate(replace(TRIAL, only=("training.acuracy",)))
     assert caught.value.hint == "did you mean training.accuracy?"
     with pytest.raises(UsageError) as caught:
@@ -346,14 +448,20 @@ def test_everything_that_changes_a_receipt_changes_the_hash(tmp_path: Path) -> N
     assert len(set(hashes.values())) == len(hashes)
     assert suite.suite_hash(replace(TRIAL, deadline=5)) == hashes["plain"]
     gpu = GpuPlan(access=GpuAccess.CDI, reason="")
-    assert suite.suite_hash(replace(TRIAL, gpu=gpu)) == hashes["plain"]  # the host's facts say which
+    assert (
+        suite.suite_hash(replace(TRIAL, gpu=gpu)) == hashes["plain"]
+    )  # the host's facts say which
     assert suite.host_facts(StandInEngine(), replace(TRIAL, gpu=gpu))["gpu"] == "cdi"
 
 
-def test_every_file_of_the_suite_is_in_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_of_the_suite_is_in_the_hash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before, files = suite.suite_hash(TRIAL), suite.files()
     for path in files:
-        monkeypatch.setattr(suite, "files", lambda own, path=path: {**files, path: files[path] + b"\n"})
+        monkeypatch.setattr(
+            suite, "files", lambda own, path=path: {**files, path: files[path] + b"\n"}
+        )
         assert suite.suite_hash(TRIAL) != before, path
 
 
@@ -371,7 +479,10 @@ def test_custom_check_is_required(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("")
     trial = replace(TRIAL, own=(own,))
-    assert check_of(accept(StandInEngine(), trial), "suite.complete").detail == "no answer to own.mine"
+    assert (
+        check_of(accept(StandInEngine(), trial), "suite.complete").detail
+        == "no answer to own.mine"
+    )
     engine = StandInEngine(scripts={"suite": says(passing([*INSIDE, "own.mine"]))})
     assert accept(engine, trial).verdict is Verdict.PASSED
 
@@ -380,12 +491,21 @@ def test_custom_check_is_required(tmp_path: Path) -> None:
 
 
 def test_wrong_labels_and_oversized_images_fail() -> None:
-    lying = replace(IMAGE, labels={**LABELS, "dev.envbuilder.torch": "2.1.0"}, size=IMAGE.size * 3)
+    lying = replace(
+        IMAGE, labels={**LABELS, "dev.envbuilder.torch": "2.1.0"}, size=IMAGE.size * 3
+    )
     receipt = accept(StandInEngine(images={IMAGE.id: lying}))
     assert receipt.verdict is Verdict.FAILED
-    assert check_of(receipt, "identity.labels").detail == "dev.envbuilder.torch says 2.1.0; inside is 2.0.1"
+    assert (
+        check_of(receipt, "identity.labels").detail
+        == "dev.envbuilder.torch says 2.1.0; inside is 2.0.1"
+    )
     size = check_of(receipt, "contract.size")
-    assert (size.status, size.value, size.detail) == (Status.FAILED, 3.0, "7.27 GB for 2.42 GB of wheels")
+    assert (size.status, size.value, size.detail) == (
+        Status.FAILED,
+        3.0,
+        "7.27 GB for 2.42 GB of wheels",
+    )
 
 
 TOKEN = b"hf_" + b"a" * 24
@@ -397,7 +517,12 @@ TOKEN = b"hf_" + b"a" * 24
         (replace(IMAGE, env=(f"X={TOKEN.decode()}",)), [], [], "the environment"),
         (replace(IMAGE, labels={**LABELS, "note": TOKEN.decode()}), [], [], "a label"),
         (IMAGE, [f"RUN curl {TOKEN.decode()}"], [], "the history"),
-        (IMAGE, [], [("/home/me/notes.txt", 27, TOKEN)], "the layers, as /home/me/notes.txt"),
+        (
+            IMAGE,
+            [],
+            [("/home/me/notes.txt", 27, TOKEN)],
+            "the layers, as /home/me/notes.txt",
+        ),
         (IMAGE, [], [("/root/.netrc", 5, b"x")], "the layers, as /root/.netrc"),
         (IMAGE, [], [("/app/.git/HEAD", 5, b"x")], "the layers, as /app/.git/HEAD"),
     ],
@@ -405,14 +530,23 @@ TOKEN = b"hf_" + b"a" * 24
 def test_secrets_are_found_in_every_place(
     image: Any, history: list[str], layers: list[tuple[str, int, bytes]], place: str
 ) -> None:
-    receipt = accept(StandInEngine(images={IMAGE.id: image}, history=history, layers=layers))
+    receipt = accept(
+        StandInEngine(images={IMAGE.id: image}, history=history, layers=layers)
+    )
     check = check_of(receipt, "contract.layers")
     assert (check.status, check.detail) == (Status.FAILED, f"a secret is in {place}")
 
 
 def test_an_empty_file_and_a_system_file_are_no_secret() -> None:
-    layers = [("/root/.netrc", 0, b""), ("/usr/share/x", 27, TOKEN), ("/opt/venv/lib/x.py", 27, TOKEN)]
-    assert check_of(accept(StandInEngine(layers=layers)), "contract.layers").status is Status.PASSED
+    layers = [
+        ("/root/.netrc", 0, b""),
+        ("/usr/share/x", 27, TOKEN),
+        ("/opt/venv/lib/x.py", 27, TOKEN),
+    ]
+    assert (
+        check_of(accept(StandInEngine(layers=layers)), "contract.layers").status
+        is Status.PASSED
+    )
 
 
 def test_caches_count_together_and_the_largest_is_named() -> None:
@@ -423,7 +557,11 @@ def test_caches_count_together_and_the_largest_is_named() -> None:
     ]
     receipt = accept(StandInEngine(layers=layers))
     check = check_of(receipt, "contract.caches")
-    assert (check.status, check.value, check.detail) == (Status.FAILED, 1_500_000, "1 MB are in /root/.cache/pip")
+    assert (check.status, check.value, check.detail) == (
+        Status.FAILED,
+        1_500_000,
+        "1 MB are in /root/.cache/pip",
+    )
     assert check_of(receipt, "contract.layers").status is Status.PASSED
     few = accept(StandInEngine(layers=[("/root/.cache/pip/a", 1_000_000, b"")]))
     assert check_of(few, "contract.caches").status is Status.PASSED
@@ -440,13 +578,18 @@ def test_layers_full_of_secrets_and_caches_are_judged_within_bounds() -> None:
 
 def test_unreadable_layers_are_an_error_of_both_checks() -> None:
     class Unreadable(StandInEngine):
-        def layer_files(self, image: str, wanted: object) -> Iterator[tuple[str, int, bytes]]:
+        def layer_files(
+            self, image: str, wanted: object
+        ) -> Iterator[tuple[str, int, bytes]]:
             raise EngineError("cannot read the layers: no space left")
 
     receipt = accept(Unreadable())
     assert receipt.verdict is Verdict.INCOMPLETE
     for name in ("contract.layers", "contract.caches"):
-        assert check_of(receipt, name).detail == "EngineError: cannot read the layers: no space left"
+        assert (
+            check_of(receipt, name).detail
+            == "EngineError: cannot read the layers: no space left"
+        )
 
 
 def any_user(script: Any, *, remaps: bool = False) -> tuple[Check, StandInEngine]:
@@ -485,9 +628,13 @@ def test_files_of_another_user_fail_unless_users_are_mapped() -> None:
 
 
 def test_failure_for_any_user_shows_its_last_output() -> None:
-    check, _ = any_user(says(["epoch 1"], 3, errors=["no home", "Permission denied: /home"]))
+    check, _ = any_user(
+        says(["epoch 1"], 3, errors=["no home", "Permission denied: /home"])
+    )
     assert check.status is Status.FAILED
-    assert check.detail.endswith("`train` ended with exit code 3: Permission denied: /home")
+    assert check.detail.endswith(
+        "`train` ended with exit code 3: Permission denied: /home"
+    )
     assert any_user(says(["its last line"], 3))[0].detail.endswith("3: its last line")
     assert any_user(says([], 3))[0].detail.endswith("3: no output")
     check, _ = any_user(breaks([], EngineError("no train here")))
@@ -525,9 +672,15 @@ def test_a_job_that_is_deaf_or_ends_otherwise_fails() -> None:
 
     assert signals(deaf)[0].detail == "it still ran 5 s after SIGTERM"
     check, _ = signals(says(["device: cpu"], 143))
-    assert (check.status, check.detail) == (Status.FAILED, "it ended with exit code 143, not 130")
+    assert (check.status, check.detail) == (
+        Status.FAILED,
+        "it ended with exit code 143, not 130",
+    )
     check, _ = signals(says(["hello"], 1, errors=["no train"]))
-    assert (check.status, check.detail) == (Status.FAILED, "`train` did not start: no train")
+    assert (check.status, check.detail) == (
+        Status.FAILED,
+        "`train` did not start: no train",
+    )
 
 
 # --- wrong claims, too much output, malformed events ------------------------------------------------------------------
@@ -558,27 +711,50 @@ def test_a_flood_before_the_plan_is_not_accepted_either() -> None:
 def test_truncated_line_is_in_the_receipt() -> None:
     receipt = judged([plan(), "x" * 2_000_000, *passing()[1:]])
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert "1 lines of its output break the protocol" in check_of(receipt, "suite.complete").detail
+    assert (
+        "1 lines of its output break the protocol"
+        in check_of(receipt, "suite.complete").detail
+    )
 
 
 def test_output_that_stops_before_its_end_is_incomplete() -> None:
     receipt = judged(passing()[:-1])
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert check_of(receipt, "suite.complete").detail == "its output stops before the end of the suite"
+    assert (
+        check_of(receipt, "suite.complete").detail
+        == "its output stops before the end of the suite"
+    )
 
 
-@pytest.mark.parametrize("word", ['{"event": "training", "accuracy": "x"}', '{"event": "plan", "checks": [{"id": 5}]}'])
+@pytest.mark.parametrize(
+    "word",
+    [
+        '{"event": "training", "accuracy": "x"}',
+        '{"event": "plan", "checks": [{"id": 5}]}',
+    ],
+)
 def test_an_event_that_does_not_fit_is_not_accepted(word: str) -> None:
     lines = passing()
     receipt = judged([*lines[:-1], word, lines[-1]])
     assert receipt.verdict is Verdict.INCOMPLETE
-    assert "1 lines of its output break the protocol" in check_of(receipt, "suite.complete").detail
+    assert (
+        "1 lines of its output break the protocol"
+        in check_of(receipt, "suite.complete").detail
+    )
 
 
 def test_the_image_cannot_answer_for_the_host() -> None:
-    lines = [plan(), *(result(name) for name in suite.OUTSIDE), result("suite.complete"), *passing()[1:]]
+    lines = [
+        plan(),
+        *(result(name) for name in suite.OUTSIDE),
+        result("suite.complete"),
+        *passing()[1:],
+    ]
     receipt = accept(
-        StandInEngine(images={IMAGE.id: replace(IMAGE, size=IMAGE.size * 3)}, scripts={"suite": says(lines)})
+        StandInEngine(
+            images={IMAGE.id: replace(IMAGE, size=IMAGE.size * 3)},
+            scripts={"suite": says(lines)},
+        )
     )
     assert check_of(receipt, "contract.size").status is Status.FAILED
     assert check_of(receipt, "suite.complete").status is Status.ERROR
@@ -587,15 +763,27 @@ def test_the_image_cannot_answer_for_the_host() -> None:
 def test_image_claiming_a_missing_gpu_fails() -> None:
     receipt = judged(passing(changed={"gpu.kernel": "passed"}))
     assert receipt.verdict is Verdict.FAILED
-    assert check_of(receipt, "gpu.kernel").detail == "it claims to have a GPU, but was given none"
+    assert (
+        check_of(receipt, "gpu.kernel").detail
+        == "it claims to have a GPU, but was given none"
+    )
     gpu = replace(TRIAL, gpu=GpuPlan(access=GpuAccess.CDI, reason=""))
-    engine = StandInEngine(scripts={"suite": says(passing(changed={"gpu.kernel": "passed"}))})
+    engine = StandInEngine(
+        scripts={"suite": says(passing(changed={"gpu.kernel": "passed"}))}
+    )
     assert accept(engine, gpu).verdict is Verdict.PASSED
 
 
 def test_host_facts_about_an_image_are_printable() -> None:
-    receipt = accept(StandInEngine(scripts={"signals": says([], 1, errors=["\x1b[2Jno\u202e train"])}))
-    assert check_of(receipt, "contract.signals").detail == "`train` did not start: [2Jno train"
+    receipt = accept(
+        StandInEngine(
+            scripts={"signals": says([], 1, errors=["\x1b[2Jno\u202e train"])}
+        )
+    )
+    assert (
+        check_of(receipt, "contract.signals").detail
+        == "`train` did not start: [2Jno train"
+    )
 
 
 # --- lock and labels from outside -------------------------------------------------------------------------------------
@@ -604,29 +792,62 @@ def test_host_facts_about_an_image_are_printable() -> None:
 @pytest.mark.parametrize(
     ("files", "labels", "facts", "detail"),
     [
-        ({"envbuilder.lock": None}, {}, {}, "there is no /opt/envbuilder/envbuilder.lock"),
+        (
+            {"envbuilder.lock": None},
+            {},
+            {},
+            "there is no /opt/envbuilder/envbuilder.lock",
+        ),
         ({"envbuilder.lock": b"{}"}, {}, {}, "is not a lock of envbuilder's"),
         ({"envbuilder.lock": b"\xff"}, {}, {}, "can't decode"),
-        ({"envbuilder.lock": LOCK_TEXT.encode() + b"\n"}, {}, {}, "Python in the image has read another lock"),
+        (
+            {"envbuilder.lock": LOCK_TEXT.encode() + b"\n"},
+            {},
+            {},
+            "Python in the image has read another lock",
+        ),
         (
             {},
             {"dev.envbuilder.lock": "sha256:1"},
             {},
             "the label dev.envbuilder.lock says sha256:1; the lock is sha256:",
         ),
-        ({}, {"dev.envbuilder.torch": "9"}, {}, "the label dev.envbuilder.torch says 9; the lock says 2.0.1"),
-        ({"requirements.txt": b"torch"}, {}, {}, "/opt/envbuilder/requirements.txt is not the lock's"),
-        ({}, {}, {"lock": f"sha256:{'0' * 64}"}, "Python in the image has read another lock"),
+        (
+            {},
+            {"dev.envbuilder.torch": "9"},
+            {},
+            "the label dev.envbuilder.torch says 9; the lock says 2.0.1",
+        ),
+        (
+            {"requirements.txt": b"torch"},
+            {},
+            {},
+            "/opt/envbuilder/requirements.txt is not the lock's",
+        ),
+        (
+            {},
+            {},
+            {"lock": f"sha256:{'0' * 64}"},
+            "Python in the image has read another lock",
+        ),
         ({}, {}, {"wheel_bytes": 5}, "Python in the image has read wheels of 5 bytes"),
     ],
 )
 def test_lock_that_differs_from_outside_fails(
     files: dict[str, Any], labels: dict[str, str], facts: dict[str, Any], detail: str
 ) -> None:
-    there = {path: content for path, content in {**FILES, **files}.items() if content is not None}
+    there = {
+        path: content
+        for path, content in {**FILES, **files}.items()
+        if content is not None
+    }
     image = replace(IMAGE, labels={**LABELS, **labels})
     lines = passing(facts={**FACTS, **facts})
-    receipt = accept(StandInEngine(images={IMAGE.id: image}, files=there, scripts={"suite": says(lines)}))
+    receipt = accept(
+        StandInEngine(
+            images={IMAGE.id: image}, files=there, scripts={"suite": says(lines)}
+        )
+    )
     check = check_of(receipt, "identity.shipped")
     assert check.status is Status.FAILED
     assert detail in check.detail
@@ -634,7 +855,12 @@ def test_lock_that_differs_from_outside_fails(
 
 
 def test_different_training_job_is_only_a_warning() -> None:
-    files = {**FILES, "payload/train/job.py": b"", "payload/more.py": b"", "payload/train/__pycache__/job.pyc": b""}
+    files = {
+        **FILES,
+        "payload/train/job.py": b"",
+        "payload/more.py": b"",
+        "payload/train/__pycache__/job.pyc": b"",
+    }
     del files["payload/train/data.py"]
     receipt = accept(StandInEngine(files=files))
     assert check_of(receipt, "identity.shipped").findings == (
@@ -646,7 +872,9 @@ def test_different_training_job_is_only_a_warning() -> None:
     assert check_of(accept(StandInEngine()), "identity.shipped").findings == ()
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/cron.d/x", "", "a b", "x" * 200, "-x", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/cron.d/x", "", "a b", "x" * 200, "-x", "\x1b[2J"]
+)
 def test_invalid_label_is_not_used_as_a_name(name: str) -> None:
     image = replace(IMAGE, labels={**LABELS, "dev.envbuilder.name": name})
     assert accept(StandInEngine(images={IMAGE.id: image})).stack == ""

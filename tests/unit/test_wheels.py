@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheels() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wheels", ROOT / "docker" / "install" / "wheels.py")
+    spec = importlib.util.spec_from_file_location(
+        "wheels", ROOT / "docker" / "install" / "wheels.py"
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -26,7 +28,12 @@ def wheels() -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+    return (
+        "sha256="
+        + base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest())
+        .rstrip(b"=")
+        .decode()
+    )
 
 
 def install(site: Path, files: dict[str, bytes]) -> Path:
@@ -40,7 +47,9 @@ def install(site: Path, files: dict[str, bytes]) -> Path:
     info = site / "thing-1.0.dist-info"
     info.mkdir()
     with (info / "RECORD").open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([*rows, ["thing-1.0.dist-info/RECORD", "", ""]])
+        csv.writer(stream, lineterminator="\n").writerows(
+            [*rows, ["thing-1.0.dist-info/RECORD", "", ""]]
+        )
     return info
 
 
@@ -50,7 +59,10 @@ def record(info: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_removed_files_leave_the_record_too(wheels: ModuleType, tmp_path: Path) -> None:
-    info = install(tmp_path, {"thing/a.py": b"x", "thing/tests/test_a.py": b"y", "thing/lib.a": b"z"})
+    info = install(
+        tmp_path,
+        {"thing/a.py": b"x", "thing/tests/test_a.py": b"y", "thing/lib.a": b"z"},
+    )
     assert wheels.trim(info, [("remove", "*/tests/*"), ("remove", "*.a")]) == 2
     assert set(record(info)) == {"thing/a.py", "thing-1.0.dist-info/RECORD"}
     assert not (tmp_path / "thing" / "tests" / "test_a.py").exists()
@@ -63,9 +75,18 @@ def test_the_first_rule_decides(wheels: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("strip") is None, reason="binutils is not on this machine; it is in the image")
-def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path) -> None:
-    library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
+@pytest.mark.skipif(
+    shutil.which("strip") is None,
+    reason="binutils is not on this machine; it is in the image",
+)
+def test_a_stripped_library_has_its_new_hash(
+    wheels: ModuleType, tmp_path: Path
+) -> None:
+    library = next(
+        path
+        for path in Path(sys.prefix).rglob("*.so")
+        if path.stat().st_size > wheels.WORTH_STRIPPING
+    )
     info = install(tmp_path, {"thing/x.so": library.read_bytes()})
     wheels.trim(info, [("strip", "*.so")])
     path = tmp_path / "thing" / "x.so"
@@ -77,7 +98,11 @@ def test_a_stripped_library_has_its_new_hash(wheels: ModuleType, tmp_path: Path)
 def test_a_library_that_strip_breaks_stays_as_it_was(
     wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
+    library = next(
+        path
+        for path in Path(sys.prefix).rglob("*.so")
+        if path.stat().st_size > wheels.WORTH_STRIPPING
+    )
     info = install(tmp_path, {"thing/x.so": library.read_bytes()})
     before = record(info)
     monkeypatch.setattr(wheels, "is_loadable", lambda path: False)
@@ -88,11 +113,18 @@ def test_a_library_that_strip_breaks_stays_as_it_was(
 
 
 def test_misaligned_segment_is_detected(wheels: ModuleType, tmp_path: Path) -> None:
-    library = next(path for path in Path(sys.prefix).rglob("*.so") if path.stat().st_size > wheels.WORTH_STRIPPING)
+    library = next(
+        path
+        for path in Path(sys.prefix).rglob("*.so")
+        if path.stat().st_size > wheels.WORTH_STRIPPING
+    )
     content = bytearray(library.read_bytes())
     assert wheels.is_loadable(library)
     first = int.from_bytes(content[32:40], "little")
-    sizes = [int.from_bytes(content[54:56], "little"), int.from_bytes(content[56:58], "little")]
+    sizes = [
+        int.from_bytes(content[54:56], "little"),
+        int.from_bytes(content[56:58], "little"),
+    ]
     places = range(first, first + sizes[0] * sizes[1], sizes[0])
     place = next(p for p in places if int.from_bytes(content[p : p + 4], "little") == 1)
     content[place + 16] ^= 1
@@ -102,10 +134,22 @@ def test_misaligned_segment_is_detected(wheels: ModuleType, tmp_path: Path) -> N
 
 def test_twins_become_one_file(wheels: ModuleType, tmp_path: Path) -> None:
     big = b"x" * 200_000
-    info = install(tmp_path, {"thing/a.so.1": big, "thing/a.so.1.0": big, "thing/small": b"x", "thing/other": b"x"})
+    info = install(
+        tmp_path,
+        {
+            "thing/a.so.1": big,
+            "thing/a.so.1.0": big,
+            "thing/small": b"x",
+            "thing/other": b"x",
+        },
+    )
     assert wheels.trim(info, []) == 200_000
-    assert (tmp_path / "thing/a.so.1").stat().st_ino == (tmp_path / "thing/a.so.1.0").stat().st_ino
-    assert (tmp_path / "thing/small").stat().st_ino != (tmp_path / "thing/other").stat().st_ino
+    assert (tmp_path / "thing/a.so.1").stat().st_ino == (
+        tmp_path / "thing/a.so.1.0"
+    ).stat().st_ino
+    assert (tmp_path / "thing/small").stat().st_ino != (
+        tmp_path / "thing/other"
+    ).stat().st_ino
 
 
 def test_every_file_gets_one_date(wheels: ModuleType, tmp_path: Path) -> None:
@@ -116,11 +160,17 @@ def test_every_file_gets_one_date(wheels: ModuleType, tmp_path: Path) -> None:
 
 def test_every_rule_has_a_valid_verb_and_a_reason(wheels: ModuleType) -> None:
     assert {verb for verb, _ in wheels.rules()} == {"remove", "strip", "keep"}
-    lines = [line for line in wheels.TRIM.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in wheels.TRIM.read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert sum("#" in line for line in lines) >= len(lines) - 1
 
 
-def test_secrets_become_uv_settings_only(wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_become_uv_settings_only(
+    wheels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wheels, "SECRETS", tmp_path)
     (tmp_path / "ca").write_text("CA")
     (tmp_path / "index").write_text("https://me:pw@index.example/simple\n")

@@ -19,7 +19,11 @@ def engine_with(labels: dict[str, str] | None) -> DockerEngine:
     """An engine that offers GPUs by its runtime, and has an image with these labels, or none."""
     image = None if labels is None else SimpleNamespace(labels=labels)
     return cast(
-        "DockerEngine", SimpleNamespace(gpu_support=lambda: GpuSupport(runtimes=("nvidia",)), image=lambda name: image)
+        "DockerEngine",
+        SimpleNamespace(
+            gpu_support=lambda: GpuSupport(runtimes=("nvidia",)),
+            image=lambda name: image,
+        ),
     )
 
 
@@ -33,8 +37,13 @@ def engine_with(labels: dict[str, str] | None) -> DockerEngine:
         (None, GpuAccess.AUTO, GpuAccess.RUNTIME),
     ],
 )
-def test_which_image_asks_for_a_gpu(labels: dict[str, str] | None, wanted: GpuAccess, access: GpuAccess) -> None:
-    assert pipeline.suite_options_for(engine_with(labels), "image", wanted).gpu.access is access
+def test_which_image_asks_for_a_gpu(
+    labels: dict[str, str] | None, wanted: GpuAccess, access: GpuAccess
+) -> None:
+    assert (
+        pipeline.suite_options_for(engine_with(labels), "image", wanted).gpu.access
+        is access
+    )
 
 
 def test_which_size_an_image_may_have() -> None:

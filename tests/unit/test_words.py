@@ -10,7 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLACES = (
-    *("envbuilder", "docker/payload", "docker/install", "docker/devel", "docker/probe", "docker/notebook", "templates"),
+    *(
+        "envbuilder",
+        "docker/payload",
+        "docker/install",
+        "docker/devel",
+        "docker/probe",
+        "docker/notebook",
+        "templates",
+    ),
     *("docs", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", ".github"),
 )
 INSTEAD = {
@@ -28,7 +36,19 @@ INSTEAD = {
     r"\bby `--": "with `--",
 }
 WORDS = re.compile("|".join(INSTEAD), re.IGNORECASE)
-TEXT = {"", ".py", ".md", ".j2", ".toml", ".txt", ".js", ".css", ".html", ".yaml", ".yml"}
+TEXT = {
+    "",
+    ".py",
+    ".md",
+    ".j2",
+    ".toml",
+    ".txt",
+    ".js",
+    ".css",
+    ".html",
+    ".yaml",
+    ".yml",
+}
 ALLOWED = {
     "envbuilder/catalog/rulings.toml",  # quotes its sources
     "docs/reference/matrix.md",  # shows the reasons of receipts, as they were written
@@ -47,12 +67,19 @@ def texts_of(path: Path) -> Iterator[str]:
         yield text
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in {tokenize.COMMENT, tokenize.STRING} or "FSTRING_MIDDLE" in tokenize.tok_name[token.type]:
+        if (
+            token.type in {tokenize.COMMENT, tokenize.STRING}
+            or "FSTRING_MIDDLE" in tokenize.tok_name[token.type]
+        ):
             yield re.sub(r"\{[^{}]*\}", "", token.string)
 
 
 def words_of(path: Path) -> list[str]:
-    return [found for text in texts_of(path) for found in WORDS.findall(" ".join(text.split()))]
+    return [
+        found
+        for text in texts_of(path)
+        for found in WORDS.findall(" ".join(text.split()))
+    ]
 
 
 def files() -> list[Path]:
@@ -60,8 +87,16 @@ def files() -> list[Path]:
     found = []
     for place in PLACES:
         top = ROOT / place
-        found += [path for path in ([top] if top.is_file() else sorted(top.rglob("*"))) if path.is_file()]
-    return [path for path in found if path.suffix in TEXT and "__pycache__" not in path.parts]
+        found += [
+            path
+            for path in ([top] if top.is_file() else sorted(top.rglob("*")))
+            if path.is_file()
+        ]
+    return [
+        path
+        for path in found
+        if path.suffix in TEXT and "__pycache__" not in path.parts
+    ]
 
 
 def test_texts_use_the_words_of_the_field() -> None:
@@ -74,7 +109,10 @@ def test_texts_use_the_words_of_the_field() -> None:
     assert found == {}, f"use instead: {INSTEAD}"
 
 
-@pytest.mark.parametrize("text", ["# mend it", 'f"{told} is told"', '"CUDA, as 11.7"', '"""Lies beside it."""'])
+@pytest.mark.parametrize(
+    "text",
+    ["# mend it", 'f"{told} is told"', '"CUDA, as 11.7"', '"""Lies beside it."""'],
+)
 def test_banned_words_are_detected(tmp_path: Path, text: str) -> None:
     (tmp_path / "module.py").write_text(text + "\n")
     assert len(words_of(tmp_path / "module.py")) == 1
@@ -91,4 +129,7 @@ def test_a_decision_is_one_page(path: Path) -> None:
     assert len(lines) <= 45
     assert [line for line in lines if len(line) > 120] == []
     headings = [line for line in lines if line.startswith("## ")]
-    assert (headings[:2], headings[-1]) == (["## Context", "## Decision"], "## Consequences")
+    assert (headings[:2], headings[-1]) == (
+        ["## Context", "## Decision"],
+        "## Consequences",
+    )

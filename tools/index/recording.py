@@ -133,7 +133,9 @@ def releases_for(wheels: Sequence[Wheel], stack: Stack) -> Releases:
     )
 
 
-def versions_to_keep(releases: Releases, wanted: SpecifierSet, locked: Version | None) -> set[Version]:
+def versions_to_keep(
+    releases: Releases, wanted: SpecifierSet, locked: Version | None
+) -> set[Version]:
     """The versions of a project that could decide what is locked, and those that must not."""
     matching = list(wanted.filter(releases.usable))
     kept = {*releases.usable[:NEWEST], *matching[:1]}
@@ -161,7 +163,9 @@ def trim_metadata(text: str) -> list[str]:
     return lines
 
 
-def dependencies(lines: Sequence[str], stack: Stack, extras: Collection[str]) -> Iterator[Requirement]:
+def dependencies(
+    lines: Sequence[str], stack: Stack, extras: Collection[str]
+) -> Iterator[Requirement]:
     """What a wheel asks for in the stack's image, with the extras that it is asked for with."""
     here = cast("dict[str, str]", dict(markers(stack)))
     for line in lines:

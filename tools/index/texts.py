@@ -11,7 +11,9 @@ from facts import Row
 from index.pages import NEWEST_PYTHON
 
 KEPT = re.compile(r"nvidia-.+|cuda-.+|triton|setuptools|torch|numpy")
-CUDA = re.compile(r"^cuda(?:: [^=]+)? = '([0-9.]+)'", re.M)  # in torch/version.py; None in a build for a CPU
+CUDA = re.compile(
+    r"^cuda(?:: [^=]+)? = '([0-9.]+)'", re.M
+)  # in torch/version.py; None in a build for a CPU
 
 
 def requires(metadata: str) -> dict[str, str]:
@@ -20,7 +22,9 @@ def requires(metadata: str) -> dict[str, str]:
     for line in parse_email(metadata)[0].get("requires_dist", []):
         wanted = Requirement(line)
         name = canonicalize_name(wanted.name)
-        if KEPT.fullmatch(name) and any(holds(wanted, python) for python in range(7, NEWEST_PYTHON + 1)):
+        if KEPT.fullmatch(name) and any(
+            holds(wanted, python) for python in range(7, NEWEST_PYTHON + 1)
+        ):
             found[name] = str(wanted.specifier)
     return found
 
@@ -38,9 +42,13 @@ def torch_facts(texts: Mapping[str, str]) -> Row:
     """What a wheel of torch says of itself."""
     pins = requires(texts["METADATA"])
     cuda = CUDA.search(texts["version.py"])
-    gate = re.search(r"version_info >= \(3, ([0-9]+)\):\s+raise RuntimeError", texts.get("eval_frame.py", ""))
+    gate = re.search(
+        r"version_info >= \(3, ([0-9]+)\):\s+raise RuntimeError",
+        texts.get("eval_frame.py", ""),
+    )
     return {
-        "cuda": pin(pins, "nvidia-cuda-runtime", "cuda-toolkit") or (cuda[1] if cuda else None),
+        "cuda": pin(pins, "nvidia-cuda-runtime", "cuda-toolkit")
+        or (cuda[1] if cuda else None),
         "cudnn": pin(pins, "nvidia-cudnn"),
         "nccl": pin(pins, "nvidia-nccl"),
         "triton": pin(pins, "triton"),
@@ -54,7 +62,9 @@ def pin(pins: Mapping[str, str], *names: str) -> str | None:
     """The version that one of the packages is pinned to, whatever its suffix (`-cu11`)."""
     for name in names:
         for package, bound in pins.items():
-            if re.fullmatch(rf"{name}(-cu[0-9]+)?", package) and (found := re.match(r"[=~]=([0-9.]+)", bound)):
+            if re.fullmatch(rf"{name}(-cu[0-9]+)?", package) and (
+                found := re.match(r"[=~]=([0-9.]+)", bound)
+            ):
                 return found[1]
     return None
 

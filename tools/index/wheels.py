@@ -12,7 +12,9 @@ from remotezip import RemoteZip  # type: ignore[import-untyped]
 from index.pages import places, pythons, releases
 from index.texts import find_architectures
 
-INSIDE = re.compile(r"[^/]+\.dist-info/METADATA|torch/version\.py|torch/_dynamo/eval_frame\.py")
+INSIDE = re.compile(
+    r"[^/]+\.dist-info/METADATA|torch/version\.py|torch/_dynamo/eval_frame\.py"
+)
 
 
 class Wheels(Protocol):
@@ -28,8 +30,12 @@ class Wheels(Protocol):
 class Index:
     """`Wheels` of an index that serves range requests; the texts of each are read once."""
 
-    def __init__(self, pages: Mapping[str, ProjectPage], session: requests.Session) -> None:
-        self._files = {package: releases(package, page) for package, page in pages.items()}
+    def __init__(
+        self, pages: Mapping[str, ProjectPage], session: requests.Session
+    ) -> None:
+        self._files = {
+            package: releases(package, page) for package, page in pages.items()
+        }
         self._session = session
         self._read: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
@@ -40,11 +46,22 @@ class Index:
             self._read[key] = self._open(*key)
         return self._read[key]
 
-    def _file(self, package: str, version: str, platform: str) -> DistributionPackage | None:
+    def _file(
+        self, package: str, version: str, platform: str
+    ) -> DistributionPackage | None:
         """The wheel for the newest Python: pins are the same in all but for their markers."""
-        files = [file for file in self._files[package][version] if platform in places(file.filename)]
+        files = [
+            file
+            for file in self._files[package][version]
+            if platform in places(file.filename)
+        ]
         return max(
-            files, key=lambda file: (max(pythons(file.filename), default=Version("0")), file.filename), default=None
+            files,
+            key=lambda file: (
+                max(pythons(file.filename), default=Version("0")),
+                file.filename,
+            ),
+            default=None,
         )
 
     def _open(self, package: str, version: str, platform: str) -> Mapping[str, str]:
@@ -52,7 +69,11 @@ class Index:
         if file is None:
             return {}
         with RemoteZip(file.url, session=self._session) as wheel:
-            found = {path.rsplit("/", 1)[-1]: path for path in wheel.namelist() if INSIDE.fullmatch(path)}
+            found = {
+                path.rsplit("/", 1)[-1]: path
+                for path in wheel.namelist()
+                if INSIDE.fullmatch(path)
+            }
             return {short: wheel.read(path).decode() for short, path in found.items()}
 
     def architectures(self, version: str, platform: str) -> list[str]:

@@ -22,13 +22,17 @@ def weakest(text: str, row: object = None) -> str:
     """
     named = [word for word in STATUSES if word in text]
     if not named:
-        sys.exit(f"error: {row or text} has no status that is one of {', '.join(STATUSES)}")
+        sys.exit(
+            f"error: {row or text} has no status that is one of {', '.join(STATUSES)}"
+        )
     return named[-1] if text.split(maxsplit=1)[0] != "verified" else "verified"
 
 
 def source(text: str) -> str:
     """A source without the hosts of package indexes: the catalog names an index by a word."""
-    text = re.sub(r"https://packages\.[a-z]+\.com/(\S+)", r"Ubuntu's package pages: \1", text)
+    text = re.sub(
+        r"https://packages\.[a-z]+\.com/(\S+)", r"Ubuntu's package pages: \1", text
+    )
     return re.sub(r"\bdownload\.[a-z]+\.[a-z]+", "PyTorch's own index", text)
 
 

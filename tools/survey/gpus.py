@@ -22,7 +22,9 @@ def gpu_row(row: Mapping[str, Any]) -> Row:
         "families": families,
         "first_cuda": version(row["first_cuda"]),
         "last_cuda": version(row["last_cuda"]),
-        "status": weakest(row["status"].split(";")[0], row),  # what follows is about its column of wheels
+        "status": weakest(
+            row["status"].split(";")[0], row
+        ),  # what follows is about its column of wheels
         "source": source(row["source"]),
     }
 
@@ -37,7 +39,13 @@ def gpu_names(short: Sequence[str]) -> list[str]:
             continue
         head = re.match(r"((?:GeForce|Quadro|RTX|GTX|PRO|Tesla) ?)*", text)
         own = head[0] if head else ""
-        prefix = own if own else prefix if re.match(r"[A-Z]?[0-9]", text) and len(names) else ""
+        prefix = (
+            own
+            if own
+            else prefix
+            if re.match(r"[A-Z]?[0-9]", text) and len(names)
+            else ""
+        )
         tail = re.search(r" (Blackwell|Ada)$", text)
         end = tail[0] if tail else ""
         for part in text[len(own) : len(text) - len(end)].split("/"):
@@ -58,4 +66,8 @@ def family(name: str) -> str:
         return "data centre"
     if name.startswith(("GeForce", "TITAN")):
         return "geforce"
-    return "workstation" if name.startswith(("Quadro", "RTX", "T1000", "T600", "T400")) else "data centre"
+    return (
+        "workstation"
+        if name.startswith(("Quadro", "RTX", "T1000", "T600", "T400"))
+        else "data centre"
+    )

@@ -20,4 +20,8 @@ def statement_rows(survey: Mapping[str, Any]) -> Iterator[Row]:
             yield {"topic": topic, "says": row["fact"], **evidence(row)}
     for row in survey["table1_torch_releases"]:
         if row["variant_note"]:
-            yield {"topic": f"torch {row['version']}", "says": source(row["variant_note"]), **evidence(row)}
+            yield {
+                "topic": f"torch {row['version']}",
+                "says": source(row["variant_note"]),
+                **evidence(row),
+            }

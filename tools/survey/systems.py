@@ -16,8 +16,14 @@ def system_row(row: Mapping[str, Any]) -> Row:
     words = re.sub(r"([a-z])([0-9])", r"\1 \2", row["os"].split(" / ")[0]).split()
     name = " ".join(words[:2])
     known = SUPPLEMENT["distro_info"]["systems"].get(name, {})
-    dates = {field: known.get(field) for field in ("released", "end_of_life", "long_term")}
-    more = f"; dates: {SUPPLEMENT['distro_info']['source']}" if known.get("released") else ""
+    dates = {
+        field: known.get(field) for field in ("released", "end_of_life", "long_term")
+    }
+    more = (
+        f"; dates: {SUPPLEMENT['distro_info']['source']}"
+        if known.get("released")
+        else ""
+    )
     return {
         "os": name,
         "release": known.get("release", ""),
@@ -50,4 +56,8 @@ def image_state(row: Mapping[str, Any]) -> str:
     lists = (row["on_supported_list"], row["on_unsupported_list"])
     if lists == (False, False):
         return "recent" if row["status_note"].startswith("newer") else "dropped"
-    return {(True, True): "disputed", (True, False): "supported", (False, True): "end of life"}[lists]
+    return {
+        (True, True): "disputed",
+        (True, False): "supported",
+        (False, True): "end of life",
+    }[lists]

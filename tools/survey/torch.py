@@ -32,10 +32,19 @@ def torch_row(row: Mapping[str, Any]) -> Row:
         "triton": version(row["triton"]),
         "torchvision": version(row["torchvision"]),
         "torchaudio": version(row["torchaudio"]),
-        "pythons": [python for python in row["python_linux_x86_64"] if not python.endswith("t")],
-        "platforms": ["linux/amd64", *(["linux/arm64"] if has_cuda_on_arm(row) else [])],
+        "pythons": [
+            python for python in row["python_linux_x86_64"] if not python.endswith("t")
+        ],
+        "platforms": [
+            "linux/amd64",
+            *(["linux/arm64"] if has_cuda_on_arm(row) else []),
+        ],
         "arch_list": row["pypi_default_sm"][0].split(),
-        **({"arch_list_arm64": row["aarch64"]["sm"][0].split()} if has_cuda_on_arm(row) else {}),
+        **(
+            {"arch_list_arm64": row["aarch64"]["sm"][0].split()}
+            if has_cuda_on_arm(row)
+            else {}
+        ),
         "glibc": row["glibc_symbols_needed"],
         "numpy2": row["numpy2"].startswith("yes"),
         "compile": gate is not None,
@@ -49,16 +58,27 @@ def torch_row(row: Mapping[str, Any]) -> Row:
 
 def has_cuda_on_arm(row: Mapping[str, Any]) -> bool:
     """Whether the index's aarch64 wheel is a CUDA build for the same CUDA; most releases have a CPU build there."""
-    return bool(row["aarch64"]) and str(row["aarch64"]["cuda"]).startswith(row["pypi_default_cuda"].rsplit(".", 1)[0])
+    return bool(row["aarch64"]) and str(row["aarch64"]["cuda"]).startswith(
+        row["pypi_default_cuda"].rsplit(".", 1)[0]
+    )
 
 
-def variant_rows(covered: Sequence[Mapping[str, Any]], survey: Mapping[str, Any]) -> Iterator[Row]:
+def variant_rows(
+    covered: Sequence[Mapping[str, Any]], survey: Mapping[str, Any]
+) -> Iterator[Row]:
     """The builds that only PyTorch's own index carries; the survey describes those of the newest patch of each line."""
-    described = {(line_of(row["torch"]), row["variant"]): row for row in survey["table1b_torch_cuda_variants"]}
+    described = {
+        (line_of(row["torch"]), row["variant"]): row
+        for row in survey["table1b_torch_cuda_variants"]
+    }
     for row in covered:
         for variant in row["variants_documented"]:
             found = described.get((line_of(row["version"]), variant))
-            if variant != row["pypi_default_variant"] and found and version(found["cudnn"]):
+            if (
+                variant != row["pypi_default_variant"]
+                and found
+                and version(found["cudnn"])
+            ):
                 yield variant_row(row, found)
 
 
@@ -74,7 +94,11 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "cudnn": same_patch, "arch_list": more.get("sm_status") or weakest(found["sm_status"]),
         **({"nccl": same_patch} if nccl else {}),
     }  # fmt: skip
-    sister = {name: value for name, value in torch_row(row).items() if name != "arch_list_arm64"}
+    sister = {
+        name: value
+        for name, value in torch_row(row).items()
+        if name != "arch_list_arm64"
+    }
     return {
         **sister,
         "index": f"pytorch-{variant}",
@@ -88,7 +112,14 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "driver_floor": FLOORS[variant[2:4]],
         "status": "inferred",
         "source": "; ".join(
-            filter(None, [source(found["source"]), source(found["sm_source"] or ""), more.get("source")])
+            filter(
+                None,
+                [
+                    source(found["source"]),
+                    source(found["sm_source"] or ""),
+                    more.get("source"),
+                ],
+            )
         ),
         "field_status": statuses,
         **({} if nccl else {"unknown": ["nccl"]}),
@@ -97,7 +128,10 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
 
 def architectures(text: str) -> list[str]:
     """`8.6 9.0 12.0 +PTX12.0` → sm_86, sm_90, sm_120."""
-    return [f"sm_{major}{minor}" for major, minor in re.findall(r"(?<!PTX)\b([0-9]+)\.([0-9])", text)]
+    return [
+        f"sm_{major}{minor}"
+        for major, minor in re.findall(r"(?<!PTX)\b([0-9]+)\.([0-9])", text)
+    ]
 
 
 def has_ptx(release: str, text: str) -> bool:
@@ -109,4 +143,6 @@ def said_of_build(release: str, variant: str) -> Row:
     """What `tools/supplement.toml` says of a build; its release before its line."""
     found = [row for row in SUPPLEMENT["variant"] if row["variant"] == variant]
     exact = [row for row in found if row["torch"] == release]
-    return next(iter(exact or [row for row in found if row["torch"] == line_of(release)]), {})
+    return next(
+        iter(exact or [row for row in found if row["torch"] == line_of(release)]), {}
+    )

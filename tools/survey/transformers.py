@@ -17,17 +17,24 @@ STEPS = (
 
 def transformers_rows(survey: Mapping[str, Any]) -> list[Row]:
     """Per torch line the newest transformers that was run and worked, and the day the next release came out."""
-    released = {row["transformers"]: row["date"] for row in survey["table4_transformers"]}
-    released |= {row["transformers"]: row["date"] for row in survey["table4h_transformers_edges"]}
+    released = {
+        row["transformers"]: row["date"] for row in survey["table4_transformers"]
+    }
+    released |= {
+        row["transformers"]: row["date"] for row in survey["table4h_transformers_edges"]
+    }
     runs = [run_row(row) for row in survey["table4b_transformers_torch_empirical"]]
     rows = []
     for row in survey["table4g_last_transformers_ok"]:
-        torch, python = re.fullmatch(r"([0-9.]+) \(py([0-9.]+)\)", row["torch"]).groups()  # type: ignore[union-attr]
+        torch, python = re.fullmatch(
+            r"([0-9.]+) \(py([0-9.]+)\)", row["torch"]
+        ).groups()  # type: ignore[union-attr]
         newest = row["newest_tested_ok"]
         later = sorted(
             day
             for name, day in released.items()
-            if Version(name).release[:2] > Version(newest).release[:2] and day > released[newest]
+            if Version(name).release[:2] > Version(newest).release[:2]
+            and day > released[newest]
         )
         broken = [
             run["transformers"] for run in runs
@@ -55,6 +62,10 @@ def run_row(row: Mapping[str, Any]) -> Row:
         "python": line_of(row["python"]),
         "transformers": row["transformers"],
         "ok": row["all_core_steps_ok"],
-        "failed": [step for step in STEPS if not str(row[step] or "ok").lower().startswith(("ok", "true"))],
+        "failed": [
+            step
+            for step in STEPS
+            if not str(row[step] or "ok").lower().startswith(("ok", "true"))
+        ],
         **evidence(row),
     }

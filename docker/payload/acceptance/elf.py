@@ -85,7 +85,9 @@ def read_segments(stream: BinaryIO, header: bytes) -> list[Segment] | None:
 
 
 def all_loadable(segments: list[Segment], length: int) -> bool:
-    return all(segment.ends_within(length) and segment.is_aligned() for segment in segments)
+    return all(
+        segment.ends_within(length) and segment.is_aligned() for segment in segments
+    )
 
 
 def dynamic_names(

@@ -56,10 +56,25 @@ def make_parser() -> argparse.ArgumentParser:
         prog="accept",
         description="Check that this image contains what its lock says, and that it trains.",
     )
-    parser.add_argument("--json-lines", action="store_true", help="print one JSON event per line, for envbuilder")
-    parser.add_argument("--require-gpu", action="store_true", help="fail if no GPU is visible")
-    parser.add_argument("--lock", metavar="FILE", default=LOCK, help="the lock to compare with [%(default)s]")
-    parser.add_argument("--only", metavar="ID[,ID]", help="run only these checks; never enough to accept an image")
+    parser.add_argument(
+        "--json-lines",
+        action="store_true",
+        help="print one JSON event per line, for envbuilder",
+    )
+    parser.add_argument(
+        "--require-gpu", action="store_true", help="fail if no GPU is visible"
+    )
+    parser.add_argument(
+        "--lock",
+        metavar="FILE",
+        default=LOCK,
+        help="the lock to compare with [%(default)s]",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="ID[,ID]",
+        help="run only these checks; never enough to accept an image",
+    )
     parser.add_argument(
         "--check",
         "--own",  # what envbuilder has always passed
@@ -73,7 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_files_exist(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def check_files_exist(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> None:
     files = list(options.custom_checks)
     if options.lock != LOCK:
         files.append(options.lock)
@@ -109,7 +126,9 @@ def worker_command(options: argparse.Namespace) -> list[str]:
     return command
 
 
-def accept(checks: Sequence[Check], command: Sequence[str], limits: Limits, emit: Emit) -> int:
+def accept(
+    checks: Sequence[Check], command: Sequence[str], limits: Limits, emit: Emit
+) -> int:
     """The whole suite, from its plan to its verdict; returns the exit code."""
     run = Run(emit)
     run.announce(checks, limits)

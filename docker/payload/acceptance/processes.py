@@ -61,7 +61,14 @@ def run_ranks(script: str, world_size: int) -> list[Rank]:
 
 def start(script: str, rank: int, world_size: int, folder: Path) -> Process:
     """Its output goes to files: a pipe that nobody reads would fill, and all ranks would wait."""
-    command = [sys.executable, "-c", script, str(rank), str(folder / "meeting"), str(world_size)]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        str(rank),
+        str(folder / "meeting"),
+        str(world_size),
+    ]
     stdout_file = output_file(folder, rank, "stdout")
     stderr_file = output_file(folder, rank, "stderr")
     with stdout_file.open("wb") as stdout, stderr_file.open("wb") as stderr:

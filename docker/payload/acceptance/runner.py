@@ -39,16 +39,22 @@ def run_and_report(check: Check, inspection: Inspection, emit: Emit) -> None:
     emit("result", **result)
 
 
-def report_progress(emit: Emit, check_id: str, done: int, total: int, text: str = "") -> None:
+def report_progress(
+    emit: Emit, check_id: str, done: int, total: int, text: str = ""
+) -> None:
     emit("progress", id=check_id, done=done, total=total, text=text)
 
 
-def run_check(check: Check, inspection: Inspection, deadline: Deadline) -> dict[str, Any]:
+def run_check(
+    check: Check, inspection: Inspection, deadline: Deadline
+) -> dict[str, Any]:
     status, answer = attempt(check, inspection, deadline)
     return check.result(status, answer, deadline.elapsed())
 
 
-def attempt(check: Check, inspection: Inspection, deadline: Deadline) -> tuple[str, Answer]:
+def attempt(
+    check: Check, inspection: Inspection, deadline: Deadline
+) -> tuple[str, Answer]:
     """The status of a check, and its answer."""
     try:
         with deadline.alarm():

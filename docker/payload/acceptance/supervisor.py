@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 # What a signal means, and what to do.
 DEATHS: dict[int, tuple[str, str]] = {
     signal.SIGBUS: ("/dev/shm may be full", "start it with `--shm-size 1g`"),
-    signal.SIGSEGV: ("a library read invalid memory", "check whether the image has two copies of a library"),
-    signal.SIGILL: ("a library uses instructions that this CPU does not have", "use another build of it"),
+    signal.SIGSEGV: (
+        "a library read invalid memory",
+        "check whether the image has two copies of a library",
+    ),
+    signal.SIGILL: (
+        "a library uses instructions that this CPU does not have",
+        "use another build of it",
+    ),
 }
 # Where cgroups 2 and 1 count what the kernel has killed.
 MEMORY_EVENTS = (
@@ -73,7 +79,9 @@ class Run:
             self.emit(kind, **event)
 
 
-def supervise(checks: Sequence[Check], command: Sequence[str], limits: Limits, run: Run) -> None:
+def supervise(
+    checks: Sequence[Check], command: Sequence[str], limits: Limits, run: Run
+) -> None:
     """Run all checks. `command` starts a worker; one that dies is followed by another for the rest."""
     left = list(checks)
     while True:
@@ -175,7 +183,9 @@ class Worker:
             out_of_memory=memory_kills() > kills,
         )
 
-    def _read(self, process: Process, on_event: Callable[[dict[str, Any]], None]) -> None:
+    def _read(
+        self, process: Process, on_event: Callable[[dict[str, Any]], None]
+    ) -> None:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -200,7 +210,13 @@ class Worker:
 class Guard(threading.Thread):
     """Kills a worker whose check does not hear its own alarm, unless the check is over before."""
 
-    def __init__(self, process: Process, check_id: str, deadline: Deadline, killed: threading.Event) -> None:
+    def __init__(
+        self,
+        process: Process,
+        check_id: str,
+        deadline: Deadline,
+        killed: threading.Event,
+    ) -> None:
         super().__init__(daemon=True)
         self.check_id = check_id
         self.check_is_over = threading.Event()

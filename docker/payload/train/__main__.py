@@ -23,7 +23,8 @@ def main() -> None:
 
     from train import job
 
-    end_process(job.main(settings))
+    code = job.main(settings)
+    end_process(code)
 
 
 if __name__ == "__main__":

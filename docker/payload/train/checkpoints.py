@@ -157,7 +157,9 @@ def load(output: Path, step: int, settings: Values) -> Checkpoint:
     directory = directory_of(output, step)
     if not directory.is_dir():
         hint = "--output must be one directory that all nodes share"
-        raise CheckpointError(f"{directory} does not exist here, but another process sees it", hint)
+        raise CheckpointError(
+            f"{directory} does not exist here, but another process sees it", hint
+        )
     try:
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         check_same_settings(directory, state["same"], settings)
@@ -175,7 +177,9 @@ def load(output: Path, step: int, settings: Values) -> Checkpoint:
         SafetensorError,
     ) as error:
         hint = f"remove it (`rm -r {directory}`): `--resume` then continues from the previous one, or starts over"
-        raise CheckpointError(f"cannot read {directory}: {first_line(error)}", hint) from error
+        raise CheckpointError(
+            f"cannot read {directory}: {first_line(error)}", hint
+        ) from error
 
 
 def _read(directory: Path, name: str) -> Tensors:

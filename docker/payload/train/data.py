@@ -27,7 +27,9 @@ READERS = {
     ".jsonl": "json",
     ".parquet": "parquet",
 }
-MOUNTS_HINT = "inside a container only mounted paths exist: `docker run --volume DIR:DIR …`"
+MOUNTS_HINT = (
+    "inside a container only mounted paths exist: `docker run --volume DIR:DIR …`"
+)
 
 
 class DataError(JobError):
@@ -50,7 +52,9 @@ def load_data(settings: Settings) -> Data:
     labels = sort_labels(train["label"])
     if len(labels) < 2:
         rows = len(train)
-        raise DataError(f"all {rows} training rows have the label {labels[0]}: there is nothing to learn")
+        raise DataError(
+            f"all {rows} training rows have the label {labels[0]}: there is nothing to learn"
+        )
     train = number_labels(train, names)
     test = number_labels(test, names)
     return Data(train, test, names)
@@ -61,7 +65,9 @@ def load_bundled(settings: Settings) -> Data:
     rows = settings.max_train_samples
     held_out = settings.max_eval_samples
     if rows is None or held_out is None:
-        raise ValueError("the bundled reviews need --max-train-samples and --max-eval-samples")
+        raise ValueError(
+            "the bundled reviews need --max-train-samples and --max-eval-samples"
+        )
     train, test = make_reviews(rows, held_out)
     return Data(to_dataset(train), to_dataset(test), ["negative", "positive"])
 
@@ -105,7 +111,9 @@ def check_labels(test: Dataset, names: Sequence[str]) -> None:
     """A label that was never trained on cannot be evaluated."""
     unknown = sorted(set(test["label"]) - set(names))
     if unknown:
-        raise DataError(f"the label {unknown[0]} appears in the evaluation data but not in the training data")
+        raise DataError(
+            f"the label {unknown[0]} appears in the evaluation data but not in the training data"
+        )
 
 
 def first_split(splits: dict[str, Dataset]) -> Dataset:
@@ -162,7 +170,11 @@ def read_file(path: Path) -> Any:
 
 def is_path(name: str) -> bool:
     """Whether a file or directory is meant: a hub's names have at most one slash, and no such suffix."""
-    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.lower().endswith(tuple(READERS))
+    return (
+        name.startswith(("/", ".", "~"))
+        or name.count("/") > 1
+        or name.lower().endswith(tuple(READERS))
+    )
 
 
 def hint_for(name: str, error: BaseException) -> str:
@@ -197,7 +209,9 @@ def hold_out(dataset: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
         fifth = rows // 5
         held_out = max(1, min(500, fifth))
     if held_out >= rows:
-        raise DataError(f"{settings.data} has {rows} rows, too few to hold out {held_out} for evaluation")
+        raise DataError(
+            f"{settings.data} has {rows} rows, too few to hold out {held_out} for evaluation"
+        )
     parts = dataset.train_test_split(test_size=held_out, seed=settings.seed)
     return parts["train"], parts["test"]
 
@@ -213,8 +227,12 @@ def select_columns(dataset: Dataset, settings: Settings) -> Dataset:
     """Only `text` and `label`, in the order of the source: labels by name, no value missing."""
     from datasets import Dataset
 
-    text_column = find_column(dataset, settings.text_column, TEXT_COLUMNS, "--text-column")
-    label_column = find_column(dataset, settings.label_column, LABEL_COLUMNS, "--label-column")
+    text_column = find_column(
+        dataset, settings.text_column, TEXT_COLUMNS, "--text-column"
+    )
+    label_column = find_column(
+        dataset, settings.label_column, LABEL_COLUMNS, "--label-column"
+    )
     if text_column == label_column:
         hint = "choose two columns with --text-column and --label-column"
         raise DataError(f"the column {text_column} cannot be both text and label", hint)
@@ -276,7 +294,9 @@ def find_column(
             return name
     columns = ", ".join(repr(name) for name in dataset.column_names)
     hint = f"choose one of them with {option}"
-    raise DataError(f"no column {' or '.join(candidates)}; the columns are {columns}", hint)
+    raise DataError(
+        f"no column {' or '.join(candidates)}; the columns are {columns}", hint
+    )
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:

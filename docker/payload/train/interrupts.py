@@ -31,7 +31,9 @@ def handle_interrupt(number: int, frame: FrameType | None) -> None:
     if STOP.can_save and not STOP.requested:
         STOP.requested = True
         STOP.since = time.monotonic()
-        os.write(2, b"interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n")
+        os.write(
+            2, b"interrupted: saving a checkpoint (press Ctrl-C again to quit now)\n"
+        )
         return
     if STOP.can_save and time.monotonic() - STOP.since < DUPLICATE_SECONDS:
         return

@@ -97,11 +97,15 @@ class Evaluation:
     def __call__(self) -> Any:
         """The same on the main process, for all processes."""
         model = self.team.gather_model()
-        scores = self.score(model, self.team.device) if self.team.is_main_process else None
+        scores = (
+            self.score(model, self.team.device) if self.team.is_main_process else None
+        )
         return self.team.broadcast(scores)
 
 
-def fine_tune(settings: Settings, say: Say = str, on_step: OnStep | None = None) -> Result | None:
+def fine_tune(
+    settings: Settings, say: Say = str, on_step: OnStep | None = None
+) -> Result | None:
     """The whole job; None on processes other than the main one."""
     device = choose_device(settings)
     team = make_team(settings, device, partial(autocast, settings, device))
@@ -159,7 +163,11 @@ def fine_tune(settings: Settings, say: Say = str, on_step: OnStep | None = None)
     }
     if settings.quantize:
         measured["quantized"] = quantize(model, evaluation)
-        say("quantized: {share:.2f} of the size, accuracy {accuracy:.3f}".format(**measured["quantized"]))
+        say(
+            "quantized: {share:.2f} of the size, accuracy {accuracy:.3f}".format(
+                **measured["quantized"]
+            )
+        )
     return Result(measured, model, tokenizer)
 
 
@@ -176,8 +184,9 @@ def choose_device(settings: Settings) -> str:
     if device == "cuda":
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         if rank >= gpus:
+            message = f"this is process {rank + 1} of this node, which has {gpus} GPUs"
             hint = "start one process per GPU: torchrun --nproc-per-node gpu"
-            raise JobError(f"this is process {rank + 1} of this node, which has {gpus} GPUs", hint)
+            raise JobError(message, hint)
         torch.cuda.set_device(rank)
     return device
 
@@ -283,7 +292,9 @@ def save(
     """Model (safetensors), tokenizer and metrics.json."""
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    Path(folder, "metrics.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    Path(folder, "metrics.json").write_text(
+        json.dumps(measured, indent=1), encoding="utf-8"
+    )
 
 
 LOST = (

@@ -59,7 +59,9 @@ def train(
     optimizer = make_optimizer(running, settings)
     schedule = make_schedule(optimizer, settings, batches)
     scaler = make_scaler(settings)
-    losses = callbacks.on_train_begin(team, optimizer, schedule, order, batches * settings.epochs)
+    losses = callbacks.on_train_begin(
+        team, optimizer, schedule, order, batches * settings.epochs
+    )
     for epoch in range(len(losses) // batches, settings.epochs):
         running.train()
         callbacks.on_epoch_begin(order)
@@ -72,10 +74,14 @@ def train(
         bar = progress_bar(loader, f"epoch {epoch + 1}", team)
         for number, (rows, batch) in enumerate(zip(remaining, bar), done + 1):
             is_last = number == batches
-            step_is_complete = is_last or number % settings.gradient_accumulation_steps == 0
+            step_is_complete = (
+                is_last or number % settings.gradient_accumulation_steps == 0
+            )
             with nullcontext() if step_is_complete else team.no_sync(running):
                 with autocast(settings, device):
-                    loss = running(**to_device(batch, device)).loss * team.loss_weight(rows)
+                    loss = running(**to_device(batch, device)).loss * team.loss_weight(
+                        rows
+                    )
                 scaler.scale(loss / settings.gradient_accumulation_steps).backward()
             batch_loss, stop = team.reduce_loss(loss.detach(), STOP.requested)
             losses.append(batch_loss)
@@ -90,7 +96,9 @@ def train(
 
 
 def make_optimizer(running: Any, settings: Settings) -> Any:
-    parameters = [parameter for parameter in running.parameters() if parameter.requires_grad]
+    parameters = [
+        parameter for parameter in running.parameters() if parameter.requires_grad
+    ]
     return torch.optim.AdamW(parameters, lr=settings.learning_rate)
 
 
@@ -106,7 +114,9 @@ def make_schedule(optimizer: Any, settings: Settings, batches: int) -> Any:
     )
 
 
-def plan_batches(lengths: Sequence[int], settings: Settings, order: torch.Generator) -> Batches:
+def plan_batches(
+    lengths: Sequence[int], settings: Settings, order: torch.Generator
+) -> Batches:
     """The row numbers of each batch of an epoch, drawn from the generator `order`.
 
     Without --pad-to-max-length, texts of similar length go together: little padding, and every text once an epoch.
@@ -141,7 +151,9 @@ def make_loader(
     """The rows of each batch as tensors, padded to the longest of them if they are not all padded already."""
     collate = None
     if not settings.pad_to_max_length:
-        collate = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=padding_multiple(settings))
+        collate = DataCollatorWithPadding(
+            tokenizer, pad_to_multiple_of=padding_multiple(settings)
+        )
     # A loader draws from a generator when it starts, and must not draw from dropout's.
     own_generator = torch.Generator()
     return DataLoader(
@@ -180,7 +192,11 @@ def autocast(settings: Settings, device: str) -> ContextManager[Any]:
 
 def make_scaler(settings: Settings) -> Any:
     """Keeps the small gradients of fp16 from vanishing; does nothing for other precisions."""
-    scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
+    scaler = (
+        torch.amp.GradScaler
+        if hasattr(torch.amp, "GradScaler")
+        else torch.cuda.amp.GradScaler
+    )
     return scaler(enabled=settings.precision == "fp16")
 
 

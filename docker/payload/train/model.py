@@ -114,7 +114,9 @@ def load_model(settings: Settings, labels: Sequence[str]) -> tuple[Any, Any]:
         ) from error
     for name, *_ in info["mismatched_keys"]:
         if not name.startswith("classifier."):
-            raise JobError(f"model {settings.model} does not match its config.json: {name} has a different size")
+            raise JobError(
+                f"model {settings.model} does not match its config.json: {name} has a different size"
+            )
     return model, tokenizer
 
 
@@ -148,10 +150,14 @@ def check_model(settings: Settings) -> None:
             hint_for(name, error),
         ) from error
     if config.model_type != "bert":
-        raise JobError(f"model {name} is of type {config.model_type}; this job trains BERT models only")
+        raise JobError(
+            f"model {name} is of type {config.model_type}; this job trains BERT models only"
+        )
     limit = config.max_position_embeddings
     if settings.max_length > limit:
-        raise JobError(f"--max-length {settings.max_length} exceeds this model's limit of {limit} tokens")
+        raise JobError(
+            f"--max-length {settings.max_length} exceeds this model's limit of {limit} tokens"
+        )
 
 
 def check_model_files(directory: Path) -> None:
@@ -159,4 +165,6 @@ def check_model_files(directory: Path) -> None:
     if "config.json" not in files:
         raise JobError(f"{directory} is not a model directory: it has no config.json")
     if files.isdisjoint({"vocab.txt", "tokenizer.json"}):
-        raise JobError(f"the model in {directory} has no tokenizer: vocab.txt is missing")
+        raise JobError(
+            f"the model in {directory} has no tokenizer: vocab.txt is missing"
+        )

@@ -128,8 +128,13 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         parser.error(problem)
     set_defaults(options)
     limit = max_reviews()
-    if options.data == BUNDLED and options.max_train_samples + options.max_eval_samples > limit:
-        parser.error(f"--max-train-samples and --max-eval-samples: there are only {limit} bundled reviews")
+    if (
+        options.data == BUNDLED
+        and options.max_train_samples + options.max_eval_samples > limit
+    ):
+        parser.error(
+            f"--max-train-samples and --max-eval-samples: there are only {limit} bundled reviews"
+        )
     del options.padding
     return Settings(**vars(options))
 
@@ -158,8 +163,12 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_options(parser.add_argument_group("model and data"))
-    add_training_options(parser.add_argument_group("training (defaults: [bundled model, other models])"))
-    add_pretraining_options(parser.add_argument_group("pre-training, on the texts without their labels"))
+    add_training_options(
+        parser.add_argument_group("training (defaults: [bundled model, other models])")
+    )
+    add_pretraining_options(
+        parser.add_argument_group("pre-training, on the texts without their labels")
+    )
     add_bundled_model_options(parser.add_argument_group("size of the bundled model"))
     add_hardware_options(parser.add_argument_group("hardware"))
     add_parallel_options(parser.add_argument_group("several processes or devices"))
@@ -270,7 +279,9 @@ def add_training_options(group: Any) -> None:
         action="store_false",
         default=None,
     )
-    group.add_argument("--padding", choices=["longest", "max"], help=argparse.SUPPRESS)  # the old name of the two above
+    group.add_argument(
+        "--padding", choices=["longest", "max"], help=argparse.SUPPRESS
+    )  # the old name of the two above
     group.add_argument(
         "--dropout",
         type=fraction,

@@ -103,7 +103,9 @@ def plot_scores(loss_axis: Any, steps: Steps) -> list[Any]:
             marker="o",
             label=label,
         )
-    axis.set_ylabel("accuracy" if "accuracy" in measured else "share predicted correctly")
+    axis.set_ylabel(
+        "accuracy" if "accuracy" in measured else "share predicted correctly"
+    )
     axis.set_ylim(0, 1.02)
     return list(axis.get_lines())
 
@@ -136,7 +138,9 @@ def read_plot(output: Path) -> str:
     return text[text.index("<svg") :]
 
 
-def write_report(output: Path, measured: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def write_report(
+    output: Path, measured: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
     """Write report.html: one page that needs no other file."""
     accuracy = 100 * measured["accuracy"]
     summary = (
@@ -166,7 +170,11 @@ def pretraining_section(output: Path, measured: Mapping[str, Any]) -> str:
 
 def scalars(measured: Mapping[str, Any]) -> dict[str, Any]:
     """The results that fit into a table."""
-    return {name: value for name, value in measured.items() if isinstance(value, (int, float, str))}
+    return {
+        name: value
+        for name, value in measured.items()
+        if isinstance(value, (int, float, str))
+    }
 
 
 def html_rows(values: Mapping[str, Any]) -> str:

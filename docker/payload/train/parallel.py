@@ -99,7 +99,9 @@ class SingleProcess:
 
     def parameter_names(self) -> dict[int, str]:
         """The id of each parameter → its name in the plain model."""
-        return {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return {
+            id(parameter): name for name, parameter in self.model.named_parameters()
+        }
 
     def optimizer_state(self, optimizer: Any) -> NestedTensors:
         """{name of a parameter: {"exp_avg": tensor, …}}, of all parameters on the main process."""
@@ -177,7 +179,9 @@ class Distributed(SingleProcess):
         return values[0]
 
     def gather_objects(self, value: Any) -> list[Any] | None:
-        values: list[Any] | None = [None] * self.world_size if self.is_main_process else None
+        values: list[Any] | None = (
+            [None] * self.world_size if self.is_main_process else None
+        )
         dist.gather_object(
             value,
             values,
@@ -253,7 +257,9 @@ class FSDP(Distributed):
     def gather_model(self) -> Any:
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-        state = get_model_state_dict(self.sharded, options=self._full_state(cpu_offload=True))
+        state = get_model_state_dict(
+            self.sharded, options=self._full_state(cpu_offload=True)
+        )
         if not self.is_main_process:
             return None
         self.model.load_state_dict(state)
@@ -279,6 +285,10 @@ class FSDP(Distributed):
 
         options = self._full_state(cpu_offload=False)
         state_dict.set_model_state_dict(self.sharded, model_state, options=options)
-        groups = state_dict.get_optimizer_state_dict(self.sharded, optimizer)["param_groups"]
+        groups = state_dict.get_optimizer_state_dict(self.sharded, optimizer)[
+            "param_groups"
+        ]
         saved = {"state": optimizer_state, "param_groups": groups}
-        state_dict.set_optimizer_state_dict(self.sharded, optimizer, saved, options=options)
+        state_dict.set_optimizer_state_dict(
+            self.sharded, optimizer, saved, options=options
+        )

@@ -76,7 +76,9 @@ def main() -> int:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = AutoModelForSequenceClassification.from_pretrained(options.model).eval()
     for text in read_texts(options.texts):
-        print(json.dumps(classify(model, tokenizer, text), ensure_ascii=False), flush=True)
+        print(
+            json.dumps(classify(model, tokenizer, text), ensure_ascii=False), flush=True
+        )
     return 0
 
 

@@ -166,7 +166,9 @@ def tokenize(texts: Sequence[Pair], tokenizer: Any, settings: Settings) -> Datas
     for first, second, label in make_examples(texts, random.Random(settings.seed)):
         row = encode(first, second, tokenizer, settings.max_length)
         if settings.pad_to_max_length:
-            row = tokenizer.pad(row, padding="max_length", max_length=settings.max_length)
+            row = tokenizer.pad(
+                row, padding="max_length", max_length=settings.max_length
+            )
         for name, values in {**row, "labels": label}.items():
             columns[name].append(values)
     data = Dataset.from_dict(columns)
@@ -190,7 +192,9 @@ class MaskingBert(BertForPreTraining):
         words = inputs["input_ids"].cpu()
         special_ids = torch.tensor(self.masking.tokenizer.all_special_ids)
         special = torch.isin(words, special_ids)
-        masked, hidden = self.masking.torch_mask_tokens(words.clone(), special_tokens_mask=special)
+        masked, hidden = self.masking.torch_mask_tokens(
+            words.clone(), special_tokens_mask=special
+        )
         hidden = hidden.to(labels.device)
         inputs["input_ids"] = masked.to(labels.device)
         output = super().forward(**inputs)
@@ -230,7 +234,9 @@ def make_model(classifier: Any, tokenizer: Any, settings: Settings) -> MaskingBe
     else:
         model = MaskingBert.from_pretrained(settings.model)
     model.bert.load_state_dict(classifier.bert.state_dict())
-    model.masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
+    model.masking = DataCollatorForLanguageModeling(
+        tokenizer, mlm_probability=MASKED_SHARE
+    )
     return model
 
 
@@ -252,7 +258,9 @@ def evaluate(
             output = model(**to_device(rows, device))
             for name, values in output.correct.items():
                 answers.setdefault(name, []).extend(values.tolist())
-    return {name: sum(values) / len(values) for name, values in answers.items() if values}
+    return {
+        name: sum(values) / len(values) for name, values in answers.items() if values
+    }
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -298,7 +306,9 @@ def pretrain(
         return {}
     own = own_settings(settings)
     output = Path(own.output) if own.output else None
-    measured = team.broadcast(find_finished(output, own) if team.is_main_process else None)
+    measured = team.broadcast(
+        find_finished(output, own) if team.is_main_process else None
+    )
     if measured:
         say(f"the pre-training is finished already: {own.output}")
         encoder = BertModel.from_pretrained(own.output)
@@ -312,7 +322,12 @@ def pretrain(
             say=say,
         )
         if output and team.is_main_process:
-            finish(output, encoder, tokenizer, {"same": fixed_settings(own), "measured": measured})
+            finish(
+                output,
+                encoder,
+                tokenizer,
+                {"same": fixed_settings(own), "measured": measured},
+            )
     share_encoder(encoder, classifier, team)
     # The fine-tune then draws the same, whether the pre-training ran now or earlier.
     torch.manual_seed(settings.seed)
@@ -323,7 +338,9 @@ def own_settings(settings: Settings) -> Settings:
     """The pre-training's settings."""
     if settings.parallel in ("model", "pipeline"):
         hint = "pre-train without it first, with --output DIR; then use --model DIR/pretrained"
-        raise JobError(f"--pretrain cannot be combined with --parallel {settings.parallel}", hint)
+        raise JobError(
+            f"--pretrain cannot be combined with --parallel {settings.parallel}", hint
+        )
     return replace(
         settings,
         epochs=settings.pretrain or 0,

@@ -15,8 +15,9 @@ Review = Dict[str, Any]  # "text", "label" (1: positive) and "negated"
 Pair = Tuple[str, str]
 
 ASPECTS = (
-    "film movie story plot acting cast script dialogue music score ending pacing humour camera sound direction".split()
-)
+    "film movie story plot acting cast script dialogue "
+    "music score ending pacing humour camera sound direction"
+).split()
 VERBS = "was felt is".split()
 ADVERBS = "really very quite truly simply rather".split()
 NEGATIONS = "not never".split()
@@ -75,7 +76,9 @@ def make_reviews(
     """Two disjoint lists of reviews: to train on, and to evaluate on."""
     limit = max_reviews(negated)
     if rows + held_out > limit:
-        raise ValueError(f"{rows + held_out} reviews requested; the grammar has {limit} that differ enough")
+        raise ValueError(
+            f"{rows + held_out} reviews requested; the grammar has {limit} that differ enough"
+        )
     generator = random.Random(seed)
     texts = set()
     reviews: list[Review] = []

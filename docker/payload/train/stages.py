@@ -33,7 +33,9 @@ def pipeline_class() -> type[SingleProcess]:
         from torch.distributed.pipeline.sync import Pipe  # noqa: F401
     except ImportError:
         hint = "use torch 1.13 to 2.3, or 2.6 and later"
-        raise JobError(f"torch {torch.__version__} cannot put layers on several devices", hint) from None
+        raise JobError(
+            f"torch {torch.__version__} cannot put layers on several devices", hint
+        ) from None
     return Pipeline
 
 
@@ -70,7 +72,9 @@ class Stage(torch.nn.Module):
         self.embeddings = model.bert.embeddings if number == 0 else None
         self.head = None
         if number == stages - 1:
-            self.head = torch.nn.Sequential(model.bert.pooler, model.dropout, model.classifier)
+            self.head = torch.nn.Sequential(
+                model.bert.pooler, model.dropout, model.classifier
+            )
         self.gradient_checkpointing = settings.gradient_checkpointing
         self.autocast = autocast
 
@@ -134,10 +138,16 @@ class Pipeline(SingleProcess):
             parts.append(_PassMask(stage).to(f"cuda:{number}" if gpus else "cpu"))
         start_rpc()
         chunks = micro_batches(self.settings, at_least=1)
-        return _PipedModel(Pipe(torch.nn.Sequential(*parts), chunks, checkpoint="never"))
+        return _PipedModel(
+            Pipe(torch.nn.Sequential(*parts), chunks, checkpoint="never")
+        )
 
     def gather_model(self) -> Any:
-        return self.model if self.device == "cpu" else copy.deepcopy(self.model).to(self.device)
+        return (
+            self.model
+            if self.device == "cpu"
+            else copy.deepcopy(self.model).to(self.device)
+        )
 
     def shutdown(self) -> None:
         from torch.distributed import rpc

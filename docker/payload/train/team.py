@@ -12,7 +12,9 @@ from train.options import Settings
 from train.parallel import DDP, FSDP, Autocast, SingleProcess
 from train.stages import pipeline_class
 
-TORCHRUN = "start it with torchrun, e.g. `torchrun --nproc-per-node 2 --no-python train …`"
+TORCHRUN = (
+    "start it with torchrun, e.g. `torchrun --nproc-per-node 2 --no-python train …`"
+)
 
 
 def make_team(settings: Settings, device: str, autocast: Autocast) -> SingleProcess:
@@ -29,7 +31,9 @@ def make_team(settings: Settings, device: str, autocast: Autocast) -> SingleProc
         raise JobError(f"--parallel {kind} needs several processes", TORCHRUN)
     if under_torchrun and not team.needs_torchrun and int(os.environ["WORLD_SIZE"]) > 1:
         hint = f"run `train --parallel {kind}` without torchrun: it uses every GPU, or --stages on a CPU"
-        raise JobError(f"torch {torch.__version__} has pipelines only within one process", hint)
+        raise JobError(
+            f"torch {torch.__version__} has pipelines only within one process", hint
+        )
     if settings.precision == "fp16" and not team.supports_fp16:
         raise JobError(
             f"--parallel {kind} cannot be combined with --precision fp16",

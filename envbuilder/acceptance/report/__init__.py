@@ -24,5 +24,9 @@ def form_of(suffix: str) -> Callable[[Receipt], str]:
     """The function that writes a `.json`, `.xml`, `.md` or `.html`. Raises `UsageError` for any other suffix."""
     if suffix in FORMS:
         return FORMS[suffix]
-    message = f"{suffix!r} is not the suffix of a report" if suffix else "the name of a report needs a suffix"
+    message = (
+        f"{suffix!r} is not the suffix of a report"
+        if suffix
+        else "the name of a report needs a suffix"
+    )
     raise UsageError(message, hint=f"use one of {', '.join(FORMS)}")

@@ -23,7 +23,9 @@ def _values(receipt: Receipt) -> JsonObject:
         "tally": summary.tally(receipt.checks),
         "marks": summary.MARKS,
         "words": summary.WORDS,
-        "failures": [(check, list(summary.notes(check))) for check in failures(receipt)],
+        "failures": [
+            (check, list(summary.notes(check))) for check in failures(receipt)
+        ],
         "figures": summary.figures(receipt.training),
         "epochs": epochs,
         "curve": loss_plot(receipt.training.get("losses"), epochs),

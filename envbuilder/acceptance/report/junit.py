@@ -55,4 +55,9 @@ def _case(check: Check) -> "TestCase":
 
 def _unproven(receipt: Receipt) -> Check:
     detail = f"the verdict is {receipt.verdict}; {summary.tally(receipt.checks)}: that proves nothing"
-    return Check(id="suite.verdict", title="the image has passed", status=Status.ERROR, detail=detail)
+    return Check(
+        id="suite.verdict",
+        title="the image has passed",
+        status=Status.ERROR,
+        detail=detail,
+    )

@@ -80,7 +80,9 @@ def _points(run: Sequence[Point]) -> str:
     return " ".join(f"{x},{y}" for x, y in run)
 
 
-def _runs(values: Sequence[float | None], *, bottom: float, top: float) -> list[list[Point]]:
+def _runs(
+    values: Sequence[float | None], *, bottom: float, top: float
+) -> list[list[Point]]:
     """The points of the losses, cut at the gaps."""
     runs: list[list[Point]] = [[]]
     for place, value in enumerate(values, 1):
@@ -120,7 +122,9 @@ def _loss_ticks(low: float, high: float) -> list[float]:
 
 def _labelled(ticks: Sequence[float]) -> tuple[Tick, ...]:
     bottom, top = ticks[0], ticks[-1]
-    return tuple(Tick(at=_share(top - tick, top - bottom), label=f"{tick:.4g}") for tick in ticks)
+    return tuple(
+        Tick(at=_share(top - tick, top - bottom), label=f"{tick:.4g}") for tick in ticks
+    )
 
 
 def _round_step(least: float) -> float:
@@ -155,6 +159,8 @@ def _marks(epochs: Sequence[EpochShares], count: int) -> tuple[EpochMark, ...]:
         if (place - 1) % every == 0:
             name = epoch.name
             accuracy = percent(epoch.accuracy)
-        mark = EpochMark(at=_across(end, count), middle=middle, name=name, accuracy=accuracy)
+        mark = EpochMark(
+            at=_across(end, count), middle=middle, name=name, accuracy=accuracy
+        )
         marks.append(mark)
     return tuple(marks)

@@ -8,7 +8,9 @@ from envbuilder.acceptance.report import summary
 from envbuilder.model import Check, Receipt, Verdict
 
 _EMOJI = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.INCOMPLETE: "⚠️"}
-_ACTIVE = re.compile(r"[&<>\\`*_{}\[\]()#|~!$]")  # characters with a meaning in HTML or Markdown
+_ACTIVE = re.compile(
+    r"[&<>\\`*_{}\[\]()#|~!$]"
+)  # characters with a meaning in HTML or Markdown
 
 
 def markdown(receipt: Receipt) -> str:
@@ -45,7 +47,10 @@ def _circumstances(receipt: Receipt) -> list[str]:
 
 
 def _figures(receipt: Receipt) -> str:
-    parts = [f"{figure.label} **{_inert(figure.value)}**" for figure in summary.figures(receipt.training)]
+    parts = [
+        f"{figure.label} **{_inert(figure.value)}**"
+        for figure in summary.figures(receipt.training)
+    ]
     return " · ".join(parts)
 
 

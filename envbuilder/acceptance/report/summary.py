@@ -20,7 +20,12 @@ MEANINGS = {
     Verdict.INCOMPLETE: "There is not enough evidence to accept this image.",
 }
 MARKS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.ERROR: "!", Status.NOT_RUN: "–"}
-WORDS = {Status.PASSED: "passed", Status.FAILED: "failed", Status.ERROR: "error", Status.NOT_RUN: "not run"}
+WORDS = {
+    Status.PASSED: "passed",
+    Status.FAILED: "failed",
+    Status.ERROR: "error",
+    Status.NOT_RUN: "not run",
+}
 _LARGEST = 1e300  # beyond, arithmetic on a number from inside an image overflows
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -134,7 +139,11 @@ def epochs(training: JsonObject) -> list[EpochShares]:
         if not isinstance(row, Mapping):
             continue
         name = number(row.get("epoch")) or len(found) + 1
-        epoch = EpochShares(name=f"{name:g}", accuracy=number(row.get("accuracy")), negated=number(row.get("negated")))
+        epoch = EpochShares(
+            name=f"{name:g}",
+            accuracy=number(row.get("accuracy")),
+            negated=number(row.get("negated")),
+        )
         found.append(epoch)
     return found
 
@@ -166,7 +175,9 @@ def value_text(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case Mapping():
-            return ", ".join(f"{key}: {value_text(item)}" for key, item in value.items())
+            return ", ".join(
+                f"{key}: {value_text(item)}" for key, item in value.items()
+            )
         case list() | tuple():
             return ", ".join(value_text(item) for item in value)
     return str(value)

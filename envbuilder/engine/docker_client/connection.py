@@ -18,7 +18,9 @@ _PING_SECONDS = 10
 class DockerConnection:
     """A connection to a container engine, and a pulse that tells whether it still answers."""
 
-    def __init__(self, run_id: str, *, timeout: int = 120, silence: float = SILENCE) -> None:
+    def __init__(
+        self, run_id: str, *, timeout: int = 120, silence: float = SILENCE
+    ) -> None:
         self.run_id = run_id
         limit = min(silence, timeout)
         connecting: Future[docker.DockerClient] = Future()
@@ -27,7 +29,9 @@ class DockerConnection:
             try:
                 self._client = connecting.result(limit)
             except TimeoutError as error:
-                raise requests.exceptions.Timeout(f"nothing within {limit:.0f} s") from error
+                raise requests.exceptions.Timeout(
+                    f"nothing within {limit:.0f} s"
+                ) from error
         ping = partial(_ping_once, self._client.api.api_version)
         self.pulse = Pulse(ping, limit)
 

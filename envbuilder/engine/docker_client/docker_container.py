@@ -37,7 +37,13 @@ class DockerContainer:
         """
         # Attached before it starts: a program that ends at once has printed everything by then.
         with docker_errors("cannot start the container"):
-            attach = partial(self._container.attach, stdout=True, stderr=False, stream=True, logs=True)
+            attach = partial(
+                self._container.attach,
+                stdout=True,
+                stderr=False,
+                stream=True,
+                logs=True,
+            )
             stream = self._pulse.ask(attach)
         try:
             with docker_errors("cannot start the container"):

@@ -25,7 +25,9 @@ from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.run_id import is_alive
 from envbuilder.errors import EngineError
 
-_NEVER_STARTED = ContainerSpec(command=("none",))  # of a container whose files are only read
+_NEVER_STARTED = ContainerSpec(
+    command=("none",)
+)  # of a container whose files are only read
 
 
 class DockerEngine(DockerImages):
@@ -99,10 +101,16 @@ class DockerEngine(DockerImages):
         with self.container(image, _NEVER_STARTED) as container:
             return container.read_folder(path)
 
-    def output(self, image: str, program: Sequence[str], deadline: float) -> list[str] | None:
+    def output(
+        self, image: str, program: Sequence[str], deadline: float
+    ) -> list[str] | None:
         """The lines a program prints in an image, as root and unable to write; None if it does not exist or fails."""
         spec = ContainerSpec(
-            command=(), entrypoint=tuple(program), user="0", read_only=True, capabilities=("DAC_READ_SEARCH",)
+            command=(),
+            entrypoint=tuple(program),
+            user="0",
+            read_only=True,
+            capabilities=("DAC_READ_SEARCH",),
         )
         with self.container(image, spec) as container:
             try:
@@ -128,10 +136,17 @@ class DockerEngine(DockerImages):
         removed = 0
         with docker_errors("cannot remove what earlier runs left"):
             # A container that is removed while the list is made would be an error without `ignore_removed`.
-            containers = partial(self._client.containers.list, all=True, filters=labelled, ignore_removed=True)
+            containers = partial(
+                self._client.containers.list,
+                all=True,
+                filters=labelled,
+                ignore_removed=True,
+            )
             for container in self.pulse.ask(containers):
                 if not is_alive(container.labels[RUN_LABEL]):
-                    removed += self._remove(partial(container.remove, force=True, v=True))
+                    removed += self._remove(
+                        partial(container.remove, force=True, v=True)
+                    )
             volumes = partial(self._client.volumes.list, filters=labelled)
             for volume in self.pulse.ask(volumes):
                 labels = volume.attrs["Labels"]

@@ -39,7 +39,9 @@ class DockerImages(DockerConnection):
     def steps(self, image: str) -> list[tuple[int, str]]:
         """(bytes added, command) of each step that made the image, the first step first."""
         with docker_errors("cannot read the history"):
-            newest_first = self.pulse.ask(lambda: self._client.images.get(image).history())
+            newest_first = self.pulse.ask(
+                lambda: self._client.images.get(image).history()
+            )
         steps = []
         for entry in reversed(newest_first):
             size = entry.get("Size")
@@ -48,7 +50,9 @@ class DockerImages(DockerConnection):
             steps.append((size or 0, command or ""))
         return steps
 
-    def layer_files(self, image: str, matches: Callable[[str], bool]) -> Iterator[tuple[str, int, bytes]]:
+    def layer_files(
+        self, image: str, matches: Callable[[str], bool]
+    ) -> Iterator[tuple[str, int, bytes]]:
         """(path, size, its first 100 kB) of every matching file in every layer, also of those a later layer hides.
 
         The engine writes the whole image out for this: as many bytes of its disk, for half a minute.
@@ -60,7 +64,14 @@ class DockerImages(DockerConnection):
     def pull(self, reference: str, platform: str) -> str | None:
         """Pull from a registry; returns None, or why that failed."""
         name, tag = parse_repository_tag(reference)
-        pull = partial(self._client.api.pull, name, tag or "latest", platform=platform, stream=True, decode=True)
+        pull = partial(
+            self._client.api.pull,
+            name,
+            tag or "latest",
+            platform=platform,
+            stream=True,
+            decode=True,
+        )
         try:
             for message in self._transfer(pull):
                 if "error" in message:
@@ -109,11 +120,17 @@ class DockerImages(DockerConnection):
             for message in self._transfer(push):
                 if "error" in message:
                     reason = message["error"]
-                    raise EngineError(f"cannot push {reference}: {reason}", hint=refusal_hint(reason, name))
+                    raise EngineError(
+                        f"cannot push {reference}: {reason}",
+                        hint=refusal_hint(reason, name),
+                    )
                 result = message.get("aux") or {}
                 digest = result.get("Digest", digest)
         if not digest:
-            raise EngineError(f"cannot push {reference}: the engine gave no digest", hint=refusal_hint("", name))
+            raise EngineError(
+                f"cannot push {reference}: the engine gave no digest",
+                hint=refusal_hint("", name),
+            )
         return digest
 
     def _transfer(self, start: Callable[[], Iterator[Any]]) -> Iterator[dict[str, Any]]:

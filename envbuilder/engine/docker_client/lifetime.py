@@ -11,12 +11,16 @@ from envbuilder.engine.pulse import Pulse
 from envbuilder.errors import EngineError
 
 _CREATE_SECONDS = 10  # how long an interrupt waits for a container that is being made
-_SILENCE_AT_THE_END = 2.0  # seconds without an answer, once there is nothing left to do but to clean up
+_SILENCE_AT_THE_END = (
+    2.0  # seconds without an answer, once there is nothing left to do but to clean up
+)
 _CLEANUP_ERRORS = (*CONNECTION_ERRORS, TimeoutError, EngineError)
 
 
 @contextmanager
-def removed_at_the_end(pulse: Pulse, action: str, create: Callable[[], Any], **removal: bool) -> Iterator[Any]:
+def removed_at_the_end(
+    pulse: Pulse, action: str, create: Callable[[], Any], **removal: bool
+) -> Iterator[Any]:
     """What `create` makes, removed when the block ends, whatever happens in it."""
     creating: Future[Any] = Future()
     patience = pulse.limit

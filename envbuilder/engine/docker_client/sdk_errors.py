@@ -12,13 +12,19 @@ from envbuilder.engine.gpu_access import find_gpu_failure
 from envbuilder.errors import EngineError
 
 # The SDK also lets through errors of the libraries below it: a stream that breaks off is urllib3's, not requests'.
-CONNECTION_ERRORS = (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
+CONNECTION_ERRORS = (
+    DockerException,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+)
 _LONGEST = 200  # characters of a connection error
 _NO_ENGINE_HINT = "start Docker, or run `envbuilder doctor` to find the problem"
 _NO_GPU_HINT = "run `envbuilder doctor` to find the problem, or run without GPUs: `--gpu-access none`"
 
 # Docker reports "no such file or directory" for other things too: a missing folder, a socket, its own storage.
-_NO_PROGRAM = re.compile(r'executable file not found|exec: "[^"]*": stat [^:]*: no such file|exec [^:]*: no such file')
+_NO_PROGRAM = re.compile(
+    r'executable file not found|exec: "[^"]*": stat [^:]*: no such file|exec [^:]*: no such file'
+)
 
 
 @contextmanager
@@ -30,7 +36,9 @@ def docker_errors(action: str) -> Iterator[None]:
         raise _refused(action, api_message(error)) from error
     except (*CONNECTION_ERRORS, OSError) as error:
         reason = connection_message(error)
-        raise EngineError(f"{action}: no Docker engine answers ({reason})", hint=_NO_ENGINE_HINT) from error
+        raise EngineError(
+            f"{action}: no Docker engine answers ({reason})", hint=_NO_ENGINE_HINT
+        ) from error
 
 
 def _refused(action: str, message: str) -> EngineError:
@@ -39,9 +47,15 @@ def _refused(action: str, message: str) -> EngineError:
     if gpu_failure:
         return EngineError(f"{gpu_failure}: {message}", hint=_NO_GPU_HINT)
     if _NO_PROGRAM.search(message):
-        return EngineError(f"the suite cannot start in this image: {message}", hint="it needs a shell and Python")
+        return EngineError(
+            f"the suite cannot start in this image: {message}",
+            hint="it needs a shell and Python",
+        )
     if "no space left" in message:
-        return EngineError(f"{action}: the disk is full: {message}", hint="see what uses it: `docker system df`")
+        return EngineError(
+            f"{action}: the disk is full: {message}",
+            hint="see what uses it: `docker system df`",
+        )
     return EngineError(f"{action}: {message}")
 
 

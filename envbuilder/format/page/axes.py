@@ -39,7 +39,11 @@ class Axis:
     choices: tuple[Choice, ...]
 
     def place(self, value: str) -> int:
-        return next(number for number, choice in enumerate(self.choices) if choice.value == value)
+        return next(
+            number
+            for number, choice in enumerate(self.choices)
+            if choice.value == value
+        )
 
 
 Picked = Mapping[str, str]

@@ -50,7 +50,9 @@ class Grid:
 
     def clashes_in(self, picked: Picked) -> list[Clash]:
         """Every clash among these choices, as the page finds them."""
-        return [clash for clash in self.clashes if clash.picked.items() <= picked.items()]
+        return [
+            clash for clash in self.clashes if clash.picked.items() <= picked.items()
+        ]
 
 
 def compute(catalog: Catalog) -> Grid:
@@ -204,4 +206,6 @@ def _clash(picked: Picked, catalog: Catalog) -> Clash:
             reasons=error.plain_reasons,
             suggestions=error.suggestions,
         )
-    raise ValueError(f"the resolver has a stack for {dict(picked)}, and its index has none")
+    raise ValueError(
+        f"the resolver has a stack for {dict(picked)}, and its index has none"
+    )

@@ -42,9 +42,15 @@ class Project:
     lock: Lock
     image: str  # the tag that `envbuilder build` gives: "envbuilder:cu117-…"
     context: str  # the build context, relative to the project: "docker"
-    settings: Mapping[str, str] = field(default_factory=dict)  # what a target lets people change, by its own names
-    images: Mapping[str, Lock] = field(default_factory=dict)  # of every image of the repository, by its stack's name
-    capabilities: tuple[Version, ...] = ()  # compute capabilities of the GPUs in the catalog
+    settings: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what a target lets people change, by its own names
+    images: Mapping[str, Lock] = field(
+        default_factory=dict
+    )  # of every image of the repository, by its stack's name
+    capabilities: tuple[
+        Version, ...
+    ] = ()  # compute capabilities of the GPUs in the catalog
 
     @property
     def dockerfile(self) -> str:
@@ -95,10 +101,16 @@ def check_target(target: str) -> None:
     if target in TARGETS:
         return
     close = difflib.get_close_matches(target, TARGETS, n=1)
-    hint = f"did you mean `--target {close[0]}`?" if close else f"targets: {', '.join(TARGETS)}"
+    hint = (
+        f"did you mean `--target {close[0]}`?"
+        if close
+        else f"targets: {', '.join(TARGETS)}"
+    )
     raise UsageError(f"there is no target {target!r}", hint=hint)
 
 
 def _module(target: str) -> ModuleType:
     check_target(target)
-    return importlib.import_module(f"envbuilder.render.targets.{_MODULES.get(target, target)}")
+    return importlib.import_module(
+        f"envbuilder.render.targets.{_MODULES.get(target, target)}"
+    )

@@ -13,8 +13,17 @@ from envbuilder.templates import fill
 
 WHOLE = True
 Groups = dict[str, list[str]]
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")  # nothing that HCL or a shell reads as more than itself
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+_PLAIN = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*"
+)  # nothing that HCL or a shell reads as more than itself
+_PROXIES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,9 @@ def _image(lock: Lock) -> BakeImage:
         dockerfile=_plain("Dockerfile", f"{place_of(stack)}/Dockerfile"),
         platform=stack.platform,
         line=stack.cuda_tag,
-        base=_plain("base", stack.base.reference) if stack.base.source is BaseSource.BOOTSTRAP else "",
+        base=_plain("base", stack.base.reference)
+        if stack.base.source is BaseSource.BOOTSTRAP
+        else "",
     )
 
 
@@ -76,5 +87,7 @@ def _groups(images: Sequence[BakeImage]) -> Iterator[tuple[str, list[str]]]:
 
 def _plain(what: str, value: str) -> str:
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the {what} would be {value!r}: that cannot be used in a bake file")
+        raise UsageError(
+            f"the {what} would be {value!r}: that cannot be used in a bake file"
+        )
     return value

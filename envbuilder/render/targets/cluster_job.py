@@ -13,10 +13,20 @@ from envbuilder.model import Lock
 from envbuilder.render.targets import Project
 
 ENTRYPOINT = "/opt/envbuilder/payload/entrypoint"
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")  # a DNS label, with room for Kubernetes' suffixes
+_NAME = re.compile(
+    r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
+)  # a DNS label, with room for Kubernetes' suffixes
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
-_NUMBERS = {"nodes": 2, "gpus": 0, "cpus": 4, "memory": 16, "shared-memory": 1, "storage": 10, "hours": 24}
+_NUMBERS = {
+    "nodes": 2,
+    "gpus": 0,
+    "cpus": 4,
+    "memory": 16,
+    "shared-memory": 1,
+    "storage": 10,
+    "hours": 24,
+}
 _TEXTS = {"name": "envbuilder-train", "image": "", "arguments": ""}
 SETTINGS = (*_TEXTS, *_NUMBERS)
 
@@ -53,9 +63,17 @@ def job_of(project: Project) -> ClusterJob:
     """The job of a project. Raises `UsageError` that lists every setting at fault."""
     texts = _TEXTS | {"image": project.image}
     texts |= _chosen(project.settings, _TEXTS)
-    problems = [*_number_problems(project.settings), *_text_problems(texts), *_gpu_problems(project)]
+    problems = [
+        *_number_problems(project.settings),
+        *_text_problems(texts),
+        *_gpu_problems(project),
+    ]
     if problems:
-        raise UsageError("invalid training job settings", problems=problems, hint="settings: " + ", ".join(SETTINGS))
+        raise UsageError(
+            "invalid training job settings",
+            problems=problems,
+            hint="settings: " + ", ".join(SETTINGS),
+        )
     numbers = dict(_NUMBERS)
     for name, text in _chosen(project.settings, _NUMBERS).items():
         numbers[name] = int(text)

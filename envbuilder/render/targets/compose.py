@@ -14,7 +14,9 @@ from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
-_ENTRY = re.compile(r"^[a-z0-9].*\n(?: .*\n)*", re.MULTILINE)  # a requirement and the lines with its hashes
+_ENTRY = re.compile(
+    r"^[a-z0-9].*\n(?: .*\n)*", re.MULTILINE
+)  # a requirement and the lines with its hashes
 
 
 def files(project: Project) -> Mapping[str, str]:
@@ -49,7 +51,9 @@ def files(project: Project) -> Mapping[str, str]:
 def _plain(what: str, value: str) -> str:
     """A value that YAML, Compose (`$`) and the Dockerfile all take as it is."""
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the {what} would be {value!r}: that cannot be used in a compose file")
+        raise UsageError(
+            f"the {what} would be {value!r}: that cannot be used in a compose file"
+        )
     return value
 
 

@@ -20,7 +20,10 @@ def files(project: Project) -> dict[str, str]:
     """devcontainer.json, the Dockerfile on top of the image, and the check that runs after creation."""
     shm_size = project.settings.get("shm-size", _SHM_SIZE)
     if not _SIZE.fullmatch(shm_size):
-        raise UsageError(f"shm-size {shm_size!r} is not a size", hint='write it as Docker does: `shm-size = "2g"`')
+        raise UsageError(
+            f"shm-size {shm_size!r} is not a size",
+            hint='write it as Docker does: `shm-size = "2g"`',
+        )
     values = {
         "notice": NOTICE,
         "stack": project.lock.stack.name,

@@ -5,7 +5,12 @@ import shlex
 
 from envbuilder.catalog.gpus import has_kernels
 from envbuilder.render.targets import NOTICE, Project
-from envbuilder.render.targets.cluster_job import ENTRYPOINT, SETTINGS, ClusterJob, job_of
+from envbuilder.render.targets.cluster_job import (
+    ENTRYPOINT,
+    SETTINGS,
+    ClusterJob,
+    job_of,
+)
 from envbuilder.templates import fill
 
 __all__ = ("SETTINGS", "files", "unsupported_majors")

@@ -11,5 +11,10 @@ EXECUTABLE = ("slurm/train.sbatch",)
 def files(project: Project) -> dict[str, str]:
     """The batch script."""
     job = job_of(project)
-    values = {"notice": NOTICE, "job": job, "stack": job.lock.stack, "entrypoint": ENTRYPOINT}
+    values = {
+        "notice": NOTICE,
+        "job": job,
+        "stack": job.lock.stack,
+        "entrypoint": ENTRYPOINT,
+    }
     return {"slurm/train.sbatch": fill("slurm/train.sbatch.j2", values)}

@@ -122,7 +122,9 @@ def check_certificates(inspection: Inspection) -> Answer:
             value=0,
             remedy="install ca-certificates",
         ) from error
-    place = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().openssl_capath
+    place = (
+        os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().openssl_capath
+    )
     return inspection.require(
         "contract.certificates",
         count,

@@ -17,7 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Sequence
 
-from acceptance.checks.inspection import Answer, Check, Failure, OutOfBounds, Skipped, is_within
+from acceptance.checks.inspection import (
+    Answer,
+    Check,
+    Failure,
+    OutOfBounds,
+    Skipped,
+    is_within,
+)
 from acceptance.events import parse_event
 from acceptance.processes import killed_at_end
 from acceptance.text import first_line, last_line

@@ -112,7 +112,9 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "extension", "", -1, 
 PyMODINIT_FUNC PyInit_extension(void) { return PyModule_Create(&module); }
 """
 EXTENSION_ANSWER = 42
-C_COMPILER_REMEDY = "the image needs a C compiler and Python's headers (gcc, python3-dev)"
+C_COMPILER_REMEDY = (
+    "the image needs a C compiler and Python's headers (gcc, python3-dev)"
+)
 
 
 def check_extension(inspection: Inspection) -> Answer:
@@ -144,14 +146,25 @@ def check_extension(inspection: Inspection) -> Answer:
 
 def build_extension() -> Any:
     """Compile EXTENSION with the compiler that Triton would take; returns what it answers."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "gcc"
+    compiler = (
+        os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "gcc"
+    )
     headers = sysconfig.get_paths()["include"]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "extension.c")
         library = Path(folder, "extension.so")
         source.write_text(EXTENSION, encoding="ascii")
         subprocess.run(
-            [compiler, "-shared", "-fPIC", "-I", headers, str(source), "-o", str(library)],
+            [
+                compiler,
+                "-shared",
+                "-fPIC",
+                "-I",
+                headers,
+                str(source),
+                "-o",
+                str(library),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -275,7 +288,9 @@ def check_gradient_checkpointing(inspection: Inspection) -> Answer:
         layers.append(torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh()))
     inputs = torch.randn(32, 64, requires_grad=True)
 
-    kept, expected = forward_and_backward(layers, inputs, lambda layer, hidden: layer(hidden))
+    kept, expected = forward_and_backward(
+        layers, inputs, lambda layer, hidden: layer(hidden)
+    )
     fewer_kept, gradients = forward_and_backward(
         layers,
         inputs,

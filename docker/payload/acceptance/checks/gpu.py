@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, Sequence, Tuple
 
 from acceptance.checks.identity import arch_list
 from acceptance.checks.inspection import Answer, Failure, Skipped
-from acceptance.checks.numerics import operator_differences, random_tensors, relative_difference
+from acceptance.checks.numerics import (
+    operator_differences,
+    random_tensors,
+    relative_difference,
+)
 from acceptance.processes import run_ranks
 from acceptance.text import first_line
 
@@ -92,7 +96,10 @@ def check_visible(inspection: Inspection) -> Answer:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if usable:
-        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        names = [
+            torch.cuda.get_device_name(number)
+            for number in range(torch.cuda.device_count())
+        ]
         inspection.facts["gpus"] = names
         return Answer(value=len(names), bound={"min": 1}, findings=names)
     devices = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dxg")
@@ -100,7 +107,9 @@ def check_visible(inspection: Inspection) -> Answer:
         raise Skipped(NOT_VISIBLE)
     messages = [str(warning.message) for warning in caught]
     cause = find_cause("\n".join(messages + startup_error(torch)) or NOT_VISIBLE)
-    problem = f"{devices[0]} exists, but torch cannot use it" if devices else NOT_VISIBLE
+    problem = (
+        f"{devices[0]} exists, but torch cannot use it" if devices else NOT_VISIBLE
+    )
     raise Failure(
         f"{problem}: {cause.meaning}",
         value=0,
@@ -188,7 +197,9 @@ def check_kernel(inspection: Inspection) -> Answer:
     numbers = torch.arange(4096.0).reshape(64, 64) / 4096
     try:
         seen = (numbers.cuda() @ numbers.cuda()).cpu()
-    except RuntimeError as error:  # "no kernel image is available": is_available() is true all the same
+    except (
+        RuntimeError
+    ) as error:  # "no kernel image is available": is_available() is true all the same
         cause = find_cause(str(error))
         raise Failure(
             cause.meaning,
@@ -224,7 +235,9 @@ def check_precision(inspection: Inspection) -> Answer:
             continue
         dtype = getattr(torch, name)
         differences[name] = max(operator_differences(dtype, "cuda").values())
-    shares = {name: difference / TOLERANCES[name] for name, difference in differences.items()}
+    shares = {
+        name: difference / TOLERANCES[name] for name, difference in differences.items()
+    }
     worst = max(shares, key=lambda name: shares[name])
     return inspection.require(
         "gpu.precision",

@@ -25,7 +25,9 @@ REBUILD = "build the image again from its lock"
 # --- versions ------------------------------------------------------------------------------------------------------
 
 
-def compare(inspection: Inspection, fact: str, seen: Any, remedy: str = REBUILD) -> Answer:
+def compare(
+    inspection: Inspection, fact: str, seen: Any, remedy: str = REBUILD
+) -> Answer:
     """Compare what was seen with the lock; it becomes a fact of the image, also without a lock."""
     inspection.facts[fact] = seen
     if fact == "os":
@@ -122,7 +124,9 @@ def check_cuda(inspection: Inspection) -> Answer:
     return compare(inspection, "cuda", built_for)
 
 
-def without_cuda(inspection: Inspection, built_for: str | None, wheels: list[str]) -> Answer:
+def without_cuda(
+    inspection: Inspection, built_for: str | None, wheels: list[str]
+) -> Answer:
     """In an image for CPUs torch is built without CUDA, and no wheel brings it."""
     inspection.facts["cuda"] = built_for
     problems = []
@@ -288,8 +292,9 @@ def vision_problem() -> str | None:
     if number > 0:
         major, minor = divmod(number // 10, 100)
         built_for = f"{major}.{minor}"
-    if built_for != torch.version.cuda:
-        return f"built for CUDA {built_for}, torch for {torch.version.cuda}"
+    cuda = torch.version.cuda
+    if built_for != cuda:
+        return f"built for CUDA {built_for}, torch for {cuda}"
     return None
 
 
@@ -361,7 +366,9 @@ def check_packages(inspection: Inspection) -> Answer:
     )
 
 
-def package_problems(found: dict[str, list[str]], locked: dict[str, str]) -> Iterator[str]:
+def package_problems(
+    found: dict[str, list[str]], locked: dict[str, str]
+) -> Iterator[str]:
     names = {*found, *locked}
     for name in sorted(names):
         problem = version_problem(
@@ -422,7 +429,8 @@ def unmet_requirements(
             yield f"{dependent} needs {requirement.name}, which is missing"
         elif not requirement.specifier.contains(packages[name], prereleases=True):
             wanted = line.split(";")[0].strip()
-            yield f"{dependent} needs {wanted}, the image has {packages[name]}"
+            version = packages[name]
+            yield f"{dependent} needs {wanted}, the image has {version}"
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ for distribution, names in json.load(sys.stdin):
 print(json.dumps({"failed": failed, "warned": warned}), flush=True)
 """
 
-Package = Tuple[str, Sequence[str]]  # a distribution's name, and the modules to import of it
+Package = Tuple[
+    str, Sequence[str]
+]  # a distribution's name, and the modules to import of it
 
 # Not at the top of their distribution. `train` goes without TensorBoard if this breaks, and nobody would know.
 ALSO_IMPORTED = {"tensorboard": ["torch.utils.tensorboard"]}
@@ -90,13 +92,17 @@ def top_level(distribution: Distribution) -> list[str]:
 
 
 def is_public(name: str) -> bool:
-    return all(part.isidentifier() and not part.startswith("_") for part in name.split("."))
+    return all(
+        part.isidentifier() and not part.startswith("_") for part in name.split(".")
+    )
 
 
 # --- importing it --------------------------------------------------------------------------------------------------
 
 
-def import_all(packages: Sequence[Package], on_progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+def import_all(
+    packages: Sequence[Package], on_progress: Callable[[int, int, str], None]
+) -> dict[str, Any]:
     """Import everything in one other Python: {"failed", "warned"}. Raises `Failure` if that Python dies of it."""
     imported: dict[str, Any] | None = None
     done = 0
@@ -113,9 +119,10 @@ def import_all(packages: Sequence[Package], on_progress: Callable[[int, int, str
         if imported is None:
             stderr.seek(0)
             error = last_line(stderr.read())
+            missing = len(packages) - done
             raise Failure(
                 f"Python died (exit code {exit_code}) after {done} packages: {error}",
-                value=len(packages) - done,
+                value=missing,
                 remedy="import the packages one by one to find which",
             )
     return imported

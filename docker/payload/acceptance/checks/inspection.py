@@ -44,7 +44,9 @@ class Check:
     run: Callable[[Inspection], Answer]
     needs: str | None = None
 
-    def result(self, status: str, answer: Answer, seconds: float = 0.0) -> dict[str, Any]:
+    def result(
+        self, status: str, answer: Answer, seconds: float = 0.0
+    ) -> dict[str, Any]:
         """The fields of its result event. `status` is passed, failed, error or not_run."""
         return {
             "id": self.id,
@@ -58,7 +60,9 @@ class Check:
 class Failure(Exception):
     """A check failed; `answer` says what was found, what it means and what to do."""
 
-    def __init__(self, detail: str, *, value: Any = None, bound: Any = None, remedy: str = "") -> None:
+    def __init__(
+        self, detail: str, *, value: Any = None, bound: Any = None, remedy: str = ""
+    ) -> None:
         super().__init__(detail)
         self.answer = Answer(value=value, bound=bound, detail=detail, remedy=remedy)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from acceptance.checks.inspection import Answer, Inspection
     from acceptance.limits import Excuse
 
-CUDA_NAME = re.compile(r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)")
+CUDA_NAME = re.compile(
+    r"lib(cuda(rt)|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)"
+)
 PLACES = ("/opt", "/usr", "/lib", "/lib64", "/home", "/root", "/srv")
 
 
@@ -42,7 +44,11 @@ def libraries(places: Iterable[str]) -> Iterator[str]:
         for folder, _, names in os.walk(place):
             for name in names:
                 path = os.path.join(folder, name)
-                if ".so" not in name or not os.path.isfile(path) or os.path.islink(path):
+                if (
+                    ".so" not in name
+                    or not os.path.isfile(path)
+                    or os.path.islink(path)
+                ):
                     continue
                 stat = os.stat(path)
                 inode = (stat.st_dev, stat.st_ino)
@@ -141,7 +147,9 @@ def load(paths: list[str]) -> dict[str, dict[str, Any]]:
     return failed
 
 
-def take_out_excused(failed: dict[str, dict[str, Any]], excuses: Iterable[Excuse]) -> list[str]:
+def take_out_excused(
+    failed: dict[str, dict[str, Any]], excuses: Iterable[Excuse]
+) -> list[str]:
     """Take out of `failed` the plug-ins that lack only what they may lack; returns a line on each."""
     findings = []
     for excuse in excuses:
@@ -150,7 +158,9 @@ def take_out_excused(failed: dict[str, dict[str, Any]], excuses: Iterable[Excuse
             missing = failed[path]["missing"]
             if excuse.allows(name, missing):
                 del failed[path]
-                findings.append(f"{name} lacks {' and '.join(missing)}: {excuse.reason}")
+                findings.append(
+                    f"{name} lacks {' and '.join(missing)}: {excuse.reason}"
+                )
     return findings
 
 
@@ -183,7 +193,9 @@ def check_single(inspection: Inspection) -> Answer:
 def loaded_name(path: str) -> str:
     """The name by which other files refer to a library."""
     name = os.path.basename(path)
-    if os.path.dirname(path).endswith(".libs"):  # auditwheel's private copies go by their file names
+    if os.path.dirname(path).endswith(
+        ".libs"
+    ):  # auditwheel's private copies go by their file names
         return name
     library = read_elf(path)
     return library.soname if library and library.soname else name
@@ -205,7 +217,10 @@ def take_out_spare(paths: list[str], excuse: Excuse) -> Iterator[str]:
 # --- nothing in front ----------------------------------------------------------------------------------------------
 
 LOADER_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
-DRIVER_PLACES = ("/usr/local/nvidia/lib", "/usr/local/nvidia/lib64")  # where NVIDIA's runtime may mount the driver
+DRIVER_PLACES = (
+    "/usr/local/nvidia/lib",
+    "/usr/local/nvidia/lib64",
+)  # where NVIDIA's runtime may mount the driver
 PRELOAD = Path("/etc/ld.so.preload")
 CONFIGURATION = Path("/etc/ld.so.conf.d")
 
@@ -225,7 +240,9 @@ def check_loader_path(inspection: Inspection) -> Answer:
     )
 
 
-def loader_files(preload: Path = PRELOAD, configuration: Path = CONFIGURATION) -> Iterator[str]:
+def loader_files(
+    preload: Path = PRELOAD, configuration: Path = CONFIGURATION
+) -> Iterator[str]:
     """A line for each entry of the loader's own files that comes before the image's libraries (ld.so(8))."""
     if preload.exists():
         entries = read_text(preload).split("#")[0]

@@ -13,7 +13,9 @@ EPSILON = 1e-5
 WRONG_RESULTS = "this torch build gives wrong results on this machine: use another"
 
 
-def random_tensors(*shapes: tuple[int, ...], dtype: Any, device: str = "cpu") -> list[Any]:
+def random_tensors(
+    *shapes: tuple[int, ...], dtype: Any, device: str = "cpu"
+) -> list[Any]:
     import torch
 
     generator = torch.Generator().manual_seed(SEED)
@@ -182,7 +184,9 @@ def check_gradients(inspection: Inspection) -> Answer:
     )
 
 
-def finite_differences(function: Callable[[Any], Any], x: Any, step: float = 1e-6) -> Any:
+def finite_differences(
+    function: Callable[[Any], Any], x: Any, step: float = 1e-6
+) -> Any:
     """The slope of `function` at `x` in the direction of each of its numbers."""
     import torch
 

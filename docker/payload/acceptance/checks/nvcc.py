@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 WORKS = "compiles, links and runs"
 REBUILD = "build the image again from its lock: flavor devel has nvcc, CUDA's headers and static libraries"
 TOOLS = "the image needs g++, ninja and the headers of Python and CUDA: build it again from its lock"
-NO_GPU = (35, 100)  # cudaErrorInsufficientDriver, which no driver is too, and cudaErrorNoDevice: driver_types.h
+NO_GPU = (
+    35,
+    100,
+)  # cudaErrorInsufficientDriver, which no driver is too, and cudaErrorNoDevice: driver_types.h
 
 # It prints "sum 3" on a GPU, and without one CUDA's own error.
 SAMPLE = """
@@ -93,9 +96,13 @@ print("ran on", *devices)
 def check_nvcc(inspection: Inspection) -> Answer:
     """nvcc is of the stack's CUDA line; what it and torch's own builder compile links, loads and computes."""
     if inspection.flavour is None:
-        raise Skipped("this image has no lock that promises a CUDA compiler", shutil.which("nvcc"))
+        raise Skipped(
+            "this image has no lock that promises a CUDA compiler", shutil.which("nvcc")
+        )
     if inspection.flavour != "devel":
-        raise Skipped(f"this is a {inspection.flavour} image: only devel images have a CUDA compiler")
+        raise Skipped(
+            f"this is a {inspection.flavour} image: only devel images have a CUDA compiler"
+        )
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise failure("missing", "nvcc is not on PATH", REBUILD)
@@ -222,7 +229,9 @@ def run(
     except OSError as error:
         raise failure("fails", f"{problem}: {error}", remedy) from error
     if done.returncode != 0:
-        reason = find_reason(done.stdout + done.stderr) or f"exit code {done.returncode}"
+        reason = (
+            find_reason(done.stdout + done.stderr) or f"exit code {done.returncode}"
+        )
         raise failure("fails", f"{problem}: {reason}", remedy)
     return done.stdout
 

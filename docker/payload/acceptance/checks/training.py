@@ -41,7 +41,9 @@ def job_check(check: Callable[[Inspection], Answer]) -> Callable[[Inspection], A
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES:
                 raise  # no evidence against the job
-            raise Failure(f"the training job broke: {describe(error)}", remedy=RUN_TRAIN) from error
+            raise Failure(
+                f"the training job broke: {describe(error)}", remedy=RUN_TRAIN
+            ) from error
 
     return wrapper
 
@@ -171,7 +173,16 @@ def matmul_speed(size: int = 768, seconds: float = 1.0) -> float:
 # --- what accuracy does not see: exact comparisons on a few steps --------------------------------------------------
 
 BATCH_SIZE = 32
-EIGHT_STEPS = ("--rows", "128", "--held-out", "16", "--epochs", "2", "--batch", str(BATCH_SIZE))
+EIGHT_STEPS = (
+    "--rows",
+    "128",
+    "--held-out",
+    "16",
+    "--epochs",
+    "2",
+    "--batch",
+    str(BATCH_SIZE),
+)
 DIFFERENT = 1e-4  # losses further apart are not the same
 
 
@@ -190,7 +201,9 @@ class ShortRun:
 
     def train(self, model: Any, settings: Any = None) -> list[float]:
         """Train a model on the data; returns the loss of each step."""
-        losses: list[float] = self.job.train(model, self.data, settings or self.settings, "cpu")
+        losses: list[float] = self.job.train(
+            model, self.data, settings or self.settings, "cpu"
+        )
         return losses
 
 
@@ -243,7 +256,9 @@ def check_padding(inspection: Inspection) -> Answer:
     model = run.make_model().eval()
     pad_token = run.tokenizer.pad_token_id
     with torch.no_grad():
-        differences = [padding_difference(model, row, pad_token) for row in run.held_out]
+        differences = [
+            padding_difference(model, row, pad_token) for row in run.held_out
+        ]
     return inspection.require(
         "training.padding",
         largest(differences),
@@ -439,7 +454,9 @@ class ReferenceAdamW:
     """AdamW (Loshchilov and Hutter, 2019) in plain arithmetic."""
 
     def __init__(self, model: Any) -> None:
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = [
+            parameter for parameter in model.parameters() if parameter.requires_grad
+        ]
         self.moments = [Moments(parameter) for parameter in self.parameters]
         self.steps = 0
 
