@@ -133,7 +133,7 @@ def test_build_pushes_the_tag_once_it_is_earned(
         )
 
     monkeypatch.setattr(pipeline, "ensure_base", lambda *_: None)
-    monkeypatch.setattr(pipeline, "earn", earn)
+    monkeypatch.setattr(pipeline, "require_acceptance", earn)
     try:
         code = cli.run(["build", "--lock", str(LOCK), "--tag", tag, "--push", "--json"])
     finally:
@@ -165,7 +165,7 @@ def test_an_image_that_fails_is_not_pushed(
         refused.append(image)
         raise AcceptanceError("it does not train")
 
-    monkeypatch.setattr(pipeline, "earn", earn)
+    monkeypatch.setattr(pipeline, "require_acceptance", earn)
     tag = f"{there.host}/team/refused:1"
     with pytest.raises(AcceptanceError):
         pipeline.build_lock(lock, engine, session, BuildSettings(tag=tag, push=True))

@@ -22,6 +22,7 @@ from envbuilder.engine.run_id import new_run_id
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.network import Network, find_network
 from envbuilder.render import context as contexts
+from envbuilder.render import context_folder
 
 from .engine import docker, envbuilder
 
@@ -51,7 +52,7 @@ def base(request: pytest.FixtureRequest) -> str:
 def write_context(folder: Path, base: str, cache: str) -> None:
     """The context that envbuilder renders; the Dockerfile keeps the wheel step of one layer, and the payload."""
     lock = parse_lock(LOCK.read_text(encoding="utf-8"), source=str(LOCK))
-    contexts.write(contexts.render(lock), folder)
+    context_folder.write_context(contexts.render_context(lock), folder)
     dockerfile = folder / "images" / NAME / "Dockerfile"
     sections = re.split(r"(?m)^(?=# --- )", dockerfile.read_text(encoding="utf-8"))
     kept = [
