@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from envbuilder import processes, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.acceptance.receipts import Store
@@ -46,6 +48,7 @@ from envbuilder.network import Network
 from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_context
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
+from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import command
 
 
@@ -68,6 +71,7 @@ class Session:
     said: tuple[
         str, ...
     ] = ()  # options of the command line besides the request, for suggested commands
+    in_project: bool = False  # in a repository that `envbuilder init` has set up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +182,37 @@ def resolve_with_available_base(
     return stack, ensure_base(stack, engine, session)
 
 
-def ensure_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
+def ensure_locked_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
+    """The base image of a stack that a lock has decided: another base needs another lock."""
+    return ensure_base(stack, engine, session, hint=_lock_again(stack, session))
+
+
+def _lock_again(stack: Stack, session: Session) -> str:
+    """The command that locks the same torch for the same CUDA on a base from Debian packages."""
+    if session.in_project:
+        flags = " ".join(["--base bootstrap --force", *session.said])
+        return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
+    # Not its Python: Debian has one of its own in each release.
+    request = Request(
+        cuda=Version(stack.cuda_line) if stack.cuda else None,
+        torch=stack.torch,
+        flavour=stack.flavour,
+        platform=stack.platform,
+        base=BASE_BOOTSTRAP,
+        packages=stack.extras,
+    )
+    if index_for(session.catalog).best(request) is None:
+        return ""
+    again = command(request, "lock", flags=session.said)
+    return f"the lock has decided the base; lock another one: `{again}`"
+
+
+def ensure_base(
+    stack: Stack,
+    engine: Engine,
+    session: Session,
+    hint: str = "build a base from Debian packages: `--base bootstrap`",
+) -> ImageFacts:
     """The base image of a stack in the engine's store; pulled or built if need be."""
     base = stack.base
     image = engine.image(base.reference)
@@ -193,7 +227,7 @@ def ensure_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
             raise EngineError(
                 f"{base.reference} was not found in the engine's store nor on any reachable registry",
                 problems=[failure],
-                hint="build a base from Debian packages: `--base bootstrap`",
+                hint=hint,
             )
     image = engine.image(base.reference)
     if image is None:
@@ -277,7 +311,7 @@ def build(
     with connect() as engine:
         engine.sweep()
         if isinstance(request, Lock):
-            ensure_base(stack, engine, session)
+            ensure_locked_base(stack, engine, session)
             return build_lock(request, engine, session, settings)
         stack, base = resolve_with_available_base(request, stack, engine, session)
         # A base that was built here has a new digest on every machine: only a registry's can be locked.

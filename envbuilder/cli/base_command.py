@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from envbuilder.cli.request import request_from
+from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.shared_options import (
     json_option,
@@ -19,16 +19,17 @@ from envbuilder.cli.shared_options import (
 @lock_option
 @network_options
 @json_option
-def command(lock_file: str | None, as_json: bool, **options: Any) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Fetch or build the base image of a stack: from the engine's cache, a registry, or Debian packages."""
     from envbuilder import pipeline
     from envbuilder.console import answer, size_text
 
+    refuse_request_options(options)
     session = session_from(options)
-    if lock_file:
-        stack = read_lock(lock_file).stack
+    if options["lock_file"]:
+        stack = read_lock(options["lock_file"]).stack
         with new_engine() as engine:
-            image = pipeline.ensure_base(stack, engine, session)
+            image = pipeline.ensure_locked_base(stack, engine, session)
     else:
         request = request_from(options)
         stack = pipeline.resolve_lockable(request, session)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.request import request_from
+from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.settings import Options, caches, own_checks, setting
 from envbuilder.cli.shared_options import (
@@ -58,14 +58,15 @@ if TYPE_CHECKING:
     help="Print the plan without contacting the engine or the package index.",
 )
 @json_option
-def command(
-    lock_file: str | None, dry_run: bool, as_json: bool, **options: Any
-) -> None:
+def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Build an image, run the acceptance suite in it, and tag it only if it passes."""
     from envbuilder import pipeline
     from envbuilder.console import answer
     from envbuilder.format.build_text import outcome_document, outcome_text
 
+    # The builder takes the platform, too.
+    refuse_request_options(options, allowed={"platform"})
+    lock_file = options["lock_file"]
     request = read_lock(lock_file) if lock_file else request_from(options)
     settings = build_settings_from(options)
     session = session_from(options)

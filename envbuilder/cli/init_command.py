@@ -1,13 +1,14 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envbuilder.cli import completion
-from envbuilder.cli.request import request_from
+from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import Options, find_settings, setting, settings
 from envbuilder.cli.shared_options import (
@@ -58,8 +59,13 @@ def command(
     """
     from envbuilder.render import project
 
+    refuse_request_options(options)
     session = session_from(options)
-    request = None if options["lock_file"] else request_from(options)
+    request = None
+    if not options["lock_file"]:
+        request = request_from(options)
+        if force:
+            request = _without_conflicting_pins(request, options, session)
     lock = _lock(request, options, session)
     targets = _targets(names)
     described = _describe(lock, source, options, session)
@@ -92,6 +98,42 @@ def command(
                 "next": commands,
             }
         )
+
+
+def _without_conflicting_pins(
+    request: "Request", options: Options, session: "Session"
+) -> "Request":
+    """The request without the fewest pins of an earlier `init` that clash with the options of this one."""
+    from envbuilder.resolve.candidate_index import index_for
+
+    index = index_for(session.catalog)
+    pins = _pins(options)
+    if index.best(request) is not None:
+        return request
+    for count in range(1, len(pins) + 1):
+        for dropped in combinations(pins, count):
+            changed = request_from(options, host=False, without=dropped)
+            if index.best(changed) is not None:
+                return changed
+    return request
+
+
+def _pins(options: Options) -> list[str]:
+    """The settings that an earlier `init` wrote for its lock and that no option replaces."""
+    from envbuilder.render import project
+    from envbuilder.render.settings_file import request_settings
+
+    path = _own_settings()
+    if path is None or "render" not in settings():
+        return []
+    pins: dict[str, None] = {}
+    for lock in project.read_locks(Path()).values():
+        for key, value in request_settings(lock).items():
+            name = key.replace("-", "_")
+            if settings().get(name) == value and options.get(name) is None:
+                pins[name] = None
+    # What follows from a request goes before what may have been requested.
+    return sorted(pins, key=lambda name: name not in ("torch", "python"))
 
 
 def _lock(request: "Request | None", options: Options, session: "Session") -> "Lock":
@@ -174,7 +216,7 @@ def _settings_file(
         targets=targets,
         settings=described.settings,
         request=settings_file.request_settings(lock, as_of),
-        replace=bool(objections),
+        replace=lock.stack.name if objections else "",
         table=config.TABLES.get(path.name, ()),
     )
     return {path.name: text}

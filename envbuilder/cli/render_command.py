@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli import completion
-from envbuilder.cli.request import request_from
+from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
@@ -70,6 +70,7 @@ def command(
     In a repository that `envbuilder init` has set up: without options, update all its files; with --target, add the
     files of a target to them.
     """
+    refuse_request_options(options)
     session = session_from(options)
     is_specific = output or was_given(
         options, "lock_file", "targets", "packages", *REQUEST_OPTIONS

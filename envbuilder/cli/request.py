@@ -1,5 +1,6 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from envbuilder.cli.session import load_catalog
@@ -9,18 +10,27 @@ from envbuilder.cli.settings import (
     is_from_environment,
     origin_of,
     settings,
+    was_given,
 )
 from envbuilder.errors import UsageError
+from envbuilder.resolve.options import option_name
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
 
 
-def request_from(options: Options, *, host: bool = True) -> "Request":
-    """The request of the options, on top of the settings; if both are empty, one that fits this host."""
+def request_from(
+    options: Options, *, host: bool = True, without: Collection[str] = ()
+) -> "Request":
+    """The request of the options, on top of the settings; if both are empty, one that fits this host.
+
+    `without`: the settings that are left out.
+    """
     from envbuilder.resolve.command_line import parse_request
 
-    defaults = settings()
+    defaults = {
+        name: value for name, value in settings().items() if name not in without
+    }
     values: dict[str, Any] = {}
     for name in REQUEST_OPTIONS:
         value = options.get(name)
@@ -36,6 +46,26 @@ def request_from(options: Options, *, host: bool = True) -> "Request":
             raise
         problems = [*error.problems, f"set in the environment: {', '.join(variables)}"]
         raise UsageError(error.message, problems=problems, hint=error.hint) from error
+
+
+def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -> None:
+    """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
+    if not options.get("lock_file"):
+        return
+    names = {"package": "packages"}
+    names |= {option_name(name): name for name in REQUEST_OPTIONS}
+    flags = []
+    for word, name in names.items():
+        if name not in allowed and was_given(options, name):
+            flags.append(f"--{word}")
+    if not flags:
+        return
+    flags.sort()
+    verb = "has" if len(flags) == 1 else "have"
+    raise UsageError(
+        f"{' and '.join(flags)} {verb} no effect with --lock: the lock has decided it",
+        hint=f"leave out --lock to request another stack, or leave out {' and '.join(flags)}",
+    )
 
 
 def _variables_used(names: tuple[str, ...]) -> list[str]:

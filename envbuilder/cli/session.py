@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuilder.cli.settings import Options, is_from_environment, own_catalog, setting
+from envbuilder.cli.settings import (
+    Options,
+    is_from_environment,
+    own_catalog,
+    setting,
+    settings,
+)
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +98,7 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
         today=datetime.now(UTC).date(),
         said=repeatable_flags(options),
         store=receipt_store(),
+        in_project="render" in settings(),
     )
 
 

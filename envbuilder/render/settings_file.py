@@ -15,6 +15,9 @@ from envbuilder.resolve.candidates import CUSTOM_OS
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
 
+_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of")
+"""The keys of `request_settings` that are not in every request."""
+
 
 def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
     """The settings that request a lock's stack; `as_of` is the day that was requested for it, if any."""
@@ -83,17 +86,24 @@ def extended_settings(
     targets: Sequence[str],
     settings: Mapping[str, str],
     request: Mapping[str, object] | None = None,
-    replace: bool = False,
+    replace: str = "",
     table: Sequence[str] = (),
 ) -> str:
     """A file of settings with these targets and their settings added, and of a request the keys that it lacks.
 
-    `replace`: give all keys of the request the new value. `table`: where envbuilder's settings are in the file.
+    `replace`: the name of the stack that the keys of the request are changed to; those of an earlier one are removed.
+    `table`: where envbuilder's settings are in the file.
     """
     document = tomlkit.parse(text)
     place: Any = document
     for name in table:
         place = place[name]
+    if replace:
+        for key in _STACK_KEYS:
+            if key in place and key not in (request or {}):
+                del place[key]
+        if "stack" in place.get("render", {}):
+            place["render"]["stack"] = replace
     for key, value in (request or {}).items():
         if replace or key not in place:
             place[key] = value

@@ -1,9 +1,12 @@
 """`envbuilder init` and the `render` that keeps what it made."""
 
 import json
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from index_server import serve
 from marks import few
 
 from .conftest import Run
@@ -224,3 +227,86 @@ def test_without_the_table_render_writes_a_context(run: Run, tmp_path: Path) -> 
     assert (
         f"`docker buildx build --load --file {file} --tag my-image build`" in answer.err
     )
+
+
+# --- another stack for a repository --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    with serve() as server:
+        monkeypatch.setenv("ENVBUILDER_INDEX_URL", server.url)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["--cuda", "11.7", "--base", "bootstrap"], {"cuda": "11.7", "base": "bootstrap"}),
+        (["--base", "bootstrap"], {"cuda": "11.7", "base": "bootstrap"}),
+        (["--cuda", "12.4"], {"cuda": "12.4"}),
+        (["--cuda", "11.7", "--python", "3.11"], {"cuda": "11.7", "python": "3.11"}),
+    ],
+)  # fmt: skip
+def test_init_with_force_drops_its_own_pins_that_conflict(
+    run: Run,
+    tmp_path: Path,
+    recorded_index: None,
+    words: list[str],
+    kept: dict[str, str],
+) -> None:
+    assert run("init", "--cuda", "11.7").code == 0
+    settings = tmp_path / "envbuilder.toml"
+    (stack,) = (path.name for path in (tmp_path / "docker/images").iterdir())
+    with settings.open("a") as stream:
+        stream.write(f'stack = "{stack}"\n')
+    before = settings.read_text()
+    assert 'python = "3.10"' in before
+    assert "\nbase =" not in before
+    answer = run("init", *words)
+    assert answer.code in (2, 4)
+    assert settings.read_text() == before
+    answer = run("init", *words, "--force")
+    assert answer.code == 0, answer.err
+    values = tomllib.loads(settings.read_text())
+    assert {key: values.get(key) for key in kept} == kept
+    assert run("render", "--check").code == 0
+
+
+def test_init_with_force_keeps_what_a_person_wrote(
+    run: Run, tmp_path: Path, recorded_index: None
+) -> None:
+    assert run("init", "--cuda", "11.7").code == 0
+    settings = tmp_path / "envbuilder.toml"
+    settings.write_text(
+        settings.read_text().replace("[render]", 'driver = "470"\n[render]')
+    )
+    before = settings.read_text()
+    answer = run("init", "--cuda", "13.0", "--force")
+    assert answer.code == 4
+    assert "driver 470" in answer.err
+    assert settings.read_text() == before
+
+
+def test_init_with_force_removes_an_earlier_base(
+    run: Run, tmp_path: Path, recorded_index: None
+) -> None:
+    run("init", "--lock", LOCK)
+    settings = tmp_path / "envbuilder.toml"
+    assert 'base = "bootstrap"' in settings.read_text()
+    answer = run("init", "--base", "auto", "--python", "3.10", "--force")
+    assert answer.code == 0, answer.err
+    values = tomllib.loads(settings.read_text())
+    assert (values["python"], "base" in values) == ("3.10", False)
+    assert run("render", "--check").code == 0
+
+
+@pytest.mark.parametrize("command", ["build", "base", "render", "init"])
+def test_request_options_next_to_a_lock_are_refused(run: Run, command: str) -> None:
+    answer = run(command, "--lock", LOCK, "--base", "bootstrap")
+    assert answer.code == 2
+    assert "--base has no effect with --lock: the lock has decided it" in answer.err
+    answer = run(command, "--lock", LOCK, "--package", "peft", "--as-of", "2026-01-01")
+    assert answer.code == 2
+    assert "--as-of and --package have no effect with --lock" in answer.err

@@ -13,11 +13,12 @@ from standin.engine import DIGEST, StandInEngine, breaks, says
 from standin.programs import Programs
 from standin.suite_output import IMAGE, INSIDE, passing, plan
 
-from envbuilder import cli
+from envbuilder import cli, serialize
 from envbuilder.cli import accept_command, base_command, build_command
 from envbuilder.engine import bootstrap
 from envbuilder.errors import EngineError
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.model import BaseSource
 
 from .conftest import Run
 
@@ -418,6 +419,32 @@ def test_base_is_bootstrapped_without_a_registry(run: Run, connect: Connect) -> 
     answer = run("base", "--cuda", "11.7", "--base", "mine/base:1", "--python", "3.9")
     assert answer.code == 6
     assert "mine/base:1 was not found in the engine's store" in answer.err
+
+
+@pytest.mark.parametrize("command", ["base", "build"])
+def test_the_hint_for_a_locked_base_works(
+    run: Run, connect: Connect, tmp_path: Path, command: str
+) -> None:
+    stack = replace(
+        STACK,
+        base=replace(
+            STACK.base,
+            reference="python:3.10-slim-bookworm",
+            source=BaseSource.REGISTRY,
+        ),
+    )
+    lock = replace(parse_lock(PRESET.read_text(), source=str(PRESET)), stack=stack)
+    (tmp_path / "a.lock").write_text(serialize.dumps(lock))
+    connect()
+    answer = run(command, "--lock", "a.lock")
+    assert answer.code == 6
+    again = "--cuda 11.7 --torch 2.0.1 --base bootstrap"
+    assert f"`envbuilder lock {again}`" in answer.err
+    assert run("resolve", *again.split()).code == 0
+    (tmp_path / "envbuilder.toml").write_text('[render]\ntargets = ["compose"]\n')
+    answer = run(command, "--lock", "a.lock")
+    assert answer.code == 6
+    assert "`envbuilder init --base bootstrap --force`" in answer.err
 
 
 # --- the boundary --------------------------------------------------------------------------------------------------
