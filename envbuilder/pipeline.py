@@ -71,6 +71,7 @@ class Session:
     said: tuple[
         str, ...
     ] = ()  # options of the command line besides the request, for suggested commands
+    verb: str = "lock"  # of the command, for suggested ones
     in_project: bool = False  # in a repository that `envbuilder init` has set up
 
 
@@ -103,13 +104,17 @@ class BuildResult:
 
 def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
-    stack = resolve(request, session.catalog)
+    stack = _resolve(request, session)
     creation.check_lockable(
         stack,
         index_url=session.uv.index_url,
         command_for=_command_for(request, session),
     )
     return stack
+
+
+def _resolve(request: Request, session: Session) -> Stack:
+    return resolve(request, session.catalog, verb=session.verb, flags=session.said)
 
 
 def make_lock(request: Request, session: Session) -> Lock:
@@ -149,7 +154,10 @@ def _check_day(request: Request, stack: Stack, session: Session) -> None:
 def _command_for(request: Request, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
         return command(
-            replace(request, packages=tuple(packages)), "lock", flags=session.said
+            replace(request, packages=tuple(packages)),
+            session.verb,
+            instead_of=request,
+            flags=session.said,
         )
 
     return again
@@ -168,7 +176,7 @@ def resolve_with_available_base(
         if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
             raise
         try:
-            stack = resolve(replace(request, base=BASE_BOOTSTRAP), session.catalog)
+            stack = _resolve(replace(request, base=BASE_BOOTSTRAP), session)
         except NoStackError as refusal:
             raise EngineError(
                 error.message, problems=refusal.plain_reasons, hint=refusal.hint

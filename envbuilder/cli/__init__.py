@@ -50,6 +50,15 @@ class _Commands(SuggestingGroup):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NoStackError as error:
+            from envbuilder.cli.request import explain_origins
+
+            explain_origins(error)
+            raise
+
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:

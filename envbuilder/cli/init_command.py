@@ -1,6 +1,7 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,9 @@ def command(
 
     refuse_request_options(options)
     session = session_from(options)
+    if _own_settings() is not None:
+        # What is suggested changes the settings.
+        session = replace(session, said=(*session.said, "--force"))
     request = None
     if not options["lock_file"]:
         request = request_from(options)

@@ -1,6 +1,7 @@
 """`envbuilder render`: Lock → Context, or the files of targets."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,8 +312,12 @@ def _update_project(
             session,
             as_json=as_json,
         )
+    if lock is None:
+        # Where the settings contradict each other, `init` can change them.
+        said = (*session.said, "--force")
+        lock = pipeline.make_lock(request, replace(session, verb="init", said=said))
     described = project.describe(
-        lock or pipeline.make_lock(request, session),
+        lock,
         tag=setting(options, "tag"),
         settings=table.get("settings"),
         images=project.read_locks(folder),

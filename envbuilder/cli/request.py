@@ -1,22 +1,28 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from envbuilder.cli.session import load_catalog
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
     Options,
+    find_settings,
     is_from_environment,
     origin_of,
     settings,
     was_given,
 )
-from envbuilder.errors import UsageError
-from envbuilder.resolve.options import option_name
+from envbuilder.errors import NoStackError, UsageError
+from envbuilder.resolve.options import find_option, option_name
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
+
+_ORIGINS = "envbuilder.origins"
+"""Where the context keeps which values of the request the command line does not give, and who gives them."""
 
 
 def request_from(
@@ -35,17 +41,60 @@ def request_from(
     for name in REQUEST_OPTIONS:
         value = options.get(name)
         values[name] = defaults.get(name) if value is None else value
+    if not without:
+        _remember_origins(values, options)
     if host and all(value is None for value in values.values()):
         values |= _host_options(options)
     packages = options.get("packages") or defaults.get("package", ())
     try:
         return parse_request(values, packages)
     except UsageError as error:
+        hint = _own_help(error.hint)
         variables = _variables_used(REQUEST_OPTIONS)
         if not variables:
-            raise
+            raise UsageError(
+                error.message, problems=error.problems, hint=hint
+            ) from error
         problems = [*error.problems, f"set in the environment: {', '.join(variables)}"]
-        raise UsageError(error.message, problems=problems, hint=error.hint) from error
+        raise UsageError(error.message, problems=problems, hint=hint) from error
+
+
+def _own_help(hint: str) -> str:
+    """The hint, naming the command that the user typed."""
+    context = click.get_current_context(silent=True)
+    path = context.command_path if context else "envbuilder resolve"
+    return hint.replace("envbuilder resolve", path)
+
+
+def _remember_origins(values: Mapping[str, Any], options: Options) -> None:
+    """Keep for `explain_origins` where the values come from that the command line does not give."""
+    context = click.get_current_context(silent=True)
+    found = find_settings()
+    if context is None:
+        return
+    origins: dict[str, str] = {}
+    for name, value in values.items():
+        if is_from_environment(name):
+            origins[option_name(name)] = origin_of(name)
+        elif found and value is not None and options.get(name) is None:
+            origins[option_name(name)] = found[0].name
+    if found and found[1].get("package") and not options.get("packages"):
+        origins["package"] = found[0].name
+    context.meta[_ORIGINS] = origins
+
+
+def explain_origins(error: NoStackError) -> None:
+    """Add to a refusal which of its values come from the settings or the environment."""
+    origins = click.get_current_context().meta.get(_ORIGINS, {})
+    values = []
+    for name, text in error.conflict:
+        if name in origins:
+            option = find_option(name)
+            phrase = option.phrase.format(text) if option else f"{name} {text}"
+            values.append(f"{phrase} ({origins[name]})")
+    if values:
+        line = f"not from the command line: {', '.join(values)}"
+        error.problems = (*error.problems, line)
 
 
 def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -> None:

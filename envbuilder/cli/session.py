@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from envbuilder.cli.settings import (
     Options,
     is_from_environment,
@@ -98,6 +100,7 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
         today=datetime.now(UTC).date(),
         said=repeatable_flags(options),
         store=receipt_store(),
+        verb=click.get_current_context().info_name or "resolve",
         in_project="render" in settings(),
     )
 

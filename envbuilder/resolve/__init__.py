@@ -18,6 +18,8 @@ How a request becomes an answer, each step in the module of its name:
 Pure: no clock, no network, no environment.
 """
 
+from collections.abc import Sequence
+
 from envbuilder.catalog.rows import Advisory, Catalog
 from envbuilder.model import Request, Stack
 from envbuilder.resolve.candidate_index import index_for
@@ -31,17 +33,33 @@ from envbuilder.versions import listed
 __all__ = ["advisories", "objections", "resolve", "winner"]
 
 
-def resolve(request: Request, catalog: Catalog) -> Stack:
-    """The best stack for a request. Raises `NoStackError` with a minimal conflict."""
-    return make_stack(look_up(request, catalog), winner(request, catalog))
+def resolve(
+    request: Request,
+    catalog: Catalog,
+    *,
+    verb: str = "resolve",
+    flags: Sequence[str] = (),
+) -> Stack:
+    """The best stack for a request. Raises `NoStackError` with a minimal conflict.
+
+    `verb`, `flags`: the command whose request it is, and its other options, for the commands that are suggested.
+    """
+    best = winner(request, catalog, verb=verb, flags=flags)
+    return make_stack(look_up(request, catalog), best)
 
 
-def winner(request: Request, catalog: Catalog) -> Candidate:
+def winner(
+    request: Request,
+    catalog: Catalog,
+    *,
+    verb: str = "resolve",
+    flags: Sequence[str] = (),
+) -> Candidate:
     """The candidate that becomes the stack. Raises `NoStackError` with a minimal conflict."""
     index = index_for(catalog)
     best = index.best(request)
     if best is None:
-        raise no_stack_error(request, index)
+        raise no_stack_error(request, index, verb=verb, flags=flags)
     return best
 
 

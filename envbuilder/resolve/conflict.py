@@ -36,12 +36,27 @@ Diagnoses = Mapping[str, Diagnosis]
 """Name of an option → why the catalog cannot judge its value."""
 
 
-def no_stack_error(request: Request, index: CandidateIndex) -> NoStackError:
-    """The error for a request that no candidate matches."""
+def no_stack_error(
+    request: Request,
+    index: CandidateIndex,
+    *,
+    verb: str = "resolve",
+    flags: Sequence[str] = (),
+) -> NoStackError:
+    """The error for a request that no candidate matches; it suggests `envbuilder VERB … FLAGS`."""
     rows = look_up(request, index.catalog)
     diagnoses = diagnose_unknown(rows)
     conflict = smallest_conflict(request, index, diagnoses)
-    suggestions = _suggestions(request, conflict, index, diagnoses)
+    suggestions = []
+    for changed in _suggestions(request, conflict, index, diagnoses):
+        suggestions.append(
+            command(
+                changed,
+                verb,
+                instead_of=request,
+                flags=list(dict.fromkeys([*context_flags(index.catalog), *flags])),
+            )
+        )
     values = [
         (option_name(option.name), option.text_in(request)) for option in conflict
     ]
@@ -302,8 +317,8 @@ def _suggestions(
     conflict: Sequence[Option],
     index: CandidateIndex,
     diagnoses: Diagnoses,
-) -> list[str]:
-    """Commands that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
+) -> list[Request]:
+    """Requests that resolve: each has one clashing option changed or dropped, and as much kept as can be."""
     requests: list[Request] = []
     if any(option.name == "platform" for option in conflict):
         requests += _on_other_platforms(request, conflict, index)
@@ -312,15 +327,8 @@ def _suggestions(
             requests += _changed(request, option, index, diagnoses)
     # What keeps all options, with one of them changed, comes before what drops one.
     requests.sort(key=lambda changed: len(texts_of_set_options(changed)), reverse=True)
-    commands = []
-    for changed in requests:
-        text = command(
-            _with_python(changed, index),
-            instead_of=request,
-            flags=context_flags(index.catalog),
-        )
-        commands.append(text)
-    return list(dict.fromkeys(commands))
+    complete = [_with_python(changed, index) for changed in requests]
+    return list(dict.fromkeys(complete))
 
 
 def _on_other_platforms(

@@ -1,6 +1,7 @@
 """`envbuilder init` and the `render` that keeps what it made."""
 
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,6 +301,29 @@ def test_init_with_force_removes_an_earlier_base(
     values = tomllib.loads(settings.read_text())
     assert (values["python"], "base" in values) == ("3.10", False)
     assert run("render", "--check").code == 0
+
+
+def test_what_a_refusal_in_a_repository_suggests_works_there(
+    run: Run, tmp_path: Path, recorded_index: None
+) -> None:
+    run("init", "--lock", LOCK)
+    settings = tmp_path / "envbuilder.toml"
+    before = settings.read_text()
+    answer = run("init", "--cuda", "12.4", "--json")
+    assert "torch 2.0.1 (envbuilder.toml)" in answer.err
+    from_init = json.loads(answer.out)["suggestions"]
+    settings.write_text(before.replace('cuda = "11.7"', 'cuda = "12.4"'))
+    answer = run("render", "--json")
+    assert answer.code == 4
+    assert "CUDA 12.4 (envbuilder.toml), torch 2.0.1 (envbuilder.toml)" in answer.err
+    assert json.loads(answer.out)["suggestions"] == from_init
+    commands = [suggestion["command"] for suggestion in from_init]
+    for command in commands:
+        assert command.startswith("envbuilder init --")
+        settings.write_text(before)
+        answer = run(*shlex.split(command)[1:])
+        assert answer.code == 0, (command, answer.err)
+        assert run("render", "--check").code == 0
 
 
 @pytest.mark.parametrize("command", ["build", "base", "render", "init"])

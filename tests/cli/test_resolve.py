@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import certifi
 import hosts
 import pytest
 from packaging.version import Version
@@ -412,9 +413,45 @@ def test_wheels_missing_on_pypi_are_refused_before_any_request(
         "error: torch 2.0.1 without CUDA is not on PyPI, only on PyTorch's own index (pytorch-cpu)\n"
         "  PyPI's torch 2.0.1 is built for CUDA on linux/amd64; the runtime image trains on a CPU too\n"
         "hint: pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
-        "`envbuilder lock --torch 2.0 --flavour cpu --index-url URL`\n"
+        f"`envbuilder {words[0]} --torch 2.0 --flavour cpu --index-url URL`\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", ["resolve", "lock", "render", "build", "base", "init"]
+)
+def test_a_hint_names_the_command_that_was_typed(run: Run, command: str) -> None:
+    words = () if command == "resolve" else ("--ca-bundle", certifi.where())
+    answer = run(command, "--cuda", "11.77", *words)
+    flags = "".join(f" {word}" for word in words)
+    assert answer.code == 4
+    assert f"hint: try `envbuilder {command} --cuda 11.7{flags}`" in answer.err
+    answer = run(command, "--cuda", "x")
+    assert answer.code == 2
+    assert f"hint: see `envbuilder {command} --help`" in answer.err
+
+
+def test_a_refusal_names_where_its_values_come_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envbuilder.toml").write_text('torch = "2.0.1"\npython = "3.9"\n')
+    answer = run("resolve", "--cuda", "12.4")
+    assert answer.code == 4
+    assert "  not from the command line: torch 2.0.1 (envbuilder.toml)\n" in answer.err
+    answer = run("resolve", "--cuda", "12.4", "--json")
+    document = json.loads(answer.out)
+    assert document.keys() == {"schema", "ok", "conflict", "reasons", "suggestions"}
+    commands = [suggestion["command"] for suggestion in document["suggestions"]]
+    assert "envbuilder resolve --cuda 12.4 --python 3.9 --torch 2.6.0" in commands
+    for command in commands:
+        assert run(*shlex.split(command)[1:]).code == 0
+    monkeypatch.setenv("ENVBUILDER_GPU", "H100")
+    answer = run("build", "--torch", "2.0.1", "--cuda", "11.7")
+    assert "  not from the command line: GPU H100 (ENVBUILDER_GPU)\n" in answer.err
+    answer = run("resolve", "--torch", "2.0.1", "--cuda", "11.7", "--gpu", "H100")
+    assert answer.code == 4
+    assert "not from the command line" not in answer.err
 
 
 def test_a_misspelt_setting_names_the_right_one(run: Run, tmp_path: Path) -> None:

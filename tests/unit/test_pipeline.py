@@ -513,7 +513,7 @@ def test_irreplaceable_base_gives_both_reasons(
 ) -> None:
     stack = resolve(WANTED, facts)
 
-    def refuse(request: Request, catalog: Catalog) -> Any:
+    def refuse(request: Request, catalog: Catalog, **command: object) -> Any:
         raise NoStackError("none", reasons=["no release has it"], suggestions=["this"])
 
     monkeypatch.setattr(pipeline, "resolve", refuse)
