@@ -182,7 +182,8 @@ def _has_table(project: Path) -> bool:
 
 def read(path: Path) -> tuple[Path, JsonObject]:
     """The settings in a file that the user names, even if another user owns it."""
-    table: Any = _parsed(path, read_text(path, hint=_HINT))
+    hint = _HINT if exists(path) else "check the path"
+    table: Any = _parsed(path, read_text(path, hint=hint))
     if path.name == PYPROJECT:
         tool = _tool(table)
         if "envbuilder" not in tool:

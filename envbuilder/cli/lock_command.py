@@ -1,5 +1,6 @@
 """`envbuilder lock`: Stack → Lock, and whether an earlier lock still holds."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from envbuilder.cli.shared_options import json_option, network_options, request_
 if TYPE_CHECKING:
     from envbuilder.pipeline import Session
 
+DEFAULT_OUTPUT = "envbuilder.lock"
+
 
 @click.command(name="lock")
 @request_options
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     "-o",
-    default="envbuilder.lock",
+    default=DEFAULT_OUTPUT,
     show_default=True,
     metavar="FILE",
     help="File to write; - for stdout.",
@@ -84,9 +87,10 @@ def check_lock(
     from envbuilder.resolve import objections
     from envbuilder.resolve.command_line import command as command_for
 
-    lock = read_lock(name)
     request = request_from(options, host=False)
-    again = command_for(request, "lock", flags=session.said)
+    output = [] if name == DEFAULT_OUTPUT else [f"--output {shlex.quote(name)}"]
+    again = command_for(request, "lock", flags=[*output, *session.said])
+    lock = read_lock(name, hint=f"create it: `{again}`")
     stale = (
         [] if request == Request() else objections(request, lock.stack, session.catalog)
     )

@@ -164,14 +164,19 @@ def new_engine() -> "DockerEngine":
     return DockerEngine(new_run_id(), silence=float(text or SILENCE))
 
 
-def read_lock(name: str) -> "Lock":
-    """The lock in a file that the user names."""
+def read_lock(name: str, *, hint: str = "check the path") -> "Lock":
+    """The lock in a file that the user names; the hint is for a file that does not exist."""
     from envbuilder.files import read_text
     from envbuilder.lock.lock_file import parse_lock
 
-    return parse_lock(
-        read_text(Path(name), hint="create one: `envbuilder lock`"), source=name
-    )
+    try:
+        text = read_text(Path(name), hint="name the file of a lock")
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            message = f"the lock {name} does not exist"
+            raise UsageError(message, hint=hint) from error
+        raise
+    return parse_lock(text, source=name)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -261,7 +261,7 @@ def test_undecodable_path_is_printed_with_escapes(tmp_path: Path) -> None:
     done = start("render --output x --lock no-\udcff", tmp_path)
     assert (
         done.returncode,
-        b"error: no-\\udcff cannot be read: No such file" in done.stderr,
+        b"error: the lock no-\\udcff does not exist" in done.stderr,
     ) == (2, True), done.stderr
 
 
