@@ -1,5 +1,6 @@
 """`envbuilder render`: Lock → Context, or the files of targets."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,9 @@ def _write_build_context(
         if output is None:
             refuse_links(Path(), "build")
         write_context(context, folder)
-        line = f"docker buildx build --load --file {folder / dockerfile} --tag my-image {folder}"
+        words = ["docker", "buildx", "build", "--load"]
+        words += ["--file", str(folder / dockerfile), "--tag", "my-image", str(folder)]
+        line = shlex.join(words)
         session.console.say(
             f"{folder}: {len(context.files)} files; build it with `{line}`"
         )
