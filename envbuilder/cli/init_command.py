@@ -11,7 +11,13 @@ import click
 from envbuilder.cli import completion
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
-from envbuilder.cli.settings import Options, find_settings, setting, settings
+from envbuilder.cli.settings import (
+    Options,
+    find_settings,
+    setting,
+    settings,
+    working_folder,
+)
 from envbuilder.cli.shared_options import (
     json_option,
     lock_option,
@@ -23,7 +29,10 @@ from envbuilder.errors import UsageError
 if TYPE_CHECKING:
     from envbuilder.model import Lock, Request
     from envbuilder.pipeline import Session
+    from envbuilder.render.project import Files
     from envbuilder.render.targets import Project
+
+_WORKFLOWS = ".github/workflows/"
 
 
 @click.command(name="init")
@@ -83,9 +92,12 @@ def command(
             hint="move them, choose other targets with `--target NAME`, or overwrite them with `--force`",
         )
     unignored = _unignored(more)
+    changes = _settings_changes(more)
     written = project.write(files, Path(), more)
     for name, verb in written.items():
-        session.console.say(f"{verb} {name}")
+        for line in changes.get(name) or [f"{verb} {name}"]:
+            session.console.say(line)
+    _warn_below_the_top(files, session)
     if unignored:
         session.console.say(
             f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}"
@@ -233,6 +245,35 @@ def _own_settings() -> Path | None:
         return None
     path = found[0]
     return Path(path.name) if path.parent.resolve() == Path().resolve() else None
+
+
+def _settings_changes(more: dict[str, str]) -> dict[str, list[str]]:
+    """Name of a file of settings that exists → what will be added to it or changed in it, one line each."""
+    from envbuilder import config
+    from envbuilder.files import read_text
+    from envbuilder.render.settings_file import change_lines
+
+    path = _own_settings()
+    if path is None or path.name not in more:
+        return {}
+    table = config.TABLES.get(path.name, ())
+    return {path.name: change_lines(path.name, read_text(path), more[path.name], table)}
+
+
+def _warn_below_the_top(files: "Files", session: "Session") -> None:
+    """Warn of workflows in a folder below the top of a repository: GitHub would not read them."""
+    from envbuilder.files import exists
+
+    workflows = [name for name in files.names if name.startswith(_WORKFLOWS)]
+    folder = working_folder()
+    if not workflows or exists(folder / ".git"):
+        return
+    for parent in folder.parents:
+        if exists(parent / ".git"):
+            session.console.note(
+                f"GitHub does not read {workflows[0]} here, only workflows at the top of the repository, {parent}"
+            )
+            return
 
 
 def _unignored(more: dict[str, str]) -> list[str]:

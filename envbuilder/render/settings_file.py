@@ -111,6 +111,39 @@ def extended_settings(
     return tomlkit.dumps(document)
 
 
+def change_lines(
+    name: str, before: str, after: str, table: Sequence[str] = ()
+) -> list[str]:
+    """What differs between two texts of the file of settings: `added torch, [render] to envbuilder.toml`."""
+    old = _values(before, table)
+    new = _values(after, table)
+    added = []
+    changed = []
+    for key, value in new.items():
+        label = f"[{key}]" if isinstance(value, dict) else key
+        if key not in old or (key == "render" and value != old[key]):
+            added.append(label)
+        elif value != old[key]:
+            changed.append(label)
+    removed = [key for key in old if key not in new]
+    lines = []
+    if changed:
+        lines.append(f"changed {', '.join(changed)} in {name}")
+    if removed:
+        lines.append(f"removed {', '.join(removed)} from {name}")
+    if added:
+        lines.append(f"added {', '.join(added)} to {name}")
+    return lines
+
+
+def _values(text: str, table: Sequence[str]) -> dict[str, Any]:
+    """The settings in the text of a file."""
+    place: dict[str, Any] = tomlkit.parse(text).unwrap()
+    for name in table:
+        place = place[name]
+    return place
+
+
 def _add_targets(
     render: Table, targets: Sequence[str], settings: Mapping[str, str]
 ) -> None:

@@ -283,6 +283,8 @@ def test_init_adds_to_settings_that_people_wrote(run: Run, tmp_path: Path) -> No
     )
     answer = run("init", "--lock", LOCK, "--target", "slurm")
     assert answer.code == 0, answer.err
+    assert "added torch, python, base, [render] to envbuilder.toml\n" in answer.err
+    assert "replaced" not in answer.err
     text = (tmp_path / "envbuilder.toml").read_text()
     assert text.startswith('# ours\ncuda = "11.7"\n')
     assert tomllib.loads(text) == {
@@ -301,7 +303,9 @@ def test_init_changes_a_request_only_with_force(run: Run, tmp_path: Path) -> Non
         in answer.err
     )
     assert [path.name for path in tmp_path.iterdir()] == ["envbuilder.toml"]
-    assert run("init", "--lock", LOCK, "--target", "slurm", "--force").code == 0
+    answer = run("init", "--lock", LOCK, "--target", "slurm", "--force")
+    assert answer.code == 0
+    assert "changed cuda in envbuilder.toml\n" in answer.err
     assert tomllib.loads((tmp_path / "envbuilder.toml").read_text())["cuda"] == "11.7"
 
 
@@ -310,7 +314,9 @@ def test_init_adds_to_the_table_of_a_pyproject(run: Run, tmp_path: Path) -> None
     file.write_text(
         '[project]\nname = "x"\n\n[tool.envbuilder]\ncuda = "11.7"  # ours\n\n[tool.ruff]\n'
     )
-    assert run("init", "--lock", LOCK, "--target", "slurm").code == 0
+    answer = run("init", "--lock", LOCK, "--target", "slurm")
+    assert answer.code == 0
+    assert "added torch, python, base, [render] to pyproject.toml\n" in answer.err
     tool = tomllib.loads(file.read_text())["tool"]
     assert (tool["envbuilder"]["render"], tool["ruff"]) == ({"targets": ["slurm"]}, {})
     assert 'cuda = "11.7"  # ours' in file.read_text()

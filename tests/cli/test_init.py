@@ -61,6 +61,22 @@ def test_second_init_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert (document["ok"], document["written"]) == (True, [])
 
 
+def test_workflows_below_the_top_of_a_repository_are_reported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    below = tmp_path / "sub"
+    below.mkdir()
+    warning = "GitHub does not read .github/workflows/ci.yml here"
+    monkeypatch.chdir(below)
+    assert warning not in run("init", "--lock", LOCK, "--target", "compose").err
+    answer = run("init", "--lock", LOCK)
+    assert answer.code == 0
+    assert answer.err.count(warning) == 1
+    monkeypatch.chdir(tmp_path)
+    assert warning not in run("init", "--lock", LOCK).err
+
+
 def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> None:
     own = tmp_path / ".github/workflows/ci.yml"
     own.parent.mkdir(parents=True)
