@@ -125,10 +125,7 @@ def _run(words: Sequence[str]) -> int:
         _complain("interrupted")
         return 130
     except click.ClickException as error:
-        _complain("error: ", error.format_message())
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            _complain(f"hint: see `{error.ctx.command_path} --help`")
-        return error.exit_code
+        return _report_parse_error(error, as_json="--json" in words)
     except EnvbuilderError as error:
         return _report(error, as_json="--json" in words)
     except OSError as error:
@@ -137,6 +134,14 @@ def _run(words: Sequence[str]) -> int:
         return _report_refusal(error, as_json="--json" in words)
     except Exception as error:
         return _report_bug(error)
+
+
+def _report_parse_error(error: click.ClickException, *, as_json: bool) -> int:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"see `{error.ctx.command_path} --help`"
+    _report(UsageError(error.format_message(), hint=hint), as_json=as_json)
+    return error.exit_code
 
 
 def _report_bug(error: Exception) -> int:

@@ -11,6 +11,7 @@ from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import Options
 from envbuilder.cli.shared_options import json_option, network_options, request_options
+from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuilder.pipeline import Session
@@ -47,13 +48,15 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer, size_text
-    from envbuilder.files import write_file
+    from envbuilder.files import is_folder, write_file
     from envbuilder.lock.requirements import requirements_text
 
     session = session_from(options)
     if check:
         check_lock(output, session, options, as_json=as_json)
         return
+    if output != "-" and is_folder(Path(output)):
+        raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
     lock = pipeline.make_lock(request_from(options), session)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":

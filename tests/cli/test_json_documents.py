@@ -56,6 +56,8 @@ def test_every_schema_has_a_line_on_the_page() -> None:
         ("conflict", ["resolve", "--cuda", "11.7", "--gpu", "H100", "--explain"]),
         ("error", ["resolve", "--cuda", "eleven"]),
         ("error", ["render", "--lock", "absent.lock"]),
+        ("error", ["resolve", "--cudaa", "1"]),
+        ("error", ["inspect"]),
         ("render", ["render", "--lock", LOCK]),
         ("render", ["render", "--lock", LOCK, "--check"]),
         ("init", ["init", "--lock", LOCK, "--target", "compose"]),

@@ -43,3 +43,12 @@ def test_the_command_after_render_can_be_pasted(run: Run, tmp_path: Path) -> Non
     words = shlex.split(line)
     assert words[-1] == "out dir"
     assert Path(words[words.index("--file") + 1]).is_file()
+
+
+def test_a_folder_is_no_file_for_a_lock(run: Run, tmp_path: Path) -> None:
+    for name in (".", str(tmp_path)):
+        answer = run("lock", "--cuda", "11.7", "--output", name)
+        assert answer.code == 2
+        assert answer.err == (
+            f"error: {name} is a folder\nhint: name a file: `--output FILE`\n"
+        )
