@@ -27,7 +27,7 @@ from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
-from envbuilder.errors import EngineError, NoStackError, UsageError
+from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor
@@ -49,7 +49,7 @@ from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_cont
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
-from envbuilder.resolve.command_line import command
+from envbuilder.resolve.command_line import check_day, command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +138,7 @@ def lock_stack(
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:
     """Warn if the index of the stack's day may still change. Raises `UsageError` for a day in the future."""
-    if request.as_of and request.as_of > session.today:
-        raise UsageError(
-            f"--as-of {request.as_of} is in the future",
-            hint="use a day that has passed",
-        )
+    check_day(request, session.today)
     days = session.catalog.policy.as_of.settle_days
     if stack.as_of > session.today - timedelta(days=days):
         session.console.note(

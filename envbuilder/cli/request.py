@@ -1,6 +1,7 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,7 @@ def request_from(
 
     `without`: the settings that are left out.
     """
-    from envbuilder.resolve.command_line import parse_request
+    from envbuilder.resolve.command_line import check_day, parse_request
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -47,7 +48,9 @@ def request_from(
         values |= _host_options(options)
     packages = options.get("packages") or defaults.get("package", ())
     try:
-        return parse_request(values, packages)
+        request = parse_request(values, packages)
+        check_day(request, datetime.now(UTC).date())
+        return request
     except UsageError as error:
         hint = _own_help(error.hint)
         variables = _variables_used(REQUEST_OPTIONS)

@@ -138,10 +138,12 @@ def change_lines(
 
 def _values(text: str, table: Sequence[str]) -> dict[str, Any]:
     """The settings in the text of a file."""
-    place: dict[str, Any] = tomlkit.parse(text).unwrap()
+    document = tomlkit.parse(text)
+    place: Any = document.unwrap()
     for name in table:
         place = place[name]
-    return place
+    values: dict[str, Any] = place
+    return values
 
 
 def _add_targets(

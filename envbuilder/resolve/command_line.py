@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
@@ -73,6 +74,15 @@ def parse_request(
         problems=problems,
         hint="see `envbuilder resolve --help` for what each option takes",
     )
+
+
+def check_day(request: Request, today: date) -> None:
+    """Raise `UsageError` for a day in the future: nobody knows the packages of that day."""
+    if request.as_of and request.as_of > today:
+        raise UsageError(
+            f"--as-of {request.as_of} is in the future",
+            hint="use a day that has passed",
+        )
 
 
 def _parse_options(

@@ -454,6 +454,15 @@ def test_a_refusal_names_where_its_values_come_from(
     assert "not from the command line" not in answer.err
 
 
+@pytest.mark.parametrize("command", ["resolve", "lock", "build", "render"])
+def test_a_day_in_the_future_is_refused(run: Run, command: str) -> None:
+    answer = run(command, "--as-of", "2999-01-01")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: --as-of 2999-01-01 is in the future\nhint: use a day that has passed\n"
+    )
+
+
 def test_a_misspelt_setting_names_the_right_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "envbuilder.toml").write_text('cdua = "11.7"\n')
     answer = run("resolve")
