@@ -1,6 +1,7 @@
 """The fine-tune's command line, without torch; what it learns is measured in tests/container."""
 
 import ast
+import errno
 import os
 import signal
 import subprocess
@@ -328,6 +329,42 @@ def test_killed_process_is_reported_by_the_others(job: Any) -> None:
         "more (--memory, --shm-size). With --save-every and --resume a run continues, with torchrun --max-restarts by "
         "itself",
     )
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_an_output_that_cannot_be_created_names_user_and_mount(
+    job: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: Path, **options: Any) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert_output_is_refused(job, Path("/runs/x"))
+
+
+def test_an_output_that_another_user_owns_is_refused_before_training(
+    job: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job.make_output(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert_output_is_refused(job, tmp_path)
+
+
+def assert_output_is_refused(job: Any, output: Path) -> None:
+    with pytest.raises(job.JobError) as refused:
+        job.make_output(output)
+    assert str(refused.value) == (
+        f"--output {output} cannot be written by the user of this container, UID {os.getuid()}"
+    )
+    assert '--user $(id -u):$(id -g) --volume "$PWD/runs:/runs"' in refused.value.hint
+
+
+def test_an_output_that_is_a_file_keeps_its_own_error(job: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(FileExistsError):
+        job.make_output(file)
 
 
 # --- the end of one of several processes ---------------------------------------------------------------------------

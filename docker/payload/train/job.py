@@ -12,6 +12,7 @@ devices), compiling.py, record.py and checkpoints.py (scores, resuming), outputs
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 import os
@@ -311,6 +312,12 @@ LOST_HINT = (
 )
 
 
+OUTPUT_HINT = (
+    "mount a directory of yours and run as its owner: `mkdir -p runs && docker run --user $(id -u):$(id -g) "
+    '--volume "$PWD/runs:/runs" IMAGE train --output /runs/first`'
+)
+
+
 def explain(error: BaseException) -> tuple[str, str]:
     """An error as one line for the user, and what to change; ("", "") for one that only a developer can fix."""
     text = str(error)
@@ -337,7 +344,7 @@ def main(settings: Settings) -> int:
     """Run the job and save what it leaves; returns the exit code."""
     try:
         if settings.output:
-            Path(settings.output).mkdir(parents=True, exist_ok=True)
+            make_output(Path(settings.output))
         result = fine_tune(settings, say=partial(print, flush=True))
         if result and settings.output:
             save_outputs(result, settings, settings.output)
@@ -355,6 +362,22 @@ def main(settings: Settings) -> int:
     if result:
         print_summary(result.measured, settings.output)
     return 0
+
+
+def make_output(output: Path) -> None:
+    """Create the directory; raises `JobError` if it cannot be written, before anything is trained."""
+    denied = False
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        denied = True
+    if denied or not os.access(output, os.W_OK | os.X_OK):
+        raise JobError(
+            f"--output {output} cannot be written by the user of this container, UID {os.getuid()}",
+            OUTPUT_HINT,
+        )
 
 
 def save_outputs(result: Result, settings: Settings, output: str) -> None:
