@@ -35,7 +35,7 @@ from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.output import TooMuchOutput
 from envbuilder.engine.protocol import Container, Engine
-from envbuilder.errors import EngineError, UsageError
+from envbuilder.errors import AcceptanceError, EngineError, UsageError
 from envbuilder.files import read_bytes
 from envbuilder.model import SCHEMA, Check, Receipt, Status
 from envbuilder.render.context import CUDA_LABEL, NO_CUDA
@@ -143,6 +143,17 @@ def validate(options: SuiteOptions) -> None:
     if similar:
         hint = f"did you mean {similar[0]}?"
     raise UsageError(f"there is no check {', '.join(unknown)}", hint=hint)
+
+
+def check_gpu(options: SuiteOptions) -> None:
+    """Raise `AcceptanceError` if a GPU is required and no container would get one: the suite could only fail."""
+    if not options.require_gpu or options.gpu.access is not GpuAccess.NONE:
+        return
+    reason = options.gpu.reason.removesuffix("; running on the CPU")
+    raise AcceptanceError(
+        f"--require-gpu: {reason.removesuffix(': running on the CPU')}",
+        hint="choose how to reach it, e.g. `--gpu-access gpus`, or see why there is none: `envbuilder doctor`",
+    )
 
 
 def suite_hash(options: SuiteOptions) -> str:

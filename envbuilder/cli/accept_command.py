@@ -97,7 +97,7 @@ def command(
 ) -> int:
     """Run the acceptance suite on IMAGE, a name or an id, whoever built it."""
     from envbuilder import pipeline, serialize
-    from envbuilder.acceptance import receipts
+    from envbuilder.acceptance import receipts, suite
     from envbuilder.acceptance import report as reports
     from envbuilder.console import answer
     from envbuilder.files import sweep_temporary_folders, write_file
@@ -121,6 +121,7 @@ def command(
             own=own_checks(options),
             deadline=options["deadline"],
         )
+        suite.check_gpu(suite_options)
         receipt = pipeline.accept(image, engine, session, suite_options, fresh=fresh)
     for path, form in forms:
         write_file(path, form(receipt))

@@ -223,6 +223,26 @@ def test_the_options_of_accept_reach_the_suite(
     ) == ("runtime", "7", "2g", 77)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "the engine has no NVIDIA runtime and no CDI specification"),
+        (("--gpu-access", "none"), "no GPU, as requested"),
+    ],
+)
+def test_a_required_gpu_that_is_missing_stops_accept_at_once(
+    run: Run, connect: Connect, words: tuple[str, ...], reason: str
+) -> None:
+    engine = connect()
+    answer = run("accept", IMAGE.id, "--require-gpu", *words)
+    assert answer.code == 7
+    assert engine.jobs == []
+    assert "--require-gpu: no GPU" in answer.err
+    assert reason in answer.err
+    assert "running on the CPU" not in answer.err
+    assert "--gpu-access gpus" in answer.err
+
+
 def test_settings_replace_options(run: Run, connect: Connect, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "envbuilder.toml").write_text(
