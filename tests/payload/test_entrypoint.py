@@ -54,6 +54,31 @@ def test_help(word: str) -> None:
     assert run(word).stdout == run().stdout
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("trian", "did you mean train?"),
+        ("predcit", "did you mean predict?"),
+        ("acept", "did you mean accept?"),
+        (
+            "nosuch",
+            "the commands of this image are train, predict, accept and launch; `help` explains them",
+        ),
+    ],
+)
+def test_an_unknown_command_is_named_with_those_that_exist(
+    word: str, hint: str
+) -> None:
+    answer = run(word, "--output", "/runs/x")
+    assert answer.returncode == 127
+    assert answer.stderr == f"error: no such command: {word}\nhint: {hint}\n"
+
+
+def test_other_commands_and_paths_run_as_they_are() -> None:
+    assert run("sh", "-c", "echo $0", "x").stdout == "x\n"
+    assert run("/bin/echo", "y").stdout == "y\n"
+
+
 def test_a_good_home_is_kept(tmp_path: Path) -> None:
     home = run("sh", "-c", SHOW, HOME=str(tmp_path), HF_HOME=str(tmp_path / "hf"))
     assert home.stdout.split("|")[0] == str(tmp_path)

@@ -69,6 +69,12 @@ def test_guide_job_uses_the_numbers_of_the_guide() -> None:
             "--pretrain needs --max-length 8 or more",
         ),
         (["--text-column", "x"], "need --data: they are for your own data"),
+        (
+            ["--lerning-rate", "1"],
+            "error: unrecognized arguments: --lerning-rate 1 (did you mean --learning-rate?)\n",
+        ),
+        (["--epoch=1", "--ouptut=x"], "--ouptut=x (did you mean --output?)\n"),
+        (["--nothing-like-it"], "unrecognized arguments: --nothing-like-it\n"),
     ],
 )
 def test_impossible_options_are_refused(

@@ -6,6 +6,7 @@ python train/options.py OPTIONS    validate options; exits with 2 as `train` doe
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,9 @@ def _to_float(text: str) -> float | None:
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     """The settings; an option that is not given has its measured default for the bundled model, or the guide's."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(explain_unknown(parser, unknown))
     problem = find_problem(options)
     if problem:
         parser.error(problem)
@@ -137,6 +140,19 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         )
     del options.padding
     return Settings(**vars(options))
+
+
+def explain_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """argparse's own words for arguments that it does not know, and the nearest option."""
+    message = f"unrecognized arguments: {' '.join(unknown)}"
+    names: list[str] = []
+    for action in parser._actions:
+        names.extend(action.option_strings)
+    word = unknown[0].split("=", maxsplit=1)[0]
+    close = difflib.get_close_matches(word, names, n=1)
+    if not close:
+        return message
+    return f"{message} (did you mean {close[0]}?)"
 
 
 def set_defaults(options: argparse.Namespace) -> None:

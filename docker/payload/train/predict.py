@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -36,12 +37,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_texts(arguments: Sequence[str]) -> Iterator[str]:
+def read_texts(arguments: Sequence[str]) -> Iterator[str] | None:
+    """The texts, read as they are needed; None if there are none."""
     if arguments:
-        yield from arguments
-        return
-    for line in sys.stdin:
-        yield line.rstrip("\n")
+        return iter(arguments)
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    first = sys.stdin.readline()
+    if not first:
+        return None
+    return (line.rstrip("\n") for line in chain([first], sys.stdin))
 
 
 def classify(model: Any, tokenizer: Any, text: str) -> dict[str, object]:
@@ -70,12 +75,18 @@ def main() -> int:
     options = parser.parse_args()
     if not Path(options.model, "config.json").exists():
         parser.error(f"no model in {options.model}: `train --output DIR` saves one")
+    # Before the libraries are imported, which takes seconds.
+    texts = read_texts(options.texts)
+    if texts is None:
+        parser.error(
+            "no text: `predict DIR TEXT …`, or one per line on standard input (`docker run --interactive`)"
+        )
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = AutoModelForSequenceClassification.from_pretrained(options.model).eval()
-    for text in read_texts(options.texts):
+    for text in texts:
         print(
             json.dumps(classify(model, tokenizer, text), ensure_ascii=False), flush=True
         )
