@@ -219,8 +219,15 @@ CASES: list[tuple[bytes, str, list[object]]] = [  # a file, its name and options
      ["no column body; the columns are 'text', 'label'", "choose one of them with --text-column"]),
     (b"text,label\ngood,1\n", "same.csv --text-column label",
      ["the column label cannot be both text and label", "choose two columns with --text-column and --label-column"]),
-    (b"text,label\ngood,1\nbad,\nfine,1\n", "gap.csv", ["row 2 has no label", ""]),
-    (b"text,label\ngood,1\n  ,0\nfine,1\n", "blank.csv", ["row 2 has no text", ""]),
+    (b"text,label\ngood,1\nbad,\nfine,1\n", "gap.csv", ["/runs/gap.csv, line 3: no label", ""]),
+    (b"text,label\ngood,1\n  ,0\nfine,1\n", "blank.csv", ["/runs/blank.csv, line 3: no text", ""]),
+    (b"text,label\ngood,positive\nbad,negative\n", "pair.csv",
+     ["/runs/pair.csv has too few rows to hold some out for evaluation: every row that is left to "
+      "train on has the label negative", "add rows, or pass those to evaluate on with --test-data"]),
+    (b"", "none.txt --data /runs/empty",
+     ["the directory /runs/empty has no data files",
+      "name a file, or a directory with files that end with .csv .json .jsonl .parquet .tsv"]),
+    (b"", "here.txt --data .", [16, 4, ["0", "1"]]),
     (b"text,label\ngood,0.5\nbad,0.25\n", "score.csv",
      ["the column label contains 0.5; labels must be words or whole numbers", COLUMNS]),
     (b'{"text": "a", "label": [1, 0]}\n', "lists.jsonl",
@@ -258,7 +265,11 @@ def test_user_data_is_read_or_its_error_is_explained(image: Image, runs: Path) -
         file, *options = name.split()
         (runs / file).write_bytes(content)
         words.append([f"/runs/{file}", *options])
+    (runs / "empty").mkdir()
+    (runs / "folder").mkdir()
+    (runs / "folder" / "rows.csv").write_text(f"text,label\n{ROWS}")
     mount = ["--rm", "--network", "none", "--volume", f"{runs}:/runs:ro"]
+    mount += ["--workdir", "/runs/folder"]
     done = docker("run", *mount, image.id, "python", "-c", LOAD, json.dumps(words))
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert dict(zip(map(str, words), found, strict=True)) == {

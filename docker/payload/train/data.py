@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Iterable, NamedTuple, Sequence
 from train.errors import JobError, first_line
 from train.options import BUNDLED, Settings
 from train.reviews import Review, make_reviews
+from train.row_place import place_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -95,12 +96,12 @@ def load_splits(settings: Settings) -> Data:
         splits["test"] = first_split(read_splits(settings.test_data))
     train = splits.get("train", first_split(splits))
     test = splits.get("test", splits.get("validation"))
-    train = select_columns(train, settings)
+    train = select_columns(train, settings, settings.data)
     names = sort_labels(train["label"])
     if test is None:
         train, test = hold_out(train, settings)
     else:
-        test = select_columns(test, settings)
+        test = select_columns(test, settings, settings.test_data or settings.data)
         check_labels(test, names)
     train = sample_rows(train, settings.max_train_samples, settings.seed)
     test = sample_rows(test, settings.max_eval_samples, settings.seed)
@@ -134,6 +135,12 @@ def read_splits(source: str) -> dict[str, Dataset]:
         # The reader's own words in one line: datasets wraps the original error twice.
         if "corresponds to no data" in reason(error):
             raise DataError(f"{source} has no rows") from error
+        if "contain any data files" in reason(error):
+            formats = " ".join(sorted(READERS))
+            hint = f"name a file, or a directory with files that end with {formats}"
+            raise DataError(
+                f"the directory {source} has no data files", hint
+            ) from error
         raise DataError(
             f"cannot read {source}: {reason(error)}",
             hint_for(source, error),
@@ -149,6 +156,9 @@ def read_source(source: str) -> Any:
         return read_file(path)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return load_from_disk(source)
+    if path.is_dir():
+        # `.` has no name, which datasets would ask for.
+        return load_dataset(str(path.resolve()))
     return load_dataset(source)
 
 
@@ -213,7 +223,15 @@ def hold_out(dataset: Dataset, settings: Settings) -> tuple[Dataset, Dataset]:
             f"{settings.data} has {rows} rows, too few to hold out {held_out} for evaluation"
         )
     parts = dataset.train_test_split(test_size=held_out, seed=settings.seed)
-    return parts["train"], parts["test"]
+    train, test = parts["train"], parts["test"]
+    labels = set(train["label"])
+    if len(labels) < 2 <= len(set(dataset["label"])):
+        raise DataError(
+            f"{settings.data} has too few rows to hold some out for evaluation: "
+            f"every row that is left to train on has the label {labels.pop()}",
+            "add rows, or pass those to evaluate on with --test-data",
+        )
+    return train, test
 
 
 def sample_rows(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
@@ -223,7 +241,7 @@ def sample_rows(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     return dataset.shuffle(seed=seed).select(range(limit))
 
 
-def select_columns(dataset: Dataset, settings: Settings) -> Dataset:
+def select_columns(dataset: Dataset, settings: Settings, source: str) -> Dataset:
     """Only `text` and `label`, in the order of the source: labels by name, no value missing."""
     from datasets import Dataset
 
@@ -237,13 +255,13 @@ def select_columns(dataset: Dataset, settings: Settings) -> Dataset:
         hint = "choose two columns with --text-column and --label-column"
         raise DataError(f"the column {text_column} cannot be both text and label", hint)
     if len(dataset) == 0:
-        raise DataError(f"{settings.data} has no rows")
+        raise DataError(f"{source} has no rows")
     texts = list(dataset[text_column])
     names = getattr(dataset.features[label_column], "names", None)
     labels = [label_name(value, names, label_column) for value in dataset[label_column]]
     check_texts(texts, text_column)
-    check_no_gaps(texts, text_column)
-    check_no_gaps(labels, label_column)
+    check_no_gaps(texts, text_column, source)
+    check_no_gaps(labels, label_column, source)
     return Dataset.from_dict({"text": texts, "label": labels})
 
 
@@ -254,10 +272,10 @@ def check_texts(values: Iterable[object], column: str) -> None:
             raise DataError(f"the column {column} does not contain text", hint)
 
 
-def check_no_gaps(values: Iterable[str | None], column: str) -> None:
+def check_no_gaps(values: Iterable[str | None], column: str, source: str) -> None:
     for number, value in enumerate(values, 1):
         if value is None or not value.strip():
-            raise DataError(f"row {number} has no {column}")
+            raise DataError(f"{place_of(source, number)}: no {column}")
 
 
 def label_name(value: object, names: Sequence[str] | None, column: str) -> str | None:
