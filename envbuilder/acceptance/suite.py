@@ -46,6 +46,8 @@ GRACE = (
     30  # seconds after a check's deadline: normally the suite itself ends a late check
 )
 FOLDER = SUITE_FOLDER
+OUR_REPOSITORY = "envbuilder"  # images get this name, unless --tag says otherwise
+_MOST_NAMES = 8  # in a hint
 _PYTHON = """
 for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
 echo "no Python" >&2; exit 127
@@ -224,11 +226,31 @@ def accept(
 
 def find_image(engine: Engine, image: str) -> ImageFacts:
     """The image in the engine's store."""
-    facts = engine.image(image)
+    try:
+        facts = engine.image(image)
+    except EngineError as error:
+        if error.hint or grammar.matches(grammar.ImageReference, image):
+            raise
+        hint = "an image is named NAME:TAG in lower case; list the engine's images: `docker images`"
+        raise EngineError(error.message, hint=hint) from error
     if facts is None:
-        hint = f"list the engine's images: `docker images`; or pull it: `docker pull {image}`"
-        raise EngineError(f"there is no image {image}", hint=hint)
+        raise EngineError(
+            f"there is no image {image}", hint=_missing_image_hint(engine, image)
+        )
     return facts
+
+
+def _missing_image_hint(engine: Engine, image: str) -> str:
+    """How to get an image. Those that are called envbuilder are built here: a public image of that name is another."""
+    repository = image.split("@", maxsplit=1)[0].split(":", maxsplit=1)[0]
+    if repository != OUR_REPOSITORY:
+        return f"list the engine's images: `docker images`; or pull it: `docker pull {image}`"
+    names = engine.tags(OUR_REPOSITORY)
+    if not names:
+        return "build one: `envbuilder build`"
+    if len(names) > _MOST_NAMES:
+        return f"it has {len(names)} images of envbuilder: `docker images {OUR_REPOSITORY}`"
+    return f"images of envbuilder: {', '.join(names)}"
 
 
 class _Run:

@@ -331,6 +331,13 @@ class _Handler(BaseHTTPRequestHandler):
         found = self._found(name)
         return (200, found) if found else (404, {"message": f"No such image: {name}"})
 
+    def _images(self, *, query: Mapping[str, str], **_: Any) -> Answer:
+        # Like the engine: images without a name are in the list too.
+        images = [{"Id": "sha256:0", "RepoTags": None}]
+        for name, found in self.daemon.images.items():
+            images.append({"Id": found["Id"], "RepoTags": [name]})
+        return 200, images
+
     def _history(self, name: str, **_: Any) -> Answer:
         return 200, list(self.daemon.history)
 
@@ -490,6 +497,7 @@ _ROUTES = (
     ("info", "GET", r"/info"),
     ("pull", "POST", r"/images/create"),
     ("image", "GET", r"/images/(.+)/json"),
+    ("images", "GET", r"/images/json"),
     ("history", "GET", r"/images/(.+)/history"),
     ("tag", "POST", r"/images/(.+)/tag"),
     ("push", "POST", r"/images/(.+)/push"),

@@ -170,6 +170,9 @@ class StandInEngine:
     def image(self, reference: str) -> ImageFacts | None:
         return self.images.get(reference)
 
+    def tags(self, repository: str) -> list[str]:
+        return sorted(name for name in self.images if name.startswith(f"{repository}:"))
+
     def steps(self, image: str) -> list[tuple[int, str]]:
         return [(1, text) for text in self.history]
 

@@ -138,6 +138,15 @@ def test_registry_is_queried_without_a_pull(
     assert daemon.asked("pull") == []
 
 
+def test_the_tags_of_a_repository_are_listed(
+    daemon: Daemon, engine: DockerEngine
+) -> None:
+    for name in ("envbuilder:b", "envbuilder:a", "envbuilder-base:a", "other:a"):
+        daemon.images[name] = image(IMAGE)
+    assert engine.tags("envbuilder") == ["envbuilder:a", "envbuilder:b"]
+    assert engine.tags("nobody") == []
+
+
 def test_a_tar_becomes_an_image(
     daemon: Daemon, engine: DockerEngine, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ from envbuilder import serialize
 from envbuilder.acceptance import host_checks, suite
 from envbuilder.console import Row
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan
+from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.model import Check, Receipt, Status, Verdict
 
@@ -116,6 +117,36 @@ def test_missing_image_is_named_with_a_remedy() -> None:
         accept(engine, image="nobody/knows:1")
     assert "`docker pull nobody/knows:1`" in caught.value.hint
     assert engine.journal == []
+
+
+@pytest.mark.parametrize("name", ["envbuilder", "envbuilder:absent"])
+def test_a_missing_image_of_ours_is_never_pulled(name: str) -> None:
+    engine = StandInEngine()
+    with pytest.raises(EngineError) as caught:
+        suite.find_image(engine, name)
+    assert caught.value.hint == "build one: `envbuilder build`"
+    engine.images = {"envbuilder:b": IMAGE, "envbuilder:a": IMAGE, "x:1": IMAGE}
+    with pytest.raises(EngineError) as caught:
+        suite.find_image(engine, name)
+    assert caught.value.hint == "images of envbuilder: envbuilder:a, envbuilder:b"
+    engine.images = {f"envbuilder:{number}": IMAGE for number in range(9)}
+    with pytest.raises(EngineError) as caught:
+        suite.find_image(engine, name)
+    assert "`docker images envbuilder`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("BAD NAME", "NAME:TAG in lower case"), ("good:1", "")]
+)
+def test_a_refused_image_name_gets_a_hint(name: str, hint: str) -> None:
+    class Refusing(StandInEngine):
+        def image(self, reference: str) -> ImageFacts | None:
+            raise EngineError(f"cannot inspect {reference}: invalid reference format")
+
+    with pytest.raises(EngineError, match="invalid reference format") as caught:
+        suite.find_image(Refusing(), name)
+    assert hint in caught.value.hint
+    assert bool(caught.value.hint) == bool(hint)
 
 
 # --- what the suite says -------------------------------------------------------------------------------------------

@@ -36,6 +36,17 @@ class DockerImages(DockerConnection):
                 return None
         return facts_of(image.attrs)
 
+    def tags(self, repository: str) -> list[str]:
+        """The names with a tag of that repository's images in the engine's store, sorted."""
+        with docker_errors("cannot list the images"):
+            images = self.pulse.ask(
+                lambda: self._client.api.images(name=repository, all=False)
+            )
+        names: set[str] = set()
+        for image in images:
+            names.update(image.get("RepoTags") or ())
+        return sorted(name for name in names if name.startswith(f"{repository}:"))
+
     def steps(self, image: str) -> list[tuple[int, str]]:
         """(bytes added, command) of each step that made the image, the first step first."""
         with docker_errors("cannot read the history"):
