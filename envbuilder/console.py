@@ -7,7 +7,7 @@ the cursor, rename the window or add a line. tests/unit/test_console.py checks t
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
@@ -37,8 +37,12 @@ def clean_lines(text: str) -> str:
 
 
 def answer(text: str, end: str = "\n") -> None:
-    """Print what a command answers, on stdout. A JSON document of `serialize.dumps` passes unchanged."""
-    _write(sys.stdout, clean_lines(text) + end)
+    """Print what a command answers, on stdout. A JSON document of `serialize.dumps` passes unchanged.
+
+    A reader that goes away, as `head` does, has read enough: that changes neither the command nor its exit code.
+    """
+    with suppress(BrokenPipeError):
+        _write(sys.stdout, clean_lines(text) + end)
 
 
 def complain(text: str) -> None:
@@ -91,6 +95,12 @@ class Printer(Rich):
             if control is None and not text.isprintable():
                 text = clean_lines(text)
             yield Segment(text, segment.style, control)
+
+    def on_broken_pipe(self) -> None:
+        """As `answer`: a reader of stdout has read enough. That of stderr misses a message, which is an error."""
+        if self.file is not sys.stdout:
+            super().on_broken_pipe()
+        self.quiet = True
 
 
 def printer(stream: TextIO) -> Printer:

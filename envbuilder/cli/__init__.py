@@ -32,9 +32,8 @@ COMMANDS = {
 }
 
 
-_OUTPUT_ERRORS = frozenset(
-    {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
-)
+_DISK_ERRORS = frozenset({errno.EDQUOT, errno.EFBIG, errno.ENOSPC})
+_OUTPUT_ERRORS = _DISK_ERRORS | {errno.EBADF, errno.EIO}
 
 
 class _Commands(SuggestingGroup):
@@ -106,7 +105,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (
         OSError,
         SystemExit,
-    ):  # stdout and stderr cannot be written; click exits if the reader has gone
+    ):  # stderr cannot be written; click exits if its reader has gone
         if os.environ.get("ENVBUILDER_DEBUG"):
             raise
         _close(sys.__stdout__, sys.__stderr__)
@@ -119,7 +118,7 @@ def _run(words: Sequence[str]) -> int:
             args=list(words), prog_name="envbuilder", standalone_mode=False
         )
         if sys.stdout:
-            sys.stdout.flush()
+            _flush(sys.stdout)
         return outcome if isinstance(outcome, int) else 0
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
@@ -144,6 +143,13 @@ def _report_parse_error(error: click.ClickException, *, as_json: bool) -> int:
     return error.exit_code
 
 
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except BrokenPipeError:  # the reader has read enough, as `head` does
+        _close(sys.__stdout__)
+
+
 def _report_bug(error: Exception) -> int:
     if os.environ.get("ENVBUILDER_DEBUG"):
         raise error
@@ -164,9 +170,10 @@ def _report_refusal(error: OSError, *, as_json: bool) -> int:
     if error.errno not in _OUTPUT_ERRORS:
         return _report(UsageError(f"system error: {error.strerror}"), as_json=as_json)
     _close(sys.__stdout__)
-    refusal = UsageError(
-        f"the output cannot be written: {error.strerror}", hint="is the disk full?"
-    )
+    hint = "write it to a file or a pipe: `envbuilder … > FILE`"
+    if error.errno in _DISK_ERRORS:
+        hint = "free some space on its disk, or write it to another one"
+    refusal = UsageError(f"the output cannot be written: {error.strerror}", hint=hint)
     return _report(refusal, as_json=False)
 
 
@@ -218,8 +225,17 @@ def _document(error: EnvbuilderError) -> dict[str, Any]:
 
 def main() -> int:
     """Called by the console script once it can be interrupted: see `envbuilder.__main__`."""
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
     _write_any_character()
     return run()
+
+
+class _ClosedOutput(io.TextIOBase):
+    """In place of a stdout that the parent process closed (`>&-`): an answer that nobody gets is an error."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "standard output is closed")
 
 
 def _write_any_character() -> None:

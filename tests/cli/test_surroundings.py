@@ -110,6 +110,7 @@ def test_full_output_disk_exits_with_2(tmp_path: Path, words: str) -> None:
     assert (
         b"error: the output cannot be written: No space left on device" in done.stderr
     )
+    assert b"hint: free some space on its disk" in done.stderr
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
 
@@ -126,13 +127,38 @@ def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.slow
-def test_closed_pipe_is_not_a_bug(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("catalog images", 0),
+        ("resolve --cuda 11.7 --json", 0),
+        ("doctor --gpu K80 --cuda 13", 8),
+    ],
+)
+def test_a_reader_that_goes_away_changes_no_exit_code(
+    tmp_path: Path, words: str, code: int, unbuffered: str
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = start("catalog images", tmp_path, stdout=writing)
+    done = start(words, tmp_path, stdout=writing, PYTHONUNBUFFERED=unbuffered)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (2, b"")
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["resolve --cuda 11.7", "--help", "doctor --gpu H100"]
+)
+def test_a_closed_output_exits_with_2(tmp_path: Path, words: str) -> None:
+    program = f"exec {sys.executable} -m envbuilder {words} >&-"
+    done = subprocess.run(
+        ["sh", "-c", program], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(
+        b"error: the output cannot be written: standard output is closed\nhint: write it"
+    )
+    assert b"?" not in done.stderr
 
 
 @pytest.mark.parametrize(
