@@ -141,7 +141,8 @@ def validate(options: SuiteOptions) -> None:
     if not unknown:
         return
     similar = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.5)
-    hint = f"checks: {', '.join(names)}"
+    nearest = difflib.get_close_matches(unknown[0], names, n=4, cutoff=0)
+    hint = f"the nearest are {', '.join(nearest)}"
     if similar:
         hint = f"did you mean {similar[0]}?"
     raise UsageError(f"there is no check {', '.join(unknown)}", hint=hint)

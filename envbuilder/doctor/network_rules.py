@@ -1,5 +1,6 @@
 """Rules about the network: clock, proxy, CA, index and registry."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from envbuilder.doctor import remedies
@@ -15,6 +16,8 @@ from envbuilder.doctor.finding import (
 )
 from envbuilder.doctor.remedies import Remedy
 from envbuilder.host.records import ConnectionFailure, Host, Reachability
+from envbuilder.model import BASE_BOOTSTRAP, Request
+from envbuilder.resolve.command_line import command, context_flags
 
 _TOLERANCE = 120  # seconds between two clocks that are asked one after the other
 _EARLIER = timedelta(days=1)  # the catalog's date is a day, in some time zone
@@ -147,7 +150,7 @@ def registry_answers(case: Case) -> Finding | None:
         return None
     if host.network.proxies and not daemon.proxied:
         return None  # the rule about the proxy has said so
-    message, remedy = _registry_failure(host, registry)
+    message, remedy = _registry_failure(case, registry)
     if host.network.mmdebstrap:
         why = f"base images will be built from Debian packages (error: {registry.message})"
         return note("registry", message, why, remedy)
@@ -159,7 +162,8 @@ def registry_answers(case: Case) -> Finding | None:
     )
 
 
-def _registry_failure(host: Host, registry: Reachability) -> tuple[str, Remedy]:
+def _registry_failure(case: Case, registry: Reachability) -> tuple[str, Remedy]:
+    host = case.host
     match registry.failure:
         case ConnectionFailure.ISSUER:
             remedy = remedies.by_distribution(
@@ -172,9 +176,10 @@ def _registry_failure(host: Host, registry: Reachability) -> tuple[str, Remedy]:
         case ConnectionFailure.DENIED:
             return "the registry denies the engine access", remedies.LOGIN
     if host.network.mmdebstrap:
-        return "the engine cannot reach a registry", own_command(
-            "build --base bootstrap"
-        )
+        request = replace(case.request or Request(), base=BASE_BOOTSTRAP)
+        build = command(request, "build", flags=context_flags(case.catalog))
+        remedy = Remedy(command=build, source="envbuilder")
+        return "the engine cannot reach a registry", remedy
     return "the engine cannot reach a registry", remedies.BOOTSTRAP_TOOLS
 
 

@@ -93,13 +93,23 @@ def stack_runs_here(case: Case) -> Finding | None:
         remedy = NONE
         if refusal.suggestions:
             remedy = Remedy(command=refusal.suggestions[0], source="envbuilder")
-        return error("stack", refusal.message, "; ".join(refusal.plain_reasons), remedy)
+        return error("stack", refusal.message, _reasons_beyond(refusal), remedy)
     objections = _OBJECTIONS if stack.cuda else (_platform_differs,)
     for objection in objections:
         finding = objection(stack, case)
         if finding:
             return finding
     return _runs(stack, case.host)
+
+
+def _reasons_beyond(refusal: NoStackError) -> str:
+    """The reasons, without what the message has already said."""
+    reasons = []
+    for reason in refusal.plain_reasons:
+        rest = reason.removeprefix(refusal.message).lstrip(";: ")
+        if rest:
+            reasons.append(rest)
+    return "; ".join(reasons)
 
 
 def _runs(stack: Stack, host: Host) -> Finding:

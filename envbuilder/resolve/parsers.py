@@ -3,6 +3,7 @@
 Each parser raises a `ValueError` that says what the option takes.
 """
 
+import difflib
 import re
 from datetime import date
 
@@ -34,6 +35,8 @@ def _match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def parse_version(text: str) -> Version:
+    if re.fullmatch(r"[0-9.]{20,}", text):
+        raise ValueError("too long: a version is digits and dots, such as 11.7")
     if not _match(_VERSION, text):
         raise ValueError("a version is digits and dots, such as 11.7")
     return Version(text)
@@ -41,6 +44,8 @@ def parse_version(text: str) -> Version:
 
 def parse_cuda(text: str) -> Version:
     """`11.7`, `11.7.1`, `11` or, as in the names of wheels and images, `cu117`, `cu12`, `cuda11.7`."""
+    if text.lower() == "cpu":
+        raise ValueError("an image without CUDA is a flavor: `--flavor cpu`")
     named = _match(_CUDA, text)
     if not named:
         return parse_version(text)
@@ -84,7 +89,11 @@ def parse_flavour(text: str) -> Flavour:
     try:
         return Flavour(text)
     except ValueError:
-        raise ValueError(f"a flavour is one of {', '.join(Flavour)}") from None
+        message = f"a flavour is one of {', '.join(Flavour)}"
+        close = difflib.get_close_matches(text, Flavour, n=1)
+        if close:
+            message += f"; did you mean {close[0]}?"
+        raise ValueError(message) from None
 
 
 def parse_base(text: str) -> str:

@@ -138,6 +138,20 @@ def test_gpu_and_driver_options_describe_another_machine(
     )
 
 
+def test_a_version_that_is_unknown_is_named_once(run: Run) -> None:
+    answer = run("doctor", "--gpu", "H100", "--cuda", "99")
+    assert answer.out.count("CUDA 99 is not in the catalog") == 1
+    assert "known: 10.0" in answer.out
+
+
+def test_the_build_without_a_registry_keeps_the_request(run: Run, on: Any) -> None:
+    on("this-machine")
+    words = ("--cuda", "12.4", "--package", "peft<1", "--base", "auto")
+    build = "envbuilder build --cuda 12.4 --base bootstrap --package 'peft<1'"
+    assert build in run("doctor", *words).out
+    assert "$ envbuilder build --base bootstrap\n" in run("doctor").out
+
+
 def test_options_override_the_host_file(run: Run, on: Any, tmp_path: Path) -> None:
     on("workstation")
     (tmp_path / "host.json").write_text(run("doctor", "--json").out)

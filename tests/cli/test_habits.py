@@ -54,6 +54,16 @@ def test_the_version_is_that_of_the_package(run: Run, option: str) -> None:
             "hint: did you mean `--target kubernetes`?",
         ),
         (
+            ["render", "--lock", LOCK, "--target", "compose,slurm"],
+            2,
+            "hint: repeat --target: `--target compose --target slurm`",
+        ),
+        (
+            ["render", "--lock", LOCK, "--target", "slurm", "--set", "huors=2"],
+            2,
+            "unknown setting 'huors'; did you mean hours?",
+        ),
+        (
             ["render", "--lock", LOCK, "--target", "zzz"],
             2,
             "hint: targets: compose, kubernetes",

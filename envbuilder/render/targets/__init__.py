@@ -83,12 +83,18 @@ def unknown_settings(settings: Mapping[str, str], *targets: str) -> list[str]:
     for target in targets:
         module = _module(target)
         known.update(getattr(module, "SETTINGS", ()))
-    listed = ", ".join(sorted(known))
     problems = []
     for name in settings:
         if name not in known:
-            problems.append(f"unknown setting {name!r}; settings: {listed}")
+            problems.append(_unknown_setting(name, known))
     return problems
+
+
+def _unknown_setting(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    if close:
+        return f"unknown setting {name!r}; did you mean {close[0]}?"
+    return f"unknown setting {name!r}; settings: {', '.join(sorted(known))}"
 
 
 def are_whole(*targets: str) -> bool:
@@ -100,6 +106,11 @@ def check_target(target: str) -> None:
     """Raise `UsageError` for a target that does not exist."""
     if target in TARGETS:
         return
+    if set(target.split(",")) <= TARGETS.keys():
+        names = " ".join(f"--target {name}" for name in target.split(","))
+        raise UsageError(
+            f"there is no target {target!r}", hint=f"repeat --target: `{names}`"
+        )
     close = difflib.get_close_matches(target, TARGETS, n=1)
     hint = (
         f"did you mean `--target {close[0]}`?"
