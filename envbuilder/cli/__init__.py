@@ -15,6 +15,7 @@ import click
 from envbuilder import __version__
 from envbuilder.cli import completion
 from envbuilder.cli.command_group import SuggestingGroup, print_help_if_alone
+from envbuilder.cli.misspelt import misspelt_variables, narrow_suggestions, usage_hint
 from envbuilder.cli.settings import NAMED_SETTINGS
 from envbuilder.errors import EnvbuilderError, NoStackError, UsageError
 
@@ -92,6 +93,8 @@ def cli(ctx: click.Context, config: str | None) -> None:
     """
     ctx.ensure_object(dict)
     ctx.meta[NAMED_SETTINGS] = config
+    for line in misspelt_variables(os.environ, ctx.command):
+        _complain("warning: ", line)
     print_help_if_alone(ctx)
 
 
@@ -124,7 +127,7 @@ def _run(words: Sequence[str]) -> int:
         _complain("interrupted")
         return 130
     except click.ClickException as error:
-        return _report_parse_error(error, as_json="--json" in words)
+        return _report_usage(error, words)
     except EnvbuilderError as error:
         return _report(error, as_json="--json" in words)
     except OSError as error:
@@ -135,11 +138,13 @@ def _run(words: Sequence[str]) -> int:
         return _report_bug(error)
 
 
-def _report_parse_error(error: click.ClickException, *, as_json: bool) -> int:
+def _report_usage(error: click.ClickException, words: Sequence[str]) -> int:
+    narrow_suggestions(error)
     hint = ""
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        hint = f"see `{error.ctx.command_path} --help`"
-    _report(UsageError(error.format_message(), hint=hint), as_json=as_json)
+    if isinstance(error, click.UsageError):
+        hint = usage_hint(error, cli, words)
+    refusal = UsageError(error.format_message(), hint=hint)
+    _report(refusal, as_json="--json" in words)
     return error.exit_code
 
 

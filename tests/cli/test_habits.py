@@ -46,6 +46,13 @@ def test_the_version_is_that_of_the_package(run: Run, option: str) -> None:
         ),
         (["catalog", "imges"], 2, "hint: did you mean `envbuilder catalog images`?\n"),
         (["resolve", "--cdua", "11.7"], 2, "--cuda"),
+        (["resolve", "--cud"], 2, "(Did you mean one of: '--cuda', '--cudnn'?)"),
+        (["resolve", "--cuda"], 2, "hint: it takes a value: `--cuda 11.7`"),
+        (["resolve", "--gpu"], 2, "hint: it takes a value: `--gpu 'RTX 3090'`"),
+        (["build", "--tag"], 2, "hint: it takes a value: `--tag team/train:1`"),
+        (["build", "--gpu-access"], 2, "hint: it takes a value: `--gpu-access auto`"),
+        (["catalog", "page", "--output"], 2, "hint: it takes a value: `--output "),
+        (["resolve", "--json=1"], 2, "error: Option '--json' does not take a value."),
         (["build", "--gpu-access", "gpu"], 2, "Did you mean 'gpus'?"),
         (["lock", "--format", "requirement"], 2, "Did you mean 'requirements'?"),
         (
@@ -142,6 +149,34 @@ def test_a_wrong_variable_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("ENVBUILDER_CUDA", "11.7")
     monkeypatch.setenv("ENVBUILDER_INDEX_URL", "ftp://x")
     assert "error: ENVBUILDER_INDEX_URL 'ftp://x': " in run("lock").err
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("ENVBUILDER_CUDDA", "ENVBUILDER_CUDA"),
+        ("ENVBUILDER_INDX_URL", "ENVBUILDER_INDEX_URL"),
+        ("ENVBUILDER_GPU_ACESS", "ENVBUILDER_GPU_ACCESS"),
+    ],
+)
+def test_a_misspelt_variable_is_one_warning(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    before = run("resolve", "--cuda", "11.7")
+    monkeypatch.setenv(variable, "x")
+    monkeypatch.setenv("ENVBUILDER_OF_OTHERS", "x")
+    answer = run("resolve", "--cuda", "11.7")
+    assert (answer.code, answer.out) == (0, before.out)
+    line = f"warning: {variable} is ignored; did you mean {meant}?\n"
+    assert answer.err == line + before.err
+
+
+@pytest.mark.parametrize("name", ["INDEX_URL", "RUNS", "SIF", "HOME", "TURNS"])
+def test_other_variables_of_ours_are_no_mistakes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"ENVBUILDER_{name}", "https://example.org/simple")
+    assert "warning" not in run("resolve", "--cuda", "11.7").err
 
 
 def test_the_environment_does_not_name_another_machine_for_the_doctor(

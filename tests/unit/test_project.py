@@ -176,7 +176,9 @@ def test_a_setting_that_no_target_has_is_refused() -> None:
     described = project.describe(lock_of(OLD), settings={"shm_size": "2g"})
     with pytest.raises(UsageError) as caught:
         project.render_files(described, ["devcontainer"])
-    assert caught.value.problems == ("unknown setting 'shm_size'; did you mean shm-size?",)
+    assert caught.value.problems == (
+        "unknown setting 'shm_size'; did you mean shm-size?",
+    )
 
 
 def test_custom_tag_is_the_image() -> None:

@@ -91,10 +91,13 @@ def unknown_settings(settings: Mapping[str, str], *targets: str) -> list[str]:
 
 
 def _unknown_setting(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    message = f"unknown setting {name!r}"
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
     if close:
-        return f"unknown setting {name!r}; did you mean {close[0]}?"
-    return f"unknown setting {name!r}; settings: {', '.join(sorted(known))}"
+        return f"{message}; did you mean {close[0]}?"
+    listed = ", ".join(names)
+    return f"{message}; settings: {listed}"
 
 
 def are_whole(*targets: str) -> bool:
