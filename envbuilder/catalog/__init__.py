@@ -210,6 +210,10 @@ def _check_own(own: Path) -> None:
     """Refuse unknown files and fields: msgspec ignores a misspelt field without a word."""
     if not is_folder(own):
         raise CatalogError(f"the catalog {own} is not a folder", hint=_OWN_HINT)
+    if not is_folder(own / "facts") and not exists(own / "policy.toml"):
+        raise CatalogError(
+            f"the catalog {own} has neither facts/ nor policy.toml", hint=_OWN_HINT
+        )
     tables = {table.file: table for table in TABLES}
     problems: list[str] = []
     for path in sorted((own / "facts").glob("*")):

@@ -14,6 +14,8 @@ from click.shell_completion import CompletionItem, shell_complete
 from envbuilder.errors import EnvbuilderError
 
 if TYPE_CHECKING:
+    from packaging.version import Version
+
     from envbuilder.catalog.rows import Catalog
 
 VARIABLE = "_ENVBUILDER_COMPLETE"
@@ -66,10 +68,12 @@ def _cuda_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
 
 
 def _python_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
-    versions = set(facts.policy.registry.pythons)
+    """Those that a torch build supports and a base image has."""
+    supported: set[Version] = set()
     for build in facts.torch:
-        versions.update(build.pythons)
-    for version in sorted(versions, reverse=True):
+        supported.update(build.pythons)
+    available = supported.intersection(facts.policy.registry.pythons)
+    for version in sorted(available, reverse=True):
         yield str(version), "Python"
 
 

@@ -20,7 +20,11 @@ Pure: no clock, no network, no environment.
 
 from collections.abc import Sequence
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from envbuilder.catalog.rows import Advisory, Catalog
+from envbuilder.errors import NoStackError
 from envbuilder.model import Request, Stack
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
@@ -45,7 +49,27 @@ def resolve(
     `verb`, `flags`: the command whose request it is, and its other options, for the commands that are suggested.
     """
     best = winner(request, catalog, verb=verb, flags=flags)
-    return make_stack(look_up(request, catalog), best)
+    stack = make_stack(look_up(request, catalog), best)
+    _check_packages(request, stack)
+    return stack
+
+
+def _check_packages(request: Request, stack: Stack) -> None:
+    """Raise `NoStackError` for an extra package that is another version of the stack's torch or torchvision."""
+    versions = {"torch": stack.torch, "torchvision": stack.torchvision}
+    for package in request.packages:
+        requirement = Requirement(package)
+        name = canonicalize_name(requirement.name)
+        version = versions.get(name)
+        if version is None:
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            continue
+        raise NoStackError(
+            f"{package} cannot be installed with {stack.torch_text}",
+            conflict=[("package", package)],
+            advice=f"choose the version of {name} with `--{name}`, not with `--package`",
+        )
 
 
 def winner(

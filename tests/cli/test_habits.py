@@ -257,6 +257,15 @@ def test_every_gpu_that_is_completed_is_the_one_it_names(
     assert found == {str(gpu.capability) for gpu in facts.gpus}
 
 
+def test_every_python_that_is_completed_resolves(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = complete(run, monkeypatch, "fish", "envbuilder resolve --python ")
+    monkeypatch.delenv("_ENVBUILDER_COMPLETE")
+    assert "3.14" in names
+    assert [name for name in names if run("resolve", "--python", name).code] == []
+
+
 def test_a_damaged_catalog_completes_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

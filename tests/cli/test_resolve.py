@@ -511,3 +511,17 @@ def test_ctrl_c_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("envbuilder.resolve.resolve", interrupt)
     assert run("resolve", "--cuda", "11.7").code == 130
+
+
+@pytest.mark.parametrize("package", ["torch==1.0", "Torchvision<0.10", "torch>=3"])
+def test_torch_is_no_extra_package(run: Run, package: str) -> None:
+    answer = run("resolve", "--cuda", "11.7", "--package", package)
+    assert answer.code == 4
+    name = "torchvision" if "vision" in package else "torch"
+    assert f"{package} cannot be installed with torch 2.0.1" in answer.err
+    assert f"hint: choose the version of {name} with `--{name}`" in answer.err
+
+
+@pytest.mark.parametrize("package", ["torch", "torch==2.0.1", "torchmetrics<2"])
+def test_packages_that_agree_with_torch_are_accepted(run: Run, package: str) -> None:
+    assert run("resolve", "--cuda", "11.7", "--package", package).code == 0

@@ -153,6 +153,11 @@ def test_missing_catalog_directory_is_named(tmp_path: Path) -> None:
     assert "is not a folder" in said_by(tmp_path / "nowhere")
 
 
+def test_a_folder_that_is_no_catalog_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    assert "has neither facts/ nor policy.toml" in said_by(tmp_path)
+
+
 def of_command(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     code = cli.run(["resolve", *words])
     told = capsys.readouterr()
