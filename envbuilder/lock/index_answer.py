@@ -16,6 +16,7 @@ from envbuilder.model import Stack
 from envbuilder.network import find_network_cause
 from envbuilder.processes import Completed
 
+_NO_CACHE = "Failed to initialize cache"
 _DISK_FULL = "No space left on device"
 _PREFIX = re.compile(r"^(error|cause|×|╰─▶|hint):?\s*")
 _YANKED = re.compile(
@@ -67,6 +68,12 @@ def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
     if completed.returncode == 0:
         document = tomllib.loads(read_text(folder / PYLOCK))
         return IndexAnswer(document=document, stderr=stderr)
+    if _NO_CACHE in stderr and _DISK_FULL not in stderr:
+        raise EngineError(
+            "uv cannot resolve: its cache folder cannot be created or written",
+            problems=_causes(stderr),
+            hint="choose a folder that you can write: `export UV_CACHE_DIR=/tmp/uv-cache`",
+        )
     if _DISK_FULL in stderr:
         raise EngineError(
             "uv cannot resolve: the disk is full",

@@ -162,6 +162,16 @@ def test_network_errors_of_uv_are_explained(stderr: str, tmp_path: Path) -> None
     )
 
 
+def test_a_cache_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    stderr = "error: Failed to initialize cache at `/proc/.cache/uv`\n  Caused by: failed to create directory"
+    with pytest.raises(EngineError, match="its cache folder cannot be") as caught:
+        read_answer(failed(stderr), tmp_path)
+    assert "`/proc/.cache/uv`" in caught.value.problems[0]
+    assert "UV_CACHE_DIR=" in caught.value.hint
+    with pytest.raises(EngineError, match="the disk is full"):
+        read_answer(failed(f"{stderr}: No space left on device"), tmp_path)
+
+
 def test_package_conflicts_of_uv_are_explained(tmp_path: Path) -> None:
     stderr = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a needs b\n\n  hint: try --prerelease"
     answer = read_answer(failed(stderr), tmp_path)
