@@ -14,7 +14,7 @@ RUN := $(BIN)/python -m
 	registry clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 image: setup engine ## build and accept the image for CUDA=11.7
 	$(BIN)/envbuilder build --cuda $(CUDA)

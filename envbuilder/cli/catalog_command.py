@@ -103,7 +103,7 @@ def _ask(
 @click.argument("cuda", required=False)
 @json_option
 def images_command(cuda: str | None, as_json: bool, **options: Any) -> None:
-    """List the tags of nvidia/cuda and their state, for one CUDA version (e.g. 12.4 or 12.4.1) or all."""
+    """List the tags of nvidia/cuda and their state, for one CUDA version (12.4 or 12.4.1) or all."""
     from envbuilder import catalog, serialize
     from envbuilder.console import answer
     from envbuilder.errors import UsageError

@@ -7,6 +7,8 @@ import click
 
 from envbuilder.errors import UsageError
 
+_LONGEST_HELP = 200  # characters
+
 
 class SuggestingGroup(click.Group):
     """Runs without a command, for `print_help_if_alone`, and suggests the nearest command for a misspelt one."""
@@ -27,6 +29,18 @@ class SuggestingGroup(click.Group):
         if close:
             hint = f"did you mean `{ctx.command_path} {close[0]}`?"
         raise UsageError(f"there is no command {name!r}", hint=hint)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """The commands with their whole first sentences, which click would cut."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None:
+                rows.append((name, command.get_short_help_str(limit=_LONGEST_HELP)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def print_help_if_alone(ctx: click.Context) -> None:

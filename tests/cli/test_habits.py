@@ -25,6 +25,15 @@ def test_a_group_alone_prints_its_help(run: Run, words: tuple[str, ...]) -> None
     assert answer.out.startswith("Usage: envbuilder")
 
 
+def test_the_help_of_catalog_is_not_cut(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("catalog", "-h").out
+    assert "..." not in text.split("Commands:")[1]
+    assert "for one CUDA version (12.4 or 12.4.1) or all." in " ".join(text.split())
+
+
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_the_version_is_that_of_the_package(run: Run, option: str) -> None:
     answer = run(option)
