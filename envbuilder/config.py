@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuilder import grammar
+from envbuilder.console import clean, complain
 from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
@@ -163,9 +164,14 @@ def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, JsonObject] |
     trusted = {ROOT, os.geteuid(), *users}
     for place in (folder, *folder.parents):
         own = place / FILE
-        if exists(own):
-            return own, _checked(own, _trusted(own, trusted))
         project = place / PYPROJECT
+        if exists(own):
+            found = own, _checked(own, _trusted(own, trusted))
+            if _is_hidden(project):
+                complain(
+                    f"settings: {clean(str(own))}; [tool.envbuilder] in {PYPROJECT} is ignored"
+                )
+            return found
         if is_file(project) and _has_table(project):
             tool = _tool(_trusted(project, trusted))
             return project, _checked(project, tool["envbuilder"])
@@ -173,6 +179,14 @@ def find(folder: Path, users: Collection[int] = ()) -> tuple[Path, JsonObject] |
         if exists(place / ".git"):
             break
     return None
+
+
+def _is_hidden(project: Path) -> bool:
+    """Whether a pyproject.toml has settings too; one that cannot be read has none that anybody would miss."""
+    try:
+        return is_file(project) and _has_table(project)
+    except UsageError:
+        return False
 
 
 def _has_table(project: Path) -> bool:

@@ -116,6 +116,23 @@ def test_both_spellings_of_flavor_work_in_the_settings(
     )
 
 
+def test_of_two_places_for_settings_the_used_one_is_named(
+    run: Run, tmp_path: Path
+) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.envbuilder]\ncuda = "12.1"\n')
+    assert "cu121-" in run("resolve").out
+    (tmp_path / "envbuilder.toml").write_text('cuda = "11.7"\n')
+    answer = run("resolve")
+    assert "cu117-" in answer.out
+    assert answer.err == (
+        f"settings: {tmp_path / 'envbuilder.toml'}; [tool.envbuilder] in pyproject.toml is ignored\n"
+    )
+    for text in ("[tool.other]\n", "[", ""):
+        project.write_text(text)
+        assert run("resolve").err == ""
+
+
 @pytest.mark.parametrize("command", ["build", "accept"])
 def test_rerun_and_fresh_are_one_option(run: Run, command: str) -> None:
     assert "--rerun, --fresh" in run(command, "--help").out
