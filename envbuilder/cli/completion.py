@@ -60,11 +60,11 @@ def _matching(texts: dict[str, str], incomplete: str) -> list[CompletionItem]:
 
 
 def _cuda_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
-    builds = list(facts.torch)
-    builds.sort(key=lambda build: (build.cuda, build.torch), reverse=True)
-    for build in builds:
-        cuda = build.cuda
-        yield f"{cuda.major}.{cuda.minor}", "CUDA"
+    versions = {build.cuda for build in facts.torch}
+    for version in sorted(versions, reverse=True):
+        major = version.major
+        minor = version.minor
+        yield f"{major}.{minor}", "CUDA"
 
 
 def _python_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
