@@ -59,11 +59,12 @@ coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs
 	COVERAGE_FILE=build/coverage.data $(RUN) coverage json -q -o build/coverage.json
 	$(BIN)/python tools/coverage_page.py build/coverage.json
 
-lint: setup ## ruff, mypy, and whether a rendered file is stale
+lint: setup ## ruff, mypy, whether a rendered file is stale, structure and words of the tree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/envbuilder render --check
+	$(RUN) pytest -q tests/unit/test_house.py tests/unit/test_words.py tests/unit/test_tests.py
 
 mutate: setup ## break envbuilder's own source in many ways; writes docs/measurements/mutation.md; half an hour
 	nice $(BIN)/python tools/mutate.py

@@ -259,12 +259,12 @@ def recorded_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
 
 @pytest.mark.parametrize(
     ("words", "kept"),
-    [
+    few([
         (["--cuda", "11.7", "--base", "bootstrap"], {"cuda": "11.7", "base": "bootstrap"}),
         (["--base", "bootstrap"], {"cuda": "11.7", "base": "bootstrap"}),
         (["--cuda", "12.4"], {"cuda": "12.4"}),
         (["--cuda", "11.7", "--python", "3.11"], {"cuda": "11.7", "python": "3.11"}),
-    ],
+    ]),
 )  # fmt: skip
 def test_init_with_force_drops_its_own_pins_that_conflict(
     run: Run,
@@ -306,6 +306,7 @@ def test_init_with_force_keeps_what_a_person_wrote(
     assert settings.read_text() == before
 
 
+@pytest.mark.slow
 def test_init_with_force_removes_an_earlier_base(
     run: Run, tmp_path: Path, recorded_index: None
 ) -> None:
@@ -319,6 +320,7 @@ def test_init_with_force_removes_an_earlier_base(
     assert run("render", "--check").code == 0
 
 
+@pytest.mark.slow
 def test_what_a_refusal_in_a_repository_suggests_works_there(
     run: Run, tmp_path: Path, recorded_index: None
 ) -> None:

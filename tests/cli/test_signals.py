@@ -82,7 +82,7 @@ def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", few(SIGNALS))
 def test_a_suite_that_is_interrupted_leaves_nothing(
     start: Start, daemon: Daemon, tmp_path: Path, number: int
 ) -> None:
@@ -268,6 +268,7 @@ def test_a_second_hangup_does_not_cut_the_cleaning_up_short(
     assert nothing_is_left(daemon, tmp_path)
 
 
+@pytest.mark.slow
 def test_nohup_is_respected(start: Start, daemon: Daemon) -> None:
     process = start("accept", IMAGE.id, before=("env", "--ignore-signal=HUP"))
     wait_until(lambda: daemon.asked("start"), "the suite never started")

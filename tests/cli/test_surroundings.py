@@ -130,11 +130,13 @@ def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("words", "code"),
-    [
-        ("catalog images", 0),
-        ("resolve --cuda 11.7 --json", 0),
-        ("doctor --gpu K80 --cuda 13", 8),
-    ],
+    few(
+        [
+            ("catalog images", 0),
+            ("resolve --cuda 11.7 --json", 0),
+            ("doctor --gpu K80 --cuda 13", 8),
+        ]
+    ),
 )
 def test_a_reader_that_goes_away_changes_no_exit_code(
     tmp_path: Path, words: str, code: int, unbuffered: str

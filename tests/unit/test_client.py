@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import few
 from standin.daemon import (
     Box,
     Daemon,
@@ -406,7 +407,7 @@ def test_an_interrupt_while_a_container_is_made_leaves_none(
     assert daemon.boxes == {}
 
 
-@pytest.mark.parametrize("which", [1, 2], ids=["of the files", "of the job"])
+@pytest.mark.parametrize("which", few([1, 2]), ids=["of the files", "of the job"])
 def test_interrupted_removal_leaves_no_container_and_no_volume(
     daemon: Daemon, engine: DockerEngine, which: int
 ) -> None:
@@ -768,7 +769,7 @@ CALLS: dict[str, Callable[[DockerEngine, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("call", few(CALLS.values()), ids=CALLS)
 def test_frozen_engine_is_abandoned(
     daemon: Daemon,
     impatient: DockerEngine,

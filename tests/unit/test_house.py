@@ -12,6 +12,8 @@ import density
 import house
 from house import FLOORS, imported_rooms, room_of
 
+pytestmark = pytest.mark.slow  # `make lint` runs it
+
 PACKAGE = Path(__file__).parents[2] / "envbuilder"
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))

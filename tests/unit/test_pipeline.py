@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import few
 from standin.engine import DIGEST, StandInContainer, StandInEngine, breaks, says
 from standin.programs import Programs, vertex
 from standin.suite_output import IMAGE, INSIDE, passing, plan, start
@@ -159,7 +160,7 @@ def test_rejected_image_gets_a_receipt_but_no_tag(
     assert [receipt.verdict for receipt in written(session)] == [verdict]
 
 
-@pytest.mark.parametrize("kind", ["any_user", "signals"])
+@pytest.mark.parametrize("kind", few(["any_user", "signals"]))
 def test_a_check_from_outside_that_fails_leaves_no_tag(
     session: Session, kind: str
 ) -> None:
@@ -181,7 +182,7 @@ def test_tag_is_pushed_only_on_request_and_after_acceptance(session: Session) ->
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), SystemExit(1), EngineError("the engine is gone")]
 )
-@pytest.mark.parametrize("kind", ["suite", "any_user", "signals"])
+@pytest.mark.parametrize("kind", few(["suite", "any_user", "signals"]))
 def test_interrupt_leaves_no_container_tag_or_receipt(
     session: Session, kind: str, error: BaseException
 ) -> None:

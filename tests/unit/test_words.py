@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # `make lint` runs it
+
 ROOT = Path(__file__).parents[2]
 PLACES = (
     *(
