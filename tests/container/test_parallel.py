@@ -222,9 +222,9 @@ def test_nodes_without_a_shared_folder_get_an_error(
     """Each process has a separate directory, and any one of them has a checkpoint."""
     job = f"exec python -u {TRAIN} {' '.join(EXACT)} --resume --output /runs/node-$RANK"
     for here, there in ((0, 1), (1, 0)):
-        shutil.copytree(
-            runs / alone / "checkpoint-11", runs / f"node-{here}" / "checkpoint-11"
-        )
+        node = runs / f"node-{here}"
+        shutil.copytree(runs / alone / "checkpoint-11", node / "checkpoint-11")
+        node.chmod(0o777)  # as `runs` is: the job runs as a user of its own
         code, said = run(
             image,
             runs,

@@ -132,13 +132,14 @@ def test_build_pushes_the_tag_once_it_is_earned(
             checks=(),
         )
 
-    monkeypatch.setattr(pipeline, "ensure_base", lambda *_: None)
+    monkeypatch.setattr(pipeline, "ensure_base", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "require_acceptance", earn)
     try:
         code = cli.run(["build", "--lock", str(LOCK), "--tag", tag, "--push", "--json"])
     finally:
         docker("image", "rm", tag, check=False)
     said = capsys.readouterr()
+    assert code == 0, said.err
     outcome = json.loads(said.out)
     assert (code, before_it_was_earned, outcome["tag"]) == (0, [None], tag)
     assert there.link("team/train", "accepted") == outcome["digest"]
