@@ -300,10 +300,13 @@ class _ScheduledModel(torch.nn.Module):
         """All parts must have the same number of rows; the rows that fill up the last one do not count."""
         missing = -len(input_ids) % self.parts
         first_row = [0] * missing
+        more_ids = input_ids[first_row]
+        more_mask = mask[first_row]
         ignored = labels.new_full((missing,), IGNORED)
-        input_ids = torch.cat([input_ids, input_ids[first_row]])
-        mask = torch.cat([mask, mask[first_row]])
-        return input_ids, mask, torch.cat([labels, ignored])
+        input_ids = torch.cat([input_ids, more_ids])
+        mask = torch.cat([mask, more_mask])
+        labels = torch.cat([labels, ignored])
+        return input_ids, mask, labels
 
     def make_schedule(
         self,
