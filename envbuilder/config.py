@@ -41,6 +41,7 @@ from envbuilder.resolve.parsers import (
     parse_package,
     parse_path,
     parse_tag,
+    parse_torch_index,
 )
 
 FILE = "envbuilder.toml"
@@ -98,6 +99,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     },
     "package": parse_package,
     "index-url": parse_index_url,
+    "torch-index": parse_torch_index,
     "ca-bundle": parse_path,
     "builder": parse_builder,
     "cache-to": parse_cache,

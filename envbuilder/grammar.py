@@ -159,6 +159,23 @@ IndexUrl = Annotated[
         2000,
     ),
 ]
+_PAGE = r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%+-]+)*/?"
+PageUrl = Annotated[
+    str, _kind("the address of a page, without login and query", _PAGE, 2000)
+]
+PageUrlOrNone = Annotated[
+    str,
+    _kind('the address of a page, without login and query, or ""', rf"(?:{_PAGE})|"),
+]
+TorchIndexUrl = Annotated[
+    str,
+    _kind(
+        "the address of a mirror of PyTorch's index",
+        r"(?:find-links\+)?https?://(?:[A-Za-z0-9._~%!$&()*+;=-]+(?::[A-Za-z0-9._~%!$&()*+;=-]*)?@)?"
+        r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/(?:[A-Za-z0-9._~%+-]|\{tag\})+)*/?",
+        2000,
+    ),
+]
 Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]
 CacheSpec = Annotated[
     str,

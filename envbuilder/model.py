@@ -4,7 +4,7 @@ They are parsed once, at the edge (`catalog`, `lock`, `cli`), by msgspec; versio
 never strings, so that 12.10 > 12.8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -22,6 +22,7 @@ from envbuilder.grammar import (
     IndexName,
     JsonObject,
     NumbersOrNone,
+    PageUrlOrNone,
     Platform,
     Project,
     Prose,
@@ -32,6 +33,9 @@ from envbuilder.grammar import (
     WheelFile,
     Word,
 )
+
+PYPI = "pypi"
+"""The index that is asked unless another is named."""
 
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
@@ -165,6 +169,8 @@ class Stack:
     unknown: tuple[Word, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # versions that no source gives: "nccl"
+    # The public address of `index`, not a mirror of somebody's; "" for PyPI, and where the catalog has none.
+    index_url: PageUrlOrNone = field(default="", metadata=OMIT_IF_DEFAULT)
 
     @property
     def nccl_text(self) -> str:
@@ -211,9 +217,17 @@ class Wheel:
     name: Project  # normalised (PEP 503)
     version: Version
     file: WheelFile
-    size: Size  # bytes
+    size: Size  # bytes; 0: not known, for PyTorch's index gives no sizes
     sha256: Sha256
     layer: Layer
+    # The index that it was locked from: the torch family's may be the stack's own, everything else is PyPI's.
+    index: IndexName = field(default=PYPI, metadata=OMIT_IF_DEFAULT)
+
+
+def total_size(sizes: Iterable[int]) -> int:
+    """The sum of sizes of which 0 means "not known"; then the sum is not known either, which is 0."""
+    known = list(sizes)
+    return sum(known) if all(known) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +241,11 @@ class Lock:
         Digest | None
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all wheels; 0 if the size of one is not known."""
+        return total_size([wheel.size for wheel in self.wheels])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,11 +105,7 @@ class BuildResult:
 def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
     stack = _resolve(request, session)
-    creation.check_lockable(
-        stack,
-        index_url=session.uv.index_url,
-        command_for=_command_for(request, session),
-    )
+    session.uv.index_for(stack)  # raises if nobody knows its address
     return stack
 
 
@@ -133,6 +129,7 @@ def lock_stack(
         catalog=session.catalog.date.isoformat(),
         command_for=_command_for(request, session),
         base_digest=base_digest,
+        note=session.console.note,
     )
 
 

@@ -18,6 +18,7 @@ from envbuilder.grammar import (
     ImageTemplate,
     IndexName,
     Numbers,
+    PageUrlOrNone,
     Platform,
     Project,
     Prose,
@@ -26,9 +27,6 @@ from envbuilder.grammar import (
     SystemName,
     Word,
 )
-
-PYPI = "pypi"
-"""The index that is asked unless another is named."""
 
 
 class Evidence(StrEnum):
@@ -280,6 +278,14 @@ class CpuWheels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackageIndex:
+    """An index of wheels: what people call it, and its address."""
+
+    title: Prose
+    url: PageUrlOrNone = ""  # "": PyPI, which uv knows; of others, the user has to say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
     """The wheels that bring nvcc for one line of CUDA, its headers and its libraries."""
 
@@ -328,9 +334,7 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
-    indexes: Mapping[IndexName, Prose] = field(
-        default_factory=dict
-    )  # name → what people call it
+    indexes: Mapping[IndexName, PackageIndex] = field(default_factory=dict)
 
 
 @dataclass(

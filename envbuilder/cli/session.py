@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 _REPEATABLE = {
     "catalog": "own_catalog",
     "index-url": "index_url",
+    "torch-index": "torch_index",
     "ca-bundle": "ca_bundle",
 }
+
+_ADDRESSES = ("index_url", "torch_index")
 
 
 def load_catalog(options: Options) -> "Catalog":
@@ -64,7 +67,11 @@ def network_from(options: Options) -> "Network":
     if ca:
         check_bundle(ca)
     return find_network(
-        os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url")
+        os.environ,
+        home=_home(),
+        ca=ca,
+        index_url=setting(options, "index_url"),
+        torch_index=setting(options, "torch_index"),
     )
 
 
@@ -81,6 +88,7 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
     import uv
 
     from envbuilder.console import Console
+    from envbuilder.lock.index_client import IndexClient
     from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
     from envbuilder.pipeline import Session
@@ -95,6 +103,8 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
             program=uv.find_uv_bin(),
             run=lambda argv: _run_uv(argv, env, network),
             index_url=network.index_url,
+            torch_index=network.torch_index,
+            client=IndexClient(network=network),
         ),
         console=Console(quiet=quiet),
         today=datetime.now(UTC).date(),
@@ -110,7 +120,8 @@ def _run_uv(
 ) -> "Completed":
     from envbuilder import processes
 
-    completed = processes.run(argv, env=env, timeout=600)
+    # uv itself gives up after 30 silent seconds; a wheel without a hash on its index is downloaded to compute one.
+    completed = processes.run(argv, env=env, timeout=3600)
     return replace(completed, stderr=network.hide_token(completed.stderr))
 
 
@@ -143,7 +154,7 @@ def repeatable_flags(options: Options) -> tuple[str, ...]:
         if is_from_environment(name):  # the suggested command will find it there
             continue
         # The login of an address is a secret, and its query may be a token.
-        if name == "index_url" and ("@" in value or "?" in value):
+        if name in _ADDRESSES and ("@" in value or "?" in value):
             flags.append(f"--{word} URL")
         elif value:
             flags.append(f"--{word} {shlex.quote(value)}")

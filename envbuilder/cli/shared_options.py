@@ -162,6 +162,11 @@ network_options = _stack(
             "--index-url", metavar="URL", help="Custom package index or mirror."
         ),
         value_option(
+            "--torch-index",
+            metavar="URL",
+            help="Mirror of PyTorch's own indexes, e.g. https://mirror.example/whl.",
+        ),
+        value_option(
             "--ca-bundle",
             metavar="FILE",
             help="CA bundle, if TLS is signed by a private CA.",

@@ -9,6 +9,7 @@ from envbuilder import processes
 from envbuilder.engine.buildx import (
     INDEX_VARIABLE,
     LOGIN_VARIABLE,
+    TORCH_INDEX_VARIABLE,
     BuildOptions,
     BuildProgress,
     WheelSizes,
@@ -54,6 +55,8 @@ def build(
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
+    if network.torch_index:
+        env[TORCH_INDEX_VARIABLE] = network.torch_index
     if network.login:
         env[LOGIN_VARIABLE] = network.login
     with temporary_folder("build") as folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envbuilder.console import size_text
 from envbuilder.grammar import JsonObject, one_line
-from envbuilder.model import Layer, Lock
+from envbuilder.model import Layer, Lock, total_size
 from envbuilder.network import Network, find_network_cause
 
 
@@ -32,6 +32,7 @@ class BuildOptions:
 
 # These variables carry secrets to buildx, so that no temporary file holds a credential.
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
+TORCH_INDEX_VARIABLE = "ENVBUILDER_TORCH_INDEX_SECRET"  # that of PyTorch's index
 LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
 
 
@@ -70,6 +71,8 @@ def build_argv(
         argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
+    if network.torch_index:
+        argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
@@ -120,9 +123,9 @@ class BuildStep:
 
     @property
     def total(self) -> int:
-        """Bytes to download: the sizes in the lock, else what BuildKit says of the layers that it pulls."""
+        """Bytes to download: by the lock (0: not known), else what BuildKit says of the layers that it pulls."""
         if self.wheels:
-            return sum(self.wheels.values())
+            return total_size(self.wheels.values())
         return sum(total for _, total in self._statuses.values())
 
     @property
@@ -232,8 +235,10 @@ def _layer_title(layer: Layer, wheels: Mapping[str, int]) -> str:
         return name
     count = len(wheels)
     noun = "wheel" if count == 1 else "wheels"
-    size = size_text(sum(wheels.values()))
-    return f"{name}: {count} {noun}, {size}"
+    size = total_size(wheels.values())
+    if not size:
+        return f"{name}: {count} {noun}"
+    return f"{name}: {count} {noun}, {size_text(size)}"
 
 
 def _shorten(text: str) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from envbuilder import serialize
 from envbuilder.catalog.rows import Advisory
-from envbuilder.console import table
-from envbuilder.model import Stack
+from envbuilder.console import size_text, table
+from envbuilder.model import Lock, Stack
 from envbuilder.resolve.explain import Explanation
 
 _CONTRACT = (
@@ -24,6 +24,15 @@ _CONTRACT = (
 _REST = ("triton", "platform", "excluded", "features", "notes", "evidence")
 _FAMILY = ("torch==", "torchvision==", "torchaudio==")
 _MOST_BASES = 2  # bases that are named; `--json` names all
+
+
+def download_text(lock: Lock) -> str:
+    """`4.42 GB to download`; where an index gives no sizes, what is known."""
+    if lock.download_size:
+        return f"{size_text(lock.download_size)} to download"
+    known = sum(wheel.size for wheel in lock.wheels)
+    names = [wheel.name for wheel in lock.wheels if not wheel.size]
+    return f"more than {size_text(known)} to download (the index gives no size of {', '.join(names)})"
 
 
 def stack_document(stack: Stack) -> dict[str, Any]:

@@ -5,7 +5,7 @@ the files that all stacks share. So several stacks fit side by side in one folde
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -14,10 +14,19 @@ from packaging.requirements import Requirement
 from envbuilder import resources, serialize
 from envbuilder.errors import UsageError
 from envbuilder.files import is_executable, read_text
-from envbuilder.lock.creation import check_lockable
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
-from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
+from envbuilder.model import (
+    PYPI,
+    BaseSource,
+    Context,
+    Flavour,
+    Layer,
+    Lock,
+    Stack,
+    Wheel,
+    total_size,
+)
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -63,13 +72,12 @@ class LayerView:
     file: str
     imports: str  # modules whose byte-code the layer brings
     count: int
-    megabytes: int
+    download: str
+    own_index: bool  # of the torch family: its address can be a secret
 
 
 def render_context(lock: Lock) -> Context:
     """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
-    # There is a lock: which index its wheels come from is up to whoever builds.
-    check_lockable(lock.stack, index_url="")
     files = _stack_files(lock)
     executable = set()
     for folder in _SHARED:
@@ -101,7 +109,6 @@ def _stack_files(lock: Lock) -> dict[str, str]:
 
 def dockerfile(lock: Lock) -> str:
     """The Dockerfile alone, without the files that every context has."""
-    check_lockable(lock.stack, index_url="")
     return _dockerfile(lock, serialize.dumps(lock))
 
 
@@ -166,6 +173,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "stack": lock.stack,
         "place": place_of(lock.stack),
         "base_digest": lock.base_digest,
+        "own_index": lock.stack.index != PYPI,
         "devel": lock.stack.flavour is Flavour.DEVEL,
         "compiler": any(
             Requirement(line).name == _COMPILER for line in lock.stack.requirements
@@ -196,5 +204,14 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
         file=_layer_file(place_of(lock.stack), layer),
         imports=" ".join(_WARM.get(layer, ())),
         count=len(wheels),
-        megabytes=round(sum(wheel.size for wheel in wheels) / 1e6),
+        download=_download(wheels),
+        own_index=layer is Layer.TORCH and lock.stack.index != PYPI,
     )
+
+
+def _download(wheels: Sequence[Wheel]) -> str:
+    """`619 MB`, or that nobody knows."""
+    size = total_size([wheel.size for wheel in wheels])
+    if wheels and not size:
+        return "an unknown number of MB"
+    return f"{round(size / 1e6)} MB"

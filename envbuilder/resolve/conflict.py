@@ -7,10 +7,9 @@ from itertools import combinations
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, PYPI, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options

@@ -149,6 +149,16 @@ def parse_index_url(text: str) -> str:
     return text
 
 
+def parse_torch_index(text: str) -> str:
+    """An address of a mirror of PyTorch's index; `find-links+` in front of that of a page of files."""
+    if not grammar.matches(grammar.TorchIndexUrl, text):
+        raise ValueError(
+            "a mirror of PyTorch's index is an address such as https://mirror.example/whl or, for one page of files, "
+            "find-links+https://mirror.example/wheels/{tag}; it has no query"
+        )
+    return text
+
+
 def parse_path(text: str) -> str:
     """A path on this machine."""
     if not text or not grammar.matches(grammar.Path, text):

@@ -8,9 +8,14 @@ from packaging.version import Version
 
 from envbuilder.catalog.gpus import is_capability
 from envbuilder.catalog.lookup import matching_runtimes
-from envbuilder.catalog.rows import PYPI, Evidence
-from envbuilder.model import Base, Flavour, Stack
-from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
+from envbuilder.catalog.rows import Evidence, PackageIndex
+from envbuilder.model import PYPI, Base, Flavour, Stack
+from envbuilder.resolve.candidates import (
+    ARM64,
+    CUSTOM_OS,
+    Candidate,
+    has_cpu_wheel,
+)
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import driver_text, matches_prefix
 
@@ -49,6 +54,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         nccl=None,
         triton=None,
         index=candidate.package_index,
+        index_url=_index(rows, candidate).url,
         arch_list=(),
         driver_floor="",
         base=base,
@@ -112,6 +118,9 @@ def _requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     build = candidate.build
     local = candidate.local_version
     yield f"torch=={build.torch}{local}"
+    if candidate.platform == ARM64:
+        # Of PyTorch's wheels for arm64, those of torchvision may have no local version; the pin takes both.
+        local = ""
     yield f"torchvision=={build.torchvision}{local}"
     if build.torchaudio:
         yield f"torchaudio=={build.torchaudio}{local}"
@@ -169,10 +178,7 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
         yield from _cuda_notes(rows, candidate)
         yield from _driver_notes(rows, candidate)
     if candidate.package_index != PYPI:
-        yield (
-            f"its wheels are on the index {candidate.package_index}, not on PyPI: "
-            "`envbuilder lock` needs an index that has them, `--index-url URL`"
-        )
+        yield _index_note(rows, candidate)
     if rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= rows.catalog.date:
@@ -183,6 +189,22 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
             f"nothing is known about {base.reference}: it must be Debian-like, with Python {candidate.python} "
             f"and glibc {glibc} or newer"
         )
+
+
+def _index(rows: RequestRows, candidate: Candidate) -> PackageIndex:
+    """The index of the torch family."""
+    name = candidate.package_index
+    return rows.catalog.policy.indexes.get(name) or PackageIndex(title=name)
+
+
+def _index_note(rows: RequestRows, candidate: Candidate) -> str:
+    index = _index(rows, candidate)
+    if index.url:
+        return f"the torch family is from {index.title} ({index.url}), everything else from PyPI"
+    return (
+        f"the torch family is from {index.title} ({candidate.package_index}), whose address is not known: "
+        "`envbuilder lock` needs `--torch-index URL`"
+    )
 
 
 def _gpu_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:

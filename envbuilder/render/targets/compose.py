@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.lock.target_platform import markers
-from envbuilder.model import BaseSource, Stack
+from envbuilder.model import PYPI, BaseSource, Stack
 from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
@@ -31,6 +31,7 @@ def files(project: Project) -> Mapping[str, str]:
         "lock": project.lock_file,
         "platform": stack.platform,
         "cuda": stack.cuda is not None,
+        "own_index": stack.index != PYPI,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
     }
