@@ -176,6 +176,35 @@ TorchIndexUrl = Annotated[
         2000,
     ),
 ]
+_LOGIN = r"(?:[A-Za-z0-9._~!*+%-]+(?::[A-Za-z0-9._~!*+%-]*)?@)?"
+_NETWORK_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
+_URL_PATH = r"(?:/[A-Za-z0-9._~%+-]+)*"
+AptMirror = Annotated[
+    str,
+    _kind(
+        "the address of a mirror of Debian's packages, ending in /debian",
+        rf"https?://{_LOGIN}{_NETWORK_HOST}{_URL_PATH}/debian",
+        1000,
+    ),
+]
+RegistryMirror = Annotated[
+    str,
+    _kind(
+        "a registry, with a path or without",
+        rf"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?:[0-9]{{1,5}}|localhost"
+        rf"|[a-zA-Z0-9][a-zA-Z0-9-]*(?:\.[a-zA-Z0-9-]+)+)(?:/{_PATH})*",
+    ),
+]
+HubUrl = Annotated[
+    str,
+    _kind(
+        "the address of a model hub, without credentials",
+        rf"https?://{_NETWORK_HOST}{_URL_PATH}",
+        1000,
+    ),
+]
 Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]
 CacheSpec = Annotated[
     str,

@@ -44,10 +44,12 @@ class Network:
     login: str = ""  # for a build: the entry of the index's host
     index_url: str | None = None
     torch_index: str | None = None  # a mirror of PyTorch's index, as the user gave it
+    apt_mirror: str | None = None  # of Debian's packages
+    registry_mirror: str | None = None  # of Docker Hub's images
     proxies: Mapping[str, str] | None = None
 
     def hide_token(self, text: str) -> str:
-        """Text without the query of the index's address, which may be a token, and without the mirror's login.
+        """Text without the query of the index's address, which may be a token, and without the logins of mirrors.
 
         Passwords uv hides by itself where it knows that they are some.
         """
@@ -55,9 +57,10 @@ class Network:
         query = urlsplit(address).query
         if query:
             text = text.replace(f"?{query}", "?****")
-        login = _login_in(self.torch_index)
-        if login:
-            text = text.replace(f"{login}@", "****@")
+        for mirror in (self.torch_index, self.apt_mirror):
+            login = _login_in(mirror)
+            if login:
+                text = text.replace(f"{login}@", "****@")
         return text
 
 
@@ -68,6 +71,8 @@ def find_network(
     ca: Path | None = None,
     index_url: str | None = None,
     torch_index: str | None = None,
+    apt_mirror: str | None = None,
+    registry_mirror: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -78,6 +83,8 @@ def find_network(
         login=_logins(logins, index_url, torch_index) if has_logins else "",
         index_url=index_url,
         torch_index=torch_index,
+        apt_mirror=apt_mirror,
+        registry_mirror=registry_mirror,
         proxies=_proxies(environ),
     )
 

@@ -25,6 +25,7 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
+from envbuilder.engine.mirrored import mirrored_base
 from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
@@ -216,6 +217,8 @@ def ensure_base(
 ) -> ImageFacts:
     """The base image of a stack in the engine's store; pulled or built if need be."""
     base = stack.base
+    if base.source is BaseSource.REGISTRY:
+        base = mirrored_base(base, session.network.registry_mirror)
     image = engine.image(base.reference)
     if image and _is_base_of(stack, image):
         return image
@@ -264,16 +267,19 @@ def make_base(base: Base, engine: Engine, session: Session) -> None:
     output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder)
-        argv = processes.contain(bootstrap.bootstrap_argv(base, tar), env=env)
+        env = bootstrap.environment(session.environ, folder, session.network)
+        argv = bootstrap.bootstrap_argv(base, tar, session.network)
+        argv = processes.contain(argv, env=env)
         code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
-            raise _bootstrap_error(base, code, output)
+            raise _bootstrap_error(base, code, output, session.network)
         engine.import_tar(tar, base.reference, bootstrap.changes(base))
     session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
 
 
-def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineError:
+def _bootstrap_error(
+    base: Base, code: int, output: Sequence[str], network: Network
+) -> EngineError:
     """The error of an mmdebstrap that failed: its cause if that is known, and apt's own error lines."""
     lines = [line.strip() for line in output if line.startswith(("E:", "Err:"))]
     if not lines:
@@ -286,7 +292,9 @@ def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineErro
     if known:
         cause, hint = known
     return EngineError(
-        f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint
+        f"{base.reference} cannot be built: {cause}",
+        problems=[network.hide_token(line) for line in lines[-4:]],
+        hint=hint,
     )
 
 
@@ -386,9 +394,19 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
+            base=_base_argument(lock, session.network),
             check=engine.pulse.check,
         )
     return built, time.monotonic() - started
+
+
+def _base_argument(lock: Lock, network: Network) -> str:
+    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
+    base = mirrored_base(lock.stack.base, network.registry_mirror)
+    if base == lock.stack.base:
+        return ""
+    digest = f"@{lock.base_digest}" if lock.base_digest else ""
+    return base.reference + digest
 
 
 def step_row(step: BuildStep) -> Row:

@@ -251,6 +251,7 @@ def _described(
     session: "Session",
 ) -> "Project":
     """The project, with those of its settings that these targets have, and the changes."""
+    from envbuilder import config
     from envbuilder.render import project, targets
 
     table = settings()
@@ -265,6 +266,7 @@ def _described(
         settings=chosen,
         images=project.read_locks(folder),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
 
 
@@ -325,6 +327,7 @@ def _update_project(
         settings=table.get("settings"),
         images=project.read_locks(folder),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
     files = project.render_files(described, table.get("targets", ()))
     if check:

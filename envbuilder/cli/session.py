@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,10 +34,12 @@ _REPEATABLE = {
     "catalog": "own_catalog",
     "index-url": "index_url",
     "torch-index": "torch_index",
+    "apt-mirror": "apt_mirror",
+    "registry-mirror": "registry_mirror",
     "ca-bundle": "ca_bundle",
 }
 
-_ADDRESSES = ("index_url", "torch_index")
+_ADDRESSES = ("index_url", "torch_index", "apt_mirror")
 
 
 def load_catalog(options: Options) -> "Catalog":
@@ -61,6 +63,7 @@ def load_catalog(options: Options) -> "Catalog":
 def network_from(options: Options) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
+    from envbuilder.resolve.parsers import parse_apt_mirror, parse_registry_mirror
 
     bundle = setting(options, "ca_bundle")
     ca = Path(bundle) if bundle else None
@@ -72,7 +75,15 @@ def network_from(options: Options) -> "Network":
         ca=ca,
         index_url=setting(options, "index_url"),
         torch_index=setting(options, "torch_index"),
+        apt_mirror=_mirror(options, "apt_mirror", parse_apt_mirror),
+        registry_mirror=_mirror(options, "registry_mirror", parse_registry_mirror),
     )
+
+
+def _mirror(options: Options, name: str, parse: Callable[[str], str]) -> str | None:
+    """The address of a mirror as its parser writes it; `setting` has refused what it does not take."""
+    text = setting(options, name)
+    return parse(text) if text else None
 
 
 def _home() -> Path:

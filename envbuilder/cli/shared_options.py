@@ -167,6 +167,16 @@ network_options = _stack(
             help="Mirror of PyTorch's own indexes, e.g. https://mirror.example/whl.",
         ),
         value_option(
+            "--apt-mirror",
+            metavar="URL",
+            help="Mirror of Debian's packages, e.g. https://mirror.example/debian.",
+        ),
+        value_option(
+            "--registry-mirror",
+            metavar="NAME",
+            help="Registry with Docker Hub's images, e.g. registry.example/dockerhub.",
+        ),
+        value_option(
             "--ca-bundle",
             metavar="FILE",
             help="CA bundle, if TLS is signed by a private CA.",

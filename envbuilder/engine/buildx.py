@@ -34,6 +34,7 @@ class BuildOptions:
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
 TORCH_INDEX_VARIABLE = "ENVBUILDER_TORCH_INDEX_SECRET"  # that of PyTorch's index
 LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
+APT_VARIABLE = "ENVBUILDER_APT_SECRET"  # the address of a mirror of Debian
 
 
 def build_argv(
@@ -44,8 +45,12 @@ def build_argv(
     metadata: Path,
     options: BuildOptions,
     network: Network,
+    base: str = "",
 ) -> list[str]:
-    """The whole command. It names secrets by file or variable, and never holds their values."""
+    """The whole command. It names secrets by file or variable, and never holds their values.
+
+    `base` replaces the base that the Dockerfile names.
+    """
     argv = [
         "docker",
         "buildx",
@@ -73,6 +78,10 @@ def build_argv(
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
     if network.torch_index:
         argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
+    if network.apt_mirror:
+        argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
+    if base:
+        argv += ["--build-arg", f"BASE={base}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]

@@ -159,6 +159,39 @@ def parse_torch_index(text: str) -> str:
     return text
 
 
+def parse_apt_mirror(text: str) -> str:
+    """A mirror of Debian's packages, with credentials or without.
+
+    Security updates come from `debian-security` next to it.
+    """
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.AptMirror, address):
+        raise ValueError(
+            "a mirror of Debian is an address that ends in /debian, such as https://mirror.example/debian"
+        )
+    return address
+
+
+def parse_registry_mirror(text: str) -> str:
+    """A registry that has Docker Hub's images below a path or at the top."""
+    name = text.rstrip("/")
+    if not grammar.matches(grammar.RegistryMirror, name):
+        raise ValueError(
+            "a mirror of Docker Hub is a registry and a path, such as registry.example/dockerhub, without https://"
+        )
+    return name
+
+
+def parse_hub(text: str) -> str:
+    """A mirror of the Hugging Face Hub. It is written into files, so it holds no credentials."""
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.HubUrl, address):
+        raise ValueError(
+            "a hub is an address without credentials, such as https://hub.example"
+        )
+    return address
+
+
 def parse_path(text: str) -> str:
     """A path on this machine."""
     if not text or not grammar.matches(grammar.Path, text):

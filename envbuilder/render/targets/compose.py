@@ -14,6 +14,7 @@ from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+_MIRRORS = ("packages", "torch", "debian", "hub")
 _ENTRY = re.compile(
     r"^[a-z0-9].*\n(?: .*\n)*", re.MULTILINE
 )  # a requirement and the lines with its hashes
@@ -34,6 +35,7 @@ def files(project: Project) -> Mapping[str, str]:
         "own_index": stack.index != PYPI,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
+        "mirrors": {name: project.mirrors.get(name, "") for name in _MIRRORS},
     }
     rendered = {
         "compose.yaml": fill("compose/compose.yaml.j2", values),
