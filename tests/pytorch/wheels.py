@@ -62,6 +62,7 @@ FORGET = """import torch._C as _built
 for _name in dir(_built):
     if _name.startswith(("_cuda_", "_nccl_", "_Cuda", "_CUDA")) or _name in ("_cudnn", "_cudart", "_nvtx"):
         delattr(_built, _name)
+        sys.modules.pop("torch._C." + _name, None)
 _built.has_cuda = _built.has_cudnn = has_cuda = has_cudnn = False
 
 """
@@ -140,7 +141,7 @@ def _apply(edit: Edit, tree: Path) -> None:
 def family(local: str, base: str) -> list[Path]:
     """The wheels with a local version, `cu118` or `cpu`; `base` is an image with a compiler."""
     cache = Path(platformdirs.user_cache_dir("envbuilder-tests", appauthor=False))
-    folder = cache / f"pytorch-{EDITION}" / local
+    folder = cache / f"pytorch-{_edition()}" / local
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Two runs of the tests make them once.
     with (folder.parent / "lock").open("w") as lock:
@@ -150,6 +151,13 @@ def family(local: str, base: str) -> list[Path]:
                 _make(local, Path(name), base)
                 (Path(name) / "wheels").rename(folder)
     return sorted(folder.glob("*.whl"))
+
+
+def _edition() -> str:
+    """Another program makes other wheels, so the cache has a folder for each."""
+    programs = (HERE / "wheels.py", HERE / "without_cuda.py")
+    content = b"".join(path.read_bytes() for path in programs)
+    return sha256(content).hexdigest()[:12]
 
 
 def _make(local: str, work: Path, base: str) -> None:
