@@ -87,6 +87,7 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    apt: tuple[DebianPackage, ...] = ()  # the distribution's packages
     platform: Platform = "linux/amd64"
     as_of: date | None = (
         None  # resolve everything as the package index stood at the end of this day, in UTC
@@ -165,6 +166,9 @@ class Stack:
     unknown: tuple[Word, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # versions that no source gives: "nccl"
+    apt: tuple[DebianPackage, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # the distribution's packages that the user wants, sorted
 
     @property
     def nccl_text(self) -> str:

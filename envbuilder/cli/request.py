@@ -47,8 +47,9 @@ def request_from(
     if host and all(value is None for value in values.values()):
         values |= _host_options(options)
     packages = options.get("packages") or defaults.get("package", ())
+    apt = options.get("apt") or defaults.get("apt", ())
     try:
-        request = parse_request(values, packages)
+        request = parse_request(values, packages, apt)
         check_day(request, datetime.now(UTC).date())
         return request
     except UsageError as error:
@@ -104,7 +105,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
     if not options.get("lock_file"):
         return
-    names = {"package": "packages"}
+    names = {"package": "packages", "apt": "apt"}
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

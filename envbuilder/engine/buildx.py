@@ -186,6 +186,7 @@ _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN sh /system/packages\.sh\b", "your system packages"),
     (r"RUN useradd\b", "user"),
     (r"RUN ln -s .*/nvidia/\S+ /usr/local/cuda\b", "links to nvcc"),
     (r"COPY install/uv\.txt ", "uv's hashes"),

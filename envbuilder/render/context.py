@@ -24,6 +24,9 @@ LABEL_PREFIX = "dev.envbuilder."
 CUDA_LABEL = f"{LABEL_PREFIX}cuda"
 NO_CUDA = "none"
 TRIM = "trim.txt"
+SYSTEM = "system"
+"""The folder of a stack's context with the programs that prepare its system."""
+_PACKAGES_PROGRAM = "packages.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
@@ -96,6 +99,17 @@ def _stack_files(lock: Lock) -> dict[str, str]:
         files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text(
             "install", TRIM
         )
+    return files | _system_programs(lock.stack, place)
+
+
+def _system_programs(stack: Stack, place: str) -> dict[str, str]:
+    """The programs that prepare the system; not in a folder that stacks share, which would change their caches."""
+    programs = []
+    if stack.apt:
+        programs.append(_PACKAGES_PROGRAM)
+    files = {}
+    for name in programs:
+        files[f"{place}/{SYSTEM}/{name}"] = resources.text(SYSTEM, name)
     return files
 
 
@@ -150,6 +164,8 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
     }
+    if stack.apt:
+        facts["apt"] = " ".join(stack.apt)
     if lock.base_digest:
         oci["org.opencontainers.image.base.digest"] = lock.base_digest
     for name, value in facts.items():
@@ -171,6 +187,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
             Requirement(line).name == _COMPILER for line in lock.stack.requirements
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
+        "apt_cache": lock.stack.base.release or "custom",
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
     }

@@ -13,7 +13,7 @@ from envbuilder.resolve.options import (
     find_option,
     option_name,
 )
-from envbuilder.resolve.parsers import parse_package
+from envbuilder.resolve.parsers import parse_apt, parse_package
 
 _LONGEST_QUOTE = 60
 
@@ -53,14 +53,18 @@ def parse_option(name: str, text: str) -> object:
 
 
 def parse_request(
-    options: Mapping[str, str | None], packages: Sequence[str] = ()
+    options: Mapping[str, str | None],
+    packages: Sequence[str] = (),
+    apt: Sequence[str] = (),
 ) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values, problems = _parse_options(options)
     requirements, more_problems = _parse_packages(packages)
     problems += more_problems
+    system_packages, more_problems = _parse_apt(apt)
+    problems += more_problems
     if not problems:
-        request = Request(**values, packages=requirements)  # type: ignore[arg-type]
+        request = Request(**values, packages=requirements, apt=system_packages)  # type: ignore[arg-type]
         if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
             return request
         problems.append(
@@ -123,6 +127,18 @@ def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]
     return tuple(requirements), problems
 
 
+def _parse_apt(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The system packages, each once and sorted, and one line for each invalid name."""
+    valid = set()
+    problems = []
+    for text in names:
+        try:
+            valid.add(parse_apt(text))
+        except ValueError as error:
+            problems.append(f"--apt {quoted(text)}: {error}")
+    return tuple(sorted(valid)), problems
+
+
 # --- request → text ------------------------------------------------------------------------------------------------
 
 
@@ -165,5 +181,6 @@ def command(
     words += given
     words += dropped
     words += [f"--package {shlex.quote(package)}" for package in request.packages]
+    words += [f"--apt {name}" for name in request.apt]
     words += flags
     return " ".join(words)

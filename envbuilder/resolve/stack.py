@@ -12,6 +12,7 @@ from envbuilder.catalog.rows import PYPI, Evidence
 from envbuilder.model import Base, Flavour, Stack
 from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
 from envbuilder.resolve.request_rows import RequestRows
+from envbuilder.resolve.system_packages import system_package_notes
 from envbuilder.versions import driver_text, matches_prefix
 
 
@@ -62,6 +63,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         notes=tuple(_notes(rows, candidate, base)),
         evidence=_weakest(_evidence(rows, candidate)),
         flavour=request.flavour,
+        apt=request.apt,
     )
 
 
@@ -173,6 +175,7 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
             f"its wheels are on the index {candidate.package_index}, not on PyPI: "
             "`envbuilder lock` needs an index that has them, `--index-url URL`"
         )
+    yield from system_package_notes(rows.request.apt)
     if rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= rows.catalog.date:
