@@ -54,6 +54,14 @@ class BaseSource(StrEnum):
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
 
 
+class PythonSource(StrEnum):
+    """Where an image has its Python from."""
+
+    IMAGE = "image"  # the base image has it
+    SYSTEM = "system"  # the packages of the base's distribution
+    MANAGED = "managed"  # a build that uv downloads
+
+
 class Flavour(StrEnum):
     """What an image is for."""
 
@@ -107,6 +115,12 @@ class Base:
     system_packages: tuple[
         DebianPackage, ...
     ] = ()  # what its Python needs from the distribution; () where Python is built in
+    python_source: PythonSource = field(
+        default=PythonSource.IMAGE, metadata=OMIT_IF_DEFAULT
+    )
+    python_build: NumbersOrNone = field(
+        default="", metadata=OMIT_IF_DEFAULT
+    )  # "3.10.22": the full version of a managed Python
 
     @property
     def own(self) -> bool:

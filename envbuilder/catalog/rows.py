@@ -258,6 +258,14 @@ class BootstrapBases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedPythons:
+    """Pythons that uv installs where neither the base nor its distribution has them."""
+
+    builds: Mapping[Numbers, Numbers]  # "3.10" → "3.10.22"
+    source: Prose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
 
@@ -328,6 +336,7 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
+    managed: ManagedPythons | None = None
     indexes: Mapping[IndexName, Prose] = field(
         default_factory=dict
     )  # name → what people call it

@@ -17,7 +17,16 @@ from envbuilder.files import is_executable, read_text
 from envbuilder.lock.creation import check_lockable
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
-from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
+from envbuilder.lock.target_platform import machine_of
+from envbuilder.model import (
+    BaseSource,
+    Context,
+    Flavour,
+    Layer,
+    Lock,
+    PythonSource,
+    Stack,
+)
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -26,6 +35,7 @@ NO_CUDA = "none"
 TRIM = "trim.txt"
 SYSTEM = "system"
 """The folder of a stack's context with the programs that prepare its system."""
+_BASE_PROGRAM = "base.sh"
 _PACKAGES_PROGRAM = "packages.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
@@ -105,6 +115,8 @@ def _stack_files(lock: Lock) -> dict[str, str]:
 def _system_programs(stack: Stack, place: str) -> dict[str, str]:
     """The programs that prepare the system; not in a folder that stacks share, which would change their caches."""
     programs = []
+    if stack.base.own:
+        programs.append(_BASE_PROGRAM)
     if stack.apt:
         programs.append(_PACKAGES_PROGRAM)
     files = {}
@@ -187,13 +199,27 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
             Requirement(line).name == _COMPILER for line in lock.stack.requirements
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
-        "apt_cache": lock.stack.base.release or "custom",
+        **_base_values(lock.stack),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
     }
     return fill(
         "debian/Dockerfile.j2", values
     )  # `_inert` refuses what could become an instruction
+
+
+def _base_values(stack: Stack) -> dict[str, object]:
+    """What the Dockerfile does with the base before anything is installed on it."""
+    base = stack.base
+    machine = machine_of(stack)
+    build = f"cpython-{base.python_build}-linux-{machine}-gnu"
+    return {
+        "own": base.own,
+        "managed": base.python_source is PythonSource.MANAGED,
+        "python_request": build,
+        "machine": machine,
+        "apt_cache": base.release or base.os.replace(" ", "-"),
+    }
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:

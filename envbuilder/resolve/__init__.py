@@ -27,9 +27,11 @@ from envbuilder.catalog import GONE_PACKAGES, own_folder, read
 from envbuilder.catalog.rows import Advisory, Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import Request, Stack
+from envbuilder.resolve.base_check import check_base_options, check_compiler
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.conflict import no_stack_error
+from envbuilder.resolve.implied_options import complete_request
 from envbuilder.resolve.options import objections_to
 from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.stack import make_stack
@@ -50,9 +52,12 @@ def resolve(
 
     `verb`, `flags`: the command whose request it is, and its other options, for the commands that are suggested.
     """
+    request = complete_request(request, catalog)
+    check_base_options(request, catalog)
     best = winner(request, catalog, verb=verb, flags=flags)
     stack = make_stack(look_up(request, catalog), best)
     _check_packages(request, stack)
+    check_compiler(request, stack)
     if request.apt:
         gone = read(GONE_PACKAGES, own=own_folder(catalog))
         check_system_packages(request, stack, gone, verb=verb, flags=flags)

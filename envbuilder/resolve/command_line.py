@@ -7,6 +7,7 @@ from datetime import date
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.resolve.base_name import read_base_name
 from envbuilder.resolve.options import (
     DEFAULT_REQUEST,
     OPTIONS,
@@ -65,7 +66,7 @@ def parse_request(
     problems += more_problems
     if not problems:
         request = Request(**values, packages=requirements, apt=system_packages)  # type: ignore[arg-type]
-        if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
+        if request.python is not None or not _needs_python(request.base):
             return request
         problems.append(
             f"--base {request.base} needs --python X.Y: the version inside the image cannot be known"
@@ -78,6 +79,13 @@ def parse_request(
         problems=problems,
         hint="see `envbuilder resolve --help` for what each option takes",
     )
+
+
+def _needs_python(base: str) -> bool:
+    """Whether the name of a base does not tell which Python an image on it has."""
+    if base in (BASE_AUTO, BASE_BOOTSTRAP):
+        return False
+    return read_base_name(base).needs_python
 
 
 def check_day(request: Request, today: date) -> None:

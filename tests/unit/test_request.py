@@ -191,7 +191,7 @@ def test_all_problems_are_reported_together() -> None:
 
 def test_custom_base_needs_a_python() -> None:
     with pytest.raises(UsageError, match="needs --python"):
-        parse_request({"base": "debian:12"})
+        parse_request({"base": "mine:1"})
 
 
 @given(st.text())
