@@ -18,7 +18,7 @@ fail() {
 # The base's sources, each address replaced by the snapshot that is noted before it; nothing if one has no note.
 snapshot_of() {
     awk '
-        /^# (deb )?[a-z]+:[^ ]*\/archive\/[^ ]*\/[0-9]+T[0-9]+Z/ {
+        /^# (deb (\[[^]]*\] )?)?[a-z]+:[^ ]*\/archive\/[^ ]*\/[0-9]+T[0-9]+Z/ {
             noted = ($2 == "deb") ? substr($0, 3) : $2
             next
         }
@@ -33,7 +33,7 @@ snapshot_of() {
             if (noted == "") exit 1
             options = ""
             if (match($0, /\[[^]]*\]/)) options = substr($0, RSTART + 1, RLENGTH - 2) " "
-            sub(/^deb /, "deb [" options "check-valid-until=no] ", noted)
+            sub(/^deb (\[[^]]*\] )?/, "deb [" options "check-valid-until=no] ", noted)
             print noted
             noted = ""
             next

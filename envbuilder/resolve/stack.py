@@ -17,7 +17,6 @@ from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.resolve.system_packages import system_package_notes
 from envbuilder.versions import driver_text, matches_prefix
 
-
 _WITHOUT_DISTUTILS = (3, 10)
 """Of an older Python, uv asks distutils where things go, which Debian and Ubuntu have in a package of its own."""
 

@@ -98,7 +98,7 @@ def test_a_name_tells_system_python_and_cuda(
         ("ubuntu:24.04", {"cuda": "12.6"}, "cu126-torch2.7.1-py3.12-ubuntu24.04", "system"),
         ("ubuntu:24.04", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-ubuntu24.04", "managed"),
         ("nvidia/cuda:11.8.0-runtime-ubuntu22.04", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-ubuntu22.04", "system"),
-        ("nvcr.io/nvidia/pytorch:23.05-py3", {"python": "3.10", "torch": "2.0"}, "cu117-torch2.0.1-py3.10-custom", "image"),
+        ("mine:1", {"python": "3.10", "torch": "2.0"}, "cu117-torch2.0.1-py3.10-custom", "image"),
     ],
 )  # fmt: skip
 def test_a_base_implies_python_and_cuda(
