@@ -39,6 +39,7 @@ from envbuilder.model import ANY
 from envbuilder.resolve.command_line import quoted
 from envbuilder.resolve.options import OPTIONS, Option, option_name
 from envbuilder.resolve.parsers import (
+    parse_apt,
     parse_apt_mirror,
     parse_builder,
     parse_cache,
@@ -57,7 +58,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 """File → the table that holds the settings; in other files they are at the top."""
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
-_LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
+_LISTS = frozenset({"package", "apt", "cache-to", "cache-from", "checks", "targets"})
 _SPELLINGS = {
     spelling: option_name(option.name)
     for option in OPTIONS
@@ -105,6 +106,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
         for spelling in option.spellings
     },
     "package": parse_package,
+    "apt": parse_apt,
     "index-url": parse_index_url,
     "torch-index": parse_torch_index,
     "apt-mirror": parse_apt_mirror,

@@ -65,6 +65,13 @@ NumbersOrNone = Annotated[
 DebianPackage = Annotated[
     str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
 ]
+Soname = Annotated[
+    str,
+    _kind(
+        "the name of a shared library, such as libGL.so.1",
+        r"[A-Za-z0-9][A-Za-z0-9._+-]*\.so(?:\.[A-Za-z0-9_.+-]+)?",
+    ),
+]
 CodeName = Annotated[
     str,
     _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|"),

@@ -58,6 +58,14 @@ class BaseSource(StrEnum):
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
 
 
+class PythonSource(StrEnum):
+    """Where an image has its Python from."""
+
+    IMAGE = "image"  # the base image has it
+    SYSTEM = "system"  # the packages of the base's distribution
+    MANAGED = "managed"  # a build that uv downloads
+
+
 class Flavour(StrEnum):
     """What an image is for."""
 
@@ -91,6 +99,7 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    apt: tuple[DebianPackage, ...] = ()  # the distribution's packages
     platform: Platform = "linux/amd64"
     as_of: date | None = (
         None  # resolve everything as the package index stood at the end of this day, in UTC
@@ -110,6 +119,12 @@ class Base:
     system_packages: tuple[
         DebianPackage, ...
     ] = ()  # what its Python needs from the distribution; () where Python is built in
+    python_source: PythonSource = field(
+        default=PythonSource.IMAGE, metadata=OMIT_IF_DEFAULT
+    )
+    python_build: NumbersOrNone = field(
+        default="", metadata=OMIT_IF_DEFAULT
+    )  # "3.10.22": the full version of a managed Python
 
     @property
     def own(self) -> bool:
@@ -171,6 +186,9 @@ class Stack:
     )  # versions that no source gives: "nccl"
     # The public address of `index`, not a mirror of somebody's; "" for PyPI, and where the catalog has none.
     index_url: PageUrlOrNone = field(default="", metadata=OMIT_IF_DEFAULT)
+    apt: tuple[DebianPackage, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # the distribution's packages that the user wants, sorted
 
     @property
     def nccl_text(self) -> str:

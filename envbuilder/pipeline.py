@@ -202,6 +202,7 @@ def _lock_again(stack: Stack, session: Session) -> str:
         platform=stack.platform,
         base=BASE_BOOTSTRAP,
         packages=stack.extras,
+        apt=stack.apt,
     )
     if index_for(session.catalog).best(request) is None:
         return ""

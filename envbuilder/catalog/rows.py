@@ -256,6 +256,14 @@ class BootstrapBases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedPythons:
+    """Pythons that uv installs where neither the base nor its distribution has them."""
+
+    builds: Mapping[Numbers, Numbers]  # "3.10" → "3.10.22"
+    source: Prose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
 
@@ -334,6 +342,7 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
+    managed: ManagedPythons | None = None
     indexes: Mapping[IndexName, PackageIndex] = field(default_factory=dict)
 
 

@@ -75,7 +75,7 @@ def command(
     refuse_request_options(options)
     session = session_from(options)
     is_specific = output or was_given(
-        options, "lock_file", "targets", "packages", *REQUEST_OPTIONS
+        options, "lock_file", "targets", "packages", "apt", *REQUEST_OPTIONS
     )
     if "render" in settings() and not is_specific:
         return _update_project(
@@ -195,7 +195,7 @@ def _lock_for_targets(options: Options, folder: Path, session: "Session") -> "Lo
 
     if options["lock_file"]:
         return read_lock(options["lock_file"])
-    if not was_given(options, "packages", *REQUEST_OPTIONS):
+    if not was_given(options, "packages", "apt", *REQUEST_OPTIONS):
         if targets.are_whole(*options["targets"]):
             lock = next(iter(project.read_locks(folder).values()), None)
         else:

@@ -111,6 +111,12 @@ request_options = _stack(
             metavar="SPEC",
             help="Additional package, e.g. 'peft<0.12'; repeatable.",
         ),
+        click.option(
+            "--apt",
+            multiple=True,
+            metavar="NAME",
+            help="Debian package to install, e.g. libgl1; repeatable.",
+        ),
         platform_option,
         value_option(
             "--as-of",

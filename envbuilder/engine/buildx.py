@@ -198,6 +198,9 @@ _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN sh /system/base\.sh\b", "checks of the base image"),
+    (r"RUN /opt/uv/bin/uv python install\b|RUN .*uv python install\b", "Python"),
+    (r"RUN sh /system/packages\.sh\b", "your system packages"),
     (r"RUN useradd\b", "user"),
     (r"RUN ln -s .*/nvidia/\S+ /usr/local/cuda\b", "links to nvcc"),
     (r"COPY install/uv\.txt ", "uv's hashes"),
@@ -436,6 +439,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "build on a machine of that platform (`--builder NAME`), or install QEMU's emulation (`qemu-user-static`)",
     ),
     (
+        r"exec: \"/bin/sh\": (stat /bin/sh: )?no such file",
+        "the base image has no shell: nothing can be installed in it",
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
+    ),
+    (
         r"hash mismatch|DO NOT MATCH THE HASHES",
         "a downloaded wheel does not match its hash in the lock",
         "retry; if it persists, the index now serves a different file",
@@ -451,7 +459,24 @@ def find_cause(text: str) -> tuple[str, str] | None:
     for pattern, cause, hint in _CAUSES:
         if re.search(pattern, text, re.IGNORECASE):
             return cause, hint
+    sentence = _OWN_SENTENCE.search(text)
+    if sentence:
+        return _cause_of_program(sentence[1])
     return find_network_cause(text)
+
+
+_OWN_SENTENCE = re.compile(r"^(?:[0-9.]+ )?envbuilder: (.{1,500})$", re.MULTILINE)
+"""What a program of docker/system/ says when it gives up."""
+
+
+def _cause_of_program(sentence: str) -> tuple[str, str]:
+    """The sentence of a program of docker/system/, and what to do about it."""
+    if sentence.startswith("--apt"):
+        return sentence, "correct the name, then lock and build again"
+    return (
+        sentence,
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
+    )
 
 
 def telling_lines(progress: BuildProgress, most: int = 8) -> list[str]:

@@ -50,6 +50,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         "packages": {"bytes": installed.total, **serialize.plain(installed)}
         if installed
         else None,
+        "system_packages": list(inspection.system_packages),
         "receipt": _receipt_document(receipt, inspection.suite) if receipt else None,
     }
 
@@ -115,6 +116,7 @@ def inspection_text(inspection: Inspection) -> str:
         _lock_lines(inspection.lock) if inspection.lock else [],
         _layer_lines(inspection.steps),
         _package_lines(inspection.installed),
+        _system_package_lines(inspection.system_packages),
         _receipt_lines(inspection.receipt, inspection),
     ]
     paragraphs = ["\n".join(lines) for lines in sections if lines]
@@ -243,6 +245,13 @@ def _package_heading(installed: Installed) -> str:
     if not count:
         return f"packages: none, Python {python}"
     return f"packages: {size_text(installed.total)} in {count}, Python {python}"
+
+
+def _system_package_lines(packages: Sequence[str]) -> list[str]:
+    """Those that `--apt` brought, with their versions."""
+    if not packages:
+        return []
+    return [f"system packages: {len(packages)}", *(f"  {line}" for line in packages)]
 
 
 def _receipt_lines(receipt: Receipt | None, inspection: Inspection) -> list[str]:

@@ -45,6 +45,7 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["os"] = stack.base.os
     document["as_of"] = plain["as_of"]
     document["packages"] = [*plain["requirements"], *plain["extras"]]
+    document["apt"] = list(stack.apt)
     document["base_source"] = plain["base"]["source"]
     document["flavour"] = stack.flavour.value
     for key in _REST:
@@ -82,6 +83,8 @@ def _version_pairs(stack: Stack) -> dict[str, str]:
     pairs["torchaudio"] = str(stack.torchaudio or "none for this torch")
     pairs["base"] = f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
     pairs["packages"] = f"as of {stack.as_of}: {', '.join(_other_packages(stack))}"
+    if stack.apt:
+        pairs["system packages"] = ", ".join(stack.apt)
     return pairs
 
 

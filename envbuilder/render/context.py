@@ -16,6 +16,7 @@ from envbuilder.errors import UsageError
 from envbuilder.files import is_executable, read_text
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
+from envbuilder.lock.target_platform import machine_of
 from envbuilder.model import (
     PYPI,
     BaseSource,
@@ -23,6 +24,7 @@ from envbuilder.model import (
     Flavour,
     Layer,
     Lock,
+    PythonSource,
     Stack,
     Wheel,
     total_size,
@@ -33,6 +35,10 @@ LABEL_PREFIX = "dev.envbuilder."
 CUDA_LABEL = f"{LABEL_PREFIX}cuda"
 NO_CUDA = "none"
 TRIM = "trim.txt"
+SYSTEM = "system"
+"""The folder of a stack's context with the programs that prepare its system."""
+_BASE_PROGRAM = "base.sh"
+_PACKAGES_PROGRAM = "packages.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
@@ -104,6 +110,19 @@ def _stack_files(lock: Lock) -> dict[str, str]:
         files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text(
             "install", TRIM
         )
+    return files | _system_programs(lock.stack, place)
+
+
+def _system_programs(stack: Stack, place: str) -> dict[str, str]:
+    """The programs that prepare the system; not in a folder that stacks share, which would change their caches."""
+    programs = []
+    if stack.base.own:
+        programs.append(_BASE_PROGRAM)
+    if stack.apt:
+        programs.append(_PACKAGES_PROGRAM)
+    files = {}
+    for name in programs:
+        files[f"{place}/{SYSTEM}/{name}"] = resources.text(SYSTEM, name)
     return files
 
 
@@ -157,6 +176,8 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
     }
+    if stack.apt:
+        facts["apt"] = " ".join(stack.apt)
     if lock.base_digest:
         oci["org.opencontainers.image.base.digest"] = lock.base_digest
     for name, value in facts.items():
@@ -179,12 +200,27 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
             Requirement(line).name == _COMPILER for line in lock.stack.requirements
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
+        **_base_values(lock.stack),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
     }
     return fill(
         "debian/Dockerfile.j2", values
     )  # `_inert` refuses what could become an instruction
+
+
+def _base_values(stack: Stack) -> dict[str, object]:
+    """What the Dockerfile does with the base before anything is installed on it."""
+    base = stack.base
+    machine = machine_of(stack)
+    build = f"cpython-{base.python_build}-linux-{machine}-gnu"
+    return {
+        "own": base.own,
+        "managed": base.python_source is PythonSource.MANAGED,
+        "python_request": build,
+        "machine": machine,
+        "apt_cache": base.release or base.os.replace(" ", "-"),
+    }
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:

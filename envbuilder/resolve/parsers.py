@@ -131,6 +131,15 @@ def parse_package(text: str) -> str:
     return str(requirement)
 
 
+def parse_apt(text: str) -> str:
+    """The name of a package of Debian's or Ubuntu's, without a version: the base decides it."""
+    if not grammar.matches(grammar.DebianPackage, text):
+        raise ValueError(
+            "a system package is a Debian name, such as libgl1, without a version"
+        )
+    return text
+
+
 def parse_platform(text: str) -> str:
     """`linux/arm64`, however people call it: arm64, aarch64, sbsa."""
     name = text.lower().removeprefix("linux/").removeprefix("linux-")
