@@ -246,8 +246,8 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
 
 
 def _download(wheels: Sequence[Wheel]) -> str:
-    """`619 MB`, or that nobody knows."""
+    """`619 MB to download`, or that the index does not tell."""
     size = total_size([wheel.size for wheel in wheels])
     if wheels and not size:
-        return "an unknown number of MB"
-    return f"{round(size / 1e6)} MB"
+        return "size not known"
+    return f"{round(size / 1e6)} MB to download"
