@@ -188,6 +188,7 @@ def test_no_path_of_any_machine_is_in_it() -> None:
     }
 
 
+@pytest.mark.slow
 def test_each_node_joins_the_first_one(session: Session) -> None:
     done = session.run("--epochs", "3", "--model", "m", "--data", "a b")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
