@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from marks import few
+from presets import read_preset
 
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project
 from envbuilder.render.targets import render_targets
 
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize(
 
 
 def rendered(settings: dict[str, str]) -> str:
-    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
+    lock = read_preset(LOCK)
     return render_targets(project.describe(lock, settings=settings), "workflow").files[
         NAME
     ]
