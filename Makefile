@@ -51,7 +51,7 @@ FAST := -m "not slow and not container and not network and not browser and not m
 
 fast: setup ## the quick tests: no engine, no network, no browser, few processes; half a minute
 	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
-	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q $(FAST)
+	PYTHONDONTWRITEBYTECODE= tools/in-memory $(RUN) pytest -q $(FAST)
 
 coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
 	@mkdir -p build

@@ -171,10 +171,15 @@ def safe_name(text: str) -> str:
 def refuse_links(root: Path, *names: str) -> None:
     """Raise `UsageError` if one of these paths below `root` leads out of it through a link."""
     top = _real(root)
+    # The names of a build context share their folders: each is looked at once.
+    checked: set[Path] = set()
     for name in names:
         place = root
         for part in Path(name).parts:
             place /= part
+            if place in checked:
+                continue
+            checked.add(place)
             if not _real(place).is_relative_to(top):
                 raise UsageError(
                     f"{place} leads out of {top}, to {_real(place)}; envbuilder writes nothing there",

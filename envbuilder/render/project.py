@@ -14,7 +14,7 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.model import REPOSITORY, Context, Lock, Request
+from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
 from envbuilder.render import context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
@@ -141,6 +141,17 @@ def foreign_files(files: Files, folder: Path) -> list[str]:
         names.append(f"{CONTEXT}/{name}")
     names += unmarked_files(files.others, folder)
     return names
+
+
+def foreign_folders(files: Files, folder: Path) -> list[str]:
+    """The folders of the build context that hold none of envbuilder's files: they are never replaced."""
+    places = context_folder.foreign_places(files.context, folder / CONTEXT)
+    return [f"{CONTEXT}/{place}" for place in places]
+
+
+def sketch(stack: Stack, day: str) -> Lock:
+    """A lock without wheels: it gives the files of a stack their names before anything is downloaded."""
+    return Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
 
 
 def unmarked_files(context: Context, folder: Path) -> list[str]:

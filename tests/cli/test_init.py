@@ -85,9 +85,14 @@ def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> N
     assert answer.code == 2
     assert ".github/workflows/ci.yml" in answer.err
     assert written(tmp_path) == {".github/workflows/ci.yml"}
-    answer = run("init", "--lock", LOCK, *TARGETS, "--force")
+    for words in (["--force"], ["--overwrite", "."], ["--overwrite", "ci.yml"]):
+        assert run("init", "--lock", LOCK, *TARGETS, *words).code == 2
+    assert own.read_text() == "name: mine\n"
+    assert "`--overwrite .github/workflows/ci.yml`" in answer.err
+    name = ".github/workflows/ci.yml"
+    answer = run("init", "--lock", LOCK, *TARGETS, "--overwrite", name)
     assert answer.code == 0
-    assert "replaced .github/workflows/ci.yml" in answer.err
+    assert f"overwrote {name}\n" in answer.err
     assert own.read_text() != "name: mine\n"
 
 
@@ -119,7 +124,10 @@ def test_a_foreign_file_in_the_build_context_stays(
     assert answer.code == 2
     assert f"{place}/notes.txt" in answer.err
     assert own.read_text() == "mine\n"
-    assert run(*words, "--force").code == 0
+    assert "nothing was written" in answer.err
+    answer = run(*words, "--overwrite", place)
+    assert answer.code == 0
+    assert f"overwrote {place}/notes.txt\n" in answer.err
     assert not own.exists()
 
 
@@ -182,7 +190,7 @@ def test_render_does_not_replace_foreign_files(run: Run, tmp_path: Path) -> None
     answer = run("render")
     assert answer.code == 2
     assert (tmp_path / ".devcontainer/check").read_text() == "exit 0\n"
-    assert run("render", "--force").code == 0
+    assert run("render", "--overwrite", ".devcontainer/check").code == 0
     assert run("render", "--check").code == 0
 
 
@@ -218,7 +226,9 @@ def test_a_lock_that_does_not_match_the_request_is_stale(
 def test_a_wrong_table_is_refused_with_the_right_one(
     run: Run, tmp_path: Path, table: str, said: str
 ) -> None:
-    run("init", "--lock", LOCK, *TARGETS)
+    place = tmp_path / f"docker/images/{NAME}/envbuilder.lock"
+    place.parent.mkdir(parents=True)
+    place.write_text(Path(LOCK).read_text())
     (tmp_path / "envbuilder.toml").write_text(f"[render]\n{table}\n")
     answer = run("render", "--check")
     assert answer.code == 2
@@ -264,7 +274,7 @@ def recorded_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
         (["--base", "bootstrap"], {"cuda": "11.7", "base": "bootstrap"}),
         (["--cuda", "12.4"], {"cuda": "12.4"}),
         (["--cuda", "11.7", "--python", "3.11"], {"cuda": "11.7", "python": "3.11"}),
-    ]),
+    ], fast=0),
 )  # fmt: skip
 def test_init_with_force_drops_its_own_pins_that_conflict(
     run: Run,

@@ -127,7 +127,7 @@ def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", few(["", "1"]))
 @pytest.mark.parametrize(
     ("words", "code"),
     few(
@@ -149,7 +149,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
 
 
 @pytest.mark.parametrize(
-    "words", ["resolve --cuda 11.7", "--help", "doctor --gpu H100"]
+    "words", few(["resolve --cuda 11.7", "--help", "doctor --gpu H100"])
 )
 def test_a_closed_output_exits_with_2(tmp_path: Path, words: str) -> None:
     program = f"exec {sys.executable} -m envbuilder {words} >&-"

@@ -112,6 +112,7 @@ def test_additions_change_the_shape(
         return  # it is not of its language any more, which is a finding too
 
 
+@pytest.mark.slow
 def test_rendered_files_have_the_shape_of_harmless_ones() -> None:
     assert check_renders(
         PARSED, tag="registry.example/a:1", settings={"nodes": "3", "make": "lint test"}

@@ -202,7 +202,9 @@ def test_planted_fault_is_detected(
 def test_mistake_in_the_policy_is_detected(
     copy: Path, check: str, text: str, slip: str, said: str
 ) -> None:
-    path = next(path for path in copy.glob("*.toml") if text in path.read_text())
+    path = next(
+        path for path in sorted(copy.glob("*.toml")) if text in path.read_text()
+    )
     path.write_text(path.read_text().replace(text, slip, 1))
     facts = replace(
         SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy)

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from packaging.version import Version
+from presets import read_preset
 
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import BaseSource
 from envbuilder.render.targets import Project, compose, render_targets
 
@@ -33,7 +34,7 @@ EXAMPLES = {  # documented with an example: their default is nothing, or depends
 
 
 def project(preset: Path = PRESETS[0]) -> Project:
-    lock = parse_lock((preset / LOCK_FILE).read_text(), source=preset.name)
+    lock = read_preset(preset / LOCK_FILE)
     return Project(lock=lock, image=f"envbuilder:{preset.name}", context="docker")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from presets import read_preset
 
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project
 from envbuilder.render.targets import MARK, render_targets
 
@@ -23,9 +23,7 @@ SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_
 
 
 def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
-    described = project.describe(
-        parse_lock(lock.read_text(), source=str(lock)), settings=settings
-    )
+    described = project.describe(read_preset(lock), settings=settings)
     files = render_targets(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 

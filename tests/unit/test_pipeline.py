@@ -139,13 +139,16 @@ def test_build_runs_all_steps_in_order(session: Session, programs: Programs) -> 
 
 @pytest.mark.parametrize(
     ("script", "verdict"),
-    [
-        (says(passing(changed={"training.accuracy": "failed"}), 7), Verdict.FAILED),
-        (says(passing(changed={"imports.failed": "error"}), 7), Verdict.INCOMPLETE),
-        (says(passing(INSIDE[1:])), Verdict.INCOMPLETE),
-        (says(passing(), 137, out_of_memory=True), Verdict.INCOMPLETE),
-        (says([]), Verdict.INCOMPLETE),
-    ],
+    few(
+        [
+            (says(passing(changed={"training.accuracy": "failed"}), 7), Verdict.FAILED),
+            (says(passing(changed={"imports.failed": "error"}), 7), Verdict.INCOMPLETE),
+            (says(passing(INSIDE[1:])), Verdict.INCOMPLETE),
+            (says(passing(), 137, out_of_memory=True), Verdict.INCOMPLETE),
+            (says([]), Verdict.INCOMPLETE),
+        ],
+        fast=2,
+    ),
     ids=["failed", "error", "a check left out", "out of memory", "silent"],
 )
 def test_rejected_image_gets_a_receipt_but_no_tag(
@@ -235,12 +238,14 @@ def test_unchanged_image_is_tagged_without_a_second_run(session: Session) -> Non
 
 @pytest.mark.parametrize(
     ("cpus", "settings"),
-    [
-        (2, {"fresh": True}),
-        (4, {}),
-        (2, {"require_gpu": True}),
-        (2, {"gpu_access": GpuAccess.CDI}),
-    ],
+    few(
+        [
+            (2, {"fresh": True}),
+            (4, {}),
+            (2, {"require_gpu": True}),
+            (2, {"gpu_access": GpuAccess.CDI}),
+        ]
+    ),
     ids=["fresh", "another host", "another suite", "another access"],
 )
 def test_any_difference_causes_a_new_run(

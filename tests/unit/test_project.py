@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from packaging.version import Version
+from presets import read_preset
 
 from envbuilder import config, serialize
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
 from envbuilder.render import project
 from envbuilder.render.settings_file import settings_text
@@ -25,7 +26,7 @@ CU117 = Request(cuda=Version("11.7"))
 
 def lock_of(name: str) -> Lock:
     path = ROOT / project.IMAGES / name / LOCK_FILE
-    return parse_lock(path.read_text(), source=str(path))
+    return read_preset(path)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import cast
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 from envbuilder import resources
@@ -71,10 +73,18 @@ def _notebook_requirements(stack: Stack) -> str:
 
 def _fitting(text: str, environment: dict[str, str]) -> Iterator[str]:
     """The entries of a hashed requirements file whose marker holds, each with its hashes."""
+    for entry, marker in _parsed(text):
+        if marker is None or marker.evaluate(environment):
+            yield entry
+
+
+@cache
+def _parsed(text: str) -> tuple[tuple[str, Marker | None], ...]:
+    """The entries of a hashed requirements file and their markers; every lock of a repository asks for the same."""
+    entries = []
     for match in _ENTRY.finditer(text):
         entry = match[0]
         first_line, _, _ = entry.partition("\n")
         requirement = Requirement(first_line.removesuffix("\\"))
-        marker = requirement.marker
-        if marker is None or marker.evaluate(environment):
-            yield entry
+        entries.append((entry, requirement.marker))
+    return tuple(entries)
