@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder import processes, serialize
+from envbuilder import catalog, processes, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.acceptance.receipts import Store
 from envbuilder.catalog.rows import Catalog
@@ -29,6 +29,7 @@ from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
+from envbuilder.grammar import JsonObject
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor
 from envbuilder.lock.uv_compile import Uv
@@ -50,6 +51,9 @@ from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
+
+SKIP_LINKS = "ENVBUILDER_LINK_CHECK"
+"""`off` in the environment: lock without looking at what the user's packages link to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,26 @@ def lock_stack(
         catalog=session.catalog.date.isoformat(),
         command_for=_command_for(request, session),
         base_digest=base_digest,
+        on_locked=lambda lock, document: _note_links(lock, document, session),
     )
+
+
+def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
+    """Say which libraries of the system the user's packages need and the image lacks."""
+    if not lock.stack.extras:
+        return
+    if session.environ.get(SKIP_LINKS) == "off":
+        return
+    from envbuilder.lock import wheel_links  # noqa: PLC0415 - requests, which few locks need
+
+    own = catalog.own_folder(session.catalog)
+    folder = session.store.folder.with_name("links") if session.store else None
+    known = wheel_links.LinkKnowledge(
+        libraries=catalog.read(catalog.SYSTEM_LIBRARIES, own=own),
+        folder=folder,
+    )
+    for note in wheel_links.link_notes(lock, document, session.network, known):
+        session.console.note(note)
 
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:

@@ -1,7 +1,10 @@
 """Stack → Lock: resolve, select, check."""
 
+from collections.abc import Callable
+
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import LockError
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_answer import ask_index
 from envbuilder.lock.package_conflict import CommandFor, unresolved_error
 from envbuilder.lock.uv_compile import Uv
@@ -17,8 +20,9 @@ def create_lock(
     catalog: str,
     command_for: CommandFor,
     base_digest: str | None = None,
+    on_locked: Callable[[Lock, JsonObject], None] | None = None,
 ) -> Lock:
-    """Resolve and pin the whole stack.
+    """Resolve and pin the whole stack; `on_locked` gets the lock, and the document that has the wheels' addresses.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
@@ -39,6 +43,8 @@ def create_lock(
         raise LockError(
             "the resolved wheels do not make up the requested stack", problems=problems
         )
+    if on_locked:
+        on_locked(lock, answer.document)
     return lock
 
 
