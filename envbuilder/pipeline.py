@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder import processes, serialize
+from envbuilder import catalog, processes, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.acceptance.receipts import Store
 from envbuilder.catalog.rows import Catalog
@@ -30,6 +30,7 @@ from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
+from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor
 from envbuilder.lock.uv_compile import Uv
@@ -51,6 +52,9 @@ from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
+
+SKIP_LINKS = "ENVBUILDER_LINK_CHECK"
+"""`off` in the environment: lock without looking at what the user's packages link to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +135,26 @@ def lock_stack(
         command_for=_command_for(request, session),
         base_digest=base_digest,
         note=session.console.note,
+        on_locked=lambda lock, document: _note_links(lock, document, session),
     )
+
+
+def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
+    """Say which libraries of the system the user's packages need and the image lacks."""
+    if not lock.stack.extras:
+        return
+    if session.environ.get(SKIP_LINKS) == "off":
+        return
+    from envbuilder.lock import wheel_links  # noqa: PLC0415 - requests, which few locks need
+
+    own = catalog.own_folder(session.catalog)
+    folder = session.store.folder.with_name("links") if session.store else None
+    known = wheel_links.LinkKnowledge(
+        libraries=catalog.read(catalog.SYSTEM_LIBRARIES, own=own),
+        folder=folder,
+    )
+    for note in wheel_links.link_notes(lock, document, session.network, known):
+        session.console.note(note)
 
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:
@@ -222,7 +245,12 @@ def ensure_base(
         base = mirrored_base(base, session.network.registry_mirror)
     image = engine.image(base.reference)
     if image and _is_base_of(stack, image):
+        if base.own:
+            _check_custom_base(stack, image)
         return image
+    other = (
+        f" for {stack.platform}: the one there is for {image.platform}" if image else ""
+    )
     if base.source is BaseSource.BOOTSTRAP:
         _check_platform(stack, engine)
         make_base(base, engine, session)
@@ -230,14 +258,44 @@ def ensure_base(
         failure = engine.pull(base.reference, stack.platform)
         if failure:
             raise EngineError(
-                f"{base.reference} was not found in the engine's store nor on any reachable registry",
+                f"{base.reference} was not found in the engine's store nor on any reachable registry{other}",
                 problems=[failure],
                 hint=hint,
             )
     image = engine.image(base.reference)
     if image is None:
         raise EngineError(f"{base.reference} has vanished from the engine's store")
+    if base.own:
+        _check_custom_base(stack, image)
     return image
+
+
+_USED_FOLDERS = ("/opt", "/opt/venv", "/opt/envbuilder", "/home", "/home/trainer")
+
+
+def _check_custom_base(stack: Stack, image: ImageFacts) -> None:
+    """Raise `EngineError` for what a Dockerfile cannot undo; what it can, docker/system/base.sh looks at."""
+    reference = stack.base.reference
+    hint = (
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`"
+    )
+    if not image.platform.startswith(stack.platform):
+        raise EngineError(
+            f"{reference} is for {image.platform}, and the stack for {stack.platform}",
+            hint=hint,
+        )
+    if image.on_build:
+        first = one_line(image.on_build[0])
+        raise EngineError(
+            f"{reference} runs instructions of its own in whatever is built on it (ONBUILD {first})",
+            hint=hint,
+        )
+    for folder in image.volumes:
+        if folder.rstrip("/") in _USED_FOLDERS:
+            raise EngineError(
+                f"{reference} has {one_line(folder)} as a volume: what a build writes there is lost",
+                hint=hint,
+            )
 
 
 def _is_base_of(stack: Stack, image: ImageFacts) -> bool:

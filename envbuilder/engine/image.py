@@ -20,6 +20,8 @@ class ImageFacts:
     user: str = ""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()  # folders whose content no later step can change
+    on_build: tuple[str, ...] = ()  # instructions that run in whatever is built on it
     size: int
     digest: str | None
 
@@ -42,6 +44,8 @@ def facts_of(attrs: JsonObject) -> ImageFacts:
         user=config.get("User") or "",
         entrypoint=tuple(config.get("Entrypoint") or ()),
         command=tuple(config.get("Cmd") or ()),
+        volumes=tuple(config.get("Volumes") or ()),
+        on_build=tuple(config.get("OnBuild") or ()),
         size=attrs["Size"],
         digest=_digest(attrs.get("RepoDigests") or ()),
     )

@@ -600,3 +600,25 @@ def test_the_suite_is_followed_on_the_display(session: Session) -> None:
     assert f"done      title of {INSIDE[0]}" in said(session)
     for title in suite.OUTSIDE.values():
         assert f"done      {title}" in said(session)
+
+
+# --- a custom base -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"platform": "linux/arm64"}, "nor on any reachable registry for linux/amd64"),
+        ({"on_build": ("RUN rm -r /",)}, "whatever is built on it (ONBUILD RUN rm -r /)"),
+        ({"volumes": ("/srv", "/opt/")}, "has /opt/ as a volume: what a build writes there is lost"),
+    ],
+)  # fmt: skip
+def test_a_custom_base_is_inspected_before_it_is_used(
+    session: Session, changes: dict[str, Any], message: str
+) -> None:
+    named = parse_request({"cuda": "11.7", "base": "mine:1", "python": "3.9"})
+    engine = StandInEngine(images={"mine:1": replace(BASE, **changes)})
+    with pytest.raises(EngineError) as caught:
+        build(engine, session, named)
+    assert message in caught.value.message
+    assert engine.asked("create", "tag") == []

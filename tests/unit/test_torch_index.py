@@ -307,7 +307,9 @@ def test_other_builders_can_pass_the_mirror() -> None:
     lock = elsewhere()
     project = Project(lock=lock, image="envbuilder:x", context="docker")
     files = {**compose.files(project), **bake.files(project)}
-    assert "secrets: [ca, index, netrc, torch-index, apt-mirror]" in files["compose.yaml"]
+    assert (
+        "secrets: [ca, index, netrc, torch-index, apt-mirror]" in files["compose.yaml"]
+    )
     assert "torch-index: {environment: ENVBUILDER_TORCH_INDEX}" in files["compose.yaml"]
     assert "# ENVBUILDER_TORCH_INDEX=" in files[".env.example"]
     assert '"id=torch-index,env=ENVBUILDER_TORCH_INDEX"' in files["docker-bake.hcl"]
