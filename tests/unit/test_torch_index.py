@@ -308,7 +308,7 @@ def test_other_builders_can_pass_the_mirror() -> None:
     project = Project(lock=lock, image="envbuilder:x", context="docker")
     files = {**compose.files(project), **bake.files(project)}
     assert (
-        "secrets: [ca, index, netrc, torch-index, apt-mirror]" in files["compose.yaml"]
+        "secrets: [ca, index, netrc, apt-mirror, torch-index]" in files["compose.yaml"]
     )
     assert "torch-index: {environment: ENVBUILDER_TORCH_INDEX}" in files["compose.yaml"]
     assert "# ENVBUILDER_TORCH_INDEX=" in files[".env.example"]
