@@ -88,10 +88,15 @@ class BuildSettings:
     own: tuple[Path, ...] = ()  # custom checks
 
 
+Fallback = Callable[[], Lock | None]
+"""Gives the lock of the same torch on a base that is made here, if there can be one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """The result of a build."""
 
+    lock: Lock
     image: str
     tag: str
     size: int  # bytes
@@ -100,6 +105,10 @@ class BuildResult:
     steps: int
     receipt: Receipt
     digest: str = ""  # the registry's, if it was pushed
+
+
+class NoBaseError(EngineError):
+    """Neither the engine nor a registry has the base image: another base may be had."""
 
 
 def resolve_lockable(request: Request, session: Session) -> Stack:
@@ -168,8 +177,8 @@ def resolve_with_available_base(
     """`stack`, or the one whose base is available here, and that base: engine store, registry, then bootstrap."""
     try:
         return stack, ensure_base(stack, engine, session)
-    except EngineError as error:
-        if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
+    except NoBaseError as error:
+        if request.base != BASE_AUTO:
             raise
         try:
             stack = _resolve(replace(request, base=BASE_BOOTSTRAP), session)
@@ -186,18 +195,44 @@ def resolve_with_available_base(
     return stack, ensure_base(stack, engine, session)
 
 
-def ensure_locked_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
+def ensure_locked_base(
+    stack: Stack, engine: Engine, session: Session, digest: str | None = None
+) -> ImageFacts:
     """The base image of a stack that a lock has decided: another base needs another lock."""
-    return ensure_base(stack, engine, session, hint=_lock_again(stack, session))
+    hint = _lock_again(stack, session)
+    return ensure_base(stack, engine, session, hint=hint, digest=digest)
 
 
-def _lock_again(stack: Stack, session: Session) -> str:
-    """The command that locks the same torch for the same CUDA on a base from Debian packages."""
-    if session.in_project:
-        flags = " ".join(["--base bootstrap --force", *session.said])
-        return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
-    # Not its Python: Debian has one of its own in each release.
-    request = Request(
+def _with_available_base(
+    lock: Lock, engine: Engine, session: Session, fallback: Fallback | None
+) -> Lock:
+    """`lock` with its base in the engine's store; or, if no registry has that base, the lock to build instead."""
+    stack = lock.stack
+    try:
+        ensure_locked_base(stack, engine, session, lock.base_digest)
+        return lock
+    except NoBaseError as error:
+        other = fallback() if fallback else None
+        if other is None:
+            raise
+        session.console.say(
+            f"{error.message}; building {other.stack.name} instead, on a base from Debian packages"
+        )
+    ensure_locked_base(other.stack, engine, session)
+    return other
+
+
+def lock_on_bootstrapped_base(stack: Stack, session: Session) -> Lock | None:
+    """A new lock of the same torch and packages on a base from Debian packages; None if no such base suits them."""
+    request = _on_bootstrapped_base(stack)
+    if index_for(session.catalog).best(request) is None:
+        return None
+    return make_lock(request, session)
+
+
+def _on_bootstrapped_base(stack: Stack) -> Request:
+    """The request for the same on a base from Debian packages; not its Python, for Debian has one in each release."""
+    return Request(
         cuda=Version(stack.cuda_line) if stack.cuda else None,
         torch=stack.torch,
         flavour=stack.flavour,
@@ -205,6 +240,14 @@ def _lock_again(stack: Stack, session: Session) -> str:
         base=BASE_BOOTSTRAP,
         packages=stack.extras,
     )
+
+
+def _lock_again(stack: Stack, session: Session) -> str:
+    """The command that locks the same torch for the same CUDA on a base from Debian packages."""
+    if session.in_project:
+        flags = " ".join(["--base bootstrap --force", *session.said])
+        return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
+    request = _on_bootstrapped_base(stack)
     if index_for(session.catalog).best(request) is None:
         return ""
     again = command(request, "lock", flags=session.said)
@@ -216,26 +259,28 @@ def ensure_base(
     engine: Engine,
     session: Session,
     hint: str = "build a base from Debian packages: `--base bootstrap`",
+    digest: str | None = None,
 ) -> ImageFacts:
-    """The base image of a stack in the engine's store; pulled or built if need be."""
+    """The base image of a stack in the engine's store; pulled or built if need be. `digest`: exactly that one."""
     base = stack.base
-    image = engine.image(base.reference)
+    reference = f"{base.reference}@{digest}" if digest else base.reference
+    image = engine.image(reference)
     if image and _is_base_of(stack, image):
         return image
     if base.source is BaseSource.BOOTSTRAP:
         _check_platform(stack, engine)
         make_base(base, engine, session)
     else:
-        failure = engine.pull(base.reference, stack.platform)
+        failure = engine.pull(reference, stack.platform)
         if failure:
-            raise EngineError(
-                f"{base.reference} was not found in the engine's store nor on any reachable registry",
+            raise NoBaseError(
+                f"{reference} was not found in the engine's store nor on any reachable registry",
                 problems=[failure],
                 hint=hint,
             )
-    image = engine.image(base.reference)
+    image = engine.image(reference)
     if image is None:
-        raise EngineError(f"{base.reference} has vanished from the engine's store")
+        raise EngineError(f"{reference} has vanished from the engine's store")
     return image
 
 
@@ -301,10 +346,12 @@ def build(
     connect: Callable[[], Engine],
     session: Session,
     settings: BuildSettings,
+    fallback: Fallback | None = None,
 ) -> BuildResult:
     """The whole way to an accepted, tagged image; the engine is not contacted for an impossible request.
 
-    Raises `AcceptanceError`, and tags nothing, if it does not train.
+    `fallback` gives the lock to build if no registry has the base of this one. Raises `AcceptanceError`, and tags
+    nothing, if it does not train.
     """
     stack = (
         request.stack
@@ -315,8 +362,8 @@ def build(
     with connect() as engine:
         engine.sweep()
         if isinstance(request, Lock):
-            ensure_locked_base(stack, engine, session)
-            return build_lock(request, engine, session, settings)
+            lock = _with_available_base(request, engine, session, fallback)
+            return build_lock(lock, engine, session, settings)
         stack, base = resolve_with_available_base(request, stack, engine, session)
         # A base that was built here has a new digest on every machine: only a registry's can be locked.
         digest = base.digest if stack.base.source is BaseSource.REGISTRY else None
@@ -343,6 +390,7 @@ def build_lock(
     image = engine.image(built.image)
     digest = push(tag, engine, session) if settings.push else ""
     return BuildResult(
+        lock=lock,
         image=built.image,
         tag=tag,
         size=image.size if image else 0,

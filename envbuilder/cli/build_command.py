@@ -1,10 +1,12 @@
 """`envbuilder build`: Request or Lock → Image → Receipt → tag."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.project_build import project_build
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.settings import Options, caches, own_checks, setting
@@ -59,25 +61,36 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Build an image, run the acceptance suite in it, and tag it only if it passes."""
+    """Build an image, run the acceptance suite in it, and tag it only if it passes.
+
+    In a repository that `envbuilder init` has set up: without options, build the image of its lock.
+    """
     from envbuilder import pipeline
     from envbuilder.console import answer
     from envbuilder.format.build_text import outcome_document, outcome_text
 
     # The builder takes the platform, too.
     refuse_request_options(options, allowed={"platform"})
-    lock_file = options["lock_file"]
-    request = read_lock(lock_file) if lock_file else request_from(options)
     settings = build_settings_from(options)
     session = session_from(options)
+    own = project_build(options, session)
+    fallback = partial(own.fallback, session) if own else None
+    request = own.lock if own else _request(options)
     if dry_run:
         answer(_plan(request, session, settings))
         return
-    outcome = pipeline.build(request, new_engine, session, settings)
+    outcome = pipeline.build(request, new_engine, session, settings, fallback)
+    if own:
+        own.record(outcome.lock, session)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:
         answer(outcome_text(outcome))
+
+
+def _request(options: Options) -> "Request | Lock":
+    lock_file = options["lock_file"]
+    return read_lock(lock_file) if lock_file else request_from(options)
 
 
 def _plan(

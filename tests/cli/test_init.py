@@ -29,7 +29,7 @@ def test_init_writes_everything_and_names_the_next_steps(
     assert answer.code == 0, answer.err
     assert answer.out == ""
     assert {name for name in written(tmp_path) if not name.startswith("docker/")} == {
-        ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
+        ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json", ".devcontainer/image",
         ".github/workflows/ci.yml", ".gitignore", "envbuilder.toml",
     }  # fmt: skip
     assert (
@@ -41,7 +41,7 @@ def test_init_writes_everything_and_names_the_next_steps(
     assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
     assert "wrote envbuilder.toml" in answer.err
     assert answer.err.endswith(
-        f"next: `envbuilder build --lock docker/images/{NAME}/envbuilder.lock`, then `envbuilder render --check`\n"
+        "next: `envbuilder build`, then `envbuilder render --check`\n"
     )
     assert run("render", "--check").code == 0
 

@@ -194,6 +194,13 @@ class StandInEngine:
         self.images[reference] = self.registry[reference]
         return None
 
+    def registry_digest(self, reference: str) -> tuple[str, str | None]:
+        self._note("registry_digest", reference)
+        image = self.registry.get(reference)
+        if image is None or image.digest is None:
+            return "", "no registry answers"
+        return image.digest, None
+
     def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None:
         self._note("import", reference, tar.read_text().strip())
         labels = {}

@@ -21,6 +21,9 @@ from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.registry import refusal_hint
 from envbuilder.errors import EngineError
 
+_REGISTRY_SECONDS = (
+    60.0  # in which a registry must have been found, or it does not count as reachable
+)
 _IDLE_SECONDS = 600.0  # how long a registry may send nothing
 
 
@@ -84,24 +87,34 @@ class DockerImages(DockerConnection):
             decode=True,
         )
         try:
-            for message in self._transfer(pull):
+            for message in self._transfer(pull, within=_REGISTRY_SECONDS):
                 if "error" in message:
                     return str(message["error"])
         except APIError as error:
             return api_message(error)
         except CONNECTION_ERRORS as error:
             return connection_message(error)
+        except TimeoutError as error:
+            return f"the registry gives {error}"
         return None
 
     def registry_failure(self, reference: str) -> str | None:
         """Have the engine look an image up in its registry, without pulling; returns None, or why that failed."""
+        _, failure = self.registry_digest(reference)
+        return failure
+
+    def registry_digest(self, reference: str) -> tuple[str, str | None]:
+        """The digest that a registry gives a tag now, and None; or "" and why the engine cannot learn it."""
+        look = partial(self._client.images.get_registry_data, reference)
         try:
-            self.pulse.ask(lambda: self._client.images.get_registry_data(reference))
+            data = self.pulse.ask(look, within=_REGISTRY_SECONDS)
         except APIError as error:
-            return api_message(error)
+            return "", api_message(error)
         except CONNECTION_ERRORS as error:
-            return connection_message(error)
-        return None
+            return "", connection_message(error)
+        except TimeoutError as error:
+            return "", f"the registry gives {error}"
+        return str(data.id), None
 
     def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None:
         """Make an image from the tar of a root file system; `changes` are Dockerfile instructions."""
@@ -144,10 +157,15 @@ class DockerImages(DockerConnection):
             )
         return digest
 
-    def _transfer(self, start: Callable[[], Iterator[Any]]) -> Iterator[dict[str, Any]]:
-        """The messages of a pull or push. Raises `EngineError` if the registry sends nothing for too long."""
+    def _transfer(
+        self, start: Callable[[], Iterator[Any]], within: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The messages of a pull or push. Raises `EngineError` if the registry sends nothing for too long.
+
+        `within`: seconds for the first message, which comes once a registry has been reached; else `TimeoutError`.
+        """
         idle = _Idle("the registry")
-        messages = self.pulse.ask(start)
+        messages = self.pulse.ask(start, within=within)
         for message in self.pulse.follow(messages, idle.check):
             idle.reset()
             yield message
