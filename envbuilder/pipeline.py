@@ -126,9 +126,15 @@ def _resolve(request: Request, session: Session) -> Stack:
     return resolve(request, session.catalog, verb=session.verb, flags=session.said)
 
 
-def make_lock(request: Request, session: Session) -> Lock:
-    """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(request, resolve_lockable(request, session), session)
+def make_lock(
+    request: Request,
+    session: Session,
+    find_digest: Callable[[Base], str | None] | None = None,
+) -> Lock:
+    """Request → Stack → Lock; `find_digest` gives the digest of its base image, if a registry can be asked."""
+    stack = resolve_lockable(request, session)
+    digest = find_digest(stack.base) if find_digest else None
+    return lock_stack(request, stack, session, digest)
 
 
 def lock_stack(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli import completion
+from envbuilder.cli.base_digest import find_digest
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
@@ -164,7 +166,8 @@ def _lock(request: "Request | None", options: Options, session: "Session") -> "L
         lock = project.find_lock(Path(), request, table.get("stack"), session.catalog)
         if lock:
             return lock
-    return pipeline.make_lock(request, session)
+    ask = partial(find_digest, session)
+    return pipeline.make_lock(request, session, ask)
 
 
 def _targets(names: Sequence[str]) -> list[str]:

@@ -3,12 +3,14 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envbuilder.cli import completion
+from envbuilder.cli.base_digest import find_digest
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
@@ -318,7 +320,9 @@ def _update_project(
     if lock is None:
         # Where the settings contradict each other, `init` can change them.
         said = (*session.said, "--force")
-        lock = pipeline.make_lock(request, replace(session, verb="init", said=said))
+        ask = partial(find_digest, session)
+        changing = replace(session, verb="init", said=said)
+        lock = pipeline.make_lock(request, changing, ask)
     described = project.describe(
         lock,
         tag=setting(options, "tag"),

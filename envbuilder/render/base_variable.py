@@ -25,8 +25,8 @@ def chosen(environ: Mapping[str, str], folder: Path) -> str:
     value = environ.get(NAME, "")
     if value:
         return value
-    lines = _LINE.findall(_OURS.sub("", _text_of(folder)))
-    return _unquoted(lines[-1]) if lines else ""
+    text = _text_of(folder)
+    return _value_in(_OURS.sub("", text))
 
 
 def _unquoted(text: str) -> str:
@@ -91,21 +91,26 @@ def record(main: Lock, built: Lock, folder: Path) -> str:
     """Make `.env` select the image that was built; every other line stays. Returns what changed, "" if nothing did."""
     before = _text_of(folder)
     after = _OURS.sub("", before)
-    name = built.stack.base_name
+    base_name = built.stack.base_name
     is_default = built.stack.name == main.stack.name
-    lines = _LINE.findall(after)
-    selected = _unquoted(lines[-1]) if lines else ""
-    if not is_default and selected != name:
-        separator = "\n" if after and not after.endswith("\n") else ""
-        reason = f"{main.stack.base.reference} was not used"
-        after += f"{separator}{_MARK} {reason}\n{NAME}={name}\n"
+    if not is_default and _value_in(after) != base_name:
+        if after and not after.endswith("\n"):
+            after += "\n"
+        after += f"{_MARK} {main.stack.base.reference} was not used\n"
+        after += f"{NAME}={base_name}\n"
     if after == before:
         return ""
     refuse_links(folder, FILE)
     write_file(folder / FILE, after, keep=True)
     if is_default:
-        return f"removed {NAME} from {FILE}: Compose and the dev container use {main.stack.base_name} again"
-    return f"set {NAME}={name} in {FILE}: Compose and the dev container use this image"
+        return f"removed {NAME} from {FILE}: Compose and the dev container use {base_name} again"
+    return f"set {NAME}={base_name} in {FILE}: Compose and the dev container use this image"
+
+
+def _value_in(text: str) -> str:
+    """The last value that the text of `.env` gives, "" without one."""
+    lines = _LINE.findall(text)
+    return _unquoted(lines[-1]) if lines else ""
 
 
 def _text_of(folder: Path) -> str:

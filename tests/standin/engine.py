@@ -194,7 +194,9 @@ class StandInEngine:
         self.images[reference] = self.registry[reference]
         return None
 
-    def registry_digest(self, reference: str) -> tuple[str, str | None]:
+    def registry_digest(
+        self, reference: str, within: float = 60.0
+    ) -> tuple[str, str | None]:
         self._note("registry_digest", reference)
         image = self.registry.get(reference)
         if image is None or image.digest is None:

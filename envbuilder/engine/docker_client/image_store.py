@@ -103,11 +103,16 @@ class DockerImages(DockerConnection):
         _, failure = self.registry_digest(reference)
         return failure
 
-    def registry_digest(self, reference: str) -> tuple[str, str | None]:
-        """The digest that a registry gives a tag now, and None; or "" and why the engine cannot learn it."""
+    def registry_digest(
+        self, reference: str, within: float = _REGISTRY_SECONDS
+    ) -> tuple[str, str | None]:
+        """The digest that a registry gives a tag now, and None; or "" and why the engine cannot learn it.
+
+        `within`: the seconds that this may take.
+        """
         look = partial(self._client.images.get_registry_data, reference)
         try:
-            data = self.pulse.ask(look, within=_REGISTRY_SECONDS)
+            data = self.pulse.ask(look, within=within)
         except APIError as error:
             return "", api_message(error)
         except CONNECTION_ERRORS as error:

@@ -83,8 +83,13 @@ def _fitting(text: str, environments: Sequence[dict[str, str]]) -> Iterator[str]
         entry = match[0]
         first_line, _, _ = entry.partition("\n")
         requirement = Requirement(first_line.removesuffix("\\"))
-        marker = requirement.marker
-        if marker is None:
+        if _is_needed(requirement, environments):
             yield entry
-        elif any(map(marker.evaluate, environments)):
-            yield entry
+
+
+def _is_needed(
+    requirement: Requirement, environments: Sequence[dict[str, str]]
+) -> bool:
+    if requirement.marker is None:
+        return True
+    return any(map(requirement.marker.evaluate, environments))
