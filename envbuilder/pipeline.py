@@ -201,21 +201,19 @@ def resolve_with_available_base(
     return stack, ensure_base(stack, engine, session)
 
 
-def ensure_locked_base(
-    stack: Stack, engine: Engine, session: Session, digest: str | None = None
-) -> ImageFacts:
-    """The base image of a stack that a lock has decided: another base needs another lock."""
+def ensure_locked_base(lock: Lock, engine: Engine, session: Session) -> ImageFacts:
+    """The base image that a lock has decided: another base needs another lock."""
+    stack = lock.stack
     hint = _lock_again(stack, session)
-    return ensure_base(stack, engine, session, hint=hint, digest=digest)
+    return ensure_base(stack, engine, session, hint=hint, digest=lock.base_digest)
 
 
 def _with_available_base(
     lock: Lock, engine: Engine, session: Session, fallback: Fallback | None
 ) -> Lock:
     """`lock` with its base in the engine's store; or, if no registry has that base, the lock to build instead."""
-    stack = lock.stack
     try:
-        ensure_locked_base(stack, engine, session, lock.base_digest)
+        ensure_locked_base(lock, engine, session)
         return lock
     except NoBaseError as error:
         other = fallback() if fallback else None
@@ -224,7 +222,7 @@ def _with_available_base(
         session.console.say(
             f"{error.message}; building {other.stack.name} instead, on a base from Debian packages"
         )
-    ensure_locked_base(other.stack, engine, session)
+    ensure_locked_base(other, engine, session)
     return other
 
 
