@@ -365,6 +365,7 @@ def build(
     _refuse_links(session.context, session.logs, session.receipts)
     with connect() as engine:
         engine.sweep()
+        _check_required_gpu(stack, engine, settings)
         if isinstance(request, Lock):
             lock = _with_available_base(request, engine, session, fallback)
             return build_lock(lock, engine, session, settings)
@@ -374,6 +375,16 @@ def build(
         session.console.say(f"locking {stack.name} as of {stack.as_of}")
         lock = lock_stack(request, stack, session, digest)
         return build_lock(lock, engine, session, settings)
+
+
+def _check_required_gpu(stack: Stack, engine: Engine, settings: BuildSettings) -> None:
+    """Raise `AcceptanceError` if a GPU is required and the suite could not have one: before anything is built."""
+    if not settings.require_gpu:
+        return
+    gpu = plan_gpu(engine.gpu_support(), settings.gpu_access)
+    if stack.cuda is None and settings.gpu_access is GpuAccess.AUTO:
+        gpu = _NO_CUDA_PLAN
+    suite.check_gpu(suite.SuiteOptions(gpu=gpu, require_gpu=True))
 
 
 def _refuse_links(*places: Path) -> None:
@@ -471,6 +482,9 @@ def step_row(step: BuildStep) -> Row:
 # --- accept --------------------------------------------------------------------------------------------------------
 
 
+_NO_CUDA_PLAN = GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA")
+
+
 def require_acceptance(
     image: str, engine: Engine, session: Session, settings: BuildSettings
 ) -> Receipt:
@@ -499,10 +513,7 @@ def suite_options_for(
     facts = engine.image(image)
     without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
     if without_cuda and gpu_access is GpuAccess.AUTO:
-        return replace(
-            suite_options,
-            gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"),
-        )
+        return replace(suite_options, gpu=_NO_CUDA_PLAN)
     return suite_options
 
 

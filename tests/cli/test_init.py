@@ -46,6 +46,21 @@ def test_init_writes_everything_and_names_the_next_steps(
     assert run("render", "--check").code == 0
 
 
+@pytest.mark.parametrize(
+    ("target", "then"),
+    [("compose", ", then `docker compose up train`"), ("devcontainer", "")],
+)
+def test_render_of_a_target_alone_names_the_missing_image(
+    run: Run, tmp_path: Path, target: str, then: str
+) -> None:
+    answer = run("render", "--lock", LOCK, "--target", target)
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith(f"\nnext: `envbuilder build --lock {LOCK}`{then}\n")
+    assert run("init", "--lock", LOCK, *TARGETS).code == 0
+    assert "next: " not in run("render", "--lock", LOCK, "--target", target).err
+    assert "next: " not in run("render", "--lock", LOCK, "--target", "slurm").err
+
+
 def test_an_existing_gitignore_stays_and_gaps_are_reported(
     run: Run, tmp_path: Path
 ) -> None:
