@@ -17,6 +17,7 @@ from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build_process as builds
 from envbuilder.engine.buildx import (
+    LOAD,
     BuildOptions,
     BuildProgress,
     BuildStep,
@@ -26,6 +27,7 @@ from envbuilder.engine.buildx import (
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
 from envbuilder.engine.protocol import Engine
+from envbuilder.engine.push_options import PushOptions, check_store, is_same_image
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
@@ -84,6 +86,7 @@ class BuildSettings:
     gpu_access: GpuAccess = GpuAccess.AUTO
     require_gpu: bool = False
     push: bool = False
+    push_options: PushOptions = field(default_factory=PushOptions)
     fresh: bool = False  # run the suite even if this very image has passed it
     own: tuple[Path, ...] = ()  # custom checks
 
@@ -366,6 +369,7 @@ def build(
     with connect() as engine:
         engine.sweep()
         _check_required_gpu(stack, engine, settings)
+        _check_push(engine, settings)
         if isinstance(request, Lock):
             lock = _with_available_base(request, engine, session, fallback)
             return build_lock(lock, engine, session, settings)
@@ -387,6 +391,15 @@ def _check_required_gpu(stack: Stack, engine: Engine, settings: BuildSettings) -
     suite.check_gpu(suite.SuiteOptions(gpu=gpu, require_gpu=True))
 
 
+def _check_push(engine: Engine, settings: BuildSettings) -> None:
+    """Raise an error if the image could not be pushed as requested: before it is built."""
+    if not settings.push_options.writes_again:
+        return
+    containerd = engine.has_containerd_store()
+    builder = settings.options.builder
+    check_store(settings.push_options, containerd=containerd, builder=builder)
+
+
 def _refuse_links(*places: Path) -> None:
     """Raise `UsageError` if one of our folders in the working directory is a link out of it."""
     relative = [str(place) for place in places if not place.is_absolute()]
@@ -403,7 +416,12 @@ def build_lock(
     tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
     image = engine.image(built.image)
-    digest = push(tag, engine, session) if settings.push else ""
+    digest = ""
+    if settings.push:
+        pushed = _for_registry(built.image, lock, engine, session, settings)
+        if pushed != built.image:
+            engine.tag(pushed, tag)
+        digest = push(tag, engine, session)
     return BuildResult(
         lock=lock,
         image=built.image,
@@ -429,8 +447,42 @@ def push(tag: str, engine: Engine, session: Session) -> str:
     return digest
 
 
+def _for_registry(
+    accepted: str, lock: Lock, engine: Engine, session: Session, settings: BuildSettings
+) -> str:
+    """The accepted image in the form in which it is pushed.
+
+    BuildKit writes it again from its cache. If layers and configuration are those of the accepted image, it is that
+    image; if not (estargz adds a table to each layer), it has to pass the suite itself.
+    """
+    options = settings.push_options
+    if not options.writes_again:
+        return accepted
+    session.console.say(f"writing the image again, with {options.describe()}")
+    build_options = replace(
+        settings.options, no_cache=False, cache_to=(), cache_from=()
+    )
+    written, _ = build_context(
+        lock, engine, session, build_options, options.output_words()
+    )
+    before = suite.find_image(engine, accepted)
+    after = suite.find_image(engine, written.image)
+    if is_same_image(before, after):
+        session.console.say(
+            "its layers and configuration are those of the accepted image"
+        )
+    else:
+        session.console.say("its layers are not those of the accepted image")
+        require_acceptance(written.image, engine, session, settings)
+    return written.image
+
+
 def build_context(
-    lock: Lock, engine: Engine, session: Session, options: BuildOptions
+    lock: Lock,
+    engine: Engine,
+    session: Session,
+    options: BuildOptions,
+    output: Sequence[str] = LOAD,
 ) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
     log = builds.log_path(
@@ -453,6 +505,7 @@ def build_context(
             on_change=on_change,
             sizes=wheel_sizes(lock),
             check=engine.pulse.check,
+            output=output,
         )
     return built, time.monotonic() - started
 

@@ -18,6 +18,7 @@ from envbuilder.lock.creation import check_lockable
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
+from envbuilder.render import editor_metadata
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -173,6 +174,8 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
+        "editor_label": editor_metadata.LABEL,
+        "editor_metadata": editor_metadata.editor_metadata(lock.stack),
     }
     return fill(
         "debian/Dockerfile.j2", values

@@ -130,6 +130,7 @@ class StandInEngine:
     )  # what can be pulled
     machine: str = "linux/amd64"
     remaps: bool = False
+    containerd: bool = False  # the kind of its image store
     cpus: int = 2
     journal: list[str] = field(default_factory=list)
     jobs: list[ContainerSpec] = field(default_factory=list)
@@ -229,6 +230,9 @@ class StandInEngine:
 
     def host(self) -> dict[str, Any]:
         return {"engine": "27.0", "cpus": self.cpus}
+
+    def has_containerd_store(self) -> bool:
+        return self.containerd
 
     def platform(self) -> str:
         return self.machine

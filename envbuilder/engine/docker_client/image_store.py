@@ -1,7 +1,8 @@
 """The engine's images: inspect, pull, import, tag, push, and read their layers."""
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from envbuilder.errors import EngineError
 _REGISTRY_SECONDS = (
     60.0  # in which a registry must have been found, or it does not count as reachable
 )
+_PUSHED = re.compile(r"\bdigest: (sha256:[0-9a-f]{64}) size:")
 _IDLE_SECONDS = 600.0  # how long a registry may send nothing
 
 
@@ -153,8 +155,7 @@ class DockerImages(DockerConnection):
                         f"cannot push {reference}: {reason}",
                         hint=refusal_hint(reason, name),
                     )
-                result = message.get("aux") or {}
-                digest = result.get("Digest", digest)
+                digest = _digest_in(message) or digest
         if not digest:
             raise EngineError(
                 f"cannot push {reference}: the engine gave no digest",
@@ -174,6 +175,15 @@ class DockerImages(DockerConnection):
         for message in self.pulse.follow(messages, idle.check):
             idle.reset()
             yield message
+
+
+def _digest_in(message: Mapping[str, Any]) -> str:
+    """The digest of a pushed tag, if a message has it: an engine with containerd's store only says it as text."""
+    result = message.get("aux") or {}
+    if "Digest" in result:
+        return str(result["Digest"])
+    said = _PUSHED.search(str(message.get("status") or ""))
+    return said[1] if said else ""
 
 
 class _Idle:
