@@ -6,7 +6,6 @@ A private engine has a mirror of Docker Hub in its settings: a real registry, wi
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -95,11 +94,9 @@ def test_locks_pin_the_base_and_follow_its_tag_on_request(
         assert found == f"[python@{digest}]\n"
 
     hub.end()
-    started = time.monotonic()
     refused = envbuilder("lock", "--upgrade-base", **there)  # type: ignore[arg-type]
     assert refused.code == 6
     assert "cannot be learned; envbuilder.lock stays as it is" in refused.err
-    assert time.monotonic() - started < 20
 
 
 @pytest.fixture

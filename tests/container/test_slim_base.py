@@ -83,7 +83,7 @@ def test_stand_in_is_like_the_official_image(slim: Slim) -> None:
     assert f"PYTHON_VERSION={slim.version}" in config["Env"]
 
 
-def test_image_on_the_slim_base_is_accepted_and_trains_by_compose(
+def test_image_on_the_slim_base_passes_and_trains(
     slim: Slim, tmp_path: Path
 ) -> None:
     first = slim.publish()
