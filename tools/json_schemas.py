@@ -218,7 +218,14 @@ DOCUMENTS: Mapping[str, Schema] = {
     ),
     "lock": record(
         {**_OK, "file": _TEXT, "wheels": _COUNT, "stack": _TEXT},
-        optional={"bytes": described(_COUNT, "To download; not with `--check`.")},
+        optional={
+            "bytes": described(_COUNT, "To download; not with `--check`."),
+            "base": described(_TEXT, "The base image; only with `--upgrade-base`."),
+            "before": described(
+                _TEXT, "Its digest until now, empty if the lock had none."
+            ),
+            "digest": described(_TEXT, "Its digest now."),
+        },
     ),
     "render": record(
         {

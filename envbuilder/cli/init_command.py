@@ -119,7 +119,7 @@ def command(
         session.console.say(
             f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}"
         )
-    commands = _next_commands(described, targets)
+    commands = _next_commands(targets)
     session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
         print_json(
@@ -346,8 +346,8 @@ def _unignored(more: dict[str, str]) -> list[str]:
     return []
 
 
-def _next_commands(described: "Project", targets: Sequence[str]) -> list[str]:
-    build = f"envbuilder build --lock {described.lock_file}"
+def _next_commands(targets: Sequence[str]) -> list[str]:
+    build = "envbuilder build"
     if "compose" in targets:
         return [build, _compose_command()]
     return [build, "envbuilder render --check"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.base_digest import find_digest
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,4 +163,5 @@ def make_checked_lock(
 
     stack = pipeline.resolve_lockable(request, session)
     check(project.sketch(stack, session.catalog.date.isoformat()))
-    return pipeline.lock_stack(request, stack, session)
+    digest = find_digest(session, stack.base)
+    return pipeline.lock_stack(request, stack, session, digest)

@@ -246,6 +246,9 @@ def _write_targets(
         session.console.say(f"wrote {folder / name}")
     if _belong_to_project(names, lock, folder, session):
         _enrol(names, changes, folder, session)
+    step = _next_step(options, lock, folder, session)
+    if step:
+        session.console.say(f"next: {step}")
     return 0
 
 
@@ -258,6 +261,29 @@ def _check_targets(
 
     files = Files(context=Context(files={}), others=context)
     return check_files(files, folder, overwrite)
+
+
+def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session") -> str:
+    """What files of Compose or a dev container lack without the build context: the image. "" if nothing."""
+    from envbuilder.files import exists
+    from envbuilder.render import project
+    from envbuilder.render.context import place_of
+    from envbuilder.resolve.command_line import command as command_for
+
+    names = options["targets"]
+    if not {"compose", "devcontainer"} & set(names):
+        return ""
+    if exists(folder / project.CONTEXT / place_of(lock.stack)):
+        return ""
+    if options["lock_file"]:
+        words = ["envbuilder", "build", "--lock", options["lock_file"], *session.said]
+        build = shlex.join(words)
+    else:
+        request = request_from(options, host=False)
+        build = command_for(request, "build", flags=session.said)
+    if "compose" in names:
+        return f"`{build}`, then `docker compose up train`"
+    return f"`{build}`"
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """An image as the engine describes it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from envbuilder.grammar import JsonObject, StackName, matches
 
@@ -24,6 +24,8 @@ class ImageFacts:
     on_build: tuple[str, ...] = ()  # instructions that run in whatever is built on it
     size: int
     digest: str | None
+    layers: tuple[str, ...] = ()  # digests of the layers' files, uncompressed
+    config: JsonObject = field(default_factory=dict)  # as the engine has it
 
     @property
     def stack(self) -> str:
@@ -48,6 +50,8 @@ def facts_of(attrs: JsonObject) -> ImageFacts:
         on_build=tuple(config.get("OnBuild") or ()),
         size=attrs["Size"],
         digest=_digest(attrs.get("RepoDigests") or ()),
+        layers=tuple((attrs.get("RootFS") or {}).get("Layers") or ()),
+        config=config,
     )
 
 

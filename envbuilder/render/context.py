@@ -29,6 +29,7 @@ from envbuilder.model import (
     Wheel,
     total_size,
 )
+from envbuilder.render import editor_metadata
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -203,6 +204,8 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         **_base_values(lock.stack),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
+        "editor_label": editor_metadata.LABEL,
+        "editor_metadata": editor_metadata.editor_metadata(lock.stack),
     }
     return fill(
         "debian/Dockerfile.j2", values

@@ -15,7 +15,7 @@ from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
-from envbuilder.render import context_folder
+from envbuilder.render import base_variable, context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
 from envbuilder.render.targets import MARKS, Project, render_targets, unknown_settings
@@ -109,6 +109,7 @@ def find_lock(
     for lock in read_locks(folder, stack).values():
         if not objections(request, lock.stack, catalog):
             matching.append(lock)
+    matching = base_variable.without_fallbacks(matching)
     if len(matching) > 1:
         names = [lock.stack.name for lock in matching]
         raise UsageError(

@@ -29,7 +29,7 @@ def test_init_writes_everything_and_names_the_next_steps(
     assert answer.code == 0, answer.err
     assert answer.out == ""
     assert {name for name in written(tmp_path) if not name.startswith("docker/")} == {
-        ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json",
+        ".devcontainer/Dockerfile", ".devcontainer/check", ".devcontainer/devcontainer.json", ".devcontainer/image",
         ".github/workflows/ci.yml", ".gitignore", "envbuilder.toml",
     }  # fmt: skip
     assert (
@@ -41,9 +41,24 @@ def test_init_writes_everything_and_names_the_next_steps(
     assert (tmp_path / ".devcontainer/check").stat().st_mode & 0o111
     assert "wrote envbuilder.toml" in answer.err
     assert answer.err.endswith(
-        f"next: `envbuilder build --lock docker/images/{NAME}/envbuilder.lock`, then `envbuilder render --check`\n"
+        "next: `envbuilder build`, then `envbuilder render --check`\n"
     )
     assert run("render", "--check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "then"),
+    [("compose", ", then `docker compose up train`"), ("devcontainer", "")],
+)
+def test_render_of_a_target_alone_names_the_missing_image(
+    run: Run, tmp_path: Path, target: str, then: str
+) -> None:
+    answer = run("render", "--lock", LOCK, "--target", target)
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith(f"\nnext: `envbuilder build --lock {LOCK}`{then}\n")
+    assert run("init", "--lock", LOCK, *TARGETS).code == 0
+    assert "next: " not in run("render", "--lock", LOCK, "--target", target).err
+    assert "next: " not in run("render", "--lock", LOCK, "--target", "slurm").err
 
 
 def test_an_existing_gitignore_stays_and_gaps_are_reported(

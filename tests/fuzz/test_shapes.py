@@ -83,7 +83,11 @@ def named(files: dict[str, str], ending: str) -> str:
             '"init": true',
             '"init": true, "privileged": true',
         ),
-        (".devcontainer/devcontainer.json", "docker image", "$(id) docker image"),
+        (
+            ".devcontainer/devcontainer.json",
+            "sh .devcontainer/image",
+            "$(id) .devcontainer/image",
+        ),
         (".devcontainer/check", "set -eu", "set -eu; id"),
         (".github/workflows/ci.yml", "permissions: {}", "permissions: {}\nenv: {}"),
         (".github/workflows/ci.yml", "envbuilder render --check", "${{ a }}"),

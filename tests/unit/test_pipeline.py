@@ -242,7 +242,7 @@ def test_unchanged_image_is_tagged_without_a_second_run(session: Session) -> Non
         [
             (2, {"fresh": True}),
             (4, {}),
-            (2, {"require_gpu": True}),
+            (2, {"require_gpu": True, "gpu_access": GpuAccess.RUNTIME}),
             (2, {"gpu_access": GpuAccess.CDI}),
         ]
     ),
@@ -460,6 +460,17 @@ def test_impossible_request_does_not_contact_the_engine(session: Session) -> Non
             session,
             BuildSettings(),
         )
+
+
+def test_a_required_gpu_that_is_missing_stops_build_at_once(session: Session) -> None:
+    engine = engine_with()
+    settings = BuildSettings(require_gpu=True)
+    with pytest.raises(AcceptanceError, match="--require-gpu: "):
+        pipeline.build(LOCK, lambda: engine, session, settings)
+    without_cuda = replace(LOCK, stack=replace(LOCK.stack, cuda=None))
+    with pytest.raises(AcceptanceError, match="the image has no CUDA"):
+        pipeline.build(without_cuda, lambda: engine, session, settings)
+    assert not session.context.exists()
 
 
 def test_registry_base_is_pulled_and_locked_by_digest(
