@@ -137,8 +137,11 @@ def make_lock(
 ) -> Lock:
     """Request → Stack → Lock; `find_digest` gives the digest of its base image, if a registry can be asked."""
     stack = resolve_lockable(request, session)
-    digest = find_digest(stack.base) if find_digest else None
-    return lock_stack(request, stack, session, digest)
+    lock = lock_stack(request, stack, session)
+    if find_digest is None:
+        return lock
+    digest = find_digest(stack.base)
+    return replace(lock, base_digest=digest)
 
 
 def lock_stack(

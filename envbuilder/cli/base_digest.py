@@ -50,8 +50,8 @@ def ask_digest(reference: str) -> tuple[str, str | None]:
     try:
         with new_engine(PATIENCE) as engine:
             return engine.registry_digest(reference, within=PATIENCE)
-    except EngineError as error:
-        return "", error.message
+    except EngineError:
+        return "", "no container engine answers"
 
 
 def upgrade_base(name: str, session: "Session", *, as_json: bool) -> None:
