@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envbuilder.files import exists, is_file, is_folder, read_text
 from envbuilder.render.git_ignore import ignored_files
-from envbuilder.render.targets import MARKS
+from envbuilder.render.targets import is_marked
 
 COMPOSE = "compose.yaml"
 ENV = ".env"
@@ -204,8 +204,7 @@ def _workflow_clashes(name: str, text: str, folder: Path) -> Iterator[Obstacle]:
         if other == name or not is_file(path):
             continue
         content = read_text(path, errors="replace")
-        is_envbuilders = any(mark in content for mark in MARKS)
-        if is_envbuilders or _workflow_name(content) != ours:
+        if is_marked(content) or _workflow_name(content) != ours:
             continue
         cancels = "github.workflow" in content
         end = ": their runs would cancel each other" if cancels else ""

@@ -18,7 +18,12 @@ from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
 from envbuilder.render import base_variable, context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
-from envbuilder.render.targets import MARKS, Project, render_targets, unknown_settings
+from envbuilder.render.targets import (
+    Project,
+    is_marked,
+    render_targets,
+    unknown_settings,
+)
 from envbuilder.resolve import objections
 
 CONTEXT = "docker"
@@ -162,7 +167,7 @@ def unmarked_files(context: Context, folder: Path) -> list[str]:
         if not exists(folder / name):
             continue
         current = read_text(folder / name)
-        if current != text and not any(mark in current for mark in MARKS):
+        if current != text and not is_marked(current):
             names.append(name)
     return names
 

@@ -159,6 +159,7 @@ def test_health_wants_room_for_results_and_the_gpu(
     assert image.run("health").returncode == code
 
 
+@pytest.mark.slow
 def test_health_asks_a_server(image: Image) -> None:
     (image.root / "page").touch()
     assert image.run("health", f"file://{image.root}/page").returncode == 0
@@ -213,6 +214,7 @@ def test_launch_passes_scheduler_settings_to_torchrun(
     assert launched(node, *ON_TWO, "train", "--output", "runs/a b", **env) == words
 
 
+@pytest.mark.slow
 def test_launch_takes_rank_and_address_as_options(node: Image) -> None:
     train = ["train", "--output", "runs/a b"]
     assert launched(
@@ -240,24 +242,27 @@ def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (
-            [*ON_TWO, "train", "--epochs", "none"],
-            "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
-        ),
-        (
-            ["--nodes", "two", "train"],
-            "launch: error: --nodes takes a number, not 'two'",
-        ),
-        (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
-        (
-            ["--nodes", "2", "train"],
-            "launch: error: 2 nodes need --rendezvous HOST:PORT",
-        ),
-        (["--node", "2", "train"], "launch: error: unknown option --node"),
-        (["--nodes"], "launch: error: --nodes needs a value"),
-        ([], "launch: error: no JOB"),
-    ],
+    few(
+        [
+            (
+                [*ON_TWO, "train", "--epochs", "none"],
+                "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
+            ),
+            (
+                ["--nodes", "two", "train"],
+                "launch: error: --nodes takes a number, not 'two'",
+            ),
+            (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
+            (
+                ["--nodes", "2", "train"],
+                "launch: error: 2 nodes need --rendezvous HOST:PORT",
+            ),
+            (["--node", "2", "train"], "launch: error: unknown option --node"),
+            (["--nodes"], "launch: error: --nodes needs a value"),
+            ([], "launch: error: no JOB"),
+        ],
+        fast=2,
+    ),
 )
 def test_launch_refuses_a_wrong_option_with_2_before_torchrun(
     node: Image, words: list[str], message: str

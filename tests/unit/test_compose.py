@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from marks import few
 from packaging.requirements import Requirement
 from packaging.version import Version
 from presets import read_preset
@@ -326,19 +327,21 @@ def test_gpus_reach_every_service_that_computes(
 
 @pytest.mark.parametrize(
     ("runtimes", "chosen", "said"),
-    [
-        ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
-        (
-            "runc nvidia runc",
-            "",
-            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"],
-        ),
-        (
-            "runc runc",
-            "cdi",
-            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"],
-        ),
-    ],
+    few(
+        [
+            ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
+            (
+                "runc nvidia runc",
+                "",
+                ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"],
+            ),
+            (
+                "runc runc",
+                "cdi",
+                ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"],
+            ),
+        ]
+    ),
 )
 def test_gpu_access_names_files_and_variants_that_exist(
     files: dict[str, str],
