@@ -35,7 +35,9 @@ from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.grammar import JsonObject
-from envbuilder.model import ANY
+from envbuilder.lock.sources.builds import SourceBuilds
+from envbuilder.lock.sources.location import is_located, parse_location
+from envbuilder.model import ANY, SourceKind
 from envbuilder.resolve.command_line import quoted
 from envbuilder.resolve.options import OPTIONS, Option, option_name
 from envbuilder.resolve.parsers import (
@@ -94,6 +96,13 @@ def _parse_gpu_access(text: str) -> str:
         raise ValueError(f"it must be one of {', '.join(GpuAccess)}") from None
 
 
+def _parse_source_builds(text: str) -> str:
+    try:
+        return SourceBuilds(text).value
+    except ValueError:
+        raise ValueError(f"it must be one of {', '.join(SourceBuilds)}") from None
+
+
 def _parser_of(option: Option) -> Callable[[str], object]:
     return lambda text: text if text == ANY else option.parse(text)
 
@@ -107,6 +116,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     },
     "package": parse_package,
     "apt": parse_apt,
+    "build-sources": _parse_source_builds,
     "index-url": parse_index_url,
     "torch-index": parse_torch_index,
     "apt-mirror": parse_apt_mirror,
@@ -157,6 +167,18 @@ def _parse_check(text: str) -> str:
     return text
 
 
+def _parse_package(text: str) -> str:
+    """A package of the settings; a local one is copied into the image, so it must not be any folder of the user's."""
+    requirement = parse_package(text)
+    if is_located(requirement):
+        location = parse_location(requirement)
+        if location.kind is SourceKind.LOCAL and _leads_out(location.origin):
+            raise ValueError(
+                "a local package must be in the folder of this file or below; use `--package` for others"
+            )
+    return requirement
+
+
 def _parse_cache(text: str) -> str:
     """A cache of the settings: buildx reads and writes a local one at any path."""
     for path in local_cache_paths(parse_cache(text)):
@@ -183,6 +205,7 @@ def _leads_out(text: str) -> bool:
 
 _FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
     **PARSERS,
+    "package": _parse_package,
     "cache-to": _parse_cache,
     "cache-from": _parse_cache,
 }

@@ -35,6 +35,7 @@ from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor
+from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import (
     BASE_AUTO,
@@ -42,6 +43,7 @@ from envbuilder.model import (
     REPOSITORY,
     Base,
     BaseSource,
+    Context,
     Lock,
     Receipt,
     Request,
@@ -49,7 +51,13 @@ from envbuilder.model import (
     Verdict,
 )
 from envbuilder.network import Network
-from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_context
+from envbuilder.render.context import (
+    CUDA_LABEL,
+    NO_CUDA,
+    place_of,
+    render_context,
+    sources_place,
+)
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
@@ -79,6 +87,7 @@ class Session:
         str, ...
     ] = ()  # options of the command line besides the request, for suggested commands
     verb: str = "lock"  # of the command, for suggested ones
+    workshop: SourceWorkshop | None = None  # for packages that are not on an index
     in_project: bool = False  # in a repository that `envbuilder init` has set up
 
 
@@ -157,7 +166,19 @@ def lock_stack(
         base_digest=base_digest,
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, session),
+        workshop=session.workshop,
     )
+
+
+def render(lock: Lock, session: Session, *near: Path) -> Context:
+    """Lock → Context, with the archives of the lock's sources; `near`: build contexts that may have them already."""
+    workshop = session.workshop
+    if workshop is None or not lock.sources:
+        return render_context(lock)
+    place = sources_place(lock.stack)
+    folders = [folder / place for folder in near]
+    archives = workshop.archives(lock, near=folders)
+    return render_context(lock, archives)
 
 
 def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
@@ -477,7 +498,7 @@ def build_lock(
     lock: Lock, engine: Engine, session: Session, settings: BuildSettings
 ) -> BuildResult:
     """Lock → Context → Image → Receipt → tag."""
-    write_context(render_context(lock), session.context)
+    write_context(render(lock, session, session.context), session.context)
     built, seconds = build_context(lock, engine, session, settings.options)
     receipt = require_acceptance(built.image, engine, session, settings)
     tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"

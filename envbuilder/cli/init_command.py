@@ -17,7 +17,7 @@ from envbuilder.cli.protection import (
     overwrite_option,
 )
 from envbuilder.cli.request import refuse_request_options, request_from
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import archives_of, print_json, read_lock, session_from
 from envbuilder.cli.settings import (
     Options,
     find_settings,
@@ -93,7 +93,9 @@ def command(
 
     def check(lock: "Lock") -> Checked:
         _refuse_python(lock, request, session)
-        files = project.render_files(_describe(lock, source, options, session), targets)
+        described = _describe(lock, source, options, session)
+        archives = archives_of(lock, session)
+        files = project.render_files(described, targets, archives)
         return check_files(files, Path(), overwrite, way_out=_OTHER_TARGETS)
 
     lock = _lock(request, options, session, check)

@@ -14,7 +14,7 @@ from envbuilder.cli.base_digest import (
 )
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import print_json, read_lock, session_beside, session_from
 from envbuilder.cli.settings import REQUEST_OPTIONS, Options, was_given
 from envbuilder.cli.shared_options import json_option, network_options, request_options
 from envbuilder.errors import UsageError
@@ -147,7 +147,8 @@ def check_lock(
             problems=stale,
             hint=f"create it again: `{again}`",
         )
-    drift = find_drift(lock, session.uv)
+    workshop = session_beside(session, name).workshop
+    drift = find_drift(lock, session.uv, workshop)
     if drift:
         raise LockError(
             f"the index no longer gives {name} (packages that differ: {len(drift)})",

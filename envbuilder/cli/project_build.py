@@ -102,15 +102,15 @@ def _new_fallback(main: "Lock", folder: Path, session: "Session") -> "Lock | Non
     from envbuilder import pipeline
     from envbuilder.files import refuse_links
     from envbuilder.render import project
-    from envbuilder.render.context import place_of, render_context
+    from envbuilder.render.context import place_of
     from envbuilder.render.context_folder import write_context
 
     quiet = replace(session, said=())
     lock = pipeline.lock_on_bootstrapped_base(main.stack, quiet)
     if lock is None:
         return None
-    context = render_context(lock)
-    refuse_links(folder, *(f"{project.CONTEXT}/{name}" for name in context.files))
+    context = pipeline.render(lock, session, folder / project.CONTEXT)
+    refuse_links(folder, *(f"{project.CONTEXT}/{name}" for name in context.names))
     write_context(context, folder / project.CONTEXT)
     session.console.say(f"wrote {project.CONTEXT}/{place_of(lock.stack)}/")
     return lock

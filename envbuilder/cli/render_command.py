@@ -18,7 +18,13 @@ from envbuilder.cli.protection import (
     refuse_overwriting,
 )
 from envbuilder.cli.request import refuse_request_options, request_from
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import (
+    archives_of,
+    print_json,
+    read_lock,
+    session_beside,
+    session_from,
+)
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
     Options,
@@ -121,21 +127,24 @@ def _write_build_context(
     as_json: bool,
     session: "Session",
 ) -> int:
+    from envbuilder import pipeline
     from envbuilder.files import refuse_links
-    from envbuilder.render.context import place_of, render_context
+    from envbuilder.render.context import place_of
     from envbuilder.render.context_folder import differences, write_context
 
     folder = Path(output or "build")
+    session = session_beside(session, options["lock_file"])
 
     def refuse(lock: "Lock") -> None:
         if not check:
-            _refuse_in_context(render_context(lock), folder, overwrite)
+            context = pipeline.render(lock, session, folder)
+            _refuse_in_context(context, folder, overwrite)
 
     lock = _named_lock(options, session)
     if lock is None:
         lock = make_checked_lock(request_from(options), session, refuse)
     refuse(lock)
-    context = render_context(lock)
+    context = pipeline.render(lock, session, folder)
     dockerfile = f"{place_of(lock.stack)}/Dockerfile"
     differing: list[str] = []
     if check:
@@ -148,7 +157,7 @@ def _write_build_context(
         words += ["--file", str(folder / dockerfile), "--tag", "my-image", str(folder)]
         line = shlex.join(words)
         session.console.say(
-            f"{folder}: {len(context.files)} files; build it with `{line}`"
+            f"{folder}: {len(context.names)} files; build it with `{line}`"
         )
     for line in differing:
         session.console.say(f"{folder}: {line}")
@@ -158,7 +167,7 @@ def _write_build_context(
                 "ok": not differing,
                 "folder": str(folder),
                 "dockerfile": dockerfile,
-                "files": sorted(context.files),
+                "files": sorted(context.names),
                 "differing": differing,
             }
         )
@@ -445,7 +454,8 @@ def _update_project(
             capabilities=[gpu.capability for gpu in session.catalog.gpus],
             mirrors=config.public_mirrors(settings()),
         )
-        return project.render_files(described, table.get("targets", ()))
+        archives = archives_of(lock, session, folder)
+        return project.render_files(described, table.get("targets", ()), archives)
 
     def refuse(lock: "Lock") -> Checked:
         return check_files(render(lock), folder, overwrite)

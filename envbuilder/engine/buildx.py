@@ -194,6 +194,9 @@ _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN .*build_sources\.py tools ", "tools to build source packages"),
+    (r"RUN .*build_sources\.py wheels ", "source packages, without network"),
+    (r"COPY images/\S+/sources ", "source packages"),
     (r"RUN sh /system/base\.sh\b", "checks of the base image"),
     (r"RUN /opt/uv/bin/uv python install\b|RUN .*uv python install\b", "Python"),
     (r"RUN sh /system/packages\.sh\b", "your system packages"),
@@ -443,6 +446,16 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"exec: \"/bin/sh\": (stat /bin/sh: )?no such file",
         "the base image has no shell: nothing can be installed in it",
         "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
+    ),
+    (
+        r"source package [a-z0-9-]+: .*(than the locked one|the lock has)",
+        "a source package is built to another wheel here than when it was locked",
+        "lock it again: `envbuilder lock`; if it persists, its build depends on the machine: use a wheel of it",
+    ),
+    (
+        r"source package [a-z0-9-]+: ",
+        "a source package cannot be built in the image",
+        "see what its build says; a wheel of it needs no build",
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",

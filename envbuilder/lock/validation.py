@@ -12,11 +12,26 @@ from packaging.utils import (
 from envbuilder import grammar
 from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.lock.torch_index import FAMILY
-from envbuilder.model import PYPI, SCHEMA, Lock, Stack, Wheel
+from envbuilder.model import (
+    PYPI,
+    SCHEMA,
+    Layer,
+    Lock,
+    Source,
+    SourceKind,
+    Stack,
+    Wheel,
+)
 
 _LOCAL_INDEXES = (
     "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
 )
+_ORIGINS = {
+    SourceKind.GIT: grammar.GitUrl,
+    SourceKind.LOCAL: grammar.LocalPath,
+    SourceKind.URL: grammar.FileUrl,
+    SourceKind.SDIST: grammar.ArchiveFile,
+}
 _CUDA_WHEELS = (
     "nvidia-cuda-runtime",
     "nvidia-cudnn",
@@ -33,6 +48,7 @@ def find_problems(lock: Lock) -> Iterator[str]:
         yield from _wheel_problems(wheel, lock.stack)
         yield from _index_problems(wheel, lock.stack)
     yield from _cuda_problems(lock)
+    yield from _source_problems(lock)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         yield from _requirement_problems(line, lock)
 
@@ -93,6 +109,49 @@ def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
         yield f"{requirement.name} is required but missing from the lock"
     elif not requirement.specifier.contains(wheel.version, prereleases=True):
         yield f"{requirement.name} {wheel.version} is locked; the stack requires {requirement.specifier}"
+
+
+def _source_problems(lock: Lock) -> Iterator[str]:
+    """Sources without their wheels, or with what does not go together."""
+    names = set()
+    for source in lock.sources:
+        if source.name in names:
+            yield f"{source.name} has two sources"
+        names.add(source.name)
+        wheel = _wheel_named(source.name, lock)
+        if wheel is None or wheel.version != source.version:
+            yield f"{source.name} {source.version} has a source and no wheel"
+        else:
+            yield from _built_problems(source, wheel)
+        yield from _origin_problems(source)
+
+
+def _built_problems(source: Source, wheel: Wheel) -> Iterator[str]:
+    """A wheel that cannot be what its source is built to."""
+    if wheel.layer is not Layer.STACK:
+        yield f"{source.name} has a source and is in the layer {wheel.layer}"
+    if source.is_built:
+        is_pure = wheel.file.endswith("-none-any.whl")
+        if not is_pure:
+            yield f"{wheel.file} has a source and is not pure Python"
+        return
+    if wheel.sha256 != source.sha256:
+        yield f"{wheel.file} is not the archive of its source"
+
+
+def _origin_problems(source: Source) -> Iterator[str]:
+    kind = _ORIGINS[source.kind]
+    if not grammar.matches(kind, source.origin):
+        expected = grammar.words(kind)
+        yield f"{source.name}: {source.origin!r} is not {expected}"
+    name = source.name
+    is_repository = source.kind is SourceKind.GIT
+    has_commit = source.commit != ""
+    if is_repository != has_commit:
+        yield f"{name}: a commit is that of a repository"
+    is_wheel = source.archive.endswith(".whl")
+    if source.is_built == is_wheel:
+        yield f"{name}: {source.archive} and its build do not go together"
 
 
 def _wheel_named(name: str, lock: Lock) -> Wheel | None:

@@ -127,7 +127,10 @@ def calls(path: Path, names: frozenset[str]) -> list[ast.Call]:
             else getattr(node.func, "id", "")
         )
         of = node.func.value if isinstance(node.func, ast.Attribute) else None
-        if name in names and getattr(of, "id", "") not in {"os", "tarfile", "disk"}:
+        if name in names and getattr(of, "id", "") not in {
+            *("os", "tarfile", "disk"),
+            "opener",  # of addresses
+        }:
             found.append(node)
     return found
 
