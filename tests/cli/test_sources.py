@@ -280,7 +280,7 @@ def test_builds_can_be_forbidden(locks: Locks, tmp_path: Path) -> None:
     assert locks.make("plain-sdist").sources[0].kind is SourceKind.SDIST
 
 
-def test_a_wheel_at_an_address_and_a_local_one_need_no_build(
+def test_wheels_at_an_address_and_local_ones_need_no_build(
     locks: Locks, tmp_path: Path
 ) -> None:
     address = locks._index.url.replace("/simple/", wheelhouse.PATH)
@@ -336,3 +336,21 @@ def test_settings_name_a_folder_of_the_project(run: Run, tmp_path: Path) -> None
     (tmp_path / "below").mkdir()
     answer = run("resolve", "--cuda", "11.7", "--package", "./none")
     assert (answer.code, "is not a folder" in answer.err) == (2, True)
+
+
+def test_source_packages_are_loaded_with_the_login_of_the_index(
+    run: Run, tmp_path: Path, index_folder: Path, content: bytes, cache: Path
+) -> None:
+    add_sdist(index_folder, content)
+    with serve(
+        folder=index_folder, wheels={SDIST: content}, login="me:kestrel"
+    ) as server:
+        url = server.url.replace("http://", "http://me:kestrel@")
+        request = ["--cuda", "11.7", "--base", "bootstrap", "--index-url", url]
+        answer = run("lock", *request, "--package", "plain-sdist")
+    assert answer.code == 0, answer.err
+    texts = [path.read_bytes() for path in cache.rglob("*") if path.is_file()]
+    assert len(texts) > 2
+    assert not any(b"kestrel" in text for text in texts)
+    lock = (tmp_path / "envbuilder.lock").read_text()
+    assert "kestrel" not in lock + answer.err

@@ -127,10 +127,7 @@ def calls(path: Path, names: frozenset[str]) -> list[ast.Call]:
             else getattr(node.func, "id", "")
         )
         of = node.func.value if isinstance(node.func, ast.Attribute) else None
-        if name in names and getattr(of, "id", "") not in {
-            *("os", "tarfile", "disk"),
-            "opener",  # of addresses
-        }:
+        if name in names and getattr(of, "id", "") not in {"os", "tarfile", "disk"}:
             found.append(node)
     return found
 

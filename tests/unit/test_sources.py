@@ -388,7 +388,7 @@ def test_contexts_without_sources_are_as_before() -> None:
     lock = parse_lock(PRESET.read_text(), source="x")
     context = render_context(lock)
     assert context.archives == {}
-    assert "sources" not in context.files[f"{place_of(lock.stack)}/Dockerfile"]
+    assert "build_sources" not in context.files[f"{place_of(lock.stack)}/Dockerfile"]
 
 
 def test_digest_and_size_of_a_large_file(tmp_path: Path) -> None:
