@@ -203,7 +203,8 @@ def test_a_folder_is_locked_and_rendered_again_from_its_lock(
     assert (answer.code, "./mylib has changed" in answer.err) == (5, True)
     # The archive is in the context, so that it can still be built.
     shutil.rmtree(cache)
-    assert run(*render).code == 0
+    answer = run(*render)
+    assert (answer.code, "what was locked is built" in answer.err) == (0, True)
     shutil.rmtree(tmp_path / "context")
     answer = run(*render)
     assert (answer.code, "has changed since my-lib 1.2 was locked" in answer.err) == (

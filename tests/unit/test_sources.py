@@ -61,7 +61,9 @@ def test_the_same_files_are_the_same_archive(tmp_path: Path) -> None:
         folder.joinpath("b/x.py").write_text("x")
         folder.joinpath("a").write_text("a")
         folder.joinpath("a").chmod(0o755)
-    (tmp_path / "two/__pycache__").mkdir()
+    for junk in ("__pycache__", ".venv", "dist", "x.egg-info"):
+        (tmp_path / "two" / junk).mkdir()
+        (tmp_path / "two" / junk / "x").write_text("x")
     (tmp_path / "two/__pycache__/x.pyc").write_text("x")
     packed = [pack(folder_files(tmp_path / name, no_git)) for name in ("one", "two")]
     assert packed[0] == packed[1]
@@ -75,9 +77,12 @@ def test_a_folder_in_git_has_what_git_does_not_ignore(tmp_path: Path) -> None:
 
     def git(argv: list[str]) -> Completed:
         assert "core.fsmonitor=false" in argv
-        return Completed(returncode=0, stdout="a.py\0deleted.py\0build\0", stderr="")
+        names = "a.py\0deleted.py\0lib/dist/x.py\0__pycache__/a.pyc\0"
+        return Completed(returncode=0, stdout=names, stderr="")
 
-    assert sorted(folder_files(tmp_path, git)) == ["a.py", "build"]  # type: ignore[arg-type]
+    (tmp_path / "lib/dist").mkdir(parents=True)
+    (tmp_path / "lib/dist/x.py").write_text("x")
+    assert sorted(folder_files(tmp_path, git)) == ["a.py", "lib/dist/x.py"]  # type: ignore[arg-type]
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:

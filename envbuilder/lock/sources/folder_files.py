@@ -13,13 +13,16 @@ GIT_QUIET = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 """A repository's own settings name programs that git would run."""
 MOST_FILES = 20_000
 MOST_BYTES = 256 * 1024 * 1024
-_JUNK = frozenset(
+_CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", ".DS_Store"})
+"""Never part of a package, wherever they are and whatever git says."""
+_NOT_WALKED = frozenset(
     {
-        *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"),
-        *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".idea"),
-        *("build", "dist", "runs", ".eggs", ".ipynb_checkpoints", ".DS_Store"),
+        *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".idea", ".eggs"),
+        *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox"),
     }
 )
+_RESULTS = frozenset({"build", "dist", "runs"})
+"""At the top of a folder outside of git: what was made of it."""
 Run = Callable[[Sequence[str]], Completed]
 
 
@@ -58,10 +61,10 @@ def _too_large(folder: Path) -> UsageError:
 
 def _is_junk(name: str) -> bool:
     *folders, file = name.split("/")
-    if file.endswith((".pyc", ".pyo")):
+    if file in _CACHES or file.endswith((".pyc", ".pyo")):
         return True
     for folder in folders:
-        if folder in _JUNK or folder.endswith(".egg-info"):
+        if folder in _CACHES or folder.endswith(".egg-info"):
             return True
     return False
 
@@ -90,9 +93,13 @@ def _names_of_git(folder: Path, run_git: Run) -> list[str] | None:
 def _names_of_walk(folder: Path) -> Iterator[str]:
     count = 0
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _JUNK]
+        left_out = _NOT_WALKED
+        if Path(place) == folder:
+            left_out = _NOT_WALKED | _RESULTS
+        folders[:] = [name for name in folders if name not in left_out]
         for name in names:
             count += 1
             if count > MOST_FILES:
                 raise _too_large(folder)
-            yield (Path(place) / name).relative_to(folder).as_posix()
+            path = Path(place) / name
+            yield path.relative_to(folder).as_posix()

@@ -339,6 +339,7 @@ class SourceWorkshop:
         """
         found = {}
         for source in lock.sources:
+            self._note_change(source)
             if source.in_context:
                 found[source.archive] = self._archive(
                     source,
@@ -346,6 +347,18 @@ class SourceWorkshop:
                     near,
                 )
         return found
+
+    def _note_change(self, source: Source) -> None:
+        """Say that a local package is not as it was locked: what was locked is built all the same."""
+        path = self._local_path(source)
+        if source.kind is not SourceKind.LOCAL or not exists(path):
+            return
+        digest = self._digest_now(source)
+        if digest != source.sha256:
+            self._note(
+                f"{source.origin} has changed since {source.name} {source.version} was locked: "
+                "what was locked is built; `envbuilder lock` takes the change"
+            )
 
     def beside(self, lock_file: Path) -> "SourceWorkshop":
         """The same, which looks for folders next to a lock too, or next to the repository's docker/."""
