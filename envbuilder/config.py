@@ -35,7 +35,6 @@ from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.grammar import JsonObject
-from envbuilder.lock.sources.builds import SourceBuilds
 from envbuilder.lock.sources.location import is_located, parse_location
 from envbuilder.model import ANY, SourceKind
 from envbuilder.resolve.command_line import quoted
@@ -96,13 +95,6 @@ def _parse_gpu_access(text: str) -> str:
         raise ValueError(f"it must be one of {', '.join(GpuAccess)}") from None
 
 
-def _parse_source_builds(text: str) -> str:
-    try:
-        return SourceBuilds(text).value
-    except ValueError:
-        raise ValueError(f"it must be one of {', '.join(SourceBuilds)}") from None
-
-
 def _parser_of(option: Option) -> Callable[[str], object]:
     return lambda text: text if text == ANY else option.parse(text)
 
@@ -116,7 +108,6 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     },
     "package": parse_package,
     "apt": parse_apt,
-    "build-sources": _parse_source_builds,
     "index-url": parse_index_url,
     "torch-index": parse_torch_index,
     "apt-mirror": parse_apt_mirror,
@@ -172,7 +163,9 @@ def _parse_package(text: str) -> str:
     requirement = parse_package(text)
     if is_located(requirement):
         location = parse_location(requirement)
-        if location.kind is SourceKind.LOCAL and _leads_out(location.origin):
+        path = location.origin.removeprefix("file://")
+        is_local = location.kind is SourceKind.LOCAL or path != location.origin
+        if is_local and _leads_out(path):
             raise ValueError(
                 "a local package must be in the folder of this file or below; use `--package` for others"
             )

@@ -144,7 +144,7 @@ _SUBFOLDER = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._+-]+(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9.
 _GIT_REF = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/+-]*"
 _COMMIT = r"[0-9a-f]{40}"
 _GIT_URL = (
-    rf"(?:https?://{_NET_HOST}{_NET_PATH}|ssh://(?:[A-Za-z0-9._-]+@)?{_NET_HOST}{_NET_PATH}"
+    rf"(?:https?://{_NET_HOST}{_NET_PATH}|ssh://(?:[A-Za-z0-9][A-Za-z0-9._-]*@)?{_NET_HOST}{_NET_PATH}"
     rf"|file://(?:/{_PLACE}+)+)"
 )
 _FOLDER_PATH = rf"\.\.?(?:/{_PLACE}*)?"

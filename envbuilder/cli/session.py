@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from envbuilder.acceptance.receipts import Store
     from envbuilder.catalog.rows import Catalog
     from envbuilder.engine.docker_client import DockerEngine
+    from envbuilder.lock.sources.builds import SourceBuilds
     from envbuilder.model import Lock
     from envbuilder.network import Network
     from envbuilder.pipeline import Session
@@ -103,7 +104,6 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
 
     from envbuilder.console import Console
     from envbuilder.lock.index_client import IndexClient
-    from envbuilder.lock.sources.builds import SourceBuilds
     from envbuilder.lock.sources.source_cache import cache_folder
     from envbuilder.lock.sources.workshop import SourceWorkshop
     from envbuilder.lock.uv_compile import Uv
@@ -134,7 +134,7 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
             project=project_folder(),
             say=console.say,
             note=console.note,
-            builds=SourceBuilds(setting(options, "build_sources") or SourceBuilds.ALL),
+            builds=_builds(options),
         ),
         today=datetime.now(UTC).date(),
         said=repeatable_flags(options),
@@ -142,6 +142,19 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
         verb=click.get_current_context().info_name or "resolve",
         in_project="render" in settings(),
     )
+
+
+def _builds(options: Options) -> "SourceBuilds | None":
+    """Which source packages may be built here; None if nobody said: packages of the settings are not built then.
+
+    Somebody else may have written the settings, and a build runs a program of the package on this machine.
+    """
+    from envbuilder.lock.sources.builds import SourceBuilds
+
+    value = options.get("build_sources")
+    if value:
+        return SourceBuilds(value)
+    return SourceBuilds.ALL if options.get("packages") else None
 
 
 def project_folder() -> Path:

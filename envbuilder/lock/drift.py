@@ -44,13 +44,14 @@ def find_drift(
     for drift in _lost(lock, uv):
         drifts.setdefault(drift.package, drift)
     # A package that is lost has changed as well; the first problem explains the second.
-    known = NO_SOURCES
+    known: KnownSources | None = NO_SOURCES
     if lock.sources and workshop:
         for package, problem in workshop.changes(lock):
             drifts.setdefault(package, Drift(package=package, problem=problem))
         known = workshop.known(lock)
-    for drift in _changed(lock, uv, known):
-        drifts.setdefault(drift.package, drift)
+    if known is not None:
+        for drift in _changed(lock, uv, known):
+            drifts.setdefault(drift.package, drift)
     return [drifts[package] for package in sorted(drifts)]
 
 

@@ -270,6 +270,35 @@ def test_a_dependency_without_a_wheel_is_built(
     assert f"{SDIST} is no longer on the index" in answer.err
 
 
+def test_packages_of_the_settings_are_built_only_if_that_is_allowed(
+    locks: Locks, tmp_path: Path, cache: Path
+) -> None:
+    """Somebody else may have written the settings: a build runs a program of the package."""
+    ran = tmp_path / "ran"
+    first = f"open({str(ran)!r}, 'w')"
+    write(tmp_path / "mylib", package_files(first=first))
+    settings = tmp_path / "envbuilder.toml"
+    settings.write_text('package = ["./mylib"]\n')
+    error = locks.refuse()
+    assert "its source package is not built: the command line does not request" in error
+    settings.write_text('package = ["plain-sdist"]\n')
+    error = locks.refuse()
+    assert "its source package is not built: the command line does not request" in error
+    settings.write_text('build-sources = "all"\n')
+    assert "unknown key 'build-sources'" in locks.refuse()
+    assert not ran.exists()
+    settings.write_text('package = ["./mylib"]\n')
+    assert locks.run("--build-sources", "all").code == 0
+    assert ran.exists()
+    assert locks.run("--check").code == 0
+    shutil.rmtree(cache)
+    answer = locks.run("--check")
+    assert (answer.code, "what my-lib depends on is not compared" in answer.err) == (
+        0,
+        True,
+    )
+
+
 def test_builds_can_be_forbidden(locks: Locks, tmp_path: Path) -> None:
     write(tmp_path / "mylib", package_files())
     answer = locks.run("--package", "plain-sdist", "--build-sources", "named")

@@ -114,7 +114,7 @@ def test_a_folder_without_a_package_is_refused(tmp_path: Path) -> None:
 def test_settings_name_packages_of_their_project_alone(tmp_path: Path) -> None:
     parse = config._FILE_PARSERS["package"]
     assert parse("./mylib") == "./mylib"
-    for text in ("../mylib", "m @ file:///etc", "/etc"):
+    for text in ("../mylib", "m @ file:///etc", "/etc", "m @ git+file:///srv/m"):
         with pytest.raises(ValueError, match="must be in the folder of this file"):
             parse(text)
     (tmp_path / "out").symlink_to("/etc")

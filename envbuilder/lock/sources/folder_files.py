@@ -9,7 +9,10 @@ from envbuilder.errors import EngineError, UsageError
 from envbuilder.files import exists, is_below, read_bytes
 from envbuilder.processes import Completed
 
-GIT_QUIET = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+GIT_QUIET = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
+    *("-c", "safe.directory=*"),  # nothing of the repository is run
+)
 """A repository's own settings name programs that git would run."""
 MOST_FILES = 20_000
 MOST_BYTES = 256 * 1024 * 1024

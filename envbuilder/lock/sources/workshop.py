@@ -76,7 +76,7 @@ class SourceWorkshop:
         project: Path,
         say: Callable[[str], None],
         note: Callable[[str], None],
-        builds: SourceBuilds = SourceBuilds.ALL,
+        builds: SourceBuilds | None = SourceBuilds.ALL,
     ) -> None:
         self._uv = uv
         self._network = network
@@ -243,10 +243,7 @@ class SourceWorkshop:
     def _finish(self, source: Source, archive: Path, stack: Stack) -> Prepared:
         if source.archive.endswith(".whl"):
             return self._as_wheel(source, archive)
-        key = key_of(
-            source.sha256, source.kind, source.name, source.subdirectory, stack.python,
-            stack.as_of, stack.platform, _program_digest(),
-        )  # fmt: skip
+        key = _build_key(source, stack)
         built = self._cache.built(key)
         if built:
             old, wheel, path = built
@@ -275,7 +272,7 @@ class SourceWorkshop:
         return Prepared(source=found, wheel=wheel, path=archive)
 
     def _build(self, source: Source, archive: Path, stack: Stack, key: str) -> Prepared:
-        if self._builds is SourceBuilds.NONE:
+        if self._builds not in (SourceBuilds.ALL, SourceBuilds.NAMED):
             raise _not_allowed(source.name, self._builds)
         contents = SourceArchive(archive)
         refuse_compiled(contents, source.name)
@@ -415,27 +412,26 @@ class SourceWorkshop:
                 problems=error.problems,
             ) from error
 
-    def known(self, lock: Lock) -> KnownSources:
-        """The wheels of a lock's sources, for uv; built again where the cache lacks them."""
+    def known(self, lock: Lock) -> KnownSources | None:
+        """The wheels of a lock's sources, for uv; built again where the cache lacks them, if that is allowed."""
         known = known_of(lock.stack)
         for source in lock.sources:
-            content = self._archive(
-                source,
-                lock.stack,
-                (),
-            )
+            content = self._archive(source, lock.stack, ())
             path = self._cache.add_archive(source.archive, content)
-            plain = replace(
-                source,
-                tools=(),
-                backend="",
-                backend_path=(),
-            )
-            prepared = self._finish(
-                plain,
-                path,
-                lock.stack,
-            )
+            plain = replace(source, tools=(), backend="", backend_path=())
+            key = _build_key(plain, lock.stack)
+            is_built = self._cache.built(key) is not None
+            if (
+                source.is_built
+                and not is_built
+                and self._builds is not SourceBuilds.ALL
+            ):
+                self._note(
+                    f"what {source.name} depends on is not compared: its wheel would have to be built; "
+                    "if you trust it: `--build-sources all`"
+                )
+                return None
+            prepared = self._finish(plain, path, lock.stack)
             known = known.with_wheel(source.name, prepared.path)
         return known
 
@@ -526,10 +522,27 @@ def _wheel_row(source: Source, path: Path) -> Wheel:
     )
 
 
-def _not_allowed(name: str, builds: SourceBuilds) -> LockError:
+def _not_allowed(name: str, builds: SourceBuilds | None) -> LockError:
+    reason = f"--build-sources is {builds}"
+    if builds is None:
+        reason = "the command line does not request it"
     return LockError(
-        f"{name} has no wheel, and its source package is not built: --build-sources is {builds}",
-        hint="a build runs the package's own program on this machine; to allow it: `--build-sources all`",
+        f"{name} has no wheel, and its source package is not built: {reason}",
+        hint="a build runs the package's own program on this machine; if you trust it: `--build-sources all`",
+    )
+
+
+def _build_key(source: Source, stack: Stack) -> str:
+    """All that a build depends on: its tools follow from the day, the Python and the archive."""
+    return key_of(
+        source.sha256,
+        source.kind,
+        source.name,
+        source.subdirectory,
+        stack.python,
+        stack.as_of,
+        stack.platform,
+        _program_digest(),
     )
 
 
