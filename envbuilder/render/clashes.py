@@ -61,14 +61,16 @@ def ignore_clashes(names: Sequence[str], folder: Path) -> list[Obstacle]:
     """The files that git would leave out of a commit."""
     clashes = []
     for ignored in ignored_files(folder, names):
-        tops = sorted({name.split("/")[0] for name in ignored.names})
-        count = len(ignored.names)
-        what = ignored.names[0] if count == 1 else f"{count} files in {_listed(tops)}"
-        problem = f"git ignores {what} ({ignored.rule}); a clone would lack them"
+        paths = list(ignored.names)
+        what = _listed(paths)
+        if len(paths) > _SHOWN:
+            paths = sorted({name.split("/")[0] for name in paths})
+            what = f"{len(ignored.names)} files in {_listed(paths)}"
+        command = f"git add --force {' '.join(paths)}"
         clashes.append(
             Obstacle(
-                problem=problem,
-                remedy=f"change that pattern, or `git add --force {' '.join(tops)}` once they are written",
+                problem=f"git ignores {what} ({ignored.rule}), so a clone would lack that",
+                remedy=f"change the pattern, or `{command}` once it is written",
             )
         )
     return clashes
@@ -89,7 +91,7 @@ def _shadowed_files(variables: Mapping[str, str], folder: Path) -> Iterator[Obst
         if not is_own_file_read(folder):
             yield Obstacle(
                 problem=f"{ENV} sets COMPOSE_FILE, so `docker compose` does not read {COMPOSE} here",
-                remedy=f"name it: `{own_compose_command()}`",
+                remedy=f"start envbuilder's with `{own_compose_command()}`",
             )
         return
     others = _existing(folder, _OTHER_COMPOSE)

@@ -108,7 +108,7 @@ def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> N
     name = ".github/workflows/ci.yml"
     answer = run("init", "--lock", LOCK, *TARGETS, "--overwrite", name)
     assert answer.code == 0
-    assert f"overwrote {name}\n" in answer.err
+    assert f"replaced {name}\n" in answer.err
     assert own.read_text() != mine
 
 

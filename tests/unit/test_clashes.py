@@ -192,11 +192,16 @@ def test_a_git_that_does_not_answer_is_passed_over(
 def test_ignored_files_are_told_with_a_command(tmp_path: Path) -> None:
     (tmp_path / git_ignore.FILE).write_text("docker/\ncompose.yaml\n")
     first, second = ignore_clashes(NAMES, tmp_path)
-    assert first.problem.startswith(
-        "git ignores 2 files in docker (.gitignore:1: docker/);"
+    assert first.problem == (
+        "git ignores docker/images/a/envbuilder.lock, docker/payload/x (.gitignore:1: docker/), "
+        "so a clone would lack that"
     )
-    assert "`git add --force docker` once" in first.remedy
     assert second.problem.startswith("git ignores compose.yaml (.gitignore:2:")
+    assert "`git add --force compose.yaml` once" in second.remedy
+    many = [f"docker/payload/{number}" for number in range(9)]
+    (clash,) = ignore_clashes(many, tmp_path)
+    assert clash.problem.startswith("git ignores 9 files in docker (.gitignore:1:")
+    assert "`git add --force docker`" in clash.remedy
     assert not (first.stops)
     assert not (second.stops)
 
