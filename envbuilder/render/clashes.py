@@ -29,6 +29,7 @@ _NAME_LINE = re.compile(r"^name:[ \t]*(.+?)[ \t]*(?:#.*)?$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
 _READ = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _WITHOUT_COMPOSE = "`--target devcontainer --target workflow`"
+_LETTERS = re.compile(r"[a-z0-9]")
 _SHOWN = 5  # variables or files that are named
 
 
@@ -84,6 +85,7 @@ def _compose_clashes(texts: Mapping[str, str], folder: Path) -> Iterator[Obstacl
     yield from _shadowed_files(variables, folder)
     yield from _variables_with_a_meaning(texts, variables)
     yield from _results_folder(folder)
+    yield from _project_name(variables, folder)
 
 
 def _shadowed_files(variables: Mapping[str, str], folder: Path) -> Iterator[Obstacle]:
@@ -160,6 +162,17 @@ def _results_folder(folder: Path) -> Iterator[Obstacle]:
             problem="runs/latest exists, and training writes its results there",
             remedy=f"choose another name in {ENV}: `echo RUN=first >>{ENV}`",
         )
+
+
+def _project_name(variables: Mapping[str, str], folder: Path) -> Iterator[Obstacle]:
+    """Compose names a project after its folder, of which it keeps letters from a to z, digits, - and _."""
+    name = folder.absolute().name
+    if _LETTERS.search(name.lower()) or "COMPOSE_PROJECT_NAME" in variables:
+        return
+    yield Obstacle(
+        problem=f"`docker compose` cannot make a project name of {name!r}",
+        remedy=f"set one: `echo COMPOSE_PROJECT_NAME=training >>{ENV}`",
+    )
 
 
 def env_variables(folder: Path) -> dict[str, str]:

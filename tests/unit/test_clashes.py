@@ -105,6 +105,26 @@ def test_what_changes_its_meaning_is_noted(
 
 
 @pytest.mark.parametrize(
+    ("name", "env", "noted"),
+    [
+        ("微调", "", True),
+        ("微调", "COMPOSE_PROJECT_NAME=a\n", False),
+        ("微调 2", "", False),
+        ("_-", "", True),
+    ],
+)
+def test_a_folder_that_compose_cannot_name_is_noted(
+    tmp_path: Path, name: str, env: str, noted: bool
+) -> None:
+    folder = tmp_path / name
+    clashes = found(folder, {".env": env})
+    assert [clash.stops for clash in clashes] == [False] * noted
+    for clash in clashes:
+        assert name in clash.problem
+        assert "`echo COMPOSE_PROJECT_NAME=training >>.env`" in clash.remedy
+
+
+@pytest.mark.parametrize(
     "files",
     [
         {".env": 'COMPOSE_FILE="./compose.yaml:compose.gpu.yaml"', "compose.yml": ""},
