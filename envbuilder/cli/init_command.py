@@ -23,6 +23,7 @@ from envbuilder.cli.settings import (
     find_settings,
     setting,
     settings,
+    targets_of,
     working_folder,
 )
 from envbuilder.cli.shared_options import (
@@ -228,7 +229,7 @@ def _targets(names: Sequence[str]) -> list[str]:
     """The targets that the repository has already, and those of this command."""
     from envbuilder.render import project
 
-    existing = _own_table().get("targets", ())
+    existing = targets_of(_own_table())
     return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
 
 

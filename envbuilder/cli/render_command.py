@@ -26,6 +26,7 @@ from envbuilder.cli.settings import (
     find_settings,
     setting,
     settings,
+    targets_of,
     was_given,
 )
 from envbuilder.cli.shared_options import (
@@ -455,7 +456,7 @@ def _update_project(
             capabilities=[gpu.capability for gpu in session.catalog.gpus],
             mirrors=config.public_mirrors(settings()),
         )
-        return project.render_files(described, table.get("targets", ()))
+        return project.render_files(described, targets_of(table))
 
     def refuse(lock: "Lock") -> Checked:
         return check_files(render(lock), folder, overwrite)

@@ -226,7 +226,14 @@ def test_a_lock_that_does_not_match_the_request_is_stale(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('targets = ["helm"]', "there is no target 'helm'"),
+        (
+            'targets = ["helm"]',
+            "envbuilder.toml: there is no target 'helm' ([render], targets)\nhint: targets: compose",
+        ),
+        (
+            'targets = ["workflow", "copmose"]',
+            "hint: did you mean `compose`?",
+        ),
         ('targets = "workflow"', "targets must be a list"),
         ('tragets = ["workflow"]', "did you mean 'targets'?"),
         (
