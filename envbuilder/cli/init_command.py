@@ -1,6 +1,6 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +23,7 @@ from envbuilder.cli.settings import (
     find_settings,
     setting,
     settings,
+    targets_of,
     working_folder,
 )
 from envbuilder.cli.shared_options import (
@@ -112,7 +113,8 @@ def command(
     note_clashes(checked.clashes, [*files.names, *more], Path(), session)
     written = project.write(files, Path(), more)
     for name in checked.lost:
-        session.console.say(f"overwrote {name}")
+        if name not in written:
+            session.console.say(f"overwrote {name}")
     for name, verb in written.items():
         for line in changes.get(name) or [f"{verb} {name}"]:
             session.console.say(line)
@@ -229,8 +231,16 @@ def _targets(names: Sequence[str]) -> list[str]:
     """The targets that the repository has already, and those of this command."""
     from envbuilder.render import project
 
-    existing = settings().get("render", {}).get("targets", ())
+    existing = targets_of(_own_table())
     return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
+
+
+def _own_table() -> Mapping[str, Any]:
+    """`[render]` of this repository; one in a folder above belongs to another set of files."""
+    table: Mapping[str, Any] = {}
+    if _own_settings() is not None:
+        table = settings().get("render", table)
+    return table
 
 
 def _describe(
@@ -239,7 +249,7 @@ def _describe(
     from envbuilder import config
     from envbuilder.render import project
 
-    target_settings = dict(settings().get("render", {}).get("settings", {}))
+    target_settings = dict(_own_table().get("settings", {}))
     if source:
         target_settings["envbuilder"] = source
     return project.describe(

@@ -15,6 +15,7 @@ from envbuilder.cli.protection import (
     make_checked_lock,
     note_clashes,
     overwrite_option,
+    refuse_full_or_read_only,
     refuse_overwriting,
 )
 from envbuilder.cli.request import refuse_request_options, request_from
@@ -31,6 +32,7 @@ from envbuilder.cli.settings import (
     find_settings,
     setting,
     settings,
+    targets_of,
     was_given,
 )
 from envbuilder.cli.shared_options import (
@@ -205,12 +207,23 @@ def _refuse_in_context(
 ) -> None:
     """Raise `UsageError` for files in a build context that are not envbuilder's and that nobody has named."""
     from envbuilder.files import exists, is_folder
-    from envbuilder.render.context_folder import foreign_files, foreign_places
+    from envbuilder.render.context_folder import (
+        foreign_files,
+        foreign_places,
+        stale_files,
+    )
 
     if exists(folder) and not is_folder(folder):
         raise UsageError(
             f"{folder} is a file, not a directory", hint="move it elsewhere"
         )
+    place = folder if exists(folder) else folder.parent
+
+    def texts() -> list[str]:
+        stale = [line.split(": ", 1)[1] for line in stale_files(context, folder)]
+        return [context.files[name] for name in stale]
+
+    refuse_full_or_read_only(place, texts)
     foreign = [str(folder / name) for name in foreign_files(context, folder)]
     places = [str(folder / place) for place in foreign_places(context, folder)]
     refuse_overwriting(foreign, overwrite, folders=places)
@@ -248,8 +261,6 @@ def _write_targets(
         return _report(list(stale_files(context, folder)), session)
     checked = _check_targets(context, folder, overwrite)
     note_clashes(checked.clashes, list(context.files), folder, session)
-    for name in checked.lost:
-        session.console.say(f"overwrote {folder / name}")
     for name, text in context.files.items():
         write_file(folder / name, text, executable=name in context.executable)
         session.console.say(f"wrote {folder / name}")
@@ -455,7 +466,7 @@ def _update_project(
             mirrors=config.public_mirrors(settings()),
         )
         archives = archives_of(lock, session, folder)
-        return project.render_files(described, table.get("targets", ()), archives)
+        return project.render_files(described, targets_of(table), archives)
 
     def refuse(lock: "Lock") -> Checked:
         return check_files(render(lock), folder, overwrite)
@@ -471,10 +482,12 @@ def _update_project(
         )
     checked = refuse(lock)
     note_clashes(checked.clashes, checked.files.names, folder, session)
-    for name in checked.lost:
-        session.console.say(f"overwrote {name}")
-    for name, verb in project.write(checked.files, folder, {}).items():
+    written = project.write(checked.files, folder, {})
+    for name, verb in written.items():
         session.console.say(f"{verb} {name}")
+    for name in checked.lost:
+        if name not in written:
+            session.console.say(f"overwrote {name}")
     return _report([], session, as_json=as_json)
 
 

@@ -47,6 +47,14 @@ class Files:
             *self.others.files,
         ]
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Path, relative to the repository → text."""
+        texts = dict(self.others.files)
+        for name, text in self.context.files.items():
+            texts[f"{CONTEXT}/{name}"] = text
+        return texts
+
 
 def describe(
     lock: Lock,

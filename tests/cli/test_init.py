@@ -108,7 +108,7 @@ def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> N
     name = ".github/workflows/ci.yml"
     answer = run("init", "--lock", LOCK, *TARGETS, "--overwrite", name)
     assert answer.code == 0
-    assert f"overwrote {name}\n" in answer.err
+    assert f"replaced {name}\n" in answer.err
     assert own.read_text() != mine
 
 
@@ -226,7 +226,14 @@ def test_a_lock_that_does_not_match_the_request_is_stale(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('targets = ["helm"]', "there is no target 'helm'"),
+        (
+            'targets = ["helm"]',
+            "envbuilder.toml: there is no target 'helm' ([render], targets)\nhint: targets: compose",
+        ),
+        (
+            'targets = ["workflow", "copmose"]',
+            "hint: did you mean `compose`?",
+        ),
         ('targets = "workflow"', "targets must be a list"),
         ('tragets = ["workflow"]', "did you mean 'targets'?"),
         (
