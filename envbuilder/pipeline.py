@@ -310,6 +310,7 @@ def ensure_base(
         _check_platform(stack, engine)
         make_base(base, engine, session)
     else:
+        session.console.say(f"pulling {reference}")
         failure = engine.pull(reference, stack.platform)
         if failure:
             raise NoBaseError(
