@@ -118,7 +118,7 @@ def test_a_chosen_base_is_never_replaced(
     monkeypatch.setenv("BASE", "py3.10-debian12")
     answer = run("build")
     assert answer.code == 6
-    assert answer.err.startswith(f"error: {SLIM} was not found")
+    assert answer.err.startswith(f"pulling {SLIM}\nerror: {SLIM} was not found")
 
 
 def test_a_lock_that_is_named_is_never_replaced(
