@@ -79,7 +79,8 @@ def command(
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
     # A requirements file has no base.
-    ask = partial(find_digest, session) if form == "lock" else None
+    file = "" if output in ("-", DEFAULT_OUTPUT) else output
+    ask = partial(find_digest, session, file=file) if form == "lock" else None
     lock = pipeline.make_lock(request_from(options), session, ask)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
