@@ -261,7 +261,8 @@ def _with_available_base(
 ) -> Lock:
     """`lock` with its base in the engine's store; or, if no registry has that base, the lock to build instead."""
     try:
-        ensure_locked_base(lock, engine, session)
+        image = ensure_locked_base(lock, engine, session)
+        _note_unpinned(lock, image, session)
         return lock
     except NoBaseError as error:
         other = fallback() if fallback else None
@@ -274,22 +275,36 @@ def _with_available_base(
     return other
 
 
-def lock_on_bootstrapped_base(stack: Stack, session: Session) -> Lock | None:
-    """A new lock of the same torch and packages on a base from Debian packages; None if no such base suits them."""
-    request = _on_bootstrapped_base(stack)
-    if index_for(session.catalog).best(request) is None:
-        return None
-    return make_lock(request, session)
+def _note_unpinned(lock: Lock, image: ImageFacts, session: Session) -> None:
+    """Say that a repository's lock does not pin a base which came from a registry."""
+    base = lock.stack.base
+    if lock.base_digest or base.source is not BaseSource.REGISTRY:
+        return
+    if image.digest and session.in_project:
+        session.console.note(
+            f"the lock does not pin {base.reference} by digest; to pin it: `envbuilder lock --upgrade-base`"
+        )
 
 
-def _on_bootstrapped_base(stack: Stack) -> Request:
-    """The request for the same on a base from Debian packages; not its Python, for Debian has one in each release."""
-    return Request(
+def can_resolve(request: Request, session: Session) -> bool:
+    """Whether a stack fits the request."""
+    return index_for(session.catalog).best(request) is not None
+
+
+def on_bootstrapped_base(request: Request, stack: Stack) -> Request:
+    """The request for a stack's torch, CUDA and packages on a base from Debian packages.
+
+    Not for its Python: Debian has one of its own in each release.
+    """
+    return replace(
+        request,
         cuda=Version(stack.cuda_line) if stack.cuda else None,
         torch=stack.torch,
         flavour=stack.flavour,
         platform=stack.platform,
+        python=None,
         base=BASE_BOOTSTRAP,
+        os=None,
         packages=stack.extras,
         apt=stack.apt,
     )
@@ -300,8 +315,8 @@ def _lock_again(stack: Stack, session: Session) -> str:
     if session.in_project:
         flags = " ".join(["--base bootstrap --force", *session.said])
         return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
-    request = _on_bootstrapped_base(stack)
-    if index_for(session.catalog).best(request) is None:
+    request = on_bootstrapped_base(Request(), stack)
+    if not can_resolve(request, session):
         return ""
     again = command(request, "lock", flags=session.said)
     return f"the lock has decided the base; lock another one: `{again}`"
@@ -331,6 +346,7 @@ def ensure_base(
         _check_platform(stack, engine)
         make_base(base, engine, session)
     else:
+        session.console.say(f"pulling {reference}")
         failure = engine.pull(reference, stack.platform)
         if failure:
             raise NoBaseError(

@@ -99,10 +99,11 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     session = session_beside(session_from(options), options["lock_file"])
     own = project_build(options, session)
     fallback = partial(own.fallback, session) if own else None
-    request = own.lock if own else _request(options)
     if dry_run:
-        answer(_plan(request, session, settings))
+        planned = own.planned() if own else _request(options)
+        answer(_plan(planned, session, settings))
         return
+    request = own.required(session) if own else _request(options)
     outcome = pipeline.build(request, new_engine, session, settings, fallback)
     if own:
         own.record(outcome.lock, session)

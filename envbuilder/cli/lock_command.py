@@ -78,7 +78,9 @@ def command(
         return
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
-    ask = partial(find_digest, session)
+    # A requirements file has no base.
+    file = "" if output in ("-", DEFAULT_OUTPUT) else output
+    ask = partial(find_digest, session, file=file) if form == "lock" else None
     lock = pipeline.make_lock(request_from(options), session, ask)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
@@ -117,7 +119,7 @@ def _refuse_with_upgrade(output: str, form: str, options: Options) -> None:
             "--upgrade-base changes a lock in its file",
             hint="name the file: `--output FILE`",
         )
-    if was_given(options, "packages", *REQUEST_OPTIONS):
+    if was_given(options, "packages", "apt", "requirements", *REQUEST_OPTIONS):
         raise UsageError(
             "--upgrade-base takes no request: the lock has decided it",
             hint="leave the other options out, or leave out --upgrade-base to make another lock",

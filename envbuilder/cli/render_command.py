@@ -284,7 +284,7 @@ def _check_targets(
 
 
 def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session") -> str:
-    """What files of Compose or a dev container lack without the build context: the image. "" if nothing."""
+    """What adds the lock and the build context that files of Compose or a dev container need; "" if they are there."""
     from envbuilder.files import exists
     from envbuilder.render import project
     from envbuilder.render.context import place_of
@@ -295,15 +295,21 @@ def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session")
         return ""
     if exists(folder / project.CONTEXT / place_of(lock.stack)):
         return ""
+    flags = [*session.said]
+    for name in names:
+        flags += ["--target", name]
     if options["lock_file"]:
-        words = ["envbuilder", "build", "--lock", options["lock_file"], *session.said]
-        build = shlex.join(words)
+        path = str(Path(options["lock_file"]).absolute())
+        init = shlex.join(["envbuilder", "init", "--lock", path, *flags])
     else:
         request = request_from(options, host=False)
-        build = command_for(request, "build", flags=session.said)
+        init = command_for(request, "init", flags=flags)
+    if folder != Path():
+        init = f"cd {shlex.quote(str(folder))} && {init}"
+    steps = [init, "envbuilder build"]
     if "compose" in names:
-        return f"`{build}`, then `docker compose up train`"
-    return f"`{build}`"
+        steps.append("docker compose up train")
+    return ", then ".join(f"`{step}`" for step in steps)
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, str]:

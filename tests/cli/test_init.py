@@ -1,6 +1,7 @@
 """`envbuilder init` and the `render` that keeps what it made."""
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Iterator
@@ -47,18 +48,27 @@ def test_init_writes_everything_and_names_the_next_steps(
 
 
 @pytest.mark.parametrize(
-    ("target", "then"),
-    [("compose", ", then `docker compose up train`"), ("devcontainer", "")],
+    ("target", "last"),
+    [("compose", "docker compose up train"), ("devcontainer", "envbuilder build")],
 )
-def test_render_of_a_target_alone_names_the_missing_image(
-    run: Run, tmp_path: Path, target: str, then: str
+def test_render_of_a_target_alone_names_what_is_missing(
+    run: Run, tmp_path: Path, target: str, last: str
 ) -> None:
     answer = run("render", "--lock", LOCK, "--target", target)
     assert answer.code == 0, answer.err
-    assert answer.err.endswith(f"\nnext: `envbuilder build --lock {LOCK}`{then}\n")
-    assert run("init", "--lock", LOCK, *TARGETS).code == 0
+    steps = re.findall("`([^`]+)`", answer.err.splitlines()[-1])
+    assert steps[0] == f"envbuilder init --lock {LOCK} --target {target}"
+    assert (steps[1], steps[-1]) == ("envbuilder build", last)
+    assert run(*shlex.split(steps[0])[1:]).code == 0
     assert "next: " not in run("render", "--lock", LOCK, "--target", target).err
     assert "next: " not in run("render", "--lock", LOCK, "--target", "slurm").err
+
+
+def test_the_missing_context_belongs_into_the_named_folder(
+    run: Run, tmp_path: Path
+) -> None:
+    words = ("--lock", LOCK, "--target", "compose", "--output", "a b")
+    assert "next: `cd 'a b' && envbuilder init --lock " in run("render", *words).err
 
 
 def test_an_existing_gitignore_stays_and_gaps_are_reported(
