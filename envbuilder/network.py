@@ -18,6 +18,8 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 )
+PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
+"""Where uv downloads Pythons from, for a base without one; it checks their hashes wherever they come from."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 _KEPT = (
@@ -42,6 +44,7 @@ class Network:
     login: str = ""  # for a build: the entry of the index's host
     index_url: str | None = None
     proxies: Mapping[str, str] | None = None
+    has_python_mirror: bool = False  # uv's own variable names one
 
     def hide_token(self, text: str) -> str:
         """Text without the query of the index's address, which may be a token. Passwords uv hides by itself."""
@@ -65,6 +68,7 @@ def find_network(
         login=_login(logins, index_url) if has_logins and index_url else "",
         index_url=index_url,
         proxies=_proxies(environ),
+        has_python_mirror=bool(environ.get(PYTHON_MIRROR)),
     )
 
 

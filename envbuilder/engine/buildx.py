@@ -16,7 +16,7 @@ from pathlib import Path
 from envbuilder.console import size_text
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.model import Layer, Lock
-from envbuilder.network import Network, find_network_cause
+from envbuilder.network import PYTHON_MIRROR, Network, find_network_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,8 @@ def build_argv(
         argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
+    if network.has_python_mirror:
+        argv += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
