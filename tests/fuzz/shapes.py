@@ -264,4 +264,6 @@ _READERS: Mapping[str, Callable[[str], Shape]] = {
     ".env.example": variables,
     "README.md": markdown,
     "/check": batch,
+    "/system/base.sh": str,  # copied as they are
+    "/system/packages.sh": str,
 }
