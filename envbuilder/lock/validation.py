@@ -17,6 +17,7 @@ from envbuilder.model import (
     SCHEMA,
     Layer,
     Lock,
+    PythonSource,
     Source,
     SourceKind,
     Stack,
@@ -49,6 +50,7 @@ def find_problems(lock: Lock) -> Iterator[str]:
         yield from _index_problems(wheel, lock.stack)
     yield from _cuda_problems(lock)
     yield from _source_problems(lock)
+    yield from _python_problems(lock.stack)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         yield from _requirement_problems(line, lock)
 
@@ -95,6 +97,17 @@ def _cuda_problems(lock: Lock) -> Iterator[str]:
     if stack.cuda is None and cuda_wheels:
         names = " and ".join(sorted(cuda_wheels))
         yield f"{names} is locked; the stack has no CUDA"
+
+
+def _python_problems(stack: Stack) -> Iterator[str]:
+    """A Python from elsewhere than the base, which only a custom base has, and without its full version."""
+    base = stack.base
+    if base.python_source is not PythonSource.IMAGE and not base.own:
+        yield f"its base {base.reference} has Python, and the lock brings another one"
+    if base.python_source is not PythonSource.MANAGED:
+        return
+    if not base.python_build.startswith(f"{stack.python}."):
+        yield f"its Python is {stack.python}, and {base.python_build!r} is to be installed"
 
 
 def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
