@@ -50,6 +50,7 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["flavour"] = stack.flavour.value
     for key in _REST:
         document[key] = plain[key]
+    document["index_url"] = stack.index_url
     return document
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,10 @@ import torch_pages
 from packaging.version import Version
 
 from envbuilder import catalog
+from envbuilder.catalog import online
+from envbuilder.catalog.rows import TorchBuild
+from envbuilder.cli.catalog_command import check_own_indexes
+from envbuilder.console import Console
 from envbuilder.engine.buildx import (
     TORCH_INDEX_VARIABLE,
     BuildOptions,
@@ -30,6 +35,7 @@ from envbuilder.lock.uv_compile import Uv, compile_argv, project_text
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.network import Network, find_network, uv_environment
+from envbuilder.pipeline import Session
 from envbuilder.processes import Completed
 from envbuilder.render.context import dockerfile, render_context
 from envbuilder.render.targets import Project, bake, compose
@@ -416,3 +422,73 @@ def test_proxies_are_those_of_the_network(client: Callable[..., IndexClient]) ->
         "https": "http://q:2",
     }
     assert found.proxies_for("m.example") == found.proxies_for("a.corp") == {}
+
+
+# --- the catalog against the pages -----------------------------------------------------------------------------------
+
+
+def build_of(torch: str, index: str) -> TorchBuild:
+    return next(
+        row for row in CATALOG.torch if (str(row.torch), row.index) == (torch, index)
+    )
+
+
+def listed(build: TorchBuild, machine: str = "x86_64") -> dict[str, list[str]]:
+    """Every wheel that a page has of a build."""
+    files: dict[str, list[str]] = {"torch": [], "torchvision": [], "torchaudio": []}
+    for name, wheels in files.items():
+        for python in build.pythons:
+            tag = f"cp3{python.minor}"
+            wheels.append(
+                f"{name}-{getattr(build, name)}+cu126-{tag}-{tag}-manylinux_2_28_{machine}.whl"
+            )
+    return files
+
+
+def test_wheels_that_a_page_lacks_are_named() -> None:
+    build = build_of("2.9.1", "pytorch-cu126")
+    files = listed(build)
+    on_arm = listed(build, "aarch64")
+    for name, wheels in files.items():
+        wheels += [file.replace("+cu126", "") for file in on_arm[name]]
+    assert list(online.compare_listed(build, files)) == []
+    files["torch"].remove(
+        f"torch-{build.torch}+cu126-cp313-cp313-manylinux_2_28_x86_64.whl"
+    )
+    files["torch"] += [
+        "torch-x.whl",
+        "torch-2.9.1-cp313-cp313t-manylinux_2_28_x86_64.whl",
+    ]
+    files["torchaudio"] = []
+    found = [str(problem) for problem in online.compare_listed(build, files)]
+    assert found[0].endswith(
+        "torch: its index has no 2.9.1 for Python 3.13 on linux/amd64"
+    )
+    assert [problem.split(": ")[1] for problem in found] == ["torch", "torchaudio", "torchaudio"]  # fmt: skip
+
+
+def test_indexes_that_do_not_answer_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = replace(CATALOG, torch=(build_of("2.0.1", "pytorch-cu118"),))
+    with torch_pages.serve_pages(
+        torch_pages.Pages(wheels=torch_pages.family())
+    ) as pages:
+        network = Network(torch_index=pages.url)
+        uv = replace(new_uv(pages.url), client=IndexClient(network=network))
+        session = Session(
+            catalog=one,
+            network=network,
+            environ={},
+            uv=uv,
+            console=Console(),
+            today=date(2026, 11, 27),
+        )
+        unreached: list[str] = []
+        problems = list(check_own_indexes(session, unreached))
+        assert unreached == []
+        assert {problem.field for problem in problems} == set(FAMILY)
+        pages.wheels = {}
+        assert list(check_own_indexes(session, unreached)) == []
+    assert unreached == ["pytorch-cu118"]
+    assert "not reached: http://127.0.0.1:" in capsys.readouterr().err

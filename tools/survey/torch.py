@@ -94,6 +94,9 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "cudnn": same_patch, "arch_list": more.get("sm_status") or weakest(found["sm_status"]),
         **({"nccl": same_patch} if nccl else {}),
     }  # fmt: skip
+    on_arm = architectures(more.get("arm64", ""))
+    if on_arm:
+        statuses |= dict.fromkeys(("platforms", "arch_list_arm64"), "documented")
     sister = {
         name: value
         for name, value in torch_row(row).items()
@@ -105,8 +108,9 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "cuda": SUPPLEMENT["cuda"].get(variant, f"{variant[2:4]}.{variant[4:]}"),
         "cudnn": version(found["cudnn"]),
         "nccl": nccl,
-        "platforms": ["linux/amd64"],
+        "platforms": ["linux/amd64", "linux/arm64"] if on_arm else ["linux/amd64"],
         "arch_list": architectures(sm),
+        **({"arch_list_arm64": on_arm} if on_arm else {}),
         **({"ptx": ["compute_120"]} if has_ptx(row["version"], sm) else {}),
         "glibc": more.get("glibc", row["glibc_symbols_needed"]),
         "driver_floor": FLOORS[variant[2:4]],
