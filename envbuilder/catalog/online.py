@@ -5,6 +5,7 @@ reading, independent of the one with which `tools/refresh_torch.py` wrote the ro
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -152,12 +153,13 @@ _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _PACKAGES = ("torch", "torchvision", "torchaudio")
 
 
-def builds_by_index(catalog: Catalog) -> dict[str, list[TorchBuild]]:
+def builds_by_index(catalog: Catalog) -> Mapping[str, list[TorchBuild]]:
     """Index → the rows that are on it and not on PyPI."""
-    found: dict[str, list[TorchBuild]] = {}
+    found = defaultdict(list)
     for build in catalog.torch:
-        if build.index != PYPI:
-            found.setdefault(build.index, []).append(build)
+        if build.index == PYPI:
+            continue
+        found[build.index].append(build)
     return found
 
 
@@ -190,17 +192,31 @@ def compare_listed(
 def _targets(file: str, version: Version) -> set[tuple[str, Version]]:
     """The platforms and Pythons that a wheel is for, if it is of this release, whatever its local version."""
     try:
-        _, found, _, tags = parse_wheel_filename(file)
+        parts = parse_wheel_filename(file)
     except InvalidWheelFilename:
         return set()
+    _, found, _, tags = parts
     targets: set[tuple[str, Version]] = set()
     if found.public != str(version):
         return targets
     for tag in tags:
         python = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
-        if not python or tag.abi.endswith("t"):  # of the free-threaded Python
+        if python is None:
             continue
-        for platform, machine in _MACHINES.items():
-            if "linux" in tag.platform and tag.platform.endswith(machine):
-                targets.add((platform, Version(f"3.{python[1]}")))
+        if tag.abi.endswith("t"):  # of the free-threaded Python
+            continue
+        platform = _platform_of(tag.platform)
+        if platform:
+            minor = python[1]
+            targets.add((platform, Version(f"3.{minor}")))
     return targets
+
+
+def _platform_of(tag: str) -> str:
+    """`manylinux_2_28_x86_64` → `linux/amd64`; "" for other systems."""
+    if "linux" not in tag:
+        return ""
+    for platform, machine in _MACHINES.items():
+        if tag.endswith(machine):
+            return platform
+    return ""

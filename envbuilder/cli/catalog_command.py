@@ -134,12 +134,15 @@ def _listed_files(session: "Session", index: "TorchIndex") -> dict[str, list[str
     from envbuilder.lock.index_page import parse_page
     from envbuilder.lock.torch_index import FAMILY
 
+    files: dict[str, list[str]] = {}
     client = session.uv.client
-    files = {}
+    if client is None:
+        return files
     for package in FAMILY:
         page = index.page_of(package)
-        text = client.page(page) if client else ""
-        files[package] = [wheel.file for wheel in parse_page(text, page)]
+        text = client.page(page)
+        listed = parse_page(text, page)
+        files[package] = [wheel.file for wheel in listed]
     return files
 
 

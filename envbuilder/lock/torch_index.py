@@ -130,4 +130,5 @@ def find_links(stack: Stack, wheels: Sequence[Wheel]) -> list[str]:
             continue
         page = index.page_of(wheel.name)
         pages.append(page)
-    return sorted(pages)
+    pages.sort()
+    return pages
