@@ -231,19 +231,6 @@ def test_the_family_has_to_be_of_the_stacks_index() -> None:
     assert said.format("numpy 1.24.1", "pytorch-cu118", "pypi") in found
 
 
-def test_only_pypis_wheels_need_their_size() -> None:
-    found = list(
-        find_problems(
-            lock_of(
-                locked("torch", "2.0.1+cu118", "pytorch-cu118", size=0),
-                locked("numpy", "1.24.1", size=0),
-            )
-        )
-    )
-    assert "numpy 1.24.1: its size is missing" in found
-    assert "torch 2.0.1+cu118: its size is missing" not in found
-
-
 def test_requirements_name_the_pages_of_the_family() -> None:
     lock = lock_of(
         locked("numpy", "1.24.1"), locked("torch", "2.0.1+cu118", "pytorch-cu118")
