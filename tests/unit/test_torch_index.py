@@ -393,6 +393,20 @@ def test_sizes_and_pages_are_loaded_with_a_login(
         assert page in caught.value.message
 
 
+def test_a_server_without_head_tells_the_size_too(
+    client: Callable[..., IndexClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: torch_pages.PagesHandler) -> None:
+        self.send_error(405)
+
+    monkeypatch.setattr(torch_pages.PagesHandler, "do_HEAD", refuse)
+    wheels = torch_pages.family()
+    with torch_pages.serve_pages(torch_pages.Pages(wheels=wheels)) as pages:
+        url = f"{pages.url}/cu118/{FILE.replace('+', '%2B')}"
+        assert client().size(url) == len(wheels[FILE])
+        assert client().size(f"{pages.url}/cu118/missing.whl") == 0
+
+
 def test_nothing_but_the_web_is_asked(client: Callable[..., IndexClient]) -> None:
     assert client().size("file:///etc/passwd") == 0
     with pytest.raises(EngineError, match="cannot be loaded"):
