@@ -37,7 +37,7 @@ from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.network import Network, find_network, uv_environment
 from envbuilder.pipeline import Session
 from envbuilder.processes import Completed
-from envbuilder.render.context import dockerfile, render_context
+from envbuilder.render.context import dockerfile, layers_of, render_context
 from envbuilder.render.targets import Project, bake, compose
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
@@ -294,6 +294,16 @@ def test_the_layer_of_torch_names_its_index() -> None:
             f"{place}/Dockerfile"
         ]
     )
+
+
+def test_a_torch_with_nvidias_libraries_inside_needs_no_layer_of_them() -> None:
+    lock = elsewhere()
+    assert layers_of(lock)[0] is Layer.NVIDIA
+    others = tuple(wheel for wheel in lock.wheels if wheel.layer is not Layer.NVIDIA)
+    alone = replace(lock, wheels=others)
+    assert layers_of(alone)[0] is Layer.TORCH
+    assert "layers/nvidia.txt" not in dockerfile(alone)
+    assert layers_of(replace(lock, wheels=()))[0] is Layer.NVIDIA
 
 
 def test_other_builders_can_pass_the_mirror() -> None:
