@@ -118,7 +118,7 @@ def check_own_indexes(session: "Session", unreached: list[str]) -> Iterator["Pro
             unreached.append(name)
             continue
         index = index_at(address, name=name, tag=tag)
-        session.console.say(f"{index.text}: torch {len(builds)} times")
+        session.console.say(f"{index.text}: {len(builds)} builds of torch")
         try:
             files = _listed_files(session, index)
         except EngineError as error:
