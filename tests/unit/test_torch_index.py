@@ -296,7 +296,7 @@ def test_the_layer_of_torch_names_its_index() -> None:
     )
 
 
-def test_a_torch_with_nvidias_libraries_inside_needs_no_layer_of_them() -> None:
+def test_nvidias_libraries_inside_torch_need_no_layer() -> None:
     lock = elsewhere()
     assert layers_of(lock)[0] is Layer.NVIDIA
     others = tuple(wheel for wheel in lock.wheels if wheel.layer is not Layer.NVIDIA)
