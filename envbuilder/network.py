@@ -23,6 +23,8 @@ PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TORCH_INDEX = "torch"
 """The name that uv knows the torch family's index by."""
+_USERNAME = f"UV_INDEX_{TORCH_INDEX.upper()}_USERNAME"
+_PASSWORD = f"UV_INDEX_{TORCH_INDEX.upper()}_PASSWORD"
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 _KEPT = (
     "PATH",
@@ -192,10 +194,9 @@ def _login_variables(address: str | None) -> dict[str, str]:
     user, _, password = _login_in(address).partition(":")
     if not user:
         return {}
-    prefix = f"UV_INDEX_{TORCH_INDEX.upper()}"
     return {
-        f"{prefix}_USERNAME": unquote(user),
-        f"{prefix}_PASSWORD": unquote(password),
+        _USERNAME: unquote(user),
+        _PASSWORD: unquote(password),
     }
 
 

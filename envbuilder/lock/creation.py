@@ -83,12 +83,15 @@ def _note_missing_hashes(stack: Stack, index: TorchIndex, uv: Uv, note: Say) -> 
     """Say for which wheels the index gives no sha256: uv downloads them to compute one, which can take minutes."""
     if uv.client is None:
         return
-    for project in FAMILY:
-        for wheel in _listed(stack, project, index, uv.client):
-            if wheel.sha256:
-                continue
-            text = f"{index.text} gives no sha256 of {wheel.file}"
-            note(f"{text}: it is downloaded to compute one")
+    try:
+        for project in FAMILY:
+            for wheel in _listed(stack, project, index, uv.client):
+                if wheel.sha256:
+                    continue
+                text = f"{index.text} gives no sha256 of {wheel.file}"
+                note(f"{text}: it is downloaded to compute one")
+    except EngineError:
+        return  # uv explains it, and may know a way
 
 
 def _listed(
@@ -100,10 +103,7 @@ def _listed(
     if not pinned:
         return
     page = index.page_of(project)
-    try:
-        text = client.page(page)
-    except EngineError:
-        return  # uv explains it, and may know a way
+    text = client.page(page)
     for wheel in parse_page(text, page):
         if fits(wheel.file, pinned[0], stack):
             yield wheel

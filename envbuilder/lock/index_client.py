@@ -5,6 +5,7 @@ Certificates, proxies and logins are those that uv gets. No error holds a login:
 
 import base64
 import netrc
+import re
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from envbuilder.errors import EngineError
 from envbuilder.network import Network, find_network_cause
 
 _SECONDS = 30.0
+_NUMBER = re.compile(r"[0-9]{1,13}")
 _LONGEST_PAGE = 64_000_000  # bytes; the page of all of torch's files is below one MB
 
 
@@ -31,12 +33,16 @@ class IndexClient:
 
     def size(self, url: str) -> int:
         """The size of a file; 0 if the server does not tell."""
-        try:
-            with self.request(url, "HEAD") as response:
-                text = response.headers.get("Content-Length") or ""
-        except (OSError, ValueError):
-            return 0
-        return int(text) if text.isascii() and text.isdigit() else 0
+        # Some mirrors refuse HEAD: the headers of an answer, of which nothing is read, tell the same.
+        for method in ("HEAD", "GET"):
+            try:
+                with self.request(url, method) as response:
+                    text = response.headers.get("Content-Length") or ""
+            except (OSError, ValueError):
+                continue
+            if _NUMBER.fullmatch(text):
+                return int(text)
+        return 0
 
     def page(self, url: str) -> str:
         """A page of an index. Raises `EngineError` if it cannot be loaded."""

@@ -71,15 +71,13 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
 
 
 def _index_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
-    """The torch family is of the stack's own index, everything else of PyPI, which gives sizes."""
+    """The torch family is of the stack's own index, everything else of PyPI."""
     expected = PYPI
     if wheel.name in FAMILY:
         expected = stack.index
-    name = f"{wheel.name} {wheel.version}"
     if wheel.index != expected:
+        name = f"{wheel.name} {wheel.version}"
         yield f"{name} is locked from the index {wheel.index}; it has to be from {expected}"
-    elif wheel.size == 0 and expected == PYPI:
-        yield f"{name}: its size is missing"
 
 
 def _cuda_problems(lock: Lock) -> Iterator[str]:

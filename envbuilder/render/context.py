@@ -189,12 +189,17 @@ def dockerfile(lock: Lock) -> str:
 
 
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
-    """All layers; without CUDA, NVIDIA's only if a package of the user's requires one of its libraries."""
+    """All layers; NVIDIA's only if there are wheels for it.
+
+    Torch without CUDA needs none, and some torch from PyTorch's own index contains NVIDIA's libraries. Before a stack
+    is locked, nobody knows.
+    """
     layers = list(Layer)
-    if lock.stack.cuda is None:
-        used = {wheel.layer for wheel in lock.wheels}
-        if Layer.NVIDIA not in used:
-            layers.remove(Layer.NVIDIA)
+    used = {wheel.layer for wheel in lock.wheels}
+    if Layer.NVIDIA in used:
+        return tuple(layers)
+    if used or lock.stack.cuda is None:
+        layers.remove(Layer.NVIDIA)
     return tuple(layers)
 
 
