@@ -449,6 +449,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "a downloaded wheel does not match its hash in the lock",
         "retry; if it persists, the index now serves a different file",
     ),
+    (
+        r"No solution found when resolving dependencies",
+        "the index does not have a locked wheel",
+        "use an index or a mirror that has it, or lock what exists now: `envbuilder lock`",
+    ),
 )
 _NOISE = re.compile(
     r"^(#|-+$|>>>|\s*[0-9]+ \||ERROR: failed to solve|warning:|Dockerfile:)"
