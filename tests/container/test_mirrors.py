@@ -135,7 +135,7 @@ def test_bootstrapped_base_comes_from_the_mirror(tmp_path: Path) -> None:
         assert sources
         assert sources.read().count(b"debian.org/debian") == 3
     assert CANARY.encode() not in tar.read_bytes()
-    assert "./etc/apt/sources.list.debian" not in names
+    assert "./etc/apt/kept" not in names
     assert "./etc/apt/apt.conf.d/99mirror" not in names
 
 

@@ -33,6 +33,7 @@ LOCK = (
 TABLE = """cuda = "11.7"
 [mirrors]
 packages = "https://pypi.example/simple"
+torch = "find-links+https://mirror.example/torch/{tag}"
 debian = "https://mirror.example/debian"
 registry = "docker.example"
 hub = "https://hub.example"
@@ -50,6 +51,7 @@ def test_table_gives_the_options_their_defaults(tmp_path: Path) -> None:
     assert settings_of(tmp_path, TABLE) == {
         "cuda": "11.7",
         "index_url": "https://pypi.example/simple",
+        "torch_index": "find-links+https://mirror.example/torch/{tag}",
         "apt_mirror": "https://mirror.example/debian",
         "registry_mirror": "docker.example",
         "hub": "https://hub.example",
@@ -168,7 +170,8 @@ def test_bootstrap_asks_the_mirror_and_forgets_it(
 @pytest.mark.slow
 def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     sources = tmp_path / "etc/apt/sources.list"
-    (tmp_path / "etc/apt/apt.conf.d").mkdir(parents=True)
+    for folder in ("apt.conf.d", "sources.list.d"):
+        (tmp_path / "etc/apt" / folder).mkdir(parents=True)
     official = (
         "deb http://ftp.debian.org/debian bookworm main\n"
         "deb http://security.debian.org/debian-security bookworm-security main\n"
@@ -194,6 +197,11 @@ def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     last = apt_hooks()[-1].partition("=")[2]
     subprocess.run(["sh", "-c", last, "exec", str(tmp_path)], env=env, check=True)
     assert sources.read_text() == official
+    assert [path.name for path in sorted((tmp_path / "etc/apt").iterdir())] == [
+        "apt.conf.d",
+        "sources.list",
+        "sources.list.d",
+    ]
     assert not settings.exists()
 
 
