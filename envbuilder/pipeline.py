@@ -374,21 +374,36 @@ def _check_platform(stack: Stack, engine: Engine) -> None:
 
 def make_base(base: Base, engine: Engine, session: Session) -> None:
     """Build a base image from Debian packages."""
-    session.console.say(
+    say = session.console.say
+    say(
         f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)"
     )
     started = time.monotonic()
-    output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder, session.network)
-        argv = bootstrap.bootstrap_argv(base, tar, session.network)
-        argv = processes.contain(argv, env=env)
-        code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
-        if code != 0:
-            raise _bootstrap_error(base, code, output, session.network)
-        engine.import_tar(tar, base.reference, bootstrap.changes(base))
-    session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
+        _run_mmdebstrap(base, tar, session)
+        changes = bootstrap.changes(base)
+        engine.import_tar(tar, base.reference, changes)
+    seconds = time.monotonic() - started
+    say(f"built {base.reference} in {seconds:.0f} s")
+
+
+def _run_mmdebstrap(base: Base, tar: Path, session: Session) -> None:
+    """Write a base as a tar; the work is done in its folder."""
+    network = session.network
+    folder = tar.parent
+    output: list[str] = []
+    env = bootstrap.environment(session.environ, folder, network)
+    command_line = bootstrap.bootstrap_argv(base, tar, network)
+    argv = processes.contain(command_line, env=env)
+    code = processes.stream(
+        argv,
+        output.append,
+        env=env,
+        timeout=bootstrap.LONGEST,
+    )
+    if code != 0:
+        raise _bootstrap_error(base, code, output, network)
 
 
 def _bootstrap_error(
