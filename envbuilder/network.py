@@ -46,6 +46,7 @@ class Network:
     torch_index: str | None = None  # a mirror of PyTorch's index, as the user gave it
     apt_mirror: str | None = None  # of Debian's packages
     registry_mirror: str | None = None  # of Docker Hub's images
+    python_mirror: str | None = None  # of the Pythons that uv installs
     proxies: Mapping[str, str] | None = None
 
     def hide_token(self, text: str) -> str:
@@ -73,6 +74,7 @@ def find_network(
     torch_index: str | None = None,
     apt_mirror: str | None = None,
     registry_mirror: str | None = None,
+    python_mirror: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -85,6 +87,7 @@ def find_network(
         torch_index=torch_index,
         apt_mirror=apt_mirror,
         registry_mirror=registry_mirror,
+        python_mirror=python_mirror,
         proxies=_proxies(environ),
     )
 

@@ -43,6 +43,7 @@ from envbuilder.model import (
     Base,
     BaseSource,
     Lock,
+    PythonSource,
     Receipt,
     Request,
     Stack,
@@ -586,20 +587,24 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
-            base=_base_argument(lock, session.network),
+            arguments=build_arguments(lock, session.network),
             check=engine.pulse.check,
             output=output,
         )
     return built, time.monotonic() - started
 
 
-def _base_argument(lock: Lock, network: Network) -> str:
-    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
-    base = mirrored_base(lock.stack.base, network.registry_mirror)
-    if base == lock.stack.base:
-        return ""
-    digest = f"@{lock.base_digest}" if lock.base_digest else ""
-    return base.reference + digest
+def build_arguments(lock: Lock, network: Network) -> dict[str, str]:
+    """The arguments of a Dockerfile that mirrors replace: the base by its name there, and where Python comes from."""
+    arguments = {}
+    own = lock.stack.base
+    base = mirrored_base(own, network.registry_mirror)
+    if base != own:
+        digest = f"@{lock.base_digest}" if lock.base_digest else ""
+        arguments["BASE"] = base.reference + digest
+    if network.python_mirror and own.python_source is PythonSource.MANAGED:
+        arguments["PYTHON_MIRROR"] = network.python_mirror
+    return arguments
 
 
 def step_row(step: BuildStep) -> Row:

@@ -1,7 +1,7 @@
 """Running a build with buildx: progress is followed, the full log goes to a file, the image id comes back."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +49,12 @@ def build(
     on_change: Callable[[BuildProgress], None],
     sizes: WheelSizes | None = None,
     check: processes.Check = processes.no_check,
-    base: str = "",
+    arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
 ) -> Built:
     """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
 
-    `base` replaces the base that the Dockerfile names; `output`: the options of buildx that say where the image goes,
+    `arguments`: those of the Dockerfile, by name; `output`: the options of buildx that say where the image goes,
     and in which form.
 
     Raises `EngineError` with the cause, telling lines and the log's path.
@@ -78,7 +78,7 @@ def build(
             metadata=metadata,
             options=options,
             network=network,
-            base=base,
+            arguments=arguments,
             output=output,
         )
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -48,12 +48,13 @@ def build_argv(
     metadata: Path,
     options: BuildOptions,
     network: Network,
-    base: str = "",
+    arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values.
 
-    `base` replaces the base that the Dockerfile names; `output`: the options that say where the image goes.
+    `arguments`: those of the Dockerfile, by name, none of which is a secret; `output`: the options that say where the
+    image goes.
     """
     argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
     argv += ["--platform", options.platform]
@@ -76,8 +77,8 @@ def build_argv(
         argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
     if network.apt_mirror:
         argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
-    if base:
-        argv += ["--build-arg", f"BASE={base}"]
+    for name, value in (arguments or {}).items():
+        argv += ["--build-arg", f"{name}={value}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]

@@ -56,7 +56,7 @@ def mirror() -> Iterator[tuple[str, list[str]]]:
         yield address.replace("//", f"//me:{CANARY}@") + "/debian", seen
 
 
-def build(folder: Path, text: str, network: Network, base: str = "") -> str:
+def build(folder: Path, text: str, network: Network, **arguments: str) -> str:
     """The id of an image; none of its steps comes from a cache."""
     context = folder / "ctx"
     context.mkdir(exist_ok=True)
@@ -69,7 +69,7 @@ def build(folder: Path, text: str, network: Network, base: str = "") -> str:
         network=network,
         environ=dict(os.environ),
         on_change=lambda progress: None,
-        base=base,
+        arguments=arguments,
     )
     return built.image
 
@@ -169,10 +169,10 @@ def test_base_of_a_stack_comes_from_the_registry_s_mirror(tmp_path: Path) -> Non
         found = pipeline.ensure_base(lock.stack, engine, session)
         assert found.digest
         locked = replace(lock, base_digest=found.digest)
-        base = pipeline._base_argument(locked, network)
-        assert base == f"{name}@{found.digest}"
+        arguments = pipeline.build_arguments(locked, network)
+        assert arguments == {"BASE": f"{name}@{found.digest}"}
         text = f"ARG BASE={reference}\nFROM ${{BASE}}\nCOPY Dockerfile /there\n"
-        made = build(tmp_path, text, network, base)
+        made = build(tmp_path, text, network, **arguments)
         with DockerEngine(new_run_id()) as other:
             paths = [path for path, _, _ in other.layer_files(made, lambda path: True)]
         assert sorted(paths) == ["/here", "/there"]

@@ -14,8 +14,9 @@ from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.engine.mirrored import apt_hooks, mirrored_base, mirrored_image
 from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import parse_lock
-from envbuilder.model import BASE_BOOTSTRAP, Request
+from envbuilder.model import BASE_BOOTSTRAP, PythonSource, Request
 from envbuilder.network import Network
+from envbuilder.pipeline import build_arguments
 from envbuilder.render import project
 from envbuilder.render.settings_file import extended_settings
 from envbuilder.render.targets import render_targets
@@ -23,6 +24,7 @@ from envbuilder.resolve import resolve
 from envbuilder.resolve.parsers import (
     parse_apt_mirror,
     parse_hub,
+    parse_python_mirror,
     parse_registry_mirror,
 )
 
@@ -36,6 +38,7 @@ packages = "https://pypi.example/simple"
 torch = "find-links+https://mirror.example/torch/{tag}"
 debian = "https://mirror.example/debian"
 registry = "docker.example"
+python = "https://mirror.example/python-build-standalone"
 hub = "https://hub.example"
 """
 
@@ -54,6 +57,7 @@ def test_table_gives_the_options_their_defaults(tmp_path: Path) -> None:
         "torch_index": "find-links+https://mirror.example/torch/{tag}",
         "apt_mirror": "https://mirror.example/debian",
         "registry_mirror": "docker.example",
+        "python_mirror": "https://mirror.example/python-build-standalone",
         "hub": "https://hub.example",
     }
 
@@ -136,6 +140,27 @@ def test_base_of_debian_packages_is_not_mirrored(facts: Catalog) -> None:
     )
 
 
+def test_mirrors_replace_arguments_of_the_dockerfile() -> None:
+    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
+    name = lock.stack.base.reference
+    network = Network(
+        registry_mirror="m.example", python_mirror="https://mirror.example/pythons"
+    )
+    assert build_arguments(lock, Network()) == {}
+    assert build_arguments(lock, network) == {"BASE": f"m.example/library/{name}"}
+    managed = replace(
+        lock.stack.base,
+        reference="ghcr.io/org/image:1",
+        python_source=PythonSource.MANAGED,
+    )
+    other = replace(lock, stack=replace(lock.stack, base=managed))
+    assert build_arguments(other, network) == {
+        "PYTHON_MIRROR": "https://mirror.example/pythons"
+    }
+    with pytest.raises(ValueError, match="without credentials"):
+        parse_python_mirror("https://me:pw@mirror.example/pythons")
+
+
 def test_build_gets_the_mirrors_without_their_passwords() -> None:
     network = Network(apt_mirror="https://me:hunter2@mirror.example/debian")
     words = build_argv(
@@ -145,7 +170,7 @@ def test_build_gets_the_mirrors_without_their_passwords() -> None:
         metadata=Path("meta"),
         options=BuildOptions(),
         network=network,
-        base="m.example/library/python:3.10@sha256:1",
+        arguments={"BASE": "m.example/library/python:3.10@sha256:1"},
     )
     assert "hunter2" not in " ".join(words)
     assert "id=apt-mirror,env=ENVBUILDER_APT_SECRET" in words
