@@ -587,20 +587,22 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
-            arguments=build_arguments(lock, session.network),
+            arguments=build_arguments(lock.stack, session.network, lock.base_digest),
             check=engine.pulse.check,
             output=output,
         )
     return built, time.monotonic() - started
 
 
-def build_arguments(lock: Lock, network: Network) -> dict[str, str]:
+def build_arguments(
+    stack: Stack, network: Network, base_digest: str | None = None
+) -> dict[str, str]:
     """The arguments of a Dockerfile that mirrors replace: the base by its name there, and where Python comes from."""
     arguments = {}
-    own = lock.stack.base
+    own = stack.base
     base = mirrored_base(own, network.registry_mirror)
     if base != own:
-        digest = f"@{lock.base_digest}" if lock.base_digest else ""
+        digest = f"@{base_digest}" if base_digest else ""
         arguments["BASE"] = base.reference + digest
     if network.python_mirror and own.python_source is PythonSource.MANAGED:
         arguments["PYTHON_MIRROR"] = network.python_mirror

@@ -168,8 +168,7 @@ def test_base_of_a_stack_comes_from_the_registry_s_mirror(tmp_path: Path) -> Non
         session = cast("Any", SessionOf(network))
         found = pipeline.ensure_base(lock.stack, engine, session)
         assert found.digest
-        locked = replace(lock, base_digest=found.digest)
-        arguments = pipeline.build_arguments(locked, network)
+        arguments = pipeline.build_arguments(lock.stack, network, found.digest)
         assert arguments == {"BASE": f"{name}@{found.digest}"}
         text = f"ARG BASE={reference}\nFROM ${{BASE}}\nCOPY Dockerfile /there\n"
         made = build(tmp_path, text, network, **arguments)

@@ -141,20 +141,19 @@ def test_base_of_debian_packages_is_not_mirrored(facts: Catalog) -> None:
 
 
 def test_mirrors_replace_arguments_of_the_dockerfile() -> None:
-    lock = parse_lock(LOCK.read_text(), source=str(LOCK))
-    name = lock.stack.base.reference
+    stack = parse_lock(LOCK.read_text(), source=str(LOCK)).stack
+    name = stack.base.reference
     network = Network(
         registry_mirror="m.example", python_mirror="https://mirror.example/pythons"
     )
-    assert build_arguments(lock, Network()) == {}
-    assert build_arguments(lock, network) == {"BASE": f"m.example/library/{name}"}
+    assert build_arguments(stack, Network()) == {}
+    assert build_arguments(stack, network) == {"BASE": f"m.example/library/{name}"}
     managed = replace(
-        lock.stack.base,
+        stack.base,
         reference="ghcr.io/org/image:1",
         python_source=PythonSource.MANAGED,
     )
-    other = replace(lock, stack=replace(lock.stack, base=managed))
-    assert build_arguments(other, network) == {
+    assert build_arguments(replace(stack, base=managed), network) == {
         "PYTHON_MIRROR": "https://mirror.example/pythons"
     }
     with pytest.raises(ValueError, match="without credentials"):
