@@ -239,7 +239,8 @@ def test_rendered_files_follow_the_table(facts: Catalog) -> None:
     mirrors = config.public_mirrors(settings)
     assert set(mirrors) == {"debian", "hub"}
     described = project.describe(lock, mirrors=mirrors)
-    files = render_targets(described, "compose", "kubernetes", "slurm").files
+    targets = ("compose", "kubernetes", "slurm", "devcontainer")
+    files = render_targets(described, *targets).files
     assert "HF_ENDPOINT: ${HF_ENDPOINT:-https://hub.example}\n" in files["compose.yaml"]
     assert (
         "\nENVBUILDER_APT_MIRROR=https://mirror.example/debian\n"
@@ -250,8 +251,11 @@ def test_rendered_files_follow_the_table(facts: Catalog) -> None:
     assert (
         "HF_ENDPOINT=${HF_ENDPOINT:-https://hub.example}" in files["slurm/train.sbatch"]
     )
+    editor = files[".devcontainer/Dockerfile"]
+    assert ",https://mirror.example/\\1," in editor
     assert "hunter2" not in str(files)
-    plain = render_targets(project.describe(lock), "compose", "slurm").files
+    plain = render_targets(project.describe(lock), *targets).files
+    assert "/dev/shm" not in plain[".devcontainer/Dockerfile"]
     assert "      HF_ENDPOINT:\n" in plain["compose.yaml"]
     assert "HF_ENDPOINT" not in plain["slurm/train.sbatch"]
 
