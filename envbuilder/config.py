@@ -48,6 +48,7 @@ from envbuilder.resolve.parsers import (
     parse_index_url,
     parse_package,
     parse_path,
+    parse_python_mirror,
     parse_registry_mirror,
     parse_tag,
     parse_torch_index,
@@ -112,6 +113,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     "torch-index": parse_torch_index,
     "apt-mirror": parse_apt_mirror,
     "registry-mirror": parse_registry_mirror,
+    "python-mirror": parse_python_mirror,
     "ca-bundle": parse_path,
     "builder": parse_builder,
     "cache-to": parse_cache,
@@ -128,6 +130,7 @@ MIRRORS: Mapping[str, str] = {
     "torch": "torch-index",
     "debian": "apt-mirror",
     "registry": "registry-mirror",
+    "python": "python-mirror",
     "hub": "hub",
 }
 """Key of the table `[mirrors]` → the option with the same meaning; the hub's is the variable HF_ENDPOINT."""

@@ -293,10 +293,10 @@ RegistryMirror = Annotated[
         rf"|[a-zA-Z0-9][a-zA-Z0-9-]*(?:\.[a-zA-Z0-9-]+)+)(?:/{_PATH})*",
     ),
 ]
-HubUrl = Annotated[
+PublicUrl = Annotated[
     str,
     _kind(
-        "the address of a model hub, without credentials",
+        "an address without credentials",
         rf"https?://{_NETWORK_HOST}{_URL_PATH}",
         1000,
     ),

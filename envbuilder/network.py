@@ -50,8 +50,8 @@ class Network:
     torch_index: str | None = None  # a mirror of PyTorch's index, as the user gave it
     apt_mirror: str | None = None  # of Debian's packages
     registry_mirror: str | None = None  # of Docker Hub's images
+    python_mirror: str | None = None  # of the Pythons that uv installs
     proxies: Mapping[str, str] | None = None
-    has_python_mirror: bool = False  # uv's own variable names one
 
     def hide_token(self, text: str) -> str:
         """Text without the query of the index's address, which may be a token, and without the logins of mirrors.
@@ -62,7 +62,7 @@ class Network:
         query = urlsplit(address).query
         if query:
             text = text.replace(f"?{query}", "?****")
-        for mirror in (self.torch_index, self.apt_mirror):
+        for mirror in (self.torch_index, self.apt_mirror, self.python_mirror):
             login = _login_in(mirror)
             if login:
                 text = text.replace(f"{login}@", "****@")
@@ -78,6 +78,7 @@ def find_network(
     torch_index: str | None = None,
     apt_mirror: str | None = None,
     registry_mirror: str | None = None,
+    python_mirror: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -90,8 +91,8 @@ def find_network(
         torch_index=torch_index,
         apt_mirror=apt_mirror,
         registry_mirror=registry_mirror,
+        python_mirror=python_mirror or environ.get(PYTHON_MIRROR) or None,
         proxies=_proxies(environ),
-        has_python_mirror=bool(environ.get(PYTHON_MIRROR)),
     )
 
 

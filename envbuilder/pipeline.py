@@ -411,21 +411,36 @@ def _check_platform(stack: Stack, engine: Engine) -> None:
 
 def make_base(base: Base, engine: Engine, session: Session) -> None:
     """Build a base image from Debian packages."""
-    session.console.say(
+    say = session.console.say
+    say(
         f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)"
     )
     started = time.monotonic()
-    output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder, session.network)
-        argv = bootstrap.bootstrap_argv(base, tar, session.network)
-        argv = processes.contain(argv, env=env)
-        code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
-        if code != 0:
-            raise _bootstrap_error(base, code, output, session.network)
-        engine.import_tar(tar, base.reference, bootstrap.changes(base))
-    session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
+        _run_mmdebstrap(base, tar, session)
+        changes = bootstrap.changes(base)
+        engine.import_tar(tar, base.reference, changes)
+    seconds = time.monotonic() - started
+    say(f"built {base.reference} in {seconds:.0f} s")
+
+
+def _run_mmdebstrap(base: Base, tar: Path, session: Session) -> None:
+    """Write a base as a tar; the work is done in its folder."""
+    network = session.network
+    folder = tar.parent
+    output: list[str] = []
+    env = bootstrap.environment(session.environ, folder, network)
+    command_line = bootstrap.bootstrap_argv(base, tar, network)
+    argv = processes.contain(command_line, env=env)
+    code = processes.stream(
+        argv,
+        output.append,
+        env=env,
+        timeout=bootstrap.LONGEST,
+    )
+    if code != 0:
+        raise _bootstrap_error(base, code, output, network)
 
 
 def _bootstrap_error(
@@ -608,20 +623,22 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
-            base=_base_argument(lock, session.network),
+            arguments=build_arguments(lock.stack, session.network, lock.base_digest),
             check=engine.pulse.check,
             output=output,
         )
     return built, time.monotonic() - started
 
 
-def _base_argument(lock: Lock, network: Network) -> str:
-    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
-    base = mirrored_base(lock.stack.base, network.registry_mirror)
-    if base == lock.stack.base:
-        return ""
-    digest = f"@{lock.base_digest}" if lock.base_digest else ""
-    return base.reference + digest
+def build_arguments(
+    stack: Stack, network: Network, base_digest: str | None = None
+) -> dict[str, str]:
+    """The arguments of a Dockerfile that a mirror replaces: the base by its name there."""
+    base = mirrored_base(stack.base, network.registry_mirror)
+    if base == stack.base:
+        return {}
+    digest = f"@{base_digest}" if base_digest else ""
+    return {"BASE": base.reference + digest}
 
 
 def step_row(step: BuildStep) -> Row:

@@ -142,6 +142,9 @@ def _plan(
         metadata=Path("METADATA"),
         options=settings.options,
         network=session.network,
+        arguments=pipeline.build_arguments(
+            stack, session.network, lock.base_digest if lock else None
+        ),
     )
     return plan_text(
         stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv

@@ -39,6 +39,7 @@ _REPEATABLE = {
     "torch-index": "torch_index",
     "apt-mirror": "apt_mirror",
     "registry-mirror": "registry_mirror",
+    "python-mirror": "python_mirror",
     "ca-bundle": "ca_bundle",
     "build-sources": "build_sources",
 }
@@ -67,7 +68,11 @@ def load_catalog(options: Options) -> "Catalog":
 def network_from(options: Options) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
-    from envbuilder.resolve.parsers import parse_apt_mirror, parse_registry_mirror
+    from envbuilder.resolve.parsers import (
+        parse_apt_mirror,
+        parse_python_mirror,
+        parse_registry_mirror,
+    )
 
     bundle = setting(options, "ca_bundle")
     ca = Path(bundle) if bundle else None
@@ -81,6 +86,7 @@ def network_from(options: Options) -> "Network":
         torch_index=setting(options, "torch_index"),
         apt_mirror=_mirror(options, "apt_mirror", parse_apt_mirror),
         registry_mirror=_mirror(options, "registry_mirror", parse_registry_mirror),
+        python_mirror=_mirror(options, "python_mirror", parse_python_mirror),
     )
 
 

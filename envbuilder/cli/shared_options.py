@@ -184,6 +184,11 @@ network_options = _stack(
             help="Registry with Docker Hub's images, e.g. registry.example/dockerhub.",
         ),
         value_option(
+            "--python-mirror",
+            metavar="URL",
+            help="Mirror of the Pythons that uv installs where a base has none.",
+        ),
+        value_option(
             "--ca-bundle",
             metavar="FILE",
             help="CA bundle, if TLS is signed by a private CA.",

@@ -48,12 +48,13 @@ def build_argv(
     metadata: Path,
     options: BuildOptions,
     network: Network,
-    base: str = "",
+    arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values.
 
-    `base` replaces the base that the Dockerfile names; `output`: the options that say where the image goes.
+    `arguments`: those of the Dockerfile, by name, none of which is a secret; `output`: the options that say where the
+    image goes.
     """
     argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
     argv += ["--platform", options.platform]
@@ -76,10 +77,10 @@ def build_argv(
         argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
     if network.apt_mirror:
         argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
-    if base:
-        argv += ["--build-arg", f"BASE={base}"]
-    if network.has_python_mirror:
+    if network.python_mirror:
         argv += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
+    for name, value in (arguments or {}).items():
+        argv += ["--build-arg", f"{name}={value}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
@@ -463,6 +464,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"hash mismatch|DO NOT MATCH THE HASHES",
         "a downloaded wheel does not match its hash in the lock",
         "retry; if it persists, the index now serves a different file",
+    ),
+    (
+        r"No solution found when resolving dependencies",
+        "the index does not have a locked wheel",
+        "use an index or a mirror that has it, or lock what exists now: `envbuilder lock`",
     ),
 )
 _NOISE = re.compile(

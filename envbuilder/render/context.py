@@ -48,6 +48,7 @@ SYSTEM = "system"
 """The folder of a stack's context with the programs that prepare its system."""
 _BASE_PROGRAM = "base.sh"
 _PACKAGES_PROGRAM = "packages.sh"
+_MIRROR_PROGRAM = "mirror.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
@@ -149,6 +150,8 @@ def _system_programs(stack: Stack, place: str) -> dict[str, str]:
         programs.append(_BASE_PROGRAM)
     if stack.apt:
         programs.append(_PACKAGES_PROGRAM)
+    if stack.apt or stack.base.source is BaseSource.REGISTRY:
+        programs.append(_MIRROR_PROGRAM)
     files = {}
     for name in programs:
         files[f"{place}/{SYSTEM}/{name}"] = resources.text(SYSTEM, name)

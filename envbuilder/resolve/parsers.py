@@ -198,10 +198,20 @@ def parse_registry_mirror(text: str) -> str:
     return name
 
 
+def parse_python_mirror(text: str) -> str:
+    """A mirror of python-build-standalone's releases. It becomes a build argument, so it holds no credentials."""
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.PublicUrl, address):
+        raise ValueError(
+            "a mirror of Pythons is an address without credentials, such as https://mirror.example/python-build-standalone"
+        )
+    return address
+
+
 def parse_hub(text: str) -> str:
     """A mirror of the Hugging Face Hub. It is written into files, so it holds no credentials."""
     address = text.rstrip("/")
-    if not grammar.matches(grammar.HubUrl, address):
+    if not grammar.matches(grammar.PublicUrl, address):
         raise ValueError(
             "a hub is an address without credentials, such as https://hub.example"
         )
