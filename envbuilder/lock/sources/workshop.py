@@ -361,7 +361,7 @@ class SourceWorkshop:
         """The same, which looks for folders next to a lock too, or next to the repository's docker/."""
         other = copy.copy(self)
         folders = lock_file.absolute().parents
-        other._roots = [*self._roots, folders[0], *folders[3:4]]
+        other._roots = [*self._roots, *folders[:1], *folders[3:4]]
         return other
 
     def _local_path(self, source: Source) -> Path:
