@@ -289,7 +289,7 @@ def test_layer_of_torch_is_built_from_its_index_alone(small: SmallBuild) -> None
 
 
 @pytest.mark.exhaustive
-def test_layer_of_torch_comes_from_a_mirror_behind_a_private_ca(
+def test_torch_layer_comes_from_a_mirror_behind_a_private_ca(
     small: SmallBuild, gateway: str, tmp_path: Path
 ) -> None:
     ca, certificate = make_certificate(tmp_path, gateway)
