@@ -457,6 +457,8 @@ def _bootstrap_error(
     known = find_cause("".join(output))
     if known:
         cause, hint = known
+        if network.apt_mirror is None:
+            hint += "; or use a mirror of Debian: `--apt-mirror URL`"
     return EngineError(
         f"{base.reference} cannot be built: {cause}",
         problems=[network.hide_token(line) for line in lines[-4:]],
