@@ -204,11 +204,18 @@ def _newest_tag(catalog: Catalog) -> str:
     return newest.tags[0] if newest else "X.Y.Z-base-ubuntu22.04"
 
 
-def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:
+@lru_cache(maxsize=4)
+def _images_by_tag(catalog: Catalog) -> dict[str, CudaImage]:
+    """Every tag → its image. A request asks for one many times, and there are two thousand."""
+    images: dict[str, CudaImage] = {}
     for image in _images(catalog):
-        if base.tag in image.tags:
-            return image
-    return None
+        for tag in image.tags:
+            images.setdefault(tag, image)
+    return images
+
+
+def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:
+    return _images_by_tag(catalog).get(base.tag)
 
 
 # --- what people should know ---------------------------------------------------------------------------------------
