@@ -289,7 +289,10 @@ def _settings_file(
         read_text(path),
         targets=targets,
         settings=described.settings,
-        request=settings_file.request_settings(lock, as_of),
+        request={
+            **settings_file.request_settings(lock, as_of),
+            **settings_file.system_package_settings(lock),
+        },
         replace=lock.stack.name if objections else "",
         table=config.TABLES.get(path.name, ()),
     )

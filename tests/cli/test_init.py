@@ -378,3 +378,20 @@ def test_request_options_next_to_a_lock_are_refused(run: Run, command: str) -> N
     answer = run(command, "--lock", LOCK, "--package", "peft", "--as-of", "2026-01-01")
     assert answer.code == 2
     assert "--as-of and --package have no effect with --lock" in answer.err
+
+
+@pytest.mark.slow
+def test_system_packages_are_kept_and_replaced(
+    run: Run, tmp_path: Path, recorded_index: None
+) -> None:
+    settings = tmp_path / "envbuilder.toml"
+    assert run("init", "--cuda", "11.7", "--apt", "libgl1").code == 0
+    assert tomllib.loads(settings.read_text())["apt"] == ["libgl1"]
+    answer = run("init", "--apt", "ffmpeg")
+    assert "its system packages are ffmpeg, not libgl1" in answer.err or (
+        "its system packages are libgl1, not ffmpeg" in answer.err
+    )
+    assert run("init", "--apt", "ffmpeg", "--force").code == 0
+    assert tomllib.loads(settings.read_text())["apt"] == ["ffmpeg"]
+    assert run("render", "--check").code == 0
+    assert run("render", "--apt", "libgl1", "--lock", LOCK).code == 2
