@@ -18,6 +18,8 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 )
+PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
+"""Where uv downloads Pythons from, for a base without one; it checks their hashes wherever they come from."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TORCH_INDEX = "torch"
 """The name that uv knows the torch family's index by."""
@@ -47,6 +49,7 @@ class Network:
     apt_mirror: str | None = None  # of Debian's packages
     registry_mirror: str | None = None  # of Docker Hub's images
     proxies: Mapping[str, str] | None = None
+    has_python_mirror: bool = False  # uv's own variable names one
 
     def hide_token(self, text: str) -> str:
         """Text without the query of the index's address, which may be a token, and without the logins of mirrors.
@@ -86,6 +89,7 @@ def find_network(
         apt_mirror=apt_mirror,
         registry_mirror=registry_mirror,
         proxies=_proxies(environ),
+        has_python_mirror=bool(environ.get(PYTHON_MIRROR)),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from envbuilder.console import size_text
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.model import Layer, Lock, total_size
-from envbuilder.network import Network, find_network_cause
+from envbuilder.network import PYTHON_MIRROR, Network, find_network_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,8 @@ def build_argv(
         argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
     if base:
         argv += ["--build-arg", f"BASE={base}"]
+    if network.has_python_mirror:
+        argv += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
