@@ -12,7 +12,7 @@ from packaging.utils import (
 from envbuilder import grammar
 from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.lock.torch_index import FAMILY
-from envbuilder.model import PYPI, SCHEMA, Lock, Stack, Wheel
+from envbuilder.model import PYPI, SCHEMA, Lock, PythonSource, Stack, Wheel
 
 _LOCAL_INDEXES = (
     "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
@@ -33,6 +33,7 @@ def find_problems(lock: Lock) -> Iterator[str]:
         yield from _wheel_problems(wheel, lock.stack)
         yield from _index_problems(wheel, lock.stack)
     yield from _cuda_problems(lock)
+    yield from _python_problems(lock.stack)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         yield from _requirement_problems(line, lock)
 
@@ -79,6 +80,17 @@ def _cuda_problems(lock: Lock) -> Iterator[str]:
     if stack.cuda is None and cuda_wheels:
         names = " and ".join(sorted(cuda_wheels))
         yield f"{names} is locked; the stack has no CUDA"
+
+
+def _python_problems(stack: Stack) -> Iterator[str]:
+    """A Python from elsewhere than the base, which only a custom base has, and without its full version."""
+    base = stack.base
+    if base.python_source is not PythonSource.IMAGE and not base.own:
+        yield f"its base {base.reference} has Python, and the lock brings another one"
+    if base.python_source is not PythonSource.MANAGED:
+        return
+    if not base.python_build.startswith(f"{stack.python}."):
+        yield f"its Python is {stack.python}, and {base.python_build!r} is to be installed"
 
 
 def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:

@@ -51,6 +51,7 @@ def stack(given: Stack) -> Stack:
         notes=("a",) * len(given.notes),
         evidence="verified",
         unknown=("a",) * len(given.unknown),
+        apt=("aa",) * len(given.apt),
     )
 
 
@@ -64,6 +65,7 @@ def base(given: Base) -> Base:
         glibc=Version("2.36"),
         end_of_life=given.end_of_life and date(2026, 1, 1),
         system_packages=("aa",) * len(given.system_packages),
+        python_build=given.python_build and "1.0.0",
     )
 
 

@@ -9,6 +9,7 @@ from packaging.version import Version
 from envbuilder import catalog
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.lock.lock_file import parse_lock
+from envbuilder.lock.validation import find_problems
 from envbuilder.model import PythonSource, Stack
 from envbuilder.render.context import dockerfile
 from envbuilder.resolve import resolve
@@ -246,3 +247,24 @@ def test_builds_of_python_are_those_of_the_pinned_uv() -> None:
     pinned = (PRESETS.parent / "install" / "uv.txt").read_text().split("uv==")[1]
     assert f"uv {pinned.split()[0]}:" in managed.source
     assert set(managed.builds) == {str(row) for row in CATALOG.policy.registry.pythons}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"python_source": PythonSource.MANAGED}, "its Python is 3.9, and '' is to be installed"),
+        ({"python_source": PythonSource.MANAGED, "python_build": "3.11.2"}, "its Python is 3.9, and '3.11.2' is to be"),
+        ({"python_source": PythonSource.SYSTEM, "release": "bullseye"}, "mine:1 has Python, and the lock brings"),
+    ],
+)  # fmt: skip
+def test_a_lock_with_a_contradictory_python_is_damaged(
+    changes: dict[str, object], problem: str
+) -> None:
+    path = PRESETS / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+    lock = parse_lock(path.read_text(), source=str(path))
+    base = replace(lock.stack.base, reference="mine:1", release="")
+    base = replace(base, **changes)  # type: ignore[arg-type]
+    damaged = replace(lock, stack=replace(lock.stack, base=base))
+    problems = list(find_problems(damaged))
+    assert len(problems) == 1
+    assert problem in problems[0]
