@@ -16,6 +16,7 @@ from envbuilder.cli.shared_options import (
     network_options,
     request_options,
     require_gpu_option,
+    requirements_option,
     rerun_option,
     tag_option,
     value_option,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 @click.command(name="build")
 @request_options
+@requirements_option
 @lock_option
 @network_options
 @tag_option

@@ -10,7 +10,12 @@ from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import Options
-from envbuilder.cli.shared_options import json_option, network_options, request_options
+from envbuilder.cli.shared_options import (
+    json_option,
+    network_options,
+    request_options,
+    requirements_option,
+)
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ DEFAULT_OUTPUT = "envbuilder.lock"
 
 @click.command(name="lock")
 @request_options
+@requirements_option
 @network_options
 @click.option(
     "--output",

@@ -1,11 +1,17 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.requirement_files import (
+    project_request,
+    remember_project,
+    with_soft_options,
+)
 from envbuilder.cli.session import load_catalog
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
@@ -21,6 +27,7 @@ from envbuilder.resolve.options import find_option, option_name
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
+    from envbuilder.resolve.project_files.combination import ProjectRequest
 
 _ORIGINS = "envbuilder.origins"
 """Where the context keeps which values of the request the command line does not give, and who gives them."""
@@ -33,7 +40,7 @@ def request_from(
 
     `without`: the settings that are left out.
     """
-    from envbuilder.resolve.command_line import check_day, parse_request
+    from envbuilder.resolve.command_line import check_day
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -42,13 +49,15 @@ def request_from(
     for name in REQUEST_OPTIONS:
         value = options.get(name)
         values[name] = defaults.get(name) if value is None else value
-    if not without:
-        _remember_origins(values, options)
-    if host and all(value is None for value in values.values()):
-        values |= _host_options(options)
     packages = options.get("packages") or defaults.get("package", ())
+    project = project_request(options, values, packages)
+    if not without:
+        _remember_origins(values, options, project)
+    is_open = all(value is None for value in values.values())
+    if host and is_open and not project.options:
+        values |= _host_options(options)
     try:
-        request = parse_request(values, packages)
+        request = _parsed_request(values, packages, project, options)
         check_day(request, datetime.now(UTC).date())
         return request
     except UsageError as error:
@@ -62,6 +71,41 @@ def request_from(
         raise UsageError(error.message, problems=problems, hint=hint) from error
 
 
+def _parsed_request(
+    values: Mapping[str, Any],
+    packages: Sequence[str],
+    project: "ProjectRequest",
+    options: Options,
+) -> "Request":
+    """The request of values and packages, with what the project's files ask for; raises `UsageError`."""
+    from envbuilder.resolve.command_line import parse_request
+
+    def parse(changed: "ProjectRequest") -> "Request":
+        merged = dict(values)
+        for name, choice in changed.options.items():
+            merged[name] = choice.value
+        # The same package may be given and in a file.
+        every_package = list(dict.fromkeys([*packages, *changed.packages]))
+        request = parse_request(merged, every_package)
+        places = [(text, line.place) for text, line in changed.packages.items()]
+        places += [(text, line.place) for text, line in changed.bounds.items()]
+        return replace(
+            request,
+            constraints=tuple(changed.constraints),
+            requires_python=",".join(changed.requires_python),
+            bounds=tuple(changed.bounds),
+            places=tuple(places),
+        )
+
+    if not project.soft_options:
+        request = parse(project)
+    else:
+        facts = load_catalog(options)
+        project, request = with_soft_options(project, parse, facts)
+    remember_project(project)
+    return request
+
+
 def _own_help(hint: str) -> str:
     """The hint, naming the command that the user typed."""
     context = click.get_current_context(silent=True)
@@ -69,7 +113,9 @@ def _own_help(hint: str) -> str:
     return hint.replace("envbuilder resolve", path)
 
 
-def _remember_origins(values: Mapping[str, Any], options: Options) -> None:
+def _remember_origins(
+    values: Mapping[str, Any], options: Options, project: "ProjectRequest"
+) -> None:
     """Keep for `explain_origins` where the values come from that the command line does not give."""
     context = click.get_current_context(silent=True)
     found = find_settings()
@@ -83,6 +129,8 @@ def _remember_origins(values: Mapping[str, Any], options: Options) -> None:
             origins[option_name(name)] = found[0].name
     if found and found[1].get("package") and not options.get("packages"):
         origins["package"] = found[0].name
+    for name, choice in project.options.items():
+        origins[option_name(name)] = choice.line.place
     context.meta[_ORIGINS] = origins
 
 
@@ -104,7 +152,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
     if not options.get("lock_file"):
         return
-    names = {"package": "packages"}
+    names = {"package": "packages", "requirements": "requirements"}
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

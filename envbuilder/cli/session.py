@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.requirement_files import index_of_files
 from envbuilder.cli.settings import (
     Options,
     is_from_environment,
@@ -63,9 +64,8 @@ def network_from(options: Options) -> "Network":
     ca = Path(bundle) if bundle else None
     if ca:
         check_bundle(ca)
-    return find_network(
-        os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url")
-    )
+    index_url = setting(options, "index_url") or index_of_files(options)
+    return find_network(os.environ, home=_home(), ca=ca, index_url=index_url)
 
 
 def _home() -> Path:
@@ -138,6 +138,8 @@ def receipt_store() -> "Store | None":
 def repeatable_flags(options: Options) -> tuple[str, ...]:
     """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
+    for name in options.get("requirements") or ():
+        flags.append(f"-r {shlex.quote(name)}")
     for word, name in _REPEATABLE.items():
         value = str(options.get(name) or "")
         if is_from_environment(name):  # the suggested command will find it there

@@ -116,7 +116,7 @@ def parse_tag(text: str) -> str:
 
 
 def parse_package(text: str) -> str:
-    """A package with an optional version; no address and no marker."""
+    """A package with an optional version and an optional marker; no address."""
     message = (
         "a package is a name with an optional version, such as peft or 'peft<0.12'"
     )
@@ -126,9 +126,13 @@ def parse_package(text: str) -> str:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         raise ValueError(message) from error
-    if requirement.url or requirement.marker:
+    if requirement.url:
         raise ValueError(message)
-    return str(requirement)
+    plain = str(requirement)
+    # A marker in another order of parentheses than packaging writes them.
+    if not grammar.matches(grammar.Requirement, plain):
+        raise ValueError(message)
+    return plain
 
 
 def parse_platform(text: str) -> str:

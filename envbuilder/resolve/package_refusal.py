@@ -1,0 +1,157 @@
+"""Why the packages of a request leave no candidate that its options allow, and the options that would do it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from envbuilder.errors import NoStackError
+from envbuilder.model import Request
+from envbuilder.resolve.candidate_index import CandidateIndex
+from envbuilder.resolve.candidates import Candidate
+from envbuilder.resolve.command_line import command, context_flags
+from envbuilder.resolve.options import OPTIONS, Option, option_name
+from envbuilder.resolve.package_rules import package_objections
+from envbuilder.resolve.rules import Reason
+
+_KEPT = ("platform", "flavour", "base")  # what a suggestion does not change
+_NAMED = ("cuda", "torch", "python")  # options that a suggestion gives another value
+
+
+def packages_error(
+    request: Request,
+    index: CandidateIndex,
+    *,
+    verb: str = "resolve",
+    flags: Sequence[str] = (),
+) -> NoStackError:
+    """The error for packages that clash with a candidate that the options allow, or with each other."""
+    culprits = _culprits(request, index)
+    best = index.first(index.matching(request))
+    if best is None:
+        raise AssertionError("the options alone leave no candidate")
+    reasons = package_objections(culprits, best)
+    options = _options_in_conflict(culprits, index)
+    packages = (*culprits.packages, *culprits.bounds)
+    conflict = [("package", text) for text in packages]
+    if culprits.requires_python:
+        conflict.append(("requires-python", culprits.requires_python))
+    conflict += [(option_name(item.name), item.text_in(request)) for item in options]
+    suggestions = []
+    for changed in _requests_to_try(request, index):
+        every_flag = dict.fromkeys([*context_flags(index.catalog), *flags])
+        suggestions.append(
+            command(changed, verb, instead_of=request, flags=list(every_flag))
+        )
+    return NoStackError(
+        f"{_subject(culprits, request)} cannot be installed with {_name(best)}",
+        conflict=conflict,
+        reasons=[reason.with_sources for reason in reasons],
+        plain_reasons=[reason.text for reason in _other_than(reasons, culprits)],
+        suggestions=suggestions,
+        advice="" if suggestions else _advice(culprits, request),
+    )
+
+
+def _name(candidate: Candidate) -> str:
+    if candidate.cpu:
+        return candidate.name
+    return f"torch {candidate.build.torch} for CUDA {candidate.cuda_line}"
+
+
+def _subject(culprits: Request, request: Request) -> str:
+    """`numpy>=2 (requirements.txt:3) and the project's Python >=3.12`."""
+    places = dict(request.places)
+    names = []
+    for text in (*culprits.packages, *culprits.bounds):
+        place = places.get(text)
+        names.append(f"{text} ({place})" if place else text)
+    if culprits.requires_python:
+        names.append(f"what requires Python {culprits.requires_python}")
+    return " and ".join(names)
+
+
+def _other_than(reasons: Sequence[Reason], culprits: Request) -> list[Reason]:
+    """The reasons without the beginning that the message has said already, if there is one package."""
+    texts = []
+    for reason in reasons:
+        text = reason.text
+        for package in (*culprits.packages, *culprits.bounds):
+            text = text.removeprefix(f"{package} is requested; ")
+        texts.append(Reason(text, reason.sources))
+    return texts
+
+
+def _advice(culprits: Request, request: Request) -> str:
+    packages = (*culprits.packages, *culprits.bounds)
+    if packages:
+        names = " or ".join(packages)
+        return f"change or leave out {names}"
+    return f"choose a Python with `--python X.Y`: {request.requires_python} has no stack here"
+
+
+def _culprits(request: Request, index: CandidateIndex) -> Request:
+    """A smallest set of packages and bounds of Python that leaves no candidate: drop any one and some are left."""
+    needed = request
+    if request.requires_python:
+        fewer = replace(needed, requires_python="")
+        if index.best(fewer) is None:
+            needed = fewer
+    for text in request.packages:
+        others = tuple(other for other in needed.packages if other != text)
+        fewer = replace(needed, packages=others)
+        if index.best(fewer) is None:
+            needed = fewer
+    for text in request.bounds:
+        others = tuple(other for other in needed.bounds if other != text)
+        fewer = replace(needed, bounds=others)
+        if index.best(fewer) is None:
+            needed = fewer
+    return needed
+
+
+def _options_in_conflict(request: Request, index: CandidateIndex) -> list[Option]:
+    """The options without which the packages could be installed."""
+    options = []
+    for option in OPTIONS:
+        if not option.is_set(request) or option.name in _KEPT:
+            continue
+        without = option.set_in(request, option.default)
+        if index.best(without) is None:
+            request = without
+        else:
+            options.append(option)
+    return options
+
+
+def _requests_to_try(request: Request, index: CandidateIndex) -> list[Request]:
+    """The request with the fewest options changed to what its packages need; empty if no option helps."""
+    changeable = [
+        option
+        for option in OPTIONS
+        if option.is_set(request) and option.name not in _KEPT
+    ]
+    for number in range(1, len(changeable) + 1):
+        found = []
+        for some in combinations(changeable, number):
+            changed = _changed(request, some, index)
+            if changed is not None:
+                found.append(changed)
+        if found:
+            return found[:2]
+    return []
+
+
+def _changed(
+    request: Request, options: Sequence[Option], index: CandidateIndex
+) -> Request | None:
+    """The request with other values of these options, if that resolves."""
+    loosened = request
+    for option in options:
+        loosened = option.set_in(loosened, option.default)
+    best = index.best(loosened)
+    if best is None:
+        return None
+    for option in options:
+        if option.name in _NAMED and option.version_of:
+            loosened = option.set_in(loosened, option.version_of(best))
+    return loosened

@@ -1,0 +1,337 @@
+"""pyproject.toml, as PEP 621, Poetry, PDM and uv write it, and Pipfile: what a project depends on."""
+
+import re
+import tomllib
+from collections.abc import Collection, Generator, Iterator, Mapping
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from envbuilder.resolve.project_files.statements import (
+    FileLine,
+    FileProblem,
+    Statement,
+    StatementKind,
+    file_line,
+    index_statements,
+    left_out,
+    line_numbers,
+    package,
+)
+
+_CARET = re.compile(r"(\^|~)\s*([0-9]+(?:\.[0-9]+)*)")
+_BARE = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:\.\*)?")
+_OTHER_GROUP = (
+    "of a group or extra that was not chosen: name it, such as `{file}[{name}]`"
+)
+
+
+def parsed_toml(text: str, file: str) -> dict[str, Any]:
+    """The document. Raises `FileProblem` for what is no TOML."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = (
+            "it is nested too deeply" if isinstance(error, RecursionError) else error
+        )
+        raise FileProblem(f"{file}: {reason}") from None
+
+
+class TomlFile:
+    """A TOML document whose values can be found in its text again."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file = file
+        self.document = parsed_toml(text, file)
+        self._text = text
+
+    def table(self, *names: str) -> dict[str, Any]:
+        """A table of the document; empty if it is missing. Raises `FileProblem` for another kind of value."""
+        place: Any = self.document
+        for name in names:
+            place = place.get(name, {})
+            if not isinstance(place, dict):
+                raise FileProblem(f"{self.file}: {'.'.join(names)} must be a table")
+        found: dict[str, Any] = place
+        return found
+
+    def texts(self, value: object, label: str) -> list[str]:
+        """A list of strings."""
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+        raise FileProblem(f"{self.file}: {label} must be a list of strings")
+
+    def line(self, text: str, *needles: str) -> FileLine:
+        """The line that `text` is on: the first that has one of these."""
+        numbers = line_numbers(self._text, [*needles, text])
+        number = next((number for number in numbers.values() if number), 0)
+        return file_line(self.file, number, text)
+
+
+def read_pyproject(
+    text: str, file: str, chosen: Collection[str] = ()
+) -> Iterator[Statement]:
+    """What a pyproject.toml says; `chosen`: extras and groups to take in addition."""
+    toml = TomlFile(text, file)
+    names: Names = {canonicalize_name(name) for name in chosen}
+    known = yield from _project(toml, names)
+    known |= yield from _groups(toml, names)
+    known |= yield from _poetry(toml, names)
+    yield from _uv(toml)
+    for source in _tables(toml, "tool", "pdm", "source"):
+        yield from _source(toml, source)
+    unknown = sorted(names - known)
+    if unknown:
+        raise FileProblem(f"{file}: it has no extra and no group {unknown[0]!r}")
+
+
+# --- [project] and [dependency-groups] -------------------------------------------------------------------------------
+
+Names = set[str]
+Found = Generator[Statement, None, Names]
+"""Statements; in the end, the names of the extras and groups that there are."""
+
+
+def _project(toml: TomlFile, chosen: Names) -> Found:
+    project = toml.table("project")
+    requires = project.get("requires-python")
+    if isinstance(requires, str) and requires:
+        line = toml.line(f"requires-python = {requires}", "requires-python")
+        yield Statement(line=line, kind=StatementKind.PYTHON, value=requires)
+    for spec in toml.texts(project.get("dependencies", []), "dependencies"):
+        yield package(toml.line(spec), spec)
+    if "dependencies" in toml.texts(project.get("dynamic", []), "dynamic"):
+        yield from _dynamic(toml)
+    extras = toml.table("project", "optional-dependencies")
+    known: Names = set()
+    for name, specs in extras.items():
+        known.add(canonicalize_name(name))
+        for spec in toml.texts(specs, f"the extra {name}"):
+            line = toml.line(spec)
+            if canonicalize_name(name) in chosen:
+                yield package(line, spec)
+            else:
+                yield left_out(line, _OTHER_GROUP.format(file=toml.file, name=name))
+    return known
+
+
+def _dynamic(toml: TomlFile) -> Iterator[Statement]:
+    """`dependencies = {file = ["requirements.txt"]}`, as setuptools and hatch read them."""
+    sources = toml.table("tool", "setuptools", "dynamic", "dependencies")
+    files = sources.get("file", [])
+    hatch = toml.table("tool", "hatch", "metadata", "hooks", "requirements_txt")
+    files = files or hatch.get("files", [])
+    if isinstance(files, str):
+        files = [files]
+    for name in toml.texts(files, "the files of dynamic dependencies"):
+        line = toml.line(name)
+        yield Statement(line=line, kind=StatementKind.INCLUDE, value=name)
+    if not files:
+        line = toml.line("dynamic", "dynamic")
+        yield left_out(line, "the build decides its dependencies: name their file")
+
+
+def _groups(toml: TomlFile, chosen: Names) -> Found:
+    known: Names = set()
+    for name, items in toml.table("dependency-groups").items():
+        known.add(canonicalize_name(name))
+        if not isinstance(items, list):
+            raise FileProblem(f"{toml.file}: the group {name} must be a list")
+        for item in items:
+            if not isinstance(item, str):
+                text = f"{name}: {item}"
+                yield left_out(
+                    toml.line(text), "a group within a group: name it as well"
+                )
+            elif canonicalize_name(name) in chosen:
+                yield package(toml.line(item), item)
+            else:
+                line = toml.line(item)
+                yield left_out(line, _OTHER_GROUP.format(file=toml.file, name=name))
+    return known
+
+
+# --- Poetry, uv and Pipfile ----------------------------------------------------------------------------------------
+
+
+def _poetry(toml: TomlFile, chosen: Names) -> Found:
+    known: Names = set()
+    for name, value in toml.table("tool", "poetry", "dependencies").items():
+        yield from _poetry_dependency(toml, name, value)
+    groups = {"dev": toml.table("tool", "poetry", "dev-dependencies")}
+    for name in toml.table("tool", "poetry", "group"):
+        groups[name] = toml.table("tool", "poetry", "group", name, "dependencies")
+    for group, table in groups.items():
+        if table:
+            known.add(canonicalize_name(group))
+        for name, value in table.items():
+            if canonicalize_name(group) in chosen:
+                yield from _poetry_dependency(toml, name, value)
+            else:
+                line = toml.line(f"{name} = {value}", f"{name} =")
+                yield left_out(line, _OTHER_GROUP.format(file=toml.file, name=group))
+    for source in _tables(toml, "tool", "poetry", "source"):
+        yield from _source(toml, source)
+    return known
+
+
+def _poetry_dependency(toml: TomlFile, name: str, value: object) -> Iterator[Statement]:
+    line = toml.line(f"{name} = {_shown(value)}", f"{name} =", f'"{name}" =')
+    table = {"version": value} if isinstance(value, str) else value
+    if not isinstance(table, dict):
+        yield left_out(line, "it has several versions: write one, with a marker")
+        return
+    version = table.get("version", "*")
+    if not isinstance(version, str):
+        raise FileProblem(f"{line.place}: the version of {name} must be a string")
+    if name == "python":
+        bounds = _bounds(version)
+        if bounds:
+            yield Statement(line=line, kind=StatementKind.PYTHON, value=bounds)
+        return
+    if table.get("optional"):
+        yield left_out(line, "it is optional: add it with `--package`")
+        return
+    place = _address(table)
+    if place:
+        yield package(line, f"{name} @ {place}")
+        return
+    extras = table.get("extras", [])
+    suffix = (
+        f"[{','.join(toml.texts(extras, f'the extras of {name}'))}]" if extras else ""
+    )
+    marker = table.get("markers")
+    condition = f" ; {marker}" if isinstance(marker, str) and marker else ""
+    yield package(line, f"{name}{suffix}{_bounds(version)}{condition}")
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _address(table: Mapping[str, Any]) -> str:
+    """A git repository, a folder or a file, as PEP 508 writes it; "" for a package of an index."""
+    git = table.get("git")
+    if isinstance(git, str):
+        ref = (
+            table.get("rev")
+            or table.get("tag")
+            or table.get("branch")
+            or table.get("ref")
+        )
+        return f"git+{git}@{ref}" if isinstance(ref, str) else f"git+{git}"
+    for key in ("url", "path", "file"):
+        value = table.get(key)
+        if isinstance(value, str):
+            is_relative = key != "url" and not value.startswith((".", "/"))
+            return f"./{value}" if is_relative else value
+    return ""
+
+
+def _bounds(version: str) -> str:
+    """Poetry's bounds as PEP 440 has them: `^2.0` is `>=2.0,<3`, `~2.0` is `>=2.0,<2.1`, `2.0` is `==2.0`."""
+    clauses = []
+    for part in version.split(","):
+        text = part.strip()
+        short = _CARET.fullmatch(text)
+        if short:
+            clauses += _range(short[1], short[2])
+        elif _BARE.fullmatch(text):
+            clauses.append(f"=={text}")
+        elif text not in ("", "*"):
+            clauses.append(text)
+    return ",".join(clauses)
+
+
+def _range(sign: str, version: str) -> list[str]:
+    numbers = [int(number) for number in version.split(".")]
+    if sign == "~":
+        last = min(1, len(numbers) - 1)
+    else:
+        # The first number that is not 0 may not change.
+        nonzero = [place for place, number in enumerate(numbers) if number]
+        last = nonzero[0] if nonzero else len(numbers) - 1
+    upper = [*numbers[:last], numbers[last] + 1]
+    text = ".".join(str(number) for number in upper)
+    return [f">={version}", f"<{text}"]
+
+
+def _uv(toml: TomlFile) -> Iterator[Statement]:
+    """`[tool.uv]`: the index that torch is from, and where other packages are from instead of an index."""
+    indexes = {}
+    for table in _tables(toml, "tool", "uv", "index"):
+        name, url = table.get("name"), table.get("url")
+        if isinstance(url, str):
+            indexes[name] = url
+            if not table.get("explicit") and not table.get("default"):
+                yield from _source(toml, {"url": url})
+    for name, value in toml.table("tool", "uv", "sources").items():
+        line = toml.line(f"{name} = {_shown(value)}", f"{name} =")
+        for source in value if isinstance(value, list) else [value]:
+            if not isinstance(source, dict):
+                raise FileProblem(f"{line.place}: a source of uv must be a table")
+            yield from _uv_source(toml, line, name, source, indexes)
+    for spec in toml.texts(
+        toml.table("tool", "uv").get("constraint-dependencies", []),
+        "constraint-dependencies",
+    ):
+        yield package(toml.line(spec), spec, StatementKind.CONSTRAINT)
+    overrides = toml.table("tool", "uv").get("override-dependencies", [])
+    for spec in toml.texts(overrides, "override-dependencies"):
+        yield left_out(
+            toml.line(spec), "an override would break what its package requires"
+        )
+
+
+def _uv_source(
+    toml: TomlFile,
+    line: FileLine,
+    name: str,
+    source: Mapping[str, Any],
+    indexes: Mapping[Any, str],
+) -> Iterator[Statement]:
+    marker = source.get("marker")
+    if isinstance(marker, str) and "linux" not in marker and "platform" in marker:
+        yield left_out(line, f"only where {marker}")
+        return
+    url = indexes.get(source.get("index"))
+    if url:
+        yield from index_statements(line, url, is_extra=True)
+    elif source.get("workspace"):
+        yield left_out(line, "of this workspace: its code is mounted")
+    elif _address(source):
+        yield package(line, f"{name} @ {_address(source)}")
+
+
+def _tables(toml: TomlFile, *names: str) -> list[dict[str, Any]]:
+    """An array of tables; empty if it is missing."""
+    value = toml.table(*names[:-1]).get(names[-1], [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise FileProblem(f"{toml.file}: {'.'.join(names)} must be an array of tables")
+    return value
+
+
+def _source(toml: TomlFile, source: Mapping[str, Any]) -> Iterator[Statement]:
+    url = source.get("url")
+    if isinstance(url, str):
+        yield from index_statements(toml.line(url), url, is_extra=True)
+
+
+def read_pipfile(text: str, file: str) -> Iterator[Statement]:
+    """What a Pipfile says; its development packages are left out."""
+    toml = TomlFile(text, file)
+    for source in _tables(toml, "source"):
+        yield from _source(toml, source)
+    for name, value in toml.table("packages").items():
+        yield from _poetry_dependency(toml, name, value)
+    for name in toml.table("dev-packages"):
+        line = toml.line(name, f"{name} =")
+        yield left_out(line, "for development only")
+    requires = toml.table("requires")
+    python = requires.get("python_version") or requires.get("python_full_version")
+    if isinstance(python, str):
+        line = toml.line(f"python_version = {python}", "python_version", "python_full")
+        minor = ".".join(python.split(".")[:2])
+        yield Statement(
+            line=line, kind=StatementKind.OPTION, name="python", value=minor
+        )
