@@ -1,12 +1,14 @@
 """The whole way from a request to an accepted image: what `base`, `build` and `accept` do."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from envbuilder import processes, serialize
@@ -30,7 +32,7 @@ from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.lock import creation
-from envbuilder.lock.package_conflict import CommandFor
+from envbuilder.lock.package_conflict import CommandFor, PackageOrigin
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import (
     BASE_AUTO,
@@ -50,6 +52,8 @@ from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
+
+_MOST_PYTHONS = 4  # that are tried if packages have no wheels for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,37 @@ def lock_stack(
         catalog=session.catalog.date.isoformat(),
         command_for=_command_for(request, session),
         base_digest=base_digest,
+        origin=PackageOrigin(
+            places=dict(request.places),
+            other_stacks=lambda: _on_other_pythons(request, stack, session),
+        ),
     )
+
+
+def _on_other_pythons(
+    request: Request, stack: Stack, session: Session
+) -> Iterator[tuple[str, Stack]]:
+    """The same torch on the other Pythons that the request allows, the nearest first, and the command for each."""
+    if request.python is not None:
+        return
+    index = index_for(session.catalog)
+    mask = index.matching(request) & index.mask_for_packages(request)
+    pythons = set()
+    for candidate in index.candidates_in(mask):
+        cuda = None if candidate.cpu else candidate.build.cuda
+        if (candidate.build.torch, cuda) == (stack.torch, stack.cuda):
+            pythons.add(candidate.python)
+    pythons.discard(stack.python)
+    older = sorted(
+        (python for python in pythons if python < stack.python), reverse=True
+    )
+    newer = sorted(python for python in pythons if python > stack.python)
+    for python in [*older, *newer][:_MOST_PYTHONS]:
+        changed = replace(request, torch=stack.torch, python=python)
+        if stack.cuda:
+            changed = replace(changed, cuda=Version(stack.cuda_line))
+        again = command(changed, session.verb, instead_of=request, flags=session.said)
+        yield again, _resolve(changed, session)
 
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:
@@ -149,6 +183,8 @@ def _check_day(request: Request, stack: Stack, session: Session) -> None:
 
 def _command_for(request: Request, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
+        if _lost_of_files(request, packages):
+            return ""
         return command(
             replace(request, packages=tuple(packages)),
             session.verb,
@@ -157,6 +193,20 @@ def _command_for(request: Request, session: Session) -> CommandFor:
         )
 
     return again
+
+
+def _lost_of_files(request: Request, packages: Sequence[str]) -> bool:
+    """Whether a package of the project's files is missing, and no other version of it is named.
+
+    No command can leave it out: the files would be read again.
+    """
+    names = {canonicalize_name(Requirement(package).name) for package in packages}
+    for package, _ in request.places:
+        name = canonicalize_name(Requirement(package).name)
+        was_requested = package in request.packages
+        if was_requested and package not in packages and name not in names:
+            return True
+    return False
 
 
 # --- the base image ----------------------------------------------------------------------------------------------

@@ -3,7 +3,11 @@
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import LockError
 from envbuilder.lock.index_answer import ask_index
-from envbuilder.lock.package_conflict import CommandFor, unresolved_error
+from envbuilder.lock.package_conflict import (
+    CommandFor,
+    PackageOrigin,
+    unresolved_error,
+)
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.validation import find_problems
 from envbuilder.lock.wheel_selection import select_wheels
@@ -17,6 +21,7 @@ def create_lock(
     catalog: str,
     command_for: CommandFor,
     base_digest: str | None = None,
+    origin: PackageOrigin | None = None,
 ) -> Lock:
     """Resolve and pin the whole stack.
 
@@ -26,7 +31,9 @@ def create_lock(
     check_lockable(stack, index_url=uv.index_url, command_for=command_for)
     answer = ask_index(uv, stack, [*stack.requirements, *stack.extras])
     if answer.document is None:
-        raise unresolved_error(uv, stack, answer, command_for)
+        raise unresolved_error(
+            uv, stack, answer, command_for, origin or PackageOrigin()
+        )
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,

@@ -11,7 +11,14 @@ from packaging.utils import canonicalize_name
 from envbuilder.errors import EngineError
 from envbuilder.files import read_text, temporary_folder, write_file
 from envbuilder.grammar import JsonObject
-from envbuilder.lock.uv_compile import EXCLUDES, PYLOCK, REQUIREMENTS, Uv, compile_argv
+from envbuilder.lock.uv_compile import (
+    CONSTRAINTS,
+    EXCLUDES,
+    PYLOCK,
+    REQUIREMENTS,
+    Uv,
+    compile_argv,
+)
 from envbuilder.model import Stack
 from envbuilder.network import find_network_cause
 from envbuilder.processes import Completed
@@ -50,6 +57,8 @@ def ask_index(
         excludes_file = folder / EXCLUDES
         _write_lines(requirements_file, requirements)
         _write_lines(excludes_file, stack.excluded)
+        if stack.constraints:
+            _write_lines(folder / CONSTRAINTS, stack.constraints)
         argv = compile_argv(uv, stack, folder, alone=alone)
         completed = uv.run(argv)
         return read_answer(completed, folder)

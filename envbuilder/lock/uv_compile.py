@@ -12,6 +12,7 @@ from envbuilder.processes import Completed
 
 REQUIREMENTS = "requirements.in"
 EXCLUDES = "excludes.txt"
+CONSTRAINTS = "constraints.txt"
 PYLOCK = "pylock.toml"
 
 
@@ -35,7 +36,7 @@ def compile_argv(
 
     `alone`: only the named packages, not what they depend on, with warnings on stderr.
     """
-    return [
+    argv = [
         uv.program, "pip", "compile", str(folder / REQUIREMENTS),
         "--output-file", str(folder / PYLOCK), "--format", PYLOCK,
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
@@ -45,6 +46,9 @@ def compile_argv(
         "--excludes", str(folder / EXCLUDES),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
+    if stack.constraints:
+        argv += ["--constraints", str(folder / CONSTRAINTS)]
+    return argv
 
 
 def _end_of(day: date) -> str:

@@ -1,6 +1,7 @@
 """What is wrong with a lock in itself: with its wheels, its CUDA, and what the stack requires."""
 
 from collections.abc import Iterator
+from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import (
@@ -10,7 +11,7 @@ from packaging.utils import (
 )
 
 from envbuilder import grammar
-from envbuilder.lock.target_platform import accepted_tags
+from envbuilder.lock.target_platform import accepted_tags, markers
 from envbuilder.model import SCHEMA, Lock, Stack, Wheel
 
 _LOCAL_INDEXES = (
@@ -74,6 +75,9 @@ def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
     except InvalidRequirement:
         yield f"{line!r} is not a package with an optional version"
         return
+    marker = requirement.marker
+    if marker and not marker.evaluate(cast("dict[str, str]", markers(lock.stack))):
+        return  # it is for another Python or platform
     wheel = _wheel_named(canonicalize_name(requirement.name), lock)
     if wheel is None:
         yield f"{requirement.name} is required but missing from the lock"

@@ -10,7 +10,8 @@ from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags
 from envbuilder.resolve.options import OPTIONS, Option, option_name
-from envbuilder.resolve.package_rules import package_objections
+from envbuilder.resolve.package_pins import option_of
+from envbuilder.resolve.package_rules import package_objections, parsed
 from envbuilder.resolve.rules import Reason
 
 _KEPT = ("platform", "flavour", "base")  # what a suggestion does not change
@@ -83,6 +84,10 @@ def _other_than(reasons: Sequence[Reason], culprits: Request) -> list[Reason]:
 
 def _advice(culprits: Request, request: Request) -> str:
     packages = (*culprits.packages, *culprits.bounds)
+    for text in packages:
+        option = option_of(parsed(text).name)
+        if option:
+            return f"choose the version of {option} with `--{option}`, or change {text}"
     if packages:
         names = " or ".join(packages)
         return f"change or leave out {names}"
@@ -151,7 +156,21 @@ def _changed(
     best = index.best(loosened)
     if best is None:
         return None
+    mask = index.matching(loosened) & index.mask_for_packages(loosened)
+    nearest = _nearest(request, index.candidates_in(mask))
     for option in options:
         if option.name in _NAMED and option.version_of:
-            loosened = option.set_in(loosened, option.version_of(best))
+            changed = option.set_in(loosened, option.version_of(nearest))
+            loosened = changed if index.best(changed) else loosened
     return loosened
+
+
+def _nearest(request: Request, candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate whose torch is the next newer one than requested, else the best."""
+    if request.torch is None:
+        return candidates[0]
+    newer = [item for item in candidates if item.build.torch > request.torch]
+    if not newer:
+        return candidates[0]
+    oldest = min(item.build.torch for item in newer)
+    return next(item for item in newer if item.build.torch == oldest)
