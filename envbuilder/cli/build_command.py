@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli.request import refuse_request_options, request_from
+from envbuilder.cli.requirement_files import say_answers
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.settings import Options, caches, own_checks, setting
 from envbuilder.cli.shared_options import (
@@ -70,6 +71,7 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     refuse_request_options(options, allowed={"platform"})
     lock_file = options["lock_file"]
     request = read_lock(lock_file) if lock_file else request_from(options)
+    say_answers(only_left_out=True)
     settings = build_settings_from(options)
     session = session_from(options)
     if dry_run:

@@ -10,6 +10,11 @@ import click
 
 from envbuilder.cli import completion
 from envbuilder.cli.request import refuse_request_options, request_from
+from envbuilder.cli.requirement_files import (
+    answers_document,
+    files_for_settings,
+    say_answers,
+)
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
     Options,
@@ -36,6 +41,16 @@ _WORKFLOWS = ".github/workflows/"
 
 
 @click.command(name="init")
+@click.option(
+    "--from",
+    "--requirements",
+    "-r",
+    "requirements",
+    multiple=True,
+    metavar="FILE",
+    help="Take packages and versions from a file of the project: requirements.txt, pyproject.toml, uv.lock, "
+    "environment.yml, Dockerfile, …; repeatable. The settings refer to it.",
+)
 @request_options
 @lock_option
 @network_options
@@ -71,6 +86,8 @@ def command(
 
     refuse_request_options(options)
     session = session_from(options)
+    if not options["lock_file"]:
+        _mention_files(options, session)
     if _own_settings() is not None:
         # What is suggested changes the settings.
         session = replace(session, said=(*session.said, "--force"))
@@ -80,10 +97,13 @@ def command(
         if force:
             request = _without_conflicting_pins(request, options, session)
     lock = _lock(request, options, session)
+    say_answers(lock.stack)
     targets = _targets(names)
     described = _describe(lock, source, options, session)
     files = project.render_files(described, targets)
-    more = _settings_file(described, request, targets, force=force, session=session)
+    more = _settings_file(
+        described, request, targets, options, force=force, session=session
+    )
     foreign = project.foreign_files(files, Path())
     if foreign and not force:
         raise UsageError(
@@ -105,14 +125,27 @@ def command(
     commands = _next_commands(described, targets)
     session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
-        print_json(
-            {
-                "ok": True,
-                "stack": lock.stack.name,
-                "targets": targets,
-                "written": list(written),
-                "next": commands,
-            }
+        document = {
+            "ok": True,
+            "stack": lock.stack.name,
+            "targets": targets,
+            "written": list(written),
+            "next": commands,
+        }
+        print_json({**document, **answers_document(lock.stack)})
+
+
+def _mention_files(options: Options, session: "Session") -> None:
+    """Say which files of the project `init` could start from, if none is named."""
+    from envbuilder.files import is_file
+    from envbuilder.resolve.project_files.kinds import PROJECT_FILES
+
+    if options["requirements"] or find_settings() is not None:
+        return
+    names = [name for name in PROJECT_FILES if is_file(Path(name))]
+    if names:
+        session.console.say(
+            f"{' and '.join(names)} found here: `envbuilder init --from {names[0]}` reads its packages and versions"
         )
 
 
@@ -196,6 +229,7 @@ def _settings_file(
     described: "Project",
     request: "Request | None",
     targets: Sequence[str],
+    options: Options,
     *,
     force: bool,
     session: "Session",
@@ -211,15 +245,18 @@ def _settings_file(
 
     lock = described.lock
     as_of = request.as_of if request else None
+    from_files = files_for_settings(options)
     path = _own_settings()
     if path is None:
         return {
             config.FILE: settings_file.settings_text(
-                lock, targets, described.settings, as_of
+                lock, targets, described.settings, as_of, from_files
             )
         }
     objections = objections_to(
-        request_from({}, host=False), lock.stack, session.catalog
+        request_from({"requirements": from_files.paths}, host=False),
+        lock.stack,
+        session.catalog,
     )
     if objections and not force:
         raise UsageError(
@@ -231,7 +268,7 @@ def _settings_file(
         read_text(path),
         targets=targets,
         settings=described.settings,
-        request=settings_file.request_settings(lock, as_of),
+        request=settings_file.request_settings(lock, as_of, from_files),
         replace=lock.stack.name if objections else "",
         table=config.TABLES.get(path.name, ()),
     )

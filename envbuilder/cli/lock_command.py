@@ -8,6 +8,7 @@ import click
 
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
+from envbuilder.cli.requirement_files import answers_document, say_answers
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import Options
 from envbuilder.cli.shared_options import (
@@ -63,7 +64,9 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
         return
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
-    lock = pipeline.make_lock(request_from(options), session)
+    request = request_from(options)
+    lock = pipeline.make_lock(request, session)
+    say_answers(lock.stack, only_left_out=True)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
         answer(text, end="")
@@ -75,15 +78,14 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
         f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}"
     )
     if as_json:
-        print_json(
-            {
-                "ok": True,
-                "file": output,
-                "wheels": count,
-                "bytes": size,
-                "stack": lock.stack.name,
-            }
-        )
+        document = {
+            "ok": True,
+            "file": output,
+            "wheels": count,
+            "bytes": size,
+            "stack": lock.stack.name,
+        }
+        print_json({**document, **answers_document(lock.stack)})
 
 
 def check_lock(

@@ -40,7 +40,7 @@ def request_from(
 
     `without`: the settings that are left out.
     """
-    from envbuilder.resolve.command_line import check_day
+    from envbuilder.resolve.command_line import check_day, has_pins
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -54,7 +54,7 @@ def request_from(
     if not without:
         _remember_origins(values, options, project)
     is_open = all(value is None for value in values.values())
-    if host and is_open and not project.options:
+    if host and is_open and not project.options and not has_pins(packages):
         values |= _host_options(options)
     try:
         request = _parsed_request(values, packages, project, options)

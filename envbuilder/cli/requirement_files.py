@@ -25,6 +25,7 @@ from envbuilder.errors import UsageError
 if TYPE_CHECKING:
     from envbuilder.catalog.rows import Catalog
     from envbuilder.model import Request, Stack
+    from envbuilder.render.settings_file import SettingsSource
     from envbuilder.resolve.project_files.combination import ProjectRequest
     from envbuilder.resolve.project_files.statements import Statement
 
@@ -437,6 +438,40 @@ def with_soft_options(
 _NOT_FITTING = "no stack has it with the rest; torch brings its own CUDA and cuDNN"
 
 
+def files_for_settings(options: Options) -> "SettingsSource":
+    """The files of the command line as the settings refer to them, and what they decide.
+
+    A file outside of the project cannot be referred to: what it says is written into the settings.
+    """
+    from envbuilder.render.settings_file import SettingsSource
+    from envbuilder.resolve.options import option_name
+
+    project = remembered_project()
+    given = options.get("requirements") or ()
+    if project is None or not given:
+        return SettingsSource()
+    folder = working_folder()
+    paths = []
+    for name in given:
+        match = _CHOSEN.fullmatch(name)
+        path = folder / (match[1] if match else name)
+        if not _is_below(folder, path) or ".." in path.parts:
+            if project.constraints:
+                _say_once(
+                    f"{name} is outside of this folder: its {len(project.constraints)} constraints are not written into "
+                    "the settings; copy the file here to keep them"
+                )
+            return SettingsSource()
+        relative = path.relative_to(folder).as_posix()
+        paths.append(f"{relative}[{match[2]}]" if match else relative)
+    options_decided = {option_name(name) for name in project.options}
+    return SettingsSource(
+        paths=tuple(paths),
+        options=frozenset(options_decided),
+        packages=frozenset(project.packages),
+    )
+
+
 # --- what a command says about them ----------------------------------------------------------------------------------
 
 
@@ -454,11 +489,11 @@ def remembered_project() -> "ProjectRequest | None":
     return found
 
 
-def answers_document(stack: "Stack") -> list[dict[str, Any]] | None:
-    """What became of each line, for `--json`; None if no file was read."""
+def answers_document(stack: "Stack") -> dict[str, Any]:
+    """What became of each line, as a part of a document for `--json`; empty if no file was read."""
     project = remembered_project()
     if project is None:
-        return None
+        return {}
     documents = []
     for answer in project.answers_for(stack.platform, stack.python):
         documents.append(
@@ -470,7 +505,7 @@ def answers_document(stack: "Stack") -> list[dict[str, Any]] | None:
                 "detail": answer.detail,
             }
         )
-    return documents
+    return {"requirements": documents}
 
 
 def say_answers(stack: "Stack | None" = None, *, only_left_out: bool = False) -> None:

@@ -61,9 +61,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
             "stack": stack_document(stack),
             "advisories": serialize.plain(advisories),
         }
-        lines = answers_document(stack)
-        if lines is not None:
-            document["requirements"] = lines
+        document |= answers_document(stack)
         if explanation:
             document["explanation"] = serialize.plain(explanation)
         print_json(document)

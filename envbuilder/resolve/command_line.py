@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 
 from packaging.requirements import Requirement
@@ -155,6 +156,15 @@ def _options_of_packages(
             extras = ",".join(sorted(requirement.extras))
             kept.append(f"{requirement.name}[{extras}]")
     return tuple(kept), {**options, **values}, problems
+
+
+def has_pins(packages: Sequence[str]) -> bool:
+    """Whether one of the packages means an option; invalid ones are reported by `parse_request`."""
+    for text in packages:
+        with suppress(ValueError):
+            if options_meant(Requirement(text)):
+                return True
+    return False
 
 
 # --- request → text ------------------------------------------------------------------------------------------------
