@@ -89,6 +89,7 @@ def _parsed_request(
         request = parse_request(merged, every_package)
         places = [(text, line.place) for text, line in changed.packages.items()]
         places += [(text, line.place) for text, line in changed.bounds.items()]
+        places += [(text, line.place) for text, line in changed.requires_python.items()]
         return replace(
             request,
             constraints=tuple(changed.constraints),
@@ -97,7 +98,7 @@ def _parsed_request(
             places=tuple(places),
         )
 
-    if not project.soft_options:
+    if not project.soft_options and not project.is_neighbour:
         request = parse(project)
     else:
         facts = load_catalog(options)

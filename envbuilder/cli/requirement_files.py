@@ -345,6 +345,7 @@ def _neighbours(
     _print_contradictions(project)
     # They are no answer to anything that was asked.
     project.answers.clear()
+    project.is_neighbour = True
     project.bounds = project.packages
     project.packages = {}
     project.constraints = {}
@@ -422,6 +423,8 @@ def with_soft_options(
     from envbuilder.resolve.candidate_index import index_for
 
     index = index_for(facts)
+    if project.is_neighbour:
+        return _yielding(project, parse, facts)
     soft = project.soft_options
     subsets = chain.from_iterable(
         combinations(soft, count) for count in range(len(soft) + 1)
@@ -433,6 +436,28 @@ def with_soft_options(
             return changed, request
     changed = project.without(soft, _NOT_FITTING)
     return changed, parse(changed)
+
+
+def _yielding(
+    project: "ProjectRequest", parse: Any, facts: "Catalog"
+) -> "tuple[ProjectRequest, Request]":
+    """What files that nobody named say of Python and torch holds if it can; if not, a note says so."""
+    from envbuilder.resolve.candidate_index import index_for
+    from envbuilder.resolve.project_files.combination import ProjectRequest
+
+    index = index_for(facts)
+    request = parse(project)
+    if index.best(request) is not None:
+        return project, request
+    alone = parse(ProjectRequest())
+    if index.best(alone) is None:
+        return ProjectRequest(), alone
+    for sentence in project.sentences():
+        _say_once(
+            f"{sentence}, which does not go together with this request: it is not obeyed "
+            "(`requirements = []` in the settings: those files do not describe the image)"
+        )
+    return ProjectRequest(), alone
 
 
 _NOT_FITTING = "no stack has it with the rest; torch brings its own CUDA and cuDNN"
@@ -458,8 +483,8 @@ def files_for_settings(options: Options) -> "SettingsSource":
         if not _is_below(folder, path) or ".." in path.parts:
             if project.constraints:
                 _say_once(
-                    f"{name} is outside of this folder: its {len(project.constraints)} constraints are not written into "
-                    "the settings; copy the file here to keep them"
+                    f"{name} is not in this folder: its {len(project.constraints)} constraints are not written to the "
+                    "settings; copy the file here to keep them"
                 )
             return SettingsSource()
         relative = path.relative_to(folder).as_posix()

@@ -44,7 +44,7 @@ def packages_error(
             command(changed, verb, instead_of=request, flags=list(every_flag))
         )
     return NoStackError(
-        f"{_subject(culprits, request)} cannot be installed with {_name(best)}",
+        _message(culprits, request, best),
         conflict=conflict,
         reasons=[reason.with_sources for reason in reasons],
         plain_reasons=[reason.text for reason in _other_than(reasons, culprits)],
@@ -59,16 +59,18 @@ def _name(candidate: Candidate) -> str:
     return f"torch {candidate.build.torch} for CUDA {candidate.cuda_line}"
 
 
-def _subject(culprits: Request, request: Request) -> str:
-    """`numpy>=2 (requirements.txt:3) and the project's Python >=3.12`."""
+def _message(culprits: Request, request: Request, best: Candidate) -> str:
+    """`numpy>=2 (requirements.txt:3) cannot be installed with torch 2.1.0 for CUDA 12.1 on Python >=3.12`."""
     places = dict(request.places)
     names = []
     for text in (*culprits.packages, *culprits.bounds):
         place = places.get(text)
         names.append(f"{text} ({place})" if place else text)
-    if culprits.requires_python:
-        names.append(f"what requires Python {culprits.requires_python}")
-    return " and ".join(names)
+    bounds = culprits.requires_python
+    if not names:
+        return f"{_name(best)} is not available for Python {bounds}"
+    python = f" on Python {bounds}" if bounds else ""
+    return f"{' and '.join(names)} cannot be installed with {_name(best)}{python}"
 
 
 def _other_than(reasons: Sequence[Reason], culprits: Request) -> list[Reason]:

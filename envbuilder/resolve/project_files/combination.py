@@ -5,6 +5,7 @@ refused; within a Dockerfile the later command wins, as in the image that it mak
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -22,7 +23,7 @@ from envbuilder.resolve.package_pins import (
     option_of,
     options_meant,
 )
-from envbuilder.resolve.package_rules import marker_holds, python_fits
+from envbuilder.resolve.package_rules import marker_holds, parsed, python_fits
 from envbuilder.resolve.parsers import parse_package
 from envbuilder.resolve.project_files.statements import (
     FileLine,
@@ -92,13 +93,14 @@ class ProjectRequest:
     options: dict[str, Choice] = field(default_factory=dict)
     packages: dict[str, FileLine] = field(default_factory=dict)
     constraints: dict[str, FileLine] = field(default_factory=dict)
-    requires_python: list[str] = field(default_factory=list)
+    requires_python: dict[str, FileLine] = field(default_factory=dict)
     bounds: dict[str, FileLine] = field(default_factory=dict)  # not installed
     index_url: str = ""
     system_packages: list[str] = field(default_factory=list)
     answers: list[LineAnswer] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    is_neighbour: bool = False  # of files that nobody named: they yield
 
     @property
     def is_empty(self) -> bool:
@@ -110,6 +112,17 @@ class ProjectRequest:
         """The options that only say what a file happens to have, cuDNN first."""
         names = [name for name, choice in self.options.items() if choice.is_soft]
         return sorted(names, key=lambda name: name != "cudnn")
+
+    def sentences(self) -> list[str]:
+        """What the files say, one sentence for each line that bounds the stack."""
+        sentences = []
+        for bounds, line in self.requires_python.items():
+            sentences.append(f"{line.place} requires Python {bounds}")
+        for name, choice in self.options.items():
+            sentences.append(f"{choice.line.place} has {name} {choice.value}")
+        for text, line in self.bounds.items():
+            sentences.append(f"{line.place} has {text}")
+        return sentences
 
     def without(self, names: Sequence[str], reason: str) -> "ProjectRequest":
         """The same without some of its options, which are answered with the reason."""
@@ -315,7 +328,7 @@ class _Combination:
             )
             self._answer(statement.line, Outcome.LEFT_OUT, f"{sentence} is given")
             return
-        self.project.requires_python.append(normal)
+        self.project.requires_python[normal] = statement.line
         self._answer(statement.line, Outcome.TAKEN, "bounds the Python")
 
     def _add_index(self, statement: Statement) -> None:
@@ -346,7 +359,7 @@ class _Combination:
         if is_address(statement.value):
             self._add_address(statement)
             return
-        requirement = Requirement(statement.value)
+        requirement = copy(parsed(statement.value))
         if requirement.url:
             self._add_address(statement)
             return
@@ -392,10 +405,9 @@ class _Combination:
             )
             self._answer(line, Outcome.LEFT_OUT, f"{contradicted} is given")
             return
-        # packaging reads `===`, and every bound of a legacy version; the grammar of a request is closed.
-        try:
-            text = parse_package(str(requirement))
-        except ValueError:
+        # packaging reads `===`, and markers of the kernel; the grammar of a request is closed.
+        text = str(requirement)
+        if not grammar.matches(grammar.Requirement, text):
             self._answer(
                 line, Outcome.LEFT_OUT, "its version or marker is not accepted"
             )
