@@ -78,25 +78,9 @@ def _parsed_request(
     options: Options,
 ) -> "Request":
     """The request of values and packages, with what the project's files ask for; raises `UsageError`."""
-    from envbuilder.resolve.command_line import parse_request
 
     def parse(changed: "ProjectRequest") -> "Request":
-        merged = dict(values)
-        for name, choice in changed.options.items():
-            merged[name] = choice.value
-        # The same package may be given and in a file.
-        every_package = list(dict.fromkeys([*packages, *changed.packages]))
-        request = parse_request(merged, every_package)
-        places = [(text, line.place) for text, line in changed.packages.items()]
-        places += [(text, line.place) for text, line in changed.bounds.items()]
-        places += [(text, line.place) for text, line in changed.requires_python.items()]
-        return replace(
-            request,
-            constraints=tuple(changed.constraints),
-            requires_python=",".join(changed.requires_python),
-            bounds=tuple(changed.bounds),
-            places=tuple(places),
-        )
+        return request_of_project(values, packages, changed)
 
     if not project.soft_options and not project.is_neighbour:
         request = parse(project)
@@ -105,6 +89,29 @@ def _parsed_request(
         project, request = with_soft_options(project, parse, facts)
     remember_project(project)
     return request
+
+
+def request_of_project(
+    values: Mapping[str, Any], packages: Sequence[str], project: "ProjectRequest"
+) -> "Request":
+    """The request of values, packages and a project; where they agree, the project has the narrower value."""
+    from envbuilder.resolve.command_line import parse_request
+
+    merged = dict(values)
+    for name, choice in project.options.items():
+        merged[name] = choice.value
+    # The same package may be given and in a file.
+    every_package = list(dict.fromkeys([*packages, *project.packages]))
+    request = parse_request(merged, every_package)
+    every_line = {**project.packages, **project.bounds, **project.requires_python}
+    places = [(text, line.place) for text, line in every_line.items()]
+    return replace(
+        request,
+        constraints=tuple(project.constraints),
+        requires_python=",".join(project.requires_python),
+        bounds=tuple(project.bounds),
+        places=tuple(places),
+    )
 
 
 def _own_help(hint: str) -> str:

@@ -417,6 +417,8 @@ class _Combination:
         detail = ""
         if statement.kind is StatementKind.CONSTRAINT:
             detail = "a bound, if something needs it"
+        elif option_of(requirement.name) and requirement.specifier:
+            detail = f"bounds the stack's {requirement.name}"
         self._answer(line, Outcome.TAKEN, detail, marker)
 
     def _contradicted_range(self, requirement: Requirement) -> str:

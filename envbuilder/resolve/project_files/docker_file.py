@@ -70,11 +70,12 @@ def read_dockerfile(text: str, file: str) -> Iterator[Statement]:
         raise FileProblem(f"{file}: it has no FROM")
     used = _used(stages)
     for stage in stages:
-        for statement in stage.statements:
-            if id(stage) in used:
+        if id(stage) in used:
+            for statement in stage.statements:
                 yield replace(statement, overrides=True)
-            else:
-                yield left_out(statement.line, "of another stage than the last one")
+        else:
+            for line in dict.fromkeys(item.line for item in stage.statements):
+                yield left_out(line, "of another stage than the last one")
 
 
 def _used(stages: Sequence[Stage]) -> set[int]:
