@@ -355,7 +355,6 @@ class _Combination:
         self._answer(statement.line, Outcome.BECAME, f"--apt {statement.value}")
 
     def _add_package(self, statement: Statement) -> None:
-        line = statement.line
         if is_address(statement.value):
             self._add_address(statement)
             return
@@ -363,37 +362,45 @@ class _Combination:
         if requirement.url:
             self._add_address(statement)
             return
-        name = canonicalize_name(requirement.name)
-        if requirement.marker:
-            marker = str(requirement.marker)
-            verdicts = {
-                marker_holds(marker, self._given.platform, python)
-                for python in _PYTHONS
-            }
-            if verdicts == {False}:
-                reason = f"{marker} does not hold on {self._given.platform}"
-                self._answer(line, Outcome.LEFT_OUT, reason)
-                return
-            if verdicts == {True}:
-                requirement.marker = None
+        reason = self._reason_against(statement, requirement)
+        if reason:
+            self._answer(statement.line, Outcome.LEFT_OUT, reason)
+            return
         try:
             meant = {} if requirement.marker else options_meant(requirement)
         except ValueError as error:
-            self._answer(line, Outcome.LEFT_OUT, str(error))
+            self._answer(statement.line, Outcome.LEFT_OUT, str(error))
             return
-        if name in self._given_packages:
-            given = self._given_packages[name]
-            self._answer(line, Outcome.LEFT_OUT, f"--package {given} is given")
-        elif meant:
+        name = canonicalize_name(requirement.name)
+        if meant:
             self._add_option(statement, meant)
             if requirement.extras:
                 self._keep(statement, f"{name}[{','.join(sorted(requirement.extras))}]")
         elif _is_of_torch(name):
-            self._answer(line, Outcome.LEFT_OUT, "torch brings the one that it needs")
+            self._answer(
+                statement.line, Outcome.LEFT_OUT, "torch brings the one that it needs"
+            )
         elif name in _OWN and statement.value.lower() == name:
-            self._answer(line, Outcome.TAKEN, "the stack has it")
+            self._answer(statement.line, Outcome.TAKEN, "the stack has it")
         else:
             self._add_plain(statement, requirement)
+
+    def _reason_against(self, statement: Statement, requirement: Requirement) -> str:
+        """Why a package is not even looked at; "" if it is. A marker that always holds is dropped."""
+        # packaging reads `===`, and markers of the kernel; the grammar of a request is closed.
+        if not grammar.matches(grammar.Requirement, statement.value):
+            return "its version or marker is not accepted"
+        if requirement.marker:
+            marker = str(requirement.marker)
+            verdicts = set()
+            for python in _PYTHONS:
+                verdicts.add(marker_holds(marker, self._given.platform, python))
+            if verdicts == {False}:
+                return f"{marker} does not hold on {self._given.platform}"
+            if verdicts == {True}:
+                requirement.marker = None
+        given = self._given_packages.get(canonicalize_name(requirement.name))
+        return f"--package {given} is given" if given else ""
 
     def _add_plain(self, statement: Statement, requirement: Requirement) -> None:
         """A package that is no option, or a range of one that is."""
@@ -405,13 +412,7 @@ class _Combination:
             )
             self._answer(line, Outcome.LEFT_OUT, f"{contradicted} is given")
             return
-        # packaging reads `===`, and markers of the kernel; the grammar of a request is closed.
         text = str(requirement)
-        if not grammar.matches(grammar.Requirement, text):
-            self._answer(
-                line, Outcome.LEFT_OUT, "its version or marker is not accepted"
-            )
-            return
         marker = str(requirement.marker) if requirement.marker else ""
         self._keep(statement, text)
         detail = ""
@@ -427,8 +428,8 @@ class _Combination:
         given = self._given.options.get(name or "")
         if name is None or given in (None, ANY):
             return ""
-        both = requirement.specifier & SpecifierSet(f"=={given}.*")
         try:
+            both = requirement.specifier & SpecifierSet(f"=={given}.*")
             contradicts = both.is_unsatisfiable()
         except InvalidSpecifier:
             contradicts = False

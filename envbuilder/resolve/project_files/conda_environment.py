@@ -75,6 +75,8 @@ _OF_CONDA = re.compile(
     r"|pytorch-mutex|torchtriton|gcc.*|gxx.*|cxx-compiler|c-compiler|compilers|binutils.*|sysroot.*|nccl|icu|expat|python_abi"
     r"|tzdata|yaml|krb5|brotli.*|aom|x264|dav1d|fontconfig|glib|harfbuzz|cairo|pango|pixman|qt.*|gstreamer.*"
 )
+_LARGEST = 200_000  # characters: an exported environment has a tenth
+_DEEPEST = 8
 _LIBRARY = "a library or compiler of conda's: wheels bring theirs"
 
 
@@ -111,15 +113,12 @@ def _top_level(text: str, file: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
 
 
 def _composed(text: str, file: str) -> yaml.Node | None:
-    """The nodes of the file, none of which becomes an object; an alias could repeat a node many times."""
+    """The nodes of the file, none of which becomes an object. Raises `FileProblem` for what is no YAML."""
+    if len(text) > _LARGEST:
+        raise FileProblem(f"{file}: it is too large for an environment")
     loader = yaml.SafeLoader(text)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                place = (
-                    f"{file}:{event.start_mark.line + 1}" if event.start_mark else file
-                )
-                raise FileProblem(f"{place}: aliases are not accepted")
+        _check_events(text, file)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -129,6 +128,21 @@ def _composed(text: str, file: str) -> yaml.Node | None:
         raise FileProblem(f"{file}: it is no YAML") from None
     finally:
         loader.dispose()
+
+
+def _check_events(text: str, file: str) -> None:
+    """Refuse aliases, which could repeat a node many times, and what is nested more deeply than any environment."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        number = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise FileProblem(f"{file}:{number}: aliases are not accepted")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise FileProblem(f"{file}:{number}: it is nested too deeply")
 
 
 def _line_of(node: yaml.Node, file: str, text: str) -> FileLine:

@@ -63,7 +63,8 @@ class TomlFile:
 
     def line(self, text: str, *needles: str) -> FileLine:
         """The line that `text` is on: the first that has one of these."""
-        numbers = line_numbers(self._text, [*needles, text])
+        quoted = [f'"{text}"', f"'{text}'"]
+        numbers = line_numbers(self._text, [*needles, *quoted, text])
         number = next((number for number in numbers.values() if number), 0)
         return file_line(self.file, number, text)
 
@@ -133,22 +134,43 @@ def _dynamic(toml: TomlFile) -> Iterator[Statement]:
 
 def _groups(toml: TomlFile, chosen: Names) -> Found:
     known: Names = set()
-    for name, items in toml.table("dependency-groups").items():
+    groups = toml.table("dependency-groups")
+    taken = _with_included(toml, groups, chosen)
+    for name, items in groups.items():
         known.add(canonicalize_name(name))
-        if not isinstance(items, list):
-            raise FileProblem(f"{toml.file}: the group {name} must be a list")
-        for item in items:
+        for item in _group_items(toml, name, items):
             if not isinstance(item, str):
-                text = f"{name}: {item}"
-                yield left_out(
-                    toml.line(text), "a group within a group: name it as well"
-                )
-            elif canonicalize_name(name) in chosen:
+                continue  # the group that it includes is taken, or not, by itself
+            if canonicalize_name(name) in taken:
                 yield package(toml.line(item), item)
             else:
                 line = toml.line(item)
                 yield left_out(line, _OTHER_GROUP.format(file=toml.file, name=name))
     return known
+
+
+def _group_items(toml: TomlFile, name: str, items: object) -> list[Any]:
+    if isinstance(items, list):
+        return items
+    raise FileProblem(f"{toml.file}: the group {name} must be a list")
+
+
+def _with_included(toml: TomlFile, groups: Mapping[str, Any], chosen: Names) -> Names:
+    """The groups that are chosen, and those that they include, `{include-group = "test"}`."""
+    included: dict[str, Names] = {}
+    for name, items in groups.items():
+        others = included.setdefault(canonicalize_name(name), set())
+        for item in _group_items(toml, name, items):
+            if isinstance(item, dict) and isinstance(item.get("include-group"), str):
+                others.add(canonicalize_name(item["include-group"]))
+    taken = set(chosen)
+    waiting = list(chosen)
+    while waiting:
+        for other in included.get(waiting.pop(), ()):
+            if other not in taken:
+                taken.add(other)
+                waiting.append(other)
+    return taken
 
 
 # --- Poetry, uv and Pipfile ----------------------------------------------------------------------------------------
