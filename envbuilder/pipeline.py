@@ -150,24 +150,31 @@ def _on_other_pythons(
     """The same torch on the other Pythons that the request allows, the nearest first, and the command for each."""
     if request.python is not None:
         return
-    index = index_for(session.catalog)
-    mask = index.matching(request) & index.mask_for_packages(request)
-    pythons = set()
-    for candidate in index.candidates_in(mask):
-        cuda = None if candidate.cpu else candidate.build.cuda
-        if (candidate.build.torch, cuda) == (stack.torch, stack.cuda):
-            pythons.add(candidate.python)
-    pythons.discard(stack.python)
-    older = sorted(
-        (python for python in pythons if python < stack.python), reverse=True
-    )
-    newer = sorted(python for python in pythons if python > stack.python)
-    for python in [*older, *newer][:_MOST_PYTHONS]:
+    for python in _other_pythons(request, stack, session):
         changed = replace(request, torch=stack.torch, python=python)
         if stack.cuda:
             changed = replace(changed, cuda=Version(stack.cuda_line))
         again = command(changed, session.verb, instead_of=request, flags=session.said)
         yield again, _resolve(changed, session)
+
+
+def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Version]:
+    """A few Pythons that the same torch and the request allow: older ones first, the nearest of them first."""
+    index = index_for(session.catalog)
+    mask = index.matching(request) & index.mask_for_packages(request)
+    older = set()
+    newer = set()
+    for candidate in index.candidates_in(mask):
+        cuda = None if candidate.cpu else candidate.build.cuda
+        python = candidate.python
+        if candidate.build.torch != stack.torch or cuda != stack.cuda:
+            continue
+        if python < stack.python:
+            older.add(python)
+        elif python > stack.python:
+            newer.add(python)
+    pythons = sorted(older, reverse=True) + sorted(newer)
+    return pythons[:_MOST_PYTHONS]
 
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:

@@ -97,19 +97,15 @@ class _Reading:
     def add(self, name: str, chosen: Sequence[str]) -> None:
         path = self._files.folder / name
         root = self._files.root
-        if not self._files.are_settings and not _is_below(root, path):
+        if not _is_below(root, path):
+            if self._files.are_settings:
+                raise UsageError(
+                    f"{name} leads out of {root}",
+                    hint="put the file itself there, or name it on the command line: `--requirements FILE`",
+                )
             # The user names it; what it includes must be next to it or below.
             root = path.parent
-        elif self._files.are_settings:
-            self._refuse_outside(root, path, name)
         self._read(path, name, root, chosen=chosen, constraints=False)
-
-    def _refuse_outside(self, root: Path, path: Path, name: str) -> None:
-        if not _is_below(root, path):
-            raise UsageError(
-                f"{name} leads out of {root}",
-                hint="put the file itself there, or name it on the command line: `--requirements FILE`",
-            )
 
     def _read(
         self,

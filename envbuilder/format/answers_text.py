@@ -16,11 +16,19 @@ def answers_lines(
     shown = []
     for answer in answers:
         if not only_left_out or answer.outcome is Outcome.LEFT_OUT:
-            shown.append((_place(answer), _text(answer), _verdict(answer)))
-    places = max((len(place) for place, _, _ in shown), default=0)
-    texts = max((len(text) for _, text, _ in shown), default=0)
-    for place, text, verdict in shown:
-        yield f"{place:{places}}  {text:{texts}}  {verdict}"
+            shown.append(answer)
+    places = 0
+    texts = 0
+    for answer in shown:
+        place = _place(answer)
+        text = _text(answer)
+        places = max(places, len(place))
+        texts = max(texts, len(text))
+    for answer in shown:
+        place = _place(answer).ljust(places)
+        text = _text(answer).ljust(texts)
+        verdict = _verdict(answer)
+        yield f"{place}  {text}  {verdict}"
 
 
 def _place(answer: LineAnswer) -> str:
@@ -44,9 +52,14 @@ def _verdict(answer: LineAnswer) -> str:
 
 def summary_line(answers: Sequence[LineAnswer]) -> str:
     """`requirements.txt: 12 taken, 3 became options, 2 left out`."""
-    files = ", ".join(dict.fromkeys(clean(answer.file) for answer in answers))
-    counts = Counter(answer.outcome for answer in answers)
+    counts: Counter[Outcome] = Counter()
+    files: dict[str, None] = {}
+    for answer in answers:
+        name = clean(answer.file)
+        files[name] = None
+        counts[answer.outcome] += 1
     taken = counts[Outcome.TAKEN]
     options = counts[Outcome.BECAME]
     left_out = counts[Outcome.LEFT_OUT]
-    return f"{files or 'the files'}: {taken} taken, {options} became options, {left_out} left out"
+    names = ", ".join(files)
+    return f"{names}: {taken} taken, {options} became options, {left_out} left out"

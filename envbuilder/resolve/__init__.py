@@ -124,9 +124,12 @@ def _package_differences(
         had = listed(locked) or "none"
         wanted = listed(requested) or "none"
         return [f"its {label} are {had}, not {wanted}"]
-    lacking = listed(text for text in requested if text not in locked) or "none"
-    surplus = listed(text for text in locked if text not in requested) or "none"
-    return [f"its {label} lack {lacking}, and have {surplus} in addition"]
+    missing = set(requested).difference(locked)
+    further = set(locked).difference(requested)
+    lacking = listed(sorted(missing)) or "none"
+    surplus = listed(sorted(further)) or "none"
+    text = f"its {label} lack {lacking}, and have {surplus} in addition"
+    return [text]
 
 
 def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate | None:

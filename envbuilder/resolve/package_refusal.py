@@ -64,13 +64,18 @@ def _message(culprits: Request, request: Request, best: Candidate) -> str:
     places = dict(request.places)
     names = []
     for text in (*culprits.packages, *culprits.bounds):
-        place = places.get(text)
-        names.append(f"{text} ({place})" if place else text)
+        name = text
+        if text in places:
+            name += f" ({places[text]})"
+        names.append(name)
     bounds = culprits.requires_python
     if not names:
         return f"{_name(best)} is not available for Python {bounds}"
-    python = f" on Python {bounds}" if bounds else ""
-    return f"{' and '.join(names)} cannot be installed with {_name(best)}{python}"
+    packages = " and ".join(names)
+    message = f"{packages} cannot be installed with {_name(best)}"
+    if bounds:
+        message += f" on Python {bounds}"
+    return message
 
 
 def _other_than(reasons: Sequence[Reason], culprits: Request) -> list[Reason]:
@@ -171,8 +176,12 @@ def _nearest(request: Request, candidates: Sequence[Candidate]) -> Candidate:
     """The candidate whose torch is the next newer one than requested, else the best."""
     if request.torch is None:
         return candidates[0]
-    newer = [item for item in candidates if item.build.torch > request.torch]
-    if not newer:
-        return candidates[0]
-    oldest = min(item.build.torch for item in newer)
-    return next(item for item in newer if item.build.torch == oldest)
+    nearest: Candidate | None = None
+    for candidate in candidates:
+        torch = candidate.build.torch
+        if torch <= request.torch:
+            continue
+        # Of the same torch, the first is the best.
+        if nearest is None or torch < nearest.build.torch:
+            nearest = candidate
+    return nearest or candidates[0]

@@ -149,10 +149,13 @@ def _torchaudio(bounds: str, candidate: Candidate) -> str | None:
 
 
 def _triton(bounds: str, candidate: Candidate) -> str | None:
-    version = candidate.build.triton
-    if candidate.cpu or version is None or _allows(bounds, str(version)):
+    build = candidate.build
+    version = build.triton
+    if candidate.cpu or version is None:
         return None
-    return f"torch {candidate.build.torch} needs triton {version}"
+    if _allows(bounds, str(version)):
+        return None
+    return f"torch {build.torch} needs triton {version}"
 
 
 def _numpy(bounds: str, candidate: Candidate) -> str | None:

@@ -4,6 +4,7 @@ The command line and `envbuilder.toml` win over a file, and a sentence says so. 
 refused; within a Dockerfile the later command wins, as in the image that it makes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from envbuilder.resolve.project_files.statements import (
     StatementKind,
     is_address,
     plain_url,
+    problem,
 )
 
 _PYTHONS = tuple(Version(f"3.{minor}") for minor in range(7, 21))
@@ -119,21 +121,27 @@ class ProjectRequest:
         for bounds, line in self.requires_python.items():
             sentences.append(f"{line.place} requires Python {bounds}")
         for name, choice in self.options.items():
-            sentences.append(f"{choice.line.place} has {name} {choice.value}")
+            place = choice.line.place
+            text = f"{name} {choice.value}"
+            sentences.append(f"{place} has {text}")
         for text, line in self.bounds.items():
-            sentences.append(f"{line.place} has {text}")
+            place = line.place
+            sentences.append(f"{place} has {text}")
         return sentences
 
     def without(self, names: Sequence[str], reason: str) -> "ProjectRequest":
         """The same without some of its options, which are answered with the reason."""
         answers = list(self.answers)
+        options = dict(self.options)
         for name in names:
-            number = self.options[name].answer
+            dropped = options.pop(name)
+            number = dropped.answer
             answers[number] = replace(
-                answers[number], outcome=Outcome.LEFT_OUT, detail=reason
+                answers[number],
+                outcome=Outcome.LEFT_OUT,
+                detail=reason,
             )
-        kept = {name: item for name, item in self.options.items() if name not in names}
-        return replace(self, options=kept, answers=answers)
+        return replace(self, options=options, answers=answers)
 
     def answers_for(self, platform: str, python: Version) -> list[LineAnswer]:
         """The answers once the Python is known: a package whose marker does not hold on it is left out."""
@@ -188,7 +196,7 @@ class _Combination:
     def add(self, statement: Statement) -> None:
         kind = statement.kind
         if kind is StatementKind.NOTHING:
-            self._answer(statement.line, Outcome.LEFT_OUT, statement.value)
+            self._leave_out(statement.line, statement.value)
         elif kind is StatementKind.OPTION:
             self._add_option(statement, {statement.name: statement.value})
         elif kind is StatementKind.PYTHON:
@@ -216,6 +224,9 @@ class _Combination:
             )
         )
 
+    def _leave_out(self, line: FileLine, reason: str) -> None:
+        self._answer(line, Outcome.LEFT_OUT, reason)
+
     # --- options ---------------------------------------------------------------------------------------------------
 
     def _add_option(self, statement: Statement, values: Mapping[str, str]) -> None:
@@ -235,20 +246,24 @@ class _Combination:
                 detail += f"; {'; '.join(refusals)}"
             self._answer(statement.line, Outcome.BECAME, detail)
         else:
-            self._answer(statement.line, Outcome.LEFT_OUT, "; ".join(refusals))
+            self._leave_out(statement.line, "; ".join(refusals))
 
     def _refusal(self, name: str, value: str, statement: Statement) -> str:
         """Why an option of a file is not used; "" if it is."""
         given = self._given.options.get(name)
-        opposite = self._opposite_of(name)
-        if given is None and not opposite:
+        winner = self._opposite_of(name)
+        if given is None and not winner:
             return self._refusal_by_files(name, value, statement)
-        if given is not None and given != ANY and _agree(name, given, value):
+        if given == ANY:
+            return f"{self._origin(name)} {ANY} is given"
+        if given is not None and _agree(name, given, value):
             return ""
-        winner = opposite or f"{self._origin(name)} {given}"
-        if not statement.is_soft and given != ANY:
+        winner = winner or f"{self._origin(name)} {given}"
+        if not statement.is_soft:
+            label = _flag(name)[2:]
+            place = statement.line.place
             self.project.contradictions.append(
-                f"{statement.line.place} has {_flag(name)[2:]} {value}; {winner} is used instead"
+                f"{place} has {label} {value}; {winner} is used instead"
             )
         return f"{winner} is given"
 
@@ -257,11 +272,15 @@ class _Combination:
 
     def _opposite_of(self, name: str) -> str:
         """`--flavor cpu` of a CUDA, or the CUDA of flavour cpu, if it is given."""
-        if name in ("cuda", "cudnn") and self._given.options.get("flavour") == "cpu":
-            return f"{self._origin('flavour')} cpu"
-        cuda = self._given.options.get("cuda")
+        given = self._given.options
+        flavour = given.get("flavour")
+        if name in ("cuda", "cudnn") and flavour == "cpu":
+            origin = self._origin("flavour")
+            return f"{origin} cpu"
+        cuda = given.get("cuda")
         if name == "flavour" and cuda not in (None, ANY):
-            return f"{self._origin('cuda')} {cuda}"
+            origin = self._origin("cuda")
+            return f"{origin} {cuda}"
         return ""
 
     def _refusal_by_files(self, name: str, value: str, statement: Statement) -> str:
@@ -317,28 +336,24 @@ class _Combination:
             normal = str(SpecifierSet(bounds))
         except InvalidSpecifier:
             line = statement.line
-            raise FileProblem(
-                f"{line.place}: {line.text!r} has no valid bounds of a version"
-            ) from None
+            raise problem(line, "has no valid bounds of a version") from None
         given = self._given.options.get("python")
         if given and given != ANY and not _python_agrees(normal, given):
             sentence = f"{self._origin('python')} {given}"
             self.project.contradictions.append(
                 f"{statement.line.place} requires Python {normal}; {sentence} is used instead"
             )
-            self._answer(statement.line, Outcome.LEFT_OUT, f"{sentence} is given")
+            self._leave_out(statement.line, f"{sentence} is given")
             return
         self.project.requires_python[normal] = statement.line
         self._answer(statement.line, Outcome.TAKEN, "bounds the Python")
 
     def _add_index(self, statement: Statement) -> None:
         if self._given.options.get("index_url"):
-            self._answer(statement.line, Outcome.LEFT_OUT, "--index-url is given")
+            self._leave_out(statement.line, "--index-url is given")
             return
         if self.project.index_url not in ("", statement.value):
-            self._answer(
-                statement.line, Outcome.LEFT_OUT, "another line names an index"
-            )
+            self._leave_out(statement.line, "another line names an index")
             return
         self.project.index_url = statement.value
         shown = grammar.one_line(plain_url(statement.value), 200)
@@ -346,9 +361,7 @@ class _Combination:
 
     def _add_system_package(self, statement: Statement) -> None:
         if _SYSTEM_PACKAGES not in Request.__dataclass_fields__:
-            self._answer(
-                statement.line, Outcome.LEFT_OUT, "a package of the distribution"
-            )
+            self._leave_out(statement.line, "a package of the distribution")
             return
         if statement.value not in self.project.system_packages:
             self.project.system_packages.append(statement.value)
@@ -364,12 +377,12 @@ class _Combination:
             return
         reason = self._reason_against(statement, requirement)
         if reason:
-            self._answer(statement.line, Outcome.LEFT_OUT, reason)
+            self._leave_out(statement.line, reason)
             return
         try:
             meant = {} if requirement.marker else options_meant(requirement)
         except ValueError as error:
-            self._answer(statement.line, Outcome.LEFT_OUT, str(error))
+            self._leave_out(statement.line, str(error))
             return
         name = canonicalize_name(requirement.name)
         if meant:
@@ -377,9 +390,7 @@ class _Combination:
             if requirement.extras:
                 self._keep(statement, f"{name}[{','.join(sorted(requirement.extras))}]")
         elif _is_of_torch(name):
-            self._answer(
-                statement.line, Outcome.LEFT_OUT, "torch brings the one that it needs"
-            )
+            self._leave_out(statement.line, "torch brings the one that it needs")
         elif name in _OWN and statement.value.lower() == name:
             self._answer(statement.line, Outcome.TAKEN, "the stack has it")
         else:
@@ -410,7 +421,7 @@ class _Combination:
             self.project.contradictions.append(
                 f"{line.place} has {requirement}; {contradicted} is used instead"
             )
-            self._answer(line, Outcome.LEFT_OUT, f"{contradicted} is given")
+            self._leave_out(line, f"{contradicted} is given")
             return
         text = str(requirement)
         marker = str(requirement.marker) if requirement.marker else ""
@@ -445,7 +456,7 @@ class _Combination:
         """A repository, a file or a folder: as far as `--package` takes it."""
         line = statement.line
         if statement.kind is StatementKind.CONSTRAINT:
-            self._answer(line, Outcome.LEFT_OUT, "a constraint with an address")
+            self._leave_out(line, "a constraint with an address")
             return
         try:
             text = parse_package(statement.value)
@@ -485,7 +496,8 @@ def _agree(name: str, one: str, other: str) -> bool:
 
 def _python_agrees(bounds: str, given: str) -> bool:
     """Whether the given Python is within `requires-python`; what is no version is reported elsewhere."""
-    parts = given.split(".")
-    if len(parts) < 2 or not all(part.isdecimal() for part in parts):
+    minor = re.match(r"[0-9]{1,4}\.[0-9]{1,4}", given)
+    if minor is None:
         return True
-    return python_fits(bounds, Version(".".join(parts[:2])))
+    version = Version(minor[0])
+    return python_fits(bounds, version)

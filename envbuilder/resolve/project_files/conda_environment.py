@@ -15,6 +15,8 @@ from envbuilder.resolve.project_files.statements import (
     left_out,
     option,
     package,
+    problem,
+    requires_python,
 )
 
 _SPEC = re.compile(
@@ -75,6 +77,7 @@ _OF_CONDA = re.compile(
     r"|pytorch-mutex|torchtriton|gcc.*|gxx.*|cxx-compiler|c-compiler|compilers|binutils.*|sysroot.*|nccl|icu|expat|python_abi"
     r"|tzdata|yaml|krb5|brotli.*|aom|x264|dav1d|fontconfig|glib|harfbuzz|cairo|pango|pixman|qt.*|gstreamer.*"
 )
+_RANGES = ("<", ">", "!", "~")
 _LARGEST = 200_000  # characters: an exported environment has a tenth
 _DEEPEST = 8
 _LIBRARY = "a library or compiler of conda's: wheels bring theirs"
@@ -148,8 +151,11 @@ def _check_events(text: str, file: str) -> None:
 def _line_of(node: yaml.Node, file: str, text: str) -> FileLine:
     number = node.start_mark.line
     lines = text.splitlines()
-    content = lines[number] if number < len(lines) else ""
-    return file_line(file, number + 1, content.strip().removeprefix("- "))
+    content = ""
+    if number < len(lines):
+        content = lines[number].strip()
+        content = content.removeprefix("- ")
+    return file_line(file, number + 1, content)
 
 
 def _items(node: yaml.Node, file: str) -> list[yaml.Node]:
@@ -197,7 +203,7 @@ def _pip_list(node: yaml.MappingNode, file: str, text: str) -> Iterator[Statemen
 def _dependency(line: FileLine, text: str) -> Iterator[Statement]:
     match = _SPEC.fullmatch(text.split(" #", maxsplit=1)[0].strip())
     if not match:
-        raise FileProblem(f"{line.place}: {line.text!r} is not a package of conda's")
+        raise problem(line, "is not a package of conda's")
     name = match["name"].lower()
     version, build = _version_and_build(match["version"] or "")
     if name == "python":
@@ -226,15 +232,16 @@ def _dependency(line: FileLine, text: str) -> Iterator[Statement]:
 def _version_and_build(text: str) -> tuple[str, str]:
     """`=1.2`, `py39_0` of `=1.2=py39_0`; a version alone may follow a blank."""
     text = text.strip()
-    exact = text.startswith("==")
-    rest = text.removeprefix("==") if exact else text.removeprefix("=")
-    if not exact and text[:1] in "<>!~" and text[:1]:
+    if text.startswith(_RANGES):
         return text, ""
+    is_exact = text.startswith("==")
+    is_fuzzy = text.startswith("=") and not is_exact
+    rest = text.lstrip("=")
     version, _, build = rest.partition("=")
-    version = version.strip().split(" ")[0]
-    if not version or version == "*":
+    version, _, _ = version.strip().partition(" ")
+    if version in ("", "*"):
         return "", build
-    if exact or build or "*" in version or text[:1] != "=":
+    if not is_fuzzy or build or "*" in version:
         # With a build string, or without the fuzzy `=`, it is this very version.
         return f"=={version}", build
     return f"=={version}.*", build
@@ -245,10 +252,8 @@ def _clauses(line: FileLine, version: str) -> str:
     if not version or _CLAUSES.fullmatch(version):
         return version
     if "|" in version:
-        raise FileProblem(
-            f"{line.place}: {line.text!r} has several versions: write one, or a range"
-        )
-    raise FileProblem(f"{line.place}: {line.text!r} has no valid version")
+        raise problem(line, "has several versions: write one, or a range")
+    raise problem(line, "has no valid version")
 
 
 def _number(version: str) -> str:
@@ -279,9 +284,7 @@ def _python(line: FileLine, version: str) -> Iterator[Statement]:
     if number and "." in number:
         yield option(line, "python", ".".join(number.split(".")[:2]))
     elif version:
-        yield Statement(
-            line=line, kind=StatementKind.PYTHON, value=_clauses(line, version)
-        )
+        yield requires_python(line, _clauses(line, version))
     else:
         yield left_out(line, "it names no version of Python")
 

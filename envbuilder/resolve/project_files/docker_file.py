@@ -21,6 +21,7 @@ from envbuilder.resolve.project_files.statements import (
     left_out,
     option,
     package,
+    problem,
 )
 
 _INSTRUCTION = re.compile(r"([A-Za-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -122,7 +123,7 @@ def _instructions(text: str, file: str) -> Iterator[tuple[int, str, str]]:
         match = _INSTRUCTION.fullmatch(content)
         if not match:
             line = file_line(file, start + 1, content)
-            raise FileProblem(f"{line.place}: {line.text!r} is no instruction")
+            raise problem(line, "is no instruction")
         rest = match[2] or ""
         for _, word in _HEREDOC.findall(rest):
             body, position = _heredoc(lines, position, word)
@@ -176,13 +177,15 @@ def _said(
 
 
 def _remember(rest: str, arguments: dict[str, str]) -> None:
+    first, _, others = rest.partition(" ")
+    if others and "=" not in first:  # the old form: ENV NAME value
+        arguments[first] = others.strip()
+        return
     for word in _words(rest):
         name, sign, value = word.partition("=")
         if sign:
-            arguments[name] = _substituted(value, arguments)[0]
-    parts = rest.split(None, 1)
-    if len(parts) == 2 and "=" not in parts[0]:  # the old form: ENV NAME value
-        arguments[parts[0]] = parts[1]
+            text, _ = _substituted(value, arguments)
+            arguments[name] = text
 
 
 def _substituted(text: str, arguments: Mapping[str, str]) -> tuple[str, bool]:

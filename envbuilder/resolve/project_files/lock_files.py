@@ -4,22 +4,27 @@ What the project itself depends on is installed in its locked version; the rest 
 of torch's own, such as NVIDIA's libraries, follow the stack.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from envbuilder.resolve.project_files.project_toml import TomlFile
+from envbuilder.resolve.project_files.project_toml import TomlFile, tables
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
     Statement,
     StatementKind,
+    file_line,
+    include,
     left_out,
     package,
+    requires_python,
 )
 
+_NAME_LINE = re.compile(r"name = [\"']([^\"']*)[\"']\s*")
 Package = Mapping[str, Any]
 
 
@@ -30,20 +35,22 @@ class LockedPackages:
         self.file = toml.file
         self._toml = toml
         self.packages = self._packages(key)
-        names = [canonicalize_name(str(item["name"])) for item in self.packages]
-        self.counts = Counter(names)
+        self.counts: Counter[str] = Counter()
+        for item in self.packages:
+            name = canonicalize_name(item["name"])
+            self.counts[name] += 1
         self._numbers: dict[str, int] = {}
         for number, line in enumerate(text.splitlines(), 1):
-            if line.startswith("name = "):
-                name = line.removeprefix("name = ").strip().strip("\"'")
-                self._numbers.setdefault(canonicalize_name(name), number)
+            match = _NAME_LINE.fullmatch(line)
+            if match:
+                name = canonicalize_name(match[1])
+                self._numbers.setdefault(name, number)
 
-    def _packages(self, key: str) -> list[Package]:
-        packages = self._toml.document.get(key, [])
-        if not isinstance(packages, list):
-            raise FileProblem(f"{self.file}: {key} must be an array of tables")
+    def _packages(self, key: str) -> Sequence[Package]:
+        packages = tables(self._toml, key)
         for item in packages:
-            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            name = item.get("name")
+            if not isinstance(name, str):
                 raise FileProblem(f"{self.file}: a package has no name")
         return packages
 
@@ -51,9 +58,11 @@ class LockedPackages:
         """Where a package is, and its name and version."""
         name = str(item["name"])
         version = item.get("version")
-        text = f"{name}=={version}" if version else name
+        text = name
+        if version:
+            text += f"=={version}"
         number = self._numbers.get(canonicalize_name(name), 0)
-        return FileLine(file=self.file, number=number, text=text[:200])
+        return file_line(self.file, number, text)
 
     def is_forked(self, item: Package) -> bool:
         """Whether there is another version of it, for another platform or Python."""
@@ -65,7 +74,7 @@ def _requires_python(toml: TomlFile, value: object) -> Iterator[Statement]:
         line = toml.line(
             f"requires-python = {value}", "requires-python", "python-versions"
         )
-        yield Statement(line=line, kind=StatementKind.PYTHON, value=value)
+        yield requires_python(line, value)
 
 
 def read_uv_lock(text: str, file: str) -> Iterator[Statement]:
@@ -98,10 +107,12 @@ def _is_own(item: Package) -> bool:
 
 
 def _edges(root: Package) -> list[Mapping[str, Any]]:
-    edges = root.get("dependencies", [])
-    if not isinstance(edges, list):
-        return []
-    return [edge for edge in edges if isinstance(edge, dict)]
+    edges: list[Mapping[str, Any]] = []
+    dependencies = root.get("dependencies", [])
+    for edge in dependencies if isinstance(dependencies, list) else ():
+        if isinstance(edge, dict):
+            edges.append(edge)
+    return edges
 
 
 def _direct(
@@ -168,12 +179,17 @@ def read_poetry_lock(text: str, file: str) -> Iterator[Statement]:
     toml = TomlFile(text, file)
     locked = LockedPackages(toml, "package", text)
     project = toml.line("pyproject.toml")
-    yield Statement(line=project, kind=StatementKind.INCLUDE, value="pyproject.toml")
-    metadata = toml.table("metadata").get("python-versions")
-    if isinstance(metadata, str) and metadata[:1] in "<>=!~" and metadata[:1]:
-        yield from _requires_python(toml, metadata)
+    yield include(project, "pyproject.toml")
+    metadata = toml.table("metadata")
+    pythons = metadata.get("python-versions")
+    # Poetry's own `^3.9` is in pyproject.toml as well.
+    if isinstance(pythons, str) and pythons.startswith((">", "<", "=", "!", "~")):
+        yield from _requires_python(toml, pythons)
     for item in locked.packages:
-        if isinstance(item.get("source"), dict) and item["source"].get("type") == "git":
-            yield left_out(locked.line(item), "it is from no index")
-            continue
-        yield _constraint({**item, "source": {}}, locked)
+        source = item.get("source")
+        if isinstance(source, dict) and source.get("type") == "git":
+            line = locked.line(item)
+            yield left_out(line, "it is from no index")
+        else:
+            plain = {**item, "source": {}}
+            yield _constraint(plain, locked)

@@ -13,10 +13,12 @@ from envbuilder.resolve.project_files.statements import (
     Statement,
     StatementKind,
     file_line,
+    include,
     index_statements,
     left_out,
     line_numbers,
     package,
+    requires_python,
 )
 
 _CARET = re.compile(r"(\^|~)\s*([0-9]+(?:\.[0-9]+)*)")
@@ -63,10 +65,12 @@ class TomlFile:
 
     def line(self, text: str, *needles: str) -> FileLine:
         """The line that `text` is on: the first that has one of these."""
-        quoted = [f'"{text}"', f"'{text}'"]
-        numbers = line_numbers(self._text, [*needles, *quoted, text])
-        number = next((number for number in numbers.values() if number), 0)
-        return file_line(self.file, number, text)
+        every_needle = [*needles, f'"{text}"', f"'{text}'", text]
+        numbers = line_numbers(self._text, every_needle)
+        for number in numbers.values():
+            if number:
+                return file_line(self.file, number, text)
+        return file_line(self.file, 0, text)
 
 
 def read_pyproject(
@@ -79,7 +83,7 @@ def read_pyproject(
     known |= yield from _groups(toml, names)
     known |= yield from _poetry(toml, names)
     yield from _uv(toml)
-    for source in _tables(toml, "tool", "pdm", "source"):
+    for source in tables(toml, "tool", "pdm", "source"):
         yield from _source(toml, source)
     unknown = sorted(names - known)
     if unknown:
@@ -98,7 +102,7 @@ def _project(toml: TomlFile, chosen: Names) -> Found:
     requires = project.get("requires-python")
     if isinstance(requires, str) and requires:
         line = toml.line(f"requires-python = {requires}", "requires-python")
-        yield Statement(line=line, kind=StatementKind.PYTHON, value=requires)
+        yield requires_python(line, requires)
     for spec in toml.texts(project.get("dependencies", []), "dependencies"):
         yield package(toml.line(spec), spec)
     if "dependencies" in toml.texts(project.get("dynamic", []), "dynamic"):
@@ -126,7 +130,7 @@ def _dynamic(toml: TomlFile) -> Iterator[Statement]:
         files = [files]
     for name in toml.texts(files, "the files of dynamic dependencies"):
         line = toml.line(name)
-        yield Statement(line=line, kind=StatementKind.INCLUDE, value=name)
+        yield include(line, name)
     if not files:
         line = toml.line("dynamic", "dynamic")
         yield left_out(line, "the build decides its dependencies: name their file")
@@ -192,7 +196,7 @@ def _poetry(toml: TomlFile, chosen: Names) -> Found:
             else:
                 line = toml.line(f"{name} = {value}", f"{name} =")
                 yield left_out(line, _OTHER_GROUP.format(file=toml.file, name=group))
-    for source in _tables(toml, "tool", "poetry", "source"):
+    for source in tables(toml, "tool", "poetry", "source"):
         yield from _source(toml, source)
     return known
 
@@ -209,7 +213,7 @@ def _poetry_dependency(toml: TomlFile, name: str, value: object) -> Iterator[Sta
     if name == "python":
         bounds = _bounds(version)
         if bounds:
-            yield Statement(line=line, kind=StatementKind.PYTHON, value=bounds)
+            yield requires_python(line, bounds)
         return
     if table.get("optional"):
         yield left_out(line, "it is optional: add it with `--package`")
@@ -267,21 +271,28 @@ def _bounds(version: str) -> str:
 
 def _range(sign: str, version: str) -> list[str]:
     numbers = [int(number) for number in version.split(".")]
-    if sign == "~":
-        last = min(1, len(numbers) - 1)
-    else:
-        # The first number that is not 0 may not change.
-        nonzero = [place for place, number in enumerate(numbers) if number]
-        last = nonzero[0] if nonzero else len(numbers) - 1
-    upper = [*numbers[:last], numbers[last] + 1]
-    text = ".".join(str(number) for number in upper)
+    last = _fixed_place(sign, numbers)
+    upper = numbers[:last]
+    upper.append(numbers[last] + 1)
+    text = ".".join(map(str, upper))
     return [f">={version}", f"<{text}"]
+
+
+def _fixed_place(sign: str, numbers: list[int]) -> int:
+    """The place of the number that may not change."""
+    last = len(numbers) - 1
+    if sign == "~":
+        return min(1, last)
+    for place, number in enumerate(numbers):
+        if number:
+            return place
+    return last
 
 
 def _uv(toml: TomlFile) -> Iterator[Statement]:
     """`[tool.uv]`: the index that torch is from, and where other packages are from instead of an index."""
     indexes = {}
-    for table in _tables(toml, "tool", "uv", "index"):
+    for table in tables(toml, "tool", "uv", "index"):
         name, url = table.get("name"), table.get("url")
         if isinstance(url, str):
             indexes[name] = url
@@ -325,11 +336,17 @@ def _uv_source(
         yield package(line, f"{name} @ {_address(source)}")
 
 
-def _tables(toml: TomlFile, *names: str) -> list[dict[str, Any]]:
+def tables(toml: TomlFile, *names: str) -> list[dict[str, Any]]:
     """An array of tables; empty if it is missing."""
-    value = toml.table(*names[:-1]).get(names[-1], [])
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise FileProblem(f"{toml.file}: {'.'.join(names)} must be an array of tables")
+    *outer, last = names
+    value = toml.table(*outer).get(last, [])
+    label = ".".join(names)
+    problem = f"{toml.file}: {label} must be an array of tables"
+    if not isinstance(value, list):
+        raise FileProblem(problem)
+    for item in value:
+        if not isinstance(item, dict):
+            raise FileProblem(problem)
     return value
 
 
@@ -342,7 +359,7 @@ def _source(toml: TomlFile, source: Mapping[str, Any]) -> Iterator[Statement]:
 def read_pipfile(text: str, file: str) -> Iterator[Statement]:
     """What a Pipfile says; its development packages are left out."""
     toml = TomlFile(text, file)
-    for source in _tables(toml, "source"):
+    for source in tables(toml, "source"):
         yield from _source(toml, source)
     for name, value in toml.table("packages").items():
         yield from _poetry_dependency(toml, name, value)

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from envbuilder.resolve.project_files.statements import (
     FileLine,
-    FileProblem,
     Statement,
     StatementKind,
     file_line,
+    include,
     index_statements,
     left_out,
     package,
+    problem,
 )
 
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
@@ -75,7 +76,7 @@ def _option_line(line: FileLine, text: str) -> Iterator[Statement]:
     try:
         words = shlex.split(text)
     except ValueError:
-        raise FileProblem(f"{line.place}: {line.text!r} has an open quote") from None
+        raise problem(line, "has an open quote") from None
     yield from option_words(line, words)
 
 
@@ -94,7 +95,7 @@ def option_words(line: FileLine, words: Sequence[str]) -> Iterator[Statement]:
         if not value and rest:
             value = rest.pop(0)
         if not value:
-            raise FileProblem(f"{line.place}: {line.text!r} lacks a value")
+            raise problem(line, "lacks a value")
         yield from read(line, value)
 
 
@@ -102,8 +103,12 @@ def _split(word: str) -> tuple[str, str]:
     """Name and value of `--name=value`, `-rvalue` or a name alone."""
     if word.startswith("--"):
         name, _, value = word.partition("=")
-        return _OTHER_NAMES.get(name, name), value
-    return _SHORT.get(word[:2], word), word[2:].removeprefix("=")
+        name = _OTHER_NAMES.get(name, name)
+        return name, value
+    letter = word[:2]
+    value = word[2:]
+    name = _SHORT.get(letter, word)
+    return name, value.removeprefix("=")
 
 
 def takes_value(word: str) -> bool:
@@ -123,7 +128,7 @@ _WITH_VALUE = frozenset(
 
 
 def _requirement(line: FileLine, value: str) -> Iterator[Statement]:
-    yield Statement(line=line, kind=StatementKind.INCLUDE, value=value)
+    yield include(line, value)
 
 
 def _constraint(line: FileLine, value: str) -> Iterator[Statement]:

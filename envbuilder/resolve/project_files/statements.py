@@ -11,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from envbuilder import grammar
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PATHS = ("./", "../", "/", "file:", "~")
 _ARCHIVES = (".whl", ".tar.gz", ".tar.bz2", ".tgz", ".zip")
 _LONGEST = 200  # characters of a line that an answer quotes
 _TAG = re.compile(r"cu[0-9]{3}")
@@ -64,6 +65,11 @@ class FileProblem(ValueError):
     """A line, or a whole file, that cannot be read; the message says where."""
 
 
+def problem(line: FileLine, text: str) -> FileProblem:
+    """The error for a line: `requirements.txt:12: 'a b' is not a package`."""
+    return FileProblem(f"{line.place}: {line.text!r} {text}")
+
+
 def file_line(file: str, number: int, text: str) -> FileLine:
     """A line whose text can be printed."""
     shown = grammar.one_line(without_secrets(text), _LONGEST)
@@ -95,6 +101,16 @@ def option(line: FileLine, name: str, value: str, *, soft: bool = False) -> Stat
     )
 
 
+def requires_python(line: FileLine, bounds: str) -> Statement:
+    """A statement that bounds the Python."""
+    return Statement(line=line, kind=StatementKind.PYTHON, value=bounds)
+
+
+def include(line: FileLine, name: str) -> Statement:
+    """A statement that another file has more."""
+    return Statement(line=line, kind=StatementKind.INCLUDE, value=name)
+
+
 def package(
     line: FileLine, text: str, kind: StatementKind = StatementKind.PACKAGE
 ) -> Statement:
@@ -105,16 +121,19 @@ def package(
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
-        raise FileProblem(f"{line.place}: {line.text!r} is not a package") from None
+        raise problem(line, "is not a package") from None
     return Statement(line=line, kind=kind, value=str(requirement))
 
 
 def is_address(text: str) -> bool:
     """Whether it names a file, a folder or a repository rather than a package of the index."""
-    first = text.split(" ", maxsplit=1)[0]
-    if _ADDRESS.search(text) or first.startswith(("./", "../", "/", "file:", "~")):
+    if _ADDRESS.search(text):
         return True
-    return first in (".", "..") or first.split("#")[0].lower().endswith(_ARCHIVES)
+    first = text.split(" ", maxsplit=1)[0]
+    if first in (".", "..") or first.startswith(_PATHS):
+        return True
+    name, _, _ = first.lower().partition("#")
+    return name.endswith(_ARCHIVES)
 
 
 def index_statements(
@@ -125,7 +144,7 @@ def index_statements(
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
     except ValueError:
-        raise FileProblem(f"{line.place}: {line.text!r} has no valid address") from None
+        raise problem(line, "has no valid address") from None
     steps = [step for step in parts.path.split("/") if step]
     last = steps[-1] if steps else ""
     if "nightly" in steps:
@@ -149,7 +168,7 @@ def index_statements(
     elif grammar.matches(grammar.IndexUrl, url):
         yield Statement(line=line, kind=StatementKind.INDEX, value=url)
     else:
-        raise FileProblem(f"{line.place}: {line.text!r} has no valid address")
+        raise problem(line, "has no valid address")
 
 
 def _is_default_index(host: str) -> bool:
@@ -167,8 +186,10 @@ def plain_url(url: str) -> str:
 def line_numbers(text: str, needles: Iterable[str]) -> dict[str, int]:
     """The first line in which each of these texts is; 0 for one that is in none."""
     numbers = dict.fromkeys(needles, 0)
-    for number, line in enumerate(text.splitlines(), 1):
-        for needle, found in numbers.items():
-            if not found and needle in line:
+    lines = text.splitlines()
+    for needle in numbers:
+        for number, line in enumerate(lines, 1):
+            if needle in line:
                 numbers[needle] = number
+                break
     return numbers
