@@ -4,7 +4,7 @@ They are parsed once, at the edge (`catalog`, `lock`, `cli`), by msgspec; versio
 never strings, so that 12.10 > 12.8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -22,6 +22,7 @@ from envbuilder.grammar import (
     IndexName,
     JsonObject,
     NumbersOrNone,
+    PageUrlOrNone,
     Platform,
     Project,
     Prose,
@@ -32,6 +33,9 @@ from envbuilder.grammar import (
     WheelFile,
     Word,
 )
+
+PYPI = "pypi"
+"""The index that is asked unless another is named."""
 
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
@@ -52,6 +56,14 @@ class BaseSource(StrEnum):
 
     REGISTRY = "registry"  # an image that a registry or the engine's own store has
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
+
+
+class PythonSource(StrEnum):
+    """Where an image has its Python from."""
+
+    IMAGE = "image"  # the base image has it
+    SYSTEM = "system"  # the packages of the base's distribution
+    MANAGED = "managed"  # a build that uv downloads
 
 
 class Flavour(StrEnum):
@@ -93,6 +105,7 @@ class Request:
     requires_python: str = ""
     bounds: tuple[str, ...] = ()  # of the stack's own packages; not installed by it
     places: tuple[tuple[str, str], ...] = ()
+    apt: tuple[DebianPackage, ...] = ()  # the distribution's packages
     platform: Platform = "linux/amd64"
     as_of: date | None = (
         None  # resolve everything as the package index stood at the end of this day, in UTC
@@ -112,6 +125,12 @@ class Base:
     system_packages: tuple[
         DebianPackage, ...
     ] = ()  # what its Python needs from the distribution; () where Python is built in
+    python_source: PythonSource = field(
+        default=PythonSource.IMAGE, metadata=OMIT_IF_DEFAULT
+    )
+    python_build: NumbersOrNone = field(
+        default="", metadata=OMIT_IF_DEFAULT
+    )  # "3.10.22": the full version of a managed Python
 
     @property
     def own(self) -> bool:
@@ -174,6 +193,11 @@ class Stack:
     unknown: tuple[Word, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # versions that no source gives: "nccl"
+    # The public address of `index`, not a mirror of somebody's; "" for PyPI, and where the catalog has none.
+    index_url: PageUrlOrNone = field(default="", metadata=OMIT_IF_DEFAULT)
+    apt: tuple[DebianPackage, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # the distribution's packages that the user wants, sorted
 
     @property
     def nccl_text(self) -> str:
@@ -220,9 +244,17 @@ class Wheel:
     name: Project  # normalised (PEP 503)
     version: Version
     file: WheelFile
-    size: Size  # bytes
+    size: Size  # bytes; 0: not known, for PyTorch's index gives no sizes
     sha256: Sha256
     layer: Layer
+    # The index that it was locked from: the torch family's may be the stack's own, everything else is PyPI's.
+    index: IndexName = field(default=PYPI, metadata=OMIT_IF_DEFAULT)
+
+
+def total_size(sizes: Iterable[int]) -> int:
+    """The sum of sizes of which 0 means "not known"; then the sum is not known either, which is 0."""
+    known = list(sizes)
+    return sum(known) if all(known) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +268,11 @@ class Lock:
         Digest | None
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all wheels; 0 if the size of one is not known."""
+        return total_size([wheel.size for wheel in self.wheels])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

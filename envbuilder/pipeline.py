@@ -27,6 +27,7 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
+from envbuilder.engine.mirrored import mirrored_base
 from envbuilder.engine.protocol import Engine
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
@@ -109,11 +110,7 @@ class BuildResult:
 def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
     stack = _resolve(request, session)
-    creation.check_lockable(
-        stack,
-        index_url=session.uv.index_url,
-        command_for=_command_for(request, session),
-    )
+    session.uv.index_for(stack)  # raises if nobody knows its address
     return stack
 
 
@@ -141,6 +138,7 @@ def lock_stack(
             places=dict(request.places),
             other_stacks=lambda: _on_other_pythons(request, stack, session),
         ),
+        note=session.console.note,
     )
 
 
@@ -209,9 +207,11 @@ def _lost_of_files(request: Request, packages: Sequence[str]) -> bool:
     """
     names = {canonicalize_name(Requirement(package).name) for package in packages}
     for package, _ in request.places:
+        # Other lines are Debian's packages, and bounds of Python.
+        if package not in request.packages or package in packages:
+            continue
         name = canonicalize_name(Requirement(package).name)
-        was_requested = package in request.packages
-        if was_requested and package not in packages and name not in names:
+        if name not in names:
             return True
     return False
 
@@ -261,6 +261,7 @@ def _lock_again(stack: Stack, session: Session) -> str:
         platform=stack.platform,
         base=BASE_BOOTSTRAP,
         packages=stack.extras,
+        apt=stack.apt,
     )
     if index_for(session.catalog).best(request) is None:
         return ""
@@ -276,6 +277,8 @@ def ensure_base(
 ) -> ImageFacts:
     """The base image of a stack in the engine's store; pulled or built if need be."""
     base = stack.base
+    if base.source is BaseSource.REGISTRY:
+        base = mirrored_base(base, session.network.registry_mirror)
     image = engine.image(base.reference)
     if image and _is_base_of(stack, image):
         return image
@@ -324,16 +327,19 @@ def make_base(base: Base, engine: Engine, session: Session) -> None:
     output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder)
-        argv = processes.contain(bootstrap.bootstrap_argv(base, tar), env=env)
+        env = bootstrap.environment(session.environ, folder, session.network)
+        argv = bootstrap.bootstrap_argv(base, tar, session.network)
+        argv = processes.contain(argv, env=env)
         code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
-            raise _bootstrap_error(base, code, output)
+            raise _bootstrap_error(base, code, output, session.network)
         engine.import_tar(tar, base.reference, bootstrap.changes(base))
     session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
 
 
-def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineError:
+def _bootstrap_error(
+    base: Base, code: int, output: Sequence[str], network: Network
+) -> EngineError:
     """The error of an mmdebstrap that failed: its cause if that is known, and apt's own error lines."""
     lines = [line.strip() for line in output if line.startswith(("E:", "Err:"))]
     if not lines:
@@ -346,7 +352,9 @@ def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineErro
     if known:
         cause, hint = known
     return EngineError(
-        f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint
+        f"{base.reference} cannot be built: {cause}",
+        problems=[network.hide_token(line) for line in lines[-4:]],
+        hint=hint,
     )
 
 
@@ -446,9 +454,19 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
+            base=_base_argument(lock, session.network),
             check=engine.pulse.check,
         )
     return built, time.monotonic() - started
+
+
+def _base_argument(lock: Lock, network: Network) -> str:
+    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
+    base = mirrored_base(lock.stack.base, network.registry_mirror)
+    if base == lock.stack.base:
+        return ""
+    digest = f"@{lock.base_digest}" if lock.base_digest else ""
+    return base.reference + digest
 
 
 def step_row(step: BuildStep) -> Row:

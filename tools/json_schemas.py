@@ -100,6 +100,7 @@ _STACK = record(
         "os": _TEXT,
         "as_of": _STACK_FIELDS["as_of"],
         "packages": described(_TEXTS, "Requirements (PEP 508), the user's own last."),
+        "apt": described(_TEXTS, "The distribution's packages that were requested."),
         "base_source": {"enum": ["registry", "bootstrap"]},
         "flavour": {"enum": ["runtime", "devel", "cpu"]},
         **{
@@ -293,6 +294,9 @@ DOCUMENTS: Mapping[str, Schema] = {
             "lock": or_null(_LOCK_IN_BRIEF),
             "layers": {"type": "array", "items": _LAYER},
             "packages": or_null(_PACKAGES),
+            "system_packages": described(
+                _TEXTS, "NAME=VERSION of each that `--apt` brought."
+            ),
             "receipt": or_null(_RECEIPT_IN_BRIEF),
         }
     ),

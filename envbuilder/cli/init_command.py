@@ -211,6 +211,7 @@ def _targets(names: Sequence[str]) -> list[str]:
 def _describe(
     lock: "Lock", source: str | None, options: Options, session: "Session"
 ) -> "Project":
+    from envbuilder import config
     from envbuilder.render import project
 
     target_settings = dict(settings().get("render", {}).get("settings", {}))
@@ -222,6 +223,7 @@ def _describe(
         settings=target_settings,
         images=project.read_locks(Path()),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
 
 

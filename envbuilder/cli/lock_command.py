@@ -54,8 +54,9 @@ DEFAULT_OUTPUT = "envbuilder.lock"
 def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
     """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
     from envbuilder import pipeline, serialize
-    from envbuilder.console import answer, size_text
+    from envbuilder.console import answer
     from envbuilder.files import is_folder, write_file
+    from envbuilder.format.stack_text import download_text
     from envbuilder.lock.requirements import requirements_text
 
     session = session_from(options)
@@ -73,16 +74,15 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
         return
     write_file(Path(output), text)
     count = len(lock.wheels)
-    size = sum(wheel.size for wheel in lock.wheels)
     session.console.say(
-        f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}"
+        f"{output}: {count} wheels, {download_text(lock)}, as of {lock.stack.as_of}"
     )
     if as_json:
         document = {
             "ok": True,
             "file": output,
             "wheels": count,
-            "bytes": size,
+            "bytes": lock.download_size,
             "stack": lock.stack.name,
         }
         print_json({**document, **answers_document(lock.stack)})

@@ -75,7 +75,7 @@ def command(
     refuse_request_options(options)
     session = session_from(options)
     is_specific = output or was_given(
-        options, "lock_file", "targets", "packages", *REQUEST_OPTIONS
+        options, "lock_file", "targets", "packages", "apt", *REQUEST_OPTIONS
     )
     if "render" in settings() and not is_specific:
         return _update_project(
@@ -195,7 +195,7 @@ def _lock_for_targets(options: Options, folder: Path, session: "Session") -> "Lo
 
     if options["lock_file"]:
         return read_lock(options["lock_file"])
-    if not was_given(options, "packages", *REQUEST_OPTIONS):
+    if not was_given(options, "packages", "apt", *REQUEST_OPTIONS):
         if targets.are_whole(*options["targets"]):
             lock = next(iter(project.read_locks(folder).values()), None)
         else:
@@ -251,6 +251,7 @@ def _described(
     session: "Session",
 ) -> "Project":
     """The project, with those of its settings that these targets have, and the changes."""
+    from envbuilder import config
     from envbuilder.render import project, targets
 
     table = settings()
@@ -265,6 +266,7 @@ def _described(
         settings=chosen,
         images=project.read_locks(folder),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
 
 
@@ -325,6 +327,7 @@ def _update_project(
         settings=table.get("settings"),
         images=project.read_locks(folder),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
     files = project.render_files(described, table.get("targets", ()))
     if check:

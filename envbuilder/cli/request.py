@@ -50,6 +50,7 @@ def request_from(
         value = options.get(name)
         values[name] = defaults.get(name) if value is None else value
     packages = options.get("packages") or defaults.get("package", ())
+    apt = options.get("apt") or defaults.get("apt", ())
     project = project_request(options, values, packages)
     if not without:
         _remember_origins(values, options, project)
@@ -57,9 +58,9 @@ def request_from(
     if host and is_open and not project.options and not has_pins(packages):
         values |= _host_options(options)
     try:
-        request = _parsed_request(values, packages, project, options)
+        request = _parsed_request(values, packages, apt, project, options)
         check_day(request, datetime.now(UTC).date())
-        return request
+        return _completed(request, options)
     except UsageError as error:
         hint = _own_help(error.hint)
         variables = _variables_used(REQUEST_OPTIONS)
@@ -74,13 +75,14 @@ def request_from(
 def _parsed_request(
     values: Mapping[str, Any],
     packages: Sequence[str],
+    apt: Sequence[str],
     project: "ProjectRequest",
     options: Options,
 ) -> "Request":
     """The request of values and packages, with what the project's files ask for; raises `UsageError`."""
 
     def parse(changed: "ProjectRequest") -> "Request":
-        return request_of_project(values, packages, changed)
+        return request_of_project(values, packages, changed, apt)
 
     if not project.soft_options and not project.is_neighbour:
         request = parse(project)
@@ -92,7 +94,10 @@ def _parsed_request(
 
 
 def request_of_project(
-    values: Mapping[str, Any], packages: Sequence[str], project: "ProjectRequest"
+    values: Mapping[str, Any],
+    packages: Sequence[str],
+    project: "ProjectRequest",
+    apt: Sequence[str] = (),
 ) -> "Request":
     """The request of values, packages and a project; where they agree, the project has the narrower value."""
     from envbuilder.resolve.command_line import parse_request
@@ -102,8 +107,13 @@ def request_of_project(
         merged[name] = choice.value
     # The same package may be given and in a file.
     every_package = list(dict.fromkeys([*packages, *project.packages]))
-    request = parse_request(merged, every_package)
-    every_line = {**project.packages, **project.bounds, **project.requires_python}
+    request = parse_request(merged, every_package, [*apt, *project.system_packages])
+    every_line = {
+        **project.packages,
+        **project.bounds,
+        **project.requires_python,
+        **project.system_packages,
+    }
     places = [(text, line.place) for text, line in every_line.items()]
     return replace(
         request,
@@ -112,6 +122,23 @@ def request_of_project(
         bounds=tuple(project.bounds),
         places=tuple(places),
     )
+
+
+def _completed(request: "Request", options: Options) -> "Request":
+    """The request with what the name of a custom base says; a refusal names the base as the origin of such a value."""
+    from envbuilder.resolve.base_check import base_name_of
+    from envbuilder.resolve.implied_options import complete_request
+
+    if base_name_of(request) is None:
+        return request
+    completed = complete_request(request, load_catalog(options))
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        origins = context.meta.setdefault(_ORIGINS, {})
+        for name in ("python", "cuda"):
+            if getattr(request, name) != getattr(completed, name):
+                origins[name] = f"the name of {request.base}"
+    return completed
 
 
 def _own_help(hint: str) -> str:
@@ -160,7 +187,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
     if not options.get("lock_file"):
         return
-    names = {"package": "packages", "requirements": "requirements"}
+    names = {"package": "packages", "apt": "apt", "requirements": "requirements"}
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

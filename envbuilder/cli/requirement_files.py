@@ -490,6 +490,7 @@ def files_for_settings(options: Options) -> "SettingsSource":
         paths=tuple(paths),
         options=frozenset(options_decided),
         packages=frozenset(project.packages),
+        apt=frozenset(project.system_packages),
     )
 
 

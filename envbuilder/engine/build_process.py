@@ -7,8 +7,10 @@ from pathlib import Path
 
 from envbuilder import processes
 from envbuilder.engine.buildx import (
+    APT_VARIABLE,
     INDEX_VARIABLE,
     LOGIN_VARIABLE,
+    TORCH_INDEX_VARIABLE,
     BuildOptions,
     BuildProgress,
     WheelSizes,
@@ -45,8 +47,11 @@ def build(
     on_change: Callable[[BuildProgress], None],
     sizes: WheelSizes | None = None,
     check: processes.Check = processes.no_check,
+    base: str = "",
 ) -> Built:
     """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
+
+    `base` replaces the base that the Dockerfile names.
 
     Raises `EngineError` with the cause, telling lines and the log's path.
     """
@@ -54,8 +59,12 @@ def build(
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
+    if network.torch_index:
+        env[TORCH_INDEX_VARIABLE] = network.torch_index
     if network.login:
         env[LOGIN_VARIABLE] = network.login
+    if network.apt_mirror:
+        env[APT_VARIABLE] = network.apt_mirror
     with temporary_folder("build") as folder:
         iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(
@@ -65,6 +74,7 @@ def build(
             metadata=metadata,
             options=options,
             network=network,
+            base=base,
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0

@@ -3,12 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from urllib.error import HTTPError
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from envbuilder.errors import LockError, NoStackError
+from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
+from envbuilder.lock.index_client import IndexClient
+from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
 
@@ -52,9 +56,15 @@ def unresolved_error(
     unconstrained = replace(stack, constraints=())
     has_own = bool(stack.extras or stack.constraints)
     if not has_own or not _resolves(uv, unconstrained, stack.requirements):
+        index = uv.index_for(stack)
+        if index and uv.client:
+            _check_page(index, uv.client)
+        hint = _hint(index)
+        message = f"there is no complete set of wheels for torch {stack.torch} here"
         return LockError(
-            f"there is no complete set of wheels for torch {stack.torch} here",
+            message,
             problems=answer.causes,
+            hint=hint,
         )
     reasons = [
         *answer.causes,
@@ -103,6 +113,26 @@ def _other_stack(uv: Uv, origin: PackageOrigin) -> str:
         if _resolves(uv, other, [*other.requirements, *other.extras]):
             return command
     return ""
+
+
+def _check_page(index: TorchIndex, client: IndexClient) -> None:
+    """Raise `EngineError` if the page of torch does not open: uv only says that there is no torch."""
+    try:
+        client.page(index.page_of("torch"))
+    except EngineError as error:
+        cause = error.__cause__
+        if not isinstance(cause, HTTPError) or cause.code != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def _hint(index: TorchIndex | None) -> str:
+    """What may be wrong with the address, where the user gave one."""
+    if index is None:
+        return ""
+    hint = f"torch was looked for at {index.page_of('torch')}"
+    if not index.flat:
+        hint += f"; if the files are on one page: `--torch-index {FIND_LINKS}URL`"
+    return hint
 
 
 def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:

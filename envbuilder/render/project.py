@@ -50,10 +50,11 @@ def describe(
     settings: Mapping[str, str] | None = None,
     images: Mapping[str, Lock] | None = None,
     capabilities: Sequence[Version] = (),
+    mirrors: Mapping[str, str] | None = None,
 ) -> Project:
     """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives.
 
-    `capabilities`: the compute capabilities of the GPUs in the catalog.
+    `capabilities`: the compute capabilities of the GPUs in the catalog; `mirrors`: the public ones of the settings.
     """
     return Project(
         lock=lock,
@@ -62,6 +63,7 @@ def describe(
         settings=dict(settings or {}),
         images=dict(images or {}),
         capabilities=tuple(capabilities),
+        mirrors=dict(mirrors or {}),
     )
 
 

@@ -27,6 +27,7 @@ class SettingsSource:
     paths: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()  # cuda, torch …
     packages: frozenset[str] = frozenset()
+    apt: frozenset[str] = frozenset()
 
 
 _NO_FILES = SettingsSource()
@@ -86,6 +87,9 @@ def _lines(
     packages = [text for text in lock.stack.extras if text not in source.packages]
     if packages:
         yield f"package = {_list(packages)}"
+    system_packages = [name for name in lock.stack.apt if name not in source.apt]
+    if system_packages:
+        yield f"apt = {_list(system_packages)}"
     yield ""
     yield f"[render]  {_RENDER_COMMENT}"
     yield f"targets = {_list(targets)}"

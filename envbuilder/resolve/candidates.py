@@ -13,7 +13,6 @@ from typing import Any
 from packaging.version import Version
 
 from envbuilder.catalog.rows import (
-    PYPI,
     Catalog,
     Compiler,
     System,
@@ -21,7 +20,7 @@ from envbuilder.catalog.rows import (
     TransformersCompat,
 )
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import Base, BaseSource, Feature
+from envbuilder.model import PYPI, Base, BaseSource, Feature
 from envbuilder.versions import matches_prefix, minor_line
 
 ARM64 = "linux/arm64"
@@ -140,7 +139,7 @@ PREFERENCES: dict[str, Preference] = {
     "index": Preference(
         merit=lambda candidate: candidate.package_index == PYPI,
         loss=lambda candidate: (
-            f"its wheels are on the index {candidate.package_index}, which `envbuilder lock` does not ask"
+            f"its wheels are on the index {candidate.package_index}, not on PyPI"
         ),
     ),
     "torch": Preference(

@@ -16,7 +16,9 @@ from envbuilder.catalog.lookup import (
     matching_releases,
 )
 from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersRelease
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import Request
+from envbuilder.resolve.base_check import base_name_of
+from envbuilder.resolve.base_name import BaseName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class RequestRows:
     driver_branches: (
         DriverBranches | None
     )  # those that support the GPU; None: there is no `gpu`
+    base: BaseName | None  # None: envbuilder chooses the base
     system: (
         System | None
     )  # None: none is requested, or the catalog has none of this name
@@ -47,7 +50,14 @@ class RequestRows:
     @property
     def has_custom_base(self) -> bool:
         """Whether the request names an image to build on."""
-        return self.request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
+        return self.base is not None
+
+    @property
+    def system_of_base(self) -> System | None:
+        """The system of a custom base: the requested one, or else what the name of the image says."""
+        if self.base is None or self.system is not None:
+            return self.system
+        return find_system(self.base.system, self.catalog)
 
 
 def look_up(request: Request, catalog: Catalog) -> RequestRows:
@@ -69,6 +79,7 @@ def look_up(request: Request, catalog: Catalog) -> RequestRows:
         catalog=catalog,
         gpu=gpu,
         driver_branches=branches,
+        base=base_name_of(request),
         system=find_system(request.os, catalog),
         cuda=cuda,
         transformers=tuple(transformers),

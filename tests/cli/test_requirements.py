@@ -87,6 +87,19 @@ def test_what_an_image_happens_to_have_yields(run: Run, tmp_path: Path) -> None:
     assert "left out: no stack has it with the rest; torch brings" in answer.err
 
 
+def test_system_packages_of_a_dockerfile(run: Run, tmp_path: Path) -> None:
+    text = (
+        "FROM python:3.10\nRUN apt-get install -y g++ {}\nRUN pip install peft==0.4\n"
+    )
+    (tmp_path / "Dockerfile").write_text(text.format("git"))
+    answer = run("resolve", "-r", "Dockerfile", "--torch", "2.0.1")
+    assert "system packages  g++, git" in answer.out
+    (tmp_path / "Dockerfile").write_text(text.format("libgl1-mesa-glx"))
+    answer = run("resolve", "-r", "Dockerfile", "--os", "trixie", "--python", "3.13")
+    assert answer.code == 4
+    assert "hint: write libgl1 in Dockerfile:2" in answer.err
+
+
 def test_files_include_each_other_within_the_project(run: Run, tmp_path: Path) -> None:
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/train.txt").write_text("-r ../base.txt\n-c pins.txt\na\n")

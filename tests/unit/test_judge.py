@@ -151,7 +151,7 @@ def test_the_size_of_an_image() -> None:
         detail="3.21 GB for 1.60 GB of wheels",
         remedy="see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?",
     )
-    detail = "there is no lock inside to compare with"
+    detail = "there is no lock inside with the size of every wheel"
     for facts in ({}, {"wheel_bytes": 0}):
         assert verdict.check_size(7, facts, bound) == size_check(
             Status.NOT_RUN, value=7, unit="B", detail=detail

@@ -379,7 +379,6 @@ def test_condas_specs_are_read_as_it_means_them() -> None:
         "pip",
         "openssl",
         "mkl=2021",
-        "ffmpeg",
     ):
         text = f"dependencies:\n  - {spec}\n"
         assert answer(text, "environment.yml").outcome is Outcome.LEFT_OUT, spec
@@ -410,6 +409,15 @@ dependencies:
 def test_a_malformed_environment_is_one_clear_error(text: str) -> None:
     with pytest.raises(FileProblem, match=r"^environment\.yml"):
         project(text, "environment.yml")
+
+
+def test_system_packages_are_debians() -> None:
+    text = "FROM python:3.10\nRUN apt-get install -y libgl1 g++ libcudnn8 python3-pip\n"
+    found = project(text, "Dockerfile")
+    assert list(found.system_packages) == ["libgl1", "g++"]
+    assert "CUDA's libraries" in found.answers[3].detail
+    text = "dependencies:\n- ffmpeg=4\n- conda-forge::git\n"
+    assert list(project(text, "environment.yml").system_packages) == ["ffmpeg", "git"]
 
 
 # --- Dockerfile ----------------------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ class Project:
     capabilities: tuple[
         Version, ...
     ] = ()  # compute capabilities of the GPUs in the catalog
+    mirrors: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the public addresses of `[mirrors]`, by its keys
 
     @property
     def dockerfile(self) -> str:

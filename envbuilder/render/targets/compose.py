@@ -9,11 +9,12 @@ from packaging.requirements import Requirement
 from envbuilder import resources
 from envbuilder.errors import UsageError
 from envbuilder.lock.target_platform import markers
-from envbuilder.model import BaseSource, Stack
+from envbuilder.model import PYPI, BaseSource, Stack
 from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+_MIRRORS = ("packages", "torch", "debian", "hub")
 _ENTRY = re.compile(
     r"^[a-z0-9].*\n(?: .*\n)*", re.MULTILINE
 )  # a requirement and the lines with its hashes
@@ -31,8 +32,10 @@ def files(project: Project) -> Mapping[str, str]:
         "lock": project.lock_file,
         "platform": stack.platform,
         "cuda": stack.cuda is not None,
+        "own_index": stack.index != PYPI,
         "base": stack.base.reference,
         "bootstrapped": stack.base.source is BaseSource.BOOTSTRAP,
+        "mirrors": {name: project.mirrors.get(name, "") for name in _MIRRORS},
     }
     rendered = {
         "compose.yaml": fill("compose/compose.yaml.j2", values),

@@ -35,6 +35,7 @@ from envbuilder.resolve.project_files.statements import (
     plain_url,
     problem,
 )
+from envbuilder.resolve.system_packages import reason_against
 
 _PYTHONS = tuple(Version(f"3.{minor}") for minor in range(7, 21))
 _OWN = frozenset({"torch", "torchvision", "transformers"})  # every stack has them
@@ -44,7 +45,6 @@ _OF_TORCH = (
     "nvidia-cufile", "nvidia-curand", "nvidia-cusolver", "nvidia-cusparse", "nvidia-cusparselt", "nvidia-nccl",
     "nvidia-nvjitlink", "nvidia-nvshmem", "nvidia-nvtx", "pytorch-triton", "triton",
 )  # fmt: skip
-_SYSTEM_PACKAGES = "apt"  # the field of a request for packages of the distribution
 
 
 class Outcome(StrEnum):
@@ -98,7 +98,7 @@ class ProjectRequest:
     requires_python: dict[str, FileLine] = field(default_factory=dict)
     bounds: dict[str, FileLine] = field(default_factory=dict)  # not installed
     index_url: str = ""
-    system_packages: list[str] = field(default_factory=list)
+    system_packages: dict[str, FileLine] = field(default_factory=dict)
     answers: list[LineAnswer] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -360,11 +360,11 @@ class _Combination:
         self._answer(statement.line, Outcome.BECAME, f"--index-url {shown}")
 
     def _add_system_package(self, statement: Statement) -> None:
-        if _SYSTEM_PACKAGES not in Request.__dataclass_fields__:
-            self._leave_out(statement.line, "a package of the distribution")
+        reason = reason_against(statement.value)
+        if reason:
+            self._leave_out(statement.line, reason)
             return
-        if statement.value not in self.project.system_packages:
-            self.project.system_packages.append(statement.value)
+        self.project.system_packages[statement.value] = statement.line
         self._answer(statement.line, Outcome.BECAME, f"--apt {statement.value}")
 
     def _add_package(self, statement: Statement) -> None:
