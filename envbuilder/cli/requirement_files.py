@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from envbuilder.model import Request, Stack
     from envbuilder.render.settings_file import SettingsSource
     from envbuilder.resolve.project_files.combination import ProjectRequest
-    from envbuilder.resolve.project_files.statements import Statement
+    from envbuilder.resolve.project_files.statements import FileStatement
 
 LARGEST = 2 * 1024 * 1024  # bytes of a file
 _MOST_FILES = 50  # that include each other
@@ -72,24 +72,35 @@ def named_files(options: Options) -> NamedFiles | None:
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_statements(files: NamedFiles) -> "list[Statement]":
+def read_statements(files: NamedFiles) -> "list[FileStatement]":
     """What the files say, those that they include in their place. Raises `UsageError` with file and line."""
     reading = _Reading(files)
-    for name in files.paths:
-        chosen: Sequence[str] = ()
-        match = _CHOSEN.fullmatch(name)
-        if match:
-            name = match[1]  # noqa: PLW2901
-            chosen = [word.strip() for word in match[2].split(",") if word.strip()]
+    for text in files.paths:
+        name, chosen = _name_and_chosen(text)
         reading.add(name, chosen)
     return reading.statements
+
+
+def _name_and_chosen(text: str) -> tuple[str, list[str]]:
+    """`pyproject.toml` and train, dev of `pyproject.toml[train,dev]`."""
+    match = _CHOSEN.fullmatch(text)
+    if match is None:
+        return text, []
+    name, words = match.groups()
+    chosen = []
+    for word in words.split(","):
+        extra = word.strip()
+        if not extra:
+            continue
+        chosen.append(extra)
+    return name, chosen
 
 
 class _Reading:
     """The files that have been read so far."""
 
     def __init__(self, files: NamedFiles) -> None:
-        self.statements: list[Statement] = []
+        self.statements: list[FileStatement] = []
         self._files = files
         self._open: list[Path] = []
         self._count = 0
@@ -97,12 +108,13 @@ class _Reading:
     def add(self, name: str, chosen: Sequence[str]) -> None:
         path = self._files.folder / name
         root = self._files.root
-        if not _is_below(root, path):
-            if self._files.are_settings:
-                raise UsageError(
-                    f"{name} leads out of {root}",
-                    hint="put the file itself there, or name it on the command line: `--requirements FILE`",
-                )
+        is_outside = not _is_below(root, path)
+        if is_outside and self._files.are_settings:
+            raise UsageError(
+                f"{name} leads out of {root}",
+                hint="put the file itself there, or name it on the command line: `--requirements FILE`",
+            )
+        if is_outside:
             # The user names it; what it includes must be next to it or below.
             root = path.parent
         self._read(path, name, root, chosen=chosen, constraints=False)
@@ -154,7 +166,7 @@ class _Reading:
 
     def _include(
         self,
-        statement: "Statement",
+        statement: "FileStatement",
         path: Path,
         name: str,
         root: Path,
@@ -286,14 +298,14 @@ def project_request(
     return project
 
 
-def statements_of(files: NamedFiles) -> "list[Statement]":
+def statements_of(files: NamedFiles) -> "list[FileStatement]":
     """As `read_statements`, once a command."""
     context = click.get_current_context(silent=True)
     cache = context.meta if context else {}
     key = f"{_PROJECT}.statements"
     if cache.get(key, (None,))[0] != files:
         cache[key] = (files, read_statements(files))
-    statements: list[Statement] = cache[key][1]
+    statements: list[FileStatement] = cache[key][1]
     return statements
 
 

@@ -13,10 +13,9 @@ def answers_lines(
     answers: Sequence[LineAnswer], *, only_left_out: bool = False
 ) -> Iterator[str]:
     """`requirements.txt:3  torch==2.0.1+cu117  became --torch 2.0.1 --cuda 11.7`, one line for each."""
-    shown = []
-    for answer in answers:
-        if not only_left_out or answer.outcome is Outcome.LEFT_OUT:
-            shown.append(answer)
+    shown = list(answers)
+    if only_left_out:
+        shown = [item for item in answers if item.outcome is Outcome.LEFT_OUT]
     places = 0
     texts = 0
     for answer in shown:
@@ -25,8 +24,10 @@ def answers_lines(
         places = max(places, len(place))
         texts = max(texts, len(text))
     for answer in shown:
-        place = _place(answer).ljust(places)
-        text = _text(answer).ljust(texts)
+        place = _place(answer)
+        place = place.ljust(places)
+        text = _text(answer)
+        text = text.ljust(texts)
         verdict = _verdict(answer)
         yield f"{place}  {text}  {verdict}"
 

@@ -40,7 +40,8 @@ def options_meant(requirement: Requirement) -> dict[str, str]:
     if option is None or pin is None:
         return {}
     number, _, local = pin.partition("+")
-    if not _RELEASE.fullmatch(number):
+    is_release = _RELEASE.fullmatch(number)
+    if not is_release:
         return {}
     values = {option: number}
     if option in ("torch", "torchvision"):
@@ -51,9 +52,12 @@ def options_meant(requirement: Requirement) -> dict[str, str]:
 def exact_pin(requirement: Requirement) -> str | None:
     """`2.0.1+cu117` of `==2.0.1+cu117`, `2.0` of `==2.0.*`, `2.0.0` of `==2.0`; None for anything else."""
     clauses = list(requirement.specifier)
-    if len(clauses) != 1 or clauses[0].operator != "==":
+    if len(clauses) != 1:
         return None
-    text = clauses[0].version
+    clause = clauses[0]
+    if clause.operator != "==":
+        return None
+    text = clause.version
     if text.endswith(".*"):
         return text.removesuffix(".*")
     try:
@@ -63,8 +67,11 @@ def exact_pin(requirement: Requirement) -> str | None:
     missing = _FULL - len(version.release)
     if missing <= 0 or version.public != version.base_version:
         return text
-    local = f"+{version.local}" if version.local else ""
-    return version.base_version + ".0" * missing + local
+    full = version.base_version
+    full += ".0" * missing
+    if version.local:
+        full += f"+{version.local}"
+    return full
 
 
 def options_of_build(local: str) -> dict[str, str]:

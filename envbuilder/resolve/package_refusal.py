@@ -37,19 +37,22 @@ def packages_error(
     if culprits.requires_python:
         conflict.append(("requires-python", culprits.requires_python))
     conflict += [(option_name(item.name), item.text_in(request)) for item in options]
+    every_flag = list(dict.fromkeys([*context_flags(index.catalog), *flags]))
     suggestions = []
     for changed in _requests_to_try(request, index):
-        every_flag = dict.fromkeys([*context_flags(index.catalog), *flags])
-        suggestions.append(
-            command(changed, verb, instead_of=request, flags=list(every_flag))
-        )
+        again = command(changed, verb, instead_of=request, flags=every_flag)
+        suggestions.append(again)
+    advice = ""
+    if not suggestions:
+        advice = _advice(culprits, request)
+    plain_reasons = _other_than(reasons, culprits)
     return NoStackError(
         _message(culprits, request, best),
         conflict=conflict,
         reasons=[reason.with_sources for reason in reasons],
-        plain_reasons=[reason.text for reason in _other_than(reasons, culprits)],
+        plain_reasons=[reason.text for reason in plain_reasons],
         suggestions=suggestions,
-        advice="" if suggestions else _advice(culprits, request),
+        advice=advice,
     )
 
 
@@ -63,16 +66,18 @@ def _message(culprits: Request, request: Request, best: Candidate) -> str:
     """`numpy>=2 (requirements.txt:3) cannot be installed with torch 2.1.0 for CUDA 12.1 on Python >=3.12`."""
     places = dict(request.places)
     names = []
-    for text in (*culprits.packages, *culprits.bounds):
+    every_package = (*culprits.packages, *culprits.bounds)
+    for text in every_package:
         name = text
         if text in places:
             name += f" ({places[text]})"
         names.append(name)
     bounds = culprits.requires_python
+    stack = _name(best)
     if not names:
-        return f"{_name(best)} is not available for Python {bounds}"
+        return f"{stack} is not available for Python {bounds}"
     packages = " and ".join(names)
-    message = f"{packages} cannot be installed with {_name(best)}"
+    message = f"{packages} cannot be installed with {stack}"
     if bounds:
         message += f" on Python {bounds}"
     return message
@@ -92,13 +97,15 @@ def _other_than(reasons: Sequence[Reason], culprits: Request) -> list[Reason]:
 def _advice(culprits: Request, request: Request) -> str:
     packages = (*culprits.packages, *culprits.bounds)
     for text in packages:
-        option = option_of(parsed(text).name)
+        requirement = parsed(text)
+        option = option_of(requirement.name)
         if option:
             return f"choose the version of {option} with `--{option}`, or change {text}"
     if packages:
         names = " or ".join(packages)
         return f"change or leave out {names}"
-    return f"choose a Python with `--python X.Y`: {request.requires_python} has no stack here"
+    bounds = request.requires_python
+    return f"choose a Python with `--python X.Y`: {bounds} has no stack here"
 
 
 def _culprits(request: Request, index: CandidateIndex) -> Request:
@@ -179,7 +186,8 @@ def _nearest(request: Request, candidates: Sequence[Candidate]) -> Candidate:
     nearest: Candidate | None = None
     for candidate in candidates:
         torch = candidate.build.torch
-        if torch <= request.torch:
+        is_newer = torch > request.torch
+        if not is_newer:
             continue
         # Of the same torch, the first is the best.
         if nearest is None or torch < nearest.build.torch:

@@ -76,13 +76,15 @@ def package_objection(
     text: str, requirement: Requirement, candidate: Candidate
 ) -> Objection:
     """Why a package, written as `text`, cannot be installed with a candidate; None if nothing is known against it."""
-    rule = _RULES.get(canonicalize_name(requirement.name))
+    name = canonicalize_name(requirement.name)
+    rule = _RULES.get(name)
     if rule is None:
         return None
     marker = requirement.marker
     if marker and not marker_holds(str(marker), candidate.platform, candidate.python):
         return None
-    says = rule(str(requirement.specifier), candidate)
+    bounds = str(requirement.specifier)
+    says = rule(bounds, candidate)
     if says is None:
         return None
     return Reason(f"{text} is requested; {says}", (candidate.build.source,))
@@ -110,7 +112,8 @@ def package_objections(request: Request, candidate: Candidate) -> list[Reason]:
     if of_python:
         reasons.append(of_python)
     for text in (*request.packages, *request.bounds):
-        objection = package_objection(text, parsed(text), candidate)
+        requirement = parsed(text)
+        objection = package_objection(text, requirement, candidate)
         if objection:
             reasons.append(objection)
     return reasons
@@ -133,19 +136,21 @@ def _torch(bounds: str, candidate: Candidate) -> str | None:
 
 
 def _torchvision(bounds: str, candidate: Candidate) -> str | None:
-    version = candidate.build.torchvision
-    if _allows(bounds, str(version)):
+    build = candidate.build
+    version = str(build.torchvision)
+    if _allows(bounds, version):
         return None
-    return f"torch {candidate.build.torch} comes with torchvision {version}"
+    return f"torch {build.torch} comes with torchvision {version}"
 
 
 def _torchaudio(bounds: str, candidate: Candidate) -> str | None:
-    version = candidate.build.torchaudio
-    if version is None:
-        return f"there is no torchaudio for torch {candidate.build.torch}"
-    if _allows(bounds, str(version)):
+    build = candidate.build
+    if build.torchaudio is None:
+        return f"there is no torchaudio for torch {build.torch}"
+    version = str(build.torchaudio)
+    if _allows(bounds, version):
         return None
-    return f"torch {candidate.build.torch} comes with torchaudio {version}"
+    return f"torch {build.torch} comes with torchaudio {version}"
 
 
 def _triton(bounds: str, candidate: Candidate) -> str | None:

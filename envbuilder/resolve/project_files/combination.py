@@ -29,7 +29,7 @@ from envbuilder.resolve.parsers import parse_package
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
-    Statement,
+    FileStatement,
     StatementKind,
     is_address,
     plain_url,
@@ -68,7 +68,7 @@ class LineAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class FileChoice:
     """The value that a file gives an option."""
 
     value: str
@@ -92,7 +92,7 @@ class Given:
 class ProjectRequest:
     """What a project's files ask for."""
 
-    options: dict[str, Choice] = field(default_factory=dict)
+    options: dict[str, FileChoice] = field(default_factory=dict)
     packages: dict[str, FileLine] = field(default_factory=dict)
     constraints: dict[str, FileLine] = field(default_factory=dict)
     requires_python: dict[str, FileLine] = field(default_factory=dict)
@@ -148,16 +148,19 @@ class ProjectRequest:
         answers = list(self.answers)
         for number, answer in enumerate(self.answers):
             marker = answer.marker
-            if marker and not marker_holds(marker, platform, python):
-                answers[number] = replace(
-                    answer,
-                    outcome=Outcome.LEFT_OUT,
-                    detail=f"{marker} does not hold on Python {python}",
-                )
+            if not marker:
+                continue
+            if marker_holds(marker, platform, python):
+                continue
+            answers[number] = replace(
+                answer,
+                outcome=Outcome.LEFT_OUT,
+                detail=f"{marker} does not hold on Python {python}",
+            )
         return answers
 
 
-def combine(statements: Sequence[Statement], given: Given) -> ProjectRequest:
+def combine(statements: Sequence[FileStatement], given: Given) -> ProjectRequest:
     """What the files ask for next to what is given. Raises `FileProblem` if they contradict each other."""
     combination = _Combination(given)
     for statement in statements:
@@ -168,7 +171,7 @@ def combine(statements: Sequence[Statement], given: Given) -> ProjectRequest:
     return project
 
 
-def only_bounds(statements: Sequence[Statement]) -> list[Statement]:
+def only_bounds(statements: Sequence[FileStatement]) -> list[FileStatement]:
     """Those that say which Python and which torch a project needs."""
     kept = []
     for statement in statements:
@@ -190,10 +193,13 @@ class _Combination:
         self._given = given
         self._given_packages = {}
         for text in given.packages:
-            if not is_address(text):
-                self._given_packages[canonicalize_name(Requirement(text).name)] = text
+            if is_address(text):
+                continue
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
+            self._given_packages[name] = text
 
-    def add(self, statement: Statement) -> None:
+    def add(self, statement: FileStatement) -> None:
         kind = statement.kind
         if kind is StatementKind.NOTHING:
             self._leave_out(statement.line, statement.value)
@@ -229,7 +235,7 @@ class _Combination:
 
     # --- options ---------------------------------------------------------------------------------------------------
 
-    def _add_option(self, statement: Statement, values: Mapping[str, str]) -> None:
+    def _add_option(self, statement: FileStatement, values: Mapping[str, str]) -> None:
         """Options that one line means; one answer for all of them."""
         flags = []
         refusals = []
@@ -240,15 +246,15 @@ class _Combination:
             else:
                 self._set(name, value, statement)
                 flags.append(f"{_flag(name)} {value}")
-        if flags:
-            detail = " ".join(flags)
-            if refusals:
-                detail += f"; {'; '.join(refusals)}"
-            self._answer(statement.line, Outcome.BECAME, detail)
-        else:
-            self._leave_out(statement.line, "; ".join(refusals))
+        line = statement.line
+        if not flags:
+            self._leave_out(line, "; ".join(refusals))
+            return
+        became = " ".join(flags)
+        detail = "; ".join([became, *refusals])
+        self._answer(line, Outcome.BECAME, detail)
 
-    def _refusal(self, name: str, value: str, statement: Statement) -> str:
+    def _refusal(self, name: str, value: str, statement: FileStatement) -> str:
         """Why an option of a file is not used; "" if it is."""
         given = self._given.options.get(name)
         winner = self._opposite_of(name)
@@ -274,7 +280,8 @@ class _Combination:
         """`--flavor cpu` of a CUDA, or the CUDA of flavour cpu, if it is given."""
         given = self._given.options
         flavour = given.get("flavour")
-        if name in ("cuda", "cudnn") and flavour == "cpu":
+        is_of_cuda = name in ("cuda", "cudnn")
+        if is_of_cuda and flavour == "cpu":
             origin = self._origin("flavour")
             return f"{origin} cpu"
         cuda = given.get("cuda")
@@ -283,7 +290,7 @@ class _Combination:
             return f"{origin} {cuda}"
         return ""
 
-    def _refusal_by_files(self, name: str, value: str, statement: Statement) -> str:
+    def _refusal_by_files(self, name: str, value: str, statement: FileStatement) -> str:
         """Why an option is not used next to those of other lines; two that must both hold are a problem."""
         other_name = name
         if name == "flavour" and "cuda" in self.project.options:
@@ -311,26 +318,28 @@ class _Combination:
         self.project.options = dropped.options
         self.project.answers = dropped.answers
 
-    def _set(self, name: str, value: str, statement: Statement) -> None:
+    def _set(self, name: str, value: str, statement: FileStatement) -> None:
+        options = self.project.options
         given = self._given.options.get(name)
-        other = self.project.options.get(name)
+        other = options.get(name)
         is_soft = statement.is_soft
         if given is not None:
             value = narrower(given, value)
         if other is not None:
             value = narrower(other.value, value)
             is_soft = is_soft and other.is_soft
-        self.project.options[name] = Choice(
+        number = len(self.project.answers)
+        options[name] = FileChoice(
             value=value,
             line=statement.line,
             is_soft=is_soft,
             overrides=statement.overrides,
-            answer=len(self.project.answers),
+            answer=number,
         )
 
     # --- everything else -------------------------------------------------------------------------------------------
 
-    def _add_python(self, statement: Statement) -> None:
+    def _add_python(self, statement: FileStatement) -> None:
         bounds = statement.value
         try:
             normal = str(SpecifierSet(bounds))
@@ -348,7 +357,7 @@ class _Combination:
         self.project.requires_python[normal] = statement.line
         self._answer(statement.line, Outcome.TAKEN, "bounds the Python")
 
-    def _add_index(self, statement: Statement) -> None:
+    def _add_index(self, statement: FileStatement) -> None:
         if self._given.options.get("index_url"):
             self._leave_out(statement.line, "--index-url is given")
             return
@@ -359,7 +368,7 @@ class _Combination:
         shown = grammar.one_line(plain_url(statement.value), 200)
         self._answer(statement.line, Outcome.BECAME, f"--index-url {shown}")
 
-    def _add_system_package(self, statement: Statement) -> None:
+    def _add_system_package(self, statement: FileStatement) -> None:
         reason = reason_against(statement.value)
         if reason:
             self._leave_out(statement.line, reason)
@@ -367,7 +376,7 @@ class _Combination:
         self.project.system_packages[statement.value] = statement.line
         self._answer(statement.line, Outcome.BECAME, f"--apt {statement.value}")
 
-    def _add_package(self, statement: Statement) -> None:
+    def _add_package(self, statement: FileStatement) -> None:
         if is_address(statement.value):
             self._add_address(statement)
             return
@@ -396,7 +405,9 @@ class _Combination:
         else:
             self._add_plain(statement, requirement)
 
-    def _reason_against(self, statement: Statement, requirement: Requirement) -> str:
+    def _reason_against(
+        self, statement: FileStatement, requirement: Requirement
+    ) -> str:
         """Why a package is not even looked at; "" if it is. A marker that always holds is dropped."""
         # packaging reads `===`, and markers of the kernel; the grammar of a request is closed.
         if not grammar.matches(grammar.Requirement, statement.value):
@@ -413,7 +424,7 @@ class _Combination:
         given = self._given_packages.get(canonicalize_name(requirement.name))
         return f"--package {given} is given" if given else ""
 
-    def _add_plain(self, statement: Statement, requirement: Requirement) -> None:
+    def _add_plain(self, statement: FileStatement, requirement: Requirement) -> None:
         """A package that is no option, or a range of one that is."""
         line = statement.line
         contradicted = self._contradicted_range(requirement)
@@ -446,13 +457,13 @@ class _Combination:
             contradicts = False
         return f"{self._origin(name)} {given}" if contradicts else ""
 
-    def _keep(self, statement: Statement, text: str) -> None:
+    def _keep(self, statement: FileStatement, text: str) -> None:
         if statement.kind is StatementKind.CONSTRAINT:
             self.project.constraints[text] = statement.line
         else:
             self.project.packages[text] = statement.line
 
-    def _add_address(self, statement: Statement) -> None:
+    def _add_address(self, statement: FileStatement) -> None:
         """A repository, a file or a folder: as far as `--package` takes it."""
         line = statement.line
         if statement.kind is StatementKind.CONSTRAINT:

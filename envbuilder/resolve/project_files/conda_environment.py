@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import yaml
 
@@ -9,7 +10,7 @@ from envbuilder.resolve.project_files.requirements_txt import read_requirements
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
-    Statement,
+    FileStatement,
     StatementKind,
     file_line,
     left_out,
@@ -83,7 +84,7 @@ _DEEPEST = 8
 _LIBRARY = "a library or compiler of conda's: wheels bring theirs"
 
 
-def read_environment(text: str, file: str) -> Iterator[Statement]:
+def read_environment(text: str, file: str) -> Iterator[FileStatement]:
     """What each entry of an environment.yml says. Raises `FileProblem` for what is none."""
     for key, value in _top_level(text, file):
         name = key.value
@@ -124,9 +125,12 @@ def _composed(text: str, file: str) -> yaml.Node | None:
         _check_events(text, file)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
+        place = file
         mark = error.problem_mark
-        number = mark.line + 1 if mark else 0
-        raise FileProblem(f"{file}:{number}: it is no YAML: {error.problem}") from None
+        if mark:
+            place += f":{mark.line + 1}"
+        message = f"{place}: it is no YAML: {error.problem}"
+        raise FileProblem(message) from None
     except (yaml.YAMLError, RecursionError):
         raise FileProblem(f"{file}: it is no YAML") from None
     finally:
@@ -167,7 +171,7 @@ def _items(node: yaml.Node, file: str) -> list[yaml.Node]:
     raise FileProblem(f"{file}:{number}: it must be a list")
 
 
-def _dependencies(node: yaml.Node, file: str, text: str) -> Iterator[Statement]:
+def _dependencies(node: yaml.Node, file: str, text: str) -> Iterator[FileStatement]:
     for item in _items(node, file):
         if isinstance(item, yaml.ScalarNode):
             yield from _dependency(_line_of(item, file, text), item.value)
@@ -180,27 +184,24 @@ def _dependencies(node: yaml.Node, file: str, text: str) -> Iterator[Statement]:
             )
 
 
-def _pip_list(node: yaml.MappingNode, file: str, text: str) -> Iterator[Statement]:
+def _pip_list(node: yaml.MappingNode, file: str, text: str) -> Iterator[FileStatement]:
     for key, value in node.value:
         if key.value != "pip":
-            yield left_out(_line_of(key, file, text), "of conda alone")
+            line = _line_of(key, file, text)
+            yield left_out(line, "of conda alone")
             continue
         for item in _items(value, file):
             number = item.start_mark.line + 1
-            content = item.value if isinstance(item, yaml.ScalarNode) else ""
+            content = ""
+            if isinstance(item, yaml.ScalarNode):
+                content = item.value
             # Each item is a line of a requirements file.
             for statement in read_requirements(content, file):
                 line = file_line(file, number, content)
-                yield Statement(
-                    line=line,
-                    kind=statement.kind,
-                    value=statement.value,
-                    name=statement.name,
-                    is_soft=statement.is_soft,
-                )
+                yield replace(statement, line=line)
 
 
-def _dependency(line: FileLine, text: str) -> Iterator[Statement]:
+def _dependency(line: FileLine, text: str) -> Iterator[FileStatement]:
     match = _SPEC.fullmatch(text.split(" #", maxsplit=1)[0].strip())
     if not match:
         raise problem(line, "is not a package of conda's")
@@ -219,7 +220,7 @@ def _dependency(line: FileLine, text: str) -> Iterator[Statement]:
     elif name in _WITH_PYTHON:
         yield left_out(line, "an image is installed with uv")
     elif name in _SYSTEM:
-        yield Statement(
+        yield FileStatement(
             line=line, kind=StatementKind.SYSTEM_PACKAGE, value=_SYSTEM[name]
         )
     elif _OF_CONDA.fullmatch(name):
@@ -264,14 +265,16 @@ def _number(version: str) -> str:
 
 def _prefix_option(
     line: FileLine, name: str, version: str, *, soft: bool = False
-) -> Statement:
+) -> FileStatement:
     number = _number(version)
     if not number:
         return left_out(line, f"it names no version of {name}")
     return option(line, name, number, soft=soft)
 
 
-def _cuda(line: FileLine, version: str, *, soft: bool = False) -> Iterator[Statement]:
+def _cuda(
+    line: FileLine, version: str, *, soft: bool = False
+) -> Iterator[FileStatement]:
     number = _number(version)
     if not number:
         yield left_out(line, "it names no version of CUDA")
@@ -279,7 +282,7 @@ def _cuda(line: FileLine, version: str, *, soft: bool = False) -> Iterator[State
     yield option(line, "cuda", ".".join(number.split(".")[:2]), soft=soft)
 
 
-def _python(line: FileLine, version: str) -> Iterator[Statement]:
+def _python(line: FileLine, version: str) -> Iterator[FileStatement]:
     number = _number(version)
     if number and "." in number:
         yield option(line, "python", ".".join(number.split(".")[:2]))
@@ -289,14 +292,16 @@ def _python(line: FileLine, version: str) -> Iterator[Statement]:
         yield left_out(line, "it names no version of Python")
 
 
-def _of_build(line: FileLine, name: str, build: str) -> Iterator[Statement]:
+def _of_build(line: FileLine, name: str, build: str) -> Iterator[FileStatement]:
     """`py3.10_cuda11.7_cudnn8.5.0_0`: the CUDA and cuDNN that conda's torch was built for."""
     if _NAMES.get(name) != "torch":
         return
     found = _CUDA_IN_BUILD.search(build)
     if found:
-        yield option(line, "cuda", found["cuda"])
-        if found["cudnn"]:
-            yield option(line, "cudnn", found["cudnn"], soft=True)
+        cuda = found["cuda"]
+        cudnn = found["cudnn"]
+        yield option(line, "cuda", cuda)
+        if cudnn:
+            yield option(line, "cudnn", cudnn, soft=True)
     elif "cpu" in build:
         yield option(line, "flavour", "cpu")

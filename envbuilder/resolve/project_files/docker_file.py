@@ -14,7 +14,7 @@ from envbuilder.resolve.project_files.requirements_txt import option_words, take
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
-    Statement,
+    FileStatement,
     StatementKind,
     file_line,
     is_address,
@@ -45,6 +45,8 @@ _PYTHON_IMAGE = re.compile(r"([0-9]+\.[0-9]+)(?:\.[0-9]+)?(?:-.*)?")
 _SYSTEM_PYTHON = re.compile(
     r"python[0-9.]*(?:-(?:dev|pip|venv|distutils|setuptools|wheel|is-python3))?|python-is-python3"
 )
+_WITH_JOINED_VALUE = ("-r", "-c", "-e", "-i", "-f")
+_UNKNOWN = "it depends on a variable without a value"
 _SKIPPED = {
     "CMD": "an image's command is its own",
     "ENTRYPOINT": "an image's entrypoint is its own",
@@ -61,10 +63,10 @@ class Stage:
 
     name: str
     base: str
-    statements: list[Statement] = field(default_factory=list)
+    statements: list[FileStatement] = field(default_factory=list)
 
 
-def read_dockerfile(text: str, file: str) -> Iterator[Statement]:
+def read_dockerfile(text: str, file: str) -> Iterator[FileStatement]:
     """What the last stage of a Dockerfile, and those it is based on, say. Raises `FileProblem` without a FROM."""
     stages = _stages(text, file)
     if not stages:
@@ -75,17 +77,20 @@ def read_dockerfile(text: str, file: str) -> Iterator[Statement]:
             for statement in stage.statements:
                 yield replace(statement, overrides=True)
         else:
-            for line in dict.fromkeys(item.line for item in stage.statements):
+            lines = [statement.line for statement in stage.statements]
+            for line in dict.fromkeys(lines):
                 yield left_out(line, "of another stage than the last one")
 
 
 def _used(stages: Sequence[Stage]) -> set[int]:
     """The last stage and those that it is made from."""
-    used = set()
-    wanted: str | None = None
+    used: set[int] = set()
+    wanted = stages[-1].name
     for stage in reversed(stages):
-        if wanted is None or stage.name == wanted:
-            used.add(id(stage))
+        is_last = not used
+        if is_last or stage.name == wanted:
+            number = id(stage)
+            used.add(number)
             wanted = stage.base
     return used
 
@@ -93,7 +98,7 @@ def _used(stages: Sequence[Stage]) -> set[int]:
 def _stages(text: str, file: str) -> list[Stage]:
     stages: list[Stage] = []
     arguments: dict[str, str] = {}
-    before_from: list[Statement] = []
+    before_from: list[FileStatement] = []
     for number, instruction, rest in _instructions(text, file):
         line = file_line(file, number, f"{instruction} {rest}")
         if instruction == "FROM":
@@ -154,18 +159,21 @@ def _continued(lines: Sequence[str], position: int) -> tuple[str, int]:
 
 def _heredoc(lines: Sequence[str], position: int, word: str) -> tuple[str, int]:
     body = []
-    while position < len(lines):
+    count = len(lines)
+    while position < count:
         line = lines[position]
         position += 1
-        if line.strip() == word:
+        content = line.strip()
+        if content == word:
             break
         body.append(line)
-    return "\n".join(body), position
+    text = "\n".join(body)
+    return text, position
 
 
 def _said(
     line: FileLine, instruction: str, rest: str, arguments: dict[str, str]
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     if instruction in ("ARG", "ENV"):
         _remember(rest, arguments)
         yield left_out(line, "a variable of the build")
@@ -241,7 +249,7 @@ def _from(
     return stage
 
 
-def _image(line: FileLine, image: str) -> Iterator[Statement]:
+def _image(line: FileLine, image: str) -> Iterator[FileStatement]:
     reference = image.split("@", maxsplit=1)[0]
     repository, _, tag = reference.rpartition(":")
     if not repository or "/" in tag:
@@ -264,36 +272,39 @@ def _image(line: FileLine, image: str) -> Iterator[Statement]:
         )
 
 
-def _cuda_image(line: FileLine, tag: str) -> Iterator[Statement]:
-    match = _CUDA_IMAGE.fullmatch(tag) or _CUDA_IMAGE_12.fullmatch(tag)
+def _cuda_image(line: FileLine, tag: str) -> Iterator[FileStatement]:
+    match = _CUDA_IMAGE.fullmatch(tag)
+    if not match:
+        match = _CUDA_IMAGE_12.fullmatch(tag)
     if not match:
         yield left_out(line, "its tag names no CUDA that is known")
         return
-    yield option(line, "cuda", match[1], soft=True)
-    if match[2]:
-        yield option(line, "cudnn", match[2], soft=True)
-    if match[3] == "devel":
-        yield left_out(
-            line,
-            f"its nvcc and its {match[4]}: wheels bring CUDA; with nvcc: `--flavor devel`",
+    cuda, cudnn, kind, system = match.groups()
+    yield option(line, "cuda", cuda, soft=True)
+    if cudnn:
+        yield option(line, "cudnn", cudnn, soft=True)
+    reason = f"its {system}: wheels bring CUDA to a Python image"
+    if kind == "devel":
+        reason = (
+            f"its nvcc and its {system}: wheels bring CUDA; with nvcc: `--flavor devel`"
         )
-    else:
-        yield left_out(line, f"its {match[4]}: wheels bring CUDA to a Python image")
+    yield left_out(line, reason)
 
 
-def _pytorch_image(line: FileLine, tag: str) -> Iterator[Statement]:
+def _pytorch_image(line: FileLine, tag: str) -> Iterator[FileStatement]:
     match = _PYTORCH_IMAGE.fullmatch(tag)
     if not match:
         yield left_out(line, "its tag names no torch")
         return
-    yield option(line, "torch", match[1])
-    yield option(line, "cuda", match[2], soft=True)
-    yield option(line, "cudnn", match[3], soft=True)
-    if match[4] == "devel":
+    torch, cuda, cudnn, kind = match.groups()
+    yield option(line, "torch", torch)
+    yield option(line, "cuda", cuda, soft=True)
+    yield option(line, "cudnn", cudnn, soft=True)
+    if kind == "devel":
         yield left_out(line, "its nvcc: with nvcc is `--flavor devel`")
 
 
-def _python_image(line: FileLine, tag: str) -> Iterator[Statement]:
+def _python_image(line: FileLine, tag: str) -> Iterator[FileStatement]:
     match = _PYTHON_IMAGE.fullmatch(tag)
     if match:
         yield option(line, "python", match[1])
@@ -306,7 +317,7 @@ def _python_image(line: FileLine, tag: str) -> Iterator[Statement]:
 
 def _run(
     line: FileLine, rest: str, arguments: Mapping[str, str]
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     said = False
     for command in _commands(_words(rest)):
         for statement in _command(line, command, arguments):
@@ -331,7 +342,7 @@ def _commands(words: Sequence[str]) -> Iterator[list[str]]:
 
 def _command(
     line: FileLine, words: Sequence[str], arguments: Mapping[str, str]
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     """What one command installs; nothing for a command that installs nothing."""
     words = _without_prefixes(words)
     if len(words) < 2:
@@ -369,7 +380,7 @@ def _without_prefixes(words: Sequence[str]) -> list[str]:
 
 def _system_packages(
     line: FileLine, words: Sequence[str], arguments: Mapping[str, str]
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     if "install" not in words:
         return
     for word in words[words.index("install") + 1 :]:
@@ -385,12 +396,12 @@ def _system_packages(
         elif _SYSTEM_PYTHON.fullmatch(name):
             yield left_out(own, "the base has its Python")
         else:
-            yield Statement(line=own, kind=StatementKind.SYSTEM_PACKAGE, value=name)
+            yield FileStatement(line=own, kind=StatementKind.SYSTEM_PACKAGE, value=name)
 
 
 def _pip(
     line: FileLine, words: Sequence[str], arguments: Mapping[str, str]
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     if not words or "install" not in words:
         return
     rest = list(words[words.index("install") + 1 :])
@@ -399,23 +410,20 @@ def _pip(
         text, is_unknown = _substituted(word, arguments)
         if word.startswith("-"):
             option_line = [text]
-            if takes_value(word) and rest:
+            has_value = takes_value(word)
+            if has_value and rest:
                 value, unknown_value = _substituted(rest.pop(0), arguments)
                 option_line.append(value)
                 is_unknown = is_unknown or unknown_value
             own = file_line(line.file, line.number, " ".join(option_line))
             if is_unknown:
-                yield left_out(own, "it depends on a variable without a value")
-            elif (
-                takes_value(word)
-                or "=" in word
-                or word.startswith(("-r", "-c", "-e", "-i", "-f"))
-            ):
+                yield left_out(own, _UNKNOWN)
+            elif has_value or "=" in word or word.startswith(_WITH_JOINED_VALUE):
                 yield from option_words(own, option_line)
             continue
         own = file_line(line.file, line.number, text)
         if is_unknown:
-            yield left_out(own, "it depends on a variable without a value")
+            yield left_out(own, _UNKNOWN)
         elif text in (".", "./") or text.startswith(".["):
             yield left_out(own, "the project itself: its code is mounted")
         elif text in ("pip", "setuptools", "wheel", "uv"):
@@ -424,7 +432,7 @@ def _pip(
             yield _pip_package(own, text)
 
 
-def _pip_package(line: FileLine, text: str) -> Statement:
+def _pip_package(line: FileLine, text: str) -> FileStatement:
     """One package of a command; what a shell would have made of it is not known."""
     try:
         return package(line, text)

@@ -12,7 +12,7 @@ from envbuilder.resolve.project_files.lock_files import (
 )
 from envbuilder.resolve.project_files.project_toml import read_pipfile, read_pyproject
 from envbuilder.resolve.project_files.requirements_txt import read_requirements
-from envbuilder.resolve.project_files.statements import FileProblem, Statement
+from envbuilder.resolve.project_files.statements import FileProblem, FileStatement
 
 PROJECT_FILES = (
     "pyproject.toml",
@@ -24,7 +24,7 @@ PROJECT_FILES = (
 )
 """The names that `envbuilder init` looks for in a folder, the best one first."""
 
-Reader = Callable[[str, str], Iterator[Statement]]
+Reader = Callable[[str, str], Iterator[FileStatement]]
 
 _READERS: tuple[tuple[str, Reader], ...] = (
     (r"uv\.lock", read_uv_lock),
@@ -49,7 +49,7 @@ KINDS = "requirements.txt, pyproject.toml, uv.lock, pylock.toml, poetry.lock, Pi
 
 def read_project_file(
     text: str, file: str, chosen: Collection[str] = ()
-) -> list[Statement]:
+) -> list[FileStatement]:
     """What a file says, by the reader for its name. Raises `FileProblem`."""
     name = file.rsplit("/", maxsplit=1)[-1].lower()
     reason = _HINTS.get(name)
@@ -65,6 +65,6 @@ def read_project_file(
     raise FileProblem(f"{file}: its name is none of {KINDS}")
 
 
-def read_constraints(text: str, file: str) -> list[Statement]:
+def read_constraints(text: str, file: str) -> list[FileStatement]:
     """What a constraints file says."""
     return list(read_requirements(text, file, constraints=True))

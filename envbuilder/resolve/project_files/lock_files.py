@@ -15,7 +15,7 @@ from envbuilder.resolve.project_files.project_toml import TomlFile, tables
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
-    Statement,
+    FileStatement,
     StatementKind,
     file_line,
     include,
@@ -50,18 +50,21 @@ class LockedPackages:
         packages = tables(self._toml, key)
         for item in packages:
             name = item.get("name")
-            if not isinstance(name, str):
-                raise FileProblem(f"{self.file}: a package has no name")
+            if isinstance(name, str):
+                continue
+            raise FileProblem(f"{self.file}: a package has no name")
         return packages
 
     def line(self, item: Package) -> FileLine:
         """Where a package is, and its name and version."""
         name = str(item["name"])
         version = item.get("version")
+        pin = f"=={version}"
         text = name
         if version:
-            text += f"=={version}"
-        number = self._numbers.get(canonicalize_name(name), 0)
+            text += pin
+        normal = canonicalize_name(name)
+        number = self._numbers.get(normal, 0)
         return file_line(self.file, number, text)
 
     def is_forked(self, item: Package) -> bool:
@@ -69,7 +72,7 @@ class LockedPackages:
         return self.counts[canonicalize_name(str(item["name"]))] > 1
 
 
-def _requires_python(toml: TomlFile, value: object) -> Iterator[Statement]:
+def _requires_python(toml: TomlFile, value: object) -> Iterator[FileStatement]:
     if isinstance(value, str) and value:
         line = toml.line(
             f"requires-python = {value}", "requires-python", "python-versions"
@@ -77,7 +80,7 @@ def _requires_python(toml: TomlFile, value: object) -> Iterator[Statement]:
         yield requires_python(line, value)
 
 
-def read_uv_lock(text: str, file: str) -> Iterator[Statement]:
+def read_uv_lock(text: str, file: str) -> Iterator[FileStatement]:
     """The project's own dependencies in their locked versions; everything else as a constraint."""
     toml = TomlFile(text, file)
     locked = LockedPackages(toml, "package", text)
@@ -117,7 +120,7 @@ def _edges(root: Package) -> list[Mapping[str, Any]]:
 
 def _direct(
     edge: Mapping[str, Any], versions: list[Package], locked: LockedPackages
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     """A dependency in its locked version; an edge names it where there are several."""
     for item in versions:
         if "version" in edge and item.get("version") != edge["version"]:
@@ -148,7 +151,7 @@ def _pin(item: Package) -> str:
     return f"=={version}" if isinstance(version, str) else ""
 
 
-def _constraint(item: Package, locked: LockedPackages) -> Statement:
+def _constraint(item: Package, locked: LockedPackages) -> FileStatement:
     line = locked.line(item)
     if locked.is_forked(item):
         return left_out(line, "there are several versions of it; the lock decides anew")
@@ -158,8 +161,8 @@ def _constraint(item: Package, locked: LockedPackages) -> Statement:
     return package(line, f"{item['name']}{pin}", StatementKind.CONSTRAINT)
 
 
-def read_pylock(text: str, file: str) -> Iterator[Statement]:
-    """Every package of a pylock.toml, with its marker: it does not say which of them the project asked for."""
+def read_pylock(text: str, file: str) -> Iterator[FileStatement]:
+    """Every package of a pylock.toml, with its marker: it does not say which of them the project requested."""
     toml = TomlFile(text, file)
     locked = LockedPackages(toml, "packages", text)
     yield from _requires_python(toml, toml.document.get("requires-python"))
@@ -174,7 +177,7 @@ def read_pylock(text: str, file: str) -> Iterator[Statement]:
         yield package(line, f"{item['name']}=={version}{condition}")
 
 
-def read_poetry_lock(text: str, file: str) -> Iterator[Statement]:
+def read_poetry_lock(text: str, file: str) -> Iterator[FileStatement]:
     """Every package as a constraint: what the project depends on is in its pyproject.toml, which is read as well."""
     toml = TomlFile(text, file)
     locked = LockedPackages(toml, "package", text)

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
-    Statement,
+    FileStatement,
     StatementKind,
     file_line,
     include,
@@ -32,11 +32,10 @@ def parsed_toml(text: str, file: str) -> dict[str, Any]:
     """The document. Raises `FileProblem` for what is no TOML."""
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = (
-            "it is nested too deeply" if isinstance(error, RecursionError) else error
-        )
-        raise FileProblem(f"{file}: {reason}") from None
+    except ValueError as error:
+        raise FileProblem(f"{file}: {error}") from None
+    except RecursionError:
+        raise FileProblem(f"{file}: it is nested too deeply") from None
 
 
 class TomlFile:
@@ -75,7 +74,7 @@ class TomlFile:
 
 def read_pyproject(
     text: str, file: str, chosen: Collection[str] = ()
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     """What a pyproject.toml says; `chosen`: extras and groups to take in addition."""
     toml = TomlFile(text, file)
     names: Names = {canonicalize_name(name) for name in chosen}
@@ -93,7 +92,7 @@ def read_pyproject(
 # --- [project] and [dependency-groups] -------------------------------------------------------------------------------
 
 Names = set[str]
-Found = Generator[Statement, None, Names]
+Found = Generator[FileStatement, None, Names]
 """Statements; in the end, the names of the extras and groups that there are."""
 
 
@@ -120,7 +119,7 @@ def _project(toml: TomlFile, chosen: Names) -> Found:
     return known
 
 
-def _dynamic(toml: TomlFile) -> Iterator[Statement]:
+def _dynamic(toml: TomlFile) -> Iterator[FileStatement]:
     """`dependencies = {file = ["requirements.txt"]}`, as setuptools and hatch read them."""
     sources = toml.table("tool", "setuptools", "dynamic", "dependencies")
     files = sources.get("file", [])
@@ -201,7 +200,9 @@ def _poetry(toml: TomlFile, chosen: Names) -> Found:
     return known
 
 
-def _poetry_dependency(toml: TomlFile, name: str, value: object) -> Iterator[Statement]:
+def _poetry_dependency(
+    toml: TomlFile, name: str, value: object
+) -> Iterator[FileStatement]:
     line = toml.line(f"{name} = {_shown(value)}", f"{name} =", f'"{name}" =')
     table = {"version": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
@@ -289,7 +290,7 @@ def _fixed_place(sign: str, numbers: list[int]) -> int:
     return last
 
 
-def _uv(toml: TomlFile) -> Iterator[Statement]:
+def _uv(toml: TomlFile) -> Iterator[FileStatement]:
     """`[tool.uv]`: the index that torch is from, and where other packages are from instead of an index."""
     indexes = {}
     for table in tables(toml, "tool", "uv", "index"):
@@ -322,7 +323,7 @@ def _uv_source(
     name: str,
     source: Mapping[str, Any],
     indexes: Mapping[Any, str],
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     marker = source.get("marker")
     if isinstance(marker, str) and "linux" not in marker and "platform" in marker:
         yield left_out(line, f"only where {marker}")
@@ -350,13 +351,13 @@ def tables(toml: TomlFile, *names: str) -> list[dict[str, Any]]:
     return value
 
 
-def _source(toml: TomlFile, source: Mapping[str, Any]) -> Iterator[Statement]:
+def _source(toml: TomlFile, source: Mapping[str, Any]) -> Iterator[FileStatement]:
     url = source.get("url")
     if isinstance(url, str):
         yield from index_statements(toml.line(url), url, is_extra=True)
 
 
-def read_pipfile(text: str, file: str) -> Iterator[Statement]:
+def read_pipfile(text: str, file: str) -> Iterator[FileStatement]:
     """What a Pipfile says; its development packages are left out."""
     toml = TomlFile(text, file)
     for source in tables(toml, "source"):
@@ -371,6 +372,6 @@ def read_pipfile(text: str, file: str) -> Iterator[Statement]:
     if isinstance(python, str):
         line = toml.line(f"python_version = {python}", "python_version", "python_full")
         minor = ".".join(python.split(".")[:2])
-        yield Statement(
+        yield FileStatement(
             line=line, kind=StatementKind.OPTION, name="python", value=minor
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from envbuilder.resolve.project_files.statements import (
     FileLine,
-    Statement,
+    FileStatement,
     StatementKind,
     file_line,
     include,
@@ -30,12 +30,13 @@ _SHORT = {
     "-e": "--editable",
 }
 _OTHER_NAMES = {"--pypi-url": "--index-url", "--requirements": "--requirement"}
+_ITSELF = "the project itself: the image has its packages, and its code is mounted"
 _OF_PIP = "an option of pip; uv locks the packages"
 
 
 def read_requirements(
     text: str, file: str, *, constraints: bool = False
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     """What each line of a requirements file says. Raises `FileProblem` for one that pip would not accept either."""
     kind = StatementKind.CONSTRAINT if constraints else StatementKind.PACKAGE
     for number, logical in _logical_lines(text):
@@ -45,7 +46,8 @@ def read_requirements(
         elif logical.startswith("-"):
             yield from _option_line(line, logical)
         else:
-            requirement = _LINE_OPTION.split(logical, maxsplit=1)[0]
+            parts = _LINE_OPTION.split(logical, maxsplit=1)
+            requirement = parts[0]
             yield package(line, requirement, kind)
 
 
@@ -56,10 +58,12 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         start = start or number
         # A comment ends the line that is continued, as with pip.
-        if line.endswith("\\") and not _COMMENT.match(line):
+        is_comment = _COMMENT.match(line)
+        if line.endswith("\\") and not is_comment:
             joined += line[:-1]
             continue
-        yield from _stripped(start, joined + line)
+        joined += line
+        yield from _stripped(start, joined)
         start = 0
         joined = ""
     if joined:
@@ -72,7 +76,7 @@ def _stripped(number: int, line: str) -> Iterator[tuple[int, str]]:
         yield number, content
 
 
-def _option_line(line: FileLine, text: str) -> Iterator[Statement]:
+def _option_line(line: FileLine, text: str) -> Iterator[FileStatement]:
     try:
         words = shlex.split(text)
     except ValueError:
@@ -80,15 +84,17 @@ def _option_line(line: FileLine, text: str) -> Iterator[Statement]:
     yield from option_words(line, words)
 
 
-def option_words(line: FileLine, words: Sequence[str]) -> Iterator[Statement]:
+def option_words(line: FileLine, words: Sequence[str]) -> Iterator[FileStatement]:
     """What options of pip say, on a line of a file or of a command; packages between them are for the caller."""
     rest = list(words)
     while rest:
-        name, value = _split(rest.pop(0))
+        word = rest.pop(0)
+        name, value = _split(word)
         read = _READERS.get(name)
         if read is None:
             # `--trusted-host example` has a value that is no option.
-            if name in _WITH_VALUE and not value and rest:
+            has_value = name in _WITH_VALUE
+            if has_value and not value and rest:
                 rest.pop(0)
             yield left_out(line, _OF_PIP)
             continue
@@ -127,37 +133,37 @@ _WITH_VALUE = frozenset(
 )  # fmt: skip
 
 
-def _requirement(line: FileLine, value: str) -> Iterator[Statement]:
+def _requirement(line: FileLine, value: str) -> Iterator[FileStatement]:
     yield include(line, value)
 
 
-def _constraint(line: FileLine, value: str) -> Iterator[Statement]:
-    yield Statement(line=line, kind=StatementKind.INCLUDE_CONSTRAINTS, value=value)
+def _constraint(line: FileLine, value: str) -> Iterator[FileStatement]:
+    yield FileStatement(line=line, kind=StatementKind.INCLUDE_CONSTRAINTS, value=value)
 
 
-def _index(line: FileLine, value: str) -> Iterator[Statement]:
+def _index(line: FileLine, value: str) -> Iterator[FileStatement]:
     yield from index_statements(line, value, is_extra=False)
 
 
-def _extra_index(line: FileLine, value: str) -> Iterator[Statement]:
+def _extra_index(line: FileLine, value: str) -> Iterator[FileStatement]:
     yield from index_statements(line, value, is_extra=True)
 
 
-def _editable(line: FileLine, value: str) -> Iterator[Statement]:
-    if value.split("[", maxsplit=1)[0] in (".", "./"):
-        yield left_out(
-            line,
-            "the project itself: the image has its packages, and its code is mounted",
-        )
+def _editable(line: FileLine, value: str) -> Iterator[FileStatement]:
+    folder, _, _ = value.partition("[")
+    if folder in (".", "./"):
+        yield left_out(line, _ITSELF)
         return
-    yield package(line, value if "://" in value else _as_path(value))
+    if "://" not in value:
+        value = _as_path(value)
+    yield package(line, value)
 
 
 def _as_path(value: str) -> str:
     return value if value.startswith((".", "/", "~")) else f"./{value}"
 
 
-_READERS: dict[str, Callable[[FileLine, str], Iterator[Statement]]] = {
+_READERS: dict[str, Callable[[FileLine, str], Iterator[FileStatement]]] = {
     "--requirement": _requirement,
     "--constraint": _constraint,
     "--index-url": _index,

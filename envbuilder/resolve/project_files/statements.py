@@ -48,7 +48,7 @@ class FileLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class FileStatement:
     """One thing that a line says; a line can say several."""
 
     line: FileLine
@@ -85,14 +85,16 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(r"\1?****", _LOGIN.sub("****@", text))
 
 
-def left_out(line: FileLine, reason: str) -> Statement:
+def left_out(line: FileLine, reason: str) -> FileStatement:
     """A statement that asks for nothing, and why."""
-    return Statement(line=line, kind=StatementKind.NOTHING, value=reason)
+    return FileStatement(line=line, kind=StatementKind.NOTHING, value=reason)
 
 
-def option(line: FileLine, name: str, value: str, *, soft: bool = False) -> Statement:
+def option(
+    line: FileLine, name: str, value: str, *, soft: bool = False
+) -> FileStatement:
     """A statement that is an option of a request."""
-    return Statement(
+    return FileStatement(
         line=line,
         kind=StatementKind.OPTION,
         name=name,
@@ -101,28 +103,28 @@ def option(line: FileLine, name: str, value: str, *, soft: bool = False) -> Stat
     )
 
 
-def requires_python(line: FileLine, bounds: str) -> Statement:
+def requires_python(line: FileLine, bounds: str) -> FileStatement:
     """A statement that bounds the Python."""
-    return Statement(line=line, kind=StatementKind.PYTHON, value=bounds)
+    return FileStatement(line=line, kind=StatementKind.PYTHON, value=bounds)
 
 
-def include(line: FileLine, name: str) -> Statement:
+def include(line: FileLine, name: str) -> FileStatement:
     """A statement that another file has more."""
-    return Statement(line=line, kind=StatementKind.INCLUDE, value=name)
+    return FileStatement(line=line, kind=StatementKind.INCLUDE, value=name)
 
 
 def package(
     line: FileLine, text: str, kind: StatementKind = StatementKind.PACKAGE
-) -> Statement:
+) -> FileStatement:
     """A package as PEP 508 writes it. Raises `FileProblem` for what is none; an address or a path is judged later."""
     text = text.strip()
     if is_address(text):
-        return Statement(line=line, kind=kind, value=text)
+        return FileStatement(line=line, kind=kind, value=text)
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise problem(line, "is not a package") from None
-    return Statement(line=line, kind=kind, value=str(requirement))
+    return FileStatement(line=line, kind=kind, value=str(requirement))
 
 
 def is_address(text: str) -> bool:
@@ -138,7 +140,7 @@ def is_address(text: str) -> bool:
 
 def index_statements(
     line: FileLine, url: str, *, is_extra: bool
-) -> Iterator[Statement]:
+) -> Iterator[FileStatement]:
     """What the address of a package index says; PyTorch's own ones name a CUDA."""
     try:
         parts = urlsplit(url)
@@ -166,7 +168,7 @@ def index_statements(
             "only one index is asked: name one that has all packages with `--index-url`",
         )
     elif grammar.matches(grammar.IndexUrl, url):
-        yield Statement(line=line, kind=StatementKind.INDEX, value=url)
+        yield FileStatement(line=line, kind=StatementKind.INDEX, value=url)
     else:
         raise problem(line, "has no valid address")
 
