@@ -329,7 +329,6 @@ def _neighbours(
 
     `requirements = []` in the settings says that they do not describe the image.
     """
-    from envbuilder.files import is_file
     from envbuilder.resolve.project_files.combination import combine, only_bounds
     from envbuilder.resolve.project_files.statements import FileProblem
 
@@ -337,7 +336,7 @@ def _neighbours(
     if found is None or "requirements" in found[1]:
         return None
     folder = found[0].parent
-    names = [name for name in _NEIGHBOURS if is_file(folder / name)]
+    names = [name for name in _NEIGHBOURS if _is_readable(folder / name)]
     if not names:
         return None
     files = NamedFiles(
@@ -358,6 +357,23 @@ def _neighbours(
     project.packages = {}
     project.constraints = {}
     return project
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether there is such a file, and TOML is TOML: of a broken one, the project's own tools say so."""
+    from envbuilder.files import is_file
+    from envbuilder.resolve.project_files.project_toml import parsed_toml
+    from envbuilder.resolve.project_files.statements import FileProblem
+
+    if not is_file(path):
+        return False
+    if path.suffix != ".toml":
+        return True
+    try:
+        parsed_toml(read_any_text(path, path.name), path.name)
+    except (UsageError, FileProblem):
+        return False
+    return True
 
 
 def _say_once(sentence: str) -> None:
