@@ -228,13 +228,22 @@ class Stack:
     @property
     def name(self) -> str:
         """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`, on arm64 with `-arm64`."""
+        return self.name_on(self.base_name)
+
+    @property
+    def base_name(self) -> str:
+        """The part of `name` that depends on the base image: `py3.9-debian11`."""
+        return f"py{self.python}-{self.base.os.replace(' ', '')}"
+
+    def name_on(self, base_name: str) -> str:
+        """`name` with another base: that of the same torch for the same CUDA on it."""
         devel = "-devel" if self.flavour is Flavour.DEVEL else ""
         machine = (
             ""
             if self.platform == Request().platform
             else f"-{self.platform.split('/')[1]}"
         )
-        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{devel}{machine}"
+        return f"{self.cuda_tag}-torch{self.torch}-{base_name}{devel}{machine}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,6 +241,11 @@ DOCUMENTS: Mapping[str, Schema] = {
         optional={
             "bytes": described(_COUNT, "To download; not with `--check`."),
             **_REQUIREMENTS,
+            "base": described(_TEXT, "The base image; only with `--upgrade-base`."),
+            "before": described(
+                _TEXT, "Its digest until now, empty if the lock had none."
+            ),
+            "digest": described(_TEXT, "Its digest now."),
         },
     ),
     "render": record(

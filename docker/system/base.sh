@@ -66,6 +66,13 @@ fi
 
 # --- what gets in the way of torch's own libraries ---
 
+# The one CUDA of an image is that of torch's wheels: a second copy of a library is loaded by chance, or takes its place.
+copies=$(find /opt /usr /home /root /srv -xdev \( -type f -o -type l \) -regextype posix-extended -regex \
+    '.*/lib(cudart|cublas|cudnn|nccl|cufft|curand|cusolver|cusparse|nvrtc|cupti|nvJitLink)[^/]*\.so[^/]*')
+if [ -n "$copies" ]; then
+    echo "CUDA libraries of the base, which torch's own replace: removed $(echo "$copies" | wc -l) files"
+    echo "$copies" | while IFS= read -r file; do rm -f "$file"; done
+fi
 for file in /etc/ld.so.conf.d/*.conf; do
     [ -e "$file" ] || continue
     if grep -q '/cuda' "$file"; then

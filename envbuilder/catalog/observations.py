@@ -131,6 +131,7 @@ class SystemLibrary:
 
     soname: Soname
     package: DebianPackage
+    brings: tuple[DebianPackage, ...] = ()  # others of this table that it depends on
     status: Evidence
     source: Prose
     checked: date

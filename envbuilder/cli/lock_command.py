@@ -1,16 +1,22 @@
 """`envbuilder lock`: Stack → Lock, and whether an earlier lock still holds."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.base_digest import (
+    find_digest,
+    lock_of_repository,
+    upgrade_base,
+)
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
 from envbuilder.cli.requirement_files import answers_document, say_answers
 from envbuilder.cli.session import print_json, read_lock, session_from
-from envbuilder.cli.settings import Options
+from envbuilder.cli.settings import REQUEST_OPTIONS, Options, was_given
 from envbuilder.cli.shared_options import (
     json_option,
     network_options,
@@ -50,8 +56,16 @@ DEFAULT_OUTPUT = "envbuilder.lock"
     is_flag=True,
     help="Write nothing; fail if FILE is stale or the index has changed.",
 )
+@click.option(
+    "--upgrade-base",
+    "upgrade",
+    is_flag=True,
+    help="Change only the digest of the base image in FILE: to that of its tag today.",
+)
 @json_option
-def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
+def command(
+    output: str, form: str, check: bool, upgrade: bool, as_json: bool, **options: Any
+) -> None:
     """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer
@@ -60,13 +74,20 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
     from envbuilder.lock.requirements import requirements_text
 
     session = session_from(options)
+    if check and upgrade:
+        raise UsageError("--check and --upgrade-base contradict each other")
     if check:
         check_lock(output, session, options, as_json=as_json)
+        return
+    if upgrade:
+        _refuse_with_upgrade(output, form, options)
+        upgrade_base(_lock_to_upgrade(output, session), session, as_json=as_json)
         return
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
     request = request_from(options)
-    lock = pipeline.make_lock(request, session)
+    ask = partial(find_digest, session)
+    lock = pipeline.make_lock(request, session, ask)
     say_answers(lock.stack, only_left_out=True)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
@@ -86,6 +107,29 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
             "stack": lock.stack.name,
         }
         print_json({**document, **answers_document(lock.stack)})
+
+
+def _lock_to_upgrade(output: str, session: "Session") -> str:
+    """The file that is named or that is here; in a repository without one, that of its lock."""
+    from envbuilder.files import exists
+
+    if output != DEFAULT_OUTPUT or exists(Path(output)):
+        return output
+    return lock_of_repository(session) or output
+
+
+def _refuse_with_upgrade(output: str, form: str, options: Options) -> None:
+    """Raise `UsageError` for what would make another lock: only the digest of the base is renewed."""
+    if output == "-" or form != "lock":
+        raise UsageError(
+            "--upgrade-base changes a lock in its file",
+            hint="name the file: `--output FILE`",
+        )
+    if was_given(options, "packages", "requirements", *REQUEST_OPTIONS):
+        raise UsageError(
+            "--upgrade-base takes no request: the lock has decided it",
+            hint="leave the other options out, or leave out --upgrade-base to make another lock",
+        )
 
 
 def check_lock(

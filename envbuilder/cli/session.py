@@ -176,8 +176,11 @@ def repeatable_flags(options: Options) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def new_engine() -> "DockerEngine":
-    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent."""
+def new_engine(patience: float | None = None) -> "DockerEngine":
+    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent.
+
+    `patience`: seconds after which an engine is given up that a command can do without.
+    """
     from envbuilder.engine.docker_client import SILENCE, DockerEngine
     from envbuilder.engine.run_id import new_run_id
 
@@ -187,7 +190,10 @@ def new_engine() -> "DockerEngine":
             f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}",
             hint="set it to whole seconds, 1 to 9999",
         )
-    return DockerEngine(new_run_id(), silence=float(text or SILENCE))
+    silence = float(text or SILENCE)
+    if patience is not None:
+        silence = min(silence, patience)
+    return DockerEngine(new_run_id(), silence=silence)
 
 
 def read_lock(name: str, *, hint: str = "check the path") -> "Lock":

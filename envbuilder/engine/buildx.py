@@ -30,6 +30,9 @@ class BuildOptions:
     no_cache: bool = False
 
 
+LOAD = ("--load",)
+"""The engine's own store."""
+
 # These variables carry secrets to buildx, so that no temporary file holds a credential.
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
 TORCH_INDEX_VARIABLE = "ENVBUILDER_TORCH_INDEX_SECRET"  # that of PyTorch's index
@@ -46,21 +49,14 @@ def build_argv(
     options: BuildOptions,
     network: Network,
     base: str = "",
+    output: Sequence[str] = LOAD,
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values.
 
-    `base` replaces the base that the Dockerfile names.
+    `base` replaces the base that the Dockerfile names; `output`: the options that say where the image goes.
     """
-    argv = [
-        "docker",
-        "buildx",
-        "build",
-        "--progress",
-        "rawjson",
-        "--load",
-        "--platform",
-        options.platform,
-    ]
+    argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
+    argv += ["--platform", options.platform]
     argv += ["--iidfile", str(iidfile), "--metadata-file", str(metadata)]
     if options.builder:
         argv += ["--builder", options.builder]
@@ -421,6 +417,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"toomanyrequests|pull rate limit",
         "the registry of the base image limits pulls (429)",
         "log in (`docker login`), wait, or build a base from Debian packages: `envbuilder build --base bootstrap`",
+    ),
+    (
+        r"resolve[^\n]*buildkit-syft-scanner",
+        "the image that makes the SBOM was not found on any reachable registry",
+        "name one that can be reached, `--attest type=sbom,generator=IMAGE`, or leave the SBOM out",
     ),
     (
         r"failed to do request|failed to resolve source metadata|pull access denied|manifest unknown",

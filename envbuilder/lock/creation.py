@@ -6,6 +6,7 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder.errors import EngineError, LockError
+from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_answer import ask_index
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
@@ -33,8 +34,11 @@ def create_lock(
     base_digest: str | None = None,
     origin: PackageOrigin | None = None,
     note: Say | None = None,
+    on_locked: Callable[[Lock, JsonObject], None] | None = None,
 ) -> Lock:
     """Resolve and pin the whole stack; `note` tells people what takes long.
+
+    `on_locked` gets the lock, and the document that has the wheels' addresses.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
@@ -60,6 +64,8 @@ def create_lock(
         raise LockError(
             "the resolved wheels do not make up the requested stack", problems=problems
         )
+    if on_locked:
+        on_locked(lock, answer.document)
     return lock
 
 

@@ -29,6 +29,7 @@ from envbuilder.model import (
     Wheel,
     total_size,
 )
+from envbuilder.render import editor_metadata
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
@@ -203,6 +204,8 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         **_base_values(lock.stack),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
+        "editor_label": editor_metadata.LABEL,
+        "editor_metadata": editor_metadata.editor_metadata(lock.stack),
     }
     return fill(
         "debian/Dockerfile.j2", values
@@ -246,8 +249,8 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
 
 
 def _download(wheels: Sequence[Wheel]) -> str:
-    """`619 MB`, or that nobody knows."""
+    """`619 MB to download`, or that the index does not tell."""
     size = total_size([wheel.size for wheel in wheels])
     if wheels and not size:
-        return "an unknown number of MB"
-    return f"{round(size / 1e6)} MB"
+        return "size not known"
+    return f"{round(size / 1e6)} MB to download"

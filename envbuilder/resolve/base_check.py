@@ -201,7 +201,7 @@ def _newest_tag(catalog: Catalog) -> str:
             continue
         if newest is None or image.cuda > newest.cuda:
             newest = image
-    return newest.tags[0] if newest else "11.8.0-base-ubuntu22.04"
+    return newest.tags[0] if newest else "X.Y.Z-base-ubuntu22.04"
 
 
 def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:

@@ -360,6 +360,14 @@ def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
             yield _bootstrap_base(system, catalog)
 
 
+def known_base(reference: str, python: Version, catalog: Catalog) -> Base | None:
+    """What the catalog knows of a base image; None for one that the user named."""
+    for base in _bases(python, catalog):
+        if base.reference == reference:
+            return base
+    return None
+
+
 def _registry_base(system: System, python: Version, catalog: Catalog) -> Base:
     registry = catalog.policy.registry
     return _base(

@@ -59,7 +59,9 @@ def build(
 
 def test_user_environment_and_loader_are_prepared(tmp_path: Path) -> None:
     odd = """RUN useradd --create-home --uid 1000 ubuntu && touch /home/ubuntu/kept \\
- && echo /usr/local/cuda/targets/x86_64-linux/lib > /etc/ld.so.conf.d/000_cuda.conf
+ && echo /usr/local/cuda/targets/x86_64-linux/lib > /etc/ld.so.conf.d/000_cuda.conf \\
+ && mkdir -p /usr/local/cuda/targets/x86_64-linux/lib && cd /usr/local/cuda/targets/x86_64-linux/lib \\
+ && touch libcublas.so.11.10 libcudadevrt.a && ln -s libcublas.so.11.10 libcublas.so.11
 ENV PYTHONPATH=/srv PYTHONHOME=/nowhere LD_LIBRARY_PATH=/usr/local/cuda/lib64 LD_PRELOAD=/usr/lib/libfoo.so
 HEALTHCHECK CMD false
 SHELL ["/bin/bash", "-c"]
@@ -71,6 +73,7 @@ USER 1000"""
         '[ "$(getent passwd trainer | cut -d: -f6-)" = "/home/trainer:/bin/bash" ]',
         '[ "$(stat -c %U:%G /home/trainer)" = "trainer:trainer" ]',
         "[ ! -e /etc/ld.so.conf.d/000_cuda.conf ]",
+        '[ "$(ls /usr/local/cuda/targets/x86_64-linux/lib)" = libcudadevrt.a ]',
         '[ -z "$PYTHONPATH$PYTHONHOME$LD_PRELOAD" ] && [ "${LD_LIBRARY_PATH%%:*}" = /usr/local/nvidia/lib ]',
     )
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,7 @@ def test_another_python_comes_first_among_suggestions() -> None:
     assert error.suggestions == ("lock --python X",)
 
 
-def test_a_line_that_no_command_leaves_out_is_for_its_file() -> None:
+def test_a_line_that_must_stay_is_for_its_file() -> None:
     uv = RecordingUv("old==1")
     error = refused(uv, stack("old==1"), PackageOrigin(places={"old==1": "r.txt:3"}))
     assert error.suggestions == ()

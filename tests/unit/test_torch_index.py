@@ -11,21 +11,34 @@ import torch_pages
 from packaging.version import Version
 
 from envbuilder import catalog
+from envbuilder.engine.buildx import (
+    TORCH_INDEX_VARIABLE,
+    BuildOptions,
+    BuildStep,
+    build_argv,
+    step_title,
+    wheel_sizes,
+)
 from envbuilder.errors import EngineError, LockError
+from envbuilder.format.stack_text import download_text
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import parse_page
+from envbuilder.lock.lock_file import parse_lock
 from envbuilder.lock.requirements import requirements_text
-from envbuilder.lock.torch_index import address_for, torch_index
+from envbuilder.lock.torch_index import FAMILY, address_for, torch_index
 from envbuilder.lock.uv_compile import Uv, compile_argv, project_text
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.network import Network, find_network, uv_environment
 from envbuilder.processes import Completed
+from envbuilder.render.context import dockerfile, render_context
+from envbuilder.render.targets import Project, bake, compose
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 from envbuilder.resolve.parsers import parse_torch_index
 
 WHEELS = Path(__file__).parents[2] / "docker" / "install" / "wheels.py"
+PRESET = WHEELS.parents[1] / "images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
 HASH = "0" * 64
 CATALOG = catalog.load()
 
@@ -251,6 +264,79 @@ def test_a_mirror_takes_the_place_of_the_pages(installer: ModuleType) -> None:
     assert variables == {"UV_FIND_LINKS": "https://m.example/cu118"}
     plain = "numpy==1.24.1 --hash=sha256:0\n"
     assert installer.mirrored(plain, "https://m.example/whl") == (plain, {})
+
+
+def elsewhere(**sizes: int) -> Lock:
+    """A preset's lock as if its torch were on an index of its own."""
+    preset = parse_lock(PRESET.read_text(), source=str(PRESET))
+    wheels = []
+    for wheel in preset.wheels:
+        if wheel.name in FAMILY:
+            size = sizes.get(wheel.name, wheel.size)
+            wheels.append(replace(wheel, index="pytorch-cu117", size=size))
+        else:
+            wheels.append(wheel)
+    url = "https://download.pytorch.org/whl/cu117"
+    stack = replace(preset.stack, index="pytorch-cu117", index_url=url)
+    return replace(preset, stack=stack, wheels=tuple(wheels))
+
+
+def test_the_layer_of_torch_names_its_index() -> None:
+    lock = elsewhere()
+    files = render_context(lock).files
+    place = f"images/{lock.stack.name}"
+    pages = [f"--find-links https://download.pytorch.org/whl/cu117/{name}/" for name in FAMILY]  # fmt: skip
+    layer = files[f"{place}/layers/torch.txt"].splitlines()
+    assert layer[1:4] == pages
+    assert any(line.startswith("triton==") for line in layer)  # from PyPI
+    assert "--find-links" not in files[f"{place}/layers/libraries.txt"]
+    sections = files[f"{place}/Dockerfile"].split("# --- ")
+    mount = "    --mount=type=secret,id=torch-index \\\n"
+    with_mount = [section for section in sections if mount in section]
+    assert [section.split(":")[0] for section in with_mount] == ["PyTorch"]
+    assert "--secret id=torch-index,src=FILE" in sections[0]
+    assert (
+        "torch-index"
+        not in render_context(parse_lock(PRESET.read_text(), source="x")).files[
+            f"{place}/Dockerfile"
+        ]
+    )
+
+
+def test_other_builders_can_pass_the_mirror() -> None:
+    lock = elsewhere()
+    project = Project(lock=lock, image="envbuilder:x", context="docker")
+    files = {**compose.files(project), **bake.files(project)}
+    assert (
+        "secrets: [ca, index, netrc, apt-mirror, torch-index]" in files["compose.yaml"]
+    )
+    assert "torch-index: {environment: ENVBUILDER_TORCH_INDEX}" in files["compose.yaml"]
+    assert "# ENVBUILDER_TORCH_INDEX=" in files[".env.example"]
+    assert '"id=torch-index,env=ENVBUILDER_TORCH_INDEX"' in files["docker-bake.hcl"]
+    argv = build_argv(
+        Path("c"),
+        dockerfile="d",
+        iidfile=Path("i"),
+        metadata=Path("m"),
+        options=BuildOptions(),
+        network=Network(torch_index="https://me:kestrel@m.example/whl"),
+    )
+    assert f"id=torch-index,env={TORCH_INDEX_VARIABLE}" in argv
+    assert "kestrel" not in str(argv)
+
+
+def test_an_unknown_size_is_not_shown_as_zero() -> None:
+    lock = elsewhere(torch=0)
+    assert lock.download_size == 0
+    assert "(the index gives no size of torch)" in download_text(lock)
+    heading = "# --- PyTorch: 4 wheels, size not known ---"
+    assert heading in dockerfile(lock)
+    assert " 0 MB" not in dockerfile(lock)
+    sizes = wheel_sizes(lock)
+    name = "RUN --mount=type=bind,source=images/x/layers/torch.txt,target=/requirements.txt"
+    assert step_title(name, sizes) == "PyTorch: 4 wheels"
+    step = BuildStep(title="PyTorch", wheels=sizes[Layer.TORCH])
+    assert step.total == 0
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------
