@@ -58,6 +58,19 @@ def test_pins_and_indexes_of_torch_are_options() -> None:
             "cuda": "12.1"
         },
         "-f https://download.pytorch.org/whl/cu113": {"cuda": "11.3"},
+        "-f https://download.pytorch.org/whl/cu118/torch_stable.html": {"cuda": "11.8"},
+        "torch @ https://download.pytorch.org/whl/cu118/torch-2.0.1%2Bcu118-cp310-cp310-linux_x86_64.whl": {
+            "torch": "2.0.1",
+            "cuda": "11.8",
+        },
+        "https://mirror.example/torchvision-0.15.2+cu117-cp310-cp310-linux_x86_64.whl#sha256=0": {
+            "torchvision": "0.15.2",
+            "cuda": "11.7",
+        },
+        "torch==2.1.0 --extra-index-url https://download.pytorch.org/whl/cu121": {
+            "torch": "2.1.0",
+            "cuda": "12.1",
+        },
         "torch>=2.0,<2.3": {},
         "torch": {},
         "torch==2.2.0.dev20231010": {},
@@ -232,6 +245,23 @@ def test_poetrys_bounds_are_read_as_it_means_them() -> None:
         assert list(found.requires_python) == ["<4,>=3.9"]
 
 
+def test_poetrys_lists_and_conditions_become_markers() -> None:
+    text = """
+[tool.poetry.dependencies]
+torch = [
+  {version = "2.0.1", platform = "darwin"},
+  {version = "2.1.0", markers = "sys_platform == 'linux' or sys_platform == 'win32'"},
+]
+a = {version = "^1", python = "<3.11"}
+b = {url = "https://download.pytorch.org/whl/cu118/torch-2.1.0%2Bcu118-cp310-cp310-linux_x86_64.whl"}
+"""
+    assert packages(text, "pyproject.toml") == ['a<2,>=1; python_version < "3.11"']
+    assert options(text, "pyproject.toml") == {"torch": "2.1.0", "cuda": "11.8"}
+    for value in ("3", '{version = "1", python = "new"}'):
+        with pytest.raises(FileProblem, match=r"^pyproject\.toml:2"):
+            project(f"[tool.poetry.dependencies]\na = {value}\n", "pyproject.toml")
+
+
 def test_uvs_sources_name_the_cuda() -> None:
     text = """
 [project]
@@ -374,6 +404,8 @@ def test_condas_specs_are_read_as_it_means_them() -> None:
         text = f"dependencies:\n  - {spec}\n"
         assert packages(text, "environment.yaml") == [expected], spec
     for spec in (
+        "numpy=1|2",
+        "a b c d",
         "libgcc-ng=11",
         "_libgcc_mutex",
         "pip",
@@ -403,7 +435,7 @@ dependencies:
 @pytest.mark.parametrize(
     "text",
     ["", "- a", "dependencies: 3", "dependencies: {a: b}", "x: [", "dependencies:\n- [a]",
-     "dependencies:\n- 'a b c d'", "dependencies:\n- numpy=1|2", "a: &a [1]\nb: *a\ndependencies: []",
+     "a: &a [1]\nb: *a\ndependencies: []",
      "dependencies: " + "[" * 3000, "dependencies:\n- pip: 3\n", "\tdependencies:", "a: !!python/object:os.x {}"],
 )  # fmt: skip
 def test_a_malformed_environment_is_one_clear_error(text: str) -> None:
@@ -466,7 +498,7 @@ RUN echo pip && sudo pip3 install .[dev] && conda install x
 CMD python train.py
 """
     found = project(text, "Dockerfile")
-    assert list(found.packages) == ["peft<1,>=0.4", "tqdm"]
+    assert list(found.packages) == ["peft<1,>=0.4", "tqdm", "x"]
     assert options(text, "Dockerfile") == {
         "python": "3.10", "torch": "2.0.1", "cuda": "11.7",
     }  # fmt: skip
@@ -475,6 +507,26 @@ CMD python train.py
     assert by_text["python3-dev"].detail == "the base has its Python"
     assert by_text["$MORE"].detail == "it depends on a variable without a value"
     assert "another stage" in by_text["other"].detail
+
+
+def test_other_installers_in_a_dockerfile_are_read() -> None:
+    text = """\
+FROM continuumio/miniconda3
+RUN ["pip", "install", "peft==0.4"]
+RUN conda install -y -c pytorch -n base python=3.10 pytorch==2.0.1 pytorch-cuda=11.7 scipy
+"""
+    assert options(text, "Dockerfile") == {
+        "python": "3.10", "torch": "2.0.1", "cuda": "11.7",
+    }  # fmt: skip
+    assert packages(text, "Dockerfile") == ["peft==0.4", "scipy"]
+    for command, file in {
+        "uv sync --frozen": "uv.lock",
+        "poetry install": "pyproject.toml",
+        "conda env create -f environment.yml": "environment.yml",
+        "pip install -r requirements.txt": "requirements.txt",
+    }.items():
+        statements = read_project_file(f"FROM a\nRUN {command}\n", "Dockerfile")
+        assert statements[-1].value == file, command
 
 
 def test_a_later_command_of_a_dockerfile_wins() -> None:

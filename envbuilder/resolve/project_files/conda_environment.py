@@ -174,7 +174,7 @@ def _items(node: yaml.Node, file: str) -> list[yaml.Node]:
 def _dependencies(node: yaml.Node, file: str, text: str) -> Iterator[FileStatement]:
     for item in _items(node, file):
         if isinstance(item, yaml.ScalarNode):
-            yield from _dependency(_line_of(item, file, text), item.value)
+            yield from read_dependency(_line_of(item, file, text), item.value)
         elif isinstance(item, yaml.MappingNode):
             yield from _pip_list(item, file, text)
         else:
@@ -201,7 +201,8 @@ def _pip_list(node: yaml.MappingNode, file: str, text: str) -> Iterator[FileStat
                 yield replace(statement, line=line)
 
 
-def _dependency(line: FileLine, text: str) -> Iterator[FileStatement]:
+def read_dependency(line: FileLine, text: str) -> Iterator[FileStatement]:
+    """What one package of conda's says, in a file or on a command line."""
     match = _SPEC.fullmatch(text.split(" #", maxsplit=1)[0].strip())
     if not match:
         raise problem(line, "is not a package of conda's")
@@ -226,7 +227,11 @@ def _dependency(line: FileLine, text: str) -> Iterator[FileStatement]:
     elif _OF_CONDA.fullmatch(name):
         yield left_out(line, _LIBRARY)
     else:
-        yield package(line, f"{_NAMES.get(name, name)}{_clauses(line, version)}")
+        clauses = _clauses(version)
+        if clauses is None:
+            yield left_out(line, "its version is written as only conda reads it")
+            return
+        yield package(line, f"{_NAMES.get(name, name)}{clauses}")
         yield from _of_build(line, name, build)
 
 
@@ -248,13 +253,11 @@ def _version_and_build(text: str) -> tuple[str, str]:
     return f"=={version}.*", build
 
 
-def _clauses(line: FileLine, version: str) -> str:
-    """conda's bounds as PEP 440 has them."""
+def _clauses(version: str) -> str | None:
+    """conda's bounds as PEP 440 has them; None for several alternatives, and for what is no version."""
     if not version or _CLAUSES.fullmatch(version):
         return version
-    if "|" in version:
-        raise problem(line, "has several versions: write one, or a range")
-    raise problem(line, "has no valid version")
+    return None
 
 
 def _number(version: str) -> str:
@@ -286,8 +289,8 @@ def _python(line: FileLine, version: str) -> Iterator[FileStatement]:
     number = _number(version)
     if number and "." in number:
         yield option(line, "python", ".".join(number.split(".")[:2]))
-    elif version:
-        yield requires_python(line, _clauses(line, version))
+    elif version and _clauses(version):
+        yield requires_python(line, version)
     else:
         yield left_out(line, "it names no version of Python")
 

@@ -4,12 +4,14 @@ A closed reader of the few instructions that say so. Nothing of a Dockerfile is 
 the value that the file itself gives it.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from envbuilder import grammar
+from envbuilder.resolve.project_files.conda_environment import read_dependency
 from envbuilder.resolve.project_files.requirements_txt import option_words, takes_value
 from envbuilder.resolve.project_files.statements import (
     FileLine,
@@ -17,6 +19,7 @@ from envbuilder.resolve.project_files.statements import (
     FileStatement,
     StatementKind,
     file_line,
+    include,
     is_address,
     left_out,
     option,
@@ -35,9 +38,6 @@ _NUMBER = r"([0-9]+\.[0-9]+)(?:\.[0-9]+)?"
 _CUDA_IMAGE = re.compile(
     rf"{_NUMBER}(?:-cudnn([0-9]*))?-(base|runtime|devel)-([a-z0-9.]+)"
 )
-_CUDA_IMAGE_12 = re.compile(
-    rf"{_NUMBER}-(?:cudnn)([0-9]*)-(base|runtime|devel)-([a-z0-9.]+)"
-)
 _PYTORCH_IMAGE = re.compile(
     r"([0-9]+\.[0-9]+\.[0-9]+)-cuda([0-9]+\.[0-9]+)-cudnn([0-9]+)-(runtime|devel)"
 )
@@ -46,6 +46,8 @@ _SYSTEM_PYTHON = re.compile(
     r"python[0-9.]*(?:-(?:dev|pip|venv|distutils|setuptools|wheel|is-python3))?|python-is-python3"
 )
 _WITH_JOINED_VALUE = ("-r", "-c", "-e", "-i", "-f")
+_SYNCED = {"uv": "uv.lock", "poetry": "pyproject.toml", "pipenv": "Pipfile"}
+_CONDA_WITH_VALUE = ("-c", "--channel", "-n", "--name", "-p", "--prefix", "--solver")
 _UNKNOWN = "it depends on a variable without a value"
 _SKIPPED = {
     "CMD": "an image's command is its own",
@@ -275,8 +277,6 @@ def _image(line: FileLine, image: str) -> Iterator[FileStatement]:
 def _cuda_image(line: FileLine, tag: str) -> Iterator[FileStatement]:
     match = _CUDA_IMAGE.fullmatch(tag)
     if not match:
-        match = _CUDA_IMAGE_12.fullmatch(tag)
-    if not match:
         yield left_out(line, "its tag names no CUDA that is known")
         return
     cuda, cudnn, kind, system = match.groups()
@@ -319,12 +319,25 @@ def _run(
     line: FileLine, rest: str, arguments: Mapping[str, str]
 ) -> Iterator[FileStatement]:
     said = False
-    for command in _commands(_words(rest)):
+    for command in _commands(_exec_form(rest) or _words(rest)):
         for statement in _command(line, command, arguments):
             said = True
             yield statement
     if not said:
         yield left_out(line, "not a package: commands are not run")
+
+
+def _exec_form(rest: str) -> list[str]:
+    """The words of `["pip", "install", "x"]`; empty for a line of a shell."""
+    if not rest.lstrip().startswith("["):
+        return []
+    try:
+        words = json.loads(rest)
+    except (ValueError, RecursionError):
+        return []
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return words
+    return []
 
 
 def _commands(words: Sequence[str]) -> Iterator[list[str]]:
@@ -357,8 +370,42 @@ def _command(
         yield from _pip(line, rest[2:], arguments)
     elif program == "uv" and rest[0] == "pip":
         yield from _pip(line, rest[1:], arguments)
-    elif program in ("conda", "mamba", "micromamba") and "install" in rest:
-        yield left_out(line, "packages of conda: write an environment.yml")
+    elif program in ("conda", "mamba", "micromamba"):
+        yield from _conda(line, rest, arguments)
+    elif program in _SYNCED and rest[0] in ("sync", "install"):
+        yield include(line, _SYNCED[program])
+
+
+def _conda(
+    line: FileLine, words: Sequence[str], arguments: Mapping[str, str]
+) -> Iterator[FileStatement]:
+    """`conda install …`, and `conda env create -f environment.yml`."""
+    for verb in ("install", "create", "update"):
+        if verb in words:
+            rest = list(words[words.index(verb) + 1 :])
+            break
+    else:
+        return
+    while rest:
+        word, is_unknown = _substituted(rest.pop(0), arguments)
+        own = file_line(line.file, line.number, word)
+        if word in ("-f", "--file") and rest:
+            yield include(line, rest.pop(0))
+        elif word in _CONDA_WITH_VALUE and rest:
+            rest.pop(0)
+        elif word.startswith("-"):
+            continue
+        elif is_unknown:
+            yield left_out(own, _UNKNOWN)
+        else:
+            yield from _conda_package(own, word)
+
+
+def _conda_package(line: FileLine, word: str) -> Iterator[FileStatement]:
+    try:
+        yield from read_dependency(line, word)
+    except FileProblem:
+        yield left_out(line, "not a package of conda's")
 
 
 def _without_prefixes(words: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Collection, Generator, Iterator, Mapping
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from envbuilder.resolve.project_files.statements import (
@@ -18,6 +19,7 @@ from envbuilder.resolve.project_files.statements import (
     left_out,
     line_numbers,
     package,
+    problem,
     requires_python,
 )
 
@@ -204,10 +206,13 @@ def _poetry_dependency(
     toml: TomlFile, name: str, value: object
 ) -> Iterator[FileStatement]:
     line = toml.line(f"{name} = {_shown(value)}", f"{name} =", f'"{name}" =')
+    if isinstance(value, list):
+        for item in value:
+            yield from _poetry_dependency(toml, name, item)
+        return
     table = {"version": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
-        yield left_out(line, "it has several versions: write one, with a marker")
-        return
+        raise problem(line, "is neither a version nor a table")
     version = table.get("version", "*")
     if not isinstance(version, str):
         raise FileProblem(f"{line.place}: the version of {name} must be a string")
@@ -223,13 +228,31 @@ def _poetry_dependency(
     if place:
         yield package(line, f"{name} @ {place}")
         return
+    try:
+        condition = _condition(table)
+    except InvalidSpecifier:
+        raise problem(line, "has no valid bounds of Python") from None
     extras = table.get("extras", [])
     suffix = (
         f"[{','.join(toml.texts(extras, f'the extras of {name}'))}]" if extras else ""
     )
-    marker = table.get("markers")
-    condition = f" ; {marker}" if isinstance(marker, str) and marker else ""
     yield package(line, f"{name}{suffix}{_bounds(version)}{condition}")
+
+
+def _condition(table: Mapping[str, Any]) -> str:
+    """Poetry's `markers`, `python` and `platform` as one marker; "" without."""
+    clauses = []
+    marker = table.get("markers")
+    if isinstance(marker, str) and marker:
+        clauses.append(f"({marker})")
+    platform = table.get("platform")
+    if isinstance(platform, str):
+        clauses.append(f"sys_platform == '{platform}'")
+    python = table.get("python")
+    if isinstance(python, str):
+        for bound in SpecifierSet(_bounds(python)):
+            clauses.append(f"python_version {bound.operator} '{bound.version}'")
+    return f" ; {' and '.join(clauses)}" if clauses else ""
 
 
 def _shown(value: object) -> str:

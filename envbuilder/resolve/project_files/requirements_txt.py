@@ -22,6 +22,7 @@ from envbuilder.resolve.project_files.statements import (
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _LINE_OPTION = re.compile(r"\s+--?[a-z][a-z-]*(?:[ =]|$)")
+_NAMES_INDEX = re.compile(r"--(?:extra-)?index-url|--find-links|(?:^|\s)-[fi]\s")
 _SHORT = {
     "-r": "--requirement",
     "-c": "--constraint",
@@ -46,9 +47,12 @@ def read_requirements(
         elif logical.startswith("-"):
             yield from _option_line(line, logical)
         else:
-            parts = _LINE_OPTION.split(logical, maxsplit=1)
-            requirement = parts[0]
-            yield package(line, requirement, kind)
+            start = _LINE_OPTION.search(logical)
+            end = start.start() if start else len(logical)
+            yield package(line, logical[:end], kind)
+            rest = logical[end:].strip()
+            if _NAMES_INDEX.search(rest):
+                yield from _option_line(line, rest)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

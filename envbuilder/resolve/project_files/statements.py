@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder import grammar
 
@@ -15,6 +16,7 @@ _PATHS = ("./", "../", "/", "file:", "~")
 _ARCHIVES = (".whl", ".tar.gz", ".tar.bz2", ".tgz", ".zip")
 _LONGEST = 200  # characters of a line that an answer quotes
 _TAG = re.compile(r"cu[0-9]{3}")
+_OF_PYTORCH = ("torch", "torchvision", "torchaudio")
 _PYTORCH = "download.pytorch.org"
 _DEFAULT_INDEXES = ("org", "python.org")  # what follows "pypi." in their names
 
@@ -119,12 +121,24 @@ def package(
     """A package as PEP 508 writes it. Raises `FileProblem` for what is none; an address or a path is judged later."""
     text = text.strip()
     if is_address(text):
-        return FileStatement(line=line, kind=kind, value=text)
+        pin = _pin_of_wheel(text)
+        return FileStatement(line=line, kind=kind, value=pin or text)
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
         raise problem(line, "is not a package") from None
     return FileStatement(line=line, kind=kind, value=str(requirement))
+
+
+def _pin_of_wheel(text: str) -> str:
+    """`torch==2.0.1+cu118` of the address of such a wheel; "" for a package that is not the stack's own."""
+    path, _, _ = text.partition("#")
+    file = unquote(path.rsplit("/", maxsplit=1)[-1])
+    try:
+        name, version, _, _ = parse_wheel_filename(file)
+    except InvalidWheelFilename:
+        return ""
+    return f"{name}=={version}" if name in _OF_PYTORCH else ""
 
 
 def is_address(text: str) -> bool:
@@ -149,6 +163,8 @@ def index_statements(
         raise problem(line, "has no valid address") from None
     steps = [step for step in parts.path.split("/") if step]
     last = steps[-1] if steps else ""
+    if last.endswith(".html") and len(steps) > 1:
+        last = steps[-2]  # whl/cu118/torch_stable.html
     if "nightly" in steps:
         yield left_out(line, "nightly builds of torch change every day")
     elif _TAG.fullmatch(last):
