@@ -295,6 +295,8 @@ def project_request(
             hint="change one of the lines, or decide on the command line, such as `--torch 2.0.1`",
         ) from error
     _print_contradictions(project)
+    if project.is_empty:
+        _say_once(f"{', '.join(files.paths)}: no package and no version is in it")
     return project
 
 

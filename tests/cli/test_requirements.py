@@ -179,6 +179,13 @@ def test_a_folder_a_fifo_and_a_missing_file(run: Run, tmp_path: Path) -> None:
         assert reason in answer.err
 
 
+def test_a_file_without_a_line_says_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text("# nothing yet\n\n")
+    answer = run("resolve", "-r", "r.txt", "--cuda", "11.7")
+    assert answer.code == 0
+    assert answer.err == "note: r.txt: no package and no version is in it\n"
+
+
 def test_encodings_of_other_editors_are_read(run: Run, tmp_path: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         content = "torch==2.0.1\r\npeft\r\n".encode(encoding)
