@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -414,9 +415,7 @@ class _Combination:
             return "its version or marker is not accepted"
         if requirement.marker:
             marker = str(requirement.marker)
-            verdicts = set()
-            for python in _PYTHONS:
-                verdicts.add(marker_holds(marker, self._given.platform, python))
+            verdicts = _verdicts(marker, self._given.platform)
             if verdicts == {False}:
                 return f"{marker} does not hold on {self._given.platform}"
             if verdicts == {True}:
@@ -480,6 +479,16 @@ class _Combination:
             return
         self._keep(statement, text)
         self._answer(line, Outcome.TAKEN)
+
+
+@lru_cache(maxsize=1024)
+def _verdicts(marker: str, platform: str) -> frozenset[bool]:
+    """Whether a marker holds on a platform: on every Python, on none, or on some."""
+    verdicts = set()
+    for python in _PYTHONS:
+        holds = marker_holds(marker, platform, python)
+        verdicts.add(holds)
+    return frozenset(verdicts)
 
 
 def _is_of_torch(name: str) -> bool:
