@@ -14,6 +14,9 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.command_line import parse_option, parse_request
+from envbuilder.resolve.package_rules import parsed
+from envbuilder.resolve.project_files.combination import Given, combine
+from envbuilder.resolve.project_files.kinds import read_project_file
 
 COMMAND = [sys.executable, "-m", "envbuilder", "--help"]
 REQUEST = {"cuda": "11.7", "python": "3.10", "gpu": "A100", "driver": "535"}
@@ -46,6 +49,11 @@ def main() -> None:
             action=lambda: resolve_once(facts),
         ),
         Limit(
+            what="a requirements file of 500 lines",
+            seconds=0.1,
+            action=read_requirements_file,
+        ),
+        Limit(
             what="a grid of five million requests",
             seconds=5,
             action=lambda: fill_grid(facts),
@@ -75,6 +83,19 @@ def ask_for_help() -> None:
 def resolve_once(facts: Catalog) -> None:
     fresh = replace(facts)  # nothing is kept of it yet
     resolve(parse_request(REQUEST), fresh)
+
+
+def read_requirements_file() -> None:
+    lines = []
+    for number in range(0, 500, 2):
+        lines.append(
+            f"package-{number}[extra]>=1.{number},<9 ; python_version < '3.12'"
+        )
+        lines.append(f"package_{number + 1}==1.{number} --hash=sha256:{'0' * 64}")
+    parsed.cache_clear()
+    statements = read_project_file("\n".join(lines), "requirements.txt")
+    project = combine(statements, Given())
+    assert len(project.answers) == 500
 
 
 def fill_grid(facts: Catalog) -> None:

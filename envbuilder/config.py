@@ -60,7 +60,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 """File → the table that holds the settings; in other files they are at the top."""
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
-_LISTS = frozenset({"package", "apt", "cache-to", "cache-from", "checks", "targets"})
+_LISTS = frozenset(
+    {"package", "apt", "cache-to", "cache-from", "checks", "targets", "requirements"}
+)
 _SPELLINGS = {
     spelling: option_name(option.name)
     for option in OPTIONS
@@ -121,6 +123,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     "tag": parse_tag,
     "gpu-access": _parse_gpu_access,
     "catalog": parse_path,
+    "requirements": parse_path,
 }
 """Key of a setting → the parser of its value, the same as of the option of that name."""
 
@@ -185,6 +188,15 @@ def _parse_cache(text: str) -> str:
     return text
 
 
+def _parse_requirements(text: str) -> str:
+    """A file of the settings that packages are read from: what is in it is shown, and goes into an image."""
+    if _leads_out(parse_path(text)):
+        raise ValueError(
+            "it must be in the folder of this file or below; use `--requirements FILE` for others"
+        )
+    return text
+
+
 def local_cache_paths(cache: str) -> list[str]:
     """The folders of this machine that a cache names: `type=local,dest=FOLDER`."""
     paths = []
@@ -204,6 +216,7 @@ _FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
     "package": _parse_package,
     "cache-to": _parse_cache,
     "cache-from": _parse_cache,
+    "requirements": _parse_requirements,
 }
 """As `PARSERS`, but a path that is written to must be in the project: somebody else may have written the file."""
 

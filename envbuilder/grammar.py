@@ -60,6 +60,34 @@ _CLAUSE = (  # PEP 440, in its normal form: what packaging and uv read in the sa
 )
 _CLAUSES = rf"{_CLAUSE}(?: ?, ?{_CLAUSE})*"
 _PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+# Environment markers (PEP 508) that packaging and uv read in the same way, with one level of parentheses. What depends
+# on the kernel that a build happens to run on, such as platform_release, is not among them.
+_OF_PYTHON = r"python(?:_full)?_version"
+_OF_PLATFORM = (
+    r"(?:os_name|sys_platform|platform_machine|platform_system"
+    r"|platform_python_implementation|implementation_name)"
+)
+_NUMBER = r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}"
+
+
+def _in_quotes(value: str) -> str:
+    return f"(?:\"{value}\"|'{value}')"
+
+
+_MARKER_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_MARKER_CLAUSE = (
+    rf"(?:{_OF_PYTHON} ?(?:<=|>=|<|>) ?{_in_quotes(_NUMBER)}"
+    rf"|{_OF_PYTHON} ?(?:==|!=) ?{_in_quotes(_NUMBER + r'(?:[.][*])?')}"
+    rf"|{_OF_PYTHON} ?~= ?{_in_quotes(r'[0-9]{1,4}[.]' + _NUMBER)}"
+    rf"|{_OF_PYTHON} (?:not )?in {_in_quotes(_NUMBER + r'(?:,? ' + _NUMBER + r'){0,15}')}"
+    rf"|{_OF_PLATFORM} ?(?:==|!=) ?{_in_quotes(_MARKER_WORD)}"
+    rf"|{_OF_PLATFORM} (?:not )?in {_in_quotes(_MARKER_WORD + r'(?:,? ' + _MARKER_WORD + r'){0,15}')}"
+    rf"|{_in_quotes(_MARKER_WORD)} ?(?:==|!=) ?{_OF_PLATFORM}"
+    rf"|{_in_quotes(_MARKER_WORD)} (?:not )?in {_OF_PLATFORM})"
+)
+_MARKER_GROUP = rf"{_MARKER_CLAUSE}(?: (?:and|or) {_MARKER_CLAUSE}){{0,15}}"
+_MARKER_TERM = rf"(?:{_MARKER_CLAUSE}|\({_MARKER_GROUP}\))"
+_MARKER = rf"{_MARKER_TERM}(?: (?:and|or) {_MARKER_TERM}){{0,15}}"
 
 Prose = Annotated[str, _kind("one line of text", rf"[^{UNPRINTABLE}]*", LONGEST_TEXT)]
 Day = Annotated[str, _kind("a day, YYYY-MM-DD", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")]
@@ -96,8 +124,8 @@ Project = Annotated[
 Requirement = Annotated[
     str,
     _kind(
-        "a package with an optional version",
-        rf"{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? ?(?:{_CLAUSES})?",
+        "a package with an optional version and an optional marker",
+        rf"{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? ?(?:{_CLAUSES})?(?: ?; ?{_MARKER})?",
     ),
 ]
 Specifier = Annotated[

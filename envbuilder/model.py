@@ -105,6 +105,12 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    # Of the project's own files (`--requirements`): bounds of packages that something else may need, the Pythons that
+    # it runs on, and where each of `packages` is from, by its text: "requirements.txt:12".
+    constraints: tuple[str, ...] = ()
+    requires_python: str = ""
+    bounds: tuple[str, ...] = ()  # of the stack's own packages; not installed by it
+    places: tuple[tuple[str, str], ...] = ()
     apt: tuple[DebianPackage, ...] = ()  # the distribution's packages
     platform: Platform = "linux/amd64"
     as_of: date | None = (
@@ -177,6 +183,9 @@ class Stack:
     extras: tuple[
         PackageSpec, ...
     ] = ()  # the user's own packages, resolved together with them
+    constraints: tuple[Requirement, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # bounds of packages that something else may need, from the project's own files
     moving: tuple[
         Project, ...
     ] = ()  # packages that people change most; they get the topmost layer

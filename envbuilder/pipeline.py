@@ -1,12 +1,14 @@
 """The whole way from a request to an accepted image: what `base`, `build` and `accept` do."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from envbuilder import catalog, processes, serialize
@@ -34,7 +36,7 @@ from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation
-from envbuilder.lock.package_conflict import CommandFor
+from envbuilder.lock.package_conflict import CommandFor, PackageOrigin
 from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import (
@@ -63,6 +65,7 @@ from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
 
+_MOST_PYTHONS = 4  # that are tried if packages have no wheels for one
 SKIP_LINKS = "ENVBUILDER_LINK_CHECK"
 """`off` in the environment: lock without looking at what the user's packages link to."""
 
@@ -164,6 +167,10 @@ def lock_stack(
         catalog=session.catalog.date.isoformat(),
         command_for=_command_for(request, session),
         base_digest=base_digest,
+        origin=PackageOrigin(
+            places=dict(request.places),
+            other_stacks=lambda: _on_other_pythons(request, stack, session),
+        ),
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, session),
         workshop=session.workshop,
@@ -179,6 +186,39 @@ def render(lock: Lock, session: Session, *near: Path) -> Context:
     folders = [folder / place for folder in near]
     archives = workshop.archives(lock, near=folders)
     return render_context(lock, archives)
+
+
+def _on_other_pythons(
+    request: Request, stack: Stack, session: Session
+) -> Iterator[tuple[str, Stack]]:
+    """The same torch on the other Pythons that the request allows, the nearest first, and the command for each."""
+    if request.python is not None:
+        return
+    for python in _other_pythons(request, stack, session):
+        changed = replace(request, torch=stack.torch, python=python)
+        if stack.cuda:
+            changed = replace(changed, cuda=Version(stack.cuda_line))
+        again = command(changed, session.verb, instead_of=request, flags=session.said)
+        yield again, _resolve(changed, session)
+
+
+def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Version]:
+    """A few Pythons that the same torch and the request allow: older ones first, the nearest of them first."""
+    index = index_for(session.catalog)
+    mask = index.matching(request) & index.mask_for_packages(request)
+    older = set()
+    newer = set()
+    for candidate in index.candidates_in(mask):
+        cuda = None if candidate.cpu else candidate.build.cuda
+        python = candidate.python
+        if candidate.build.torch != stack.torch or cuda != stack.cuda:
+            continue
+        if python < stack.python:
+            older.add(python)
+        elif python > stack.python:
+            newer.add(python)
+    pythons = sorted(older, reverse=True) + sorted(newer)
+    return pythons[:_MOST_PYTHONS]
 
 
 def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
@@ -212,6 +252,8 @@ def _check_day(request: Request, stack: Stack, session: Session) -> None:
 
 def _command_for(request: Request, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
+        if _lost_of_files(request, packages):
+            return ""
         return command(
             replace(request, packages=tuple(packages)),
             session.verb,
@@ -220,6 +262,22 @@ def _command_for(request: Request, session: Session) -> CommandFor:
         )
 
     return again
+
+
+def _lost_of_files(request: Request, packages: Sequence[str]) -> bool:
+    """Whether a package of the project's files is missing, and no other version of it is named.
+
+    No command can leave it out: the files would be read again.
+    """
+    names = {canonicalize_name(Requirement(package).name) for package in packages}
+    for package, _ in request.places:
+        # Other lines are Debian's packages, and bounds of Python.
+        if package not in request.packages or package in packages:
+            continue
+        name = canonicalize_name(Requirement(package).name)
+        if name not in names:
+            return True
+    return False
 
 
 # --- the base image ----------------------------------------------------------------------------------------------

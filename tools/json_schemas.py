@@ -17,6 +17,7 @@ from envbuilder.doctor import Finding
 from envbuilder.host.records import Host
 from envbuilder.model import SCHEMA, Receipt, Stack
 from envbuilder.resolve.explain import Explanation
+from envbuilder.resolve.project_files.combination import Outcome
 
 Schema = dict[str, Any]
 
@@ -208,6 +209,22 @@ _PACKAGES = record(
     }
 )
 
+_REQUIREMENTS: dict[str, Schema] = {
+    "requirements": {
+        "type": "array",
+        "description": "With `--requirements` or `--from`: what became of each line of the project's files.",
+        "items": record(
+            {
+                "file": _TEXT,
+                "line": described(or_null(_COUNT), "null: of the whole file."),
+                "text": _TEXT,
+                "outcome": {"enum": [outcome.value for outcome in Outcome]},
+                "detail": described(_TEXT, "The options it became, or the reason."),
+            }
+        ),
+    }
+}
+
 DOCUMENTS: Mapping[str, Schema] = {
     "error": _ERROR,
     "conflict": _CONFLICT,
@@ -217,12 +234,16 @@ DOCUMENTS: Mapping[str, Schema] = {
             "stack": _STACK,
             "advisories": {"type": "array", "items": noun("Advisory")},
         },
-        optional={"explanation": described(noun("Explanation"), "With `--explain`.")},
+        optional={
+            "explanation": described(noun("Explanation"), "With `--explain`."),
+            **_REQUIREMENTS,
+        },
     ),
     "lock": record(
         {**_OK, "file": _TEXT, "wheels": _COUNT, "stack": _TEXT},
         optional={
             "bytes": described(_COUNT, "To download; not with `--check`."),
+            **_REQUIREMENTS,
             "base": described(_TEXT, "The base image; only with `--upgrade-base`."),
             "before": described(
                 _TEXT, "Its digest until now, empty if the lock had none."
@@ -294,7 +315,8 @@ DOCUMENTS: Mapping[str, Schema] = {
             "targets": _TEXTS,
             "written": described(_TEXTS, "Paths relative to the repository."),
             "next": described(_TEXTS, "Commands to run next."),
-        }
+        },
+        optional=_REQUIREMENTS,
     ),
     "catalog-verify": record(
         {**_OK, "rows": _COUNT, "date": _TEXT, "online": _FLAG, "not_reached": _TEXTS}

@@ -9,6 +9,7 @@ import click
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.project_build import project_build
 from envbuilder.cli.request import refuse_request_options, request_from
+from envbuilder.cli.requirement_files import say_answers
 from envbuilder.cli.session import (
     new_engine,
     print_json,
@@ -25,6 +26,7 @@ from envbuilder.cli.shared_options import (
     network_options,
     request_options,
     require_gpu_option,
+    requirements_option,
     rerun_option,
     tag_option,
     value_option,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 @click.command(name="build")
 @request_options
+@requirements_option
 @lock_option
 @network_options
 @tag_option
@@ -115,7 +118,11 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
 
 def _request(options: Options) -> "Request | Lock":
     lock_file = options["lock_file"]
-    return read_lock(lock_file) if lock_file else request_from(options)
+    if lock_file:
+        return read_lock(lock_file)
+    request = request_from(options)
+    say_answers(only_left_out=True)
+    return request
 
 
 def _plan(

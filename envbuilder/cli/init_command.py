@@ -17,6 +17,11 @@ from envbuilder.cli.protection import (
     overwrite_option,
 )
 from envbuilder.cli.request import refuse_request_options, request_from
+from envbuilder.cli.requirement_files import (
+    answers_document,
+    files_for_settings,
+    say_answers,
+)
 from envbuilder.cli.session import archives_of, print_json, read_lock, session_from
 from envbuilder.cli.settings import (
     Options,
@@ -45,6 +50,16 @@ _OTHER_TARGETS = ", choose other targets with `--target NAME`"
 
 
 @click.command(name="init")
+@click.option(
+    "--from",
+    "--requirements",
+    "-r",
+    "requirements",
+    multiple=True,
+    metavar="FILE",
+    help="Take packages and versions from a file of the project: requirements.txt, pyproject.toml, uv.lock, "
+    "environment.yml, Dockerfile, …; repeatable. The settings refer to it.",
+)
 @request_options
 @lock_option
 @network_options
@@ -82,6 +97,8 @@ def command(
 
     refuse_request_options(options)
     session = session_from(options)
+    if not options["lock_file"]:
+        _mention_files(options, session)
     if _own_settings() is not None:
         # What is suggested changes the settings.
         session = replace(session, said=(*session.said, "--force"))
@@ -104,7 +121,10 @@ def command(
     # Again: between this and the first time may lie a download, and what others did meanwhile.
     checked = check(lock)
     files = checked.files
-    more = _settings_file(described, request, targets, force=force, session=session)
+    say_answers(lock.stack)
+    more = _settings_file(
+        described, request, targets, options, force=force, session=session
+    )
     unignored = _unignored(more)
     changes = _settings_changes(more)
     python_problem = _python_problem(lock)
@@ -126,14 +146,27 @@ def command(
     commands = _next_commands(targets)
     session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
-        print_json(
-            {
-                "ok": True,
-                "stack": lock.stack.name,
-                "targets": targets,
-                "written": list(written),
-                "next": commands,
-            }
+        document = {
+            "ok": True,
+            "stack": lock.stack.name,
+            "targets": targets,
+            "written": list(written),
+            "next": commands,
+        }
+        print_json({**document, **answers_document(lock.stack)})
+
+
+def _mention_files(options: Options, session: "Session") -> None:
+    """Say which files of the project `init` could start from, if none is named."""
+    from envbuilder.files import is_file
+    from envbuilder.resolve.project_files.kinds import PROJECT_FILES
+
+    if options["requirements"] or find_settings() is not None:
+        return
+    names = [name for name in PROJECT_FILES if is_file(Path(name))]
+    if names:
+        session.console.say(
+            f"{' and '.join(names)} found here: `envbuilder init --from {names[0]}` reads its packages and versions"
         )
 
 
@@ -266,6 +299,7 @@ def _settings_file(
     described: "Project",
     request: "Request | None",
     targets: Sequence[str],
+    options: Options,
     *,
     force: bool,
     session: "Session",
@@ -281,15 +315,18 @@ def _settings_file(
 
     lock = described.lock
     as_of = request.as_of if request else None
+    from_files = files_for_settings(options)
     path = _own_settings()
     if path is None:
         return {
             config.FILE: settings_file.settings_text(
-                lock, targets, described.settings, as_of
+                lock, targets, described.settings, as_of, from_files
             )
         }
     objections = objections_to(
-        request_from({}, host=False), lock.stack, session.catalog
+        request_from({"requirements": from_files.paths}, host=False),
+        lock.stack,
+        session.catalog,
     )
     if objections and not force:
         raise UsageError(
@@ -302,7 +339,7 @@ def _settings_file(
         targets=targets,
         settings=described.settings,
         request={
-            **settings_file.request_settings(lock, as_of),
+            **settings_file.request_settings(lock, as_of, from_files),
             **settings_file.system_package_settings(lock),
         },
         replace=lock.stack.name if objections else "",

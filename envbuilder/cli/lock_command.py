@@ -14,9 +14,15 @@ from envbuilder.cli.base_digest import (
 )
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
+from envbuilder.cli.requirement_files import answers_document, say_answers
 from envbuilder.cli.session import print_json, read_lock, session_beside, session_from
 from envbuilder.cli.settings import REQUEST_OPTIONS, Options, was_given
-from envbuilder.cli.shared_options import json_option, network_options, request_options
+from envbuilder.cli.shared_options import (
+    json_option,
+    network_options,
+    request_options,
+    requirements_option,
+)
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ DEFAULT_OUTPUT = "envbuilder.lock"
 
 @click.command(name="lock")
 @request_options
+@requirements_option
 @network_options
 @click.option(
     "--output",
@@ -81,7 +88,9 @@ def command(
     # A requirements file has no base.
     file = "" if output in ("-", DEFAULT_OUTPUT) else output
     ask = partial(find_digest, session, file=file) if form == "lock" else None
-    lock = pipeline.make_lock(request_from(options), session, ask)
+    request = request_from(options)
+    lock = pipeline.make_lock(request, session, ask)
+    say_answers(lock.stack, only_left_out=True)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
         answer(text, end="")
@@ -92,15 +101,14 @@ def command(
         f"{output}: {count} wheels, {download_text(lock)}, as of {lock.stack.as_of}"
     )
     if as_json:
-        print_json(
-            {
-                "ok": True,
-                "file": output,
-                "wheels": count,
-                "bytes": lock.download_size,
-                "stack": lock.stack.name,
-            }
-        )
+        document = {
+            "ok": True,
+            "file": output,
+            "wheels": count,
+            "bytes": lock.download_size,
+            "stack": lock.stack.name,
+        }
+        print_json({**document, **answers_document(lock.stack)})
 
 
 def _lock_to_upgrade(output: str, session: "Session") -> str:

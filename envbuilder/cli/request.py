@@ -1,11 +1,17 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.requirement_files import (
+    project_request,
+    remember_project,
+    with_soft_options,
+)
 from envbuilder.cli.session import load_catalog, project_folder
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
@@ -22,6 +28,7 @@ from envbuilder.resolve.options import find_option, option_name
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
+    from envbuilder.resolve.project_files.combination import ProjectRequest
 
 _ORIGINS = "envbuilder.origins"
 """Where the context keeps which values of the request the command line does not give, and who gives them."""
@@ -34,7 +41,7 @@ def request_from(
 
     `without`: the settings that are left out.
     """
-    from envbuilder.resolve.command_line import check_day, parse_request
+    from envbuilder.resolve.command_line import check_day, has_pins
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -43,14 +50,16 @@ def request_from(
     for name in REQUEST_OPTIONS:
         value = options.get(name)
         values[name] = defaults.get(name) if value is None else value
-    if not without:
-        _remember_origins(values, options)
-    if host and all(value is None for value in values.values()):
-        values |= _host_options(options)
     packages = _packages(options, defaults)
     apt = options.get("apt") or defaults.get("apt", ())
+    project = project_request(options, values, packages)
+    if not without:
+        _remember_origins(values, options, project)
+    is_open = all(value is None for value in values.values())
+    if host and is_open and not project.options and not has_pins(packages):
+        values |= _host_options(options)
     try:
-        request = parse_request(values, packages, apt)
+        request = _parsed_request(values, packages, apt, project, options)
         check_day(request, datetime.now(UTC).date())
         return _completed(request, options)
     except UsageError as error:
@@ -62,6 +71,58 @@ def request_from(
             ) from error
         problems = [*error.problems, f"set in the environment: {', '.join(variables)}"]
         raise UsageError(error.message, problems=problems, hint=hint) from error
+
+
+def _parsed_request(
+    values: Mapping[str, Any],
+    packages: Sequence[str],
+    apt: Sequence[str],
+    project: "ProjectRequest",
+    options: Options,
+) -> "Request":
+    """The request of values and packages, with what the project's files ask for; raises `UsageError`."""
+
+    def parse(changed: "ProjectRequest") -> "Request":
+        return request_of_project(values, packages, changed, apt)
+
+    if not project.soft_options and not project.is_neighbour:
+        request = parse(project)
+    else:
+        facts = load_catalog(options)
+        project, request = with_soft_options(project, parse, facts)
+    remember_project(project)
+    return request
+
+
+def request_of_project(
+    values: Mapping[str, Any],
+    packages: Sequence[str],
+    project: "ProjectRequest",
+    apt: Sequence[str] = (),
+) -> "Request":
+    """The request of values, packages and a project; where they agree, the project has the narrower value."""
+    from envbuilder.resolve.command_line import parse_request
+
+    merged = dict(values)
+    for name, choice in project.options.items():
+        merged[name] = choice.value
+    # The same package may be given and in a file.
+    every_package = list(dict.fromkeys([*packages, *project.packages]))
+    request = parse_request(merged, every_package, [*apt, *project.system_packages])
+    every_line = {
+        **project.packages,
+        **project.bounds,
+        **project.requires_python,
+        **project.system_packages,
+    }
+    places = [(text, line.place) for text, line in every_line.items()]
+    return replace(
+        request,
+        constraints=tuple(project.constraints),
+        requires_python=",".join(project.requires_python),
+        bounds=tuple(project.bounds),
+        places=tuple(places),
+    )
 
 
 def _completed(request: "Request", options: Options) -> "Request":
@@ -104,7 +165,9 @@ def _own_help(hint: str) -> str:
     return hint.replace("envbuilder resolve", path)
 
 
-def _remember_origins(values: Mapping[str, Any], options: Options) -> None:
+def _remember_origins(
+    values: Mapping[str, Any], options: Options, project: "ProjectRequest"
+) -> None:
     """Keep for `explain_origins` where the values come from that the command line does not give."""
     context = click.get_current_context(silent=True)
     found = find_settings()
@@ -118,6 +181,8 @@ def _remember_origins(values: Mapping[str, Any], options: Options) -> None:
             origins[option_name(name)] = found[0].name
     if found and found[1].get("package") and not options.get("packages"):
         origins["package"] = found[0].name
+    for name, choice in project.options.items():
+        origins[option_name(name)] = choice.line.place
     context.meta[_ORIGINS] = origins
 
 
@@ -139,7 +204,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
     if not options.get("lock_file"):
         return
-    names = {"package": "packages", "apt": "apt"}
+    names = {"package": "packages", "apt": "apt", "requirements": "requirements"}
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

@@ -5,13 +5,19 @@ from typing import Any
 import click
 
 from envbuilder.cli.request import request_from
-from envbuilder.cli.session import load_catalog, print_json
-from envbuilder.cli.shared_options import json_option, request_options
+from envbuilder.cli.requirement_files import answers_document, say_answers
+from envbuilder.cli.session import load_catalog, print_json, repeatable_flags
+from envbuilder.cli.shared_options import (
+    json_option,
+    request_options,
+    requirements_option,
+)
 from envbuilder.errors import NoStackError
 
 
 @click.command(name="resolve")
 @request_options
+@requirements_option
 @click.option(
     "--explain", is_flag=True, help="Show every rejected combination, with the reason."
 )
@@ -34,11 +40,15 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.resolve.candidate_index import index_for
     from envbuilder.resolve.explain import explain as explain_request
 
-    request, facts = request_from(options), load_catalog(options)
+    request = request_from(options)
+    facts = load_catalog(options)
+    flags = repeatable_flags(options)
     explanation = explain_request(request, index_for(facts)) if explain else None
     try:
-        stack = resolve(request, facts)
+        stack = resolve(request, facts, flags=flags)
     except NoStackError as error:
+        if not as_json:
+            say_answers()
         if explanation and as_json:
             error.explanation = serialize.plain(explanation)
         elif explanation:
@@ -51,10 +61,12 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
             "stack": stack_document(stack),
             "advisories": serialize.plain(advisories),
         }
+        document |= answers_document(stack)
         if explanation:
             document["explanation"] = serialize.plain(explanation)
         print_json(document)
         return
+    say_answers(stack)
     answer(stack_text(stack))
     for advisory in advisories:
         answer(advisory_text(advisory, stack))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.requirement_files import index_of_files
 from envbuilder.cli.settings import (
     Options,
     find_settings,
@@ -78,11 +79,12 @@ def network_from(options: Options) -> "Network":
     ca = Path(bundle) if bundle else None
     if ca:
         check_bundle(ca)
+    index_url = setting(options, "index_url") or index_of_files(options)
     return find_network(
         os.environ,
         home=_home(),
         ca=ca,
-        index_url=setting(options, "index_url"),
+        index_url=index_url,
         torch_index=setting(options, "torch_index"),
         apt_mirror=_mirror(options, "apt_mirror", parse_apt_mirror),
         registry_mirror=_mirror(options, "registry_mirror", parse_registry_mirror),
@@ -223,6 +225,8 @@ def receipt_store() -> "Store | None":
 def repeatable_flags(options: Options) -> tuple[str, ...]:
     """The options next to the request that a suggested command must repeat; without passwords and tokens."""
     flags = []
+    for name in options.get("requirements") or ():
+        flags.append(f"-r {shlex.quote(name)}")
     for word, name in _REPEATABLE.items():
         value = str(options.get(name) or "")
         if is_from_environment(name):  # the suggested command will find it there

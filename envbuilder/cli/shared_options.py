@@ -127,6 +127,16 @@ request_options = _stack(
         catalog_option,
     ]
 )
+requirements_option = click.option(
+    "--requirements",
+    "--requirement",
+    "-r",
+    "requirements",
+    multiple=True,
+    metavar="FILE",
+    help="Read packages and versions from a file of the project: requirements.txt, pyproject.toml, uv.lock, "
+    "environment.yml, Dockerfile, …; repeatable.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
 )

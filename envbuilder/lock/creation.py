@@ -10,7 +10,11 @@ from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
-from envbuilder.lock.package_conflict import CommandFor, unresolved_error
+from envbuilder.lock.package_conflict import (
+    CommandFor,
+    PackageOrigin,
+    unresolved_error,
+)
 from envbuilder.lock.sources.resolution import ask_with_sources
 from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop
 from envbuilder.lock.target_platform import accepted_tags
@@ -30,6 +34,7 @@ def create_lock(
     catalog: str,
     command_for: CommandFor,
     base_digest: str | None = None,
+    origin: PackageOrigin | None = None,
     note: Say | None = None,
     on_locked: Callable[[Lock, JsonObject], None] | None = None,
     workshop: SourceWorkshop | None = None,
@@ -47,7 +52,14 @@ def create_lock(
     sourced = ask_with_sources(uv, stack, workshop)
     answer = sourced.answer
     if answer.document is None:
-        raise unresolved_error(uv, stack, answer, command_for, sourced.known)
+        raise unresolved_error(
+            uv,
+            stack,
+            answer,
+            command_for,
+            origin=origin or PackageOrigin(),
+            known=sourced.known,
+        )
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}

@@ -14,6 +14,7 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.torch_index import TorchIndex
 from envbuilder.lock.uv_compile import (
+    CONSTRAINTS,
     EXCLUDES,
     PROJECT,
     PYLOCK,
@@ -69,6 +70,8 @@ def ask_index(
         else:
             _write_lines(folder / REQUIREMENTS, lines)
         _write_lines(folder / EXCLUDES, stack.excluded)
+        if stack.constraints:
+            _write_lines(folder / CONSTRAINTS, stack.constraints)
         argv = compile_argv(uv, stack, folder, alone=alone)
         argv += known.arguments(folder)
         completed = uv.run(argv)

@@ -1,10 +1,13 @@
 """Which of the user's packages clash with a stack, and what to try instead."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.error import HTTPError
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
@@ -14,8 +17,33 @@ from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
 
+_FEW = 3  # constraints that a message names
+
 CommandFor = Callable[[Sequence[str]], str]
-"""The command that requests the same stack with these packages."""
+"""The command that requests the same stack with these packages; "" if no command can."""
+
+
+def _no_stacks() -> Iterable[tuple[str, Stack]]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageOrigin:
+    """Where the packages of a stack are from, and what else could be requested, for the error if they clash."""
+
+    places: Mapping[str, str] = field(
+        default_factory=dict
+    )  # package → "requirements.txt:12"
+    other_stacks: Callable[[], Iterable[tuple[str, Stack]]] = _no_stacks
+    """The command for the same torch on each other Python, and its stack."""
+
+    def named(self, package: str) -> str:
+        """`peft==0.4 (requirements.txt:12)`."""
+        place = self.places.get(package)
+        return f"{package} ({place})" if place else package
+
+
+_UNKNOWN_ORIGIN = PackageOrigin()
 
 
 def unresolved_error(
@@ -23,10 +51,14 @@ def unresolved_error(
     stack: Stack,
     answer: IndexAnswer,
     command_for: CommandFor,
+    *,
+    origin: PackageOrigin = _UNKNOWN_ORIGIN,
     known: KnownSources = NO_SOURCES,
 ) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
-    if not stack.extras or not _resolves(uv, stack, stack.requirements, known):
+    unconstrained = replace(stack, constraints=())
+    has_own = bool(stack.extras or stack.constraints)
+    if not has_own or not _resolves(uv, unconstrained, stack.requirements, known):
         index = uv.index_for(stack)
         if index and uv.client:
             _check_page(index, uv.client)
@@ -37,17 +69,53 @@ def unresolved_error(
             problems=answer.causes,
             hint=hint,
         )
-    culprits = _culprits(uv, stack, known)
-    packages = " and ".join(culprits)
+    reasons = [
+        *answer.causes,
+        f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
+    ]
+    every_package = [*stack.requirements, *stack.extras]
+    if stack.constraints and _resolves(uv, unconstrained, every_package, known):
+        return _constraints_error(stack, answer, reasons)
+    stack = unconstrained
+    culprits = _culprits(uv, stack, answer, known)
+    packages = " and ".join(origin.named(line) for line in culprits)
+    suggestions = [
+        _other_stack(uv, origin, known),
+        command_for(_packages_to_try(uv, stack, culprits, known)),
+    ]
+    advice = ""
+    if not any(suggestions):
+        advice = f"change or leave out {' or '.join(origin.named(line) for line in culprits)}"
     return NoStackError(
         f"{packages} cannot be installed with {stack.torch_text}",
         conflict=[("package", line) for line in culprits],
-        reasons=[
-            *answer.causes,
-            f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
-        ],
-        suggestions=[command_for(_packages_to_try(uv, stack, culprits, known))],
+        reasons=reasons,
+        suggestions=[command for command in suggestions if command],
+        advice=advice,
     )
+
+
+def _constraints_error(
+    stack: Stack, answer: IndexAnswer, reasons: Sequence[str]
+) -> NoStackError:
+    """The packages could be installed in other versions than the project's files allow."""
+    culprits = _mentioned(stack.constraints, answer) or list(stack.constraints)
+    few = culprits[:_FEW]
+    more = "" if len(few) == len(culprits) else f" and {len(culprits) - len(few)} more"
+    return NoStackError(
+        f"the constraints {', '.join(few)}{more} leave no version that can be installed with {stack.torch_text}",
+        conflict=[("constraint", line) for line in culprits],
+        reasons=reasons,
+        advice="loosen them in the project's files, or name the file without its lock",
+    )
+
+
+def _other_stack(uv: Uv, origin: PackageOrigin, known: KnownSources) -> str:
+    """The command for the first other Python for which everything has wheels; "" if there is none."""
+    for command, other in origin.other_stacks():
+        if _resolves(uv, other, [*other.requirements, *other.extras], known):
+            return command
+    return ""
 
 
 def _check_page(index: TorchIndex, client: IndexClient) -> None:
@@ -76,14 +144,33 @@ def _resolves(
     return ask_index(uv, stack, requirements, known=known).document is not None
 
 
-def _culprits(uv: Uv, stack: Stack, known: KnownSources) -> list[str]:
+def _culprits(
+    uv: Uv, stack: Stack, answer: IndexAnswer, known: KnownSources
+) -> list[str]:
     """A smallest set of the user's packages that clashes: drop any one of it and the rest resolves."""
     needed = list(stack.extras)
-    for line in stack.extras:
+    # Each try asks the index: begin with those that uv names, if they clash without the others.
+    mentioned = _mentioned(needed, answer)
+    if 0 < len(mentioned) < len(needed):
+        requirements = [*stack.requirements, *mentioned]
+        if not _resolves(uv, stack, requirements, known):
+            needed = mentioned
+    for line in list(needed):
         fewer = [other for other in needed if other != line]
         if not _resolves(uv, stack, [*stack.requirements, *fewer], known):
             needed = fewer
     return needed
+
+
+def _mentioned(packages: Iterable[str], answer: IndexAnswer) -> list[str]:
+    """The packages whose names uv gives as causes."""
+    words = set(re.findall(r"[a-z0-9._-]+", " ".join(answer.causes).lower()))
+    mentioned = []
+    for line in packages:
+        name = Requirement(line).name.lower()
+        if {name, name.replace("_", "-")} & words:
+            mentioned.append(line)
+    return mentioned
 
 
 def _packages_to_try(
@@ -106,6 +193,5 @@ def _without_bounds(line: str) -> str:
     requirement = Requirement(line)
     if requirement.url:  # another place would be another package
         return line
-    if not requirement.extras:
-        return requirement.name
-    return f"{requirement.name}[{','.join(sorted(requirement.extras))}]"
+    requirement.specifier = SpecifierSet()
+    return str(requirement)

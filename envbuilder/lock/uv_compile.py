@@ -17,6 +17,7 @@ from envbuilder.processes import Completed
 REQUIREMENTS = "requirements.in"
 PROJECT = "pyproject.toml"
 EXCLUDES = "excludes.txt"
+CONSTRAINTS = "constraints.txt"
 PYLOCK = "pylock.toml"
 
 
@@ -52,7 +53,7 @@ def compile_argv(
     days = []
     for name in FAMILY if index else ():
         days += ["--exclude-newer-package", f"{name}=false"]
-    return [
+    argv = [
         uv.program, "pip", "compile", str(folder / source),
         "--output-file", str(folder / PYLOCK), "--format", PYLOCK,
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
@@ -62,6 +63,9 @@ def compile_argv(
         "--excludes", str(folder / EXCLUDES),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
+    if stack.constraints:
+        argv += ["--constraints", str(folder / CONSTRAINTS)]
+    return argv
 
 
 def _end_of(day: date) -> str:

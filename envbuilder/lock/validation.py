@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import (
@@ -11,7 +12,7 @@ from packaging.utils import (
 )
 
 from envbuilder import grammar
-from envbuilder.lock.target_platform import accepted_tags
+from envbuilder.lock.target_platform import accepted_tags, markers
 from envbuilder.lock.torch_index import FAMILY
 from envbuilder.model import (
     PYPI,
@@ -120,6 +121,9 @@ def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
     except InvalidRequirement:
         yield f"{line!r} is not a package with an optional version"
         return
+    marker = requirement.marker
+    if marker and not marker.evaluate(cast("dict[str, str]", markers(lock.stack))):
+        return  # it is for another Python or platform
     wheel = _wheel_named(canonicalize_name(requirement.name), lock)
     if wheel is None:
         yield f"{requirement.name} is required but missing from the lock"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -19,10 +20,27 @@ _STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of", "
 """The keys of `request_settings` that are not in every request."""
 
 
-def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsSource:
+    """The project's own files that settings refer to, and what they decide: it is not written a second time."""
+
+    paths: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()  # cuda, torch …
+    packages: frozenset[str] = frozenset()
+    apt: frozenset[str] = frozenset()
+
+
+_NO_FILES = SettingsSource()
+
+
+def request_settings(
+    lock: Lock, as_of: date | None = None, source: SettingsSource = _NO_FILES
+) -> dict[str, Any]:
     """The settings that request a lock's stack; `as_of` is the day that was requested for it, if any."""
     stack = lock.stack
-    values = {}
+    values: dict[str, Any] = {}
+    if source.paths:
+        values["requirements"] = list(source.paths)
     if stack.flavour is not Flavour.RUNTIME:
         values["flavour"] = stack.flavour.value
     if stack.cuda:
@@ -39,6 +57,8 @@ def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
         values["platform"] = stack.platform
     if as_of:
         values["as-of"] = as_of.isoformat()
+    for name in source.options:
+        values.pop(name, None)
     return values
 
 
@@ -54,21 +74,29 @@ def settings_text(
     targets: Sequence[str],
     settings: Mapping[str, str],
     as_of: date | None = None,
+    source: SettingsSource = _NO_FILES,
 ) -> str:
     """`envbuilder.toml` for a repository that uses this lock."""
-    return "\n".join(_lines(lock, targets, settings, as_of)) + "\n"
+    return "\n".join(_lines(lock, targets, settings, as_of, source)) + "\n"
 
 
 def _lines(
-    lock: Lock, targets: Sequence[str], settings: Mapping[str, str], as_of: date | None
+    lock: Lock,
+    targets: Sequence[str],
+    settings: Mapping[str, str],
+    as_of: date | None,
+    source: SettingsSource,
 ) -> Iterator[str]:
     yield _HEADER
-    for name, value in request_settings(lock, as_of).items():
-        yield f"{name} = {_quoted(value)}"
-    if lock.stack.extras:
-        yield f"package = {_list(lock.stack.extras)}"
-    if lock.stack.apt:
-        yield f"apt = {_list(lock.stack.apt)}"
+    for name, value in request_settings(lock, as_of, source).items():
+        text = _list(value) if isinstance(value, list) else _quoted(value)
+        yield f"{name} = {text}"
+    packages = [text for text in lock.stack.extras if text not in source.packages]
+    if packages:
+        yield f"package = {_list(packages)}"
+    system_packages = [name for name in lock.stack.apt if name not in source.apt]
+    if system_packages:
+        yield f"apt = {_list(system_packages)}"
     yield ""
     yield f"[render]  {_RENDER_COMMENT}"
     yield f"targets = {_list(targets)}"

@@ -11,6 +11,9 @@ How a request becomes an answer, each step in the module of its name:
     candidate_index     which candidates each value allows, as bits: a request is an AND, its answer the lowest bit
     stack               that candidate in full, as a `Stack`
     conflict            where no bit is left: the fewest options that clash, why, and commands that work
+    package_pins        the options that a package means: torch==2.0.1+cu117
+    package_rules       what a range of torch, numpy or Python asks of a candidate; `package_refusal`: why none is left
+    project_files/      requirements.txt, Dockerfile and the like → options, packages, an answer for each line
     refusal             what is wrong with a single value: unknown, ambiguous, malformed, unavailable
     suggest             the values worth trying in its place
     explain             why each of the others did not win, for `--explain`
@@ -19,9 +22,6 @@ Pure: no clock, no network, no environment.
 """
 
 from collections.abc import Sequence
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from envbuilder.catalog import GONE_PACKAGES, own_folder, read
 from envbuilder.catalog.rows import Advisory, Catalog
@@ -33,12 +33,16 @@ from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.conflict import no_stack_error
 from envbuilder.resolve.implied_options import complete_request
 from envbuilder.resolve.options import objections_to
+from envbuilder.resolve.package_refusal import packages_error
+from envbuilder.resolve.package_rules import package_objections
 from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.stack import make_stack
 from envbuilder.resolve.system_packages import check_system_packages
 from envbuilder.versions import listed
 
-__all__ = ["advisories", "objections", "resolve", "winner"]
+_FEW = 10  # packages that a message lists in full
+
+__all__ = ["NoStackError", "advisories", "objections", "resolve", "winner"]
 
 
 def resolve(
@@ -56,30 +60,11 @@ def resolve(
     check_base_options(request, catalog)
     best = winner(request, catalog, verb=verb, flags=flags)
     stack = make_stack(look_up(request, catalog), best)
-    _check_packages(request, stack)
     check_compiler(request, stack)
     if request.apt:
         gone = read(GONE_PACKAGES, own=own_folder(catalog))
         check_system_packages(request, stack, gone, verb=verb, flags=flags)
     return stack
-
-
-def _check_packages(request: Request, stack: Stack) -> None:
-    """Raise `NoStackError` for an extra package that is another version of the stack's torch or torchvision."""
-    versions = {"torch": stack.torch, "torchvision": stack.torchvision}
-    for package in request.packages:
-        requirement = Requirement(package)
-        name = canonicalize_name(requirement.name)
-        version = versions.get(name)
-        if version is None:
-            continue
-        if requirement.specifier.contains(version, prereleases=True):
-            continue
-        raise NoStackError(
-            f"{package} cannot be installed with {stack.torch_text}",
-            conflict=[("package", package)],
-            advice=f"choose the version of {name} with `--{name}`, not with `--package`",
-        )
 
 
 def winner(
@@ -92,9 +77,11 @@ def winner(
     """The candidate that becomes the stack. Raises `NoStackError` with a minimal conflict."""
     index = index_for(catalog)
     best = index.best(request)
-    if best is None:
-        raise no_stack_error(request, index, verb=verb, flags=flags)
-    return best
+    if best is not None:
+        return best
+    if index.matching(request):
+        raise packages_error(request, index, verb=verb, flags=flags)
+    raise no_stack_error(request, index, verb=verb, flags=flags)
 
 
 def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
@@ -116,6 +103,8 @@ def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
     rows = look_up(request, catalog)
     for reason in objections_to(rows, candidate):
         reasons.append(reason.text)
+    for reason in package_objections(request, candidate):
+        reasons.append(reason.text)
     return reasons
 
 
@@ -126,17 +115,33 @@ def _differences(request: Request, stack: Stack) -> list[str]:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
     if stack.flavour != request.flavour:
         differences.append(f"its flavour is {stack.flavour}, not {request.flavour}")
-    packages = sorted(request.packages)
-    extras = list(stack.extras)
-    if extras != packages:
-        locked = listed(stack.extras) or "none"
-        requested = listed(request.packages) or "none"
-        differences.append(f"its packages are {locked}, not {requested}")
+    differences += _package_differences("packages", stack.extras, request.packages)
+    differences += _package_differences(
+        "constraints", stack.constraints, request.constraints
+    )
     differences += _system_package_differences(request, stack)
     day = request.as_of or stack.as_of
     if day != stack.as_of:
         differences.append(f"its packages are as of {stack.as_of}, not {day}")
     return differences
+
+
+def _package_differences(
+    label: str, locked: Sequence[str], requested: Sequence[str]
+) -> list[str]:
+    """Nothing, or one line; of a project's many packages only those that differ."""
+    if sorted(locked) == sorted(requested):
+        return []
+    if len(locked) + len(requested) <= _FEW:
+        had = listed(locked) or "none"
+        wanted = listed(requested) or "none"
+        return [f"its {label} are {had}, not {wanted}"]
+    missing = set(requested).difference(locked)
+    further = set(locked).difference(requested)
+    lacking = listed(sorted(missing)) or "none"
+    surplus = listed(sorted(further)) or "none"
+    text = f"its {label} lack {lacking}, and have {surplus} in addition"
+    return [text]
 
 
 def _system_package_differences(request: Request, stack: Stack) -> list[str]:

@@ -16,13 +16,28 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
+from packaging.requirements import Requirement
+
 from envbuilder.catalog.gpus import driver_range_starts
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve.candidates import Candidate, catalog_candidates
 from envbuilder.resolve.options import DEFAULT_REQUEST, OPTION_NAMES, OPTIONS, Option
+from envbuilder.resolve.package_rules import (
+    has_rule,
+    package_objection,
+    parsed,
+    requires_python_objection,
+)
 from envbuilder.resolve.request_rows import RequestRows, look_up
-from envbuilder.resolve.rules import CandidateKey, Rule, glibc_key, glibc_objection
+from envbuilder.resolve.rules import (
+    CandidateKey,
+    Rule,
+    glibc_key,
+    glibc_objection,
+    python_key,
+    wheels_key,
+)
 
 REFUSED = -1
 _ALL = -1  # as a mask: every bit
@@ -79,11 +94,43 @@ class CandidateIndex:
             mask &= self.mask_for(option, value)
         return mask
 
-    def best(
-        self, request: Request, names: Collection[str] = OPTION_NAMES
-    ) -> Candidate | None:
-        """The candidate that policy prefers among those that match."""
-        return self.first(self.matching(request, names))
+    def best(self, request: Request) -> Candidate | None:
+        """The candidate that policy prefers among those that match and that the project's packages allow."""
+        mask = self.matching(request)
+        if mask:
+            mask &= self.mask_for_packages(request)
+        return self.first(mask)
+
+    def mask_for_packages(self, request: Request) -> int:
+        """The candidates that a request's packages and its project's Python allow."""
+        mask = _ALL
+        for text in (*request.packages, *request.bounds):
+            requirement = parsed(text)
+            if has_rule(requirement.name):
+                mask &= self._mask_for_package(text, requirement)
+        if request.requires_python:
+            mask &= self._mask_for_python(request)
+        return mask
+
+    def _mask_for_package(self, text: str, requirement: Requirement) -> int:
+        key = ("package", text)
+        if key not in self._masks:
+            passing = 0
+            for candidate, group in self._group_by(wheels_key):
+                if package_objection(text, requirement, candidate) is None:
+                    passing |= group
+            self._masks[key] = self._in_ranges(passing, self._every_range)
+        return self._masks[key]
+
+    def _mask_for_python(self, request: Request) -> int:
+        key = ("requires-python", request.requires_python)
+        if key not in self._masks:
+            passing = 0
+            for candidate, group in self._group_by(python_key):
+                if requires_python_objection(request, candidate) is None:
+                    passing |= group
+            self._masks[key] = self._in_ranges(passing, self._every_range)
+        return self._masks[key]
 
     def first(self, mask: int) -> Candidate | None:
         """The best candidate of a mask."""

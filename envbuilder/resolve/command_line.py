@@ -2,7 +2,10 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
+
+from packaging.requirements import Requirement
 
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
@@ -14,6 +17,7 @@ from envbuilder.resolve.options import (
     find_option,
     option_name,
 )
+from envbuilder.resolve.package_pins import options_meant, with_options
 from envbuilder.resolve.parsers import parse_apt, parse_package
 
 _LONGEST_QUOTE = 60
@@ -59,11 +63,11 @@ def parse_request(
     apt: Sequence[str] = (),
 ) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
+    requirements, package_problems = _parse_packages(packages)
+    requirements, options, more_problems = _options_of_packages(requirements, options)
     values, problems = _parse_options(options)
-    requirements, more_problems = _parse_packages(packages)
-    problems += more_problems
-    system_packages, more_problems = _parse_apt(apt)
-    problems += more_problems
+    system_packages, apt_problems = _parse_apt(apt)
+    problems += package_problems + more_problems + apt_problems
     if not problems:
         request = Request(**values, packages=requirements, apt=system_packages)  # type: ignore[arg-type]
         if request.python is not None or not _needs_python(request.base):
@@ -135,6 +139,45 @@ def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]
     return tuple(requirements), problems
 
 
+def _options_of_packages(
+    packages: Sequence[str], options: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], Mapping[str, str | None], list[str]]:
+    """The packages that are not the stack's own, the options with what the others mean, and one line for each clash.
+
+    `torch==2.0.1+cu117` means `--torch 2.0.1 --cuda 11.7`.
+    """
+    kept = []
+    problems = []
+    values = {name: text for name, text in options.items() if text not in (None, ANY)}
+    for package in packages:
+        requirement = Requirement(package)
+        try:
+            meant = {} if requirement.marker else options_meant(requirement)
+        except ValueError as error:
+            problems.append(f"--package {quoted(package)}: {error}")
+            continue
+        values, disagreeing = with_options(values, meant)
+        for name in disagreeing:
+            problems.append(
+                f"--package {package} and --{option_name(name)} {values[name]} are different versions: give one"
+            )
+        if not meant:
+            kept.append(package)
+        elif requirement.extras:
+            extras = ",".join(sorted(requirement.extras))
+            kept.append(f"{requirement.name}[{extras}]")
+    return tuple(kept), {**options, **values}, problems
+
+
+def has_pins(packages: Sequence[str]) -> bool:
+    """Whether one of the packages means an option; invalid ones are reported by `parse_request`."""
+    for text in packages:
+        with suppress(ValueError):
+            if options_meant(Requirement(text)):
+                return True
+    return False
+
+
 def _parse_apt(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """The system packages, each once and sorted, and one line for each invalid name."""
     valid = set()
@@ -188,7 +231,10 @@ def command(
     words = ["envbuilder", verb]
     words += given
     words += dropped
-    words += [f"--package {shlex.quote(package)}" for package in request.packages]
-    words += [f"--apt {name}" for name in request.apt]
+    of_files = {package for package, _ in request.places}
+    for package in request.packages:
+        if package not in of_files:
+            words.append(f"--package {shlex.quote(package)}")
+    words += [f"--apt {name}" for name in request.apt if name not in of_files]
     words += flags
     return " ".join(words)

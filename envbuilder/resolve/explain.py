@@ -11,6 +11,7 @@ from envbuilder.model import Flavour, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import PREFERENCES, Candidate
 from envbuilder.resolve.options import objections_to
+from envbuilder.resolve.package_rules import package_objections
 from envbuilder.resolve.request_rows import RequestRows, look_up
 
 
@@ -48,6 +49,7 @@ def explain(request: Request, index: CandidateIndex) -> Explanation:
     groups: dict[_Group, list[Candidate]] = defaultdict(list)
     for candidate in _comparable(rows, index):
         objections = objections_to(rows, candidate)
+        objections += package_objections(request, candidate)
         if not objections:
             fitting.append(candidate)
         if candidate is best:

@@ -118,7 +118,7 @@ def parse_tag(text: str) -> str:
 
 
 def parse_package(text: str) -> str:
-    """A package with an optional version, or with the place that it comes from; no marker.
+    """A package with an optional version or the place that it comes from, and an optional marker.
 
     A folder may lack its package's name, which is in its metadata: `lock.sources.folder_name` adds it.
     """
@@ -133,9 +133,13 @@ def parse_package(text: str) -> str:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         raise ValueError(message) from error
-    if requirement.url or requirement.marker:
+    if requirement.url:
         raise ValueError(message)
-    return str(requirement)
+    plain = str(requirement)
+    # A marker in another order of parentheses than packaging writes them.
+    if not grammar.matches(grammar.Requirement, plain):
+        raise ValueError(message)
+    return plain
 
 
 def parse_apt(text: str) -> str:

@@ -68,6 +68,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         platform=request.platform,
         requirements=tuple(_requirements(rows, candidate)),
         extras=tuple(sorted(request.packages)),
+        constraints=tuple(sorted(request.constraints)),
         moving=packages.moving,
         excluded=packages.excluded,
         features=candidate.features,

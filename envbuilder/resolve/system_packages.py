@@ -45,6 +45,13 @@ def check_system_packages(
         refusal = _refusal(name, stack.base.os, gone)
         if refusal is None:
             continue
+        place = dict(request.places).get(name)
+        if place:
+            raise NoStackError(
+                f"{refusal.text} ({place})",
+                conflict=[("apt", name)],
+                advice=_advice(place, refusal),
+            )
         others = [other for other in request.apt if other != name]
         if refusal.instead:
             others.append(refusal.instead)
@@ -54,6 +61,21 @@ def check_system_packages(
             conflict=[("apt", name)],
             suggestions=[command(changed, verb, instead_of=request, flags=flags)],
         )
+
+
+def _advice(place: str, refusal: Refusal) -> str:
+    """What to do about a line of the project's own files: no command can leave it out."""
+    if refusal.instead:
+        return f"write {refusal.instead} in {place}"
+    return f"leave it out in {place}"
+
+
+def reason_against(name: str) -> str:
+    """Why no image should have a package; "" for most."""
+    for pattern, reason in _REFUSED:
+        if re.fullmatch(pattern, name):
+            return reason
+    return ""
 
 
 def _refusal(name: str, os: str, gone: Sequence[GonePackage]) -> Refusal | None:

@@ -505,7 +505,7 @@ def test_dry_run_contacts_nothing(run: Run) -> None:
 def test_bug_is_reported_without_a_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envbuilder.resolve.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("envbuilder.resolve.resolve", lambda *_, **__: 1 / 0)
     answer = run("resolve", "--cuda", "11.7")
     assert answer.code == 1
     assert "a bug in envbuilder: ZeroDivisionError" in answer.err
@@ -513,20 +513,52 @@ def test_bug_is_reported_without_a_traceback(
 
 
 def test_ctrl_c_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("envbuilder.resolve.resolve", interrupt)
     assert run("resolve", "--cuda", "11.7").code == 130
 
 
-@pytest.mark.parametrize("package", ["torch==1.0", "Torchvision<0.10", "torch>=3"])
+@pytest.mark.parametrize("package", ["Torchvision<0.10", "torch>=3"])
 def test_torch_is_no_extra_package(run: Run, package: str) -> None:
     answer = run("resolve", "--cuda", "11.7", "--package", package)
     assert answer.code == 4
     name = "torchvision" if "vision" in package else "torch"
     assert f"{package} cannot be installed with torch 2.0.1" in answer.err
     assert f"hint: choose the version of {name} with `--{name}`" in answer.err
+
+
+def test_a_pinned_torch_package_is_the_option(run: Run) -> None:
+    words = ("--package", "torch==2.0.1+cu117", "--package", "nvidia-cudnn-cu11==8.5")
+    answer = run("resolve", *words, "--package", "transformers[sentencepiece]==4.30")
+    assert answer.out.startswith("cu117-torch2.0.1-")
+    assert ", transformers==4.30.0" in answer.out
+    assert ", transformers[sentencepiece]" in answer.out
+    assert answer.err == ""  # options are given
+    answer = run("resolve", "--torch", "2.1", *words)
+    assert answer.code == 2
+    assert "torch==2.0.1+cu117 and --torch 2.1 are different versions" in answer.err
+    answer = run("resolve", "--package", "torch==2.0.1+rocm5.4.2")
+    assert "rocm5.4.2 is no build for CUDA or the CPU" in answer.err
+    words = ("--cuda", "11.7", "--package", "nvidia-cudnn-cu11==8.6.0")
+    assert (
+        "`envbuilder resolve --cuda 11.7 --cudnn 8.5.0`" in run("resolve", *words).err
+    )
+
+
+def test_a_package_that_contradicts_the_stack_is_refused(run: Run) -> None:
+    answer = run("resolve", "--torch", "2.1.0", "--package", "numpy==2.0")
+    assert answer.code == 4
+    assert answer.err.startswith(
+        "error: numpy==2.0 cannot be installed with torch 2.1.0 for CUDA 12.1\n"
+        "  torch 2.1.0 needs numpy<2\n"
+    )
+    command = answer.err.split("`")[1]
+    assert run(*shlex.split(command)[1:]).code == 0
+    # Without such a pin, the stack is one that has what the package needs.
+    assert "numpy==2.0" in run("resolve", "--package", "numpy==2.0").out
+    assert "torchaudio     2" in run("resolve", "--package", "torchaudio").out
 
 
 @pytest.mark.parametrize("package", ["torch", "torch==2.0.1", "torchmetrics<2"])

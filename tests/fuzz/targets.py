@@ -146,6 +146,8 @@ PLAUSIBLE: Mapping[str, tuple[str, ...]] = {
     "--os": ("debian12", "bookworm", "ubuntu 22.04", "ubi 9"),
     "--flavour": ("runtime", "devel", "cpu"),
     "--package": ("peft<0.12", "numpy", "a[b]==1"),
+    "--requirements": ("requirements.txt", "Dockerfile", "missing.txt", "."),
+    "--from": ("requirements.txt", "pyproject.toml[train]", "../x.txt"),
     "--platform": ("linux/arm64", "arm64", "linux/amd64"),
     "--as-of": ("2025-01-31", "2026-11-01"),
     "--catalog": ("own", "."),
@@ -195,6 +197,10 @@ def command_line(box: Sandbox, draw: Draw) -> bool:
     (folder / "check.py").write_text('"""A check."""\n')
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     (folder / "own").mkdir()
+    (folder / "requirements.txt").write_text(
+        "torch>=2.0\npeft; python_version<'3.12'\n"
+    )
+    (folder / "Dockerfile").write_text("FROM python:3.10\nRUN pip install tqdm\n")
     name = draw(st.sampled_from(COMMANDS))
     words = [word for group in draw(_shuffled(name)) for word in group]
     prefix = draw(st.sampled_from([(), (), (), ("--help",), ("--version",), ("-x",)]))

@@ -173,7 +173,7 @@ def test_good_tags_pass(text: str) -> None:
     "text",
     [
         "peft @ p.whl",
-        "peft; python_version<'3'",
+        "peft; extra == 'x'",
         "--index-url x",
         "a\nb",
     ],
@@ -202,8 +202,8 @@ def test_messages_are_printable(text: str) -> None:
 
 
 def test_every_option_is_a_request_field_and_table_row() -> None:
-    lists = ("packages", "apt")
-    names = [field.name for field in fields(Request) if field.name not in lists]
+    of_packages = {"packages", "constraints", "requires_python", "bounds", "places"}
+    names = [f.name for f in fields(Request) if f.name not in {*of_packages, "apt"}]
     assert sorted(names) == sorted(option.name for option in OPTIONS)
     assert sorted(names) == sorted(REQUEST_OPTIONS)
 

@@ -185,7 +185,7 @@ def test_packages(text: str, value: str) -> None:
         "@",
         "a b",
         "a @ a.whl",
-        "a; python_version<'3'",
+        "a; extra == 'x'",
         "a\n",
         "a\t",
         "a" * 256,

@@ -454,4 +454,4 @@ def test_empty_mask_has_no_candidate() -> None:
     assert made.first(0b110) is made.candidates[1]
     assert made.first(1 << len(made.candidates)) is made.candidates[0]
     assert made.mask_for(GPU, None) == -1
-    assert made.best(request(torch="99"), ()) is made.best(Request())
+    assert made.first(made.matching(request(torch="99"), ())) is made.best(Request())
