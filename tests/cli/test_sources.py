@@ -335,6 +335,9 @@ HOSTILE = {
         "wheel": "my_lib-1.2-cp39-cp39-manylinux_2_28_x86_64.whl"
     },
     "its build made 0 wheels": {"first": "return 'x'"},
+    "it compiles, which is not possible here": {
+        "first": "import os; raise SystemExit('command %r failed' % os.environ['CC'])"
+    },
     "it needs torch while it is built": {"first": "import torch"},
 }
 
