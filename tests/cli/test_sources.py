@@ -270,7 +270,7 @@ def test_a_dependency_without_a_wheel_is_built(
     assert f"{SDIST} is no longer on the index" in answer.err
 
 
-def test_packages_of_the_settings_are_built_only_if_that_is_allowed(
+def test_packages_of_the_settings_are_built_only_if_allowed(
     locks: Locks, tmp_path: Path, cache: Path
 ) -> None:
     """Somebody else may have written the settings: a build runs a program of the package."""
@@ -359,6 +359,16 @@ def test_a_package_that_clashes_is_named_with_its_place(
     error = locks.refuse("./mylib", "evaluate")
     assert "my-lib @ ./mylib cannot be installed with torch 2.0.1" in error
     assert "--package evaluate" in error
+
+
+def test_a_package_has_one_place_and_torch_has_none(
+    locks: Locks, tmp_path: Path
+) -> None:
+    write(tmp_path / "mylib", package_files())
+    repository = f"my-lib @ git+file://{tmp_path}/mylib"
+    assert "my-lib is requested from two places" in locks.refuse("./mylib", repository)
+    torch = "https://host/torch-2.0.1-py3-none-any.whl"
+    assert "the stack decides torch" in locks.refuse(torch)
 
 
 def test_settings_name_a_folder_of_the_project(run: Run, tmp_path: Path) -> None:
