@@ -40,6 +40,8 @@ class Table(Generic[T]):
 TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
 TRANSFORMERS = Table("transformers.json", rows.TransformersCompat, ("torch", "python"))
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
+GPU_NAMES = Table("gpu_names.json", rows.GpuNames, ("capability", "about"))
+GPU_FEATURES = Table("gpu_features.json", rows.GpuFeature, ("feature",))
 RELEASES = Table(
     "transformers_releases.json", rows.TransformersRelease, ("transformers",)
 )
@@ -56,8 +58,8 @@ RUNS = Table(
 ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
-    TORCH, TRANSFORMERS, RELEASES, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
-    IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
+    TORCH, TRANSFORMERS, RELEASES, GPUS, GPU_NAMES, GPU_FEATURES, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
+    RUNTIMES, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
 )  # fmt: skip
 
 
@@ -72,6 +74,8 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         transformers=read(TRANSFORMERS, folder, own),
         transformers_releases=read(RELEASES, folder, own),
         gpus=read(GPUS, folder, own),
+        gpu_names=read(GPU_NAMES, folder, own),
+        gpu_features=read(GPU_FEATURES, folder, own),
         policy=_policy(folder, own),
         systems=read(SYSTEMS, folder, own),
         toolkits=read(TOOLKITS, folder, own),

@@ -84,7 +84,7 @@ def _torch_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
 
 def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
     """`RTX-3090` for `GeForce RTX 3090`: in most shells a blank would end the word."""
-    from envbuilder.catalog.gpus import find_gpu
+    from envbuilder.catalog.gpu_names import find_gpu
 
     for gpu in facts.gpus:
         for name in gpu.names:

@@ -145,7 +145,7 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
 
 def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:
     """The GPU and the driver that the options name, as fields of a host."""
-    from envbuilder.catalog.gpus import find_gpu
+    from envbuilder.catalog.gpu_names import find_gpu
     from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
 

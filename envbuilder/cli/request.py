@@ -17,6 +17,7 @@ from envbuilder.cli.settings import (
     was_given,
 )
 from envbuilder.errors import NoStackError, UsageError
+from envbuilder.model import ANY
 from envbuilder.resolve.options import find_option, option_name
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def request_from(
     `without`: the settings that are left out.
     """
     from envbuilder.resolve.command_line import check_day, parse_request
+    from envbuilder.resolve.request_rows import follow_gpu
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -50,6 +52,8 @@ def request_from(
     try:
         request = parse_request(values, packages)
         check_day(request, datetime.now(UTC).date())
+        if request.gpu and values["platform"] in (None, ANY):
+            return follow_gpu(request, load_catalog(options))
         return request
     except UsageError as error:
         hint = _own_help(error.hint)

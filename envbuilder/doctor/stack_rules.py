@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import find_gpu, runs_on
+from envbuilder.catalog.gpu_names import find_gpu
+from envbuilder.catalog.gpus import runs_on
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.finding import (
     Case,

@@ -10,7 +10,7 @@ from packaging.version import Version
 from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
@@ -354,6 +354,8 @@ def _changed(
 ) -> list[Request]:
     """The request with another value of the option: what was probably meant, or what the rest of it resolves to."""
     diagnosis = diagnoses.get(option.name)
+    if diagnosis and diagnosis.on_cpu:
+        return _on_cpu(request, index)
     loosened = _loosened(request, option, index)
     changed = []
     for value in _values_to_try(request, option, loosened, index, diagnosis):
@@ -365,6 +367,13 @@ def _changed(
     if diagnosis and diagnosis.is_choice:
         return changed
     return changed[:1]
+
+
+def _on_cpu(request: Request, index: CandidateIndex) -> list[Request]:
+    """The request without a GPU, and without what only makes sense with one."""
+    without = replace(request, gpu=None, driver=None, cuda=None, cudnn=None)
+    part = _matching_part(replace(without, flavour=Flavour.CPU), index)
+    return [part] if part.flavour is Flavour.CPU else []
 
 
 def _values_to_try(

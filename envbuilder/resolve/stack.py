@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import is_capability
+from envbuilder.catalog.gpu_names import is_capability
 from envbuilder.catalog.lookup import matching_runtimes
 from envbuilder.catalog.rows import PYPI, Evidence
 from envbuilder.model import Base, Flavour, Stack
@@ -187,6 +187,8 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
 
 def _gpu_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """What a GPU asks of a driver that was not given, beyond what CUDA asks."""
+    if rows.arm64:
+        yield f"{rows.gpu_name} comes with an arm64 processor: this is for {rows.request.platform}"
     branches = rows.driver_branches
     if branches is None or rows.request.driver is not None:
         return
