@@ -122,6 +122,11 @@ class Feature:
     reason: Prose = ""  # why not
     source: Prose = ""
 
+    @property
+    def text(self) -> str:
+        """`works`, or why not."""
+        return "works" if self.available else f"not available: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -165,6 +170,19 @@ class Stack:
     unknown: tuple[Word, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # versions that no source gives: "nccl"
+    gpu_features: tuple[Feature, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # what the requested GPU can do, whatever the versions; () where none is requested
+
+    @property
+    def features_on_gpu(self) -> tuple[Feature, ...]:
+        """The features of the versions and of the requested GPU: one of both is available if both allow it."""
+        features = {feature.name: feature for feature in self.features}
+        for feature in self.gpu_features:
+            of_versions = features.get(feature.name)
+            if of_versions is None or of_versions.available:
+                features[feature.name] = feature
+        return tuple(features.values())
 
     @property
     def nccl_text(self) -> str:

@@ -204,6 +204,7 @@ class GpuFeature:
     status: Evidence
     source: Prose
     checked: date
+    torch: Version | None = None  # the first that has it; None: all do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

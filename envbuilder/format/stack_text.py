@@ -40,16 +40,18 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["flavour"] = stack.flavour.value
     for key in _REST:
         document[key] = plain[key]
+    # Of the versions and of the requested GPU: what is expected on it.
+    document["features"] = [
+        serialize.plain(feature) for feature in stack.features_on_gpu
+    ]
     return document
 
 
 def stack_text(stack: Stack) -> str:
     """A stack in two columns, with its notes below."""
     pairs = _version_pairs(stack)
-    for feature in stack.features:
-        pairs[feature.name] = (
-            "works" if feature.available else f"not available: {feature.reason}"
-        )
+    for feature in stack.features_on_gpu:
+        pairs[feature.name] = feature.text
     pairs["evidence"] = stack.evidence
     lines = [stack.name, table(pairs)]
     lines += [f"note: {note}" for note in stack.notes]

@@ -8,8 +8,8 @@ from packaging.version import Version
 
 from envbuilder.catalog.gpu_names import is_capability
 from envbuilder.catalog.lookup import matching_runtimes
-from envbuilder.catalog.rows import PYPI, Evidence
-from envbuilder.model import Base, Flavour, Stack
+from envbuilder.catalog.rows import PYPI, Evidence, GpuFeature
+from envbuilder.model import Base, Feature, Flavour, Stack
 from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import driver_text, matches_prefix
@@ -29,8 +29,34 @@ def make_stack(rows: RequestRows, candidate: Candidate) -> Stack:
             arch_list=candidate.gpu_targets,
             driver_floor=build.driver_floor,
             unknown=build.unknown,
+            gpu_features=_gpu_features(rows, candidate),
         )
     return stack
+
+
+def _gpu_features(rows: RequestRows, candidate: Candidate) -> tuple[Feature, ...]:
+    gpu = rows.gpu
+    torch = candidate.build.torch
+    if gpu is None:
+        return ()
+    return tuple(
+        gpu_feature(row, gpu.capability, torch) for row in rows.catalog.gpu_features
+    )
+
+
+def gpu_feature(row: GpuFeature, capability: Version, torch: Version | None) -> Feature:
+    """Whether GPUs of a compute capability can do it, with a torch or with any."""
+    reason = ""
+    if capability < row.capability:
+        reason = f"{row.says}; this GPU has {capability}"
+    elif torch and row.torch and torch < row.torch:
+        reason = f"torch {torch} does not have it: {row.torch} is the first"
+    return Feature(
+        name=row.feature,
+        available=not reason,
+        reason=reason,
+        source=row.source,
+    )
 
 
 def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder import resources
-from envbuilder.catalog.rows import Catalog, Evidence
+from envbuilder.catalog.rows import Catalog, Evidence, GpuFeature
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
 from envbuilder.format.page.axes import Axis, Picked, request_of
@@ -25,6 +25,7 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.resolve.command_line import texts_of_set_options
+from envbuilder.resolve.stack import gpu_feature
 from envbuilder.templates import fill
 from envbuilder.versions import matches_prefix, minor_line
 
@@ -134,12 +135,30 @@ def document(page: PageData) -> dict[str, Any]:
     return {
         "axes": [_axis(axis) for axis in grid.axes],
         "order": _order(grid.axes),
+        "features": _gpu_features(grid),
         "root": grid.root,
         "nodes": grid.nodes,
         "stacks": [_stack(stack, page, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
         "texts": table.texts,
     }
+
+
+def _gpu_features(grid: Grid) -> dict[str, Any]:
+    """Compute capability → what its GPUs can do: each stack is written once, whichever GPU it is for."""
+    document: dict[str, list[Any]] = {}
+    gpus = next(axis for axis in grid.axes if axis.name == "gpu")
+    for choice in gpus.choices[1:]:
+        document[choice.value] = [
+            _gpu_feature(row, Version(choice.value)) for row in grid.gpu_features
+        ]
+    return document
+
+
+def _gpu_feature(row: GpuFeature, capability: Version) -> list[Any]:
+    feature = gpu_feature(row, capability, None)
+    first_torch = list(row.torch.release[:2]) if row.torch else [0, 0]
+    return [feature.name, feature.text, feature.available, first_torch]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -264,10 +283,7 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     packages = ", ".join(_packages(stack))
     yield "packages", f"as of {stack.as_of}: {packages}"
     for feature in stack.features:
-        if feature.available:
-            yield feature.name, "works"
-        else:
-            yield feature.name, f"not available: {feature.reason}"
+        yield feature.name, feature.text
     meaning = _EVIDENCE[Evidence(stack.evidence)]
     yield "evidence", f"{stack.evidence}: {meaning}"
 
