@@ -42,6 +42,7 @@ TRANSFORMERS = Table("transformers.json", rows.TransformersCompat, ("torch", "py
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
 GPU_NAMES = Table("gpu_names.json", rows.GpuNames, ("capability", "about"))
 GPU_FEATURES = Table("gpu_features.json", rows.GpuFeature, ("feature",))
+LEAST_VERSIONS = Table("least_versions.json", rows.LeastVersion, ("program",))
 RELEASES = Table(
     "transformers_releases.json", rows.TransformersRelease, ("transformers",)
 )
@@ -59,7 +60,7 @@ ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
 TABLES: tuple[Table[Any], ...] = (
     TORCH, TRANSFORMERS, RELEASES, GPUS, GPU_NAMES, GPU_FEATURES, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
-    RUNTIMES, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
+    RUNTIMES, LEAST_VERSIONS, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
 )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         gpus=read(GPUS, folder, own),
         gpu_names=read(GPU_NAMES, folder, own),
         gpu_features=read(GPU_FEATURES, folder, own),
+        least_versions=read(LEAST_VERSIONS, folder, own),
         policy=_policy(folder, own),
         systems=read(SYSTEMS, folder, own),
         toolkits=read(TOOLKITS, folder, own),

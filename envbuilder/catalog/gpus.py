@@ -134,6 +134,14 @@ def _last_branch(gpu: Gpu, catalog: Catalog) -> Compatibility | None:
     return None
 
 
+def driver_floor(cuda_major: int, catalog: Catalog) -> str | None:
+    """The oldest driver that runs any CUDA of a major."""
+    for row in catalog.compatibility:
+        if row.kind == "minor-version" and row.subject == str(cuda_major):
+            return row.driver_floor
+    return None
+
+
 @lru_cache(maxsize=4)
 def first_drivers(catalog: Catalog) -> Mapping[int, Version]:
     """Driver branch → its first driver that came with a CUDA toolkit."""

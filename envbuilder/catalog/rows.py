@@ -254,6 +254,18 @@ class Advisory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeastVersion:
+    """The oldest version of a program with which images can be built and run."""
+
+    program: Word  # "docker", "buildx", "compose"
+    version: Version
+    says: Prose  # what an older one does
+    status: Evidence
+    source: Prose
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packages:
     """What every stack holds in addition to the torch family."""
 
@@ -380,4 +392,5 @@ class Catalog:
     runtimes: tuple[CudaRuntime, ...] = ()
     gpu_names: tuple[GpuNames, ...] = ()
     gpu_features: tuple[GpuFeature, ...] = ()
+    least_versions: tuple[LeastVersion, ...] = ()
     own: str = ""  # the `--catalog DIR` merged into this catalog, as typed

@@ -220,7 +220,8 @@ def diagnose_unavailable_cuda(rows: RequestRows) -> Objection:
     lines = sorted({build.cuda.release[:2] for build in builds})
     built = listed(f"{major}.{minor}" for major, minor in lines)
     return Reason(
-        f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}",
+        f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}; "
+        "what nvidia-smi shows is the newest CUDA that the driver supports: older ones run on it, too",
         (runtimes[0].source,),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from packaging.version import Version
 
 from envbuilder.catalog.gpus import first_drivers
-from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.rows import PYPI, Catalog
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import minor_line
@@ -62,9 +62,32 @@ def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
 
 
 def cuda_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
+    if rows.request.cuda and not rows.cuda:
+        yield from _lines_of_same_major(rows.request.cuda, rows.catalog)
     if not nearest.cpu:
         yield Version(nearest.cuda_line)
         yield nearest.build.cuda
+
+
+def _lines_of_same_major(cuda: Version, catalog: Catalog) -> list[Version]:
+    """The lines that torch is built for, the nearest older one first, then newer ones; PyPI's before other indexes'.
+
+    An older CUDA runs on every driver that the requested one runs on.
+    """
+    on_pypi = set()
+    lines = set()
+    for build in catalog.torch:
+        line = Version(minor_line(build.cuda))
+        lines.add(line)
+        if build.index == PYPI:
+            on_pypi.add(line)
+    of_same_major = {line for line in lines if line.major == cuda.major}
+
+    def remoteness(line: Version) -> tuple[bool, bool, int]:
+        distance = 100 * (line.major - cuda.major) + line.minor - cuda.minor
+        return line > cuda, line not in on_pypi, abs(distance)
+
+    return sorted(of_same_major or lines, key=remoteness)
 
 
 def cudnn_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:

@@ -73,6 +73,7 @@ def test_the_refresher_makes_the_committed_rows() -> None:
     }
     assert set(made) == {table.file for table in catalog.TABLES} - {
         "wheels.json", "runtimes.json", "transformers_releases.json", "gpu_names.json", "gpu_features.json",
+        "least_versions.json",
     }  # fmt: skip
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
@@ -126,7 +127,8 @@ def test_optional_tables_are_loaded_only_on_demand(
     one_catalog()
     assert sorted(read) == sorted(
         ["torch.json", "transformers.json", "transformers_releases.json", "gpus.json", "systems.json", "toolkits.json",
-         "compatibility.json", "advisories.json", "runtimes.json", "gpu_names.json", "gpu_features.json"]
+         "compatibility.json", "advisories.json", "runtimes.json", "gpu_names.json", "gpu_features.json",
+         "least_versions.json"]
     )  # fmt: skip
 
 

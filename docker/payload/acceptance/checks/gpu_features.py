@@ -49,12 +49,22 @@ def has_flash_attention(torch: Any) -> bool:
     """torch's own FlashAttention-2 kernel, with every other kernel switched off."""
     query = torch.ones(1, 2, 64, 64, device="cuda", dtype=torch.float16)
     attention = torch.nn.functional.scaled_dot_product_attention
-    with torch.backends.cuda.sdp_kernel(
-        enable_flash=True, enable_math=False, enable_mem_efficient=False
-    ):
+    with only_flash_attention(torch):
         seen = attention(query, query, query)
     same: bool = torch.allclose(seen, query, atol=1e-2)
     return same
+
+
+def only_flash_attention(torch: Any) -> Any:
+    try:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+    except ImportError:  # torch 2.2
+        return torch.backends.cuda.sdp_kernel(
+            enable_flash=True,
+            enable_math=False,
+            enable_mem_efficient=False,
+        )
+    return sdpa_kernel(SDPBackend.FLASH_ATTENTION)
 
 
 def multiplies_fp8(torch: Any) -> bool:

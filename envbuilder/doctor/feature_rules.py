@@ -1,0 +1,35 @@
+"""The rule about what the GPUs can do, whatever the versions: half precisions, compiling, fast attention."""
+
+from packaging.version import Version
+
+from envbuilder.catalog.rows import Catalog
+from envbuilder.doctor.finding import Case, Finding, fine, note
+from envbuilder.doctor.gpu_rules import describe, is_jetson
+from envbuilder.resolve.stack import gpu_feature
+from envbuilder.versions import listed
+
+
+def gpu_has_features(case: Case) -> Finding | None:
+    gpu = case.host.gpu
+    if not gpu.capabilities or is_jetson(case.host, case.catalog):
+        return None
+    missing = _missing(min(gpu.capabilities), case.catalog)
+    names = listed(row.feature for row in case.catalog.gpu_features)
+    if not missing:
+        return fine("features", f"{describe(gpu)}: {names} are supported")
+    message = f"{describe(gpu)}: no {listed(missing)}"
+    return note(
+        "features",
+        message,
+        "; ".join(f"{name}: {why}" for name, why in missing.items()),
+    )
+
+
+def _missing(capability: Version, catalog: Catalog) -> dict[str, str]:
+    """Feature → why GPUs of this compute capability do not have it."""
+    missing = {}
+    for row in catalog.gpu_features:
+        feature = gpu_feature(row, capability, None)
+        if not feature.available:
+            missing[feature.name] = feature.reason
+    return missing
