@@ -177,11 +177,14 @@ class Stack:
     @property
     def features_on_gpu(self) -> tuple[Feature, ...]:
         """The features of the versions and of the requested GPU: one of both is available if both allow it."""
-        features = {feature.name: feature for feature in self.features}
+        features = {}
+        for feature in self.features:
+            features[feature.name] = feature
         for feature in self.gpu_features:
             of_versions = features.get(feature.name)
-            if of_versions is None or of_versions.available:
-                features[feature.name] = feature
+            if of_versions and not of_versions.available:
+                continue
+            features[feature.name] = feature
         return tuple(features.values())
 
     @property

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import Catalog, Family, Gpu
+from envbuilder.catalog.gpus import is_jetson
+from envbuilder.catalog.rows import Catalog, Gpu
 
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MAKERS = frozenset(
@@ -35,6 +36,10 @@ _PACKAGING = frozenset(
     }
     | {"grace", "superchip", "hopper", "developer", "kit", "module", "nvgpu"}
 )
+_SAYS_NOTHING = _MAKERS | _PACKAGING | {""}
+_BETWEEN = re.compile(r"[\s()\[\],-]+")
+_LOOKS_LIKE_FIGURES = re.compile(r"(?<=[0-9])[ol]+(?![a-z])")
+_MODEL = re.compile(r"([a-z]*)([0-9]+)[a-z]*")
 _SHAPES = re.compile(
     r"[0-9]+gb?|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*"
 )  # an H100 is an H100 however it is mounted
@@ -83,7 +88,10 @@ def find_gpus(name: str, catalog: Catalog) -> Sequence[Gpu]:
         return _rows_of_capability(name, catalog)
     rows = _rows_of(name, catalog)
     newest_first = sorted(rows, reverse=True)
-    return [rows[capability] for capability in newest_first]
+    found = []
+    for capability in newest_first:
+        found.append(rows[capability])
+    return found
 
 
 def _rows_of_capability(capability: str, catalog: Catalog) -> list[Gpu]:
@@ -106,12 +114,15 @@ def is_capability(name: str) -> bool:
 
 def needs_arm64(name: str, gpu: Gpu, catalog: Catalog) -> bool:
     """Whether the GPU of this name is one with an arm64 processor of its own: a Jetson, or with a Grace."""
-    if set(gpu.families) == {Family.JETSON}:
-        return True
     index = _index(catalog)
-    if is_capability(name):
-        return all(index.is_arm64(other) for other in gpu.names)
-    return index.is_arm64(name)
+    if is_jetson(gpu):
+        return True
+    if not is_capability(name):
+        return index.is_arm64(name)
+    for other in gpu.names:
+        if not index.is_arm64(other):
+            return False
+    return True
 
 
 def other_maker(name: str) -> str | None:
@@ -232,28 +243,37 @@ def _without_instance(name: str) -> str:
 def _words(name: str) -> frozenset[str]:
     """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
     words = set(_split(name))
-    if "pro" in words:
-        words.discard("blackwell")  # all of RTX PRO are
-    if any(word.startswith("gb") for word in words):
-        words.discard("blackwell")
+    has_grace = any(word.startswith("gb") for word in words)
+    if "pro" in words or has_grace:
+        words.discard("blackwell")  # all of them are
     return frozenset(words)
 
 
 def _split(name: str) -> list[str]:
-    text = _MAX_Q.sub(" ", name.lower())
+    text = name.lower()
+    text = _MAX_Q.sub(" ", text)
     text = _MEMORY.sub(" ", text)
     text = _JOINED.sub(r"\1", text)
     text = _APART.sub(" ", text)
     words = []
-    for word in re.split(r"[\s()\[\],-]+", text):
-        if word in _MAKERS or word in _PACKAGING or _SHAPES.fullmatch(word):
+    for word in _BETWEEN.split(text):
+        if word in _SAYS_NOTHING:
             continue
-        if word:
-            words.append(word)
+        if _SHAPES.fullmatch(word):
+            continue
+        words.append(word)
     return words
 
 
 # --- names that may be meant ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What tells one GPU of a maker from another: A6000 in two parts."""
+
+    letters: str
+    figures: str
 
 
 def similar_gpus(name: str, catalog: Catalog) -> list[str]:
@@ -266,14 +286,17 @@ def similar_gpus(name: str, catalog: Catalog) -> list[str]:
         names = _names_spelt_nearly(name, catalog)
     capabilities: set[Version] = set()
     for similar in names:
-        capabilities.update(_rows_of(similar, catalog))
+        rows = _rows_of(similar, catalog)
+        capabilities.update(rows)
     if len(capabilities) != 1:
         return []
     return names[:_MAX_SUGGESTIONS]
 
 
 def _names(catalog: Catalog) -> list[str]:
-    names = [name for row in catalog.gpus for name in row.names]
+    names: list[str] = []
+    for gpu in catalog.gpus:
+        names += gpu.names
     for row in catalog.gpu_names:
         names += row.names
     return names
@@ -289,23 +312,43 @@ def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
 
 def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
     """Names whose model is that of the name but for a slip of the fingers: of those, the ones spelt most like it."""
-    text = _as_typed(" ".join(_split(name)))
-    model = _model(text)
-    if not model[1]:
-        return []
-    by_likeness: dict[float, list[str]] = {}
+    model = _model(name)
     families = _families(name)
+    best = 0.0
+    names: list[str] = []
+    if model is None:
+        return names
     for other in _names(catalog):
-        other_families = _families(other)
-        if families and other_families and not families & other_families:
-            continue  # a GTX 480 is no Quadro 410
-        other_model = _model(" ".join(_split(other)))
-        if _is_slip(model, other_model):
-            likeness = difflib.SequenceMatcher(None, model[1], other_model[1]).ratio()
-            by_likeness.setdefault(likeness, []).append(other)
-    if not by_likeness:
-        return []
-    return by_likeness[max(by_likeness)]
+        if _are_strangers(families, _families(other)):
+            continue
+        likeness = _likeness(model, _model(other))
+        if likeness > best:
+            best = likeness
+            names = []
+        if likeness and likeness == best:
+            names.append(other)
+    return names
+
+
+def _are_strangers(families: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether both names say of which family they are, and not of the same: a GTX 480 is no Quadro 410."""
+    if not families or not others:
+        return False
+    return families.isdisjoint(others)
+
+
+def _likeness(typed: Model, known: Model | None) -> float:
+    """From 0, for another model, to 1."""
+    if known is None:
+        return 0
+    if not _is_slip(typed, known):
+        return 0
+    matcher = difflib.SequenceMatcher(
+        None,
+        typed.figures,
+        known.figures,
+    )
+    return matcher.ratio()
 
 
 def _families(name: str) -> frozenset[str]:
@@ -313,29 +356,33 @@ def _families(name: str) -> frozenset[str]:
     return _SERIES & set(text.split())
 
 
-def _as_typed(text: str) -> str:
-    """With figures for the letters that look like them: H1OO."""
-    return re.sub(r"(?<=[a-z0-9])[ol](?=[0-9ol]|\b)", _figure, text)
+def _as_typed(word: str) -> str:
+    """With figures for the letters that look like them: h1oo."""
+    return _LOOKS_LIKE_FIGURES.sub(_figures, word)
 
 
-def _figure(letter: re.Match[str]) -> str:
-    return "0" if letter[0] == "o" else "1"
+def _figures(letters: re.Match[str]) -> str:
+    return letters[0].replace("o", "0").replace("l", "1")
 
 
-def _model(text: str) -> tuple[str, str]:
+def _model(name: str) -> Model | None:
     """The letters and the figures of a model: `rtx a6000` is an a6000."""
-    for word in text.split():
-        parts = re.fullmatch(r"([a-z]*)([0-9]+)[a-z]*", word)
+    for word in _split(name):
+        text = _as_typed(word)
+        parts = _MODEL.fullmatch(text)
         if parts:
-            return parts[1], parts[2]
-    return "", ""
+            letters, figures = parts.groups()
+            return Model(letters, figures)
+    return None
 
 
-def _is_slip(typed: tuple[str, str], known: tuple[str, str]) -> bool:
+def _is_slip(typed: Model, known: Model) -> bool:
     """Whether two models differ in figures only; another letter, or another first figure, is another family."""
-    letters, figures = typed
-    if letters != known[0] or figures[:1] != known[1][:1]:
+    if typed.letters != known.letters:
         return False
-    if len(figures) == len(known[1]):
+    if typed.figures[0] != known.figures[0]:
+        return False
+    if len(typed.figures) == len(known.figures):
         return True
-    return known[1].startswith(figures) and len(figures) > 1
+    is_start = known.figures.startswith(typed.figures)
+    return is_start and len(typed.figures) > 1

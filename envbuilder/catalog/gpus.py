@@ -136,8 +136,11 @@ def _last_branch(gpu: Gpu, catalog: Catalog) -> Compatibility | None:
 
 def driver_floor(cuda_major: int, catalog: Catalog) -> str | None:
     """The oldest driver that runs any CUDA of a major."""
+    subject = str(cuda_major)
     for row in catalog.compatibility:
-        if row.kind == "minor-version" and row.subject == str(cuda_major):
+        if row.kind != "minor-version":
+            continue
+        if row.subject == subject:
             return row.driver_floor
     return None
 

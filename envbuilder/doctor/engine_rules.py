@@ -10,6 +10,7 @@ from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown,
 from envbuilder.doctor.remedies import Remedy
 from envbuilder.host.records import EngineFailure, Host
 
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # of 26.1.5+dfsg1 and 0.15.1-desktop.1
 _NEEDED = "nothing can be built or run without one"
 
 
@@ -83,14 +84,17 @@ def engine_is_docker(case: Case) -> Finding | None:
 
 
 def engine_is_new_enough(case: Case) -> Finding | None:
-    daemon = case.host.engine.daemon
-    if daemon is None or daemon.program != "docker":
+    host = case.host
+    daemon = host.engine.daemon
+    if daemon is None:
+        return None
+    if daemon.program != "docker":
         return None
     least = _least(case, "docker", daemon.version)
     if least is None:
         return None
     message = f"Docker {daemon.version} is older than {least.version}"
-    return error("engine", message, least.says, remedies.docker(case.host))
+    return error("engine", message, least.says, remedies.docker(host))
 
 
 def buildkit_is_on(case: Case) -> Finding | None:
@@ -172,9 +176,14 @@ def compose_is_v2(case: Case) -> Finding | None:
 
 def _least(case: Case, program: str, version: str) -> LeastVersion | None:
     """What the catalog says of a program that is too old; None for one that is not, or of which it says nothing."""
-    number = re.match(r"[0-9.]*[0-9]", version)  # of 26.1.5+dfsg1 and 0.15.1-desktop.1
+    number = _NUMBER.match(version)
+    if number is None:
+        return None
+    found = Version(number[0])
     for row in case.catalog.least_versions:
-        if row.program == program and number and Version(number[0]) < row.version:
+        if row.program != program:
+            continue
+        if found < row.version:
             return row
     return None
 

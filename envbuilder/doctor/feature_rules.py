@@ -11,18 +11,21 @@ from envbuilder.versions import listed
 
 def gpu_has_features(case: Case) -> Finding | None:
     gpu = case.host.gpu
-    if not gpu.capabilities or is_jetson(case.host, case.catalog):
+    if not gpu.capabilities:
         return None
-    missing = _missing(min(gpu.capabilities), case.catalog)
-    names = listed(row.feature for row in case.catalog.gpu_features)
+    if is_jetson(case.host, case.catalog):
+        return None
+    gpus = describe(gpu)
+    oldest = min(gpu.capabilities)
+    reasons = []
+    missing = _missing(oldest, case.catalog)
     if not missing:
-        return fine("features", f"{describe(gpu)}: {names} are supported")
-    message = f"{describe(gpu)}: no {listed(missing)}"
-    return note(
-        "features",
-        message,
-        "; ".join(f"{name}: {why}" for name, why in missing.items()),
-    )
+        names = listed(row.feature for row in case.catalog.gpu_features)
+        return fine("features", f"{gpus}: {names} are supported")
+    for name, reason in missing.items():
+        reasons.append(f"{name}: {reason}")
+    why = "; ".join(reasons)
+    return note("features", f"{gpus}: no {listed(missing)}", why)
 
 
 def _missing(capability: Version, catalog: Catalog) -> dict[str, str]:

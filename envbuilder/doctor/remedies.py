@@ -286,10 +286,13 @@ def _package_manager(host: Host) -> str:
 
 def _is_ubuntu(host: Host) -> bool:
     """Whether it has Ubuntu's packages."""
-    machine = host.machine
-    if machine.distribution == "linuxmint" and "ubuntu" not in machine.like:
-        return not machine.like  # Mint is also made from Debian
-    return machine.distribution in _UBUNTU or "ubuntu" in machine.like
+    distribution = host.machine.distribution
+    like = host.machine.like
+    if "ubuntu" in like:
+        return True
+    if distribution == "linuxmint" and like:
+        return False  # Mint is also made from Debian
+    return distribution in _UBUNTU
 
 
 def by_distribution(
@@ -331,7 +334,10 @@ def _driver_of_distribution(host: Host) -> Remedy:
 
 
 def _has_old_gpu(host: Host) -> bool:
-    return any(capability < _FIRST_OPEN_MODULES for capability in host.gpu.capabilities)
+    capabilities = host.gpu.capabilities
+    if not capabilities:
+        return False
+    return min(capabilities) < _FIRST_OPEN_MODULES
 
 
 def docker(host: Host) -> Remedy:

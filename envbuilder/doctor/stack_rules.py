@@ -61,10 +61,15 @@ def driver_of(host: Host, catalog: Catalog) -> Version | None:
     if driver is None or newest is None:
         return driver
     floor = driver_floor(newest.major, catalog)
-    if floor is None or driver >= Version(floor):
+    if floor is None:
+        return driver
+    least = Version(floor)
+    if driver >= least:
         return driver
     branch = Version(str(driver.major))
-    return branch if driver_reaches(branch, floor) else Version(floor)
+    if driver_reaches(branch, floor):
+        return branch
+    return least
 
 
 def _cuda_of_driver(host: Host) -> Version | None:
@@ -111,16 +116,22 @@ def _within_driver(request: Request, host: Host) -> Iterator[Request]:
     """The request, and for the major of CUDA that the driver has, in case its number promises more."""
     yield request
     newest = _cuda_of_driver(host)
-    if newest and request.cuda is None:
-        yield replace(request, cuda=Version(str(newest.major)))
+    if newest is None:
+        return
+    if request.cuda is None:
+        major = Version(str(newest.major))
+        yield replace(request, cuda=major)
 
 
 def _is_beyond_driver(stack: Stack, host: Host) -> bool:
     """Whether the driver has started a CUDA of an older major than the stack's."""
     newest = _cuda_of_driver(host)
-    if newest is None or stack.cuda is None:
+    cuda = stack.cuda
+    if newest is None:
         return False
-    return stack.cuda.major > newest.major
+    if cuda is None:
+        return False
+    return cuda.major > newest.major
 
 
 # --- the rule ------------------------------------------------------------------------------------------------------
@@ -341,14 +352,17 @@ def _alternative(case: Case) -> Remedy:
 
 def _driver_remedy(case: Case) -> Remedy:
     """A newer driver; an older one where it has dropped the GPU."""
-    driver = case.host.gpu.driver_version
+    host = case.host
+    driver = host.gpu.driver_version
     by_capability = driver_branches(case.catalog)
-    for capability in case.host.gpu.capabilities:
+    for capability in host.gpu.capabilities:
         branches = by_capability.get(capability)
-        newest = branches.newest if branches else None
-        if driver and newest and driver.major > newest:
+        if branches is None or driver is None:
+            continue
+        newest = branches.newest
+        if newest and driver.major > newest:
             return OLDER_DRIVER
-    return driver_remedy(case.host)
+    return driver_remedy(host)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------

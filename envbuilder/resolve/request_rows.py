@@ -55,9 +55,12 @@ class RequestRows:
 def follow_gpu(request: Request, catalog: Catalog) -> Request:
     """The request for the platform of the processor that its GPU comes with; for one that leaves the platform open."""
     rows = look_up(request, catalog)
-    if rows.gpu is None or not rows.arm64:
+    gpu = rows.gpu
+    if gpu is None:
         return request
-    if not runs_server_wheels(rows.gpu, catalog):
+    if not rows.arm64:
+        return request
+    if not runs_server_wheels(gpu, catalog):
         return request  # it runs nothing on any platform
     return replace(request, platform=ARM64)
 

@@ -37,11 +37,13 @@ def make_stack(rows: RequestRows, candidate: Candidate) -> Stack:
 def _gpu_features(rows: RequestRows, candidate: Candidate) -> tuple[Feature, ...]:
     gpu = rows.gpu
     torch = candidate.build.torch
+    features: list[Feature] = []
     if gpu is None:
         return ()
-    return tuple(
-        gpu_feature(row, gpu.capability, torch) for row in rows.catalog.gpu_features
-    )
+    for row in rows.catalog.gpu_features:
+        feature = gpu_feature(row, gpu.capability, torch)
+        features.append(feature)
+    return tuple(features)
 
 
 def gpu_feature(row: GpuFeature, capability: Version, torch: Version | None) -> Feature:

@@ -62,15 +62,17 @@ def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
 
 
 def cuda_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
-    if rows.request.cuda and not rows.cuda:
-        yield from _lines_of_same_major(rows.request.cuda, rows.catalog)
-    if not nearest.cpu:
-        yield Version(nearest.cuda_line)
-        yield nearest.build.cuda
+    cuda = rows.request.cuda
+    if cuda and not rows.cuda:
+        yield from _nearest_lines(cuda, rows.catalog)
+    if nearest.cpu:
+        return
+    yield Version(nearest.cuda_line)
+    yield nearest.build.cuda
 
 
-def _lines_of_same_major(cuda: Version, catalog: Catalog) -> list[Version]:
-    """The lines that torch is built for, the nearest older one first, then newer ones; PyPI's before other indexes'.
+def _nearest_lines(cuda: Version, catalog: Catalog) -> list[Version]:
+    """The lines of its major that torch is built for, the nearest older one first, then newer ones; PyPI's first.
 
     An older CUDA runs on every driver that the requested one runs on.
     """
@@ -81,13 +83,18 @@ def _lines_of_same_major(cuda: Version, catalog: Catalog) -> list[Version]:
         lines.add(line)
         if build.index == PYPI:
             on_pypi.add(line)
-    of_same_major = {line for line in lines if line.major == cuda.major}
+    of_same_major = [line for line in lines if line.major == cuda.major]
+    candidates = of_same_major or list(lines)
+    candidates.sort(key=lambda line: _distance(line, cuda))
+    candidates.sort(key=lambda line: line not in on_pypi)
+    candidates.sort(key=lambda line: line > cuda)
+    return candidates
 
-    def remoteness(line: Version) -> tuple[bool, bool, int]:
-        distance = 100 * (line.major - cuda.major) + line.minor - cuda.minor
-        return line > cuda, line not in on_pypi, abs(distance)
 
-    return sorted(of_same_major or lines, key=remoteness)
+def _distance(line: Version, other: Version) -> int:
+    majors = line.major - other.major
+    minors = line.minor - other.minor
+    return abs(100 * majors + minors)
 
 
 def cudnn_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:

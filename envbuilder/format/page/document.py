@@ -147,11 +147,13 @@ def document(page: PageData) -> dict[str, Any]:
 def _gpu_features(grid: Grid) -> dict[str, Any]:
     """Compute capability → what its GPUs can do: each stack is written once, whichever GPU it is for."""
     document: dict[str, list[Any]] = {}
-    gpus = next(axis for axis in grid.axes if axis.name == "gpu")
-    for choice in gpus.choices[1:]:
-        document[choice.value] = [
-            _gpu_feature(row, Version(choice.value)) for row in grid.gpu_features
-        ]
+    for axis in grid.axes:
+        if axis.name != "gpu":
+            continue
+        for choice in axis.choices[1:]:
+            capability = Version(choice.value)
+            features = [_gpu_feature(row, capability) for row in grid.gpu_features]
+            document[choice.value] = features
     return document
 
 

@@ -31,9 +31,12 @@ def compiles(torch: Any) -> bool:
     """Triton makes a kernel for this GPU, and it computes what torch does."""
     before = compiled_frames()
     inputs = torch.linspace(-2, 2, 64, device="cuda")
-    seen = torch.compile(curve)(inputs)
-    same: bool = torch.allclose(seen, curve(inputs), atol=1e-4)
-    return same and compiled_frames() > before
+    compiled = torch.compile(curve)
+    seen = compiled(inputs)
+    expected = curve(inputs)
+    same: bool = torch.allclose(seen, expected, atol=1e-4)
+    new_frames = compiled_frames() - before
+    return same and new_frames > 0
 
 
 def has_bf16(torch: Any) -> bool:
@@ -47,10 +50,15 @@ def has_bf16(torch: Any) -> bool:
 
 def has_flash_attention(torch: Any) -> bool:
     """torch's own FlashAttention-2 kernel, with every other kernel switched off."""
-    query = torch.ones(1, 2, 64, 64, device="cuda", dtype=torch.float16)
-    attention = torch.nn.functional.scaled_dot_product_attention
+    shape = (1, 2, 64, 64)
+    query = torch.ones(shape, device="cuda", dtype=torch.float16)
+    functional = torch.nn.functional
     with only_flash_attention(torch):
-        seen = attention(query, query, query)
+        seen = functional.scaled_dot_product_attention(
+            query,
+            query,
+            query,
+        )
     same: bool = torch.allclose(seen, query, atol=1e-2)
     return same
 
