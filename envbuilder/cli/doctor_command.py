@@ -183,7 +183,9 @@ def _find_gpu(request: "Request", facts: "Catalog") -> "Gpu":
         return row
     diagnosis = diagnose_unknown(look_up(request, facts))["gpu"]
     hint = "give its compute capability, e.g. `--gpu 8.6`"
-    if diagnosis.on_cpu:
+    if diagnosis.is_choice:
+        hint = " or ".join(f"`--gpu {value}`" for value in diagnosis.instead)
+    elif diagnosis.on_cpu:
         hint = "train on the CPU: `envbuilder build --flavour cpu`"
     raise UsageError(diagnosis.text, hint=hint)
 

@@ -5,7 +5,6 @@ from packaging.version import Version
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.finding import Case, Finding, fine, note
 from envbuilder.doctor.gpu_rules import describe, is_jetson
-from envbuilder.resolve.stack import gpu_feature
 from envbuilder.versions import listed
 
 
@@ -32,7 +31,6 @@ def _missing(capability: Version, catalog: Catalog) -> dict[str, str]:
     """Feature → why GPUs of this compute capability do not have it."""
     missing = {}
     for row in catalog.gpu_features:
-        feature = gpu_feature(row, capability, None)
-        if not feature.available:
-            missing[feature.name] = feature.reason
+        if capability < row.capability:
+            missing[row.feature] = row.says
     return missing

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from packaging.version import Version
 
 from envbuilder.catalog.gpu_names import is_capability
+from envbuilder.catalog.gpus import is_jetson
 from envbuilder.catalog.lookup import matching_runtimes
 from envbuilder.catalog.rows import PYPI, Evidence, GpuFeature
 from envbuilder.model import Base, Feature, Flavour, Stack
@@ -251,10 +252,12 @@ def _cuda_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
 
 
 def _driver_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
-    """Of a branch, which of its drivers are new enough."""
+    """Of a branch, which of its drivers are new enough; those of Jetsons are numbered apart."""
     driver = rows.request.driver
     floor = candidate.build.driver_floor
     if driver is None:
+        return
+    if rows.gpu and is_jetson(rows.gpu):
         return
     if driver < Version(floor):
         yield f"driver {driver_text(driver)} has to be {floor} or newer"

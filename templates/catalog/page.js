@@ -255,7 +255,9 @@ function findGpu(event) {
   event.stopPropagation();
   const name = event.target.value.trim();
   const value = data.gpus[name.toLowerCase()];
-  if (value) {
+  if (data.arm64.includes(name.toLowerCase())) {
+    say(`${name} has an arm64 processor, and these stacks are for amd64: envbuilder resolve --gpu "${name}"`);
+  } else if (value) {
     pick({ ...picked(), gpu: value });
     remember();
     update();

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder import resources
+from envbuilder.catalog.gpu_names import find_gpu, needs_arm64
 from envbuilder.catalog.rows import Catalog, Evidence, GpuFeature
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
@@ -54,6 +55,7 @@ def html(
     gpus = _names(catalog)
     data = document(page)
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
+    data["arm64"] = [name.lower() for name in _with_arm64(gpus, catalog)]
     folder = resources.folder("templates") / "catalog"
     script = read_text(folder / "page.js")
     style = read_text(folder / "page.css")
@@ -71,8 +73,26 @@ def html(
 
 
 def _names(catalog: Catalog) -> dict[str, str]:
-    """Name of a GPU → its capability."""
-    return {name: str(row.capability) for row in catalog.gpus for name in row.names}
+    """Name of a GPU → its capability; a name that can mean several is not among them."""
+    names: list[str] = []
+    for gpu in catalog.gpus:
+        names += gpu.names
+    for row in catalog.gpu_names:
+        names += row.names
+    capabilities = {}
+    for name in names:
+        found = find_gpu(name, catalog)
+        if found:
+            capabilities[name] = str(found.capability)
+    return capabilities
+
+
+def _with_arm64(names: Iterable[str], catalog: Catalog) -> Iterator[str]:
+    """Those that come with an arm64 processor, whose stacks the page does not have."""
+    for name in names:
+        gpu = find_gpu(name, catalog)
+        if gpu and needs_arm64(name, gpu, catalog):
+            yield name
 
 
 def _embedded(data: JsonObject) -> Markup:
