@@ -205,6 +205,9 @@ class GpuFeature:
     source: Prose
     checked: date
     torch: Version | None = None  # the first that has it; None: all do
+    torch_for: Mapping[Numbers, Version] = field(
+        default_factory=dict
+    )  # by compute capability, where it is a later one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

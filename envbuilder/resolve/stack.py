@@ -47,13 +47,19 @@ def _gpu_features(rows: RequestRows, candidate: Candidate) -> tuple[Feature, ...
     return tuple(features)
 
 
+def first_torch(row: GpuFeature, capability: Version) -> Version | None:
+    """The first torch that has a feature on a GPU; None if all have it."""
+    return row.torch_for.get(str(capability), row.torch)
+
+
 def gpu_feature(row: GpuFeature, capability: Version, torch: Version | None) -> Feature:
     """Whether GPUs of a compute capability can do it, with a torch or with any."""
     reason = ""
+    first = first_torch(row, capability)
     if capability < row.capability:
         reason = f"{row.says}; this GPU has {capability}"
-    elif torch and row.torch and torch < row.torch:
-        reason = f"torch {torch} does not have it: {row.torch} is the first"
+    elif torch and first and torch < first:
+        reason = f"torch {torch} does not have it for this GPU: {first} is the first"
     return Feature(
         name=row.feature,
         available=not reason,

@@ -119,9 +119,9 @@ function pairsOf(stack, choices) {
   for (const [name, text, works, [firstMajor, firstMinor]] of data.features[choices.gpu] ?? []) {
     const pair = pairs.find(([label]) => label === name);
     const old = major < firstMajor || (major === firstMajor && minor < firstMinor);
-    const shown = works && old ? `not available: torch ${torch} does not have it: ${firstMajor}.${firstMinor} is the first` : text;
+    const shown = works && old ? `not available: torch ${torch} does not have it for this GPU: ${firstMajor}.${firstMinor} is the first` : text;
     if (!pair) pairs.splice(-1, 0, [name, shown]);
-    else if (!works && pair[1] === "works") pair[1] = text;
+    else if (pair[1] === "works") pair[1] = shown;
   }
   return pairs;
 }

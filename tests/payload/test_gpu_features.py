@@ -35,7 +35,7 @@ def check_on(
         return try_it
 
     table = [
-        GpuFeature(row.name, row.capability, row.torch, works(row))
+        GpuFeature(row.name, row.capability, row.torch, works(row), row.torch_for)
         for row in GPU_FEATURES
     ]
     monkeypatch.setattr(gpu_features, "GPU_FEATURES", table)
@@ -71,6 +71,13 @@ def test_an_old_ptxas_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(Failure) as failure:
         check_on(monkeypatch, (12, 1), "torch.compile", error=PTXAS)
     assert "TRITON_PTXAS_PATH" in failure.value.answer.remedy
+
+
+def test_a_triton_older_than_the_gpu_is_not_asked_to_compile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = check_on(monkeypatch, (12, 1), version="2.9.1+cu130")
+    assert answer.value == "bf16 FlashAttention-2 FP8"
 
 
 def test_an_older_torch_is_not_asked_for_what_it_lacks(

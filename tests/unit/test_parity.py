@@ -90,6 +90,14 @@ def test_host_and_image_agree_on_features_of_gpus() -> None:
     }
     in_image = {row.name: row.capability for row in gpu_features.GPU_FEATURES}
     assert in_image == on_host
+    for row, other in zip(
+        catalog.load().gpu_features, gpu_features.GPU_FEATURES, strict=True
+    ):
+        later = {}
+        for capability, torch in row.torch_for.items():
+            major, minor = map(int, capability.split("."))
+            later[major, minor] = torch.release[:2]
+        assert later == other.torch_for
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------

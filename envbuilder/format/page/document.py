@@ -26,7 +26,7 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.resolve.command_line import texts_of_set_options
-from envbuilder.resolve.stack import gpu_feature
+from envbuilder.resolve.stack import first_torch, gpu_feature
 from envbuilder.templates import fill
 from envbuilder.versions import matches_prefix, minor_line
 
@@ -179,8 +179,9 @@ def _gpu_features(grid: Grid) -> dict[str, Any]:
 
 def _gpu_feature(row: GpuFeature, capability: Version) -> list[Any]:
     feature = gpu_feature(row, capability, None)
-    first_torch = list(row.torch.release[:2]) if row.torch else [0, 0]
-    return [feature.name, feature.text, feature.available, first_torch]
+    first = first_torch(row, capability)
+    numbers = list(first.release[:2]) if first else [0, 0]
+    return [feature.name, feature.text, feature.available, numbers]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
 from acceptance.checks.features import compiled_frames, curve, promise
@@ -22,6 +22,8 @@ class GpuFeature:
     capability: Capability
     torch: tuple[int, int]
     works: Callable[[Any], bool]  # tries it; an error says that it does not
+    # By compute capability, where the first torch is a later one.
+    torch_for: dict[Capability, tuple[int, int]] = field(default_factory=dict)
 
 
 # --- trying one ----------------------------------------------------------------------------------------------------
@@ -90,9 +92,11 @@ def multiplies_fp8(torch: Any) -> bool:
     return same
 
 
+# The ptxas that an older Triton brings does not know these.
+NEWER_TRITON = {(10, 3): (2, 10), (11, 0): (2, 12), (12, 1): (2, 10)}
 # Capabilities as in the catalog's gpu_features.json; a test compares the two.
 GPU_FEATURES = (
-    GpuFeature("torch.compile", (7, 0), (2, 0), compiles),
+    GpuFeature("torch.compile", (7, 0), (2, 0), compiles, NEWER_TRITON),
     GpuFeature("bf16", (8, 0), (1, 13), has_bf16),
     GpuFeature("FlashAttention-2", (8, 0), (2, 2), has_flash_attention),
     # Two older ones can multiply them, too, by functions with other arguments.
@@ -111,7 +115,9 @@ def check_gpu_features(inspection: Inspection) -> Answer:
     working = []
     findings = []
     for feature in GPU_FEATURES:
-        if not can_be_tried(feature, torch, inspection):
+        if is_too_old(torch, feature, capability):
+            continue
+        if not is_promised(feature, inspection):
             continue
         if capability >= feature.capability:
             expected.append(feature.name)
@@ -133,11 +139,16 @@ def check_gpu_features(inspection: Inspection) -> Answer:
     )
 
 
-def can_be_tried(feature: GpuFeature, torch: Any, inspection: Inspection) -> bool:
-    """Whether this torch has it, and its stack does not say that it is broken anyway."""
+def is_too_old(torch: Any, feature: GpuFeature, capability: Capability) -> bool:
+    """Whether this torch does not have it on a GPU of this compute capability."""
+    first = feature.torch_for.get(capability, feature.torch)
     parts = torch.__version__.split(".")
-    if (int(parts[0]), int(parts[1])) < feature.torch:
-        return False
+    version = (int(parts[0]), int(parts[1]))
+    return version < first
+
+
+def is_promised(feature: GpuFeature, inspection: Inspection) -> bool:
+    """Whether the stack does not say that it is broken on any GPU."""
     if feature.name != "torch.compile":
         return True
     try:
