@@ -41,9 +41,8 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     for key in _REST:
         document[key] = plain[key]
     # Of the versions and of the requested GPU: what is expected on it.
-    document["features"] = [
-        serialize.plain(feature) for feature in stack.features_on_gpu
-    ]
+    features = stack.features_on_gpu
+    document["features"] = serialize.plain(features)
     return document
 
 

@@ -22,6 +22,11 @@ def number(text: str) -> Number:
     return tuple(int(part) for part in text.split("."))
 
 
+def branch(driver: Number) -> Number:
+    """580 of 580.00, which no driver for PCs calls itself."""
+    return driver if any(driver[1:]) else driver[:1]
+
+
 def begins(wanted: Number, found: Number) -> bool:
     return found[: len(wanted)] == wanted
 
@@ -320,7 +325,7 @@ class Oracle:
             if name in asked and not begins(number(asked[name]), number(found)):
                 return False
         if "driver" in asked and not some.cpu:
-            driver = number(asked["driver"])
+            driver = branch(number(asked["driver"]))
             if driver < number(row["driver_floor"])[: len(driver)]:
                 return False
         if "gpu" in asked:

@@ -73,7 +73,7 @@ def test_an_old_ptxas_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "TRITON_PTXAS_PATH" in failure.value.answer.remedy
 
 
-def test_a_triton_older_than_the_gpu_is_not_asked_to_compile(
+def test_a_triton_older_than_the_gpu_need_not_compile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = check_on(monkeypatch, (12, 1), version="2.9.1+cu130")

@@ -152,3 +152,45 @@ def test_a_gpu_of_another_maker_is_named(
     assert refusal.value.suggestions == (
         "envbuilder resolve --flavour cpu --cuda any --gpu any",
     )
+
+
+@pytest.mark.parametrize(
+    ("cuda", "instead"),
+    [
+        ("12.2", "--cuda 12.1"),
+        ("12.3", "--cuda 12.1"),
+        ("12.5.1", "--cuda 12.4"),
+        ("13.1", "--cuda 13.0"),
+        ("11.4", "--cuda 11.7"),  # there is no older one
+        ("10.2", "--cuda 11.7"),
+    ],
+)
+def test_a_cuda_read_off_nvidia_smi(cuda: str, instead: str, facts: Catalog) -> None:
+    with pytest.raises(NoStackError) as refusal:
+        resolve(parse_request({"cuda": cuda}), facts)
+    assert refusal.value.suggestions == (f"envbuilder resolve {instead}",)
+    assert "what nvidia-smi shows is the newest CUDA that the driver supports" in (
+        refusal.value.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "torch", "missing"),
+    [
+        ("GTX 1080 Ti", "2.7", ["torch.compile", "bf16", "FlashAttention-2", "FP8"]),
+        ("T4", "2.15", ["bf16", "FlashAttention-2", "FP8"]),
+        ("RTX 3090", "2.15", ["FP8"]),
+        ("RTX 3090", "2.0", ["FlashAttention-2", "FP8"]),
+        ("H100", "2.15", []),
+        ("B300", "2.9", ["torch.compile"]),
+        ("B300", "2.15", []),
+    ],
+)
+def test_features_are_those_of_the_gpu(
+    gpu: str, torch: str, missing: list[str], facts: Catalog
+) -> None:
+    stack = resolve(parse_request({"gpu": gpu, "torch": torch}), facts)
+    found = [feature.name for feature in stack.features_on_gpu if not feature.available]
+    assert found == missing
+    without = resolve(parse_request({"torch": torch}), facts)
+    assert without.gpu_features == ()

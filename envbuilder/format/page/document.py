@@ -178,10 +178,18 @@ def _gpu_features(grid: Grid) -> dict[str, Any]:
 
 
 def _gpu_feature(row: GpuFeature, capability: Version) -> list[Any]:
+    """Its name, what to read, whether the GPU can do it, and the first torch that can."""
     feature = gpu_feature(row, capability, None)
     first = first_torch(row, capability)
-    numbers = list(first.release[:2]) if first else [0, 0]
-    return [feature.name, feature.text, feature.available, numbers]
+    numbers = [0, 0]
+    if first:
+        numbers = [first.major, first.minor]
+    return [
+        feature.name,
+        feature.text,
+        feature.available,
+        numbers,
+    ]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:

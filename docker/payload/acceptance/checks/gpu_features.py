@@ -142,9 +142,11 @@ def check_gpu_features(inspection: Inspection) -> Answer:
 def is_too_old(torch: Any, feature: GpuFeature, capability: Capability) -> bool:
     """Whether this torch does not have it on a GPU of this compute capability."""
     first = feature.torch_for.get(capability, feature.torch)
-    parts = torch.__version__.split(".")
-    version = (int(parts[0]), int(parts[1]))
-    return version < first
+    numbers = []
+    for part in torch.__version__.split(".")[:2]:
+        number = int(part)
+        numbers.append(number)
+    return tuple(numbers) < first
 
 
 def is_promised(feature: GpuFeature, inspection: Inspection) -> bool:
