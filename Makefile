@@ -3,7 +3,15 @@
 # make help    the rest
 
 CUDA ?= 11.7
-PRESET := cu117-torch2.0.1-py3.9-debian11
+PRESET := cu117-torch2.0.1-py3.10-debian12
+# BASE=bootstrap: a base made here from Debian's packages. Without it, that one is used if no registry has the other, and
+# `envbuilder build` says so in .env.
+ifeq ($(BASE),bootstrap)
+override BASE := py3.9-debian11
+endif
+ifneq ($(BASE),)
+export BASE
+endif
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
@@ -16,12 +24,11 @@ RUN := $(BIN)/python -m
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-image: setup engine ## build and accept the image for CUDA=11.7
-	$(BIN)/envbuilder build --cuda $(CUDA)
+image: setup engine ## build and accept the image for CUDA=11.7; BASE=bootstrap: without a registry
+	$(BIN)/envbuilder build $(if $(filter-out 11.7,$(CUDA)),--cuda $(CUDA) $(if $(BASE),--base bootstrap))
 
 train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
-	@docker image inspect envbuilder:$(PRESET) >/dev/null 2>&1 || \
-		$(BIN)/envbuilder base --lock docker/images/$(PRESET)/envbuilder.lock
+	@docker image inspect "$$(docker compose config --images train | head -n 1)" >/dev/null 2>&1 || $(BIN)/envbuilder build
 	@[ -n "$$COMPOSE_FILE" ] || grep -qs '^COMPOSE_FILE=' .env || { found=$$(tools/gpu-access) && export $$found; }; \
 		docker compose up --exit-code-from train train
 
@@ -51,7 +58,7 @@ FAST := -m "not slow and not container and not network and not browser and not m
 
 fast: setup ## the quick tests: no engine, no network, no browser, few processes; half a minute
 	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
-	PYTHONDONTWRITEBYTECODE= $(RUN) pytest -q $(FAST)
+	PYTHONDONTWRITEBYTECODE= tools/in-memory $(RUN) pytest -q $(FAST)
 
 coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
 	@mkdir -p build

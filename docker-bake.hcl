@@ -33,10 +33,11 @@ variable "CACHE_TO" { default = "" }
 # Provenance and SBOM next to the image in a registry. They differ on every build, and so does the digest.
 variable "ATTESTATIONS" { default = false }
 
-# CA bundle, netrc file, URL of a custom package index: build secrets, none gets into a layer.
+# CA bundle, netrc file, URLs of a package index and of a mirror of Debian: build secrets, none gets into a layer.
 variable "CA_BUNDLE" { default = try(compact([SSL_CERT_FILE, PIP_CERT, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE])[0], "") }
 variable "NETRC" { default = "" }
 variable "ENVBUILDER_INDEX_URL" { default = "" }
+variable "ENVBUILDER_APT_MIRROR" { default = "" }
 
 # From the environment, if set.
 variable "SSL_CERT_FILE" { default = "" }
@@ -121,6 +122,7 @@ target "_image" {
     [for file in compact([CA_BUNDLE]) : "id=ca,src=${file}"],
     [for file in compact([NETRC]) : "id=netrc,src=${file}"],
     [for url in compact([ENVBUILDER_INDEX_URL]) : "id=index,env=ENVBUILDER_INDEX_URL"],
+    [for url in compact([ENVBUILDER_APT_MIRROR]) : "id=apt-mirror,env=ENVBUILDER_APT_MIRROR"],
   )
   args = { # null: not set
     HTTP_PROXY = HTTP_PROXY != "" ? HTTP_PROXY : null

@@ -1,10 +1,13 @@
 """`envbuilder.toml`, or `[tool.envbuilder]` in `pyproject.toml`: defaults for the options of every command.
 
 A key is an option's name; its value is one that the option accepts. The command line and the environment win. There are
-two more tables:
+three more tables:
 
     [accept]
     checks = ["my_check.py"]   # custom checks, relative to this file
+
+    [mirrors]                  # of everything that is downloaded, see docs/how-to/mirrors.md
+    packages = "https://mirror.example/simple"
 
     [render]
     targets = ["devcontainer"] # the files that `envbuilder render` keeps in this repository, next to the build context
@@ -19,6 +22,7 @@ in another user's repository (`safe.directory`).
 
 import difflib
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,12 +39,17 @@ from envbuilder.model import ANY
 from envbuilder.resolve.command_line import quoted
 from envbuilder.resolve.options import OPTIONS, Option, option_name
 from envbuilder.resolve.parsers import (
+    parse_apt,
+    parse_apt_mirror,
     parse_builder,
     parse_cache,
+    parse_hub,
     parse_index_url,
     parse_package,
     parse_path,
+    parse_registry_mirror,
     parse_tag,
+    parse_torch_index,
 )
 
 FILE = "envbuilder.toml"
@@ -49,7 +58,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 """File → the table that holds the settings; in other files they are at the top."""
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
-_LISTS = frozenset({"package", "cache-to", "cache-from", "checks", "targets"})
+_LISTS = frozenset({"package", "apt", "cache-to", "cache-from", "checks", "targets"})
 _SPELLINGS = {
     spelling: option_name(option.name)
     for option in OPTIONS
@@ -97,7 +106,11 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
         for spelling in option.spellings
     },
     "package": parse_package,
+    "apt": parse_apt,
     "index-url": parse_index_url,
+    "torch-index": parse_torch_index,
+    "apt-mirror": parse_apt_mirror,
+    "registry-mirror": parse_registry_mirror,
     "ca-bundle": parse_path,
     "builder": parse_builder,
     "cache-to": parse_cache,
@@ -107,6 +120,32 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     "catalog": parse_path,
 }
 """Key of a setting → the parser of its value, the same as of the option of that name."""
+
+
+MIRRORS: Mapping[str, str] = {
+    "packages": "index-url",
+    "torch": "torch-index",
+    "debian": "apt-mirror",
+    "registry": "registry-mirror",
+    "hub": "hub",
+}
+"""Key of the table `[mirrors]` → the option with the same meaning; the hub's is the variable HF_ENDPOINT."""
+_MIRROR_PARSERS: Mapping[str, Callable[[str], object]] = {
+    key: PARSERS.get(option, parse_hub) for key, option in MIRRORS.items()
+}
+
+
+_PUBLIC = re.compile(r"(?:find-links\+)?https?://[A-Za-z0-9._~:/%+{}-]+")
+
+
+def public_mirrors(settings: JsonObject) -> dict[str, str]:
+    """The addresses of `[mirrors]` that may be written into files: neither credentials nor a token, nor `$`."""
+    public = {}
+    for key, option in MIRRORS.items():
+        address = settings.get(option.replace("-", "_"), "")
+        if _PUBLIC.fullmatch(address):
+            public[key] = address
+    return public
 
 
 def _parse_check(text: str) -> str:
@@ -242,10 +281,12 @@ def _checked(path: Path, table: object) -> JsonObject:
     table = dict(table)
     accept = table.pop("accept", {})
     render = table.pop("render", None)
+    mirrors = table.pop("mirrors", {})
     problems = _double_keys(table)
     _rename_spellings(table)
     problems += _problems(table, _FILE_PARSERS)
     problems += _accept_problems(accept)
+    problems += _mirror_problems(mirrors, table)
     if render is not None:
         problems += _render_problems(render)
     if problems:
@@ -257,6 +298,8 @@ def _checked(path: Path, table: object) -> JsonObject:
     settings: dict[str, Any] = {}
     for key, value in (*table.items(), *accept.items()):
         settings[key.replace("-", "_")] = tuple(value) if key in _LISTS else value
+    for key, address in mirrors.items():
+        settings[MIRRORS[key].replace("-", "_")] = address
     if render is not None:
         settings["render"] = render
     return settings
@@ -280,6 +323,17 @@ def _accept_problems(table: object) -> list[str]:
     if not isinstance(table, dict):
         return ["accept must be a table with the key checks"]
     return [f"[accept]: {problem}" for problem in _problems(table, _ACCEPT_PARSERS)]
+
+
+def _mirror_problems(mirrors: object, table: Mapping[str, object]) -> list[str]:
+    if not isinstance(mirrors, dict):
+        return [f"mirrors must be a table with the keys {', '.join(MIRRORS)}"]
+    problems = _problems(mirrors, _MIRROR_PARSERS)
+    for key in mirrors:
+        option = MIRRORS.get(key)
+        if option in table:
+            problems.append(f"{key} and {option} are the same setting: give one")
+    return [f"[mirrors]: {problem}" for problem in problems]
 
 
 def _render_problems(table: object) -> list[str]:

@@ -171,10 +171,15 @@ def safe_name(text: str) -> str:
 def refuse_links(root: Path, *names: str) -> None:
     """Raise `UsageError` if one of these paths below `root` leads out of it through a link."""
     top = _real(root)
+    # The names of a build context share their folders: each is looked at once.
+    checked: set[Path] = set()
     for name in names:
         place = root
         for part in Path(name).parts:
             place /= part
+            if place in checked:
+                continue
+            checked.add(place)
             if not _real(place).is_relative_to(top):
                 raise UsageError(
                     f"{place} leads out of {top}, to {_real(place)}; envbuilder writes nothing there",
@@ -212,8 +217,13 @@ def _real(path: Path) -> Path:
         raise UsageError(f"{str(path)!r} leads nowhere: {error}") from error
 
 
-def write_file(path: Path, text: str, *, executable: bool = False) -> None:
-    """Replace a file whole, or leave it alone; its folders are created. Raises `UsageError` if it cannot."""
+def write_file(
+    path: Path, text: str, *, executable: bool = False, keep: bool = False
+) -> None:
+    """Replace a file whole, or leave it alone; its folders are created. Raises `UsageError` if it cannot.
+
+    `keep`: one that exists keeps its permissions and its owner, as a file of the user's with secrets needs.
+    """
     prefix = f".{path.name[:_LONGEST_NAME]}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,13 +239,27 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> None:
             try:
                 stream.write(text)
                 stream.flush()
-                temporary.chmod(0o755 if executable else 0o644)
+                before = path.stat() if keep and exists(path) else None
+                if before:
+                    _give_to(temporary, before)
+                else:
+                    temporary.chmod(0o755 if executable else 0o644)
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
+
+
+def _give_to(path: Path, like: os.stat_result) -> None:
+    """Give a new file the owner and the permissions of another."""
+    owner = (like.st_uid, like.st_gid)
+    mine = path.stat()
+    if owner != (mine.st_uid, mine.st_gid):
+        os.chown(path, *owner)
+    mode = stat.S_IMODE(like.st_mode)
+    path.chmod(mode)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> UsageError:

@@ -65,6 +65,13 @@ NumbersOrNone = Annotated[
 DebianPackage = Annotated[
     str, _kind("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
 ]
+Soname = Annotated[
+    str,
+    _kind(
+        "the name of a shared library, such as libGL.so.1",
+        r"[A-Za-z0-9][A-Za-z0-9._+-]*\.so(?:\.[A-Za-z0-9_.+-]+)?",
+    ),
+]
 CodeName = Annotated[
     str,
     _kind('the code name of a release, such as bookworm, or ""', r"[a-z][a-z0-9-]*|"),
@@ -158,6 +165,52 @@ IndexUrl = Annotated[
         "the address of a package index",
         r"(?:https?|file)://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+",
         2000,
+    ),
+]
+_PAGE = r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%+-]+)*/?"
+PageUrl = Annotated[
+    str, _kind("the address of a page, without login and query", _PAGE, 2000)
+]
+PageUrlOrNone = Annotated[
+    str,
+    _kind('the address of a page, without login and query, or ""', rf"(?:{_PAGE})|"),
+]
+TorchIndexUrl = Annotated[
+    str,
+    _kind(
+        "the address of a mirror of PyTorch's index",
+        r"(?:find-links\+)?https?://(?:[A-Za-z0-9._~%!$&()*+;=-]+(?::[A-Za-z0-9._~%!$&()*+;=-]*)?@)?"
+        r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/(?:[A-Za-z0-9._~%+-]|\{tag\})+)*/?",
+        2000,
+    ),
+]
+_LOGIN = r"(?:[A-Za-z0-9._~!*+%-]+(?::[A-Za-z0-9._~!*+%-]*)?@)?"
+_NETWORK_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
+_URL_PATH = r"(?:/[A-Za-z0-9._~%+-]+)*"
+AptMirror = Annotated[
+    str,
+    _kind(
+        "the address of a mirror of Debian's packages, ending in /debian",
+        rf"https?://{_LOGIN}{_NETWORK_HOST}{_URL_PATH}/debian",
+        1000,
+    ),
+]
+RegistryMirror = Annotated[
+    str,
+    _kind(
+        "a registry, with a path or without",
+        rf"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?:[0-9]{{1,5}}|localhost"
+        rf"|[a-zA-Z0-9][a-zA-Z0-9-]*(?:\.[a-zA-Z0-9-]+)+)(?:/{_PATH})*",
+    ),
+]
+HubUrl = Annotated[
+    str,
+    _kind(
+        "the address of a model hub, without credentials",
+        rf"https?://{_NETWORK_HOST}{_URL_PATH}",
+        1000,
     ),
 ]
 Path = Annotated[str, _kind("a path", rf"[^{UNPRINTABLE}]+", 4096)]

@@ -4,7 +4,7 @@ They are parsed once, at the edge (`catalog`, `lock`, `cli`), by msgspec; versio
 never strings, so that 12.10 > 12.8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -22,6 +22,7 @@ from envbuilder.grammar import (
     IndexName,
     JsonObject,
     NumbersOrNone,
+    PageUrlOrNone,
     Platform,
     Project,
     Prose,
@@ -32,6 +33,9 @@ from envbuilder.grammar import (
     WheelFile,
     Word,
 )
+
+PYPI = "pypi"
+"""The index that is asked unless another is named."""
 
 SCHEMA = 1
 """Version of every JSON document this tool writes."""
@@ -52,6 +56,14 @@ class BaseSource(StrEnum):
 
     REGISTRY = "registry"  # an image that a registry or the engine's own store has
     BOOTSTRAP = "bootstrap"  # made here from the distribution's packages
+
+
+class PythonSource(StrEnum):
+    """Where an image has its Python from."""
+
+    IMAGE = "image"  # the base image has it
+    SYSTEM = "system"  # the packages of the base's distribution
+    MANAGED = "managed"  # a build that uv downloads
 
 
 class Flavour(StrEnum):
@@ -87,6 +99,7 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    apt: tuple[DebianPackage, ...] = ()  # the distribution's packages
     platform: Platform = "linux/amd64"
     as_of: date | None = (
         None  # resolve everything as the package index stood at the end of this day, in UTC
@@ -106,6 +119,12 @@ class Base:
     system_packages: tuple[
         DebianPackage, ...
     ] = ()  # what its Python needs from the distribution; () where Python is built in
+    python_source: PythonSource = field(
+        default=PythonSource.IMAGE, metadata=OMIT_IF_DEFAULT
+    )
+    python_build: NumbersOrNone = field(
+        default="", metadata=OMIT_IF_DEFAULT
+    )  # "3.10.22": the full version of a managed Python
 
     @property
     def own(self) -> bool:
@@ -173,6 +192,11 @@ class Stack:
     gpu_features: tuple[Feature, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # what the requested GPU can do, whatever the versions; () where none is requested
+    # The public address of `index`, not a mirror of somebody's; "" for PyPI, and where the catalog has none.
+    index_url: PageUrlOrNone = field(default="", metadata=OMIT_IF_DEFAULT)
+    apt: tuple[DebianPackage, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # the distribution's packages that the user wants, sorted
 
     @property
     def features_on_gpu(self) -> tuple[Feature, ...]:
@@ -216,13 +240,22 @@ class Stack:
     @property
     def name(self) -> str:
         """Name of preset, context folder and image tag: `cu117-torch2.0.1-py3.9-debian11`, on arm64 with `-arm64`."""
+        return self.name_on(self.base_name)
+
+    @property
+    def base_name(self) -> str:
+        """The part of `name` that depends on the base image: `py3.9-debian11`."""
+        return f"py{self.python}-{self.base.os.replace(' ', '')}"
+
+    def name_on(self, base_name: str) -> str:
+        """`name` with another base: that of the same torch for the same CUDA on it."""
         devel = "-devel" if self.flavour is Flavour.DEVEL else ""
         machine = (
             ""
             if self.platform == Request().platform
             else f"-{self.platform.split('/')[1]}"
         )
-        return f"{self.cuda_tag}-torch{self.torch}-py{self.python}-{self.base.os.replace(' ', '')}{devel}{machine}"
+        return f"{self.cuda_tag}-torch{self.torch}-{base_name}{devel}{machine}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +265,17 @@ class Wheel:
     name: Project  # normalised (PEP 503)
     version: Version
     file: WheelFile
-    size: Size  # bytes
+    size: Size  # bytes; 0: not known, for PyTorch's index gives no sizes
     sha256: Sha256
     layer: Layer
+    # The index that it was locked from: the torch family's may be the stack's own, everything else is PyPI's.
+    index: IndexName = field(default=PYPI, metadata=OMIT_IF_DEFAULT)
+
+
+def total_size(sizes: Iterable[int]) -> int:
+    """The sum of sizes of which 0 means "not known"; then the sum is not known either, which is 0."""
+    known = list(sizes)
+    return sum(known) if all(known) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +289,11 @@ class Lock:
         Digest | None
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all wheels; 0 if the size of one is not known."""
+        return total_size([wheel.size for wheel in self.wheels])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from envbuilder.errors import UsageError
 from envbuilder.files import is_file, read_text
@@ -19,6 +19,8 @@ SYSTEM_BUNDLES = (
     "/etc/pki/tls/certs/ca-bundle.crt",
 )
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+TORCH_INDEX = "torch"
+"""The name that uv knows the torch family's index by."""
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 _KEPT = (
     "PATH",
@@ -41,12 +43,25 @@ class Network:
     netrc: Path | None = None  # for uv, which sends each host only its own entry
     login: str = ""  # for a build: the entry of the index's host
     index_url: str | None = None
+    torch_index: str | None = None  # a mirror of PyTorch's index, as the user gave it
+    apt_mirror: str | None = None  # of Debian's packages
+    registry_mirror: str | None = None  # of Docker Hub's images
     proxies: Mapping[str, str] | None = None
 
     def hide_token(self, text: str) -> str:
-        """Text without the query of the index's address, which may be a token. Passwords uv hides by itself."""
-        query = urlsplit(self.index_url or "").query
-        return text.replace(f"?{query}", "?****") if query else text
+        """Text without the query of the index's address, which may be a token, and without the logins of mirrors.
+
+        Passwords uv hides by itself where it knows that they are some.
+        """
+        address = self.index_url or ""
+        query = urlsplit(address).query
+        if query:
+            text = text.replace(f"?{query}", "?****")
+        for mirror in (self.torch_index, self.apt_mirror):
+            login = _login_in(mirror)
+            if login:
+                text = text.replace(f"{login}@", "****@")
+        return text
 
 
 def find_network(
@@ -55,6 +70,9 @@ def find_network(
     home: Path,
     ca: Path | None = None,
     index_url: str | None = None,
+    torch_index: str | None = None,
+    apt_mirror: str | None = None,
+    registry_mirror: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -62,8 +80,11 @@ def find_network(
     return Network(
         ca=ca or _find_bundle(environ),
         netrc=logins if has_logins else None,
-        login=_login(logins, index_url) if has_logins and index_url else "",
+        login=_logins(logins, index_url, torch_index) if has_logins else "",
         index_url=index_url,
+        torch_index=torch_index,
+        apt_mirror=apt_mirror,
+        registry_mirror=registry_mirror,
         proxies=_proxies(environ),
     )
 
@@ -87,11 +108,26 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
     return proxies
 
 
-def _login(logins: Path, index_url: str) -> str:
-    """The entry of a netrc for the index's host; "" if it has none.
+def _logins(logins: Path, *addresses: str | None) -> str:
+    """The entries of a netrc for the hosts of these indexes, each once.
 
     A build runs foreign code, of the base image and of packages: it gets no credentials of other hosts.
     """
+    entries = []
+    for address in addresses:
+        entry = _login(logins, address) if address else ""
+        if entry not in entries:
+            entries.append(entry)
+    return "".join(entries)
+
+
+def _login_in(address: str | None) -> str:
+    """`user:password` of an address; "" if it has none."""
+    return urlsplit(address or "").netloc.rpartition("@")[0]
+
+
+def _login(logins: Path, index_url: str) -> str:
+    """The entry of a netrc for the index's host; "" if it has none."""
     try:
         host = urlsplit(index_url).hostname or ""
         entry = netrc(str(logins)).hosts.get(host)
@@ -141,9 +177,22 @@ def uv_environment(environ: Mapping[str, str], network: Network) -> dict[str, st
         env["SSL_CERT_FILE"] = str(network.ca)
     if network.index_url:
         env["UV_DEFAULT_INDEX"] = network.index_url
+    env |= _login_variables(network.torch_index)
     if network.netrc:
         env["NETRC"] = str(network.netrc)
     return env
+
+
+def _login_variables(address: str | None) -> dict[str, str]:
+    """The login of an index that uv knows by name: neither its arguments nor its files hold a password."""
+    user, _, password = _login_in(address).partition(":")
+    if not user:
+        return {}
+    prefix = f"UV_INDEX_{TORCH_INDEX.upper()}"
+    return {
+        f"{prefix}_USERNAME": unquote(user),
+        f"{prefix}_PASSWORD": unquote(password),
+    }
 
 
 AGAIN = "then run the same command again: finished steps are kept"

@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder import processes, serialize
+from envbuilder import catalog, processes, serialize
 from envbuilder.acceptance import receipts, suite
 from envbuilder.acceptance.receipts import Store
 from envbuilder.catalog.rows import Catalog
@@ -17,6 +17,7 @@ from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
 from envbuilder.engine import build_process as builds
 from envbuilder.engine.buildx import (
+    LOAD,
     BuildOptions,
     BuildProgress,
     BuildStep,
@@ -25,10 +26,13 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
+from envbuilder.engine.mirrored import mirrored_base
 from envbuilder.engine.protocol import Engine
+from envbuilder.engine.push_options import PushOptions, check_store, is_same_image
 from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
+from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor
 from envbuilder.lock.uv_compile import Uv
@@ -50,6 +54,9 @@ from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
+
+SKIP_LINKS = "ENVBUILDER_LINK_CHECK"
+"""`off` in the environment: lock without looking at what the user's packages link to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +91,20 @@ class BuildSettings:
     gpu_access: GpuAccess = GpuAccess.AUTO
     require_gpu: bool = False
     push: bool = False
+    push_options: PushOptions = field(default_factory=PushOptions)
     fresh: bool = False  # run the suite even if this very image has passed it
     own: tuple[Path, ...] = ()  # custom checks
+
+
+Fallback = Callable[[], Lock | None]
+"""Gives the lock of the same torch on a base that is made here, if there can be one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """The result of a build."""
 
+    lock: Lock
     image: str
     tag: str
     size: int  # bytes
@@ -102,14 +115,14 @@ class BuildResult:
     digest: str = ""  # the registry's, if it was pushed
 
 
+class NoBaseError(EngineError):
+    """Neither the engine nor a registry has the base image: another base may be had."""
+
+
 def resolve_lockable(request: Request, session: Session) -> Stack:
     """Request → a stack that can be locked and built; raises before anything is downloaded."""
     stack = _resolve(request, session)
-    creation.check_lockable(
-        stack,
-        index_url=session.uv.index_url,
-        command_for=_command_for(request, session),
-    )
+    session.uv.index_for(stack)  # raises if nobody knows its address
     return stack
 
 
@@ -117,9 +130,18 @@ def _resolve(request: Request, session: Session) -> Stack:
     return resolve(request, session.catalog, verb=session.verb, flags=session.said)
 
 
-def make_lock(request: Request, session: Session) -> Lock:
-    """Request → Stack → Lock, without asking an engine."""
-    return lock_stack(request, resolve_lockable(request, session), session)
+def make_lock(
+    request: Request,
+    session: Session,
+    find_digest: Callable[[Base], str | None] | None = None,
+) -> Lock:
+    """Request → Stack → Lock; `find_digest` gives the digest of its base image, if a registry can be asked."""
+    stack = resolve_lockable(request, session)
+    lock = lock_stack(request, stack, session)
+    if find_digest is None:
+        return lock
+    digest = find_digest(stack.base)
+    return replace(lock, base_digest=digest)
 
 
 def lock_stack(
@@ -133,7 +155,27 @@ def lock_stack(
         catalog=session.catalog.date.isoformat(),
         command_for=_command_for(request, session),
         base_digest=base_digest,
+        note=session.console.note,
+        on_locked=lambda lock, document: _note_links(lock, document, session),
     )
+
+
+def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
+    """Say which libraries of the system the user's packages need and the image lacks."""
+    if not lock.stack.extras:
+        return
+    if session.environ.get(SKIP_LINKS) == "off":
+        return
+    from envbuilder.lock import wheel_links  # noqa: PLC0415 - requests, which few locks need
+
+    own = catalog.own_folder(session.catalog)
+    folder = session.store.folder.with_name("links") if session.store else None
+    known = wheel_links.LinkKnowledge(
+        libraries=catalog.read(catalog.SYSTEM_LIBRARIES, own=own),
+        folder=folder,
+    )
+    for note in wheel_links.link_notes(lock, document, session.network, known):
+        session.console.note(note)
 
 
 def _check_day(request: Request, stack: Stack, session: Session) -> None:
@@ -168,8 +210,8 @@ def resolve_with_available_base(
     """`stack`, or the one whose base is available here, and that base: engine store, registry, then bootstrap."""
     try:
         return stack, ensure_base(stack, engine, session)
-    except EngineError as error:
-        if request.base != BASE_AUTO or stack.base.source is BaseSource.BOOTSTRAP:
+    except NoBaseError as error:
+        if request.base != BASE_AUTO:
             raise
         try:
             stack = _resolve(replace(request, base=BASE_BOOTSTRAP), session)
@@ -186,9 +228,50 @@ def resolve_with_available_base(
     return stack, ensure_base(stack, engine, session)
 
 
-def ensure_locked_base(stack: Stack, engine: Engine, session: Session) -> ImageFacts:
-    """The base image of a stack that a lock has decided: another base needs another lock."""
-    return ensure_base(stack, engine, session, hint=_lock_again(stack, session))
+def ensure_locked_base(lock: Lock, engine: Engine, session: Session) -> ImageFacts:
+    """The base image that a lock has decided: another base needs another lock."""
+    stack = lock.stack
+    hint = _lock_again(stack, session)
+    return ensure_base(stack, engine, session, hint=hint, digest=lock.base_digest)
+
+
+def _with_available_base(
+    lock: Lock, engine: Engine, session: Session, fallback: Fallback | None
+) -> Lock:
+    """`lock` with its base in the engine's store; or, if no registry has that base, the lock to build instead."""
+    try:
+        ensure_locked_base(lock, engine, session)
+        return lock
+    except NoBaseError as error:
+        other = fallback() if fallback else None
+        if other is None:
+            raise
+        session.console.say(
+            f"{error.message}; building {other.stack.name} instead, on a base from Debian packages"
+        )
+    ensure_locked_base(other, engine, session)
+    return other
+
+
+def lock_on_bootstrapped_base(stack: Stack, session: Session) -> Lock | None:
+    """A new lock of the same torch and packages on a base from Debian packages; None if no such base suits them."""
+    request = _on_bootstrapped_base(stack)
+    if index_for(session.catalog).best(request) is None:
+        return None
+    return make_lock(request, session)
+
+
+def _on_bootstrapped_base(stack: Stack) -> Request:
+    """The request for the same on a base from Debian packages; not its Python, for Debian has one in each release."""
+    return Request(
+        cuda=Version(stack.cuda_line) if stack.cuda else None,
+        torch=stack.torch,
+        flavour=stack.flavour,
+        platform=stack.platform,
+        base=BASE_BOOTSTRAP,
+        packages=stack.extras,
+        apt=stack.apt,
+    )
 
 
 def _lock_again(stack: Stack, session: Session) -> str:
@@ -196,15 +279,7 @@ def _lock_again(stack: Stack, session: Session) -> str:
     if session.in_project:
         flags = " ".join(["--base bootstrap --force", *session.said])
         return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
-    # Not its Python: Debian has one of its own in each release.
-    request = Request(
-        cuda=Version(stack.cuda_line) if stack.cuda else None,
-        torch=stack.torch,
-        flavour=stack.flavour,
-        platform=stack.platform,
-        base=BASE_BOOTSTRAP,
-        packages=stack.extras,
-    )
+    request = _on_bootstrapped_base(stack)
     if index_for(session.catalog).best(request) is None:
         return ""
     again = command(request, "lock", flags=session.said)
@@ -216,27 +291,66 @@ def ensure_base(
     engine: Engine,
     session: Session,
     hint: str = "build a base from Debian packages: `--base bootstrap`",
+    digest: str | None = None,
 ) -> ImageFacts:
-    """The base image of a stack in the engine's store; pulled or built if need be."""
+    """The base image of a stack in the engine's store; pulled or built if need be. `digest`: exactly that one."""
     base = stack.base
-    image = engine.image(base.reference)
+    if base.source is BaseSource.REGISTRY:
+        base = mirrored_base(base, session.network.registry_mirror)
+    reference = f"{base.reference}@{digest}" if digest else base.reference
+    image = engine.image(reference)
     if image and _is_base_of(stack, image):
+        if base.own:
+            _check_custom_base(stack, image)
         return image
+    other = (
+        f" for {stack.platform}: the one there is for {image.platform}" if image else ""
+    )
     if base.source is BaseSource.BOOTSTRAP:
         _check_platform(stack, engine)
         make_base(base, engine, session)
     else:
-        failure = engine.pull(base.reference, stack.platform)
+        failure = engine.pull(reference, stack.platform)
         if failure:
-            raise EngineError(
-                f"{base.reference} was not found in the engine's store nor on any reachable registry",
+            raise NoBaseError(
+                f"{reference} was not found in the engine's store nor on any reachable registry{other}",
                 problems=[failure],
                 hint=hint,
             )
-    image = engine.image(base.reference)
+    image = engine.image(reference)
     if image is None:
-        raise EngineError(f"{base.reference} has vanished from the engine's store")
+        raise EngineError(f"{reference} has vanished from the engine's store")
+    if base.own:
+        _check_custom_base(stack, image)
     return image
+
+
+_USED_FOLDERS = ("/opt", "/opt/venv", "/opt/envbuilder", "/home", "/home/trainer")
+
+
+def _check_custom_base(stack: Stack, image: ImageFacts) -> None:
+    """Raise `EngineError` for what a Dockerfile cannot undo; what it can, docker/system/base.sh looks at."""
+    reference = stack.base.reference
+    hint = (
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`"
+    )
+    if not image.platform.startswith(stack.platform):
+        raise EngineError(
+            f"{reference} is for {image.platform}, and the stack for {stack.platform}",
+            hint=hint,
+        )
+    if image.on_build:
+        first = one_line(image.on_build[0])
+        raise EngineError(
+            f"{reference} runs instructions of its own in whatever is built on it (ONBUILD {first})",
+            hint=hint,
+        )
+    for folder in image.volumes:
+        if folder.rstrip("/") in _USED_FOLDERS:
+            raise EngineError(
+                f"{reference} has {one_line(folder)} as a volume: what a build writes there is lost",
+                hint=hint,
+            )
 
 
 def _is_base_of(stack: Stack, image: ImageFacts) -> bool:
@@ -267,16 +381,19 @@ def make_base(base: Base, engine: Engine, session: Session) -> None:
     output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder)
-        argv = processes.contain(bootstrap.bootstrap_argv(base, tar), env=env)
+        env = bootstrap.environment(session.environ, folder, session.network)
+        argv = bootstrap.bootstrap_argv(base, tar, session.network)
+        argv = processes.contain(argv, env=env)
         code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
         if code != 0:
-            raise _bootstrap_error(base, code, output)
+            raise _bootstrap_error(base, code, output, session.network)
         engine.import_tar(tar, base.reference, bootstrap.changes(base))
     session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
 
 
-def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineError:
+def _bootstrap_error(
+    base: Base, code: int, output: Sequence[str], network: Network
+) -> EngineError:
     """The error of an mmdebstrap that failed: its cause if that is known, and apt's own error lines."""
     lines = [line.strip() for line in output if line.startswith(("E:", "Err:"))]
     if not lines:
@@ -289,7 +406,9 @@ def _bootstrap_error(base: Base, code: int, output: Sequence[str]) -> EngineErro
     if known:
         cause, hint = known
     return EngineError(
-        f"{base.reference} cannot be built: {cause}", problems=lines[-4:], hint=hint
+        f"{base.reference} cannot be built: {cause}",
+        problems=[network.hide_token(line) for line in lines[-4:]],
+        hint=hint,
     )
 
 
@@ -301,10 +420,12 @@ def build(
     connect: Callable[[], Engine],
     session: Session,
     settings: BuildSettings,
+    fallback: Fallback | None = None,
 ) -> BuildResult:
     """The whole way to an accepted, tagged image; the engine is not contacted for an impossible request.
 
-    Raises `AcceptanceError`, and tags nothing, if it does not train.
+    `fallback` gives the lock to build if no registry has the base of this one. Raises `AcceptanceError`, and tags
+    nothing, if it does not train.
     """
     stack = (
         request.stack
@@ -314,15 +435,36 @@ def build(
     _refuse_links(session.context, session.logs, session.receipts)
     with connect() as engine:
         engine.sweep()
+        _check_required_gpu(stack, engine, settings)
+        _check_push(engine, settings)
         if isinstance(request, Lock):
-            ensure_locked_base(stack, engine, session)
-            return build_lock(request, engine, session, settings)
+            lock = _with_available_base(request, engine, session, fallback)
+            return build_lock(lock, engine, session, settings)
         stack, base = resolve_with_available_base(request, stack, engine, session)
         # A base that was built here has a new digest on every machine: only a registry's can be locked.
         digest = base.digest if stack.base.source is BaseSource.REGISTRY else None
         session.console.say(f"locking {stack.name} as of {stack.as_of}")
         lock = lock_stack(request, stack, session, digest)
         return build_lock(lock, engine, session, settings)
+
+
+def _check_required_gpu(stack: Stack, engine: Engine, settings: BuildSettings) -> None:
+    """Raise `AcceptanceError` if a GPU is required and the suite could not have one: before anything is built."""
+    if not settings.require_gpu:
+        return
+    gpu = plan_gpu(engine.gpu_support(), settings.gpu_access)
+    if stack.cuda is None and settings.gpu_access is GpuAccess.AUTO:
+        gpu = _NO_CUDA_PLAN
+    suite.check_gpu(suite.SuiteOptions(gpu=gpu, require_gpu=True))
+
+
+def _check_push(engine: Engine, settings: BuildSettings) -> None:
+    """Raise an error if the image could not be pushed as requested: before it is built."""
+    if not settings.push_options.writes_again:
+        return
+    containerd = engine.has_containerd_store()
+    builder = settings.options.builder
+    check_store(settings.push_options, containerd=containerd, builder=builder)
 
 
 def _refuse_links(*places: Path) -> None:
@@ -341,8 +483,14 @@ def build_lock(
     tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
     image = engine.image(built.image)
-    digest = push(tag, engine, session) if settings.push else ""
+    digest = ""
+    if settings.push:
+        pushed = _for_registry(built.image, lock, engine, session, settings)
+        if pushed != built.image:
+            engine.tag(pushed, tag)
+        digest = push(tag, engine, session)
     return BuildResult(
+        lock=lock,
         image=built.image,
         tag=tag,
         size=image.size if image else 0,
@@ -366,8 +514,42 @@ def push(tag: str, engine: Engine, session: Session) -> str:
     return digest
 
 
+def _for_registry(
+    accepted: str, lock: Lock, engine: Engine, session: Session, settings: BuildSettings
+) -> str:
+    """The accepted image in the form in which it is pushed.
+
+    BuildKit writes it again from its cache. If layers and configuration are those of the accepted image, it is that
+    image; if not (estargz adds a table to each layer), it has to pass the suite itself.
+    """
+    options = settings.push_options
+    if not options.writes_again:
+        return accepted
+    session.console.say(f"writing the image again, with {options.describe()}")
+    build_options = replace(
+        settings.options, no_cache=False, cache_to=(), cache_from=()
+    )
+    written, _ = build_context(
+        lock, engine, session, build_options, options.output_words()
+    )
+    before = suite.find_image(engine, accepted)
+    after = suite.find_image(engine, written.image)
+    if is_same_image(before, after):
+        session.console.say(
+            "its layers and configuration are those of the accepted image"
+        )
+    else:
+        session.console.say("its layers are not those of the accepted image")
+        require_acceptance(written.image, engine, session, settings)
+    return written.image
+
+
 def build_context(
-    lock: Lock, engine: Engine, session: Session, options: BuildOptions
+    lock: Lock,
+    engine: Engine,
+    session: Session,
+    options: BuildOptions,
+    output: Sequence[str] = LOAD,
 ) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
     log = builds.log_path(
@@ -389,9 +571,20 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
+            base=_base_argument(lock, session.network),
             check=engine.pulse.check,
+            output=output,
         )
     return built, time.monotonic() - started
+
+
+def _base_argument(lock: Lock, network: Network) -> str:
+    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
+    base = mirrored_base(lock.stack.base, network.registry_mirror)
+    if base == lock.stack.base:
+        return ""
+    digest = f"@{lock.base_digest}" if lock.base_digest else ""
+    return base.reference + digest
 
 
 def step_row(step: BuildStep) -> Row:
@@ -417,6 +610,9 @@ def step_row(step: BuildStep) -> Row:
 
 
 # --- accept --------------------------------------------------------------------------------------------------------
+
+
+_NO_CUDA_PLAN = GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA")
 
 
 def require_acceptance(
@@ -447,10 +643,7 @@ def suite_options_for(
     facts = engine.image(image)
     without_cuda = facts is not None and facts.labels.get(CUDA_LABEL) == NO_CUDA
     if without_cuda and gpu_access is GpuAccess.AUTO:
-        return replace(
-            suite_options,
-            gpu=GpuPlan(access=GpuAccess.NONE, reason="no GPU: the image has no CUDA"),
-        )
+        return replace(suite_options, gpu=_NO_CUDA_PLAN)
     return suite_options
 
 

@@ -80,13 +80,17 @@ def plain(value: object) -> Any:
 
 def _omit_defaults(value: object, document: Any) -> None:
     """Remove the fields with default values that `model.OMIT_IF_DEFAULT` marks."""
+    if isinstance(value, tuple):
+        for inner, plain_inner in zip(value, document, strict=True):
+            _omit_defaults(inner, plain_inner)
+        return
     if not dataclasses.is_dataclass(value):
         return
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
         if field.metadata.get("omit_if_default") and inner == field.default:
             del document[field.name]
-        elif dataclasses.is_dataclass(inner):
+        else:
             _omit_defaults(inner, document[field.name])
 
 

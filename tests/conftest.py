@@ -3,7 +3,6 @@
 import gc
 import os
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -88,39 +87,56 @@ def programs(tmp_path: Path) -> Programs:
     return made
 
 
+class Machine:
+    """The environment that a test sees.
+
+    Four thousand tests set it up, so that it is one plain assignment where the test before saw the same: the fixture
+    that uses it has no teardown, and no fixture of a test's own beneath it.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.users = dict(os.environ)
+        self.kind: str | None = None
+        self.number = 0
+
+    def show(self, kind: str) -> None:
+        """Show what a test of this kind may see: "container", "network" or "" for an unmarked one."""
+        if kind != self.kind:
+            os.environ.clear()
+            os.environ.update(self.environment(kind))
+            self.kind = kind
+        # The user's receipts save no run, and no test leaves one there. Most tests make no such folder.
+        self.number += 1
+        os.environ["ENVBUILDER_STATE_DIR"] = f"{self.base}/{self.number}"
+
+    def environment(self, kind: str) -> dict[str, str]:
+        """An unmarked test sees no engine, and nothing that a user has set; a marked one may need it."""
+        if kind == "container":
+            return self.users
+        shown = {}
+        for name, value in self.users.items():
+            is_users = (
+                name.startswith(USERS_PREFIXES) or name.upper() in USERS_VARIABLES
+            )
+            if kind == "network" or not is_users:
+                shown[name] = value
+        return {**shown, "DOCKER_HOST": f"unix://{self.base}/docker.sock"}
+
+
 @pytest.fixture(scope="session")
-def no_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("no-engine") / "docker.sock"
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("machine"))
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_socket: Path
-) -> None:
-    """An unmarked test sees no engine, and nothing that a user has set; a marked one may need it to reach its index."""
-    if request.node.get_closest_marker("container"):
-        return
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{no_socket}")
-    if request.node.get_closest_marker("network"):
-        return
-    for name in tuple(os.environ):
-        if name.startswith(USERS_PREFIXES) or name.upper() in USERS_VARIABLES:
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="session")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Places for the state of a test each; most make none."""
-    base = tmp_path_factory.mktemp("states")
-    return (base / str(number) for number in count())
-
-
-@pytest.fixture(autouse=True)
-def nobodys_state(
-    nobodys_machine: None, monkeypatch: pytest.MonkeyPatch, states: Iterator[Path]
-) -> None:
-    """The user's receipts save no run, and no test leaves one there."""
-    monkeypatch.setenv("ENVBUILDER_STATE_DIR", str(next(states)))
+def nobodys_machine(request: pytest.FixtureRequest, machine: Machine) -> None:
+    """An unmarked test sees no engine, and nothing that a user has set."""
+    kind = ""
+    for mark in request.node.iter_markers():
+        if mark.name == "container" or (mark.name == "network" and not kind):
+            kind = mark.name
+    machine.show(kind)
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,7 @@ _STACK = record(
         "os": _TEXT,
         "as_of": _STACK_FIELDS["as_of"],
         "packages": described(_TEXTS, "Requirements (PEP 508), the user's own last."),
+        "apt": described(_TEXTS, "The distribution's packages that were requested."),
         "base_source": {"enum": ["registry", "bootstrap"]},
         "flavour": {"enum": ["runtime", "devel", "cpu"]},
         **{
@@ -217,7 +218,14 @@ DOCUMENTS: Mapping[str, Schema] = {
     ),
     "lock": record(
         {**_OK, "file": _TEXT, "wheels": _COUNT, "stack": _TEXT},
-        optional={"bytes": described(_COUNT, "To download; not with `--check`.")},
+        optional={
+            "bytes": described(_COUNT, "To download; not with `--check`."),
+            "base": described(_TEXT, "The base image; only with `--upgrade-base`."),
+            "before": described(
+                _TEXT, "Its digest until now, empty if the lock had none."
+            ),
+            "digest": described(_TEXT, "Its digest now."),
+        },
     ),
     "render": record(
         {
@@ -270,6 +278,9 @@ DOCUMENTS: Mapping[str, Schema] = {
             "lock": or_null(_LOCK_IN_BRIEF),
             "layers": {"type": "array", "items": _LAYER},
             "packages": or_null(_PACKAGES),
+            "system_packages": described(
+                _TEXTS, "NAME=VERSION of each that `--apt` brought."
+            ),
             "receipt": or_null(_RECEIPT_IN_BRIEF),
         }
     ),

@@ -4,9 +4,10 @@
     wheels.py REQUIREMENTS [MODULE …]
 
 Mounted into the build, never copied into the image. uv installs exactly the hashed wheels of REQUIREMENTS; the way to
-the index comes from build secrets (`ca`, `netrc`, `index`), each optional, none of which reaches a layer. Then the
-globs of trim.txt are applied to what was just installed and each RECORD is rewritten to what is really there. Every
-file gets the same date, and MODULEs are imported once to leave the byte-code that a training needs.
+the index comes from build secrets (`ca`, `netrc`, `index`, `torch-index`), each optional, none of which reaches a
+layer. `torch-index` takes the place of the pages of PyTorch's own index that REQUIREMENTS names. Then the globs of
+trim.txt are applied to what was just installed and each RECORD is rewritten to what is really there. Every file gets
+the same date, and MODULEs are imported once to leave the byte-code that a training needs.
 Runs on the image's own Python, 3.8 or later; standard library only.
 """
 
@@ -15,6 +16,7 @@ import csv
 import fnmatch
 import hashlib
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -28,6 +30,10 @@ WORTH_STRIPPING = 100000  # bytes
 PT_LOAD = 1
 EPOCH = 315532800  # 1980-01-01, the oldest date a zip archive can hold
 TRIM = Path(__file__).with_name("trim.txt")
+FIND_LINKS = "--find-links "
+FLAT = "find-links+"  # in front of the address of one page with all files
+TAG = re.compile(r"cpu|xpu|cu[0-9]{2,3}|rocm[0-9.]+")
+LOCAL_VERSION = re.compile(r"(torch|torchaudio|torchvision)==[^ +]+\+([a-z0-9.]+) ")
 
 
 def uv_environment():
@@ -40,6 +46,39 @@ def uv_environment():
     if (SECRETS / "index").is_file():
         env["UV_DEFAULT_INDEX"] = (SECRETS / "index").read_text().strip()
     return env
+
+
+def mirrored(text, address):
+    """Requirements without the pages of PyTorch's own index, and the variables that name those of a mirror to uv."""
+    kept, projects, tag = [], set(), ""
+    for line in text.splitlines(keepends=True):
+        if line.startswith(FIND_LINKS):
+            projects.add(line.split("/")[-2])
+            continue
+        kept.append(line)
+        local = LOCAL_VERSION.match(line)
+        if local:
+            projects.add(local[1])
+            tag = local[2]
+    if not projects:
+        return text, {}
+    if address.startswith(FLAT):
+        pages = [address_for(address[len(FLAT) :], tag)]
+    else:
+        url = address_for(address, tag)
+        pages = [f"{url}/{project}/" for project in sorted(projects)]
+    return "".join(kept), {"UV_FIND_LINKS": ",".join(pages)}
+
+
+def address_for(url, tag):
+    """As in `envbuilder/lock/torch_index.py`: `{tag}` is replaced, else `/cu118` appended where it is missing."""
+    url = url.rstrip("/")
+    if "{tag}" in url:
+        return url.replace("{tag}", tag)
+    last = url.rpartition("/")[2]
+    if TAG.fullmatch(last) or last == "simple" or last.endswith((".html", ".htm")):
+        return url
+    return f"{url}/{tag}"
 
 
 def site_packages():
@@ -57,18 +96,20 @@ def install(requirements):
             check=True,
         )
     before = set(site_packages().glob("*.dist-info"))
-    command = [
-        "uv",
-        "pip",
-        "install",
-        "--no-deps",
-        "--require-hashes",
-        "--requirements",
-        str(requirements),
-    ]
-    subprocess.run(
-        [*command, "--python", str(VENV / "bin" / "python")], env=env, check=True
-    )
+    command = ["uv", "pip", "install", "--no-deps", "--require-hashes"]
+    command += ["--python", str(VENV / "bin" / "python"), "--requirements"]
+    mirror = SECRETS / "torch-index"
+    address = mirror.read_text().strip() if mirror.is_file() else ""
+    if address:
+        text, variables = mirrored(requirements.read_text(), address)
+        env.update(variables)
+        # uv would ask the pages in the file as well.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "requirements.txt")
+            path.write_text(text, encoding="utf-8")
+            subprocess.run([*command, str(path)], env=env, check=True)
+    else:
+        subprocess.run([*command, str(requirements)], env=env, check=True)
     return sorted(set(site_packages().glob("*.dist-info")) - before)
 
 

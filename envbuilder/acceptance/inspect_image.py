@@ -23,6 +23,11 @@ from envbuilder.model import Layer, Lock, Receipt
 from envbuilder.render.context import LABEL_PREFIX, labels_of, layers_of
 
 LOCK_PATH = f"/opt/envbuilder/{LOCK_FILE}"
+SYSTEM_PACKAGES_PATH = "/opt/envbuilder/system-packages.txt"
+"""Where docker/system/packages.sh lists what it has installed."""
+_SYSTEM_PACKAGE = re.compile(
+    r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?=[A-Za-z0-9][A-Za-z0-9.+:~-]*"
+)
 LOCK_LABEL = f"{LABEL_PREFIX}lock"
 _PYTHONS = ("python3", "python")
 _DEADLINE = (
@@ -32,6 +37,7 @@ _BASE, _SYSTEM, _PAYLOAD = "base", "system", "payload"
 _USER_STEP = re.compile(r"^RUN .*\buseradd .*\btrainer$")
 _PAYLOAD_STEP = re.compile(r"^COPY .* /opt/envbuilder/")
 _WHEEL_STEP = re.compile(r"^RUN python3 /install/wheels\.py\b")
+_APT_STEP = re.compile(r"^RUN sh /system/packages\.sh\b")
 _SHELL = re.compile(
     r"^(?:RUN )?(?:\|[0-9]+ .*?)?/bin/(?:ba)?sh (?:-[a-z]+ (?:pipefail )?)*-c "
 )
@@ -88,6 +94,7 @@ class Inspection:
     lock: LockInside | None
     installed: Installed | None
     receipt: Receipt | None
+    system_packages: tuple[str, ...] = ()  # name=version, of each that `--apt` brought
     suite: str  # hash of the suite that this envbuilder runs by default
 
 
@@ -112,6 +119,9 @@ def inspect_image(
         ),
         lock=inside,
         installed=_measure(image.id, engine),
+        system_packages=read_system_packages(
+            engine.read_file(image.id, SYSTEM_PACKAGES_PATH) or b""
+        ),
         receipt=store.newest(image.id) if store else None,
         suite=suite.suite_hash(default_suite),
     )
@@ -172,6 +182,8 @@ def _contents_of_steps(
             contents[number] = _PAYLOAD
         elif _WHEEL_STEP.match(instruction):
             wheel_steps.append(number)
+        elif _APT_STEP.match(instruction):
+            contents[number] = _SYSTEM
         elif _USER_STEP.match(instruction) and system is None:
             system = number
     if len(wheel_steps) == len(layers):
@@ -213,6 +225,18 @@ def read_lock(content: bytes, labels: Mapping[str, str]) -> LockInside:
                 f"the label {name} says {value}; by the lock it is {expected}"
             )
     return LockInside(sha256=digest, lock=lock, problems=tuple(problems))
+
+
+# --- system packages -----------------------------------------------------------------------------------------------
+
+
+def read_system_packages(content: bytes) -> tuple[str, ...]:
+    """The lines `name=version` of the list in an image; what is no such line is left out."""
+    packages = []
+    for line in content.decode(errors="replace").splitlines():
+        if _SYSTEM_PACKAGE.fullmatch(line):
+            packages.append(line)
+    return tuple(packages)
 
 
 # --- packages ------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _of_lock(
     requirements = requirements_text(lock).encode()
     if files.get(_REQUIREMENTS) != requirements:
         yield f"{FOLDER}/{_REQUIREMENTS} is not the lock's"
-    size = sum(wheel.size for wheel in lock.wheels)
+    size = lock.download_size
     size_inside = facts.get("wheel_bytes", size)
     if size_inside != size:
         yield f"Python in the image has read wheels of {size_inside} bytes; the lock has {size}"

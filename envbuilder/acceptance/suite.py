@@ -7,6 +7,7 @@ image of ours keeps its own training job, which is judged too; a foreign one run
 import difflib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -179,6 +180,23 @@ def size_bound(labels: Mapping[str, str]) -> dict[str, float]:
     bound = bounds()["outside"]["contract.size"]
     without_cuda = labels.get(CUDA_LABEL) == NO_CUDA
     return {"max": bound["max_without_cuda" if without_cuda else "max"]}
+
+
+_BASE_STEP = re.compile(r"\bsh /system/base\.sh\b")
+_PACKAGES_STEP = re.compile(r"\bsh /system/packages\.sh\b")
+
+
+def system_bytes(history: Sequence[tuple[int, str]]) -> int:
+    """What a custom base has in an image, up to the step that prepares it, and what `--apt` brought."""
+    total = 0
+    so_far = 0
+    for size, command in history:
+        so_far += size
+        if _BASE_STEP.search(command):
+            total = so_far
+        elif _PACKAGES_STEP.search(command):
+            total += size
+    return total
 
 
 def host_facts(engine: Engine, options: SuiteOptions) -> dict[str, Any]:
@@ -390,7 +408,9 @@ class _Run:
             return host_checks.judge_caches(self._layers.result(), bound)
 
         def size() -> Check:
-            return check_size(image.size, facts, size_bound(image.labels))
+            # Of a custom base, and of system packages, the user decides the size.
+            own = image.size - system_bytes(engine.steps(image.id))
+            return check_size(own, facts, size_bound(image.labels))
 
         return {
             "identity.labels": labels,

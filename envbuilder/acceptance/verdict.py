@@ -136,7 +136,7 @@ def check_size(size: int, facts: JsonObject, bound: Mapping[str, float]) -> Chec
     )
     wheels = facts.get("wheel_bytes")
     if not wheels:
-        detail = "there is no lock inside to compare with"
+        detail = "there is no lock inside with the size of every wheel"
         return check(status=Status.NOT_RUN, value=size, unit="B", detail=detail)
     ratio = round(size / wheels, 3)
     if ratio <= bound["max"]:

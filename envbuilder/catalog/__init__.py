@@ -58,9 +58,14 @@ RUNS = Table(
 )
 ARCHITECTURES = Table("architectures.json", observations.ArchChange, ("cuda",))
 STATEMENTS = Table("statements.json", observations.Statement, ("topic", "says"))
+GONE_PACKAGES = Table("gone_packages.json", observations.GonePackage, ("package",))
+SYSTEM_LIBRARIES = Table(
+    "system_libraries.json", observations.SystemLibrary, ("soname",)
+)
 TABLES: tuple[Table[Any], ...] = (
     TORCH, TRANSFORMERS, RELEASES, GPUS, GPU_NAMES, GPU_FEATURES, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
-    RUNTIMES, LEAST_VERSIONS, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS,
+    RUNTIMES, LEAST_VERSIONS, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS, GONE_PACKAGES,
+    SYSTEM_LIBRARIES,
 )  # fmt: skip
 
 
@@ -93,6 +98,11 @@ def load_images(
 ) -> tuple[observations.CudaImage, ...]:
     """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
     return read(IMAGES, folder, own)
+
+
+def own_folder(catalog: Catalog) -> Path | None:
+    """The folder of the user's own rows that are merged into a catalog."""
+    return Path(catalog.own) if catalog.own else None
 
 
 def load_rulings(folder: Path = FOLDER) -> tuple[rows.Ruling, ...]:

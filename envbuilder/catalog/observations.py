@@ -10,13 +10,16 @@ from packaging.version import Version
 
 from envbuilder.catalog.rows import Evidence
 from envbuilder.grammar import (
+    DebianPackage,
     GpuArch,
     ImageSystem,
     ImageTagPattern,
     Platform,
     Project,
     Prose,
+    Soname,
     Specifier,
+    SystemName,
     Word,
 )
 
@@ -105,6 +108,30 @@ class Statement:
 
     topic: Prose
     says: Prose
+    status: Evidence
+    source: Prose
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GonePackage:
+    """A package that people still ask for and newer releases of a distribution no longer have."""
+
+    package: DebianPackage
+    instead: DebianPackage
+    gone: tuple[SystemName, ...]
+    status: Evidence
+    source: Prose
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemLibrary:
+    """A library that wheels may expect of the system (PEP 600), and the package that has it."""
+
+    soname: Soname
+    package: DebianPackage
+    brings: tuple[DebianPackage, ...] = ()  # others of this table that it depends on
     status: Evidence
     source: Prose
     checked: date

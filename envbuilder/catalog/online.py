@@ -13,10 +13,11 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from envbuilder.catalog import TORCH
-from envbuilder.catalog.rows import PYPI, Catalog, TorchBuild
+from envbuilder.catalog.rows import Catalog, TorchBuild
 from envbuilder.catalog.verify import Problem, differing, problem
 from envbuilder.catalog.verify_torch import PINS
 from envbuilder.grammar import JsonObject
+from envbuilder.model import PYPI
 
 OLDEST_PYTHON = Version("3.8")  # that uv resolves for
 MANYLINUX = "2_28"

@@ -18,6 +18,7 @@ from envbuilder.grammar import (
     ImageTemplate,
     IndexName,
     Numbers,
+    PageUrlOrNone,
     Platform,
     Project,
     Prose,
@@ -26,9 +27,6 @@ from envbuilder.grammar import (
     SystemName,
     Word,
 )
-
-PYPI = "pypi"
-"""The index that is asked unless another is named."""
 
 
 class Evidence(StrEnum):
@@ -301,6 +299,14 @@ class BootstrapBases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedPythons:
+    """Pythons that uv installs where neither the base nor its distribution has them."""
+
+    builds: Mapping[Numbers, Numbers]  # "3.10" → "3.10.22"
+    source: Prose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """A row of rulings.toml. Sources contradict each other: what the catalog holds, and why."""
 
@@ -320,6 +326,14 @@ class CpuWheels:
     index: IndexName
     status: Evidence
     source: Prose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageIndex:
+    """An index of wheels: what people call it, and its address."""
+
+    title: Prose
+    url: PageUrlOrNone = ""  # "": PyPI, which uv knows; of others, the user has to say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,9 +385,8 @@ class Policy:
     packages: Packages
     registry: RegistryBases
     bootstrap: BootstrapBases
-    indexes: Mapping[IndexName, Prose] = field(
-        default_factory=dict
-    )  # name → what people call it
+    managed: ManagedPythons | None = None
+    indexes: Mapping[IndexName, PackageIndex] = field(default_factory=dict)
 
 
 @dataclass(

@@ -244,6 +244,10 @@ def policy_names_are_known(facts: CatalogFacts) -> Iterator[Problem]:
         pythons.update(build.pythons)
     for python in set(policy.registry.pythons) - pythons:
         yield in_policy("registry.pythons", f"no torch has a wheel for Python {python}")
+    builds = policy.managed.builds if policy.managed else {}
+    for line, full in builds.items():
+        if not full.startswith(f"{line}."):
+            yield in_policy("managed.builds", f"{full} is no Python {line}")
 
 
 def rulings_hold(facts: CatalogFacts) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from envbuilder.catalog import RELEASES, RUNS, TORCH, TRANSFORMERS, WHEELS
 from envbuilder.catalog.observations import Run, Wheels
-from envbuilder.catalog.rows import PYPI, Evidence, TorchBuild
+from envbuilder.catalog.rows import Evidence, TorchBuild
 from envbuilder.catalog.verify import (
     PLATFORMS,
     CatalogFacts,
@@ -19,6 +19,7 @@ from envbuilder.catalog.verify import (
     problem,
     shown,
 )
+from envbuilder.model import PYPI
 
 AMD64, ARM64 = PLATFORMS
 COMPANIONS = ("torchvision", "torchaudio", "triton")

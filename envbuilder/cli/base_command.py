@@ -27,9 +27,10 @@ def command(as_json: bool, **options: Any) -> None:
     refuse_request_options(options)
     session = session_from(options)
     if options["lock_file"]:
-        stack = read_lock(options["lock_file"]).stack
+        lock = read_lock(options["lock_file"])
+        stack = lock.stack
         with new_engine() as engine:
-            image = pipeline.ensure_locked_base(stack, engine, session)
+            image = pipeline.ensure_locked_base(lock, engine, session)
     else:
         request = request_from(options)
         stack = pipeline.resolve_lockable(request, session)

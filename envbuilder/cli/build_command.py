@@ -1,10 +1,13 @@
 """`envbuilder build`: Request or Lock → Image → Receipt → tag."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.command_group import SuggestingChoice
+from envbuilder.cli.project_build import project_build
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
 from envbuilder.cli.settings import Options, caches, own_checks, setting
@@ -21,6 +24,11 @@ from envbuilder.cli.shared_options import (
     value_option,
 )
 from envbuilder.engine.gpu_access import GpuAccess
+from envbuilder.engine.push_options import (
+    COMPRESSIONS,
+    PushOptions,
+    parse_attestation,
+)
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +42,18 @@ if TYPE_CHECKING:
 @network_options
 @tag_option
 @click.option("--push", is_flag=True, help="Push the tag once the image is accepted.")
+@click.option(
+    "--compression",
+    type=SuggestingChoice(COMPRESSIONS),
+    help="With --push: compression of the layers in the registry (default: the engine's, gzip).",
+)
+@click.option(
+    "--attest",
+    "attestations",
+    multiple=True,
+    metavar="SPEC",
+    help="With --push: attestation as for `docker buildx build --attest`, e.g. type=provenance,mode=max; repeatable.",
+)
 @value_option("--builder", metavar="NAME", help="buildx builder to use.")
 @click.option(
     "--cache-to",
@@ -59,25 +79,36 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Build an image, run the acceptance suite in it, and tag it only if it passes."""
+    """Build an image, run the acceptance suite in it, and tag it only if it passes.
+
+    In a repository that `envbuilder init` has set up: without options, build the image of its lock.
+    """
     from envbuilder import pipeline
     from envbuilder.console import answer
     from envbuilder.format.build_text import outcome_document, outcome_text
 
     # The builder takes the platform, too.
     refuse_request_options(options, allowed={"platform"})
-    lock_file = options["lock_file"]
-    request = read_lock(lock_file) if lock_file else request_from(options)
     settings = build_settings_from(options)
     session = session_from(options)
+    own = project_build(options, session)
+    fallback = partial(own.fallback, session) if own else None
+    request = own.lock if own else _request(options)
     if dry_run:
         answer(_plan(request, session, settings))
         return
-    outcome = pipeline.build(request, new_engine, session, settings)
+    outcome = pipeline.build(request, new_engine, session, settings, fallback)
+    if own:
+        own.record(outcome.lock, session)
     if as_json:
         print_json({"ok": True, **outcome_document(outcome)})
     else:
         answer(outcome_text(outcome))
+
+
+def _request(options: Options) -> "Request | Lock":
+    lock_file = options["lock_file"]
+    return read_lock(lock_file) if lock_file else request_from(options)
 
 
 def _plan(
@@ -110,6 +141,26 @@ def _plan(
     )
 
 
+def _push_options(options: Options) -> PushOptions:
+    """Compression and attestations, checked: they change what is pushed, and nothing else."""
+    from envbuilder.resolve.command_line import quoted
+
+    for text in options["attestations"]:
+        try:
+            parse_attestation(text)
+        except ValueError as error:
+            raise UsageError(f"--attest {quoted(text)}: {error}") from error
+    push_options = PushOptions(
+        compression=options["compression"] or "", attestations=options["attestations"]
+    )
+    if push_options.writes_again and not options["push"]:
+        raise UsageError(
+            "--compression and --attest have no effect without --push",
+            hint="add --push, or leave them out",
+        )
+    return push_options
+
+
 def build_settings_from(options: Options) -> "BuildSettings":
     """The options of a build, checked before the engine is contacted."""
     from envbuilder import pipeline
@@ -133,6 +184,7 @@ def build_settings_from(options: Options) -> "BuildSettings":
     access = GpuAccess(setting(options, "gpu_access") or GpuAccess.AUTO)
     if options["require_gpu"] and access is GpuAccess.NONE:
         raise UsageError("--require-gpu and --gpu-access none contradict each other")
+    push_options = _push_options(options)
     return pipeline.BuildSettings(
         options=BuildOptions(
             platform=platform,
@@ -145,6 +197,7 @@ def build_settings_from(options: Options) -> "BuildSettings":
         gpu_access=access,
         require_gpu=options["require_gpu"],
         push=options["push"],
+        push_options=push_options,
         fresh=options["fresh"],
         own=own_checks(options),
     )

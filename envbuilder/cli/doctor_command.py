@@ -77,7 +77,7 @@ def _request(options: Options, host: "Host") -> "Request | None":
     stack.pop("gpu", None)
     stack.pop("driver", None)
     defaults = settings()
-    if stack["packages"] or "package" in defaults:
+    if stack["packages"] or stack["apt"] or "package" in defaults:
         return request_from(stack)
     for name in _STACK_OPTIONS:
         if stack.get(name) or defaults.get(name):

@@ -1,6 +1,6 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli import completion
+from envbuilder.cli.protection import (
+    Checked,
+    check_files,
+    make_checked_lock,
+    note_clashes,
+    overwrite_option,
+)
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from envbuilder.render.targets import Project
 
 _WORKFLOWS = ".github/workflows/"
+_OTHER_TARGETS = ", choose other targets with `--target NAME`"
 
 
 @click.command(name="init")
@@ -53,13 +61,15 @@ _WORKFLOWS = ".github/workflows/"
     help="Source that pip installs envbuilder from in CI, at a fixed commit.",
 )
 @click.option(
-    "--force", is_flag=True, help="Overwrite files not created by envbuilder."
+    "--force", is_flag=True, help="Change the request that envbuilder.toml has already."
 )
+@overwrite_option
 @json_option
 def command(
     names: tuple[str, ...],
     source: str | None,
     force: bool,
+    overwrite: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -79,21 +89,28 @@ def command(
         request = request_from(options)
         if force:
             request = _without_conflicting_pins(request, options, session)
-    lock = _lock(request, options, session)
     targets = _targets(names)
+
+    def check(lock: "Lock") -> Checked:
+        _refuse_python(lock, request, session)
+        files = project.render_files(_describe(lock, source, options, session), targets)
+        return check_files(files, Path(), overwrite, way_out=_OTHER_TARGETS)
+
+    lock = _lock(request, options, session, check)
     described = _describe(lock, source, options, session)
-    files = project.render_files(described, targets)
+    # Again: between this and the first time may lie a download, and what others did meanwhile.
+    checked = check(lock)
+    files = checked.files
     more = _settings_file(described, request, targets, force=force, session=session)
-    foreign = project.foreign_files(files, Path())
-    if foreign and not force:
-        raise UsageError(
-            "refusing to overwrite files not created by envbuilder; nothing was written",
-            problems=foreign,
-            hint="move them, choose other targets with `--target NAME`, or overwrite them with `--force`",
-        )
     unignored = _unignored(more)
     changes = _settings_changes(more)
+    python_problem = _python_problem(lock)
+    if python_problem:
+        session.console.note(python_problem)
+    note_clashes(checked.clashes, [*files.names, *more], Path(), session)
     written = project.write(files, Path(), more)
+    for name in checked.lost:
+        session.console.say(f"overwrote {name}")
     for name, verb in written.items():
         for line in changes.get(name) or [f"{verb} {name}"]:
             session.console.say(line)
@@ -102,7 +119,7 @@ def command(
         session.console.say(
             f"consider adding to your {project.IGNORE_FILE}: {' '.join(unignored)}"
         )
-    commands = _next_commands(described, targets)
+    commands = _next_commands(targets)
     session.console.say("next: " + ", then ".join(f"`{line}`" for line in commands))
     if as_json:
         print_json(
@@ -152,9 +169,48 @@ def _pins(options: Options) -> list[str]:
     return sorted(pins, key=lambda name: name not in ("torch", "python"))
 
 
-def _lock(request: "Request | None", options: Options, session: "Session") -> "Lock":
+def _python_problem(lock: "Lock") -> str:
+    """How the image's Python contradicts the project here; empty if it does not."""
+    from envbuilder.render.requires_python import allows, requires_python
+
+    required = requires_python(Path())
+    python = lock.stack.python
+    if required is None or allows(required, python):
+        return ""
+    return f"the image has Python {python}, and pyproject.toml requires {required}"
+
+
+def _refuse_python(lock: "Lock", request: "Request | None", session: "Session") -> None:
+    """Raise `UsageError` for a Python that the project here cannot run on, unless a person chose it."""
+    problem = _python_problem(lock)
+    if not problem or request is None or request.python is not None:
+        return
+    hint = _python_hint(request, session)
+    raise UsageError(f"{problem}; nothing was written", hint=hint)
+
+
+def _python_hint(request: "Request", session: "Session") -> str:
+    """The newest Python that the project allows and that a stack exists for."""
+    from envbuilder.catalog.lookup import known_pythons
+    from envbuilder.render.requires_python import allows, requires_python
+    from envbuilder.resolve.candidate_index import index_for
+
+    required = requires_python(Path())
+    index = index_for(session.catalog)
+    for python in sorted(known_pythons(session.catalog), reverse=True):
+        changed = replace(request, python=python)
+        if required and allows(required, python) and index.best(changed) is not None:
+            return f"choose another with `--python {python}`, or change requires-python"
+    return "change requires-python, or request another stack"
+
+
+def _lock(
+    request: "Request | None",
+    options: Options,
+    session: "Session",
+    check: Callable[["Lock"], object],
+) -> "Lock":
     """The lock that is named; the one that a repository has already, if it matches; or a new one."""
-    from envbuilder import pipeline
     from envbuilder.render import project
 
     if request is None:
@@ -164,7 +220,7 @@ def _lock(request: "Request | None", options: Options, session: "Session") -> "L
         lock = project.find_lock(Path(), request, table.get("stack"), session.catalog)
         if lock:
             return lock
-    return pipeline.make_lock(request, session)
+    return make_checked_lock(request, session, check)
 
 
 def _targets(names: Sequence[str]) -> list[str]:
@@ -178,6 +234,7 @@ def _targets(names: Sequence[str]) -> list[str]:
 def _describe(
     lock: "Lock", source: str | None, options: Options, session: "Session"
 ) -> "Project":
+    from envbuilder import config
     from envbuilder.render import project
 
     target_settings = dict(settings().get("render", {}).get("settings", {}))
@@ -189,6 +246,7 @@ def _describe(
         settings=target_settings,
         images=project.read_locks(Path()),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
 
 
@@ -288,8 +346,17 @@ def _unignored(more: dict[str, str]) -> list[str]:
     return []
 
 
-def _next_commands(described: "Project", targets: Sequence[str]) -> list[str]:
-    build = f"envbuilder build --lock {described.lock_file}"
+def _next_commands(targets: Sequence[str]) -> list[str]:
+    build = "envbuilder build"
     if "compose" in targets:
-        return [build, "docker compose up train"]
+        return [build, _compose_command()]
     return [build, "envbuilder render --check"]
+
+
+def _compose_command() -> str:
+    """How training is started here: `docker compose` may be set to read other files."""
+    from envbuilder.render.clashes import is_own_file_read, own_compose_command
+
+    if is_own_file_read(Path()):
+        return "docker compose up train"
+    return own_compose_command()

@@ -1,15 +1,21 @@
 """`envbuilder lock`: Stack → Lock, and whether an earlier lock still holds."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.base_digest import (
+    find_digest,
+    lock_of_repository,
+    upgrade_base,
+)
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
-from envbuilder.cli.settings import Options
+from envbuilder.cli.settings import REQUEST_OPTIONS, Options, was_given
 from envbuilder.cli.shared_options import json_option, network_options, request_options
 from envbuilder.errors import UsageError
 
@@ -43,30 +49,45 @@ DEFAULT_OUTPUT = "envbuilder.lock"
     is_flag=True,
     help="Write nothing; fail if FILE is stale or the index has changed.",
 )
+@click.option(
+    "--upgrade-base",
+    "upgrade",
+    is_flag=True,
+    help="Change only the digest of the base image in FILE: to that of its tag today.",
+)
 @json_option
-def command(output: str, form: str, check: bool, as_json: bool, **options: Any) -> None:
+def command(
+    output: str, form: str, check: bool, upgrade: bool, as_json: bool, **options: Any
+) -> None:
     """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
     from envbuilder import pipeline, serialize
-    from envbuilder.console import answer, size_text
+    from envbuilder.console import answer
     from envbuilder.files import is_folder, write_file
+    from envbuilder.format.stack_text import download_text
     from envbuilder.lock.requirements import requirements_text
 
     session = session_from(options)
+    if check and upgrade:
+        raise UsageError("--check and --upgrade-base contradict each other")
     if check:
         check_lock(output, session, options, as_json=as_json)
         return
+    if upgrade:
+        _refuse_with_upgrade(output, form, options)
+        upgrade_base(_lock_to_upgrade(output, session), session, as_json=as_json)
+        return
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
-    lock = pipeline.make_lock(request_from(options), session)
+    ask = partial(find_digest, session)
+    lock = pipeline.make_lock(request_from(options), session, ask)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
     if output == "-":
         answer(text, end="")
         return
     write_file(Path(output), text)
     count = len(lock.wheels)
-    size = sum(wheel.size for wheel in lock.wheels)
     session.console.say(
-        f"{output}: {count} wheels, {size_text(size)} to download, as of {lock.stack.as_of}"
+        f"{output}: {count} wheels, {download_text(lock)}, as of {lock.stack.as_of}"
     )
     if as_json:
         print_json(
@@ -74,9 +95,32 @@ def command(output: str, form: str, check: bool, as_json: bool, **options: Any) 
                 "ok": True,
                 "file": output,
                 "wheels": count,
-                "bytes": size,
+                "bytes": lock.download_size,
                 "stack": lock.stack.name,
             }
+        )
+
+
+def _lock_to_upgrade(output: str, session: "Session") -> str:
+    """The file that is named or that is here; in a repository without one, that of its lock."""
+    from envbuilder.files import exists
+
+    if output != DEFAULT_OUTPUT or exists(Path(output)):
+        return output
+    return lock_of_repository(session) or output
+
+
+def _refuse_with_upgrade(output: str, form: str, options: Options) -> None:
+    """Raise `UsageError` for what would make another lock: only the digest of the base is renewed."""
+    if output == "-" or form != "lock":
+        raise UsageError(
+            "--upgrade-base changes a lock in its file",
+            hint="name the file: `--output FILE`",
+        )
+    if was_given(options, "packages", *REQUEST_OPTIONS):
+        raise UsageError(
+            "--upgrade-base takes no request: the lock has decided it",
+            hint="leave the other options out, or leave out --upgrade-base to make another lock",
         )
 
 

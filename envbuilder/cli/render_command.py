@@ -1,7 +1,7 @@
 """`envbuilder render`: Lock → Context, or the files of targets."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuilder.cli import completion
+from envbuilder.cli.protection import (
+    Checked,
+    check_files,
+    make_checked_lock,
+    note_clashes,
+    overwrite_option,
+    refuse_overwriting,
+)
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.session import print_json, read_lock, session_from
 from envbuilder.cli.settings import (
@@ -28,8 +36,9 @@ from envbuilder.cli.shared_options import (
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
-    from envbuilder.model import Lock
+    from envbuilder.model import Context, Lock
     from envbuilder.pipeline import Session
+    from envbuilder.render.project import Files
     from envbuilder.render.targets import Project
 
 
@@ -55,9 +64,7 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="Setting of a target, e.g. nodes=4; repeatable.",
 )
-@click.option(
-    "--force", is_flag=True, help="Overwrite files not created by envbuilder."
-)
+@overwrite_option
 @click.option(
     "--check",
     is_flag=True,
@@ -65,9 +72,15 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(
-    output: str | None, check: bool, force: bool, as_json: bool, **options: Any
+    output: str | None,
+    check: bool,
+    overwrite: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Write a build context: payload, installer, and images/<stack>/ with its Dockerfile; or files for other tools.
+
+    The lock is the one that is named, else envbuilder.lock in this directory if no stack is requested, else a new one.
 
     In a repository that `envbuilder init` has set up: without options, update all its files; with --target, add the
     files of a target to them.
@@ -75,18 +88,27 @@ def command(
     refuse_request_options(options)
     session = session_from(options)
     is_specific = output or was_given(
-        options, "lock_file", "targets", "packages", *REQUEST_OPTIONS
+        options, "lock_file", "targets", "packages", "apt", *REQUEST_OPTIONS
     )
     if "render" in settings() and not is_specific:
         return _update_project(
-            options, check=check, force=force, as_json=as_json, session=session
+            options, check=check, overwrite=overwrite, as_json=as_json, session=session
         )
     if options["targets"]:
         return _write_targets(
-            options, Path(output or "."), check=check, force=force, session=session
+            options,
+            Path(output or "."),
+            check=check,
+            overwrite=overwrite,
+            session=session,
         )
     return _write_build_context(
-        options, output, check=check, as_json=as_json, session=session
+        options,
+        output,
+        check=check,
+        overwrite=overwrite,
+        as_json=as_json,
+        session=session,
     )
 
 
@@ -95,22 +117,25 @@ def _write_build_context(
     output: str | None,
     *,
     check: bool,
+    overwrite: Sequence[str],
     as_json: bool,
     session: "Session",
 ) -> int:
-    from envbuilder import pipeline
     from envbuilder.files import refuse_links
     from envbuilder.render.context import place_of, render_context
     from envbuilder.render.context_folder import differences, write_context
 
-    lock_file = options["lock_file"]
-    lock = (
-        read_lock(lock_file)
-        if lock_file
-        else pipeline.make_lock(request_from(options), session)
-    )
-    context = render_context(lock)
     folder = Path(output or "build")
+
+    def refuse(lock: "Lock") -> None:
+        if not check:
+            _refuse_in_context(render_context(lock), folder, overwrite)
+
+    lock = _named_lock(options, session)
+    if lock is None:
+        lock = make_checked_lock(request_from(options), session, refuse)
+    refuse(lock)
+    context = render_context(lock)
     dockerfile = f"{place_of(lock.stack)}/Dockerfile"
     differing: list[str] = []
     if check:
@@ -140,6 +165,48 @@ def _write_build_context(
     return 1 if differing else 0
 
 
+def _named_lock(options: Options, session: "Session") -> "Lock | None":
+    """The lock that is named; else the one that `envbuilder lock` has written here, if no stack is requested.
+
+    Raises `UsageError` if the settings or the environment request another stack than that one.
+    """
+    from envbuilder.files import exists
+    from envbuilder.lock.lock_file import LOCK_FILE
+    from envbuilder.resolve import objections
+
+    if options["lock_file"]:
+        return read_lock(options["lock_file"])
+    if was_given(options, "packages", *REQUEST_OPTIONS) or not exists(Path(LOCK_FILE)):
+        return None
+    lock = read_lock(LOCK_FILE)
+    request = request_from(options, host=False)
+    problems = objections(request, lock.stack, session.catalog)
+    if problems:
+        raise UsageError(
+            f"{LOCK_FILE} does not match the settings",
+            problems=problems,
+            hint=f"lock again with `envbuilder lock`, or use it as it is with `--lock {LOCK_FILE}`",
+        )
+    session.console.say(f"lock: {LOCK_FILE}")
+    return lock
+
+
+def _refuse_in_context(
+    context: "Context", folder: Path, overwrite: Sequence[str]
+) -> None:
+    """Raise `UsageError` for files in a build context that are not envbuilder's and that nobody has named."""
+    from envbuilder.files import exists, is_folder
+    from envbuilder.render.context_folder import foreign_files, foreign_places
+
+    if exists(folder) and not is_folder(folder):
+        raise UsageError(
+            f"{folder} is a file, not a directory", hint="move it elsewhere"
+        )
+    foreign = [str(folder / name) for name in foreign_files(context, folder)]
+    places = [str(folder / place) for place in foreign_places(context, folder)]
+    refuse_overwriting(foreign, overwrite, folders=places)
+
+
 # --- targets -------------------------------------------------------------------------------------------------------
 
 
@@ -148,31 +215,75 @@ def _write_targets(
     folder: Path,
     *,
     check: bool,
-    force: bool,
+    overwrite: Sequence[str],
     session: "Session",
 ) -> int:
     """Write the files of targets into a project, or say which are stale."""
-    from envbuilder.files import refuse_links, write_file
-    from envbuilder.render import project
+    from envbuilder.files import write_file
     from envbuilder.render.context_folder import stale_files
     from envbuilder.render.targets import render_targets
 
     names = options["targets"]
     changes = _changes(options["changes"])
-    lock = _lock_for_targets(options, folder, session)
-    context = render_targets(_described(lock, names, changes, folder, session), *names)
+
+    def render(lock: "Lock") -> "Context":
+        described = _described(lock, names, changes, folder, session)
+        return render_targets(described, *names)
+
+    def refuse(lock: "Lock") -> Checked | None:
+        return None if check else _check_targets(render(lock), folder, overwrite)
+
+    lock = _lock_for_targets(options, folder, session, refuse)
+    context = render(lock)
     if check:
         return _report(list(stale_files(context, folder)), session)
-    refuse_links(folder, *context.files)
-    foreign = project.unmarked_files(context, folder)
-    if foreign and not force:
-        raise _foreign_error(foreign)
+    checked = _check_targets(context, folder, overwrite)
+    note_clashes(checked.clashes, list(context.files), folder, session)
+    for name in checked.lost:
+        session.console.say(f"overwrote {folder / name}")
     for name, text in context.files.items():
         write_file(folder / name, text, executable=name in context.executable)
         session.console.say(f"wrote {folder / name}")
     if _belong_to_project(names, lock, folder, session):
         _enrol(names, changes, folder, session)
+    step = _next_step(options, lock, folder, session)
+    if step:
+        session.console.say(f"next: {step}")
     return 0
+
+
+def _check_targets(
+    context: "Context", folder: Path, overwrite: Sequence[str]
+) -> Checked:
+    """Raises `UsageError` if files of targets would replace or hide what is not envbuilder's."""
+    from envbuilder.model import Context
+    from envbuilder.render.project import Files
+
+    files = Files(context=Context(files={}), others=context)
+    return check_files(files, folder, overwrite)
+
+
+def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session") -> str:
+    """What files of Compose or a dev container lack without the build context: the image. "" if nothing."""
+    from envbuilder.files import exists
+    from envbuilder.render import project
+    from envbuilder.render.context import place_of
+    from envbuilder.resolve.command_line import command as command_for
+
+    names = options["targets"]
+    if not {"compose", "devcontainer"} & set(names):
+        return ""
+    if exists(folder / project.CONTEXT / place_of(lock.stack)):
+        return ""
+    if options["lock_file"]:
+        words = ["envbuilder", "build", "--lock", options["lock_file"], *session.said]
+        build = shlex.join(words)
+    else:
+        request = request_from(options, host=False)
+        build = command_for(request, "build", flags=session.said)
+    if "compose" in names:
+        return f"`{build}`, then `docker compose up train`"
+    return f"`{build}`"
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, str]:
@@ -188,21 +299,28 @@ def _changes(pairs: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def _lock_for_targets(options: Options, folder: Path, session: "Session") -> "Lock":
-    """The lock that is named; the repository's, if no stack is requested; or a new one."""
-    from envbuilder import pipeline
+def _lock_for_targets(
+    options: Options,
+    folder: Path,
+    session: "Session",
+    check: Callable[["Lock"], object],
+) -> "Lock":
+    """The lock that is named; the repository's or the one here, if no stack is requested; or a new one."""
     from envbuilder.render import project, targets
 
     if options["lock_file"]:
         return read_lock(options["lock_file"])
-    if not was_given(options, "packages", *REQUEST_OPTIONS):
+    if not was_given(options, "packages", "apt", *REQUEST_OPTIONS):
         if targets.are_whole(*options["targets"]):
             lock = next(iter(project.read_locks(folder).values()), None)
         else:
             lock = _lock_of_project(options, folder, session)
         if lock:
             return lock
-    return pipeline.make_lock(request_from(options), session)
+        lock = None if _is_project(folder) else _named_lock(options, session)
+        if lock:
+            return lock
+    return make_checked_lock(request_from(options), session, check)
 
 
 def _lock_of_project(
@@ -251,6 +369,7 @@ def _described(
     session: "Session",
 ) -> "Project":
     """The project, with those of its settings that these targets have, and the changes."""
+    from envbuilder import config
     from envbuilder.render import project, targets
 
     table = settings()
@@ -265,6 +384,7 @@ def _described(
         settings=chosen,
         images=project.read_locks(folder),
         capabilities=[gpu.capability for gpu in session.catalog.gpus],
+        mirrors=config.public_mirrors(settings()),
     )
 
 
@@ -295,12 +415,12 @@ def _update_project(
     options: Options,
     *,
     check: bool,
-    force: bool,
+    overwrite: Sequence[str],
     as_json: bool,
     session: "Session",
 ) -> int:
     """Update every file that `[render]` of envbuilder.toml names, or say which are stale."""
-    from envbuilder import config, pipeline
+    from envbuilder import config
     from envbuilder.render import project
 
     table = settings()["render"]
@@ -315,24 +435,35 @@ def _update_project(
             session,
             as_json=as_json,
         )
+
+    def render(lock: "Lock") -> "Files":
+        described = project.describe(
+            lock,
+            tag=setting(options, "tag"),
+            settings=table.get("settings"),
+            images=project.read_locks(folder),
+            capabilities=[gpu.capability for gpu in session.catalog.gpus],
+            mirrors=config.public_mirrors(settings()),
+        )
+        return project.render_files(described, table.get("targets", ()))
+
+    def refuse(lock: "Lock") -> Checked:
+        return check_files(render(lock), folder, overwrite)
+
     if lock is None:
         # Where the settings contradict each other, `init` can change them.
         said = (*session.said, "--force")
-        lock = pipeline.make_lock(request, replace(session, verb="init", said=said))
-    described = project.describe(
-        lock,
-        tag=setting(options, "tag"),
-        settings=table.get("settings"),
-        images=project.read_locks(folder),
-        capabilities=[gpu.capability for gpu in session.catalog.gpus],
-    )
-    files = project.render_files(described, table.get("targets", ()))
+        changed = replace(session, verb="init", said=said)
+        lock = make_checked_lock(request, changed, refuse)
     if check:
-        return _report(project.differences(files, folder), session, as_json=as_json)
-    foreign = project.foreign_files(files, folder)
-    if foreign and not force:
-        raise _foreign_error(foreign)
-    for name, verb in project.write(files, folder, {}).items():
+        return _report(
+            project.differences(render(lock), folder), session, as_json=as_json
+        )
+    checked = refuse(lock)
+    note_clashes(checked.clashes, checked.files.names, folder, session)
+    for name in checked.lost:
+        session.console.say(f"overwrote {name}")
+    for name, verb in project.write(checked.files, folder, {}).items():
         session.console.say(f"{verb} {name}")
     return _report([], session, as_json=as_json)
 
@@ -345,11 +476,3 @@ def _report(
     if as_json:
         print_json({"ok": not differing, "differing": list(differing)})
     return 1 if differing else 0
-
-
-def _foreign_error(names: Sequence[str]) -> UsageError:
-    return UsageError(
-        "refusing to overwrite files not created by envbuilder",
-        problems=names,
-        hint="move them, or overwrite them with `--force`",
-    )

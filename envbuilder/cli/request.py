@@ -49,9 +49,11 @@ def request_from(
     if host and all(value is None for value in values.values()):
         values |= _host_options(options)
     packages = options.get("packages") or defaults.get("package", ())
+    apt = options.get("apt") or defaults.get("apt", ())
     try:
-        request = parse_request(values, packages)
+        request = parse_request(values, packages, apt)
         check_day(request, datetime.now(UTC).date())
+        request = _completed(request, options)
         if request.gpu and values["platform"] in (None, ANY):
             return follow_gpu(request, load_catalog(options))
         return request
@@ -64,6 +66,23 @@ def request_from(
             ) from error
         problems = [*error.problems, f"set in the environment: {', '.join(variables)}"]
         raise UsageError(error.message, problems=problems, hint=hint) from error
+
+
+def _completed(request: "Request", options: Options) -> "Request":
+    """The request with what the name of a custom base says; a refusal names the base as the origin of such a value."""
+    from envbuilder.resolve.base_check import base_name_of
+    from envbuilder.resolve.implied_options import complete_request
+
+    if base_name_of(request) is None:
+        return request
+    completed = complete_request(request, load_catalog(options))
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        origins = context.meta.setdefault(_ORIGINS, {})
+        for name in ("python", "cuda"):
+            if getattr(request, name) != getattr(completed, name):
+                origins[name] = f"the name of {request.base}"
+    return completed
 
 
 def _own_help(hint: str) -> str:
@@ -108,7 +127,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     """Raise `UsageError` if the command line gives options of a request next to a lock, which has decided them."""
     if not options.get("lock_file"):
         return
-    names = {"package": "packages"}
+    names = {"package": "packages", "apt": "apt"}
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

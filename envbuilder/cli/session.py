@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,8 +35,13 @@ _CATALOGS = "envbuilder.catalogs"
 _REPEATABLE = {
     "catalog": "own_catalog",
     "index-url": "index_url",
+    "torch-index": "torch_index",
+    "apt-mirror": "apt_mirror",
+    "registry-mirror": "registry_mirror",
     "ca-bundle": "ca_bundle",
 }
+
+_ADDRESSES = ("index_url", "torch_index", "apt_mirror")
 
 
 def load_catalog(options: Options) -> "Catalog":
@@ -70,14 +75,27 @@ def _load_catalog(own: Path | None) -> "Catalog":
 def network_from(options: Options) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
+    from envbuilder.resolve.parsers import parse_apt_mirror, parse_registry_mirror
 
     bundle = setting(options, "ca_bundle")
     ca = Path(bundle) if bundle else None
     if ca:
         check_bundle(ca)
     return find_network(
-        os.environ, home=_home(), ca=ca, index_url=setting(options, "index_url")
+        os.environ,
+        home=_home(),
+        ca=ca,
+        index_url=setting(options, "index_url"),
+        torch_index=setting(options, "torch_index"),
+        apt_mirror=_mirror(options, "apt_mirror", parse_apt_mirror),
+        registry_mirror=_mirror(options, "registry_mirror", parse_registry_mirror),
     )
+
+
+def _mirror(options: Options, name: str, parse: Callable[[str], str]) -> str | None:
+    """The address of a mirror as its parser writes it; `setting` has refused what it does not take."""
+    text = setting(options, name)
+    return parse(text) if text else None
 
 
 def _home() -> Path:
@@ -93,6 +111,7 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
     import uv
 
     from envbuilder.console import Console
+    from envbuilder.lock.index_client import IndexClient
     from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
     from envbuilder.pipeline import Session
@@ -107,6 +126,8 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
             program=uv.find_uv_bin(),
             run=lambda argv: _run_uv(argv, env, network),
             index_url=network.index_url,
+            torch_index=network.torch_index,
+            client=IndexClient(network=network),
         ),
         console=Console(quiet=quiet),
         today=datetime.now(UTC).date(),
@@ -122,7 +143,8 @@ def _run_uv(
 ) -> "Completed":
     from envbuilder import processes
 
-    completed = processes.run(argv, env=env, timeout=600)
+    # uv itself gives up after 30 silent seconds; a wheel without a hash on its index is downloaded to compute one.
+    completed = processes.run(argv, env=env, timeout=3600)
     return replace(completed, stderr=network.hide_token(completed.stderr))
 
 
@@ -155,15 +177,18 @@ def repeatable_flags(options: Options) -> tuple[str, ...]:
         if is_from_environment(name):  # the suggested command will find it there
             continue
         # The login of an address is a secret, and its query may be a token.
-        if name == "index_url" and ("@" in value or "?" in value):
+        if name in _ADDRESSES and ("@" in value or "?" in value):
             flags.append(f"--{word} URL")
         elif value:
             flags.append(f"--{word} {shlex.quote(value)}")
     return tuple(flags)
 
 
-def new_engine() -> "DockerEngine":
-    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent."""
+def new_engine(patience: float | None = None) -> "DockerEngine":
+    """A connection to the container engine; `ENVBUILDER_ENGINE_TIMEOUT` limits how long it may be silent.
+
+    `patience`: seconds after which an engine is given up that a command can do without.
+    """
     from envbuilder.engine.docker_client import SILENCE, DockerEngine
     from envbuilder.engine.run_id import new_run_id
 
@@ -173,7 +198,10 @@ def new_engine() -> "DockerEngine":
             f"ENVBUILDER_ENGINE_TIMEOUT is {text!r}",
             hint="set it to whole seconds, 1 to 9999",
         )
-    return DockerEngine(new_run_id(), silence=float(text or SILENCE))
+    silence = float(text or SILENCE)
+    if patience is not None:
+        silence = min(silence, patience)
+    return DockerEngine(new_run_id(), silence=silence)
 
 
 def read_lock(name: str, *, hint: str = "check the path") -> "Lock":

@@ -111,6 +111,12 @@ request_options = _stack(
             metavar="SPEC",
             help="Additional package, e.g. 'peft<0.12'; repeatable.",
         ),
+        click.option(
+            "--apt",
+            multiple=True,
+            metavar="NAME",
+            help="Debian package to install, e.g. libgl1; repeatable.",
+        ),
         platform_option,
         value_option(
             "--as-of",
@@ -160,6 +166,21 @@ network_options = _stack(
     [
         value_option(
             "--index-url", metavar="URL", help="Custom package index or mirror."
+        ),
+        value_option(
+            "--torch-index",
+            metavar="URL",
+            help="Mirror of PyTorch's own indexes, e.g. https://mirror.example/whl.",
+        ),
+        value_option(
+            "--apt-mirror",
+            metavar="URL",
+            help="Mirror of Debian's packages, e.g. https://mirror.example/debian.",
+        ),
+        value_option(
+            "--registry-mirror",
+            metavar="NAME",
+            help="Registry with Docker Hub's images, e.g. registry.example/dockerhub.",
         ),
         value_option(
             "--ca-bundle",

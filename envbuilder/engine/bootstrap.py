@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from envbuilder.engine.mirrored import APT_CA_VARIABLE, APT_VARIABLE, apt_hooks
 from envbuilder.model import Base
+from envbuilder.network import Network
 
 # No training job needs these: documentation, translations, and the static and sanitizer libraries of g++.
 _LEFT_OUT = (
@@ -53,19 +55,30 @@ def changes(base: Base) -> list[str]:
     return [f"ENV PATH={path}", 'CMD ["bash"]', f'LABEL {LABEL}="{contents(base)}"']
 
 
-def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+def environment(
+    environ: Mapping[str, str], folder: Path, network: Network | None = None
+) -> dict[str, str]:
     """The environment of mmdebstrap: its unfinished file system is in `folder`, so that a later run can remove it.
 
     Without root it works as another user, who cannot enter that folder.
     """
+    env = dict(environ)
+    if network and network.apt_mirror:
+        env[APT_VARIABLE] = network.apt_mirror
+        env[APT_CA_VARIABLE] = str(network.ca or "")
     if os.geteuid() != 0:
-        return dict(environ)
+        return env
     folder.chmod(0o711)  # apt downloads as a user of its own
-    return {**environ, "TMPDIR": str(folder)}
+    return {**env, "TMPDIR": str(folder)}
 
 
-def bootstrap_argv(base: Base, target: Path) -> list[str]:
-    """The mmdebstrap command that writes the base as a tar; it uses the mirror of this machine's apt."""
+def bootstrap_argv(
+    base: Base, target: Path, network: Network | None = None
+) -> list[str]:
+    """The mmdebstrap command that writes the base as a tar.
+
+    It uses the mirror of this machine's apt, or the one in `environment`, whose address is not in the command.
+    """
     argv = ["mmdebstrap", "--variant=minbase", "--mode=auto", f"--keyring={_KEYRING}"]
     for line in _APT:
         argv.append(f"--aptopt={line}")
@@ -73,6 +86,8 @@ def bootstrap_argv(base: Base, target: Path) -> list[str]:
         argv.append(f"--dpkgopt=path-exclude={glob}")
     for glob in _KEPT:
         argv.append(f"--dpkgopt=path-include={glob}")
+    if network and network.apt_mirror:
+        argv += apt_hooks()
     packages = ",".join(base.system_packages)
     emptied = " ".join(_EMPTIED)
     argv.append(f"--include={packages}")

@@ -1,14 +1,18 @@
 """Running a build with buildx: progress is followed, the full log goes to a file, the image id comes back."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbuilder import processes
 from envbuilder.engine.buildx import (
+    APT_VARIABLE,
     INDEX_VARIABLE,
+    LOAD,
     LOGIN_VARIABLE,
+    TORCH_INDEX_VARIABLE,
     BuildOptions,
     BuildProgress,
     WheelSizes,
@@ -45,8 +49,13 @@ def build(
     on_change: Callable[[BuildProgress], None],
     sizes: WheelSizes | None = None,
     check: processes.Check = processes.no_check,
+    base: str = "",
+    output: Sequence[str] = LOAD,
 ) -> Built:
     """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
+
+    `base` replaces the base that the Dockerfile names; `output`: the options of buildx that say where the image goes,
+    and in which form.
 
     Raises `EngineError` with the cause, telling lines and the log's path.
     """
@@ -54,8 +63,12 @@ def build(
     env = {**environ, **(network.proxies or {})}
     if network.index_url:
         env[INDEX_VARIABLE] = network.index_url
+    if network.torch_index:
+        env[TORCH_INDEX_VARIABLE] = network.torch_index
     if network.login:
         env[LOGIN_VARIABLE] = network.login
+    if network.apt_mirror:
+        env[APT_VARIABLE] = network.apt_mirror
     with temporary_folder("build") as folder:
         iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(
@@ -65,6 +78,8 @@ def build(
             metadata=metadata,
             options=options,
             network=network,
+            base=base,
+            output=output,
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0
@@ -98,10 +113,19 @@ def build(
         if code != 0 or not is_file(iidfile):
             raise failure(progress, log)
         image = read_text(iidfile).strip()
+        if output != LOAD:
+            image = _stored_digest(metadata) or image
     titled = [step for step in progress.steps.values() if step.title]
     return Built(
         image=image, steps=len(titled), cached=sum(step.cached for step in titled)
     )
+
+
+def _stored_digest(metadata: Path) -> str:
+    """The id of an image in containerd's store, from the metadata of a build; the file for the id has another one."""
+    document = json.loads(read_text(metadata))
+    digest: str = document.get("containerimage.digest", "")
+    return digest
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envbuilder.console import size_text
 from envbuilder.grammar import JsonObject, one_line
-from envbuilder.model import Layer, Lock
+from envbuilder.model import Layer, Lock, total_size
 from envbuilder.network import Network, find_network_cause
 
 
@@ -30,9 +30,14 @@ class BuildOptions:
     no_cache: bool = False
 
 
+LOAD = ("--load",)
+"""The engine's own store."""
+
 # These variables carry secrets to buildx, so that no temporary file holds a credential.
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
+TORCH_INDEX_VARIABLE = "ENVBUILDER_TORCH_INDEX_SECRET"  # that of PyTorch's index
 LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
+APT_VARIABLE = "ENVBUILDER_APT_SECRET"  # the address of a mirror of Debian
 
 
 def build_argv(
@@ -43,18 +48,15 @@ def build_argv(
     metadata: Path,
     options: BuildOptions,
     network: Network,
+    base: str = "",
+    output: Sequence[str] = LOAD,
 ) -> list[str]:
-    """The whole command. It names secrets by file or variable, and never holds their values."""
-    argv = [
-        "docker",
-        "buildx",
-        "build",
-        "--progress",
-        "rawjson",
-        "--load",
-        "--platform",
-        options.platform,
-    ]
+    """The whole command. It names secrets by file or variable, and never holds their values.
+
+    `base` replaces the base that the Dockerfile names; `output`: the options that say where the image goes.
+    """
+    argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
+    argv += ["--platform", options.platform]
     argv += ["--iidfile", str(iidfile), "--metadata-file", str(metadata)]
     if options.builder:
         argv += ["--builder", options.builder]
@@ -70,6 +72,12 @@ def build_argv(
         argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
     if network.index_url:
         argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
+    if network.torch_index:
+        argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
+    if network.apt_mirror:
+        argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
+    if base:
+        argv += ["--build-arg", f"BASE={base}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
@@ -120,9 +128,9 @@ class BuildStep:
 
     @property
     def total(self) -> int:
-        """Bytes to download: the sizes in the lock, else what BuildKit says of the layers that it pulls."""
+        """Bytes to download: by the lock (0: not known), else what BuildKit says of the layers that it pulls."""
         if self.wheels:
-            return sum(self.wheels.values())
+            return total_size(self.wheels.values())
         return sum(total for _, total in self._statuses.values())
 
     @property
@@ -186,6 +194,9 @@ _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN sh /system/base\.sh\b", "checks of the base image"),
+    (r"RUN /opt/uv/bin/uv python install\b|RUN .*uv python install\b", "Python"),
+    (r"RUN sh /system/packages\.sh\b", "your system packages"),
     (r"RUN useradd\b", "user"),
     (r"RUN ln -s .*/nvidia/\S+ /usr/local/cuda\b", "links to nvcc"),
     (r"COPY install/uv\.txt ", "uv's hashes"),
@@ -232,8 +243,10 @@ def _layer_title(layer: Layer, wheels: Mapping[str, int]) -> str:
         return name
     count = len(wheels)
     noun = "wheel" if count == 1 else "wheels"
-    size = size_text(sum(wheels.values()))
-    return f"{name}: {count} {noun}, {size}"
+    size = total_size(wheels.values())
+    if not size:
+        return f"{name}: {count} {noun}"
+    return f"{name}: {count} {noun}, {size_text(size)}"
 
 
 def _shorten(text: str) -> str:
@@ -406,6 +419,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "log in (`docker login`), wait, or build a base from Debian packages: `envbuilder build --base bootstrap`",
     ),
     (
+        r"resolve[^\n]*buildkit-syft-scanner",
+        "the image that makes the SBOM was not found on any reachable registry",
+        "name one that can be reached, `--attest type=sbom,generator=IMAGE`, or leave the SBOM out",
+    ),
+    (
         r"failed to do request|failed to resolve source metadata|pull access denied|manifest unknown",
         "the base image was not found on any reachable registry",
         "build a base from Debian packages: `envbuilder build --base bootstrap`",
@@ -420,6 +438,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"exec format error",
         "the engine's machine cannot run programs of the image's platform",
         "build on a machine of that platform (`--builder NAME`), or install QEMU's emulation (`qemu-user-static`)",
+    ),
+    (
+        r"exec: \"/bin/sh\": (stat /bin/sh: )?no such file",
+        "the base image has no shell: nothing can be installed in it",
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
     ),
     (
         r"hash mismatch|DO NOT MATCH THE HASHES",
@@ -437,7 +460,24 @@ def find_cause(text: str) -> tuple[str, str] | None:
     for pattern, cause, hint in _CAUSES:
         if re.search(pattern, text, re.IGNORECASE):
             return cause, hint
+    sentence = _OWN_SENTENCE.search(text)
+    if sentence:
+        return _cause_of_program(sentence[1])
     return find_network_cause(text)
+
+
+_OWN_SENTENCE = re.compile(r"^(?:[0-9.]+ )?envbuilder: (.{1,500})$", re.MULTILINE)
+"""What a program of docker/system/ says when it gives up."""
+
+
+def _cause_of_program(sentence: str) -> tuple[str, str]:
+    """The sentence of a program of docker/system/, and what to do about it."""
+    if sentence.startswith("--apt"):
+        return sentence, "correct the name, then lock and build again"
+    return (
+        sentence,
+        "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
+    )
 
 
 def telling_lines(progress: BuildProgress, most: int = 8) -> list[str]:

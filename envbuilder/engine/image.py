@@ -1,7 +1,7 @@
 """An image as the engine describes it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from envbuilder.grammar import JsonObject, StackName, matches
 
@@ -20,8 +20,12 @@ class ImageFacts:
     user: str = ""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()  # folders whose content no later step can change
+    on_build: tuple[str, ...] = ()  # instructions that run in whatever is built on it
     size: int
     digest: str | None
+    layers: tuple[str, ...] = ()  # digests of the layers' files, uncompressed
+    config: JsonObject = field(default_factory=dict)  # as the engine has it
 
     @property
     def stack(self) -> str:
@@ -42,8 +46,12 @@ def facts_of(attrs: JsonObject) -> ImageFacts:
         user=config.get("User") or "",
         entrypoint=tuple(config.get("Entrypoint") or ()),
         command=tuple(config.get("Cmd") or ()),
+        volumes=tuple(config.get("Volumes") or ()),
+        on_build=tuple(config.get("OnBuild") or ()),
         size=attrs["Size"],
         digest=_digest(attrs.get("RepoDigests") or ()),
+        layers=tuple((attrs.get("RootFS") or {}).get("Layers") or ()),
+        config=config,
     )
 
 

@@ -52,6 +52,14 @@ def facts(info: JsonObject) -> dict[str, Any]:
     }
 
 
+def has_containerd_store(info: JsonObject) -> bool:
+    """Whether its images are in containerd's store, which keeps them as a registry has them."""
+    for pair in info.get("DriverStatus") or ():
+        if "io.containerd.snapshotter.v1" in pair:
+            return True
+    return False
+
+
 def platform(info: JsonObject) -> str:
     """What the machine runs without emulation: `linux/amd64`."""
     machine = info.get("Architecture", "")

@@ -64,17 +64,33 @@ class Pulse:
                 hint="see whether `docker version` answers; restart the engine, then run the same command",
             )
 
-    def wait(self, answer: "Future[T]", limit: float | None = None) -> T:
-        """The result of a call of the engine that runs in another thread."""
+    def wait(
+        self,
+        answer: "Future[T]",
+        limit: float | None = None,
+        within: float | None = None,
+    ) -> T:
+        """The result of a call of the engine that runs in another thread.
+
+        Raises `TimeoutError` if it takes longer than `within` seconds, although the engine answers.
+        """
+        started = time.monotonic()
         while not wait_for_any([answer], timeout=TICK).done:
             self.check(limit)
+            if within is not None and time.monotonic() - started > within:
+                raise TimeoutError(f"no answer within {within:.0f} s")
         return answer.result()
 
-    def ask(self, call: Callable[[], T], limit: float | None = None) -> T:
+    def ask(
+        self,
+        call: Callable[[], T],
+        limit: float | None = None,
+        within: float | None = None,
+    ) -> T:
         """The result of a call of the engine; it runs in another thread, so that an interrupt ends the waiting."""
         answer: Future[T] = Future()
         in_background(call, answer)
-        return self.wait(answer, limit)
+        return self.wait(answer, limit, within)
 
     def follow(
         self, chunks: Iterator[T], check: Callable[[], None] = lambda: None

@@ -2,6 +2,7 @@
 
 import re
 
+HUB = "docker.io"
 _HINTS = (  # pattern of the engine's error → what to do; {host} is the registry's name
     (
         r"HTTP response to HTTPS client",
@@ -25,7 +26,7 @@ _HINTS = (  # pattern of the engine's error → what to do; {host} is the regist
 
 def refusal_hint(message: str, repository: str) -> str:
     """What to do about the engine's error of a push to a repository."""
-    host = _host_of(repository)
+    host = host_of(repository)
     for pattern, hint in _HINTS:
         match = re.search(pattern, message, re.IGNORECASE)
         if match:
@@ -33,9 +34,9 @@ def refusal_hint(message: str, repository: str) -> str:
     return "run the same command again: finished layers are kept"
 
 
-def _host_of(repository: str) -> str:
+def host_of(repository: str) -> str:
     """The registry in the name of a repository; a name without one is on Docker Hub."""
     host, _, path = repository.partition("/")
     if path and re.search(r"[.:]|^localhost$", host):
         return host
-    return "docker.io"
+    return HUB

@@ -61,6 +61,13 @@ def plan_text(
         "build": shlex.join(argv),
         "accept": "this envbuilder's acceptance suite, before tagging",
         "tag": settings.tag or f"{REPOSITORY}:{stack.name}",
-        "push": "yes" if settings.push else "no",
+        "push": _push_text(settings),
     }
     return table(pairs)
+
+
+def _push_text(settings: BuildSettings) -> str:
+    if not settings.push:
+        return "no"
+    form = settings.push_options.describe()
+    return f"yes, with {form}" if form else "yes"

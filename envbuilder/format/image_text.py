@@ -15,9 +15,9 @@ from envbuilder.acceptance.inspect_image import (
 )
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
-from envbuilder.format.stack_text import stack_document, stack_text
+from envbuilder.format.stack_text import download_text, stack_document, stack_text
 from envbuilder.grammar import one_line
-from envbuilder.model import Check, Lock, Receipt, Verdict
+from envbuilder.model import Check, Receipt, Verdict
 
 _MOST_PACKAGES = 15
 _MOST_LETTERS = 80
@@ -50,6 +50,7 @@ def inspection_document(inspection: Inspection) -> dict[str, Any]:
         "packages": {"bytes": installed.total, **serialize.plain(installed)}
         if installed
         else None,
+        "system_packages": list(inspection.system_packages),
         "receipt": _receipt_document(receipt, inspection.suite) if receipt else None,
     }
 
@@ -77,7 +78,7 @@ def _lock_document(inside: LockInside) -> dict[str, Any]:
         )
     return document | {
         "wheels": len(lock.wheels),
-        "bytes": _download_size(lock),
+        "bytes": lock.download_size,
         "as_of": lock.stack.as_of.isoformat(),
         "catalog": lock.catalog,
         "base": lock.stack.base.reference,
@@ -115,6 +116,7 @@ def inspection_text(inspection: Inspection) -> str:
         _lock_lines(inspection.lock) if inspection.lock else [],
         _layer_lines(inspection.steps),
         _package_lines(inspection.installed),
+        _system_package_lines(inspection.system_packages),
         _receipt_lines(inspection.receipt, inspection),
     ]
     paragraphs = ["\n".join(lines) for lines in sections if lines]
@@ -187,9 +189,8 @@ def _lock_lines(inside: LockInside) -> list[str]:
     facts = {"sha256": inside.sha256.removeprefix("sha256:")}
     if lock := inside.lock:
         stack = lock.stack
-        size = size_text(_download_size(lock))
         digest = lock.base_digest or "no digest"
-        facts["wheels"] = f"{len(lock.wheels)}, {size} to download"
+        facts["wheels"] = f"{len(lock.wheels)}, {download_text(lock)}"
         facts["as of"] = str(stack.as_of)
         facts["catalog"] = lock.catalog
         facts["base"] = f"{stack.base.reference} ({digest})"
@@ -198,10 +199,6 @@ def _lock_lines(inside: LockInside) -> list[str]:
     else:
         facts["labels"] = "agree with it"
     return ["lock", *_indented(table(facts))]
-
-
-def _download_size(lock: Lock) -> int:
-    return sum(wheel.size for wheel in lock.wheels)
 
 
 def _layer_lines(steps: Sequence[HistoryStep]) -> list[str]:
@@ -248,6 +245,13 @@ def _package_heading(installed: Installed) -> str:
     if not count:
         return f"packages: none, Python {python}"
     return f"packages: {size_text(installed.total)} in {count}, Python {python}"
+
+
+def _system_package_lines(packages: Sequence[str]) -> list[str]:
+    """Those that `--apt` brought, with their versions."""
+    if not packages:
+        return []
+    return [f"system packages: {len(packages)}", *(f"  {line}" for line in packages)]
 
 
 def _receipt_lines(receipt: Receipt | None, inspection: Inspection) -> list[str]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from envbuilder import serialize
 from envbuilder.catalog.rows import Advisory
-from envbuilder.console import table
-from envbuilder.model import Stack
+from envbuilder.console import size_text, table
+from envbuilder.model import Lock, Stack
 from envbuilder.resolve.explain import Explanation
 
 _CONTRACT = (
@@ -26,6 +26,15 @@ _FAMILY = ("torch==", "torchvision==", "torchaudio==")
 _MOST_BASES = 2  # bases that are named; `--json` names all
 
 
+def download_text(lock: Lock) -> str:
+    """`4.42 GB to download`; where an index gives no sizes, what is known."""
+    if lock.download_size:
+        return f"{size_text(lock.download_size)} to download"
+    known = sum(wheel.size for wheel in lock.wheels)
+    names = [wheel.name for wheel in lock.wheels if not wheel.size]
+    return f"more than {size_text(known)} to download (the index gives no size of {', '.join(names)})"
+
+
 def stack_document(stack: Stack) -> dict[str, Any]:
     """`resolve --json`'s stack: the contract's keys first, then everything else that is known."""
     plain = serialize.plain(stack)
@@ -36,6 +45,7 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["os"] = stack.base.os
     document["as_of"] = plain["as_of"]
     document["packages"] = [*plain["requirements"], *plain["extras"]]
+    document["apt"] = list(stack.apt)
     document["base_source"] = plain["base"]["source"]
     document["flavour"] = stack.flavour.value
     for key in _REST:
@@ -74,6 +84,8 @@ def _version_pairs(stack: Stack) -> dict[str, str]:
     pairs["torchaudio"] = str(stack.torchaudio or "none for this torch")
     pairs["base"] = f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
     pairs["packages"] = f"as of {stack.as_of}: {', '.join(_other_packages(stack))}"
+    if stack.apt:
+        pairs["system packages"] = ", ".join(stack.apt)
     return pairs
 
 

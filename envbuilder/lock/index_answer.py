@@ -11,7 +11,16 @@ from packaging.utils import canonicalize_name
 from envbuilder.errors import EngineError
 from envbuilder.files import read_text, temporary_folder, write_file
 from envbuilder.grammar import JsonObject
-from envbuilder.lock.uv_compile import EXCLUDES, PYLOCK, REQUIREMENTS, Uv, compile_argv
+from envbuilder.lock.torch_index import TorchIndex
+from envbuilder.lock.uv_compile import (
+    EXCLUDES,
+    PROJECT,
+    PYLOCK,
+    REQUIREMENTS,
+    Uv,
+    compile_argv,
+    project_text,
+)
 from envbuilder.model import Stack
 from envbuilder.network import find_network_cause
 from envbuilder.processes import Completed
@@ -46,13 +55,15 @@ def ask_index(
     `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
     """
     with temporary_folder("lock") as folder:
-        requirements_file = folder / REQUIREMENTS
-        excludes_file = folder / EXCLUDES
-        _write_lines(requirements_file, requirements)
-        _write_lines(excludes_file, stack.excluded)
+        index = uv.index_for(stack)
+        if index:
+            write_file(folder / PROJECT, project_text(index, requirements))
+        else:
+            _write_lines(folder / REQUIREMENTS, requirements)
+        _write_lines(folder / EXCLUDES, stack.excluded)
         argv = compile_argv(uv, stack, folder, alone=alone)
         completed = uv.run(argv)
-        return read_answer(completed, folder)
+        return read_answer(completed, folder, index)
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
@@ -62,8 +73,13 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
     write_file(path, text)
 
 
-def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
-    """What uv wrote into `folder`. Raises `EngineError` if it could not reach the index."""
+def read_answer(
+    completed: Completed, folder: Path, index: TorchIndex | None = None
+) -> IndexAnswer:
+    """What uv wrote into `folder`; `index` is that of the torch family.
+
+    Raises `EngineError` if an index could not be reached.
+    """
     stderr = completed.stderr
     if completed.returncode == 0:
         document = tomllib.loads(read_text(folder / PYLOCK))
@@ -83,8 +99,12 @@ def read_answer(completed: Completed, folder: Path) -> IndexAnswer:
     failure = find_network_cause(stderr)
     if failure:
         cause, hint = failure
+        subject = "the package index"
+        if index and index.url in stderr:
+            subject = index.text
+            hint += "; a mirror of this index: `--torch-index URL`"
         raise EngineError(
-            f"the package index cannot be reached: {cause}",
+            f"{subject} cannot be reached: {cause}",
             problems=_causes(stderr),
             hint=hint,
         )

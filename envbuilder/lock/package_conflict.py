@@ -1,11 +1,15 @@
 """Which of the user's packages clash with a stack, and what to try instead."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from urllib.error import HTTPError
 
 from packaging.requirements import Requirement
 
-from envbuilder.errors import LockError, NoStackError
+from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
+from envbuilder.lock.index_client import IndexClient
+from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
 
@@ -18,9 +22,15 @@ def unresolved_error(
 ) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
     if not stack.extras or not _resolves(uv, stack, stack.requirements):
+        index = uv.index_for(stack)
+        if index and uv.client:
+            _check_page(index, uv.client)
+        hint = _hint(index)
+        message = f"there is no complete set of wheels for torch {stack.torch} here"
         return LockError(
-            f"there is no complete set of wheels for torch {stack.torch} here",
+            message,
             problems=answer.causes,
+            hint=hint,
         )
     culprits = _culprits(uv, stack)
     packages = " and ".join(culprits)
@@ -33,6 +43,26 @@ def unresolved_error(
         ],
         suggestions=[command_for(_packages_to_try(uv, stack, culprits))],
     )
+
+
+def _check_page(index: TorchIndex, client: IndexClient) -> None:
+    """Raise `EngineError` if the page of torch does not open: uv only says that there is no torch."""
+    try:
+        client.page(index.page_of("torch"))
+    except EngineError as error:
+        cause = error.__cause__
+        if not isinstance(cause, HTTPError) or cause.code != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def _hint(index: TorchIndex | None) -> str:
+    """What may be wrong with the address, where the user gave one."""
+    if index is None:
+        return ""
+    hint = f"torch was looked for at {index.page_of('torch')}"
+    if not index.flat:
+        hint += f"; if the files are on one page: `--torch-index {FIND_LINKS}URL`"
+    return hint
 
 
 def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:

@@ -22,20 +22,26 @@ def uv_platform(stack: Stack) -> str:
     """`x86_64-manylinux_2_31`: the newest platform that uv knows and that the base image can run."""
     newest = min(stack.base.glibc.minor, _UV_GLIBC_MINORS[-1])
     minor = newest if newest in _UV_GLIBC_MINORS else _OLDEST_UV_PLATFORM
-    return f"{_machine(stack)}-manylinux_2_{minor}"
+    return f"{machine_of(stack)}-manylinux_2_{minor}"
 
 
 def wheel_tags(stack: Stack) -> tuple[tags.Tag, ...]:
     """What pip inside the image would accept, best first (PEP 425, 600)."""
     return _tags_of(
-        stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack)
+        stack.python.major,
+        stack.python.minor,
+        stack.base.glibc.minor,
+        machine_of(stack),
     )
 
 
 def accepted_tags(stack: Stack) -> frozenset[tags.Tag]:
     """The same without order, to look up many wheels: there are a thousand tags."""
     return _tag_set_of(
-        stack.python.major, stack.python.minor, stack.base.glibc.minor, _machine(stack)
+        stack.python.major,
+        stack.python.minor,
+        stack.base.glibc.minor,
+        machine_of(stack),
     )
 
 
@@ -73,7 +79,7 @@ def markers(stack: Stack) -> Environment:
         "python_version": str(stack.python),
         "python_full_version": f"{stack.python}.0",
         "implementation_version": f"{stack.python}.0",
-        "platform_machine": _machine(stack),
+        "platform_machine": machine_of(stack),
         "platform_system": "Linux",
         "sys_platform": "linux",
         "os_name": "posix",
@@ -81,5 +87,6 @@ def markers(stack: Stack) -> Environment:
     return cast("Environment", environment)
 
 
-def _machine(stack: Stack) -> str:
+def machine_of(stack: Stack) -> str:
+    """`x86_64`, as `uname -m` and the names of wheels have it."""
     return _MACHINES[stack.platform]

@@ -1,16 +1,21 @@
 """The one uv command that decides which versions are locked; everything it depends on is in it."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.target_platform import uv_platform
+from envbuilder.lock.torch_index import FAMILY, TorchIndex, torch_index
 from envbuilder.model import Stack
+from envbuilder.network import TORCH_INDEX
 from envbuilder.processes import Completed
 
 REQUIREMENTS = "requirements.in"
+PROJECT = "pyproject.toml"
 EXCLUDES = "excludes.txt"
 PYLOCK = "pylock.toml"
 
@@ -26,6 +31,12 @@ class Uv:
     program: str
     run: Callable[[Sequence[str]], Completed]
     index_url: str | None = None
+    torch_index: str | None = None  # as the user gave it; None: the stack's own address
+    client: IndexClient | None = None  # for what uv does not tell: sizes, and hashes
+
+    def index_for(self, stack: Stack) -> TorchIndex | None:
+        """The index of the stack's torch family, if uv must not look for it with everything else."""
+        return torch_index(stack, self.torch_index, package_index=self.index_url)
 
 
 def compile_argv(
@@ -35,13 +46,19 @@ def compile_argv(
 
     `alone`: only the named packages, not what they depend on, with warnings on stderr.
     """
+    index = uv.index_for(stack)
+    source = PROJECT if index else REQUIREMENTS
+    # The days of PyTorch's index are those of a second upload, or there are none; the family is pinned anyway.
+    days = []
+    for name in FAMILY if index else ():
+        days += ["--exclude-newer-package", f"{name}=false"]
     return [
-        uv.program, "pip", "compile", str(folder / REQUIREMENTS),
+        uv.program, "pip", "compile", str(folder / source),
         "--output-file", str(folder / PYLOCK), "--format", PYLOCK,
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
         "--python", sys.executable, "--python-version", str(stack.python),
         "--python-platform", uv_platform(stack),
-        "--only-binary", ":all:", "--exclude-newer", _end_of(stack.as_of),
+        "--only-binary", ":all:", "--exclude-newer", _end_of(stack.as_of), *days,
         "--excludes", str(folder / EXCLUDES),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
@@ -52,3 +69,22 @@ def _end_of(day: date) -> str:
     last = date.max - timedelta(days=1)
     next_day = min(day, last) + timedelta(days=1)
     return f"{next_day}T00:00:00Z"
+
+
+def project_text(index: TorchIndex, requirements: Sequence[str]) -> str:
+    """The requirements as a pyproject.toml that routes the torch family, and nothing else, to an index of its own.
+
+    uv asks an explicit index only for the packages that name it. It takes the login from the environment
+    (`network.uv_environment`).
+    """
+    lines = ["[project]", 'name = "stack"', 'version = "0"', "dependencies = ["]
+    for requirement in requirements:
+        lines.append(f"  {json.dumps(requirement)},")
+    lines += ["]", "[tool.uv.sources]"]
+    for name in FAMILY:
+        lines.append(f'{name} = {{ index = "{TORCH_INDEX}" }}')
+    lines += ["[[tool.uv.index]]", f'name = "{TORCH_INDEX}"']
+    lines += [f"url = {json.dumps(index.url)}", "explicit = true"]
+    if index.flat:
+        lines.append('format = "flat"')
+    return "\n".join([*lines, ""])

@@ -11,7 +11,8 @@ from packaging.utils import (
 
 from envbuilder import grammar
 from envbuilder.lock.target_platform import accepted_tags
-from envbuilder.model import SCHEMA, Lock, Stack, Wheel
+from envbuilder.lock.torch_index import FAMILY
+from envbuilder.model import PYPI, SCHEMA, Lock, Stack, Wheel
 
 _LOCAL_INDEXES = (
     "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
@@ -30,6 +31,7 @@ def find_problems(lock: Lock) -> Iterator[str]:
         yield "a package is locked twice"
     for wheel in lock.wheels:
         yield from _wheel_problems(wheel, lock.stack)
+        yield from _index_problems(wheel, lock.stack)
     yield from _cuda_problems(lock)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         yield from _requirement_problems(line, lock)
@@ -48,6 +50,18 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
         yield f"{wheel.name} {wheel.version}: {wheel.file} is the file of another package or version"
     if tags_of_file.isdisjoint(accepted_tags(stack)):
         yield f"{wheel.file} does not install on Python {stack.python} for {stack.platform}"
+
+
+def _index_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
+    """The torch family is of the stack's own index, everything else of PyPI, which gives sizes."""
+    expected = PYPI
+    if wheel.name in FAMILY:
+        expected = stack.index
+    name = f"{wheel.name} {wheel.version}"
+    if wheel.index != expected:
+        yield f"{name} is locked from the index {wheel.index}; it has to be from {expected}"
+    elif wheel.size == 0 and expected == PYPI:
+        yield f"{name}: its size is missing"
 
 
 def _cuda_problems(lock: Lock) -> Iterator[str]:

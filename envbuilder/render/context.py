@@ -5,7 +5,7 @@ the files that all stacks share. So several stacks fit side by side in one folde
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -14,16 +14,32 @@ from packaging.requirements import Requirement
 from envbuilder import resources, serialize
 from envbuilder.errors import UsageError
 from envbuilder.files import is_executable, read_text
-from envbuilder.lock.creation import check_lockable
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
-from envbuilder.model import BaseSource, Context, Flavour, Layer, Lock, Stack
+from envbuilder.lock.target_platform import machine_of
+from envbuilder.model import (
+    PYPI,
+    BaseSource,
+    Context,
+    Flavour,
+    Layer,
+    Lock,
+    PythonSource,
+    Stack,
+    Wheel,
+    total_size,
+)
+from envbuilder.render import editor_metadata
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
 CUDA_LABEL = f"{LABEL_PREFIX}cuda"
 NO_CUDA = "none"
 TRIM = "trim.txt"
+SYSTEM = "system"
+"""The folder of a stack's context with the programs that prepare its system."""
+_BASE_PROGRAM = "base.sh"
+_PACKAGES_PROGRAM = "packages.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
@@ -63,13 +79,12 @@ class LayerView:
     file: str
     imports: str  # modules whose byte-code the layer brings
     count: int
-    megabytes: int
+    download: str
+    own_index: bool  # of the torch family: its address can be a secret
 
 
 def render_context(lock: Lock) -> Context:
     """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
-    # There is a lock: which index its wheels come from is up to whoever builds.
-    check_lockable(lock.stack, index_url="")
     files = _stack_files(lock)
     executable = set()
     for folder in _SHARED:
@@ -96,12 +111,24 @@ def _stack_files(lock: Lock) -> dict[str, str]:
         files[f"{place}/{TRIM}"] = resources.text("devel", _KEEP) + resources.text(
             "install", TRIM
         )
+    return files | _system_programs(lock.stack, place)
+
+
+def _system_programs(stack: Stack, place: str) -> dict[str, str]:
+    """The programs that prepare the system; not in a folder that stacks share, which would change their caches."""
+    programs = []
+    if stack.base.own:
+        programs.append(_BASE_PROGRAM)
+    if stack.apt:
+        programs.append(_PACKAGES_PROGRAM)
+    files = {}
+    for name in programs:
+        files[f"{place}/{SYSTEM}/{name}"] = resources.text(SYSTEM, name)
     return files
 
 
 def dockerfile(lock: Lock) -> str:
     """The Dockerfile alone, without the files that every context has."""
-    check_lockable(lock.stack, index_url="")
     return _dockerfile(lock, serialize.dumps(lock))
 
 
@@ -150,6 +177,8 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
     }
+    if stack.apt:
+        facts["apt"] = " ".join(stack.apt)
     if lock.base_digest:
         oci["org.opencontainers.image.base.digest"] = lock.base_digest
     for name, value in facts.items():
@@ -166,17 +195,35 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         "stack": lock.stack,
         "place": place_of(lock.stack),
         "base_digest": lock.base_digest,
+        "own_index": lock.stack.index != PYPI,
         "devel": lock.stack.flavour is Flavour.DEVEL,
         "compiler": any(
             Requirement(line).name == _COMPILER for line in lock.stack.requirements
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
+        **_base_values(lock.stack),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
+        "editor_label": editor_metadata.LABEL,
+        "editor_metadata": editor_metadata.editor_metadata(lock.stack),
     }
     return fill(
         "debian/Dockerfile.j2", values
     )  # `_inert` refuses what could become an instruction
+
+
+def _base_values(stack: Stack) -> dict[str, object]:
+    """What the Dockerfile does with the base before anything is installed on it."""
+    base = stack.base
+    machine = machine_of(stack)
+    build = f"cpython-{base.python_build}-linux-{machine}-gnu"
+    return {
+        "own": base.own,
+        "managed": base.python_source is PythonSource.MANAGED,
+        "python_request": build,
+        "machine": machine,
+        "apt_cache": base.release or base.os.replace(" ", "-"),
+    }
 
 
 def _inert(values: Mapping[str, str]) -> Mapping[str, str]:
@@ -196,5 +243,14 @@ def _layer_view(lock: Lock, layer: Layer) -> LayerView:
         file=_layer_file(place_of(lock.stack), layer),
         imports=" ".join(_WARM.get(layer, ())),
         count=len(wheels),
-        megabytes=round(sum(wheel.size for wheel in wheels) / 1e6),
+        download=_download(wheels),
+        own_index=layer is Layer.TORCH and lock.stack.index != PYPI,
     )
+
+
+def _download(wheels: Sequence[Wheel]) -> str:
+    """`619 MB to download`, or that the index does not tell."""
+    size = total_size([wheel.size for wheel in wheels])
+    if wheels and not size:
+        return "size not known"
+    return f"{round(size / 1e6)} MB to download"

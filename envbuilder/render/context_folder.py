@@ -19,8 +19,10 @@ from envbuilder.model import Context
 from envbuilder.render import folders
 from envbuilder.render.context import IMAGES
 
-_OUR_FILES = (LOCK_FILE, "wheels.py", "entrypoint")
+_OUR_FILES = (LOCK_FILE, "wheels.py")
 """A folder that holds one of these was written by envbuilder."""
+_COMMON_NAME = "entrypoint"
+"""So was one with this, but only with another of our names: many a folder has a file called so."""
 _MOVE_HINT = "move it elsewhere"
 
 
@@ -61,15 +63,21 @@ def differing_places(context: Context, folder: Path) -> dict[str, list[str]]:
 
 def foreign_files(context: Context, folder: Path) -> list[str]:
     """The files not created by envbuilder: those next to our own, and all of a folder that holds none of ours."""
-    foreign_places = set()
-    for place in _places(context.files):
-        if not _is_ours(context, folder, place):
-            foreign_places.add(place)
+    places = foreign_places(context, folder)
     foreign = []
     for name in _existing_files(context, folder):
-        if name not in context.files or _place(name) in foreign_places:
+        if name not in context.files or _place(name) in places:
             foreign.append(name)
     return foreign
+
+
+def foreign_places(context: Context, folder: Path) -> list[str]:
+    """The places that hold files and none of ours: `write_context` refuses to replace those."""
+    places = []
+    for place in _places(context.files):
+        if not _is_ours(context, folder, place):
+            places.append(place)
+    return places
 
 
 def write_context(context: Context, folder: Path) -> None:
@@ -128,6 +136,9 @@ def _is_ours(context: Context, folder: Path, place: str) -> bool:
     """Whether a folder may be replaced: it is empty, or has one of `_OUR_FILES`, or a file that equals ours."""
     existing = resources.files_in(folder / place)
     if not existing or any(name in existing for name in _OUR_FILES):
+        return True
+    shared = [name for name in existing if f"{place}/{name}" in context.files]
+    if _COMMON_NAME in shared and len(shared) > 1:
         return True
     for name, path in existing.items():
         expected = _bytes(context, f"{place}/{name}")

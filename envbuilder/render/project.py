@@ -14,11 +14,16 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.files import exists, read_text, refuse_links, write_file
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.model import REPOSITORY, Context, Lock, Request
-from envbuilder.render import context_folder
+from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
+from envbuilder.render import base_variable, context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import render_context
-from envbuilder.render.targets import MARKS, Project, render_targets, unknown_settings
+from envbuilder.render.targets import (
+    Project,
+    is_marked,
+    render_targets,
+    unknown_settings,
+)
 from envbuilder.resolve import objections
 
 CONTEXT = "docker"
@@ -50,10 +55,11 @@ def describe(
     settings: Mapping[str, str] | None = None,
     images: Mapping[str, Lock] | None = None,
     capabilities: Sequence[Version] = (),
+    mirrors: Mapping[str, str] | None = None,
 ) -> Project:
     """What targets are rendered from; `tag` is the image's, if it is not the one that `build` gives.
 
-    `capabilities`: the compute capabilities of the GPUs in the catalog.
+    `capabilities`: the compute capabilities of the GPUs in the catalog; `mirrors`: the public ones of the settings.
     """
     return Project(
         lock=lock,
@@ -62,6 +68,7 @@ def describe(
         settings=dict(settings or {}),
         images=dict(images or {}),
         capabilities=tuple(capabilities),
+        mirrors=dict(mirrors or {}),
     )
 
 
@@ -107,6 +114,7 @@ def find_lock(
     for lock in read_locks(folder, stack).values():
         if not objections(request, lock.stack, catalog):
             matching.append(lock)
+    matching = base_variable.without_fallbacks(matching)
     if len(matching) > 1:
         names = [lock.stack.name for lock in matching]
         raise UsageError(
@@ -141,6 +149,17 @@ def foreign_files(files: Files, folder: Path) -> list[str]:
     return names
 
 
+def foreign_folders(files: Files, folder: Path) -> list[str]:
+    """The folders of the build context that hold none of envbuilder's files: they are never replaced."""
+    places = context_folder.foreign_places(files.context, folder / CONTEXT)
+    return [f"{CONTEXT}/{place}" for place in places]
+
+
+def sketch(stack: Stack, day: str) -> Lock:
+    """A lock without wheels: it gives the files of a stack their names before anything is downloaded."""
+    return Lock(schema=SCHEMA, catalog=day, stack=stack, base_digest=None, wheels=())
+
+
 def unmarked_files(context: Context, folder: Path) -> list[str]:
     """The files of targets that exist, differ, and do not carry envbuilder's mark."""
     names = []
@@ -148,7 +167,7 @@ def unmarked_files(context: Context, folder: Path) -> list[str]:
         if not exists(folder / name):
             continue
         current = read_text(folder / name)
-        if current != text and not any(mark in current for mark in MARKS):
+        if current != text and not is_marked(current):
             names.append(name)
     return names
 

@@ -60,6 +60,8 @@ def _lines(
         yield f"{name} = {_quoted(value)}"
     if lock.stack.extras:
         yield f"package = {_list(lock.stack.extras)}"
+    if lock.stack.apt:
+        yield f"apt = {_list(lock.stack.apt)}"
     yield ""
     yield f"[render]  {_RENDER_COMMENT}"
     yield f"targets = {_list(targets)}"

@@ -23,15 +23,19 @@ from collections.abc import Sequence
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from envbuilder.catalog import GONE_PACKAGES, own_folder, read
 from envbuilder.catalog.rows import Advisory, Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.model import Request, Stack
+from envbuilder.resolve.base_check import check_base_options, check_compiler
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.conflict import no_stack_error
+from envbuilder.resolve.implied_options import complete_request
 from envbuilder.resolve.options import objections_to
 from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.stack import make_stack
+from envbuilder.resolve.system_packages import check_system_packages
 from envbuilder.versions import listed
 
 __all__ = ["advisories", "objections", "resolve", "winner"]
@@ -48,9 +52,15 @@ def resolve(
 
     `verb`, `flags`: the command whose request it is, and its other options, for the commands that are suggested.
     """
+    request = complete_request(request, catalog)
+    check_base_options(request, catalog)
     best = winner(request, catalog, verb=verb, flags=flags)
     stack = make_stack(look_up(request, catalog), best)
     _check_packages(request, stack)
+    check_compiler(request, stack)
+    if request.apt:
+        gone = read(GONE_PACKAGES, own=own_folder(catalog))
+        check_system_packages(request, stack, gone, verb=verb, flags=flags)
     return stack
 
 
@@ -122,10 +132,19 @@ def _differences(request: Request, stack: Stack) -> list[str]:
         locked = listed(stack.extras) or "none"
         requested = listed(request.packages) or "none"
         differences.append(f"its packages are {locked}, not {requested}")
+    differences += _system_package_differences(request, stack)
     day = request.as_of or stack.as_of
     if day != stack.as_of:
         differences.append(f"its packages are as of {stack.as_of}, not {day}")
     return differences
+
+
+def _system_package_differences(request: Request, stack: Stack) -> list[str]:
+    if stack.apt == request.apt:
+        return []
+    locked = listed(stack.apt) or "none"
+    requested = listed(request.apt) or "none"
+    return [f"its system packages are {locked}, not {requested}"]
 
 
 def _candidate_of(stack: Stack, request: Request, catalog: Catalog) -> Candidate | None:

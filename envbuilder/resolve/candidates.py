@@ -13,7 +13,6 @@ from typing import Any
 from packaging.version import Version
 
 from envbuilder.catalog.rows import (
-    PYPI,
     Catalog,
     Compiler,
     System,
@@ -21,7 +20,7 @@ from envbuilder.catalog.rows import (
     TransformersCompat,
 )
 from envbuilder.grammar import ARM64, PLATFORMS
-from envbuilder.model import Base, BaseSource, Feature
+from envbuilder.model import PYPI, Base, BaseSource, Feature
 from envbuilder.versions import matches_prefix, minor_line
 
 CUSTOM_OS = "custom"
@@ -139,7 +138,7 @@ PREFERENCES: dict[str, Preference] = {
     "index": Preference(
         merit=lambda candidate: candidate.package_index == PYPI,
         loss=lambda candidate: (
-            f"its wheels are on the index {candidate.package_index}, which `envbuilder lock` does not ask"
+            f"its wheels are on the index {candidate.package_index}, not on PyPI"
         ),
     ),
     "torch": Preference(
@@ -358,6 +357,14 @@ def _bases(python: Version, catalog: Catalog) -> Iterator[Base]:
     for system in bootstrapped(catalog):
         if matches_prefix(python, system.python):
             yield _bootstrap_base(system, catalog)
+
+
+def known_base(reference: str, python: Version, catalog: Catalog) -> Base | None:
+    """What the catalog knows of a base image; None for one that the user named."""
+    for base in _bases(python, catalog):
+        if base.reference == reference:
+            return base
+    return None
 
 
 def _registry_base(system: System, python: Version, catalog: Catalog) -> Base:

@@ -7,13 +7,14 @@ from datetime import date
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.resolve.base_name import read_base_name
 from envbuilder.resolve.options import (
     DEFAULT_REQUEST,
     OPTIONS,
     find_option,
     option_name,
 )
-from envbuilder.resolve.parsers import parse_package
+from envbuilder.resolve.parsers import parse_apt, parse_package
 
 _LONGEST_QUOTE = 60
 
@@ -53,15 +54,19 @@ def parse_option(name: str, text: str) -> object:
 
 
 def parse_request(
-    options: Mapping[str, str | None], packages: Sequence[str] = ()
+    options: Mapping[str, str | None],
+    packages: Sequence[str] = (),
+    apt: Sequence[str] = (),
 ) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     values, problems = _parse_options(options)
     requirements, more_problems = _parse_packages(packages)
     problems += more_problems
+    system_packages, more_problems = _parse_apt(apt)
+    problems += more_problems
     if not problems:
-        request = Request(**values, packages=requirements)  # type: ignore[arg-type]
-        if request.base in (BASE_AUTO, BASE_BOOTSTRAP) or request.python is not None:
+        request = Request(**values, packages=requirements, apt=system_packages)  # type: ignore[arg-type]
+        if request.python is not None or not _needs_python(request.base):
             return request
         problems.append(
             f"--base {request.base} needs --python X.Y: the version inside the image cannot be known"
@@ -74,6 +79,13 @@ def parse_request(
         problems=problems,
         hint="see `envbuilder resolve --help` for what each option takes",
     )
+
+
+def _needs_python(base: str) -> bool:
+    """Whether the name of a base does not tell which Python an image on it has."""
+    if base in (BASE_AUTO, BASE_BOOTSTRAP):
+        return False
+    return read_base_name(base).needs_python
 
 
 def check_day(request: Request, today: date) -> None:
@@ -123,6 +135,18 @@ def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]
     return tuple(requirements), problems
 
 
+def _parse_apt(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The system packages, each once and sorted, and one line for each invalid name."""
+    valid = set()
+    problems = []
+    for text in names:
+        try:
+            valid.add(parse_apt(text))
+        except ValueError as error:
+            problems.append(f"--apt {quoted(text)}: {error}")
+    return tuple(sorted(valid)), problems
+
+
 # --- request → text ------------------------------------------------------------------------------------------------
 
 
@@ -165,5 +189,6 @@ def command(
     words += given
     words += dropped
     words += [f"--package {shlex.quote(package)}" for package in request.packages]
+    words += [f"--apt {name}" for name in request.apt]
     words += flags
     return " ".join(words)

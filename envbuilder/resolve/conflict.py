@@ -7,10 +7,10 @@ from itertools import combinations
 
 from packaging.version import Version
 
-from envbuilder.catalog.rows import PYPI
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
+from envbuilder.model import PYPI, Flavour, Request
+from envbuilder.resolve.base_check import base_name_of
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
@@ -211,7 +211,10 @@ def _reasons_of(
     is_about_platform = any(other.name == "platform" for other in conflict)
     if option.name == "platform" or not is_about_platform:
         others = _on_any_platform(others)
-    allowed = index.candidates_in(index.matching(others))
+    is_custom = option.name == "base" and base_name_of(conflict_only) is not None
+    allowed = index.candidates_in(index.matching(_on_any_base(others, is_custom)))
+    if is_custom:
+        allowed = [candidate for candidate in allowed if candidate.custom]
     if not allowed:
         return []
     if option.version_of and len(conflict) > 1:
@@ -226,6 +229,11 @@ def _reasons_of(
         conflict_only = replace(conflict_only, platform=nearest.platform)
     rows = look_up(conflict_only, index.catalog)
     return objections_to(rows, nearest)
+
+
+def _on_any_base(request: Request, custom: bool) -> Request:
+    """Only for the index, as `_on_any_platform`; a request for an image of its own says nothing of other bases."""
+    return replace(request, base=None) if custom else request  # type: ignore[arg-type]
 
 
 def _works_with(
@@ -416,7 +424,8 @@ def _matching_part(
 
 def _with_python(request: Request, index: CandidateIndex) -> Request:
     """Puts `--python` back: `parse_request` requires it with a custom base."""
-    if request.base in (BASE_AUTO, BASE_BOOTSTRAP):
+    base = base_name_of(request)
+    if base is None or not base.needs_python:
         return request
     best = index.best(request)
     if best is None or request.python is not None:

@@ -232,8 +232,9 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_base,
         known=lambda _: (BASE_AUTO, BASE_BOOTSTRAP),
         rule=rules.base_objection,
-        key=rules.base_key,
+        key=rules.glibc_key,
         phrase="--base {}",
+        diagnose_unknown=refusal.diagnose_unusable_base,
     ),
     Option(
         name="os",

@@ -131,6 +131,15 @@ def parse_package(text: str) -> str:
     return str(requirement)
 
 
+def parse_apt(text: str) -> str:
+    """The name of a package of Debian's or Ubuntu's, without a version: the base decides it."""
+    if not grammar.matches(grammar.DebianPackage, text):
+        raise ValueError(
+            "a system package is a Debian name, such as libgl1, without a version"
+        )
+    return text
+
+
 def parse_platform(text: str) -> str:
     """`linux/arm64`, however people call it: arm64, aarch64, sbsa."""
     name = text.lower().removeprefix("linux/").removeprefix("linux-")
@@ -147,6 +156,49 @@ def parse_index_url(text: str) -> str:
             "a package index is an address such as https://mirror.example/simple"
         )
     return text
+
+
+def parse_torch_index(text: str) -> str:
+    """An address of a mirror of PyTorch's index; `find-links+` in front of that of a page of files."""
+    if not grammar.matches(grammar.TorchIndexUrl, text):
+        raise ValueError(
+            "a mirror of PyTorch's index is an address such as https://mirror.example/whl or, for one page of files, "
+            "find-links+https://mirror.example/wheels/{tag}; it has no query"
+        )
+    return text
+
+
+def parse_apt_mirror(text: str) -> str:
+    """A mirror of Debian's packages, with credentials or without.
+
+    Security updates come from `debian-security` next to it.
+    """
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.AptMirror, address):
+        raise ValueError(
+            "a mirror of Debian is an address that ends in /debian, such as https://mirror.example/debian"
+        )
+    return address
+
+
+def parse_registry_mirror(text: str) -> str:
+    """A registry that has Docker Hub's images below a path or at the top."""
+    name = text.rstrip("/")
+    if not grammar.matches(grammar.RegistryMirror, name):
+        raise ValueError(
+            "a mirror of Docker Hub is a registry and a path, such as registry.example/dockerhub, without https://"
+        )
+    return name
+
+
+def parse_hub(text: str) -> str:
+    """A mirror of the Hugging Face Hub. It is written into files, so it holds no credentials."""
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.HubUrl, address):
+        raise ValueError(
+            "a hub is an address without credentials, such as https://hub.example"
+        )
+    return address
 
 
 def parse_path(text: str) -> str:

@@ -24,6 +24,7 @@ from envbuilder.catalog.lookup import (
     oldest_transformers,
 )
 from envbuilder.catalog.rows import Catalog, Gpu
+from envbuilder.resolve.base_check import alternatives_to, refusal_of
 from envbuilder.resolve.parsers import parse_os
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.resolve.rules import (
@@ -203,6 +204,20 @@ def diagnose_unknown_os(requested: RequestedValue) -> Diagnosis | None:
         alternatives_text=f"known: {listed(requested.known)}",
         advice=_OR_UPGRADE,
         instead=tuple(similar),
+    )
+
+
+def diagnose_unusable_base(requested: RequestedValue) -> Diagnosis | None:
+    """Of an image whose name says that nothing can be built on it."""
+    base = requested.rows.base
+    if base is None:
+        return None
+    refusal = refusal_of(base, requested.catalog)
+    if not refusal:
+        return None
+    return Diagnosis(
+        problem=refusal,
+        instead=tuple(alternatives_to(base, requested.catalog)),
     )
 
 

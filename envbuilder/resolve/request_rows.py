@@ -17,7 +17,9 @@ from envbuilder.catalog.lookup import (
 )
 from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersRelease
 from envbuilder.grammar import ARM64
-from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Request
+from envbuilder.model import Request
+from envbuilder.resolve.base_check import base_name_of
+from envbuilder.resolve.base_name import BaseName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class RequestRows:
     driver_branches: (
         DriverBranches | None
     )  # those that support the GPU; None: there is no `gpu`
+    base: BaseName | None  # None: envbuilder chooses the base
     system: (
         System | None
     )  # None: none is requested, or the catalog has none of this name
@@ -49,7 +52,14 @@ class RequestRows:
     @property
     def has_custom_base(self) -> bool:
         """Whether the request names an image to build on."""
-        return self.request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
+        return self.base is not None
+
+    @property
+    def system_of_base(self) -> System | None:
+        """The system of a custom base: the requested one, or else what the name of the image says."""
+        if self.base is None or self.system is not None:
+            return self.system
+        return find_system(self.base.system, self.catalog)
 
 
 def follow_gpu(request: Request, catalog: Catalog) -> Request:
@@ -86,6 +96,7 @@ def look_up(request: Request, catalog: Catalog) -> RequestRows:
         catalog=catalog,
         gpu=gpu,
         driver_branches=branches,
+        base=base_name_of(request),
         system=find_system(request.os, catalog),
         arm64=arm64,
         cuda=cuda,

@@ -19,10 +19,16 @@ from envbuilder.catalog.gpus import (
     runs_server_wheels,
     server_wheels,
 )
-from envbuilder.catalog.lookup import has_apt, newest_transformers, oldest_transformers
+from envbuilder.catalog.lookup import (
+    find_system,
+    has_apt,
+    newest_transformers,
+    oldest_transformers,
+)
 from envbuilder.catalog.rows import Catalog, System, TransformersRelease
 from envbuilder.grammar import ARM64
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour
+from envbuilder.resolve.base_check import python_problem, refusal_of
 from envbuilder.resolve.candidates import Candidate, bootstrapped, pythons_of
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import (
@@ -71,10 +77,6 @@ def build_and_custom_key(candidate: Candidate) -> Hashable:
     return id(candidate.build), candidate.cpu, candidate.platform, candidate.custom
 
 
-def base_key(candidate: Candidate) -> Hashable:
-    return id(candidate.base)  # one object for each base and Python
-
-
 def python_key(candidate: Candidate) -> Hashable:
     return candidate.python.release
 
@@ -89,6 +91,7 @@ def wheels_key(candidate: Candidate) -> Hashable:
 
 
 def glibc_key(candidate: Candidate) -> Hashable:
+    # The base is one object for each base and Python.
     return candidate.build.glibc.release, id(candidate.base)
 
 
@@ -413,9 +416,7 @@ def python_objection(rows: RequestRows, candidate: Candidate) -> Objection:
 def base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     base = rows.request.base
     if candidate.custom:
-        if rows.has_custom_base:
-            return None
-        return Reason("the request names no image to build on")
+        return _named_base_objection(rows, candidate)
     if base == BASE_AUTO:
         return None
     if base != BASE_BOOTSTRAP:
@@ -423,6 +424,23 @@ def base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     if candidate.base.source is BaseSource.BOOTSTRAP:
         return None
     return _not_bootstrapped(rows, candidate)
+
+
+def _named_base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
+    """What the name of the user's base says against a candidate."""
+    base = rows.base
+    if base is None:
+        return Reason("the request names no image to build on")
+    refusal = refusal_of(base, rows.catalog)
+    refusal = refusal or python_problem(base, candidate.python, rows.catalog)
+    if refusal:
+        return Reason(refusal)
+    system = find_system(base.system, rows.catalog)
+    if system is None or system.glibc is None:
+        return None
+    if system.glibc >= candidate.build.glibc:
+        return None
+    return _old_glibc(candidate, system.os, system.glibc)
 
 
 def _not_bootstrapped(rows: RequestRows, candidate: Candidate) -> Reason:

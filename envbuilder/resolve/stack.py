@@ -9,11 +9,22 @@ from packaging.version import Version
 from envbuilder.catalog.gpu_names import is_capability
 from envbuilder.catalog.gpus import is_jetson
 from envbuilder.catalog.lookup import matching_runtimes
-from envbuilder.catalog.rows import PYPI, Evidence, GpuFeature
-from envbuilder.model import Base, Feature, Flavour, Stack
-from envbuilder.resolve.candidates import CUSTOM_OS, Candidate, has_cpu_wheel
+from envbuilder.catalog.rows import Evidence, GpuFeature, PackageIndex
+from envbuilder.grammar import ARM64
+from envbuilder.model import PYPI, Base, Feature, Flavour, PythonSource, Stack
+from envbuilder.resolve.base_check import base_notes, managed_build, python_source_of
+from envbuilder.resolve.base_name import BaseKind
+from envbuilder.resolve.candidates import (
+    CUSTOM_OS,
+    Candidate,
+    has_cpu_wheel,
+)
 from envbuilder.resolve.request_rows import RequestRows
+from envbuilder.resolve.system_packages import system_package_notes
 from envbuilder.versions import driver_text, matches_prefix
+
+_WITHOUT_DISTUTILS = (3, 10)
+"""Of an older Python, uv asks distutils where things go, which Debian and Ubuntu have in a package of its own."""
 
 
 def make_stack(rows: RequestRows, candidate: Candidate) -> Stack:
@@ -84,6 +95,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         nccl=None,
         triton=None,
         index=candidate.package_index,
+        index_url=_index(rows, candidate).url,
         arch_list=(),
         driver_floor="",
         base=base,
@@ -97,6 +109,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         notes=tuple(_notes(rows, candidate, base)),
         evidence=_weakest(_evidence(rows, candidate)),
         flavour=request.flavour,
+        apt=request.apt,
     )
 
 
@@ -105,14 +118,39 @@ def _base(rows: RequestRows, candidate: Candidate) -> Base:
     if not candidate.custom:
         return candidate.base
     base = replace(candidate.base, reference=rows.request.base)
-    system = rows.system
-    if system is None:
+    system = rows.system_of_base
+    if system is not None:
+        base = replace(
+            base,
+            os=system.os,
+            glibc=system.glibc or base.glibc,
+            end_of_life=system.last_day,
+        )
+    return _with_python(rows, candidate, base)
+
+
+def _with_python(rows: RequestRows, candidate: Candidate, base: Base) -> Base:
+    """A custom base with what its Python needs."""
+    if rows.base is None:
         return base
+    python = candidate.python
+    source = python_source_of(rows.base, python, rows.catalog)
+    if source is PythonSource.IMAGE:
+        return base
+    if source is PythonSource.MANAGED:
+        return replace(
+            base,
+            python_source=source,
+            python_build=managed_build(python, rows.catalog),
+        )
+    bootstrap = rows.catalog.policy.bootstrap
+    packages = {*base.system_packages, *bootstrap.system_packages}
+    if python.release < _WITHOUT_DISTUTILS:
+        packages.add("python3-distutils")
     return replace(
         base,
-        os=system.os,
-        glibc=system.glibc or base.glibc,
-        end_of_life=system.last_day,
+        python_source=source,
+        system_packages=tuple(sorted(packages)),
     )
 
 
@@ -147,6 +185,9 @@ def _requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     build = candidate.build
     local = candidate.local_version
     yield f"torch=={build.torch}{local}"
+    if candidate.platform == ARM64:
+        # Of PyTorch's wheels for arm64, those of torchvision may have no local version; the pin takes both.
+        local = ""
     yield f"torchvision=={build.torchvision}{local}"
     if build.torchaudio:
         yield f"torchaudio=={build.torchaudio}{local}"
@@ -204,20 +245,37 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
         yield from _cuda_notes(rows, candidate)
         yield from _driver_notes(rows, candidate)
     if candidate.package_index != PYPI:
-        yield (
-            f"its wheels are on the index {candidate.package_index}, not on PyPI: "
-            "`envbuilder lock` needs an index that has them, `--index-url URL`"
-        )
+        yield _index_note(rows, candidate)
+    yield from system_package_notes(rows.request.apt)
     if rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= rows.catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
-    if candidate.custom:
+    if rows.base is not None:
+        cuda = "" if candidate.cpu else candidate.cuda_line
+        yield from base_notes(rows.base, candidate.python, cuda, rows.catalog)
+    if rows.base is not None and rows.base.kind is BaseKind.UNKNOWN:
         glibc = base.glibc if base.os == CUSTOM_OS else candidate.build.glibc
         yield (
             f"nothing is known about {base.reference}: it must be Debian-like, with Python {candidate.python} "
             f"and glibc {glibc} or newer"
         )
+
+
+def _index(rows: RequestRows, candidate: Candidate) -> PackageIndex:
+    """The index of the torch family."""
+    name = candidate.package_index
+    return rows.catalog.policy.indexes.get(name) or PackageIndex(title=name)
+
+
+def _index_note(rows: RequestRows, candidate: Candidate) -> str:
+    index = _index(rows, candidate)
+    if index.url:
+        return f"the torch family is from {index.title} ({index.url}), everything else from PyPI"
+    return (
+        f"the torch family is from {index.title} ({candidate.package_index}), whose address is not known: "
+        "`envbuilder lock` needs `--torch-index URL`"
+    )
 
 
 def _gpu_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
@@ -282,6 +340,9 @@ def _evidence(rows: RequestRows, candidate: Candidate) -> Iterator[Evidence]:
     for system in rows.catalog.systems:
         if system.os == candidate.base.os:
             yield system.status
+    if rows.base is not None:
+        known = rows.base.kind is not BaseKind.UNKNOWN
+        yield Evidence.DOCUMENTED if known else Evidence.INFERRED
     devel = rows.request.flavour is Flavour.DEVEL
     if devel and candidate.nvcc:
         yield candidate.nvcc.status

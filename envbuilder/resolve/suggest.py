@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from packaging.version import Version
 
 from envbuilder.catalog.gpus import first_drivers
-from envbuilder.catalog.rows import PYPI, Catalog
+from envbuilder.catalog.rows import Catalog
+from envbuilder.model import PYPI
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import minor_line

@@ -232,6 +232,7 @@ def test_check_finds_no_fault_in_the_recorded_index(
     assert problems("lock", json.loads(check(run, index, "--json").out)) == []
 
 
+@pytest.mark.slow
 def test_the_document_of_a_lock_fits_its_schema(
     index: IndexServer, run: Run, output: Path
 ) -> None:

@@ -339,6 +339,8 @@ def test_build_pushes_on_request(run: Run, connect: Connect) -> None:
         ),
         (("--tag", "UPPER CASE"), "a tag is lower-case"),
         (("--platform", "linux/vax"), "a platform is one of linux/amd64"),
+        (("--compression", "zstd"), "have no effect without --push"),
+        (("--attest", "sbom"), "--attest 'sbom': an attestation is type="),
     ],
 )
 def test_invalid_options_do_not_contact_the_engine(

@@ -404,16 +404,23 @@ def test_an_explanation_in_json(run: Run) -> None:
     "words",
     [("lock",), ("render",), ("build",), ("build", "--dry-run"), ("base",), ("init",)],
 )
-def test_wheels_missing_on_pypi_are_refused_before_any_request(
+def test_an_index_of_another_cuda_is_refused_before_any_request(
     run: Run, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    answer = run(*words, "--torch", "2.0", "--flavour", "cpu")
+    address = "https://me:kestrel@mirror.example/whl"
+    answer = run(
+        *words,
+        "--torch",
+        "2.0",
+        "--flavour",
+        "cpu",
+        "--torch-index",
+        f"{address}/cu118",
+    )
     assert (answer.code, answer.out) == (5, "")
     assert answer.err == (
-        "error: torch 2.0.1 without CUDA is not on PyPI, only on PyTorch's own index (pytorch-cpu)\n"
-        "  PyPI's torch 2.0.1 is built for CUDA on linux/amd64; the runtime image trains on a CPU too\n"
-        "hint: pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
-        f"`envbuilder {words[0]} --torch 2.0 --flavour cpu --index-url URL`\n"
+        "error: https://mirror.example/whl/cu118 is for cu118; torch 2.0.1 without CUDA needs cpu\n"
+        "hint: name the folder above it, for every CUDA: `--torch-index https://mirror.example/whl`\n"
     )
     assert list(tmp_path.iterdir()) == []
 

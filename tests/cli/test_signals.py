@@ -82,7 +82,8 @@ def nothing_is_left(daemon: Daemon, folder: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("number", few(SIGNALS))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_suite_that_is_interrupted_leaves_nothing(
     start: Start, daemon: Daemon, tmp_path: Path, number: int
 ) -> None:

@@ -127,7 +127,7 @@ def test_unwritable_error_still_has_an_exit_code(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", few(["", "1"], fast=0))
 @pytest.mark.parametrize(
     ("words", "code"),
     few(
@@ -149,7 +149,7 @@ def test_a_reader_that_goes_away_changes_no_exit_code(
 
 
 @pytest.mark.parametrize(
-    "words", ["resolve --cuda 11.7", "--help", "doctor --gpu H100"]
+    "words", few(["resolve --cuda 11.7", "--help", "doctor --gpu H100"], fast=0)
 )
 def test_a_closed_output_exits_with_2(tmp_path: Path, words: str) -> None:
     program = f"exec {sys.executable} -m envbuilder {words} >&-"
@@ -334,14 +334,17 @@ def test_settings_are_named_by_option_or_environment(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "docker",
-        ".github",
-        ".devcontainer",
-        "docker/images",
-        "compose.yaml",
-        ".gitignore",
-    ],
+    few(
+        [
+            "docker",
+            ".github",
+            ".devcontainer",
+            "docker/images",
+            "compose.yaml",
+            ".gitignore",
+        ],
+        fast=3,
+    ),
 )
 def test_init_does_not_write_through_external_links(
     run: Run, lock: Path, name: str
@@ -418,7 +421,6 @@ def test_full_temporary_directory_is_not_a_bug(
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     answer = run("lock", "--cuda", "11.7")
-    assert (answer.code, answer.err) == (
-        2,
-        "error: system error: No usable temporary directory found\n",
-    )
+    assert answer.code == 2
+    last = answer.err.splitlines()[-1]
+    assert last == "error: system error: No usable temporary directory found"

@@ -87,10 +87,11 @@ def private_engine(
     cdi: str = "",
     disk: str = "",
     containerd: bool = False,
+    mirror: str = "",
 ) -> Iterator[PrivateEngine]:
     """Start one and end it. `nvidia`: with stand-ins for its hook and runtime; `hook_says`: the hook fails with these
     words; `cdi`: the feature is on and this is its one specification; `disk`: the images are on a tmpfs of that size;
-    `containerd`: its images are in containerd's store.
+    `containerd`: its images are in containerd's store; `mirror`: the address of a mirror of Docker Hub.
     """
     folder = Path(
         tempfile.mkdtemp(prefix="engine-")
@@ -113,6 +114,7 @@ def private_engine(
         words += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         words += [*_nvidia(folder, hook_says)] if nvidia else []
         words += ["--config-file", str(_config(folder, cdi, containerd))]
+        words += ["--registry-mirror", mirror] if mirror else []
         (folder / "data").mkdir()
         env = {
             **os.environ,

@@ -79,6 +79,9 @@ class Host:
         ).stdout.split():
             docker("rm", "--force", number)
         docker("volume", "rm", "--force", self.volume)
+        for name in self.project.glob("docker/images/*"):
+            alias = f"envbuilder-devcontainer:{name.name}"
+            docker("image", "rm", "--force", alias, check=False)
         images = docker(
             "image",
             "ls",
@@ -185,6 +188,34 @@ def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None
     assert (limits["ShmSize"], limits["Init"]) == (2 * 2**30, True)
 
 
+def test_the_image_alone_is_a_dev_container(image: Image, new_host: New) -> None:
+    """Its label says the user, the environment and the editor's settings."""
+    host = new_host(USERS[0])
+    folder = host.project / ".devcontainer"
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "devcontainer.json").write_text(json.dumps({"image": image.tag}))
+    up = host("up", "--include-merged-configuration")
+    assert up.returncode == 0, up.stderr
+    outcome = json.loads(up.stdout.splitlines()[-1])
+    assert outcome["remoteUser"] == "trainer"
+    code = outcome["mergedConfiguration"]["customizations"]["vscode"][0]
+    assert code["settings"]["python.defaultInterpreterPath"] == "/opt/venv/bin/python"
+    look = "command -v python train accept; id -un; touch mine; stat -c %u mine; cat /proc/1/comm"
+    seen = host("exec", "sh", "-c", look)
+    assert seen.stdout.split() == [
+        "/opt/venv/bin/python",
+        "/opt/envbuilder/payload/bin/train",
+        "/opt/envbuilder/payload/bin/accept",
+        "trainer",
+        str(USERS[0]),
+        "docker-init",
+    ], seen.stderr
+    words = "train --rows 64 --held-out 16 --epochs 1 --output runs/x".split()
+    trained = host("exec", *words)
+    assert trained.returncode == 0, trained.stderr
+
+
 @pytest.mark.exhaustive
 def test_gpu_is_requested_only_if_one_exists(new_host: New) -> None:
     host = new_host(USERS[0])
@@ -258,7 +289,7 @@ def test_missing_image_error_tells_how_to_build_it(image: Image, new_host: New) 
     rename_image(host, image.tag, "envbuilder-test-absent:1")
     said = refused(host)
     assert "error: image envbuilder-test-absent:1 not found" in said
-    assert "envbuilder build --lock docker/images/" in said
+    assert "hint: build it: `envbuilder build`" in said
 
 
 def test_an_image_of_another_lock_is_refused(new_host: New) -> None:

@@ -264,4 +264,5 @@ _READERS: Mapping[str, Callable[[str], Shape]] = {
     ".env.example": variables,
     "README.md": markdown,
     "/check": batch,
+    "/image": batch,
 }

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
+from presets import read_preset
 
 from envbuilder import catalog
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Lock, Request
 from envbuilder.render.context import render_context
 from envbuilder.render.context_folder import differences, write_context
@@ -17,7 +18,7 @@ PRESETS = sorted(path for path in FOLDER.iterdir() if path.is_dir())
 
 
 def lock_of(preset: Path) -> Lock:
-    return parse_lock((preset / LOCK_FILE).read_text(), source=str(preset / LOCK_FILE))
+    return read_preset(preset / LOCK_FILE)
 
 
 def test_there_are_presets() -> None:

@@ -421,6 +421,7 @@ def test_several_answers_are_several_checks(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "detail"),
     few(

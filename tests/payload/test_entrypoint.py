@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from marks import few
 
 from .conftest import PAYLOAD
 
@@ -88,7 +89,16 @@ def test_a_good_home_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "home",
-    [{}, {"HOME": ""}, {"HOME": "/"}, {"HOME": "/dev/null/home"}, {"HOME": "/root"}],
+    few(
+        [
+            {},
+            {"HOME": ""},
+            {"HOME": "/"},
+            {"HOME": "/dev/null/home"},
+            {"HOME": "/root"},
+        ],
+        fast=2,
+    ),
 )
 def test_unknown_user_gets_a_home_and_a_name(
     stranger: int, home: dict[str, str]

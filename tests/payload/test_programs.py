@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import few
 
 from .conftest import PAYLOAD
 
@@ -58,13 +59,12 @@ def image(tmp_path: Path) -> Image:
     return Image(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", [*PROGRAMS, "../entrypoint", "train", "accept", "predict"]
-)
-def test_shellcheck_reports_nothing(name: str) -> None:
+def test_shellcheck_reports_nothing() -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck, "run `make setup`"
-    words = [shellcheck, "--severity=style", "--exclude=SC1091", PAYLOAD / "bin" / name]
+    names = [*PROGRAMS, "../entrypoint", "train", "accept", "predict"]
+    words = [shellcheck, "--severity=style", "--exclude=SC1091"]
+    words += [str(PAYLOAD / "bin" / name) for name in names]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -74,13 +74,16 @@ def test_shellcheck_reports_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("driver", "device", "visible", "warned"),
-    [
-        (True, False, "all", True),
-        (True, True, "all", False),
-        (False, False, "all", False),
-        (True, False, "void", False),
-        (True, False, None, False),  # an image without CUDA
-    ],
+    few(
+        [
+            (True, False, "all", True),
+            (True, True, "all", False),
+            (False, False, "all", False),
+            (True, False, "void", False),
+            (True, False, None, False),  # an image without CUDA
+        ],
+        fast=2,
+    ),
 )
 def test_as_owner_warns_if_the_container_lacks_a_gpu(
     image: Image, driver: bool, device: bool, visible: str | None, warned: bool
@@ -102,7 +105,7 @@ def test_as_owner_warns_if_the_container_lacks_a_gpu(
 
 @pytest.mark.parametrize(
     ("link", "owner", "code"),
-    [(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)],
+    few([(False, 0, 0), (True, 0, 2), (False, 1000, 0), (True, 1000, 0)], fast=2),
 )
 def test_as_owner_does_not_change_root_folders_behind_links(
     image: Image, link: bool, owner: int, code: int
@@ -136,13 +139,16 @@ def test_as_owner_does_not_change_root_folders_behind_links(
 
 @pytest.mark.parametrize(
     ("free", "gpu", "code"),
-    [
-        (102401, None, 0),
-        (102400, None, 1),
-        (102401, 0, 0),
-        (102401, 9, 9),
-        (102400, 0, 1),
-    ],
+    few(
+        [
+            (102401, None, 0),
+            (102400, None, 1),
+            (102401, 0, 0),
+            (102401, 9, 9),
+            (102400, 0, 1),
+        ],
+        fast=2,
+    ),
 )
 def test_health_wants_room_for_results_and_the_gpu(
     image: Image, free: int, gpu: int | None, code: int
@@ -153,6 +159,7 @@ def test_health_wants_room_for_results_and_the_gpu(
     assert image.run("health").returncode == code
 
 
+@pytest.mark.slow
 def test_health_asks_a_server(image: Image) -> None:
     (image.root / "page").touch()
     assert image.run("health", f"file://{image.root}/page").returncode == 0
@@ -188,15 +195,17 @@ def torchrun_words(conf: str, *address: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("env", "words"),
-    [
-        ({}, torchrun_words("")),
-        ({"JOB_COMPLETION_INDEX": "0"}, torchrun_words("is_host=true,")),
-        ({"PET_NODE_RANK": "1"}, torchrun_words("is_host=false,")),
-        (
-            {"SLURM_NODEID": "1", "SLURMD_NODENAME": "n1"},
-            torchrun_words("is_host=false,", "--local_addr=n1"),
-        ),
-    ],
+    few(
+        [
+            ({}, torchrun_words("")),
+            ({"JOB_COMPLETION_INDEX": "0"}, torchrun_words("is_host=true,")),
+            ({"PET_NODE_RANK": "1"}, torchrun_words("is_host=false,")),
+            (
+                {"SLURM_NODEID": "1", "SLURMD_NODENAME": "n1"},
+                torchrun_words("is_host=false,", "--local_addr=n1"),
+            ),
+        ]
+    ),
     ids=["compose", "job", "trainjob", "slurm"],
 )
 def test_launch_passes_scheduler_settings_to_torchrun(
@@ -205,6 +214,7 @@ def test_launch_passes_scheduler_settings_to_torchrun(
     assert launched(node, *ON_TWO, "train", "--output", "runs/a b", **env) == words
 
 
+@pytest.mark.slow
 def test_launch_takes_rank_and_address_as_options(node: Image) -> None:
     train = ["train", "--output", "runs/a b"]
     assert launched(
@@ -232,24 +242,27 @@ def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (
-            [*ON_TWO, "train", "--epochs", "none"],
-            "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
-        ),
-        (
-            ["--nodes", "two", "train"],
-            "launch: error: --nodes takes a number, not 'two'",
-        ),
-        (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
-        (
-            ["--nodes", "2", "train"],
-            "launch: error: 2 nodes need --rendezvous HOST:PORT",
-        ),
-        (["--node", "2", "train"], "launch: error: unknown option --node"),
-        (["--nodes"], "launch: error: --nodes needs a value"),
-        ([], "launch: error: no JOB"),
-    ],
+    few(
+        [
+            (
+                [*ON_TWO, "train", "--epochs", "none"],
+                "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
+            ),
+            (
+                ["--nodes", "two", "train"],
+                "launch: error: --nodes takes a number, not 'two'",
+            ),
+            (["--nodes=", "train"], "launch: error: --nodes takes a number, not ''"),
+            (
+                ["--nodes", "2", "train"],
+                "launch: error: 2 nodes need --rendezvous HOST:PORT",
+            ),
+            (["--node", "2", "train"], "launch: error: unknown option --node"),
+            (["--nodes"], "launch: error: --nodes needs a value"),
+            ([], "launch: error: no JOB"),
+        ],
+        fast=2,
+    ),
 )
 def test_launch_refuses_a_wrong_option_with_2_before_torchrun(
     node: Image, words: list[str], message: str

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from marks import few
 from mutants.catalog import EDITS
 from waiting import PATIENCE
 
@@ -211,7 +212,7 @@ def test_evaluation_does_not_count_as_training(
     assert run.seconds() == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM]))
 def test_an_interrupt_is_one_line_even_while_torch_is_imported(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -130,6 +130,7 @@ class StandInEngine:
     )  # what can be pulled
     machine: str = "linux/amd64"
     remaps: bool = False
+    containerd: bool = False  # the kind of its image store
     cpus: int = 2
     journal: list[str] = field(default_factory=list)
     jobs: list[ContainerSpec] = field(default_factory=list)
@@ -194,6 +195,15 @@ class StandInEngine:
         self.images[reference] = self.registry[reference]
         return None
 
+    def registry_digest(
+        self, reference: str, within: float = 60.0
+    ) -> tuple[str, str | None]:
+        self._note("registry_digest", reference)
+        image = self.registry.get(reference)
+        if image is None or image.digest is None:
+            return "", "no registry answers"
+        return image.digest, None
+
     def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None:
         self._note("import", reference, tar.read_text().strip())
         labels = {}
@@ -220,6 +230,9 @@ class StandInEngine:
 
     def host(self) -> dict[str, Any]:
         return {"engine": "27.0", "cpus": self.cpus}
+
+    def has_containerd_store(self) -> bool:
+        return self.containerd
 
     def platform(self) -> str:
         return self.machine

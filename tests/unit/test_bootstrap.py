@@ -12,6 +12,7 @@ from envbuilder.engine import bootstrap
 from envbuilder.engine.image import ImageFacts
 from envbuilder.errors import EngineError
 from envbuilder.model import BASE_BOOTSTRAP, Request, Stack
+from envbuilder.network import Network
 from envbuilder.resolve import resolve
 
 
@@ -29,6 +30,10 @@ def made_by(contents: str) -> ImageFacts:
         digest=None,
         platform="linux/amd64",
     )
+
+
+def session(**network: str) -> Any:
+    return SimpleNamespace(network=Network(**network))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +81,25 @@ def test_base_for_another_platform_is_pulled_again(facts: Catalog) -> None:
         EngineError,
         match="not found in the engine's store nor on any reachable registry",
     ):
-        pipeline.ensure_base(stack, engine, cast("Any", None))
+        pipeline.ensure_base(stack, engine, session())
     assert pulled == [(stack.base.reference, "linux/arm64")]
+
+
+def test_registry_mirror_is_asked_for_the_base(facts: Catalog) -> None:
+    pulled = []
+
+    def pull(reference: str, platform: str) -> str:
+        pulled.append(reference)
+        return ""
+
+    stack = resolve(Request(), facts)
+    name = f"mirror.example/hub/library/{stack.base.reference}"
+    images = iter([None, made_by("")])
+    engine = cast(
+        "Any", SimpleNamespace(image=lambda reference: next(images), pull=pull)
+    )
+    pipeline.ensure_base(stack, engine, session(registry_mirror="mirror.example/hub"))
+    assert pulled == [name]
 
 
 def test_base_label_lists_its_packages(stack: Stack) -> None:

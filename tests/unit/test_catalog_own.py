@@ -209,3 +209,4 @@ def test_the_guides_example_works(tmp_path: Path) -> None:
     loaded = catalog.load(own=tmp_path / "mine")
     stack = resolve(Request(cuda=Version("12.2")), loaded)
     assert (str(stack.torch), stack.index) == ("2.3.1", "ours-cu122")
+    assert stack.index_url == "https://wheels.example/cu122"

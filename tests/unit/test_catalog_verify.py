@@ -132,7 +132,8 @@ SLIPS: list[tuple[str, str, str, str]] = [
     ("policy_names_are_known", 'release = "bookworm"', 'release = "sid"', "registry.release"),
     ("policy_names_are_known", 'systems = ["debian 11"', 'systems = ["debian 7", "debian 11"', "bootstrap.systems"),
     ("policy_names_are_known", '"debian 11" = ["python3-distutils"]', '"debian 7" = ["python3-distutils"]', "more_packages"),
-    ("policy_names_are_known", 'pytorch-cu118 = "', 'pytorch-cu117 = "', "indexes: has no name for 'pytorch-cu118'"),
+    ("policy_names_are_known", '[indexes.pytorch-cu118]', '[indexes.pytorch-cu117]', "indexes: has no name for 'pytorch-cu118'"),
+    ("policy_names_are_known", '"3.10" = "3.10.', '"3.10" = "3.11.', "managed.builds: 3.11."),
     ("policy_names_are_known", '"3.14"]', '"3.14", "3.99"]', "registry.pythons"),
     ("rulings_hold", 'why = "a wheel says what it is; a plan does not"', 'why = ""', "needs two sources"),
     ("rulings_hold", 'row = "torch.json 2.14.1 pypi"', 'row = "torch.json 9.9 pypi"', "there is no row torch.json 9.9 pypi"),
@@ -205,7 +206,9 @@ def test_planted_fault_is_detected(
 def test_mistake_in_the_policy_is_detected(
     copy: Path, check: str, text: str, slip: str, said: str
 ) -> None:
-    path = next(path for path in copy.glob("*.toml") if text in path.read_text())
+    path = next(
+        path for path in sorted(copy.glob("*.toml")) if text in path.read_text()
+    )
     path.write_text(path.read_text().replace(text, slip, 1))
     facts = replace(
         SOUND, catalog=catalog.load(copy), rulings=catalog.load_rulings(copy)

@@ -125,11 +125,30 @@ def test_failed_pull_explains_why(daemon: Daemon, engine: DockerEngine) -> None:
     assert "Connection aborted" in str(engine.pull("a/b:1", "linux/amd64"))
 
 
+def test_a_registry_that_never_answers_is_given_up(
+    daemon: Daemon, engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine answers: it is the registry that it waits for."""
+    monkeypatch.setattr(image_store, "_REGISTRY_SECONDS", 0.1)
+    held = threading.Event()
+    daemon.faults["pull"] = daemon.faults["distribution"] = Fault(hold=held)
+    assert engine.pull("a/b:1", "linux/amd64") == (
+        "the registry gives no answer within 0 s"
+    )
+    assert engine.registry_digest("a/b:1", within=0.1) == (
+        "",
+        "the registry gives no answer within 0 s",
+    )
+    held.set()
+
+
 def test_registry_is_queried_without_a_pull(
     daemon: Daemon, engine: DockerEngine
 ) -> None:
     daemon.registry["a/b:1"] = image("sha256:2")
     assert engine.registry_failure("a/b:1") is None
+    digest, failure = engine.registry_digest("a/b:1")
+    assert (digest[:7], failure) == ("sha256:", None)
     assert (
         engine.registry_failure("a/c:1")
         == "denied: requested access to the resource is denied"

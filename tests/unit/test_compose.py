@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from marks import few
+from packaging.requirements import Requirement
 from packaging.version import Version
+from presets import read_preset
 
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
-from envbuilder.model import BaseSource
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.render.targets import Project, compose, render_targets
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "docker" / "images").iterdir())
+CU117 = "cu117-torch2.0.1-"
 VARIABLE = re.compile(r"\$\{([A-Z_]+)")
 DEFAULT = re.compile(r"\$\{([A-Z_]+):-([^${}]*)\}")
 DOCUMENTED = re.compile(r"^# ([A-Z_]+)=(.*)$", re.MULTILINE)
@@ -33,7 +36,7 @@ EXAMPLES = {  # documented with an example: their default is nothing, or depends
 
 
 def project(preset: Path = PRESETS[0]) -> Project:
-    lock = parse_lock((preset / LOCK_FILE).read_text(), source=preset.name)
+    lock = read_preset(preset / LOCK_FILE)
     return Project(lock=lock, image=f"envbuilder:{preset.name}", context="docker")
 
 
@@ -147,25 +150,28 @@ def test_build_uses_the_stack_s_dockerfile_and_shared_context(
     document: dict[str, Any],
 ) -> None:
     train = document["services"]["train"]
-    name = train["image"].rpartition(":")[2].rstrip("}")
+    name = train["image"].removeprefix("${TRAIN_IMAGE:-envbuilder:").removesuffix("}")
     assert (train["build"]["context"], train["build"]["dockerfile"]) == (
         "docker",
         f"images/{name}/Dockerfile",
     )
+    assert re.sub(r"\$\{BASE:-([^}]+)\}", r"\1", name) in [one.name for one in PRESETS]
 
 
-def test_base_without_a_registry_is_explained() -> None:
-    told = {
-        preset.name: "envbuilder base --lock"
-        in compose.files(project(preset))["compose.yaml"]
-        for preset in PRESETS
-    }
-    assert told["cu117-torch2.0.1-py3.9-debian11"]
-    bootstrapped = {
-        preset.name: project(preset).lock.stack.base.source is BaseSource.BOOTSTRAP
-        for preset in PRESETS
-    }
-    assert told == bootstrapped
+def test_one_variable_selects_the_base_everywhere() -> None:
+    files = compose.files(
+        project(ROOT / "docker" / "images" / f"{CU117}py3.10-debian12")
+    )
+    for name in ("compose.yaml", "compose.notebook.yaml", "compose.gpu.yaml"):
+        assert f"{CU117}${{BASE:-py3.10-debian12}}" in files[name]
+        assert f"{CU117}py3" not in re.sub("(?m)^#.*", "", files[name])
+
+
+def test_a_custom_tag_is_the_same_on_every_base() -> None:
+    train = parsed(compose.files(replace(project(), image="mine:1"))["compose.yaml"])
+    service = train["services"]["train"]
+    assert service["image"] == "${TRAIN_IMAGE:-mine:1}"
+    assert "${BASE:-" in service["build"]["dockerfile"]
 
 
 def test_platform_of_the_lock_is_built_and_run() -> None:
@@ -219,7 +225,11 @@ def test_a_variable_has_one_default(files: dict[str, str]) -> None:
     found = DEFAULT.findall(joined(files))
     assert len({name for name, _ in found}) == len(set(found))
     bare = set(VARIABLE.findall(joined(files))) - {name for name, _ in found}
-    assert bare == {
+    nested = {"TRAIN_IMAGE", "NOTEBOOK_IMAGE"}  # their default has BASE in it
+    documented = dict(DOCUMENTED.findall(files[".env.example"]))
+    for name in nested:
+        assert f"${{{name}:-{documented[name]}}}" in joined(files)
+    assert bare - nested == {
         "CA_BUNDLE",
         "SSL_CERT_FILE",
         "PIP_CERT",
@@ -317,19 +327,21 @@ def test_gpus_reach_every_service_that_computes(
 
 @pytest.mark.parametrize(
     ("runtimes", "chosen", "said"),
-    [
-        ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
-        (
-            "runc nvidia runc",
-            "",
-            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"],
-        ),
-        (
-            "runc runc",
-            "cdi",
-            ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"],
-        ),
-    ],
+    few(
+        [
+            ("nvidia runc nvidia", "", ["COMPOSE_FILE=compose.yaml"]),
+            (
+                "runc nvidia runc",
+                "",
+                ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=runtime"],
+            ),
+            (
+                "runc runc",
+                "cdi",
+                ["COMPOSE_FILE=compose.yaml:compose.gpu.yaml", "GPU_ACCESS=cdi"],
+            ),
+        ]
+    ),
 )
 def test_gpu_access_names_files_and_variants_that_exist(
     files: dict[str, str],
@@ -365,8 +377,14 @@ def test_notebook_requirements_fit_the_python_and_have_hashes(python: str) -> No
     one = project()
     lock = replace(one.lock, stack=replace(one.lock.stack, python=Version(python)))
     text = compose.files(replace(one, lock=lock))["docker/notebook/requirements.txt"]
+    assert text == compose.files(one)["docker/notebook/requirements.txt"]
     entries = re.split(r"\n(?=[a-z0-9])", text)[1:]
-    names = [entry.split("==")[0] for entry in entries]
+    names = []
+    for entry in entries:
+        requirement = Requirement(entry.split("\\")[0])
+        markers = {"python_version": python, "python_full_version": f"{python}.1"}
+        if requirement.marker is None or requirement.marker.evaluate(markers):
+            names.append(requirement.name)
     assert len(set(names)) == len(names)
     assert {"jupyterlab", "ipykernel", "jupyter-server"} <= set(names)
     assert "pywinpty" not in names

@@ -10,22 +10,21 @@ from typing import Any
 
 import jsonschema
 import pytest
+from presets import read_preset
 
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import parse_lock
 from envbuilder.render import project
 from envbuilder.render.targets import MARK, render_targets
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("docker/images/*/envbuilder.lock"))
-LOCK = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
+NAME = "cu117-torch2.0.1-py3.9-debian11"
+LOCK = ROOT / "docker/images" / NAME / "envbuilder.lock"
 SCHEMA = json.loads((ROOT / "tests/schemas/devContainer.base.schema.json").read_text())
 
 
 def rendered(lock: Path = LOCK, **settings: str) -> dict[str, str]:
-    described = project.describe(
-        parse_lock(lock.read_text(), source=str(lock)), settings=settings
-    )
+    described = project.describe(read_preset(lock), settings=settings)
     files = render_targets(described, "devcontainer").files
     return {Path(name).name: text for name, text in files.items()}
 
@@ -105,19 +104,53 @@ def test_every_file_carries_the_mark() -> None:
     )
 
 
-@pytest.mark.parametrize(("found", "code"), [("true", 0), ("false", 1)])
-def test_missing_image_is_reported_before_building(
-    document: Any, tmp_path: Path, found: str, code: int
-) -> None:
-    (tmp_path / "docker").write_text(f"#!/bin/sh\n{found}\n")
-    (tmp_path / "docker").chmod(0o755)
-    done = subprocess.run(
+def select_image(
+    folder: Path, found: str, **env: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run .devcontainer/image with a docker that only says how it is called."""
+    (folder / "docker").write_text(
+        f"#!/bin/sh\n{found}\n[ $1 = image ] || echo docker $*\n"
+    )
+    (folder / "docker").chmod(0o755)
+    (folder / ".devcontainer").mkdir()
+    (folder / ".devcontainer/image").write_text(rendered()["image"])
+    document = parsed(rendered()["devcontainer.json"])
+    return subprocess.run(
         ["sh", "-c", document["initializeCommand"]],
-        capture_output=True, text=True, check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=False, cwd=folder,
+        env={"PATH": f"{folder}:/usr/bin:/bin", **env},
     )  # fmt: skip
-    assert done.returncode == code
-    said = "build it: envbuilder build --lock docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
-    assert (said in done.stdout) == bool(code)
+
+
+def test_missing_image_is_reported_before_building(tmp_path: Path) -> None:
+    done = select_image(tmp_path, "[ $1 != image ] || exit 1")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: image envbuilder:{NAME} not found\nhint: build it: `envbuilder build`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "env", "base"),
+    [
+        ("", {}, "py3.9-debian11"),
+        ("RUN=a\nBASE=py3.10-debian12 # why\n", {}, "py3.10-debian12"),
+        ('export BASE="py3.10-debian12"\n', {}, "py3.10-debian12"),
+        ("BASE=py3.10-debian12\n", {"BASE": "py3.11-debian12"}, "py3.11-debian12"),
+    ],
+)
+def test_base_selects_the_image_from_environment_or_env_file(
+    tmp_path: Path, text: str, env: dict[str, str], base: str
+) -> None:
+    if text:
+        (tmp_path / ".env").write_text(text)
+    done = select_image(tmp_path, "true", **env)
+    image = f"envbuilder:cu117-torch2.0.1-{base}"
+    assert done.stdout == (
+        f"docker tag {image} envbuilder-devcontainer:{NAME}\n"
+        f"the dev container is based on {image}\n"
+    ), done.stderr
+    assert f"ARG IMAGE=envbuilder-devcontainer:{NAME}\n" in rendered()["Dockerfile"]
 
 
 def test_hadolint_reports_nothing(tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ GARBAGE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", few(["workstation", "podman", "mig", "cdi-only"]))
+@pytest.mark.parametrize(
+    "name", few(["workstation", "podman", "mig", "cdi-only"], fast=0)
+)
 def test_answers_that_make_no_sense_are_unknown(name: str) -> None:
     """Whatever a program or a file says, asking ends in a host."""
     recording = hosts.read(name)

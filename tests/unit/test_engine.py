@@ -89,7 +89,7 @@ def test_image_facts_come_from_inspect() -> None:
     }  # fmt: skip
     assert facts_of(attrs) == ImageFacts(
         id="sha256:1", labels={}, env=("A=1",), created="2026-01-01", platform="linux/arm64/v8", user="me",
-        entrypoint=(), command=("bash",), size=5, digest="sha256:2",
+        entrypoint=(), command=("bash",), size=5, digest="sha256:2", config=attrs["Config"],
     )  # fmt: skip
     assert facts_of({"Id": "sha256:1", "Size": 0}) == ImageFacts(
         id="sha256:1", labels={}, env=(), size=0, digest=None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from envbuilder.acceptance import verdict
+from envbuilder.acceptance import suite, verdict
 from envbuilder.model import Check, Status
 
 LABELS = {
@@ -151,7 +151,7 @@ def test_the_size_of_an_image() -> None:
         detail="3.21 GB for 1.60 GB of wheels",
         remedy="see `docker history IMAGE` for the layer that grew: a cache, a second CUDA, byte-code?",
     )
-    detail = "there is no lock inside to compare with"
+    detail = "there is no lock inside with the size of every wheel"
     for facts in ({}, {"wheel_bytes": 0}):
         assert verdict.check_size(7, facts, bound) == size_check(
             Status.NOT_RUN, value=7, unit="B", detail=detail
@@ -179,3 +179,14 @@ def test_a_suite_that_answered_everything() -> None:
     )
     found = verdict.check_answered(["a"], checks, "", "", only=["a", "z"])
     assert found.detail == "no answer to z; only a, z ran"
+
+
+def test_a_custom_base_and_system_packages_do_not_count() -> None:
+    history = [
+        (1000, "a layer of the base"),
+        (200, "RUN /bin/sh -c sh /system/base.sh 3.9 2.31 x86_64 g++ # buildkit"),
+        (40, "RUN /bin/sh -c python3 /install/wheels.py /requirements.txt # buildkit"),
+        (3, "RUN /bin/sh -c sh /system/packages.sh libgl1 # buildkit"),
+    ]
+    assert suite.system_bytes(history) == 1203
+    assert suite.system_bytes(history[2:3]) == 0

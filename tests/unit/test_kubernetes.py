@@ -13,10 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from marks import few
 from packaging.version import Version
+from presets import read_preset
 
 from envbuilder import catalog
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.render.targets import MARK, Project, render_targets
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ CU117 = ROOT / "docker" / "images" / "cu117-torch2.0.1-py3.9-debian11"
 
 
 def project(preset: Path = CU117, **settings: str) -> Project:
-    lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
+    lock = read_preset(preset / LOCK_FILE)
     image = f"envbuilder:{lock.stack.name}"
     return Project(
         lock=lock,

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from envbuilder import catalog
 from envbuilder.errors import LockError, NoStackError, UsageError
-from envbuilder.lock.creation import check_lockable, create_lock
+from envbuilder.lock.creation import create_lock
 from envbuilder.lock.index_answer import yanked_releases
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
@@ -406,24 +406,6 @@ def test_a_clash_is_reported_with_reasons_and_a_fix() -> None:
         f"packages are resolved as of {wanted.as_of}; torch and its family stay as they are",
     ]
     assert error.suggestions == ("again fine bad[x,y]",)
-
-
-def test_wheels_on_another_index_come_with_a_command() -> None:
-    elsewhere = stack(index="pytorch-cu117")
-    with pytest.raises(LockError) as caught:
-        check_lockable(elsewhere)
-    assert list(caught.value.problems) == [
-        "PyPI's torch 2.0.1 is built for another CUDA"
-    ]
-    assert caught.value.hint == (
-        "pass an index that serves those wheels and PyPI's packages, with upload times (PEP 700): "
-        "`envbuilder lock --index-url URL`"
-    )
-    with pytest.raises(LockError, match="is not on PyPI") as caught:
-        check_lockable(replace(elsewhere, cuda=None, extras=("a",)), command_for=again)
-    said = "PyPI's torch 2.0.1 is built for CUDA on linux/amd64; the runtime image trains on a CPU too"
-    assert list(caught.value.problems) == [said]
-    assert caught.value.hint.endswith("`again a --index-url URL`")
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import samples
+from presets import read_preset
 
 from envbuilder import serialize
 from envbuilder.catalog.rows import Catalog
@@ -16,7 +17,6 @@ from envbuilder.errors import NoStackError, UsageError
 from envbuilder.format.page import dockerfile, document, receipt_summary
 from envbuilder.format.page.axes import Axis, Picked, line, request_of
 from envbuilder.format.page.grid import Grid, compute
-from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Lock, Stack
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
@@ -42,7 +42,7 @@ def small(few: Catalog) -> Grid:
 
 
 def lock_of(path: Path) -> Lock:
-    return parse_lock(path.read_text(), source=str(path))
+    return read_preset(path)
 
 
 def said(picked: Picked, facts: Catalog) -> Stack | NoStackError:

@@ -231,6 +231,7 @@ def test_installer_and_suite_agree_on_loadable_segments(
     assert (library.whole, installer.is_loadable(Path(path))) == (loadable, loadable)
 
 
+@pytest.mark.slow
 def test_installer_and_suite_agree_on_real_libraries(installer: ModuleType) -> None:
     paths = sorted(Path(sys.base_prefix).rglob("lib-dynload/*.so"))[:40]
     assert paths

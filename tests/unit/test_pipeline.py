@@ -139,13 +139,16 @@ def test_build_runs_all_steps_in_order(session: Session, programs: Programs) -> 
 
 @pytest.mark.parametrize(
     ("script", "verdict"),
-    [
-        (says(passing(changed={"training.accuracy": "failed"}), 7), Verdict.FAILED),
-        (says(passing(changed={"imports.failed": "error"}), 7), Verdict.INCOMPLETE),
-        (says(passing(INSIDE[1:])), Verdict.INCOMPLETE),
-        (says(passing(), 137, out_of_memory=True), Verdict.INCOMPLETE),
-        (says([]), Verdict.INCOMPLETE),
-    ],
+    few(
+        [
+            (says(passing(changed={"training.accuracy": "failed"}), 7), Verdict.FAILED),
+            (says(passing(changed={"imports.failed": "error"}), 7), Verdict.INCOMPLETE),
+            (says(passing(INSIDE[1:])), Verdict.INCOMPLETE),
+            (says(passing(), 137, out_of_memory=True), Verdict.INCOMPLETE),
+            (says([]), Verdict.INCOMPLETE),
+        ],
+        fast=2,
+    ),
     ids=["failed", "error", "a check left out", "out of memory", "silent"],
 )
 def test_rejected_image_gets_a_receipt_but_no_tag(
@@ -235,12 +238,14 @@ def test_unchanged_image_is_tagged_without_a_second_run(session: Session) -> Non
 
 @pytest.mark.parametrize(
     ("cpus", "settings"),
-    [
-        (2, {"fresh": True}),
-        (4, {}),
-        (2, {"require_gpu": True}),
-        (2, {"gpu_access": GpuAccess.CDI}),
-    ],
+    few(
+        [
+            (2, {"fresh": True}),
+            (4, {}),
+            (2, {"require_gpu": True, "gpu_access": GpuAccess.RUNTIME}),
+            (2, {"gpu_access": GpuAccess.CDI}),
+        ]
+    ),
     ids=["fresh", "another host", "another suite", "another access"],
 )
 def test_any_difference_causes_a_new_run(
@@ -457,6 +462,17 @@ def test_impossible_request_does_not_contact_the_engine(session: Session) -> Non
         )
 
 
+def test_a_required_gpu_that_is_missing_stops_build_at_once(session: Session) -> None:
+    engine = engine_with()
+    settings = BuildSettings(require_gpu=True)
+    with pytest.raises(AcceptanceError, match="--require-gpu: "):
+        pipeline.build(LOCK, lambda: engine, session, settings)
+    without_cuda = replace(LOCK, stack=replace(LOCK.stack, cuda=None))
+    with pytest.raises(AcceptanceError, match="the image has no CUDA"):
+        pipeline.build(without_cuda, lambda: engine, session, settings)
+    assert not session.context.exists()
+
+
 def test_registry_base_is_pulled_and_locked_by_digest(
     session: Session, facts: Catalog, locked: list[dict[str, Any]]
 ) -> None:
@@ -595,3 +611,25 @@ def test_the_suite_is_followed_on_the_display(session: Session) -> None:
     assert f"done      title of {INSIDE[0]}" in said(session)
     for title in suite.OUTSIDE.values():
         assert f"done      {title}" in said(session)
+
+
+# --- a custom base -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"platform": "linux/arm64"}, "nor on any reachable registry for linux/amd64"),
+        ({"on_build": ("RUN rm -r /",)}, "whatever is built on it (ONBUILD RUN rm -r /)"),
+        ({"volumes": ("/srv", "/opt/")}, "has /opt/ as a volume: what a build writes there is lost"),
+    ],
+)  # fmt: skip
+def test_a_custom_base_is_inspected_before_it_is_used(
+    session: Session, changes: dict[str, Any], message: str
+) -> None:
+    named = parse_request({"cuda": "11.7", "base": "mine:1", "python": "3.9"})
+    engine = StandInEngine(images={"mine:1": replace(BASE, **changes)})
+    with pytest.raises(EngineError) as caught:
+        build(engine, session, named)
+    assert message in caught.value.message
+    assert engine.asked("create", "tag") == []

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from packaging.version import Version
+from presets import read_preset
 
 from envbuilder import config, serialize
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import BASE_BOOTSTRAP, Lock, Request
 from envbuilder.render import project
 from envbuilder.render.settings_file import settings_text
@@ -25,7 +26,7 @@ CU117 = Request(cuda=Version("11.7"))
 
 def lock_of(name: str) -> Lock:
     path = ROOT / project.IMAGES / name / LOCK_FILE
-    return parse_lock(path.read_text(), source=str(path))
+    return read_preset(path)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,10 @@ def test_locks_are_found_by_request_or_name(facts: Catalog) -> None:
     assert named is not None
     assert named.stack.name == NEW
     assert project.find_lock(ROOT, Request(cuda=Version("11.8")), None, facts) is None
+    # The other one is for want of a registry.
+    assert project.find_lock(ROOT, CU117, None, facts) == named
     with pytest.raises(UsageError, match="several locks"):
-        project.find_lock(ROOT, CU117, None, facts)
+        project.find_lock(ROOT, Request(cuda=Version("12")), None, facts)
 
 
 @pytest.mark.parametrize("name", [OLD, NEW])
@@ -183,12 +186,8 @@ def test_a_setting_that_no_target_has_is_refused() -> None:
 
 def test_custom_tag_is_the_image() -> None:
     described = project.describe(lock_of(OLD), tag="team/train:1")
-    assert (
-        "ARG IMAGE=team/train:1\n"
-        in project.render_files(described, ["devcontainer"]).others.files[
-            ".devcontainer/Dockerfile"
-        ]
-    )
+    files = project.render_files(described, ["devcontainer"]).others.files
+    assert "image=team/train:1\n" in files[".devcontainer/image"]
 
 
 def test_a_lock_is_written_as_it_was_read() -> None:

@@ -200,11 +200,14 @@ def test_cuda_release_and_runtime_version_are_distinguished() -> None:
 
 def test_wheels_on_another_index_are_noted() -> None:
     said = (
-        "its wheels are on the index {}, not on PyPI: "
-        "`envbuilder lock` needs an index that has them, `--index-url URL`"
+        "the torch family is from PyTorch's own index for {}, everything else from PyPI"
     )
-    assert resolved(cuda="11.8", torch="2.5").notes == (said.format("pytorch-cu118"),)
-    assert resolved(flavour="cpu", torch="2.5").notes == (said.format("pytorch-cpu"),)
+    assert resolved(cuda="11.8", torch="2.5").notes == (
+        said.format("CUDA 11.8 (https://download.pytorch.org/whl/cu118)"),
+    )
+    assert resolved(flavour="cpu", torch="2.5").notes == (
+        said.format("CPUs (https://download.pytorch.org/whl/cpu)"),
+    )
 
 
 # --- what is installed ---------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_a_named_file_without_settings_is_a_mistake(tmp_path: Path) -> None:
         ("cuda = 11.7", 'write cuda = "11.7"'),
         ('package = "peft"', "must be a list of strings"),
         ("cuda = ", "cannot be read"),
-        ('zzzzzz = "1"', "keys: as-of, base, builder"),
+        ('zzzzzz = "1"', "keys: apt, apt-mirror, as-of, base"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_right_one(

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from marks import few
+from presets import read_preset
 from waiting import PATIENCE, wait_until
 
-from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.render.targets import Project, render_targets
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -61,7 +62,7 @@ note() { for word; do printf '%s\\0' "$word"; done >"$NOTES/$(basename "$0")-${S
 
 
 def script(preset: Path = PRESETS[-1], **settings: str) -> str:
-    lock = parse_lock((preset / LOCK_FILE).read_text(), source=str(preset))
+    lock = read_preset(preset / LOCK_FILE)
     project = Project(
         lock=lock,
         image=f"envbuilder:{lock.stack.name}",
@@ -188,6 +189,7 @@ def test_no_path_of_any_machine_is_in_it() -> None:
     }
 
 
+@pytest.mark.slow
 def test_each_node_joins_the_first_one(session: Session) -> None:
     done = session.run("--epochs", "3", "--model", "m", "--data", "a b")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -43,6 +43,10 @@ class DockerEngine(DockerImages):
         """Facts about the engine's machine for a receipt; no names, no addresses."""
         return info.facts(self._info())
 
+    def has_containerd_store(self) -> bool:
+        """Whether its store keeps images with any compression, and attestations next to them."""
+        return info.has_containerd_store(self._info())
+
     def platform(self) -> str:
         """What the engine's machine runs without emulation: `linux/amd64`."""
         return info.platform(self._info())

@@ -1,7 +1,8 @@
 """The engine's images: inspect, pull, import, tag, push, and read their layers."""
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from envbuilder.engine.image import ImageFacts, facts_of
 from envbuilder.engine.registry import refusal_hint
 from envbuilder.errors import EngineError
 
+_REGISTRY_SECONDS = (
+    60.0  # in which a registry must have been found, or it does not count as reachable
+)
+_PUSHED = re.compile(r"\bdigest: (sha256:[0-9a-f]{64}) size:")
 _IDLE_SECONDS = 600.0  # how long a registry may send nothing
 
 
@@ -84,24 +89,39 @@ class DockerImages(DockerConnection):
             decode=True,
         )
         try:
-            for message in self._transfer(pull):
+            for message in self._transfer(pull, within=_REGISTRY_SECONDS):
                 if "error" in message:
                     return str(message["error"])
         except APIError as error:
             return api_message(error)
         except CONNECTION_ERRORS as error:
             return connection_message(error)
+        except TimeoutError as error:
+            return f"the registry gives {error}"
         return None
 
     def registry_failure(self, reference: str) -> str | None:
         """Have the engine look an image up in its registry, without pulling; returns None, or why that failed."""
+        _, failure = self.registry_digest(reference)
+        return failure
+
+    def registry_digest(
+        self, reference: str, within: float = _REGISTRY_SECONDS
+    ) -> tuple[str, str | None]:
+        """The digest that a registry gives a tag now, and None; or "" and why the engine cannot learn it.
+
+        `within`: the seconds that this may take.
+        """
+        look = partial(self._client.images.get_registry_data, reference)
         try:
-            self.pulse.ask(lambda: self._client.images.get_registry_data(reference))
+            data = self.pulse.ask(look, within=within)
         except APIError as error:
-            return api_message(error)
+            return "", api_message(error)
         except CONNECTION_ERRORS as error:
-            return connection_message(error)
-        return None
+            return "", connection_message(error)
+        except TimeoutError as error:
+            return "", f"the registry gives {error}"
+        return str(data.id), None
 
     def import_tar(self, tar: Path, reference: str, changes: Sequence[str]) -> None:
         """Make an image from the tar of a root file system; `changes` are Dockerfile instructions."""
@@ -135,8 +155,7 @@ class DockerImages(DockerConnection):
                         f"cannot push {reference}: {reason}",
                         hint=refusal_hint(reason, name),
                     )
-                result = message.get("aux") or {}
-                digest = result.get("Digest", digest)
+                digest = _digest_in(message) or digest
         if not digest:
             raise EngineError(
                 f"cannot push {reference}: the engine gave no digest",
@@ -144,13 +163,27 @@ class DockerImages(DockerConnection):
             )
         return digest
 
-    def _transfer(self, start: Callable[[], Iterator[Any]]) -> Iterator[dict[str, Any]]:
-        """The messages of a pull or push. Raises `EngineError` if the registry sends nothing for too long."""
+    def _transfer(
+        self, start: Callable[[], Iterator[Any]], within: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The messages of a pull or push. Raises `EngineError` if the registry sends nothing for too long.
+
+        `within`: seconds for the first message, which comes once a registry has been reached; else `TimeoutError`.
+        """
         idle = _Idle("the registry")
-        messages = self.pulse.ask(start)
+        messages = self.pulse.ask(start, within=within)
         for message in self.pulse.follow(messages, idle.check):
             idle.reset()
             yield message
+
+
+def _digest_in(message: Mapping[str, Any]) -> str:
+    """The digest of a pushed tag, if a message has it: an engine with containerd's store only says it as text."""
+    result = message.get("aux") or {}
+    if "Digest" in result:
+        return str(result["Digest"])
+    said = _PUSHED.search(str(message.get("status") or ""))
+    return said[1] if said else ""
 
 
 class _Idle:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from envbuilder.errors import UsageError
-from envbuilder.model import BaseSource, Lock
+from envbuilder.model import PYPI, BaseSource, Lock
 from envbuilder.render.context import place_of
 from envbuilder.render.targets import NOTICE, Project
 from envbuilder.templates import fill
@@ -49,6 +49,7 @@ def files(project: Project) -> Mapping[str, str]:
         "images": images,
         "groups": dict(_groups(images)),
         "bootstrapped": any(image.base for image in images),
+        "own_index": any(lock.stack.index != PYPI for lock in locks.values()),
         "proxies": _PROXIES,
     }
     return {"docker-bake.hcl": fill("bake/docker-bake.hcl.j2", values)}

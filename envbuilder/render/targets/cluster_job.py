@@ -47,6 +47,7 @@ class ClusterJob:
     hours: int  # the time limit, where the cluster needs one
     arguments: str  # for `train`, quoted for a shell
     capabilities: tuple[Version, ...]  # compute capabilities of the GPUs in the catalog
+    hub: str = ""  # a mirror of the Hugging Face Hub
 
     @property
     def processes(self) -> int:
@@ -90,6 +91,7 @@ def job_of(project: Project) -> ClusterJob:
         hours=numbers["hours"],
         arguments=shlex.join(shlex.split(texts["arguments"])),
         capabilities=project.capabilities,
+        hub=project.mirrors.get("hub", ""),
     )
 
 

@@ -121,7 +121,8 @@ class Inspection:
         sizes = [wheel["size"] for wheel in lock["wheels"]]
         digest = hashlib.sha256(content).hexdigest()
         self.lock = lock
-        self.facts["wheel_bytes"] = sum(sizes)
+        # 0 is a size that its index does not give: then the sum is not known either.
+        self.facts["wheel_bytes"] = sum(sizes) if all(sizes) else 0
         self.facts["lock"] = f"sha256:{digest}"
 
     def locked(self, name: str, seen: Any = None) -> Any:

@@ -1,0 +1,139 @@
+"""`envbuilder build` in a repository: its own lock, another base if no registry has that one, and `.env`."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from standin.engine import StandInEngine
+from standin.programs import Programs
+from standin.suite_output import IMAGE
+
+from envbuilder import pipeline
+from envbuilder.cli import build_command
+from envbuilder.engine import bootstrap
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+
+from .conftest import Run
+
+IMAGES = Path(__file__).parents[2] / "docker/images"
+MAIN, FALLBACK = "cu117-torch2.0.1-py3.10-debian12", "cu117-torch2.0.1-py3.9-debian11"
+SLIM = "python:3.10-slim-bookworm"
+LOCK = parse_lock((IMAGES / FALLBACK / LOCK_FILE).read_text(), source=FALLBACK)
+BASE = replace(
+    IMAGE,
+    id="sha256:b",
+    labels={bootstrap.LABEL: bootstrap.contents(LOCK.stack.base)},
+)
+Repository = Callable[..., StandInEngine]
+
+
+@pytest.fixture
+def repository(
+    tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> Repository:
+    """A repository with locks for two bases; gives the engine, whose registry has the first one if `slim`."""
+    monkeypatch.setenv("PATH", f"{programs.folder}:/usr/bin:/bin")
+    monkeypatch.delenv("BASE", raising=False)
+    (tmp_path / "envbuilder.toml").write_text(
+        'cuda = "11.7"\n[render]\ntargets = ["compose"]\n'
+    )
+
+    def make(*names: str, slim: bool) -> StandInEngine:
+        for name in names or (MAIN, FALLBACK):
+            shutil.copytree(IMAGES / name, tmp_path / "docker/images" / name)
+        engine = StandInEngine(
+            images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE},
+            registry={SLIM: IMAGE} if slim else {},
+        )
+        monkeypatch.setattr(build_command, "new_engine", lambda: engine)
+        return engine
+
+    return make
+
+
+def test_build_takes_the_repository_s_lock(
+    run: Run, repository: Repository, tmp_path: Path
+) -> None:
+    engine = repository(slim=True)
+    (tmp_path / ".env").write_text(
+        "# set by `envbuilder build`: x was not used\nBASE=py3.9-debian11\nRUN=a\n"
+    )
+    answer = run("build")
+    assert answer.code == 0, answer.err
+    assert f"envbuilder:{MAIN}" in engine.images
+    assert "removed BASE from .env" in answer.err
+    assert (tmp_path / ".env").read_text() == "RUN=a\n"
+
+
+def test_without_a_registry_the_fallback_takes_over(
+    run: Run, repository: Repository, tmp_path: Path
+) -> None:
+    engine = repository(slim=False)
+    answer = run("build")
+    assert answer.code == 0, answer.err
+    assert f"envbuilder:{FALLBACK}" in engine.images
+    assert f"envbuilder:{MAIN}" not in engine.images
+    assert (
+        f"{SLIM} was not found in the engine's store nor on any reachable registry; "
+        f"building {FALLBACK} instead, on a base from Debian packages\n"
+    ) in answer.err
+    assert "set BASE=py3.9-debian11 in .env" in answer.err
+    assert (tmp_path / ".env").read_text().endswith("\nBASE=py3.9-debian11\n")
+
+
+def test_a_fallback_that_is_missing_is_locked_and_written(
+    run: Run,
+    repository: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = repository(MAIN, slim=False)
+    monkeypatch.setattr(pipeline, "make_lock", lambda request, session: LOCK)
+    answer = run("build")
+    assert answer.code == 0, answer.err
+    assert f"wrote docker/images/{FALLBACK}/" in answer.err
+    assert (tmp_path / "docker/images" / FALLBACK / "Dockerfile").exists()
+    assert f"envbuilder:{FALLBACK}" in engine.images
+
+
+@pytest.mark.parametrize("words", [("--base", "bootstrap"), ()])
+def test_base_can_be_forced_by_option_or_variable(
+    run: Run, repository: Repository, monkeypatch: pytest.MonkeyPatch, words: tuple[str]
+) -> None:
+    engine = repository(slim=True)
+    if not words:
+        monkeypatch.setenv("BASE", "bootstrap")
+    answer = run("build", *words)
+    assert answer.code == 0, answer.err
+    assert f"envbuilder:{FALLBACK}" in engine.images
+    assert "was not found" not in answer.err
+
+
+def test_a_chosen_base_is_never_replaced(
+    run: Run, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(slim=False)
+    monkeypatch.setenv("BASE", "py3.10-debian12")
+    answer = run("build")
+    assert answer.code == 6
+    assert answer.err.startswith(f"error: {SLIM} was not found")
+
+
+def test_a_lock_that_is_named_is_never_replaced(
+    run: Run, repository: Repository, tmp_path: Path
+) -> None:
+    repository(slim=False)
+    answer = run("build", "--lock", f"docker/images/{MAIN}/envbuilder.lock")
+    assert answer.code == 6
+    assert not (tmp_path / ".env").exists()
+
+
+def test_a_repository_without_a_matching_lock_says_what_to_do(
+    run: Run, repository: Repository
+) -> None:
+    repository("cu121-torch2.4.1-py3.11-debian12", slim=True)
+    answer = run("build")
+    assert answer.code == 2
+    assert "hint: create it: `envbuilder render`" in answer.err
