@@ -86,12 +86,15 @@ def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
     """`RTX-3090` for `GeForce RTX 3090`: in most shells a blank would end the word."""
     from envbuilder.catalog.gpu_names import find_gpu
 
-    for gpu in facts.gpus:
-        for name in gpu.names:
+    named = [(row.capability, row.names) for row in facts.gpus]
+    named += [(row.capability, row.names) for row in facts.gpu_names]
+    for capability, names in named:
+        for name in names:
             word = name.removeprefix("GeForce ").replace(" ", "-")
-            if find_gpu(word, facts) != gpu:
+            found = find_gpu(word, facts)
+            if found is None or found.capability != capability:
                 word = name
-            yield word, f"compute capability {gpu.capability}"
+            yield word, f"compute capability {capability}"
     for gpu in facts.gpus:
         yield str(gpu.capability), f"compute capability, {gpu.architecture}"
 
