@@ -181,23 +181,33 @@ def _document(
 def _lines(table: Table[Any], folder: Path, own: Path | None) -> list[_Line]:
     """The rows of a table; a row of the custom catalog takes the place of the one with its key."""
     lines = list(_read_lines(table, folder, _HINT))
-    if own is None or not exists(_path(table, own)):
+    if own is None:
         return lines
+    if not exists(_path(table, own)):
+        return lines
+    lines += _read_lines(table, own, _OWN_HINT)
     by_key = {}
-    for line in [*lines, *_read_lines(table, own, _OWN_HINT)]:
-        by_key[_key(table, line.row)] = line
+    for line in lines:
+        key = _key(table, line.row)
+        by_key[key] = line
     return list(by_key.values())
 
 
 def _read_lines(table: Table[Any], folder: Path, hint: str) -> Iterator[_Line]:
     rows, day = _document(table, folder, hint)
+    count = len(rows)
     name = table.file
     if folder != FOLDER:
-        name = str(_path(table, folder))
+        path = _path(table, folder)
+        name = str(path)
     for number, row in enumerate(rows, 1):
-        where = f"{name}, row {number} of {len(rows)}"
         dated_row = {"checked": day, **row}
-        yield _Line(dated_row, day, where, hint)
+        yield _Line(
+            dated_row,
+            day,
+            f"{name}, row {number} of {count}",
+            hint,
+        )
 
 
 def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:

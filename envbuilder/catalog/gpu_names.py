@@ -293,21 +293,26 @@ def similar_gpus(name: str, catalog: Catalog) -> list[str]:
     return names[:_MAX_SUGGESTIONS]
 
 
-def _names(catalog: Catalog) -> list[str]:
-    names: list[str] = []
+def named_gpus(catalog: Catalog) -> Iterator[tuple[str, Version]]:
+    """Every name, with a compute capability that it can mean."""
     for gpu in catalog.gpus:
-        names += gpu.names
+        for name in gpu.names:
+            yield name, gpu.capability
     for row in catalog.gpu_names:
-        names += row.names
-    return names
+        for name in row.names:
+            yield name, row.capability
 
 
 def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
     """Names that have all the words of the name."""
     words = _words(name)
+    names: list[str] = []
     if not words:
-        return []
-    return [other for other in _names(catalog) if words <= _words(other)]
+        return names
+    for other, _ in named_gpus(catalog):
+        if words <= _words(other):
+            names.append(other)
+    return names
 
 
 def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
@@ -318,7 +323,7 @@ def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
     names: list[str] = []
     if model is None:
         return names
-    for other in _names(catalog):
+    for other, _ in named_gpus(catalog):
         if _are_strangers(families, _families(other)):
             continue
         likeness = _likeness(model, _model(other))

@@ -46,7 +46,10 @@ def toolkits_have_the_floor_of_their_major(facts: CatalogFacts) -> Iterator[Prob
 
 def drivers_never_go_back(facts: CatalogFacts) -> Iterator[Problem]:
     """A newer toolkit does not come with an older driver."""
-    toolkits = [row for row in facts.catalog.toolkits if row.driver]
+    toolkits = []
+    for row in facts.catalog.toolkits:
+        if row.driver:
+            toolkits.append(row)
     toolkits.sort(key=lambda row: row.cuda)
     for older, newer in pairwise(toolkits):
         before = Version(str(older.driver))

@@ -84,17 +84,14 @@ def _torch_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
 
 def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
     """`RTX-3090` for `GeForce RTX 3090`: in most shells a blank would end the word."""
-    from envbuilder.catalog.gpu_names import find_gpu
+    from envbuilder.catalog.gpu_names import find_gpu, named_gpus
 
-    named = [(row.capability, row.names) for row in facts.gpus]
-    named += [(row.capability, row.names) for row in facts.gpu_names]
-    for capability, names in named:
-        for name in names:
-            word = name.removeprefix("GeForce ").replace(" ", "-")
-            found = find_gpu(word, facts)
-            if found is None or found.capability != capability:
-                word = name
-            yield word, f"compute capability {capability}"
+    for name, capability in named_gpus(facts):
+        word = name.removeprefix("GeForce ").replace(" ", "-")
+        gpu = find_gpu(word, facts)
+        if gpu is None or gpu.capability != capability:
+            word = name
+        yield word, f"compute capability {capability}"
     for gpu in facts.gpus:
         yield str(gpu.capability), f"compute capability, {gpu.architecture}"
 

@@ -67,6 +67,7 @@ def no_stack_error(
     reasons = _reasons(conflict_only, conflict, index)
     for diagnosis in diagnoses.values():
         reasons.append(Reason(diagnosis.text))
+    reasons += _why_this_platform(rows, conflict)
     message = _message(request, conflict)
     advice = ""
     if len(conflict) == 1:
@@ -81,6 +82,18 @@ def no_stack_error(
         suggestions=suggestions,
         advice=advice,
     )
+
+
+def _why_this_platform(rows: RequestRows, conflict: Sequence[Option]) -> list[Reason]:
+    """Where the platform is to blame, and the GPU, which is not, may have decided on it."""
+    names = [option.name for option in conflict]
+    gpu = rows.gpu
+    if gpu is None or not rows.arm64:
+        return []
+    if "platform" not in names or "gpu" in names:
+        return []
+    text = f"{rows.gpu_name} comes with an arm64 processor"
+    return [Reason(text, (gpu.source,))]
 
 
 def _message(request: Request, conflict: Sequence[Option]) -> str:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder import resources
-from envbuilder.catalog.gpu_names import find_gpu, needs_arm64
+from envbuilder.catalog.gpu_names import find_gpu, named_gpus, needs_arm64
 from envbuilder.catalog.rows import Catalog, Evidence, GpuFeature
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
@@ -74,13 +74,8 @@ def html(
 
 def _names(catalog: Catalog) -> dict[str, str]:
     """Name of a GPU → its capability; a name that can mean several is not among them."""
-    names: list[str] = []
-    for gpu in catalog.gpus:
-        names += gpu.names
-    for row in catalog.gpu_names:
-        names += row.names
     capabilities = {}
-    for name in names:
+    for name, _ in named_gpus(catalog):
         found = find_gpu(name, catalog)
         if found:
             capabilities[name] = str(found.capability)
