@@ -78,7 +78,7 @@ def engine_is_docker(case: Case) -> Finding | None:
     return error(
         "engine",
         f"`docker` is Podman {daemon.version}",
-        "images are built by Docker's BuildKit; Podman can stay, and runs the images that it builds",
+        "images are built by Docker's BuildKit; Podman can stay, and can run them",
         remedies.DOCKER_PAGE,
     )
 
