@@ -113,6 +113,9 @@ _STACK = record(
                 "evidence",
             )
         },
+        "index_url": described(
+            _TEXT, 'Address of the index, "" for PyPI or if the catalog has none.'
+        ),
     }
 )
 
@@ -293,7 +296,9 @@ DOCUMENTS: Mapping[str, Schema] = {
             "next": described(_TEXTS, "Commands to run next."),
         }
     ),
-    "catalog-verify": record({**_OK, "rows": _COUNT, "date": _TEXT, "online": _FLAG}),
+    "catalog-verify": record(
+        {**_OK, "rows": _COUNT, "date": _TEXT, "online": _FLAG, "not_reached": _TEXTS}
+    ),
     "catalog-images": record(
         {
             **_OK,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbuilder.cli.session import load_catalog
+from envbuilder.cli.session import load_catalog, project_folder
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
     Options,
@@ -15,6 +15,7 @@ from envbuilder.cli.settings import (
     origin_of,
     settings,
     was_given,
+    working_folder,
 )
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.model import ANY
@@ -48,7 +49,7 @@ def request_from(
         _remember_origins(values, options)
     if host and all(value is None for value in values.values()):
         values |= _host_options(options)
-    packages = options.get("packages") or defaults.get("package", ())
+    packages = _packages(options, defaults)
     apt = options.get("apt") or defaults.get("apt", ())
     try:
         request = parse_request(values, packages, apt)
@@ -83,6 +84,22 @@ def _completed(request: "Request", options: Options) -> "Request":
             if getattr(request, name) != getattr(completed, name):
                 origins[name] = f"the name of {request.base}"
     return completed
+
+
+def _packages(options: Options, defaults: Options) -> list[str]:
+    """The packages of the command line, else of the settings; a local folder gets the name of its package."""
+    from envbuilder.lock.sources.folder_metadata import with_folder_name
+
+    project = project_folder()
+    given = options.get("packages")
+    if given:
+        start = working_folder()
+        return [with_folder_name(text, start=start, project=project) for text in given]
+    packages = []
+    for text in defaults.get("package", ()):
+        named = with_folder_name(text, start=project, project=project, inside=True)
+        packages.append(named)
+    return packages
 
 
 def _own_help(hint: str) -> str:

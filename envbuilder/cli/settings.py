@@ -68,6 +68,24 @@ def settings() -> Options:
     return found[1] if found else {}
 
 
+def targets_of(table: Options) -> list[str]:
+    """The targets that `[render]` names. Raises `UsageError` with the file for one that does not exist."""
+    from envbuilder.render.targets import check_target
+
+    names = list(table.get("targets", ()))
+    found = find_settings()
+    for name in names:
+        try:
+            check_target(name)
+        except UsageError as error:
+            file = found[0] if found else ""
+            raise UsageError(
+                f"{file}: {error.message} ([render], targets)",
+                hint=error.hint.replace("--target ", ""),
+            ) from error
+    return names
+
+
 def setting(options: Options, name: str) -> Any:
     """An option's value, or its default in the settings; both pass the same parser. Raises `UsageError`."""
     value = options.get(name)

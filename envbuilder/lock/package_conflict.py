@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.index_client import IndexClient
+from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
@@ -18,10 +19,14 @@ CommandFor = Callable[[Sequence[str]], str]
 
 
 def unresolved_error(
-    uv: Uv, stack: Stack, answer: IndexAnswer, command_for: CommandFor
+    uv: Uv,
+    stack: Stack,
+    answer: IndexAnswer,
+    command_for: CommandFor,
+    known: KnownSources = NO_SOURCES,
 ) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
-    if not stack.extras or not _resolves(uv, stack, stack.requirements):
+    if not stack.extras or not _resolves(uv, stack, stack.requirements, known):
         index = uv.index_for(stack)
         if index and uv.client:
             _check_page(index, uv.client)
@@ -32,7 +37,7 @@ def unresolved_error(
             problems=answer.causes,
             hint=hint,
         )
-    culprits = _culprits(uv, stack)
+    culprits = _culprits(uv, stack, known)
     packages = " and ".join(culprits)
     return NoStackError(
         f"{packages} cannot be installed with {stack.torch_text}",
@@ -41,7 +46,7 @@ def unresolved_error(
             *answer.causes,
             f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
         ],
-        suggestions=[command_for(_packages_to_try(uv, stack, culprits))],
+        suggestions=[command_for(_packages_to_try(uv, stack, culprits, known))],
     )
 
 
@@ -65,21 +70,25 @@ def _hint(index: TorchIndex | None) -> str:
     return hint
 
 
-def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:
-    return ask_index(uv, stack, requirements).document is not None
+def _resolves(
+    uv: Uv, stack: Stack, requirements: Sequence[str], known: KnownSources
+) -> bool:
+    return ask_index(uv, stack, requirements, known=known).document is not None
 
 
-def _culprits(uv: Uv, stack: Stack) -> list[str]:
+def _culprits(uv: Uv, stack: Stack, known: KnownSources) -> list[str]:
     """A smallest set of the user's packages that clashes: drop any one of it and the rest resolves."""
     needed = list(stack.extras)
     for line in stack.extras:
         fewer = [other for other in needed if other != line]
-        if not _resolves(uv, stack, [*stack.requirements, *fewer]):
+        if not _resolves(uv, stack, [*stack.requirements, *fewer], known):
             needed = fewer
     return needed
 
 
-def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
+def _packages_to_try(
+    uv: Uv, stack: Stack, culprits: Sequence[str], known: KnownSources
+) -> list[str]:
     """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
     kept = [line for line in stack.extras if line not in culprits]
     unbound = [_without_bounds(line) for line in culprits]
@@ -87,7 +96,7 @@ def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]
         return kept
     packages = [*kept, *unbound]
     requirements = [*stack.requirements, *packages]
-    if _resolves(uv, stack, requirements):
+    if _resolves(uv, stack, requirements, known):
         return packages
     return kept
 
@@ -95,6 +104,8 @@ def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]
 def _without_bounds(line: str) -> str:
     """`xformers[cuda]==0.0.20` → `xformers[cuda]`."""
     requirement = Requirement(line)
+    if requirement.url:  # another place would be another package
+        return line
     if not requirement.extras:
         return requirement.name
     return f"{requirement.name}[{','.join(sorted(requirement.extras))}]"

@@ -15,7 +15,7 @@ from envbuilder.resolve.candidates import CUSTOM_OS
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
 
-_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of")
+_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of", "apt")
 """The keys of `request_settings` that are not in every request."""
 
 
@@ -40,6 +40,13 @@ def request_settings(lock: Lock, as_of: date | None = None) -> dict[str, str]:
     if as_of:
         values["as-of"] = as_of.isoformat()
     return values
+
+
+def system_package_settings(lock: Lock) -> dict[str, list[str]]:
+    """The settings that request a lock's system packages."""
+    if not lock.stack.apt:
+        return {}
+    return {"apt": list(lock.stack.apt)}
 
 
 def settings_text(
