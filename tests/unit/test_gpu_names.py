@@ -197,7 +197,7 @@ def test_features_are_those_of_the_gpu(
 
 
 def test_a_clash_with_a_platform_that_the_gpu_decided(facts: Catalog) -> None:
-    request = parse_request({"gpu": "GB200", "cuda": "12.8", "platform": "arm64"})
+    request = parse_request({"gpu": "GB200", "cuda": "11.7", "platform": "arm64"})
     with pytest.raises(NoStackError) as refusal:
         resolve(request, facts)
     assert refusal.value.plain_reasons[-1] == "GB200 comes with an arm64 processor"
