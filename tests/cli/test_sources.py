@@ -14,8 +14,11 @@ import wheelhouse
 from index_server import RECORDED, Faults, IndexServer, serve
 
 from cli.conftest import Answer, Run
+from envbuilder.errors import LockError
 from envbuilder.lock.lock_file import parse_lock
+from envbuilder.lock.sources.source_download import download
 from envbuilder.model import Layer, Lock, SourceKind
+from envbuilder.network import Network
 
 from .test_lock import closed  # noqa: F401 - a fixture that every test here gets
 
@@ -320,6 +323,8 @@ def test_wheels_at_an_address_and_local_ones_need_no_build(
     [local] = locks.make(f"./{wheelhouse.NAME}").sources
     assert (local.kind, local.is_built) == (SourceKind.LOCAL, False)
     assert local.sha256 == source.sha256
+    with pytest.raises(LockError, match="is larger than"):
+        download(address, tmp_path / "x", Network(), most=10)
     missing = address.replace("demo-1.0", "demo-2.0")
     assert "a file is not on the server (404)" in locks.refuse(missing)
 

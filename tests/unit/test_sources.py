@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -119,6 +120,15 @@ def test_a_large_folder_is_refused(
     (tmp_path / "more.bin").write_bytes(b"x" * 8)
     with pytest.raises(UsageError, match="has more than"):
         folder_files(tmp_path, no_git)
+
+
+def test_files_whose_names_are_no_text_are_refused(tmp_path: Path) -> None:
+    for name in (b"a\xff.py", b"a\n.py", "a\u202e.py".encode()):
+        folder = tmp_path / name.hex()
+        folder.mkdir()
+        (folder / os.fsdecode(name)).touch()
+        with pytest.raises(UsageError, match="not printable text"):
+            folder_files(folder, no_git)
 
 
 def tar_of(path: Path, *members: tuple[str, bytes | str]) -> Path:
