@@ -394,6 +394,7 @@ def test_a_package_has_one_place_and_torch_has_none(
     write(tmp_path / "mylib", package_files())
     repository = f"my-lib @ git+file://{tmp_path}/mylib"
     assert "my-lib is requested from two places" in locks.refuse("./mylib", repository)
+    assert len(locks.make("./mylib", "./mylib[x]").sources) == 1
     torch = "https://host/torch-2.0.1-py3-none-any.whl"
     assert "the stack decides torch" in locks.refuse(torch)
 
