@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -22,7 +23,11 @@ from envbuilder.lock.requirements import requirements_text
 from envbuilder.lock.sources.folder_files import folder_files
 from envbuilder.lock.sources.sdist_file import sdists_in
 from envbuilder.lock.sources.source_archive import SourceArchive, pack, unpacked
-from envbuilder.lock.sources.source_build import build_system_of, refuse_compiled
+from envbuilder.lock.sources.source_build import (
+    Offline,
+    build_system_of,
+    refuse_compiled,
+)
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import BuildTool, Layer, Lock, Source, SourceKind, Wheel
 from envbuilder.processes import Completed
@@ -119,6 +124,15 @@ def test_a_large_folder_is_refused(
     (tmp_path / "more.bin").write_bytes(b"x" * 8)
     with pytest.raises(UsageError, match="has more than"):
         folder_files(tmp_path, no_git)
+
+
+def test_files_whose_names_are_no_text_are_refused(tmp_path: Path) -> None:
+    for name in (b"a\xff.py", b"a\n.py", "a\u202e.py".encode()):
+        folder = tmp_path / name.hex()
+        folder.mkdir()
+        (folder / os.fsdecode(name)).touch()
+        with pytest.raises(UsageError, match="not printable text"):
+            folder_files(folder, no_git)
 
 
 def tar_of(path: Path, *members: tuple[str, bytes | str]) -> Path:
@@ -387,6 +401,21 @@ def test_a_context_builds_sources_without_network(tmp_path: Path) -> None:
     assert list(differences(context, tmp_path)) == [
         f"stale: {place}/sources/my-lib.tar"
     ]
+
+
+def test_a_context_without_an_archive_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"the archive my-lib\.tar of my-lib is missing"
+    ):
+        render_context(lock_with(source(), wheel()))
+
+
+def test_a_machine_that_cannot_cut_off_the_network_says_so(tmp_path: Path) -> None:
+    notes: list[str] = []
+    offline = Offline({"PATH": str(tmp_path)}, notes.append)
+    assert offline._cut_off() == offline._cut_off() == []
+    assert len(notes) == 1
+    assert "without network" in notes[0]
 
 
 def test_wheels_at_an_address_are_downloaded_by_the_image() -> None:

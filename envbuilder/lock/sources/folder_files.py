@@ -7,6 +7,8 @@ from pathlib import Path
 
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.files import exists, is_below, read_bytes
+from envbuilder.grammar import Path as Path_
+from envbuilder.grammar import matches, printable
 from envbuilder.processes import Completed
 
 GIT_QUIET = (
@@ -51,20 +53,33 @@ def folder_files(folder: Path, run_git: Run) -> dict[str, tuple[bytes, bool]]:
     files: dict[str, tuple[bytes, bool]] = {}
     size = 0
     for name in names:
+        _refuse_odd_name(folder, name)
         path = folder / name
         if not exists(path) or _is_junk(name):
             continue  # deleted, and not yet committed so
         _refuse_outside(folder, path)
         if path.is_dir():
             continue  # a link to a folder below, or a submodule
+        status = path.stat()
+        size += status.st_size
+        if size > MOST_BYTES or len(files) >= MOST_FILES:
+            raise _too_large(folder)
         content = read_bytes(path, limit=MOST_BYTES)
         if _OWN_MARK in content[:_MARK_WITHIN]:
             continue
-        size += len(content)
-        if size > MOST_BYTES or len(files) >= MOST_FILES:
-            raise _too_large(folder)
-        files[name] = content, bool(path.stat().st_mode & stat.S_IXUSR)
+        files[name] = content, bool(status.st_mode & stat.S_IXUSR)
     return files
+
+
+def _refuse_odd_name(folder: Path, name: str) -> None:
+    """Raise `UsageError` for a name that is not text, or that could change what a terminal shows."""
+    if matches(Path_, name) and "\ufffd" not in name:
+        return
+    shown = printable(name)
+    raise UsageError(
+        f"a file in {folder} has a name that is not printable text: {shown}",
+        hint="rename it, or list it in .gitignore",
+    )
 
 
 def _too_large(folder: Path) -> UsageError:

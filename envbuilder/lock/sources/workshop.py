@@ -496,10 +496,12 @@ def _refuse_second(location: Location, places: Mapping[str, Location]) -> None:
             f"--package {location.text}: the stack decides {name}",
             hint="choose its version: `--torch X.Y`; another build of torch needs another base image",
         )
-    if name in places:
+    other = places.get(name)
+    # A file of requirements may name a package twice, once for each of its extras.
+    if other and replace(other, extras=location.extras) != location:
         raise UsageError(
             f"{name} is requested from two places",
-            problems=[places[name].text, location.text],
+            problems=[other.text, location.text],
             hint="name one of them",
         )
 
