@@ -82,7 +82,7 @@ def test_a_recording_names_its_source(name: str) -> None:
     assert json.loads((hosts.FOLDER / f"{name}.json").read_text())["source"]
 
 
-@pytest.mark.parametrize("name", hosts.NAMES)
+@pytest.mark.parametrize("name", few(hosts.NAMES, fast=20))
 def test_every_command_exists(name: str) -> None:
     """Ours parse, and those that only resolve are run; all others are from the list, each with its source."""
     for finding in findings_of(name):
@@ -206,7 +206,7 @@ def test_stack_without_cuda_needs_no_gpu_and_no_driver(
     )
 
 
-@pytest.mark.parametrize("name", hosts.NAMES)
+@pytest.mark.parametrize("name", few(hosts.NAMES, fast=20))
 def test_a_host_survives_its_document(name: str) -> None:
     host = host_of(name)
     document = json.loads(serialize.dumps({"host": host}))
