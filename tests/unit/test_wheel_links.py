@@ -157,7 +157,7 @@ def test_a_library_that_is_unknown_is_named() -> None:
     ]
 
 
-def test_a_library_for_a_part_that_nobody_uses_is_not_named() -> None:
+def test_libraries_of_unused_parts_are_not_named() -> None:
     content = wheel_of({"a.libs/libextra.so": library("libmystery.so.3")})
     assert notes(locked(content, "a"), content)[0] == []
 
