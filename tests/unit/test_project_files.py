@@ -436,7 +436,8 @@ dependencies:
     "text",
     ["", "- a", "dependencies: 3", "dependencies: {a: b}", "x: [", "dependencies:\n- [a]",
      "a: &a [1]\nb: *a\ndependencies: []",
-     "dependencies: " + "[" * 3000, "dependencies:\n- pip: 3\n", "\tdependencies:", "a: \x01", "a: !!python/object:os.x {}"],
+     "dependencies: " + "[" * 3000, "dependencies:\n- pip: 3\n", "\tdependencies:", "a: \x01",
+     "a: !!python/object:os.x {}"],
 )  # fmt: skip
 def test_a_malformed_environment_is_one_clear_error(text: str) -> None:
     with pytest.raises(FileProblem, match=r"^environment\.yml"):
