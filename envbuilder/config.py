@@ -35,7 +35,8 @@ from envbuilder.engine.gpu_access import GpuAccess
 from envbuilder.errors import UsageError
 from envbuilder.files import decode, exists, is_file, read_owned, read_text
 from envbuilder.grammar import JsonObject
-from envbuilder.model import ANY
+from envbuilder.lock.sources.location import is_located, parse_location
+from envbuilder.model import ANY, SourceKind
 from envbuilder.resolve.command_line import quoted
 from envbuilder.resolve.options import OPTIONS, Option, option_name
 from envbuilder.resolve.parsers import (
@@ -47,6 +48,7 @@ from envbuilder.resolve.parsers import (
     parse_index_url,
     parse_package,
     parse_path,
+    parse_python_mirror,
     parse_registry_mirror,
     parse_tag,
     parse_torch_index,
@@ -113,6 +115,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
     "torch-index": parse_torch_index,
     "apt-mirror": parse_apt_mirror,
     "registry-mirror": parse_registry_mirror,
+    "python-mirror": parse_python_mirror,
     "ca-bundle": parse_path,
     "builder": parse_builder,
     "cache-to": parse_cache,
@@ -130,6 +133,7 @@ MIRRORS: Mapping[str, str] = {
     "torch": "torch-index",
     "debian": "apt-mirror",
     "registry": "registry-mirror",
+    "python": "python-mirror",
     "hub": "hub",
 }
 """Key of the table `[mirrors]` → the option with the same meaning; the hub's is the variable HF_ENDPOINT."""
@@ -158,6 +162,20 @@ def _parse_check(text: str) -> str:
             "a check must be in the folder of this file or below; use `--check FILE` for others"
         )
     return text
+
+
+def _parse_package(text: str) -> str:
+    """A package of the settings; a local one is copied into the image, so it must not be any folder of the user's."""
+    requirement = parse_package(text)
+    if is_located(requirement):
+        location = parse_location(requirement)
+        path = location.origin.removeprefix("file://")
+        is_local = location.kind is SourceKind.LOCAL or path != location.origin
+        if is_local and _leads_out(path):
+            raise ValueError(
+                "a local package must be in the folder of this file or below; use `--package` for others"
+            )
+    return requirement
 
 
 def _parse_cache(text: str) -> str:
@@ -195,6 +213,7 @@ def _leads_out(text: str) -> bool:
 
 _FILE_PARSERS: Mapping[str, Callable[[str], object]] = {
     **PARSERS,
+    "package": _parse_package,
     "cache-to": _parse_cache,
     "cache-from": _parse_cache,
     "requirements": _parse_requirements,

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from envbuilder.errors import EnvbuilderError, UsageError
 
 LARGEST = 16 * 1024 * 1024  # bytes of a file; the largest lock has 100 kB
 _PIECE = 1 << 16  # bytes
+_LARGE_PIECE = 1 << 20
 _LONGEST_NAME = 100  # characters; file systems take 255 bytes, and a suffix follows
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -105,6 +107,35 @@ def read_owned(
             hint=hint,
         )
     return content, status.st_uid
+
+
+def file_digest(path: Path) -> tuple[str, int]:
+    """sha256 and size of a regular file, however large. Raises `UsageError` if it cannot be read."""
+    digest = sha256()
+    size = 0
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            _refuse_special(path, mode, UsageError, "")
+            while piece := stream.read(_LARGE_PIECE):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as wrong:
+        raise UsageError(f"{path} cannot be read: {wrong.strerror}") from wrong
+    return digest.hexdigest(), size
+
+
+def move_file(path: Path, target: Path) -> None:
+    """Put a file in the place of `target`, whole or not at all, even from another disk."""
+    partial = target.with_name(f".{target.name[:_LONGEST_NAME]}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, partial)
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise unwritable(target, error) from error
 
 
 def _read(stream: BinaryIO, most: int) -> bytes:
@@ -224,20 +255,26 @@ def write_file(
 
     `keep`: one that exists keeps its permissions and its owner, as a file of the user's with secrets needs.
     """
+    try:
+        content = text.encode("utf-8")
+    except ValueError as error:  # half of a surrogate pair
+        raise unwritable(path, error) from error
+    write_bytes(path, content, executable=executable, keep=keep)
+
+
+def write_bytes(
+    path: Path, content: bytes, *, executable: bool = False, keep: bool = False
+) -> None:
+    """`write_file` for what is not text."""
     prefix = f".{path.name[:_LONGEST_NAME]}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w",
-            dir=path.parent,
-            prefix=prefix,
-            delete=False,
-            encoding="utf-8",
-            newline="\n",
+            dir=path.parent, prefix=prefix, delete=False
         ) as stream:
             temporary = Path(stream.name)
             try:
-                stream.write(text)
+                stream.write(content)
                 stream.flush()
                 before = path.stat() if keep and exists(path) else None
                 if before:

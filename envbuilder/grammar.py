@@ -32,6 +32,12 @@ def _kind(words: str, pattern: str, longest: int = LONGEST) -> msgspec.Meta:
     return msgspec.Meta(pattern=whole, max_length=longest)
 
 
+def _pattern_of(kind: object) -> str:
+    """The pattern of a kind, to be a part of another's."""
+    whole: str = kind.__metadata__[0].pattern  # type: ignore[attr-defined]
+    return whole.removeprefix(r"\A(?:").removesuffix(r")\Z")
+
+
 # Not printable: control characters (C0, DEL, C1), line and paragraph separators, marks and overrides of
 # direction, characters of no width, tags, surrogates, and what XML 1.0 cannot hold.
 UNPRINTABLE = (
@@ -157,6 +163,89 @@ Word = Annotated[
     ),
 ]
 
+# A place that a package comes from, next to an index. No blank, no quote, and nothing that a shell reads: what follows
+# `@` in a requirement ends at a blank. No query and no password, which would be written into the lock.
+_PLACE = rf"[^\s\"'`$\\;#<>|&?*{UNPRINTABLE}]"
+_NET_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+_NET_PATH = r"(?:/[A-Za-z0-9._~%+,=!-]+)+"
+_SUBFOLDER = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9._+-]+(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+-]+)*"
+_GIT_REF = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/+-]*"
+_COMMIT = r"[0-9a-f]{40}"
+_GIT_URL = (
+    rf"(?:https?://{_NET_HOST}{_NET_PATH}|ssh://(?:[A-Za-z0-9][A-Za-z0-9._-]*@)?{_NET_HOST}{_NET_PATH}"
+    rf"|file://(?:/{_PLACE}+)+)"
+)
+_FOLDER_PATH = rf"\.\.?(?:/{_PLACE}*)?"
+_FILE_PATH = rf"/{_PLACE}+"
+
+GitUrl = Annotated[
+    str,
+    _kind(
+        "the address of a git repository, such as https://github.com/owner/repository",
+        _GIT_URL,
+        1000,
+    ),
+]
+GitRef = Annotated[str, _kind("a commit, a tag or a branch", _GIT_REF)]
+Commit = Annotated[str, _kind("a commit in 40 hexadecimal digits", _COMMIT)]
+CommitOrNone = Annotated[
+    str, _kind('a commit in 40 hexadecimal digits, or ""', rf"{_COMMIT}|")
+]
+Subfolder = Annotated[str, _kind("a path below a folder, without ..", _SUBFOLDER, 1000)]
+SubfolderOrNone = Annotated[
+    str, _kind('a path below a folder, without .., or ""', rf"(?:{_SUBFOLDER})?", 1000)
+]
+LocalPath = Annotated[
+    str,
+    _kind(
+        "a path that begins with ./, ../ or /, without blanks, quotes and what shells read",
+        rf"{_FOLDER_PATH}|{_FILE_PATH}",
+        1000,
+    ),
+]
+FileUrl = Annotated[
+    str,
+    _kind(
+        "an address of a file, such as https://host/name-1.0-py3-none-any.whl, without password and query",
+        rf"https?://{_NET_HOST}{_NET_PATH}",
+        2000,
+    ),
+]
+SourceOrigin = Annotated[
+    str,
+    _kind(
+        "a repository, a path, an address of a file, or the file name of a source package",
+        rf"{_GIT_URL}|{_FOLDER_PATH}|{_FILE_PATH}|https?://{_NET_HOST}{_NET_PATH}|[A-Za-z0-9][A-Za-z0-9._+-]*",
+        2000,
+    ),
+]
+ArchiveFile = Annotated[
+    str,
+    _kind(
+        "the file name of a source archive or of a wheel",
+        r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:tar|tar\.gz|tgz|tar\.bz2|tar\.xz|zip|whl)",
+    ),
+]
+_MODULE = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
+BuildBackend = Annotated[
+    str,
+    _kind(
+        'a build backend, such as setuptools.build_meta, or ""',
+        rf"(?:{_MODULE}(?::{_MODULE})?)?",
+    ),
+]
+_LOCATION = (
+    rf"(?:git\+{_GIT_URL}(?:@{_GIT_REF})?(?:#subdirectory={_SUBFOLDER})?|{_FOLDER_PATH}|file://{_FILE_PATH}"
+    rf"|https?://{_NET_HOST}{_NET_PATH})"
+)
+PackageSpec = Annotated[
+    str,
+    _kind(
+        "a package with an optional version, or with the place that it comes from",
+        rf"{_pattern_of(Requirement)}|{_PROJECT}(?:\[{_PROJECT}(?:,{_PROJECT})*\])? @ {_LOCATION}",
+        2400,
+    ),
+]
 ImageReference = Annotated[
     str, _kind("an image reference", rf"{_REPOSITORY}(?::{_TAG})?(?:@{_DIGEST})?")
 ]
@@ -232,10 +321,10 @@ RegistryMirror = Annotated[
         rf"|[a-zA-Z0-9][a-zA-Z0-9-]*(?:\.[a-zA-Z0-9-]+)+)(?:/{_PATH})*",
     ),
 ]
-HubUrl = Annotated[
+PublicUrl = Annotated[
     str,
     _kind(
-        "the address of a model hub, without credentials",
+        "an address without credentials",
         rf"https?://{_NETWORK_HOST}{_URL_PATH}",
         1000,
     ),

@@ -13,7 +13,10 @@ from typing import Any
 from packaging.version import Version
 
 from envbuilder.grammar import (
+    ArchiveFile,
+    BuildBackend,
     CodeName,
+    CommitOrNone,
     Day,
     DebianPackage,
     Digest,
@@ -22,6 +25,7 @@ from envbuilder.grammar import (
     IndexName,
     JsonObject,
     NumbersOrNone,
+    PackageSpec,
     PageUrlOrNone,
     Platform,
     Project,
@@ -29,6 +33,8 @@ from envbuilder.grammar import (
     Requirement,
     Sha256,
     Size,
+    SourceOrigin,
+    SubfolderOrNone,
     SystemName,
     WheelFile,
     Word,
@@ -175,7 +181,7 @@ class Stack:
         Requirement, ...
     ]  # what uv resolves, PEP 508: torch family pinned, the rest bounded
     extras: tuple[
-        Requirement, ...
+        PackageSpec, ...
     ] = ()  # the user's own packages, resolved together with them
     constraints: tuple[Requirement, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
@@ -266,6 +272,55 @@ def total_size(sizes: Iterable[int]) -> int:
     return sum(known) if all(known) else 0
 
 
+class SourceKind(StrEnum):
+    """Where a package comes from that is not a wheel of an index."""
+
+    SDIST = "sdist"  # a source package of the index
+    GIT = "git"  # one commit of a repository
+    LOCAL = "local"  # a folder, or a file, of this machine
+    URL = "url"  # a file at an address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildTool:
+    """A package that a build needs, pinned."""
+
+    name: Project
+    version: Version
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A package whose wheel is not on an index; its row among the wheels has the same name.
+
+    The archive is in the build context, the wheel is built from it while the image is built, and must come out as it
+    was locked. A wheel at an address is only downloaded.
+    """
+
+    name: Project
+    version: Version
+    kind: SourceKind
+    origin: SourceOrigin  # repository, path (relative to the project), address, or file name on the index
+    archive: ArchiveFile  # in images/<stack>/sources/
+    sha256: Sha256  # of the archive
+    commit: CommitOrNone = ""
+    subdirectory: SubfolderOrNone = ""
+    backend: BuildBackend = ""  # "": nothing is built, the archive is the wheel
+    backend_path: tuple[SubfolderOrNone, ...] = ()
+    tools: tuple[BuildTool, ...] = ()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the wheel is built from the archive."""
+        return bool(self.backend)
+
+    @property
+    def in_context(self) -> bool:
+        """Whether the archive is in the build context: all are, but the wheels at an address."""
+        return self.is_built or self.kind is not SourceKind.URL
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """A stack with every wheel pinned. `as_of`, base digest and catalog date make it repeatable."""
@@ -277,6 +332,7 @@ class Lock:
         Digest | None
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
+    sources: tuple[Source, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
 
     @property
     def download_size(self) -> int:
@@ -286,10 +342,22 @@ class Lock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A build context: relative path → text. Files in `executable` get the run bit."""
+    """A build context: relative path → text. Files in `executable` get the run bit; `archives` are not text."""
 
     files: Mapping[str, str]
     executable: frozenset[str] = frozenset()
+    archives: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """All paths."""
+        return [*self.files, *self.archives]
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file."""
+        if name in self.archives:
+            return self.archives[name]
+        return self.files[name].encode()
 
 
 class Verdict(StrEnum):

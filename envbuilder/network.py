@@ -18,9 +18,13 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 )
+PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
+"""Where uv downloads Pythons from, for a base without one; it checks their hashes wherever they come from."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 TORCH_INDEX = "torch"
 """The name that uv knows the torch family's index by."""
+_USERNAME = f"UV_INDEX_{TORCH_INDEX.upper()}_USERNAME"
+_PASSWORD = f"UV_INDEX_{TORCH_INDEX.upper()}_PASSWORD"
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 _KEPT = (
     "PATH",
@@ -46,6 +50,7 @@ class Network:
     torch_index: str | None = None  # a mirror of PyTorch's index, as the user gave it
     apt_mirror: str | None = None  # of Debian's packages
     registry_mirror: str | None = None  # of Docker Hub's images
+    python_mirror: str | None = None  # of the Pythons that uv installs
     proxies: Mapping[str, str] | None = None
 
     def hide_token(self, text: str) -> str:
@@ -57,7 +62,7 @@ class Network:
         query = urlsplit(address).query
         if query:
             text = text.replace(f"?{query}", "?****")
-        for mirror in (self.torch_index, self.apt_mirror):
+        for mirror in (self.torch_index, self.apt_mirror, self.python_mirror):
             login = _login_in(mirror)
             if login:
                 text = text.replace(f"{login}@", "****@")
@@ -73,6 +78,7 @@ def find_network(
     torch_index: str | None = None,
     apt_mirror: str | None = None,
     registry_mirror: str | None = None,
+    python_mirror: str | None = None,
 ) -> Network:
     """The network that `environ` and the home folder describe; explicit values win."""
     logins = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
@@ -85,6 +91,7 @@ def find_network(
         torch_index=torch_index,
         apt_mirror=apt_mirror,
         registry_mirror=registry_mirror,
+        python_mirror=python_mirror or environ.get(PYTHON_MIRROR) or None,
         proxies=_proxies(environ),
     )
 
@@ -188,10 +195,9 @@ def _login_variables(address: str | None) -> dict[str, str]:
     user, _, password = _login_in(address).partition(":")
     if not user:
         return {}
-    prefix = f"UV_INDEX_{TORCH_INDEX.upper()}"
     return {
-        f"{prefix}_USERNAME": unquote(user),
-        f"{prefix}_PASSWORD": unquote(password),
+        _USERNAME: unquote(user),
+        _PASSWORD: unquote(password),
     }
 
 

@@ -37,6 +37,7 @@ from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation
 from envbuilder.lock.package_conflict import CommandFor, PackageOrigin
+from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import (
     BASE_AUTO,
@@ -44,6 +45,7 @@ from envbuilder.model import (
     REPOSITORY,
     Base,
     BaseSource,
+    Context,
     Lock,
     Receipt,
     Request,
@@ -51,7 +53,13 @@ from envbuilder.model import (
     Verdict,
 )
 from envbuilder.network import Network
-from envbuilder.render.context import CUDA_LABEL, NO_CUDA, place_of, render_context
+from envbuilder.render.context import (
+    CUDA_LABEL,
+    NO_CUDA,
+    place_of,
+    render_context,
+    sources_place,
+)
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import index_for
@@ -82,6 +90,7 @@ class Session:
         str, ...
     ] = ()  # options of the command line besides the request, for suggested commands
     verb: str = "lock"  # of the command, for suggested ones
+    workshop: SourceWorkshop | None = None  # for packages that are not on an index
     in_project: bool = False  # in a repository that `envbuilder init` has set up
 
 
@@ -164,6 +173,7 @@ def lock_stack(
         ),
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, session),
+        workshop=session.workshop,
     )
 
 
@@ -198,6 +208,17 @@ def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Ver
             newer.add(python)
     pythons = sorted(older, reverse=True) + sorted(newer)
     return pythons[:_MOST_PYTHONS]
+
+
+def render(lock: Lock, session: Session, *near: Path) -> Context:
+    """Lock → Context, with the archives of the lock's sources; `near`: build contexts that may have them already."""
+    workshop = session.workshop
+    if workshop is None or not lock.sources:
+        return render_context(lock)
+    place = sources_place(lock.stack)
+    folders = [folder / place for folder in near]
+    archives = workshop.archives(lock, near=folders)
+    return render_context(lock, archives)
 
 
 def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
@@ -298,7 +319,8 @@ def _with_available_base(
 ) -> Lock:
     """`lock` with its base in the engine's store; or, if no registry has that base, the lock to build instead."""
     try:
-        ensure_locked_base(lock, engine, session)
+        image = ensure_locked_base(lock, engine, session)
+        _note_unpinned(lock, image, session)
         return lock
     except NoBaseError as error:
         other = fallback() if fallback else None
@@ -311,22 +333,36 @@ def _with_available_base(
     return other
 
 
-def lock_on_bootstrapped_base(stack: Stack, session: Session) -> Lock | None:
-    """A new lock of the same torch and packages on a base from Debian packages; None if no such base suits them."""
-    request = _on_bootstrapped_base(stack)
-    if index_for(session.catalog).best(request) is None:
-        return None
-    return make_lock(request, session)
+def _note_unpinned(lock: Lock, image: ImageFacts, session: Session) -> None:
+    """Say that a repository's lock does not pin a base which came from a registry."""
+    base = lock.stack.base
+    if lock.base_digest or base.source is not BaseSource.REGISTRY:
+        return
+    if image.digest and session.in_project:
+        session.console.note(
+            f"the lock does not pin {base.reference} by digest; to pin it: `envbuilder lock --upgrade-base`"
+        )
 
 
-def _on_bootstrapped_base(stack: Stack) -> Request:
-    """The request for the same on a base from Debian packages; not its Python, for Debian has one in each release."""
-    return Request(
+def can_resolve(request: Request, session: Session) -> bool:
+    """Whether a stack fits the request."""
+    return index_for(session.catalog).best(request) is not None
+
+
+def on_bootstrapped_base(request: Request, stack: Stack) -> Request:
+    """The request for a stack's torch, CUDA and packages on a base from Debian packages.
+
+    Not for its Python: Debian has one of its own in each release.
+    """
+    return replace(
+        request,
         cuda=Version(stack.cuda_line) if stack.cuda else None,
         torch=stack.torch,
         flavour=stack.flavour,
         platform=stack.platform,
+        python=None,
         base=BASE_BOOTSTRAP,
+        os=None,
         packages=stack.extras,
         apt=stack.apt,
     )
@@ -337,8 +373,8 @@ def _lock_again(stack: Stack, session: Session) -> str:
     if session.in_project:
         flags = " ".join(["--base bootstrap --force", *session.said])
         return f"the lock has decided the base; lock another one: `envbuilder init {flags}`"
-    request = _on_bootstrapped_base(stack)
-    if index_for(session.catalog).best(request) is None:
+    request = on_bootstrapped_base(Request(), stack)
+    if not can_resolve(request, session):
         return ""
     again = command(request, "lock", flags=session.said)
     return f"the lock has decided the base; lock another one: `{again}`"
@@ -368,6 +404,7 @@ def ensure_base(
         _check_platform(stack, engine)
         make_base(base, engine, session)
     else:
+        session.console.say(f"pulling {reference}")
         failure = engine.pull(reference, stack.platform)
         if failure:
             raise NoBaseError(
@@ -432,21 +469,36 @@ def _check_platform(stack: Stack, engine: Engine) -> None:
 
 def make_base(base: Base, engine: Engine, session: Session) -> None:
     """Build a base image from Debian packages."""
-    session.console.say(
+    say = session.console.say
+    say(
         f"building {base.reference} from Debian packages ({base.os}, about 90 MB to download)"
     )
     started = time.monotonic()
-    output: list[str] = []
     with temporary_folder("base") as folder:
         tar = folder / "base.tar"
-        env = bootstrap.environment(session.environ, folder, session.network)
-        argv = bootstrap.bootstrap_argv(base, tar, session.network)
-        argv = processes.contain(argv, env=env)
-        code = processes.stream(argv, output.append, env=env, timeout=bootstrap.LONGEST)
-        if code != 0:
-            raise _bootstrap_error(base, code, output, session.network)
-        engine.import_tar(tar, base.reference, bootstrap.changes(base))
-    session.console.say(f"built {base.reference} in {time.monotonic() - started:.0f} s")
+        _run_mmdebstrap(base, tar, session)
+        changes = bootstrap.changes(base)
+        engine.import_tar(tar, base.reference, changes)
+    seconds = time.monotonic() - started
+    say(f"built {base.reference} in {seconds:.0f} s")
+
+
+def _run_mmdebstrap(base: Base, tar: Path, session: Session) -> None:
+    """Write a base as a tar; the work is done in its folder."""
+    network = session.network
+    folder = tar.parent
+    output: list[str] = []
+    env = bootstrap.environment(session.environ, folder, network)
+    command_line = bootstrap.bootstrap_argv(base, tar, network)
+    argv = processes.contain(command_line, env=env)
+    code = processes.stream(
+        argv,
+        output.append,
+        env=env,
+        timeout=bootstrap.LONGEST,
+    )
+    if code != 0:
+        raise _bootstrap_error(base, code, output, network)
 
 
 def _bootstrap_error(
@@ -535,7 +587,7 @@ def build_lock(
     lock: Lock, engine: Engine, session: Session, settings: BuildSettings
 ) -> BuildResult:
     """Lock → Context → Image → Receipt → tag."""
-    write_context(render_context(lock), session.context)
+    write_context(render(lock, session, session.context), session.context)
     built, seconds = build_context(lock, engine, session, settings.options)
     receipt = require_acceptance(built.image, engine, session, settings)
     tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"
@@ -629,20 +681,22 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
-            base=_base_argument(lock, session.network),
+            arguments=build_arguments(lock.stack, session.network, lock.base_digest),
             check=engine.pulse.check,
             output=output,
         )
     return built, time.monotonic() - started
 
 
-def _base_argument(lock: Lock, network: Network) -> str:
-    """The base by its name at the mirror of a registry; "" if the Dockerfile's own will do."""
-    base = mirrored_base(lock.stack.base, network.registry_mirror)
-    if base == lock.stack.base:
-        return ""
-    digest = f"@{lock.base_digest}" if lock.base_digest else ""
-    return base.reference + digest
+def build_arguments(
+    stack: Stack, network: Network, base_digest: str | None = None
+) -> dict[str, str]:
+    """The arguments of a Dockerfile that a mirror replaces: the base by its name there."""
+    base = mirrored_base(stack.base, network.registry_mirror)
+    if base == stack.base:
+        return {}
+    digest = f"@{base_digest}" if base_digest else ""
+    return {"BASE": base.reference + digest}
 
 
 def step_row(step: BuildStep) -> Row:

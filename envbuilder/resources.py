@@ -17,13 +17,14 @@ _PLACES = {
     "templates": (_PACKAGE / "_data" / "templates", _PACKAGE.parent / "templates"),
     "payload": (_PACKAGE / "_data" / "payload", _PACKAGE.parent / "docker" / "payload"),
     "system": (_PACKAGE / "_data" / "system", _PACKAGE.parent / "docker" / "system"),
+    "sources": (_PACKAGE / "_data" / "sources", _PACKAGE.parent / "docker" / "sources"),
     "probe": (_PACKAGE / "_data" / "probe", _PACKAGE.parent / "docker" / "probe"),
 }
 _IGNORED_DIRS = frozenset({"__pycache__"})
 
 
 def folder(name: str) -> Path:
-    """The folder called `name`: "templates", "install", "devel", "payload", "system" or "probe"."""
+    """The folder called `name`: "templates", "install", "devel", "payload", "system", "sources" or "probe"."""
     for place in _PLACES[name]:
         if place.is_dir():
             return place

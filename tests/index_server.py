@@ -19,7 +19,7 @@ from threading import Event, Thread
 from time import sleep
 from typing import Any
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 RECORDED = Path(__file__).parent / "recorded_index"
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
@@ -160,6 +160,8 @@ class Project:
 
 
 def _version(filename: str) -> str:
+    if filename.endswith(".tar.gz"):
+        return str(parse_sdist_filename(filename)[1])
     return str(parse_wheel_filename(filename)[1])
 
 

@@ -114,6 +114,9 @@ _STACK = record(
                 "evidence",
             )
         },
+        "index_url": described(
+            _TEXT, 'Address of the index, "" for PyPI or if the catalog has none.'
+        ),
     }
 )
 
@@ -315,7 +318,9 @@ DOCUMENTS: Mapping[str, Schema] = {
         },
         optional=_REQUIREMENTS,
     ),
-    "catalog-verify": record({**_OK, "rows": _COUNT, "date": _TEXT, "online": _FLAG}),
+    "catalog-verify": record(
+        {**_OK, "rows": _COUNT, "date": _TEXT, "online": _FLAG, "not_reached": _TEXTS}
+    ),
     "catalog-images": record(
         {
             **_OK,

@@ -47,6 +47,8 @@ if [ $# -gt 0 ]; then
         dpkg-query --show --showformat '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || missing="$missing $name"
     done
     if [ -n "$missing" ]; then
+        # shellcheck source=docker/system/mirror.sh
+        . /system/mirror.sh
         apt-get update -qq || fail "has package sources that do not answer ($system)"
         # shellcheck disable=SC2086 # names, which the lock has checked
         apt-get install -qq --yes --no-install-recommends $missing >/dev/null ||

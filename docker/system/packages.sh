@@ -71,6 +71,8 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/source
 done
 dpkg-query --show --showformat '${binary:Package}=${Version}\n' >"$work/before"
 
+# shellcheck source=docker/system/mirror.sh
+. /system/mirror.sh
 if [ -n "$noted" ] &&
     install_from -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$work/snapshot" \
         -o Acquire::Retries=1 -o Acquire::http::Timeout=20 2>"$work/errors"; then

@@ -34,7 +34,9 @@ _DEADLINE = (
     120  # seconds for measuring packages: a walk over their files on a cold disk
 )
 _BASE, _SYSTEM, _PAYLOAD = "base", "system", "payload"
-_USER_STEP = re.compile(r"^RUN .*\buseradd .*\btrainer$")
+_USER_STEP = re.compile(
+    r"^RUN (.*\buseradd .*\btrainer$|sh /system/base\.sh\b)"
+)  # the second on a custom base
 _PAYLOAD_STEP = re.compile(r"^COPY .* /opt/envbuilder/")
 _WHEEL_STEP = re.compile(r"^RUN python3 /install/wheels\.py\b")
 _APT_STEP = re.compile(r"^RUN sh /system/packages\.sh\b")

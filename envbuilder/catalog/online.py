@@ -5,11 +5,12 @@ reading, independent of the one with which `tools/refresh_torch.py` wrote the ro
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from envbuilder.catalog import TORCH
@@ -144,3 +145,78 @@ def unreadable(build: TorchBuild, stderr: str) -> Problem:
             lines.append(line.strip())
     output = " ".join(lines)[:300]
     return problem(TORCH, build, "torch", f"the index has no such family: {output}")
+
+
+# --- PyTorch's own indexes: what their pages list ------------------------------------------------------------------
+
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_PACKAGES = ("torch", "torchvision", "torchaudio")
+
+
+def builds_by_index(catalog: Catalog) -> Mapping[str, list[TorchBuild]]:
+    """Index → the rows that are on it and not on PyPI."""
+    found = defaultdict(list)
+    for build in catalog.torch:
+        if build.index == PYPI:
+            continue
+        found[build.index].append(build)
+    return found
+
+
+def tag_of(build: TorchBuild) -> str:
+    """`cu118`, as the index of its CUDA is called."""
+    major, minor = build.cuda.release[:2]
+    return f"cu{major}{minor}"
+
+
+def compare_listed(
+    build: TorchBuild, files: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    """What the pages of a build's index lack of it; `files` are the wheels that each package's page lists."""
+    for package in _PACKAGES:
+        version = getattr(build, package)
+        if version is None:
+            continue
+        listed = set()
+        for file in files[package]:
+            listed |= _targets(file, version)
+        for platform in build.platforms:
+            pythons = build.family.get(platform, build.pythons)
+            missing = [python for python in pythons if (platform, python) not in listed]
+            if missing:
+                names = ", ".join(str(python) for python in missing)
+                says = f"its index has no {version} for Python {names} on {platform}"
+                yield problem(TORCH, build, package, says)
+
+
+def _targets(file: str, version: Version) -> set[tuple[str, Version]]:
+    """The platforms and Pythons that a wheel is for, if it is of this release, whatever its local version."""
+    try:
+        parts = parse_wheel_filename(file)
+    except InvalidWheelFilename:
+        return set()
+    _, found, _, tags = parts
+    targets: set[tuple[str, Version]] = set()
+    if found.public != str(version):
+        return targets
+    for tag in tags:
+        python = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
+        if python is None:
+            continue
+        if tag.abi.endswith("t"):  # of the free-threaded Python
+            continue
+        platform = _platform_of(tag.platform)
+        if platform:
+            minor = python[1]
+            targets.add((platform, Version(f"3.{minor}")))
+    return targets
+
+
+def _platform_of(tag: str) -> str:
+    """`manylinux_2_28_x86_64` → `linux/amd64`; "" for other systems."""
+    if "linux" not in tag:
+        return ""
+    for platform, machine in _MACHINES.items():
+        if tag.endswith(machine):
+            return platform
+    return ""

@@ -256,12 +256,16 @@ def builds_elsewhere_have_a_sister(facts: CatalogFacts) -> Iterator[Problem]:
         sister = sisters.get(build.torch)
         if sister is None:
             yield problem(TORCH, build, "torch", "PyPI has no such release")
-        elif sister.cuda.release[:2] == line:
+        elif sister.cuda.release[:2] == line and _share_platform(build, sister):
             yield problem(TORCH, build, "index", "PyPI has the build for this CUDA")
         elif build.status is Evidence.VERIFIED:
             yield problem(
                 TORCH, build, "status", "is verified, but that index was never read"
             )
+
+
+def _share_platform(build: TorchBuild, sister: TorchBuild) -> bool:
+    return not set(build.platforms).isdisjoint(sister.platforms)
 
 
 def evidence_is_the_weakest(facts: CatalogFacts) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 The engine asks the registry, because it knows the mirrors, the logins and the proxy with which the base will be pulled.
 """
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +22,22 @@ PATIENCE = 15.0
 """Seconds in which the engine must have learned a digest: a lock can do without."""
 
 
-def find_digest(session: "Session", base: Base) -> str | None:
-    """The digest that a registry gives a base now; None, with a note, if it cannot be learned."""
+def find_digest(session: "Session", base: Base, file: str = "") -> str | None:
+    """The digest that a registry gives a base now; None, with a note, if it cannot be learned.
+
+    `file`: that of the lock, if the command that adds it later has to name it.
+    """
     if not _has_digest(base):
         return None
     digest, failure = ask_digest(_reference(base, session))
     if failure is None:
         return digest
+    words = ["envbuilder", "lock", "--upgrade-base"]
+    if file:
+        words += ["--output", file]
     session.console.note(
         f"the lock does not pin {base.reference} by digest: {failure}; "
-        "`envbuilder lock --upgrade-base` adds it later"
+        f"`{shlex.join(words)}` adds it later"
     )
     return None
 

@@ -10,7 +10,13 @@ from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.project_build import project_build
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.requirement_files import say_answers
-from envbuilder.cli.session import new_engine, print_json, read_lock, session_from
+from envbuilder.cli.session import (
+    new_engine,
+    print_json,
+    read_lock,
+    session_beside,
+    session_from,
+)
 from envbuilder.cli.settings import Options, caches, own_checks, setting
 from envbuilder.cli.shared_options import (
     check_option,
@@ -93,15 +99,18 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     # The builder takes the platform, too.
     refuse_request_options(options, allowed={"platform"})
     settings = build_settings_from(options)
-    session = session_from(options)
+    session = session_beside(session_from(options), options["lock_file"])
     own = project_build(options, session)
     fallback = partial(own.fallback, session) if own else None
-    request = own.lock if own else _request(options)
+    if dry_run:
+        planned = own.planned() if own else _request(options)
+        if own is None:
+            say_answers(only_left_out=True)
+        answer(_plan(planned, session, settings))
+        return
+    request = own.required(session) if own else _request(options)
     if own is None:
         say_answers(only_left_out=True)
-    if dry_run:
-        answer(_plan(request, session, settings))
-        return
     outcome = pipeline.build(request, new_engine, session, settings, fallback)
     if own:
         own.record(outcome.lock, session)
@@ -140,6 +149,9 @@ def _plan(
         metadata=Path("METADATA"),
         options=settings.options,
         network=session.network,
+        arguments=pipeline.build_arguments(
+            stack, session.network, lock.base_digest if lock else None
+        ),
     )
     return plan_text(
         stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv

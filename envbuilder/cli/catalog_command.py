@@ -1,6 +1,6 @@
 """`envbuilder catalog`: show the facts, and check whether they still hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from envbuilder.cli.shared_options import catalog_option, json_option, network_o
 if TYPE_CHECKING:
     from envbuilder.catalog.verify import Problem
     from envbuilder.lock.index_answer import IndexAnswer
+    from envbuilder.lock.torch_index import TorchIndex
     from envbuilder.pipeline import Session
 
 
@@ -30,12 +31,12 @@ def command(ctx: click.Context) -> None:
 @click.option(
     "--online",
     is_flag=True,
-    help="Also compare every torch release with the index (takes minutes).",
+    help="Also compare every torch release with PyPI and PyTorch's own indexes (takes minutes).",
 )
 @network_options
 @json_option
 def verify_command(online: bool, as_json: bool, **options: Any) -> None:
-    """Check the facts against each other, and with --online against the package index.
+    """Check the facts against each other, and with --online against the package index and PyTorch's own.
 
     Each problem names file, row and field. Nothing is downloaded without --online.
     """
@@ -46,8 +47,11 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
 
     facts = verify.gather(list(PREFERENCES), own=own_catalog(options))
     problems = verify.find_problems(facts, checks.ALL)
+    unreached: list[str] = []
     if online:
-        problems += check_online(session_from(options))
+        session = session_from(options)
+        problems += check_online(session)
+        problems += check_own_indexes(session, unreached)
     if problems:
         raise CatalogError(
             f"facts of the catalog that do not hold: {len(problems)}",
@@ -58,10 +62,18 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
     date = facts.catalog.date
     if as_json:
         print_json(
-            {"ok": True, "rows": rows, "date": date.isoformat(), "online": online}
+            {
+                "ok": True,
+                "rows": rows,
+                "date": date.isoformat(),
+                "online": online,
+                "not_reached": unreached,
+            }
         )
     elif online:
-        answer(f"{rows} facts of {date} agree with each other and the index")
+        answer(
+            f"{rows} facts of {date} agree with each other and {_reached(unreached)}"
+        )
     else:
         answer(f"{rows} facts of {date} agree")
 
@@ -84,6 +96,54 @@ def check_online(session: "Session") -> Iterator["Problem"]:
         if wheels.document is not None and pins.document is not None:
             yield from online.compare(build, wheels.document, pins.document)
             yield from online.withdrawn(build, yanked_releases(pins.stderr))
+
+
+def _reached(unreached: Sequence[str]) -> str:
+    if not unreached:
+        return "the indexes"
+    return f"PyPI; not reached: {', '.join(unreached)}"
+
+
+def check_own_indexes(session: "Session", unreached: list[str]) -> Iterator["Problem"]:
+    """How the pages of PyTorch's own indexes differ from the catalog; those that do not answer are added by name."""
+    from envbuilder.catalog import online
+    from envbuilder.errors import EngineError
+    from envbuilder.lock.torch_index import index_at, other_tag
+
+    for name, builds in online.builds_by_index(session.catalog).items():
+        known = session.catalog.policy.indexes.get(name)
+        tag = online.tag_of(builds[0])
+        address = session.uv.torch_index or (known.url if known else "")
+        if not address or other_tag(address, tag):
+            unreached.append(name)
+            continue
+        index = index_at(address, name=name, tag=tag)
+        session.console.say(f"{index.text}: {len(builds)} builds of torch")
+        try:
+            files = _listed_files(session, index)
+        except EngineError as error:
+            session.console.note(f"not reached: {error.message}")
+            unreached.append(name)
+            continue
+        for build in builds:
+            yield from online.compare_listed(build, files)
+
+
+def _listed_files(session: "Session", index: "TorchIndex") -> dict[str, list[str]]:
+    """Package of the torch family → the wheels on its page."""
+    from envbuilder.lock.index_page import parse_page
+    from envbuilder.lock.torch_index import FAMILY
+
+    files: dict[str, list[str]] = {}
+    client = session.uv.client
+    if client is None:
+        return files
+    for package in FAMILY:
+        page = index.page_of(package)
+        text = client.page(page)
+        listed = parse_page(text, page)
+        files[package] = [wheel.file for wheel in listed]
+    return files
 
 
 def _ask(

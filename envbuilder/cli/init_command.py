@@ -1,6 +1,6 @@
 """`envbuilder init`: a repository gets its lock, the build context docker/ and the files of its tools."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -22,12 +22,13 @@ from envbuilder.cli.requirement_files import (
     files_for_settings,
     say_answers,
 )
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import archives_of, print_json, read_lock, session_from
 from envbuilder.cli.settings import (
     Options,
     find_settings,
     setting,
     settings,
+    targets_of,
     working_folder,
 )
 from envbuilder.cli.shared_options import (
@@ -110,7 +111,9 @@ def command(
 
     def check(lock: "Lock") -> Checked:
         _refuse_python(lock, request, session)
-        files = project.render_files(_describe(lock, source, options, session), targets)
+        described = _describe(lock, source, options, session)
+        archives = archives_of(lock, session)
+        files = project.render_files(described, targets, archives)
         return check_files(files, Path(), overwrite, way_out=_OTHER_TARGETS)
 
     lock = _lock(request, options, session, check)
@@ -130,7 +133,8 @@ def command(
     note_clashes(checked.clashes, [*files.names, *more], Path(), session)
     written = project.write(files, Path(), more)
     for name in checked.lost:
-        session.console.say(f"overwrote {name}")
+        if name not in written:
+            session.console.say(f"overwrote {name}")
     for name, verb in written.items():
         for line in changes.get(name) or [f"{verb} {name}"]:
             session.console.say(line)
@@ -260,8 +264,16 @@ def _targets(names: Sequence[str]) -> list[str]:
     """The targets that the repository has already, and those of this command."""
     from envbuilder.render import project
 
-    existing = settings().get("render", {}).get("targets", ())
+    existing = targets_of(_own_table())
     return list(dict.fromkeys([*existing, *(names or project.STANDARD)]))
+
+
+def _own_table() -> Mapping[str, Any]:
+    """`[render]` of this repository; one in a folder above belongs to another set of files."""
+    table: Mapping[str, Any] = {}
+    if _own_settings() is not None:
+        table = settings().get("render", table)
+    return table
 
 
 def _describe(
@@ -270,7 +282,7 @@ def _describe(
     from envbuilder import config
     from envbuilder.render import project
 
-    target_settings = dict(settings().get("render", {}).get("settings", {}))
+    target_settings = dict(_own_table().get("settings", {}))
     if source:
         target_settings["envbuilder"] = source
     return project.describe(
@@ -326,7 +338,10 @@ def _settings_file(
         read_text(path),
         targets=targets,
         settings=described.settings,
-        request=settings_file.request_settings(lock, as_of, from_files),
+        request={
+            **settings_file.request_settings(lock, as_of, from_files),
+            **settings_file.system_package_settings(lock, from_files),
+        },
         replace=lock.stack.name if objections else "",
         table=config.TABLES.get(path.name, ()),
     )

@@ -15,7 +15,7 @@ from envbuilder.cli.base_digest import (
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.request import request_from
 from envbuilder.cli.requirement_files import answers_document, say_answers
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import print_json, read_lock, session_beside, session_from
 from envbuilder.cli.settings import REQUEST_OPTIONS, Options, was_given
 from envbuilder.cli.shared_options import (
     json_option,
@@ -85,8 +85,10 @@ def command(
         return
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
+    # A requirements file has no base.
+    file = "" if output in ("-", DEFAULT_OUTPUT) else output
+    ask = partial(find_digest, session, file=file) if form == "lock" else None
     request = request_from(options)
-    ask = partial(find_digest, session)
     lock = pipeline.make_lock(request, session, ask)
     say_answers(lock.stack, only_left_out=True)
     text = serialize.dumps(lock) if form == "lock" else requirements_text(lock)
@@ -125,7 +127,7 @@ def _refuse_with_upgrade(output: str, form: str, options: Options) -> None:
             "--upgrade-base changes a lock in its file",
             hint="name the file: `--output FILE`",
         )
-    if was_given(options, "packages", "requirements", *REQUEST_OPTIONS):
+    if was_given(options, "packages", "apt", "requirements", *REQUEST_OPTIONS):
         raise UsageError(
             "--upgrade-base takes no request: the lock has decided it",
             hint="leave the other options out, or leave out --upgrade-base to make another lock",
@@ -155,7 +157,8 @@ def check_lock(
             problems=stale,
             hint=f"create it again: `{again}`",
         )
-    drift = find_drift(lock, session.uv)
+    workshop = session_beside(session, name).workshop
+    drift = find_drift(lock, session.uv, workshop)
     if drift:
         raise LockError(
             f"the index no longer gives {name} (packages that differ: {len(drift)})",

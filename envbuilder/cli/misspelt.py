@@ -12,8 +12,8 @@ _PREFIX = "ENVBUILDER_"
 _VARIABLES = frozenset(
     {
         *(variable_of(name) for name in (*REQUEST_OPTIONS, "flavor")),
-        *("ENVBUILDER_CONFIG", "ENVBUILDER_STATE_DIR", "ENVBUILDER_DEBUG"),
-        "ENVBUILDER_ENGINE_TIMEOUT",
+        *("ENVBUILDER_CONFIG", "ENVBUILDER_STATE_DIR", "ENVBUILDER_CACHE_DIR"),
+        *("ENVBUILDER_ENGINE_TIMEOUT", "ENVBUILDER_DEBUG"),
     }
 )
 _EXAMPLE = re.compile(r"e\.g\. ('[^']+'|[^,; )]+)")

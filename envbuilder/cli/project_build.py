@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,28 +18,78 @@ from envbuilder.errors import UsageError
 from envbuilder.model import BASE_BOOTSTRAP
 
 if TYPE_CHECKING:
-    from envbuilder.model import Lock
+    from envbuilder.model import Lock, Request
     from envbuilder.pipeline import Session
+
+
+_REQUESTS = ("lock_file", "packages", "apt", "requirements")
+"""The parameters, besides `REQUEST_OPTIONS`, with which the command line requests something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectBuild:
-    """What to build in a repository: `lock`, which is `main` unless `BASE` selects another base."""
+    """What to build in a repository: the lock of its settings, or that on the base which a person has chosen."""
 
     folder: Path
+    request: "Request"  # of the settings
     main: "Lock"
-    lock: "Lock"
     locks: Mapping[str, "Lock"]
-    is_chosen: bool  # a person has chosen the base: nothing replaces it
+    base_name: str  # the value of BASE that a person has given: nothing replaces it
 
-    def fallback(self, session: "Session") -> "Lock | None":
-        """The lock to build if no registry has the base; a new one is written next to the others."""
+    def lock(self) -> "Lock | None":
+        """The lock to build; None if the base from Debian packages is requested and has no lock yet."""
         from envbuilder.render import base_variable
 
-        if self.is_chosen:
+        if not self.base_name:
+            return self.main
+        if self.base_name == BASE_BOOTSTRAP:
+            return base_variable.fallback_of(self.main, self.locks)
+        return base_variable.find_lock(self.base_name, self.main, self.locks)
+
+    def new_lock(self, session: "Session") -> "Lock | None":
+        """Lock the same on a base from Debian packages, and write its build context next to the others."""
+        from envbuilder import pipeline
+        from envbuilder.files import refuse_links
+        from envbuilder.render import project
+        from envbuilder.render.context import place_of
+        from envbuilder.render.context_folder import write_context
+
+        request = pipeline.on_bootstrapped_base(self.request, self.main.stack)
+        if not pipeline.can_resolve(request, session):
+            return None
+        lock = pipeline.make_lock(request, session)
+        context = pipeline.render(lock, session, self.folder / project.CONTEXT)
+        names = [f"{project.CONTEXT}/{name}" for name in context.names]
+        refuse_links(self.folder, *names)
+        write_context(context, self.folder / project.CONTEXT)
+        session.console.say(f"wrote {project.CONTEXT}/{place_of(lock.stack)}/")
+        return lock
+
+    def planned(self) -> "Lock | Request":
+        """What `--dry-run` shows: nothing is locked for it."""
+        from envbuilder import pipeline
+
+        lock = self.lock()
+        return lock or pipeline.on_bootstrapped_base(self.request, self.main.stack)
+
+    def required(self, session: "Session") -> "Lock":
+        """The lock to build. Raises `UsageError` if there can be none on a base from Debian packages."""
+        lock = self.lock() or self.new_lock(session)
+        if lock is None:
+            raise UsageError(
+                f"no base from Debian packages suits {self.main.stack.name}",
+                hint="leave out BASE and --base",
+            )
+        return lock
+
+    def fallback(self, session: "Session") -> "Lock | None":
+        """The lock to build if no registry has the base."""
+        from envbuilder.render import base_variable
+
+        if self.base_name:
             return None
         lock = base_variable.fallback_of(self.main, self.locks)
-        return lock or _new_fallback(self.main, self.folder, session)
+        return lock or self.new_lock(session)
 
     def record(self, built: "Lock", session: "Session") -> None:
         """Make `.env` select what was built, and say so."""
@@ -65,17 +115,10 @@ def project_build(options: Options, session: "Session") -> ProjectBuild | None:
     from envbuilder import config
     from envbuilder.render import base_variable, project
 
-    others = [name for name in REQUEST_OPTIONS if name != "base"]
-    bootstrap = options.get("base") == BASE_BOOTSTRAP
     found = find_settings()
-    if found is None or "render" not in settings():
-        return None
-    if was_given(options, "lock_file", "packages", "requirements", *others):
-        return None
-    if was_given(options, "base") and not bootstrap:
+    if found is None or "render" not in settings() or _requests_other(options):
         return None
     folder = found[0].parent
-    locks = project.read_locks(folder)
     request = request_from({**options, "base": None}, host=False)
     stack = settings()["render"].get("stack")
     main = project.find_lock(folder, request, stack, session.catalog)
@@ -84,33 +127,19 @@ def project_build(options: Options, session: "Session") -> ProjectBuild | None:
             f"no lock in {project.IMAGES}/ matches {config.FILE}",
             hint="create it: `envbuilder render`",
         )
-    value = base_variable.chosen(os.environ, folder)
-    if bootstrap:
-        value = BASE_BOOTSTRAP
-    lock = main
-    if value == BASE_BOOTSTRAP and not base_variable.fallback_of(main, locks):
-        lock = _new_fallback(main, folder, session) or main
-    elif value:
-        lock = base_variable.find_lock(value, main, locks)
+    base_name = options.get("base") or base_variable.chosen(os.environ, folder)
     return ProjectBuild(
-        folder=folder, main=main, lock=lock, locks=locks, is_chosen=bool(value)
+        folder=folder,
+        request=request,
+        main=main,
+        locks=project.read_locks(folder),
+        base_name=base_name,
     )
 
 
-def _new_fallback(main: "Lock", folder: Path, session: "Session") -> "Lock | None":
-    """Lock the same on a base from Debian packages and write its build context next to the others."""
-    from envbuilder import pipeline
-    from envbuilder.files import refuse_links
-    from envbuilder.render import project
-    from envbuilder.render.context import place_of, render_context
-    from envbuilder.render.context_folder import write_context
-
-    quiet = replace(session, said=())
-    lock = pipeline.lock_on_bootstrapped_base(main.stack, quiet)
-    if lock is None:
-        return None
-    context = render_context(lock)
-    refuse_links(folder, *(f"{project.CONTEXT}/{name}" for name in context.files))
-    write_context(context, folder / project.CONTEXT)
-    session.console.say(f"wrote {project.CONTEXT}/{place_of(lock.stack)}/")
-    return lock
+def _requests_other(options: Options) -> bool:
+    """Whether the command line requests something else than the repository's image, on one of its bases."""
+    others = [name for name in REQUEST_OPTIONS if name != "base"]
+    if was_given(options, *_REQUESTS, *others):
+        return True
+    return options.get("base") not in (None, BASE_BOOTSTRAP)

@@ -1,5 +1,6 @@
 """What commands check that write into somebody's folder: nothing is hidden, and nothing lost that they did not name."""
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # files in a list of what would be lost
 _NAMED = 3  # files in a command
+_ENOUGH = 50_000_000  # bytes of free disk; what is written has a megabyte
 
 overwrite_option = click.option(
     "--overwrite",
@@ -103,6 +105,7 @@ def check_files(
 
     for name in files.names:
         _refuse_file_as_folder(folder, PurePosixPath(name))
+    refuse_full_or_read_only(folder, lambda: _texts_to_write(files, folder))
     lost = refuse_overwriting(
         project.foreign_files(files, folder),
         overwrite,
@@ -112,6 +115,49 @@ def check_files(
     clashes = find_clashes(files.others.files, folder)
     _refuse_clashes([clash for clash in clashes if clash.stops])
     return Checked(files=files, lost=lost, clashes=clashes)
+
+
+def _texts_to_write(files: "Files", folder: Path) -> list[str]:
+    from envbuilder.render import project
+
+    texts = files.texts
+    changed = []
+    for line in project.differences(files, folder):
+        _, name = line.split(": ", 1)
+        if name in texts:
+            changed.append(texts[name])
+    return changed
+
+
+def refuse_full_or_read_only(
+    folder: Path, texts_to_write: Callable[[], Sequence[str]]
+) -> None:
+    """Raise `UsageError` if files with these texts cannot be written into a folder, or do not fit on its disk."""
+    from envbuilder.files import exists
+
+    if not exists(folder):
+        return
+    # On a read-only file system this is false for root, too.
+    is_writable = os.access(folder, os.W_OK)
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if is_writable and free > _ENOUGH:
+        return
+    texts = texts_to_write()
+    if texts and not is_writable:
+        raise UsageError(
+            f"{folder.absolute()} cannot be written; nothing was written",
+            hint="check your permissions there, or work in another directory",
+        )
+    needed = 0
+    for text in texts:
+        needed += len(text) + status.f_frsize
+    if free < needed:
+        sizes = f"{needed / 1e6:.1f} MB are needed, and {free / 1e6:.1f} MB are free"
+        raise UsageError(
+            f"{sizes} in {folder.absolute()}; nothing was written",
+            hint="make room, or work in another directory",
+        )
 
 
 def _refuse_file_as_folder(folder: Path, name: PurePosixPath) -> None:
@@ -147,11 +193,14 @@ def note_clashes(
     folder: Path,
     session: "Session",
 ) -> None:
-    """Say what to know before files of these names are written, among it which of them git would not take."""
+    """Say what to know before files of these names are written, among it which new ones git would not take."""
+    from envbuilder.files import exists
     from envbuilder.render.clashes import ignore_clashes
 
-    for clash in [*clashes, *ignore_clashes(names, folder)]:
-        session.console.note(f"{clash.problem}: {clash.remedy}")
+    new = [name for name in names if not exists(folder / name)]
+    ignored = ignore_clashes(new, folder) if new else []
+    for clash in [*clashes, *ignored]:
+        session.console.note(f"{clash.problem}; {clash.remedy}")
 
 
 def make_checked_lock(

@@ -15,16 +15,24 @@ from envbuilder.cli.protection import (
     make_checked_lock,
     note_clashes,
     overwrite_option,
+    refuse_full_or_read_only,
     refuse_overwriting,
 )
 from envbuilder.cli.request import refuse_request_options, request_from
-from envbuilder.cli.session import print_json, read_lock, session_from
+from envbuilder.cli.session import (
+    archives_of,
+    print_json,
+    read_lock,
+    session_beside,
+    session_from,
+)
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
     Options,
     find_settings,
     setting,
     settings,
+    targets_of,
     was_given,
 )
 from envbuilder.cli.shared_options import (
@@ -121,21 +129,24 @@ def _write_build_context(
     as_json: bool,
     session: "Session",
 ) -> int:
+    from envbuilder import pipeline
     from envbuilder.files import refuse_links
-    from envbuilder.render.context import place_of, render_context
+    from envbuilder.render.context import place_of
     from envbuilder.render.context_folder import differences, write_context
 
     folder = Path(output or "build")
+    session = session_beside(session, options["lock_file"])
 
     def refuse(lock: "Lock") -> None:
         if not check:
-            _refuse_in_context(render_context(lock), folder, overwrite)
+            context = pipeline.render(lock, session, folder)
+            _refuse_in_context(context, folder, overwrite)
 
     lock = _named_lock(options, session)
     if lock is None:
         lock = make_checked_lock(request_from(options), session, refuse)
     refuse(lock)
-    context = render_context(lock)
+    context = pipeline.render(lock, session, folder)
     dockerfile = f"{place_of(lock.stack)}/Dockerfile"
     differing: list[str] = []
     if check:
@@ -148,7 +159,7 @@ def _write_build_context(
         words += ["--file", str(folder / dockerfile), "--tag", "my-image", str(folder)]
         line = shlex.join(words)
         session.console.say(
-            f"{folder}: {len(context.files)} files; build it with `{line}`"
+            f"{folder}: {len(context.names)} files; build it with `{line}`"
         )
     for line in differing:
         session.console.say(f"{folder}: {line}")
@@ -158,7 +169,7 @@ def _write_build_context(
                 "ok": not differing,
                 "folder": str(folder),
                 "dockerfile": dockerfile,
-                "files": sorted(context.files),
+                "files": sorted(context.names),
                 "differing": differing,
             }
         )
@@ -196,12 +207,23 @@ def _refuse_in_context(
 ) -> None:
     """Raise `UsageError` for files in a build context that are not envbuilder's and that nobody has named."""
     from envbuilder.files import exists, is_folder
-    from envbuilder.render.context_folder import foreign_files, foreign_places
+    from envbuilder.render.context_folder import (
+        foreign_files,
+        foreign_places,
+        stale_files,
+    )
 
     if exists(folder) and not is_folder(folder):
         raise UsageError(
             f"{folder} is a file, not a directory", hint="move it elsewhere"
         )
+    place = folder if exists(folder) else folder.parent
+
+    def texts() -> list[str]:
+        stale = [line.split(": ", 1)[1] for line in stale_files(context, folder)]
+        return [context.files[name] for name in stale]
+
+    refuse_full_or_read_only(place, texts)
     foreign = [str(folder / name) for name in foreign_files(context, folder)]
     places = [str(folder / place) for place in foreign_places(context, folder)]
     refuse_overwriting(foreign, overwrite, folders=places)
@@ -239,8 +261,6 @@ def _write_targets(
         return _report(list(stale_files(context, folder)), session)
     checked = _check_targets(context, folder, overwrite)
     note_clashes(checked.clashes, list(context.files), folder, session)
-    for name in checked.lost:
-        session.console.say(f"overwrote {folder / name}")
     for name, text in context.files.items():
         write_file(folder / name, text, executable=name in context.executable)
         session.console.say(f"wrote {folder / name}")
@@ -264,7 +284,7 @@ def _check_targets(
 
 
 def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session") -> str:
-    """What files of Compose or a dev container lack without the build context: the image. "" if nothing."""
+    """What adds the lock and the build context that files of Compose or a dev container need; "" if they are there."""
     from envbuilder.files import exists
     from envbuilder.render import project
     from envbuilder.render.context import place_of
@@ -275,15 +295,21 @@ def _next_step(options: Options, lock: "Lock", folder: Path, session: "Session")
         return ""
     if exists(folder / project.CONTEXT / place_of(lock.stack)):
         return ""
+    flags = [*session.said]
+    for name in names:
+        flags += ["--target", name]
     if options["lock_file"]:
-        words = ["envbuilder", "build", "--lock", options["lock_file"], *session.said]
-        build = shlex.join(words)
+        path = str(Path(options["lock_file"]).absolute())
+        init = shlex.join(["envbuilder", "init", "--lock", path, *flags])
     else:
         request = request_from(options, host=False)
-        build = command_for(request, "build", flags=session.said)
+        init = command_for(request, "init", flags=flags)
+    if folder != Path():
+        init = f"cd {shlex.quote(str(folder))} && {init}"
+    steps = [init, "envbuilder build"]
     if "compose" in names:
-        return f"`{build}`, then `docker compose up train`"
-    return f"`{build}`"
+        steps.append("docker compose up train")
+    return ", then ".join(f"`{step}`" for step in steps)
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, str]:
@@ -445,7 +471,8 @@ def _update_project(
             capabilities=[gpu.capability for gpu in session.catalog.gpus],
             mirrors=config.public_mirrors(settings()),
         )
-        return project.render_files(described, table.get("targets", ()))
+        archives = archives_of(lock, session, folder)
+        return project.render_files(described, targets_of(table), archives)
 
     def refuse(lock: "Lock") -> Checked:
         return check_files(render(lock), folder, overwrite)
@@ -461,10 +488,12 @@ def _update_project(
         )
     checked = refuse(lock)
     note_clashes(checked.clashes, checked.files.names, folder, session)
-    for name in checked.lost:
-        session.console.say(f"overwrote {name}")
-    for name, verb in project.write(checked.files, folder, {}).items():
+    written = project.write(checked.files, folder, {})
+    for name, verb in written.items():
         session.console.say(f"{verb} {name}")
+    for name in checked.lost:
+        if name not in written:
+            session.console.say(f"overwrote {name}")
     return _report([], session, as_json=as_json)
 
 

@@ -19,8 +19,10 @@ from envbuilder.cli.settings import (
     find_settings,
     is_from_environment,
     origin_of,
+    project_folder,
     settings,
     was_given,
+    working_folder,
 )
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.resolve.options import find_option, option_name
@@ -49,7 +51,7 @@ def request_from(
     for name in REQUEST_OPTIONS:
         value = options.get(name)
         values[name] = defaults.get(name) if value is None else value
-    packages = options.get("packages") or defaults.get("package", ())
+    packages = _packages(options, defaults)
     apt = options.get("apt") or defaults.get("apt", ())
     project = project_request(options, values, packages)
     if not without:
@@ -139,6 +141,22 @@ def _completed(request: "Request", options: Options) -> "Request":
             if getattr(request, name) != getattr(completed, name):
                 origins[name] = f"the name of {request.base}"
     return completed
+
+
+def _packages(options: Options, defaults: Options) -> list[str]:
+    """The packages of the command line, else of the settings; a local folder gets the name of its package."""
+    from envbuilder.lock.sources.folder_metadata import with_folder_name
+
+    project = project_folder()
+    given = options.get("packages")
+    if given:
+        start = working_folder()
+        return [with_folder_name(text, start=start, project=project) for text in given]
+    packages = []
+    for text in defaults.get("package", ()):
+        named = with_folder_name(text, start=project, project=project, inside=True)
+        packages.append(named)
+    return packages
 
 
 def _own_help(hint: str) -> str:

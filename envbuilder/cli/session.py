@@ -17,6 +17,7 @@ from envbuilder.cli.settings import (
     Options,
     is_from_environment,
     own_catalog,
+    project_folder,
     setting,
     settings,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from envbuilder.acceptance.receipts import Store
     from envbuilder.catalog.rows import Catalog
     from envbuilder.engine.docker_client import DockerEngine
+    from envbuilder.lock.sources.builds import SourceBuilds
     from envbuilder.model import Lock
     from envbuilder.network import Network
     from envbuilder.pipeline import Session
@@ -37,7 +39,9 @@ _REPEATABLE = {
     "torch-index": "torch_index",
     "apt-mirror": "apt_mirror",
     "registry-mirror": "registry_mirror",
+    "python-mirror": "python_mirror",
     "ca-bundle": "ca_bundle",
+    "build-sources": "build_sources",
 }
 
 _ADDRESSES = ("index_url", "torch_index", "apt_mirror")
@@ -64,7 +68,11 @@ def load_catalog(options: Options) -> "Catalog":
 def network_from(options: Options) -> "Network":
     """The network of the options and the environment. Raises `UsageError` for a file that is no CA bundle."""
     from envbuilder.network import check_bundle, find_network
-    from envbuilder.resolve.parsers import parse_apt_mirror, parse_registry_mirror
+    from envbuilder.resolve.parsers import (
+        parse_apt_mirror,
+        parse_python_mirror,
+        parse_registry_mirror,
+    )
 
     bundle = setting(options, "ca_bundle")
     ca = Path(bundle) if bundle else None
@@ -79,6 +87,7 @@ def network_from(options: Options) -> "Network":
         torch_index=setting(options, "torch_index"),
         apt_mirror=_mirror(options, "apt_mirror", parse_apt_mirror),
         registry_mirror=_mirror(options, "registry_mirror", parse_registry_mirror),
+        python_mirror=_mirror(options, "python_mirror", parse_python_mirror),
     )
 
 
@@ -102,30 +111,79 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
 
     from envbuilder.console import Console
     from envbuilder.lock.index_client import IndexClient
+    from envbuilder.lock.sources.source_cache import cache_folder
+    from envbuilder.lock.sources.workshop import SourceWorkshop
     from envbuilder.lock.uv_compile import Uv
     from envbuilder.network import uv_environment
     from envbuilder.pipeline import Session
 
+    console = Console(quiet=quiet)
     network = network_from(options)
     env = uv_environment(os.environ, network)
+    ask = Uv(
+        program=uv.find_uv_bin(),
+        run=lambda argv: _run_uv(argv, env, network),
+        index_url=network.index_url,
+        torch_index=network.torch_index,
+        client=IndexClient(network=network),
+    )
     return Session(
         catalog=load_catalog(options),
         network=network,
         environ=dict(os.environ),
-        uv=Uv(
-            program=uv.find_uv_bin(),
-            run=lambda argv: _run_uv(argv, env, network),
-            index_url=network.index_url,
-            torch_index=network.torch_index,
-            client=IndexClient(network=network),
+        uv=ask,
+        console=console,
+        workshop=SourceWorkshop(
+            uv=ask,
+            network=network,
+            environ=dict(os.environ),
+            cache=lambda: cache_folder(os.environ),
+            project=project_folder(),
+            say=console.say,
+            note=console.note,
+            builds=_builds(options),
         ),
-        console=Console(quiet=quiet),
         today=datetime.now(UTC).date(),
         said=repeatable_flags(options),
         store=receipt_store(),
         verb=click.get_current_context().info_name or "resolve",
         in_project="render" in settings(),
     )
+
+
+def _builds(options: Options) -> "SourceBuilds | None":
+    """Which source packages may be built here; None if nobody said: packages of the settings are not built then.
+
+    Somebody else may have written the settings, and a build runs a program of the package on this machine.
+    """
+    from envbuilder.lock.sources.builds import SourceBuilds
+
+    value = options.get("build_sources")
+    if value:
+        return SourceBuilds(value)
+    if options.get("packages") or options.get("requirements"):
+        return SourceBuilds.ALL
+    return None
+
+
+def session_beside(session: "Session", lock_file: str | None) -> "Session":
+    """The session, which looks for local packages next to this lock too."""
+    if lock_file is None or session.workshop is None:
+        return session
+    return replace(session, workshop=session.workshop.beside(Path(lock_file)))
+
+
+def archives_of(
+    lock: "Lock", session: "Session", folder: Path = Path()
+) -> Mapping[str, bytes]:
+    """The archives of a lock's sources, for the repository in `folder`."""
+    from envbuilder.render.context import sources_place
+    from envbuilder.render.project import CONTEXT
+
+    if not lock.sources or session.workshop is None:
+        return {}
+    near = folder / CONTEXT / sources_place(lock.stack)
+    return session.workshop.archives(lock, near=[near])
 
 
 def _run_uv(

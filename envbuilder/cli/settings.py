@@ -62,10 +62,34 @@ def working_folder() -> Path:
         ) from error
 
 
+def project_folder() -> Path:
+    """Where relative paths of packages begin: the folder of envbuilder.toml, or else this one."""
+    found = find_settings()
+    return found[0].parent.absolute() if found else working_folder()
+
+
 def settings() -> Options:
     """Defaults from `envbuilder.toml` in this folder or above, or from the file that `--config` names."""
     found = find_settings()
     return found[1] if found else {}
+
+
+def targets_of(table: Options) -> list[str]:
+    """The targets that `[render]` names. Raises `UsageError` with the file for one that does not exist."""
+    from envbuilder.render.targets import check_target
+
+    names = list(table.get("targets", ()))
+    found = find_settings()
+    for name in names:
+        try:
+            check_target(name)
+        except UsageError as error:
+            file = found[0] if found else ""
+            raise UsageError(
+                f"{file}: {error.message} ([render], targets)",
+                hint=error.hint.replace("--target ", ""),
+            ) from error
+    return names
 
 
 def setting(options: Options, name: str) -> Any:

@@ -13,6 +13,7 @@ from envbuilder.cli import completion
 from envbuilder.cli.command_group import SuggestingChoice
 from envbuilder.cli.settings import variable_of
 from envbuilder.engine.gpu_access import GpuAccess
+from envbuilder.lock.sources.builds import SourceBuilds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -193,9 +194,19 @@ network_options = _stack(
             help="Registry with Docker Hub's images, e.g. registry.example/dockerhub.",
         ),
         value_option(
+            "--python-mirror",
+            metavar="URL",
+            help="Mirror of the Pythons that uv installs where a base has none.",
+        ),
+        value_option(
             "--ca-bundle",
             metavar="FILE",
             help="CA bundle, if TLS is signed by a private CA.",
+        ),
+        value_option(
+            "--build-sources",
+            type=SuggestingChoice([builds.value for builds in SourceBuilds]),
+            help="Which packages without a wheel may be built from source (default: all).",
         ),
     ]
 )

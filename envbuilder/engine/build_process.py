@@ -1,7 +1,7 @@
 """Running a build with buildx: progress is followed, the full log goes to a file, the image id comes back."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.errors import EngineError
 from envbuilder.files import is_file, read_text, temporary_folder, unwritable
-from envbuilder.network import Network
+from envbuilder.network import PYTHON_MIRROR, Network
 
 # BuildKit continues what an interrupted build left, and misses the client of that build. A second try works.
 _LOST_SESSION = "no active session"
@@ -49,12 +49,12 @@ def build(
     on_change: Callable[[BuildProgress], None],
     sizes: WheelSizes | None = None,
     check: processes.Check = processes.no_check,
-    base: str = "",
+    arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
 ) -> Built:
     """Build a Dockerfile of a context; `sizes` are those of its lock, `check` raises if the engine is silent.
 
-    `base` replaces the base that the Dockerfile names; `output`: the options of buildx that say where the image goes,
+    `arguments`: those of the Dockerfile, by name; `output`: the options of buildx that say where the image goes,
     and in which form.
 
     Raises `EngineError` with the cause, telling lines and the log's path.
@@ -69,6 +69,8 @@ def build(
         env[LOGIN_VARIABLE] = network.login
     if network.apt_mirror:
         env[APT_VARIABLE] = network.apt_mirror
+    if network.python_mirror:
+        env[PYTHON_MIRROR] = network.python_mirror
     with temporary_folder("build") as folder:
         iidfile, metadata = folder / "iid", folder / "metadata.json"
         argv = build_argv(
@@ -78,7 +80,7 @@ def build(
             metadata=metadata,
             options=options,
             network=network,
-            base=base,
+            arguments=arguments,
             output=output,
         )
         log.parent.mkdir(parents=True, exist_ok=True)

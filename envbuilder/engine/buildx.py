@@ -16,7 +16,7 @@ from pathlib import Path
 from envbuilder.console import size_text
 from envbuilder.grammar import JsonObject, one_line
 from envbuilder.model import Layer, Lock, total_size
-from envbuilder.network import Network, find_network_cause
+from envbuilder.network import PYTHON_MIRROR, Network, find_network_cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +48,13 @@ def build_argv(
     metadata: Path,
     options: BuildOptions,
     network: Network,
-    base: str = "",
+    arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values.
 
-    `base` replaces the base that the Dockerfile names; `output`: the options that say where the image goes.
+    `arguments`: those of the Dockerfile, by name, none of which is a secret; `output`: the options that say where the
+    image goes.
     """
     argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
     argv += ["--platform", options.platform]
@@ -76,8 +77,10 @@ def build_argv(
         argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
     if network.apt_mirror:
         argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
-    if base:
-        argv += ["--build-arg", f"BASE={base}"]
+    if network.python_mirror:
+        argv += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
+    for name, value in (arguments or {}).items():
+        argv += ["--build-arg", f"{name}={value}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
@@ -194,6 +197,9 @@ _LONGEST_TITLE = 60
 _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*\bapt-get install\b", "system packages"),
     (r"RUN .*pip install .*--target /opt/uv\b", "uv, for the build only"),
+    (r"RUN .*build_sources\.py tools ", "tools to build source packages"),
+    (r"RUN .*build_sources\.py wheels ", "source packages, without network"),
+    (r"COPY images/\S+/sources ", "source packages"),
     (r"RUN sh /system/base\.sh\b", "checks of the base image"),
     (r"RUN /opt/uv/bin/uv python install\b|RUN .*uv python install\b", "Python"),
     (r"RUN sh /system/packages\.sh\b", "your system packages"),
@@ -445,9 +451,24 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "choose another base: `--base IMAGE`, or leave it to envbuilder: `--base auto`",
     ),
     (
+        r"source package [a-z0-9-]+: .*(than the locked one|the lock has)",
+        "a source package is built to another wheel here than when it was locked",
+        "lock it again: `envbuilder lock`; if it persists, its build depends on the machine: use a wheel of it",
+    ),
+    (
+        r"source package [a-z0-9-]+: ",
+        "a source package cannot be built in the image",
+        "see what its build says; a wheel of it needs no build",
+    ),
+    (
         r"hash mismatch|DO NOT MATCH THE HASHES",
         "a downloaded wheel does not match its hash in the lock",
         "retry; if it persists, the index now serves a different file",
+    ),
+    (
+        r"No solution found when resolving dependencies",
+        "the index does not have a locked wheel",
+        "use an index or a mirror that has it, or lock what exists now: `envbuilder lock`",
     ),
 )
 _NOISE = re.compile(

@@ -34,13 +34,13 @@ def apt_hooks() -> list[str]:
 
     The address is not in the command: it may hold a password.
     """
-    sources = '"$1"/etc/apt/sources.list'
-    settings = '"$1"/etc/apt/apt.conf.d/99mirror'
+    folder = 'cd "$1"/etc/apt &&'
+    settings = "apt.conf.d/99mirror"
     to_mirror = f"s,{_ARCHIVES},${{{APT_VARIABLE}%debian}}\\1,"
     ca = f'Acquire::https::CAInfo \\"${APT_CA_VARIABLE}\\";'
     return [
-        f"--setup-hook=cp {sources} {sources}.debian",
-        f'--setup-hook=sed -Ei "{to_mirror}" {sources}',
-        f'--setup-hook=[ -z "${APT_CA_VARIABLE}" ] || echo "{ca}" >{settings}',
-        f"--customize-hook=mv {sources}.debian {sources}; rm -f {settings}",
+        f"--setup-hook={folder} mkdir kept && cp -r sources.list* kept",
+        f'--setup-hook={folder} find sources.list* -type f -exec sed -Ei "{to_mirror}" {{}} +',
+        f'--setup-hook={folder} if [ -n "${APT_CA_VARIABLE}" ]; then echo "{ca}" >{settings}; fi',
+        f"--customize-hook={folder} cp -r kept/. . && rm -r kept && rm -f {settings}",
     ]

@@ -29,10 +29,17 @@ _MOST_BASES = 2  # bases that are named; `--json` names all
 def download_text(lock: Lock) -> str:
     """`4.42 GB to download`; where an index gives no sizes, what is known."""
     if lock.download_size:
-        return f"{size_text(lock.download_size)} to download"
-    known = sum(wheel.size for wheel in lock.wheels)
-    names = [wheel.name for wheel in lock.wheels if not wheel.size]
-    return f"more than {size_text(known)} to download (the index gives no size of {', '.join(names)})"
+        size = size_text(lock.download_size)
+        return f"{size} to download"
+    known = 0
+    unknown = []
+    for wheel in lock.wheels:
+        known += wheel.size
+        if wheel.size == 0:
+            unknown.append(wheel.name)
+    size = size_text(known)
+    names = ", ".join(unknown)
+    return f"more than {size} to download (the index gives no size of {names})"
 
 
 def stack_document(stack: Stack) -> dict[str, Any]:
@@ -50,6 +57,7 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["flavour"] = stack.flavour.value
     for key in _REST:
         document[key] = plain[key]
+    document["index_url"] = stack.index_url
     return document
 
 

@@ -32,7 +32,7 @@ def new_probe(network: Network, catalog: Catalog) -> Probe:
         read=_read,
         names=_names,
         reach_index=partial(_reach_index, network),
-        reach_registry=partial(_reach_registry, catalog),
+        reach_registry=partial(_reach_registry, catalog, network),
         start_cuda=partial(_run, [sys.executable, "-c", _START_CUDA]),
         environ=os.environ,
         ca=str(network.ca) if network.ca else "",
@@ -83,14 +83,17 @@ def _reach_index(network: Network) -> Completed:
         )
 
 
-def _reach_registry(catalog: Catalog) -> Completed:
+def _reach_registry(catalog: Catalog, network: Network) -> Completed:
     from envbuilder.engine.docker_client import DockerEngine
+    from envbuilder.engine.mirrored import mirrored_image
     from envbuilder.engine.run_id import new_run_id
 
     policy = catalog.policy.registry
     reference = policy.reference.format(
         python=policy.pythons[-1], release=policy.release
     )
+    if network.registry_mirror:
+        reference = mirrored_image(reference, network.registry_mirror)
     try:
         with DockerEngine(new_run_id(), timeout=int(_PATIENCE)) as engine:
             failure = engine.registry_failure(reference)

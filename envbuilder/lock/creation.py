@@ -1,13 +1,13 @@
 """Stack → Lock: resolve, select, check."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
-from envbuilder.lock.index_answer import ask_index
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
 from envbuilder.lock.package_conflict import (
@@ -15,12 +15,14 @@ from envbuilder.lock.package_conflict import (
     PackageOrigin,
     unresolved_error,
 )
+from envbuilder.lock.sources.resolution import ask_with_sources
+from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop
 from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.lock.torch_index import FAMILY, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.validation import find_problems
 from envbuilder.lock.wheel_selection import select_wheels
-from envbuilder.model import SCHEMA, Lock, Stack
+from envbuilder.model import SCHEMA, Lock, Source, Stack
 
 Say = Callable[[str], None]
 
@@ -35,10 +37,11 @@ def create_lock(
     origin: PackageOrigin | None = None,
     note: Say | None = None,
     on_locked: Callable[[Lock, JsonObject], None] | None = None,
+    workshop: SourceWorkshop | None = None,
 ) -> Lock:
     """Resolve and pin the whole stack; `note` tells people what takes long.
 
-    `on_locked` gets the lock, and the document that has the wheels' addresses.
+    `on_locked` gets the lock, and the document that has the wheels' addresses. `workshop` makes wheels of sources.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
@@ -46,19 +49,28 @@ def create_lock(
     index = uv.index_for(stack)
     if index and note:
         _note_missing_hashes(stack, index, uv, note)
-    answer = ask_index(uv, stack, [*stack.requirements, *stack.extras])
+    sourced = ask_with_sources(uv, stack, workshop)
+    answer = sourced.answer
     if answer.document is None:
         raise unresolved_error(
-            uv, stack, answer, command_for, origin or PackageOrigin()
+            uv,
+            stack,
+            answer,
+            command_for,
+            known=sourced.known,
+            origin=origin or PackageOrigin(),
         )
     size_of = uv.client.size if uv.client else None
+    built = {item.source.name: item for item in sourced.prepared}
+    built_wheels = {name: item.wheel for name, item in built.items()}
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
         stack=stack,
         base_digest=base_digest,
-        wheels=select_wheels(answer.document, stack, size_of),
+        wheels=select_wheels(answer.document, stack, size_of, built=built_wheels),
     )
+    lock = replace(lock, sources=_sources_in(lock, built))
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -69,16 +81,29 @@ def create_lock(
     return lock
 
 
+def _sources_in(lock: Lock, built: Mapping[str, Prepared]) -> tuple[Source, ...]:
+    """The sources of which the lock has a wheel: a dependency may turn out not to be needed."""
+    names = {wheel.name for wheel in lock.wheels}
+    sources = []
+    for name in sorted(built):
+        if name in names:
+            sources.append(built[name].source)
+    return tuple(sources)
+
+
 def _note_missing_hashes(stack: Stack, index: TorchIndex, uv: Uv, note: Say) -> None:
     """Say for which wheels the index gives no sha256: uv downloads them to compute one, which can take minutes."""
     if uv.client is None:
         return
-    for project in FAMILY:
-        for wheel in _listed(stack, project, index, uv.client):
-            if wheel.sha256:
-                continue
-            text = f"{index.text} gives no sha256 of {wheel.file}"
-            note(f"{text}: it is downloaded to compute one")
+    try:
+        for project in FAMILY:
+            for wheel in _listed(stack, project, index, uv.client):
+                if wheel.sha256:
+                    continue
+                text = f"{index.text} gives no sha256 of {wheel.file}"
+                note(f"{text}: it is downloaded to compute one")
+    except EngineError:
+        return  # uv explains it, and may know a way
 
 
 def _listed(
@@ -90,10 +115,7 @@ def _listed(
     if not pinned:
         return
     page = index.page_of(project)
-    try:
-        text = client.page(page)
-    except EngineError:
-        return  # uv explains it, and may know a way
+    text = client.page(page)
     for wheel in parse_page(text, page):
         if fits(wheel.file, pinned[0], stack):
             yield wheel

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from envbuilder.errors import EngineError
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_answer import ask_index, yanked_releases
+from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
+from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import Lock, Wheel
@@ -30,7 +32,9 @@ class Drift:
     problem: str  # "fsspec 2026.9.0 was yanked: broken on Windows"
 
 
-def find_drift(lock: Lock, uv: Uv) -> list[Drift]:
+def find_drift(
+    lock: Lock, uv: Uv, workshop: SourceWorkshop | None = None
+) -> list[Drift]:
     """How the index differs from a lock, sorted by package; empty if it gives the same files again.
 
     Two questions to uv: whether every locked file is still available, and whether the stack, resolved as of its own
@@ -40,8 +44,14 @@ def find_drift(lock: Lock, uv: Uv) -> list[Drift]:
     for drift in _lost(lock, uv):
         drifts.setdefault(drift.package, drift)
     # A package that is lost has changed as well; the first problem explains the second.
-    for drift in _changed(lock, uv):
-        drifts.setdefault(drift.package, drift)
+    known: KnownSources | None = NO_SOURCES
+    if lock.sources and workshop:
+        for package, problem in workshop.changes(lock):
+            drifts.setdefault(package, Drift(package=package, problem=problem))
+        known = workshop.known(lock)
+    if known is not None:
+        for drift in _changed(lock, uv, known):
+            drifts.setdefault(drift.package, drift)
     return [drifts[package] for package in sorted(drifts)]
 
 
@@ -51,6 +61,8 @@ def find_drift(lock: Lock, uv: Uv) -> list[Drift]:
 def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
     """Locked releases that were yanked or are gone, and locked files that the index replaced."""
     pins = {wheel.name: wheel for wheel in lock.wheels}
+    for source in lock.sources:  # their wheels are on no index
+        del pins[source.name]
     while pins:
         lines = [f"{wheel.name}=={wheel.version}" for wheel in pins.values()]
         answer = ask_index(uv, lock.stack, lines, alone=True)
@@ -118,16 +130,18 @@ def _hashes(document: JsonObject) -> dict[str, str]:
 # --- does the stack come out the same ------------------------------------------------------------------------------
 
 
-def _changed(lock: Lock, uv: Uv) -> Iterator[Drift]:
+def _changed(lock: Lock, uv: Uv, known: KnownSources) -> Iterator[Drift]:
     """Packages for which the index, as of the stack's day, now gives another release."""
     stack = lock.stack
-    answer = ask_index(uv, stack, [*stack.requirements, *stack.extras])
+    lines = [*stack.requirements, *stack.extras]
+    answer = ask_index(uv, stack, lines, known=known)
     if answer.document is None:
         causes = " ".join(answer.causes[:2])
         problem = f"the index no longer has a complete set of wheels: {causes}"
         yield Drift(package="torch", problem=problem)
         return
-    now = {wheel.name: wheel for wheel in select_wheels(answer.document, stack)}
+    selected = select_wheels(answer.document, stack, built=_built_wheels(lock))
+    now = {wheel.name: wheel for wheel in selected}
     for wheel in lock.wheels:
         other = now.pop(wheel.name, None)
         if other is None:
@@ -139,6 +153,16 @@ def _changed(lock: Lock, uv: Uv) -> Iterator[Drift]:
     for other in now.values():
         problem = f"{other.name} {other.version} is needed now and not locked"
         yield Drift(package=other.name, problem=problem)
+
+
+def _built_wheels(lock: Lock) -> dict[str, Wheel]:
+    """The wheels of the lock's sources, by package."""
+    sources = {source.name for source in lock.sources}
+    built = {}
+    for wheel in lock.wheels:
+        if wheel.name in sources:
+            built[wheel.name] = wheel
+    return built
 
 
 def _difference(wheel: Wheel, other: Wheel, as_of: date) -> str:

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from envbuilder.errors import EngineError
 from envbuilder.files import read_text, temporary_folder, write_file
 from envbuilder.grammar import JsonObject
+from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.torch_index import TorchIndex
 from envbuilder.lock.uv_compile import (
     CONSTRAINTS,
@@ -49,22 +50,30 @@ class IndexAnswer:
 
 
 def ask_index(
-    uv: Uv, stack: Stack, requirements: Sequence[str], *, alone: bool = False
+    uv: Uv,
+    stack: Stack,
+    requirements: Sequence[str],
+    *,
+    alone: bool = False,
+    known: KnownSources = NO_SOURCES,
 ) -> IndexAnswer:
     """What the index has for these requirements, as of the stack's day, for its Python and platform.
 
-    `alone`: without what they depend on. Raises `EngineError` if the index cannot be reached.
+    `alone`: without what they depend on. `known`: packages that are not wheels of the index. Raises `EngineError` if
+    the index cannot be reached.
     """
     with temporary_folder("lock") as folder:
         index = uv.index_for(stack)
+        lines = known.translate(requirements)
         if index:
-            write_file(folder / PROJECT, project_text(index, requirements))
+            write_file(folder / PROJECT, project_text(index, lines))
         else:
-            _write_lines(folder / REQUIREMENTS, requirements)
+            _write_lines(folder / REQUIREMENTS, lines)
         _write_lines(folder / EXCLUDES, stack.excluded)
         if stack.constraints:
             _write_lines(folder / CONSTRAINTS, stack.constraints)
         argv = compile_argv(uv, stack, folder, alone=alone)
+        argv += known.arguments(folder)
         completed = uv.run(argv)
         return read_answer(completed, folder, index)
 

@@ -5,6 +5,7 @@ Certificates, proxies and logins are those that uv gets. No error holds a login:
 
 import base64
 import netrc
+import re
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from envbuilder.errors import EngineError
 from envbuilder.network import Network, find_network_cause
 
 _SECONDS = 30.0
+_NUMBER = re.compile(r"[0-9]{1,13}")
 _LONGEST_PAGE = 64_000_000  # bytes; the page of all of torch's files is below one MB
 
 
@@ -31,17 +33,21 @@ class IndexClient:
 
     def size(self, url: str) -> int:
         """The size of a file; 0 if the server does not tell."""
-        try:
-            with self._open(url, "HEAD") as response:
-                text = response.headers.get("Content-Length") or ""
-        except (OSError, ValueError):
-            return 0
-        return int(text) if text.isascii() and text.isdigit() else 0
+        # Some mirrors refuse HEAD: the headers of an answer, of which nothing is read, tell the same.
+        for method in ("HEAD", "GET"):
+            try:
+                with self.request(url, method) as response:
+                    text = response.headers.get("Content-Length") or ""
+            except (OSError, ValueError):
+                continue
+            if _NUMBER.fullmatch(text):
+                return int(text)
+        return 0
 
     def page(self, url: str) -> str:
         """A page of an index. Raises `EngineError` if it cannot be loaded."""
         try:
-            with self._open(url, "GET") as response:
+            with self.request(url, "GET") as response:
                 content: bytes = response.read(_LONGEST_PAGE + 1)
         except (OSError, ValueError) as error:
             cause, hint = _explained(error)
@@ -52,7 +58,8 @@ class IndexClient:
             raise EngineError(f"{url} is longer than the page of an index can be")
         return content.decode("utf-8", "replace")
 
-    def _open(self, url: str, method: str) -> Any:
+    def request(self, url: str, method: str) -> Any:
+        """The response to a request. Raises `OSError`, or `ValueError` for an address of another kind."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https"):
@@ -85,10 +92,11 @@ class IndexClient:
 
     def _login(self, netloc: str, host: str) -> str:
         """`user:password` for a host: of the address that the user gave, else of the netrc; "" if there is none."""
-        given = urlsplit(self.network.torch_index or "").netloc
-        login, _, given_host = given.rpartition("@")
-        if login and given_host == netloc:
-            return unquote(login)
+        for address in (self.network.torch_index, self.network.index_url):
+            given = urlsplit(address or "").netloc
+            login, _, given_host = given.rpartition("@")
+            if login and given_host == netloc:
+                return unquote(login)
         if self.network.netrc is None:
             return ""
         try:

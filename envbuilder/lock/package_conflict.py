@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.index_client import IndexClient
+from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
@@ -50,12 +51,14 @@ def unresolved_error(
     stack: Stack,
     answer: IndexAnswer,
     command_for: CommandFor,
+    *,
+    known: KnownSources = NO_SOURCES,
     origin: PackageOrigin = _UNKNOWN_ORIGIN,
 ) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
     unconstrained = replace(stack, constraints=())
     has_own = bool(stack.extras or stack.constraints)
-    if not has_own or not _resolves(uv, unconstrained, stack.requirements):
+    if not has_own or not _resolves(uv, unconstrained, stack.requirements, known):
         index = uv.index_for(stack)
         if index and uv.client:
             _check_page(index, uv.client)
@@ -71,14 +74,14 @@ def unresolved_error(
         f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
     ]
     every_package = [*stack.requirements, *stack.extras]
-    if stack.constraints and _resolves(uv, unconstrained, every_package):
+    if stack.constraints and _resolves(uv, unconstrained, every_package, known):
         return _constraints_error(stack, answer, reasons)
     stack = unconstrained
-    culprits = _culprits(uv, stack, answer)
+    culprits = _culprits(uv, stack, answer, known)
     packages = " and ".join(origin.named(line) for line in culprits)
     suggestions = [
-        _other_stack(uv, origin),
-        command_for(_packages_to_try(uv, stack, culprits)),
+        _other_stack(uv, origin, known),
+        command_for(_packages_to_try(uv, stack, culprits, known)),
     ]
     advice = ""
     if not any(suggestions):
@@ -107,10 +110,10 @@ def _constraints_error(
     )
 
 
-def _other_stack(uv: Uv, origin: PackageOrigin) -> str:
+def _other_stack(uv: Uv, origin: PackageOrigin, known: KnownSources) -> str:
     """The command for the first other Python for which everything has wheels; "" if there is none."""
     for command, other in origin.other_stacks():
-        if _resolves(uv, other, [*other.requirements, *other.extras]):
+        if _resolves(uv, other, [*other.requirements, *other.extras], known):
             return command
     return ""
 
@@ -135,22 +138,26 @@ def _hint(index: TorchIndex | None) -> str:
     return hint
 
 
-def _resolves(uv: Uv, stack: Stack, requirements: Sequence[str]) -> bool:
-    return ask_index(uv, stack, requirements).document is not None
+def _resolves(
+    uv: Uv, stack: Stack, requirements: Sequence[str], known: KnownSources
+) -> bool:
+    return ask_index(uv, stack, requirements, known=known).document is not None
 
 
-def _culprits(uv: Uv, stack: Stack, answer: IndexAnswer) -> list[str]:
+def _culprits(
+    uv: Uv, stack: Stack, answer: IndexAnswer, known: KnownSources
+) -> list[str]:
     """A smallest set of the user's packages that clashes: drop any one of it and the rest resolves."""
     needed = list(stack.extras)
     # Each try asks the index: begin with those that uv names, if they clash without the others.
     mentioned = _mentioned(needed, answer)
     if 0 < len(mentioned) < len(needed):
         requirements = [*stack.requirements, *mentioned]
-        if not _resolves(uv, stack, requirements):
+        if not _resolves(uv, stack, requirements, known):
             needed = mentioned
     for line in list(needed):
         fewer = [other for other in needed if other != line]
-        if not _resolves(uv, stack, [*stack.requirements, *fewer]):
+        if not _resolves(uv, stack, [*stack.requirements, *fewer], known):
             needed = fewer
     return needed
 
@@ -166,7 +173,9 @@ def _mentioned(packages: Iterable[str], answer: IndexAnswer) -> list[str]:
     return mentioned
 
 
-def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]:
+def _packages_to_try(
+    uv: Uv, stack: Stack, culprits: Sequence[str], known: KnownSources
+) -> list[str]:
     """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
     kept = [line for line in stack.extras if line not in culprits]
     unbound = [_without_bounds(line) for line in culprits]
@@ -174,7 +183,7 @@ def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]
         return kept
     packages = [*kept, *unbound]
     requirements = [*stack.requirements, *packages]
-    if _resolves(uv, stack, requirements):
+    if _resolves(uv, stack, requirements, known):
         return packages
     return kept
 
@@ -182,5 +191,7 @@ def _packages_to_try(uv: Uv, stack: Stack, culprits: Sequence[str]) -> list[str]
 def _without_bounds(line: str) -> str:
     """`xformers[cuda]==0.0.20` → `xformers[cuda]`."""
     requirement = Requirement(line)
+    if requirement.url:  # another place would be another package
+        return line
     requirement.specifier = SpecifierSet()
     return str(requirement)

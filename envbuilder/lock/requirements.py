@@ -1,7 +1,12 @@
 """A lock as the requirements files that uv and pip install from."""
 
+from collections.abc import Mapping
+
 from envbuilder.lock.torch_index import find_links
-from envbuilder.model import Layer, Lock
+from envbuilder.model import Layer, Lock, Source, Wheel
+
+WHEELS = "/wheels"
+"""Where the wheels that are built from sources are while an image is built."""
 
 
 def requirements_text(lock: Lock, *layers: Layer) -> str:
@@ -12,10 +17,21 @@ def requirements_text(lock: Lock, *layers: Layer) -> str:
     """
     included = layers or tuple(Layer)
     wheels = [wheel for wheel in lock.wheels if wheel.layer in included]
+    sources = {source.name: source for source in lock.sources}
     text = "--only-binary :all:\n"
     for page in find_links(lock.stack, wheels):
         text += f"--find-links {page}\n"
     for wheel in wheels:
-        pin = f"{wheel.name}=={wheel.version}"
+        pin = _requirement(wheel, sources)
         text += f"{pin} --hash=sha256:{wheel.sha256}\n"
     return text
+
+
+def _requirement(wheel: Wheel, sources: Mapping[str, Source]) -> str:
+    """A pinned wheel; one that is on no index by its place."""
+    source = sources.get(wheel.name)
+    if source is None:
+        return f"{wheel.name}=={wheel.version}"
+    if source.in_context:
+        return f"{wheel.name} @ file://{WHEELS}/{wheel.file}"
+    return f"{wheel.name} @ {source.origin}"

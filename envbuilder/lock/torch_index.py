@@ -63,7 +63,6 @@ def torch_index(
             hint=f"name it: `--torch-index URL`, or `url` in [indexes.{stack.index}] of the catalog's policy.toml",
         )
     text = given or stack.index_url
-    flat = text.startswith(FIND_LINKS)
     url = without_login(text.removeprefix(FIND_LINKS))
     other = other_tag(url, stack.cuda_tag)
     if other:
@@ -72,7 +71,14 @@ def torch_index(
             f"{url} is for {other}; {stack.torch_text} needs {stack.cuda_tag}",
             hint=f"name the folder above it, for every CUDA: `--torch-index {tree}`",
         )
-    return TorchIndex(name=stack.index, url=address_for(url, stack.cuda_tag), flat=flat)
+    return index_at(text, name=stack.index, tag=stack.cuda_tag)
+
+
+def index_at(text: str, *, name: str, tag: str) -> TorchIndex:
+    """The index for one tag, from its address or that of a mirror."""
+    flat = text.startswith(FIND_LINKS)
+    url = without_login(text.removeprefix(FIND_LINKS))
+    return TorchIndex(name=name, url=address_for(url, tag), flat=flat)
 
 
 def address_for(url: str, tag: str) -> str:
@@ -117,12 +123,12 @@ def find_links(stack: Stack, wheels: Sequence[Wheel]) -> list[str]:
     """The pages of the stack's own index that list these wheels; those of PyPI need none."""
     if not stack.index_url:
         return []
-    url = address_for(stack.index_url, stack.cuda_tag)
-    index = TorchIndex(name=stack.index, url=url)
+    index = index_at(stack.index_url, name=stack.index, tag=stack.cuda_tag)
     pages = []
     for wheel in wheels:
         if wheel.index == PYPI:
             continue
         page = index.page_of(wheel.name)
         pages.append(page)
-    return sorted(pages)
+    pages.sort()
+    return pages

@@ -13,11 +13,27 @@ from packaging.utils import (
 from envbuilder import grammar
 from envbuilder.lock.target_platform import accepted_tags, markers
 from envbuilder.lock.torch_index import FAMILY
-from envbuilder.model import PYPI, SCHEMA, Lock, Stack, Wheel
+from envbuilder.model import (
+    PYPI,
+    SCHEMA,
+    Layer,
+    Lock,
+    PythonSource,
+    Source,
+    SourceKind,
+    Stack,
+    Wheel,
+)
 
 _LOCAL_INDEXES = (
     "pytorch-"  # PyTorch's own indexes put the CUDA into the version: 2.5.1+cu118
 )
+_ORIGINS = {
+    SourceKind.GIT: grammar.GitUrl,
+    SourceKind.LOCAL: grammar.LocalPath,
+    SourceKind.URL: grammar.FileUrl,
+    SourceKind.SDIST: grammar.ArchiveFile,
+}
 _CUDA_WHEELS = (
     "nvidia-cuda-runtime",
     "nvidia-cudnn",
@@ -34,6 +50,8 @@ def find_problems(lock: Lock) -> Iterator[str]:
         yield from _wheel_problems(wheel, lock.stack)
         yield from _index_problems(wheel, lock.stack)
     yield from _cuda_problems(lock)
+    yield from _source_problems(lock)
+    yield from _python_problems(lock.stack)
     for line in [*lock.stack.requirements, *lock.stack.extras]:
         yield from _requirement_problems(line, lock)
 
@@ -54,15 +72,13 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
 
 
 def _index_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
-    """The torch family is of the stack's own index, everything else of PyPI, which gives sizes."""
+    """The torch family is of the stack's own index, everything else of PyPI."""
     expected = PYPI
     if wheel.name in FAMILY:
         expected = stack.index
-    name = f"{wheel.name} {wheel.version}"
     if wheel.index != expected:
+        name = f"{wheel.name} {wheel.version}"
         yield f"{name} is locked from the index {wheel.index}; it has to be from {expected}"
-    elif wheel.size == 0 and expected == PYPI:
-        yield f"{name}: its size is missing"
 
 
 def _cuda_problems(lock: Lock) -> Iterator[str]:
@@ -82,6 +98,17 @@ def _cuda_problems(lock: Lock) -> Iterator[str]:
         yield f"{names} is locked; the stack has no CUDA"
 
 
+def _python_problems(stack: Stack) -> Iterator[str]:
+    """A Python from elsewhere than the base, which only a custom base has, and without its full version."""
+    base = stack.base
+    if base.python_source is not PythonSource.IMAGE and not base.own:
+        yield f"its base {base.reference} has Python, and the lock brings another one"
+    if base.python_source is not PythonSource.MANAGED:
+        return
+    if not base.python_build.startswith(f"{stack.python}."):
+        yield f"its Python is {stack.python}, and {base.python_build!r} is to be installed"
+
+
 def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
     """A requirement of the stack that is malformed, or that no wheel of the lock satisfies."""
     try:
@@ -97,6 +124,49 @@ def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
         yield f"{requirement.name} is required but missing from the lock"
     elif not requirement.specifier.contains(wheel.version, prereleases=True):
         yield f"{requirement.name} {wheel.version} is locked; the stack requires {requirement.specifier}"
+
+
+def _source_problems(lock: Lock) -> Iterator[str]:
+    """Sources without their wheels, or with what does not go together."""
+    names = set()
+    for source in lock.sources:
+        if source.name in names:
+            yield f"{source.name} has two sources"
+        names.add(source.name)
+        wheel = _wheel_named(source.name, lock)
+        if wheel is None or wheel.version != source.version:
+            yield f"{source.name} {source.version} has a source and no wheel"
+        else:
+            yield from _built_problems(source, wheel)
+        yield from _origin_problems(source)
+
+
+def _built_problems(source: Source, wheel: Wheel) -> Iterator[str]:
+    """A wheel that cannot be what its source is built to."""
+    if wheel.layer is not Layer.STACK:
+        yield f"{source.name} has a source and is in the layer {wheel.layer}"
+    if source.is_built:
+        is_pure = wheel.file.endswith("-none-any.whl")
+        if not is_pure:
+            yield f"{wheel.file} has a source and is not pure Python"
+        return
+    if wheel.sha256 != source.sha256:
+        yield f"{wheel.file} is not the archive of its source"
+
+
+def _origin_problems(source: Source) -> Iterator[str]:
+    kind = _ORIGINS[source.kind]
+    if not grammar.matches(kind, source.origin):
+        expected = grammar.words(kind)
+        yield f"{source.name}: {source.origin!r} is not {expected}"
+    name = source.name
+    is_repository = source.kind is SourceKind.GIT
+    has_commit = source.commit != ""
+    if is_repository != has_commit:
+        yield f"{name}: a commit is that of a repository"
+    is_wheel = source.archive.endswith(".whl")
+    if source.is_built == is_wheel:
+        yield f"{name}: {source.archive} and its build do not go together"
 
 
 def _wheel_named(name: str, lock: Lock) -> Wheel | None:

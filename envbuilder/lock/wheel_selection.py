@@ -1,6 +1,7 @@
 """pylock document → wheels: the one file per package that an installer picks, and the image layer it belongs to."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import cast
 
 from packaging.pylock import PackageWheel, Pylock, PylockSelectError
@@ -16,6 +17,7 @@ from envbuilder.model import PYPI, Layer, Stack, Wheel
 
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
+NONE_BUILT: Mapping[str, Wheel] = MappingProxyType({})
 
 
 SizeOf = Callable[[str], int]
@@ -23,11 +25,15 @@ SizeOf = Callable[[str], int]
 
 
 def select_wheels(
-    document: JsonObject, stack: Stack, size_of: SizeOf | None = None
+    document: JsonObject,
+    stack: Stack,
+    size_of: SizeOf | None = None,
+    *,
+    built: Mapping[str, Wheel] = NONE_BUILT,
 ) -> tuple[Wheel, ...]:
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name.
 
-    `size_of` is asked where PyTorch's own index gives no size.
+    `size_of` is asked where PyTorch's own index gives no size. `built`: the wheels that are not an index's, by package.
     """
     extras = {canonicalize_name(Requirement(line).name) for line in stack.extras}
     moving = {*stack.moving, *extras}
@@ -39,6 +45,9 @@ def select_wheels(
         # `select` is lazy: what it cannot select is raised in the loop.
         for package, file in chosen:
             name = canonicalize_name(str(package.name))
+            if name in built:
+                wheels.append(built[name])
+                continue
             index = stack.index if name in FAMILY else PYPI
             locked = _checked(name, package.version, file, index)
             size = locked.size or 0

@@ -29,6 +29,7 @@ _NAME_LINE = re.compile(r"^name:[ \t]*(.+?)[ \t]*(?:#.*)?$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)$")
 _READ = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _WITHOUT_COMPOSE = "`--target devcontainer --target workflow`"
+_LETTERS = re.compile(r"[a-z0-9]")
 _SHOWN = 5  # variables or files that are named
 
 
@@ -61,14 +62,16 @@ def ignore_clashes(names: Sequence[str], folder: Path) -> list[Obstacle]:
     """The files that git would leave out of a commit."""
     clashes = []
     for ignored in ignored_files(folder, names):
-        tops = sorted({name.split("/")[0] for name in ignored.names})
-        count = len(ignored.names)
-        what = ignored.names[0] if count == 1 else f"{count} files in {_listed(tops)}"
-        problem = f"git ignores {what} ({ignored.rule}); a clone would lack them"
+        paths = list(ignored.names)
+        what = _listed(paths)
+        if len(paths) > _SHOWN:
+            paths = sorted({name.split("/")[0] for name in paths})
+            what = f"{len(ignored.names)} files in {_listed(paths)}"
+        command = f"git add --force {' '.join(paths)}"
         clashes.append(
             Obstacle(
-                problem=problem,
-                remedy=f"change that pattern, or `git add --force {' '.join(tops)}` once they are written",
+                problem=f"git ignores {what} ({ignored.rule}), so a clone would lack that",
+                remedy=f"change the pattern, or `{command}` once it is written",
             )
         )
     return clashes
@@ -82,6 +85,7 @@ def _compose_clashes(texts: Mapping[str, str], folder: Path) -> Iterator[Obstacl
     yield from _shadowed_files(variables, folder)
     yield from _variables_with_a_meaning(texts, variables)
     yield from _results_folder(folder)
+    yield from _project_name(variables, folder)
 
 
 def _shadowed_files(variables: Mapping[str, str], folder: Path) -> Iterator[Obstacle]:
@@ -89,7 +93,7 @@ def _shadowed_files(variables: Mapping[str, str], folder: Path) -> Iterator[Obst
         if not is_own_file_read(folder):
             yield Obstacle(
                 problem=f"{ENV} sets COMPOSE_FILE, so `docker compose` does not read {COMPOSE} here",
-                remedy=f"name it: `{own_compose_command()}`",
+                remedy=f"start envbuilder's with `{own_compose_command()}`",
             )
         return
     others = _existing(folder, _OTHER_COMPOSE)
@@ -158,6 +162,17 @@ def _results_folder(folder: Path) -> Iterator[Obstacle]:
             problem="runs/latest exists, and training writes its results there",
             remedy=f"choose another name in {ENV}: `echo RUN=first >>{ENV}`",
         )
+
+
+def _project_name(variables: Mapping[str, str], folder: Path) -> Iterator[Obstacle]:
+    """Compose names a project after its folder, of which it keeps letters from a to z, digits, - and _."""
+    name = folder.absolute().name
+    if _LETTERS.search(name.lower()) or "COMPOSE_PROJECT_NAME" in variables:
+        return
+    yield Obstacle(
+        problem=f"`docker compose` cannot make a project name of {name!r}",
+        remedy=f"set one: `echo COMPOSE_PROJECT_NAME=training >>{ENV}`",
+    )
 
 
 def env_variables(folder: Path) -> dict[str, str]:

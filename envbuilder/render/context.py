@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 
 from packaging.requirements import Requirement
 
@@ -16,6 +17,13 @@ from envbuilder.errors import UsageError
 from envbuilder.files import is_executable, read_text
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.requirements import requirements_text
+from envbuilder.lock.sources.source_build import (
+    PLAN,
+    PROGRAM,
+    plan_of,
+    plan_text,
+    tools_text,
+)
 from envbuilder.lock.target_platform import machine_of
 from envbuilder.model import (
     PYPI,
@@ -40,6 +48,7 @@ SYSTEM = "system"
 """The folder of a stack's context with the programs that prepare its system."""
 _BASE_PROGRAM = "base.sh"
 _PACKAGES_PROGRAM = "packages.sh"
+_MIRROR_PROGRAM = "mirror.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
 _TITLES = {
@@ -58,6 +67,7 @@ _WARM = {
     ),
 }
 IMAGES = "images"
+NO_ARCHIVES: Mapping[str, bytes] = MappingProxyType({})
 _SHARED = ("install", "payload")
 # Next to the Dockerfile, not at the top of the context: docker/ of a repository may have its own .dockerignore.
 _DOCKERIGNORE = """# Send only what the Dockerfile copies, without Python's caches.
@@ -77,14 +87,18 @@ class LayerView:
 
     title: str
     file: str
+    has_sources: bool  # some of its wheels were built from sources
     imports: str  # modules whose byte-code the layer brings
     count: int
     download: str
     own_index: bool  # of the torch family: its address can be a secret
 
 
-def render_context(lock: Lock) -> Context:
-    """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload."""
+def render_context(lock: Lock, archives: Mapping[str, bytes] = NO_ARCHIVES) -> Context:
+    """The build context of a lock: Dockerfile, lock and requirements of the stack; installer and payload.
+
+    `archives`: those of the lock's sources, by file name.
+    """
     files = _stack_files(lock)
     executable = set()
     for folder in _SHARED:
@@ -92,7 +106,21 @@ def render_context(lock: Lock) -> Context:
             files[f"{folder}/{name}"] = read_text(path)
             if is_executable(path):
                 executable.add(f"{folder}/{name}")
-    return Context(files=dict(sorted(files.items())), executable=frozenset(executable))
+    return Context(
+        files=dict(sorted(files.items())),
+        executable=frozenset(executable),
+        archives=_packed_sources(lock, archives),
+    )
+
+
+def _packed_sources(lock: Lock, archives: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The archives of the lock's sources, in their place."""
+    place = sources_place(lock.stack)
+    packed = {}
+    for source in lock.sources:
+        if source.in_context:
+            packed[f"{place}/{source.archive}"] = archives[source.archive]
+    return packed
 
 
 def _stack_files(lock: Lock) -> dict[str, str]:
@@ -105,6 +133,7 @@ def _stack_files(lock: Lock) -> dict[str, str]:
         f"{place}/{LOCK_FILE}": lock_text,
         f"{place}/requirements.txt": requirements_text(lock),
     }
+    files |= _source_files(lock)
     for layer in layers_of(lock):
         files[_layer_file(place, layer)] = requirements_text(lock, layer)
     if lock.stack.flavour is Flavour.DEVEL:
@@ -121,10 +150,40 @@ def _system_programs(stack: Stack, place: str) -> dict[str, str]:
         programs.append(_BASE_PROGRAM)
     if stack.apt:
         programs.append(_PACKAGES_PROGRAM)
+    if stack.apt or stack.base.source is BaseSource.REGISTRY:
+        programs.append(_MIRROR_PROGRAM)
     files = {}
     for name in programs:
         files[f"{place}/{SYSTEM}/{name}"] = resources.text(SYSTEM, name)
     return files
+
+
+def _source_files(lock: Lock) -> dict[str, str]:
+    """What builds the lock's sources: a program, its plan, and the tools of each build; nothing without sources."""
+    sources = [source for source in lock.sources if source.in_context]
+    if not sources:
+        return {}
+    place = sources_place(lock.stack)
+    wheels = {wheel.name: wheel for wheel in lock.wheels}
+    plans = [plan_of(source, wheels[source.name]) for source in sources]
+    files = {
+        f"{place}/{PROGRAM}": resources.text("sources", PROGRAM),
+        f"{place}/{PLAN}": plan_text(plans),
+    }
+    for source in sources:
+        if source.is_built:
+            files[f"{place}/{source.name}.txt"] = tools_text(source.tools)
+    return files
+
+
+def has_sources(lock: Lock) -> bool:
+    """Whether wheels are built, or copied, from archives in the context."""
+    return any(source.in_context for source in lock.sources)
+
+
+def sources_place(stack: Stack) -> str:
+    """The folder in a context that has the archives of a stack's sources."""
+    return f"{place_of(stack)}/sources"
 
 
 def dockerfile(lock: Lock) -> str:
@@ -133,12 +192,17 @@ def dockerfile(lock: Lock) -> str:
 
 
 def layers_of(lock: Lock) -> tuple[Layer, ...]:
-    """All layers; without CUDA, NVIDIA's only if a package of the user's requires one of its libraries."""
+    """All layers; NVIDIA's only if there are wheels for it.
+
+    Torch without CUDA needs none, and some torch from PyTorch's own index contains NVIDIA's libraries. Before a stack
+    is locked, nobody knows.
+    """
     layers = list(Layer)
-    if lock.stack.cuda is None:
-        used = {wheel.layer for wheel in lock.wheels}
-        if Layer.NVIDIA not in used:
-            layers.remove(Layer.NVIDIA)
+    used = {wheel.layer for wheel in lock.wheels}
+    if Layer.NVIDIA in used:
+        return tuple(layers)
+    if used or lock.stack.cuda is None:
+        layers.remove(Layer.NVIDIA)
     return tuple(layers)
 
 
@@ -202,6 +266,7 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         **_base_values(lock.stack),
+        "sources": has_sources(lock),
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
         "editor_label": editor_metadata.LABEL,
@@ -238,9 +303,12 @@ def _inert(values: Mapping[str, str]) -> Mapping[str, str]:
 
 def _layer_view(lock: Lock, layer: Layer) -> LayerView:
     wheels = [wheel for wheel in lock.wheels if wheel.layer is layer]
+    place = place_of(lock.stack)
+    is_top = layer is Layer.STACK
     return LayerView(
         title=_TITLES[layer],
-        file=_layer_file(place_of(lock.stack), layer),
+        file=_layer_file(place, layer),
+        has_sources=is_top and has_sources(lock),
         imports=" ".join(_WARM.get(layer, ())),
         count=len(wheels),
         download=_download(wheels),

@@ -28,7 +28,7 @@ _MOVE_HINT = "move it elsewhere"
 
 def stale_files(context: Context, folder: Path) -> Iterator[str]:
     """How `folder` differs from what would be written: `missing`, `stale` and `not executable`, one line a file."""
-    for name in context.files:
+    for name in context.names:
         path = folder / name
         content = _read(path) if exists(path) else None
         if content is None:
@@ -43,7 +43,7 @@ def differences(context: Context, folder: Path) -> Iterator[str]:
     """`stale_files`, and the files next to ours: `not ours`."""
     yield from stale_files(context, folder)
     for name in _existing_files(context, folder):
-        if name not in context.files:
+        if name not in context.names:
             yield f"not ours: {name}"
 
 
@@ -54,7 +54,7 @@ def differing_places(context: Context, folder: Path) -> dict[str, list[str]]:
         _, name = line.split(": ", 1)
         place = _place(name)
         files_of[place] = []
-    for name in context.files:
+    for name in context.names:
         place = _place(name)
         if place in files_of:
             files_of[place].append(name)
@@ -66,7 +66,7 @@ def foreign_files(context: Context, folder: Path) -> list[str]:
     places = foreign_places(context, folder)
     foreign = []
     for name in _existing_files(context, folder):
-        if name not in context.files or _place(name) in places:
+        if name not in context.names or _place(name) in places:
             foreign.append(name)
     return foreign
 
@@ -74,7 +74,7 @@ def foreign_files(context: Context, folder: Path) -> list[str]:
 def foreign_places(context: Context, folder: Path) -> list[str]:
     """The places that hold files and none of ours: `write_context` refuses to replace those."""
     places = []
-    for place in _places(context.files):
+    for place in _places(context.names):
         if not _is_ours(context, folder, place):
             places.append(place)
     return places
@@ -86,7 +86,7 @@ def write_context(context: Context, folder: Path) -> None:
     One that is right already is left alone. Raises `UsageError` rather than replace one not created by envbuilder, or
     follow a link out of `folder`.
     """
-    refuse_links(folder, *_places(context.files))
+    refuse_links(folder, *_places(context.names))
     if exists(folder) and not is_folder(folder):
         raise UsageError(f"{folder} is a file, not a directory", hint=_MOVE_HINT)
     try:
@@ -126,7 +126,7 @@ def _places(names: Iterable[str]) -> list[str]:
 def _existing_files(context: Context, folder: Path) -> list[str]:
     """The files that are in the context's places now, ours or not."""
     names = []
-    for place in _places(context.files):
+    for place in _places(context.names):
         for name in resources.files_in(folder / place):
             names.append(f"{place}/{name}")
     return names
@@ -137,7 +137,7 @@ def _is_ours(context: Context, folder: Path, place: str) -> bool:
     existing = resources.files_in(folder / place)
     if not existing or any(name in existing for name in _OUR_FILES):
         return True
-    shared = [name for name in existing if f"{place}/{name}" in context.files]
+    shared = [name for name in existing if f"{place}/{name}" in context.names]
     if _COMMON_NAME in shared and len(shared) > 1:
         return True
     for name, path in existing.items():
@@ -158,7 +158,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _bytes(context: Context, name: str) -> bytes | None:
-    return context.files[name].encode() if name in context.files else None
+    return context.content(name) if name in context.names else None
 
 
 def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
@@ -179,8 +179,7 @@ def _replace(target: Path, names: Mapping[str, str], context: Context) -> None:
 
 
 def _write_file(path: Path, name: str, context: Context) -> None:
-    text = context.files[name]
     mode = 0o755 if name in context.executable else 0o644
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_bytes(context.content(name))
     path.chmod(mode)

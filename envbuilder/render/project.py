@@ -17,7 +17,7 @@ from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
 from envbuilder.render import base_variable, context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
-from envbuilder.render.context import render_context
+from envbuilder.render.context import NO_ARCHIVES, render_context
 from envbuilder.render.targets import (
     Project,
     is_marked,
@@ -43,9 +43,17 @@ class Files:
     def names(self) -> list[str]:
         """All paths, relative to the repository."""
         return [
-            *(f"{CONTEXT}/{name}" for name in self.context.files),
+            *(f"{CONTEXT}/{name}" for name in self.context.names),
             *self.others.files,
         ]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Path, relative to the repository → text."""
+        texts = dict(self.others.files)
+        for name, text in self.context.files.items():
+            texts[f"{CONTEXT}/{name}"] = text
+        return texts
 
 
 def describe(
@@ -92,8 +100,15 @@ def read_locks(folder: Path, stack: str | None = None) -> dict[str, Lock]:
     return locks
 
 
-def render_files(project: Project, names: Sequence[str]) -> Files:
-    """Everything that belongs in the repository. Raises `UsageError` for a target or a setting that does not exist."""
+def render_files(
+    project: Project,
+    names: Sequence[str],
+    archives: Mapping[str, bytes] = NO_ARCHIVES,
+) -> Files:
+    """Everything that belongs in the repository; `archives` are those of the lock's sources.
+
+    Raises `UsageError` for a target or a setting that does not exist.
+    """
     unknown = unknown_settings(project.settings, *names)
     if unknown:
         raise UsageError(
@@ -102,7 +117,8 @@ def render_files(project: Project, names: Sequence[str]) -> Files:
             hint=f"fix them in {config.FILE} and try again",
         )
     return Files(
-        context=render_context(project.lock), others=render_targets(project, *names)
+        context=render_context(project.lock, archives),
+        others=render_targets(project, *names),
     )
 
 

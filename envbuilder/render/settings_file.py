@@ -16,7 +16,7 @@ from envbuilder.resolve.candidates import CUSTOM_OS
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
 
-_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of")
+_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of", "apt")
 """The keys of `request_settings` that are not in every request."""
 
 
@@ -60,6 +60,16 @@ def request_settings(
     for name in source.options:
         values.pop(name, None)
     return values
+
+
+def system_package_settings(
+    lock: Lock, source: SettingsSource = _NO_FILES
+) -> dict[str, list[str]]:
+    """The settings that request a lock's system packages, but for those of the project's own files."""
+    names = [name for name in lock.stack.apt if name not in source.apt]
+    if not names:
+        return {}
+    return {"apt": names}
 
 
 def settings_text(

@@ -5,7 +5,7 @@ image is built.
 """
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from packaging.version import Version
@@ -89,6 +89,7 @@ def python_source_of(base: BaseName, python: Version, catalog: Catalog) -> Pytho
 # --- can it be a base ----------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=32)  # asked once for every group of candidates
 def refusal_of(base: BaseName, catalog: Catalog) -> str:
     """Why no image can be built on it, as far as its name tells; "" if nothing is against it."""
     if base.refusal:
@@ -204,11 +205,17 @@ def _newest_tag(catalog: Catalog) -> str:
     return newest.tags[0] if newest else "X.Y.Z-base-ubuntu22.04"
 
 
-def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:
+@lru_cache(maxsize=4)
+def _images_by_tag(catalog: Catalog) -> Mapping[str, CudaImage]:
+    by_tag = {}
     for image in _images(catalog):
-        if base.tag in image.tags:
-            return image
-    return None
+        for tag in image.tags:
+            by_tag[tag] = image
+    return by_tag
+
+
+def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:
+    return _images_by_tag(catalog).get(base.tag)
 
 
 # --- what people should know ---------------------------------------------------------------------------------------

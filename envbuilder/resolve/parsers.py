@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from envbuilder import grammar
 from envbuilder.grammar import LONGEST, PLATFORMS
+from envbuilder.lock.sources.location import is_located, parse_location
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour
 
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}")
@@ -22,6 +23,7 @@ _ARCH = re.compile(r"(?:sm|compute)_?([0-9]{1,2})([0-9])")
 _OS = re.compile(
     r"([a-z]+)[ :-]?([0-9]{1,2}(?:\.[0-9]{2})?)|[a-z]{3,20}(?: [a-z]{3,20})?"
 )
+_LONGEST_LOCATION = 2400  # characters
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLATFORM_NAMES = {  # NVIDIA calls arm64 servers SBSA
     "linux/amd64": ("amd64", "x86_64", "x86-64", "x64"),
@@ -116,10 +118,15 @@ def parse_tag(text: str) -> str:
 
 
 def parse_package(text: str) -> str:
-    """A package with an optional version and an optional marker; no address."""
+    """A package with an optional version and an optional marker, or with the place that it comes from.
+
+    A folder may lack its package's name, which is in its metadata: `lock.sources.folder_name` adds it.
+    """
     message = (
         "a package is a name with an optional version, such as peft or 'peft<0.12'"
     )
+    if is_located(text.strip(" ")) and len(text) <= _LONGEST_LOCATION:
+        return parse_location(text.strip(" ")).text
     if not grammar.matches(grammar.Requirement, text.strip(" ")):
         raise ValueError(message)
     try:
@@ -195,10 +202,20 @@ def parse_registry_mirror(text: str) -> str:
     return name
 
 
+def parse_python_mirror(text: str) -> str:
+    """A mirror of python-build-standalone's releases. It becomes a build argument, so it holds no credentials."""
+    address = text.rstrip("/")
+    if not grammar.matches(grammar.PublicUrl, address):
+        raise ValueError(
+            "a mirror of Pythons is an address without credentials, such as https://mirror.example/python-build-standalone"
+        )
+    return address
+
+
 def parse_hub(text: str) -> str:
     """A mirror of the Hugging Face Hub. It is written into files, so it holds no credentials."""
     address = text.rstrip("/")
-    if not grammar.matches(grammar.HubUrl, address):
+    if not grammar.matches(grammar.PublicUrl, address):
         raise ValueError(
             "a hub is an address without credentials, such as https://hub.example"
         )

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,9 +84,10 @@ def test_what_git_would_leave_out_is_noted(run: Run, tmp_path: Path) -> None:
     answer = run("init", "--lock", LOCK, "--target", "workflow")
     assert answer.code == 0
     assert (
-        "note: git ignores 2 files in docker, envbuilder.toml (.gitignore:1: envbuilder.*)"
+        f"note: git ignores docker/images/{NAME}/envbuilder.lock, envbuilder.toml (.gitignore:1: envbuilder.*)"
         in answer.err
     )
+    assert "git ignores" not in run("render").err, "only new files are worth a note"
 
 
 def test_a_python_that_a_person_chose_is_only_noted(run: Run, tmp_path: Path) -> None:
@@ -137,6 +139,51 @@ def test_an_entrypoint_alone_is_not_of_envbuilder(run: Run, tmp_path: Path) -> N
         assert "docker/payload" in answer.err
     assert own.read_text() == "#!/bin/sh\n"
     assert names(tmp_path) == {"docker"}
+
+
+def test_targets_of_a_repository_above_are_not_its_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init", "--lock", LOCK, "--target", "slurm")
+    settings = tmp_path / "envbuilder.toml"
+    settings.write_text(settings.read_text() + '[render.settings]\nhours = "2"\n')
+    below = tmp_path / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    answer = run("init", "--lock", LOCK, "--target", "workflow")
+    assert answer.code == 0, answer.err
+    assert not (below / "slurm").exists()
+    assert "hours" not in (below / "envbuilder.toml").read_text()
+
+
+@pytest.mark.parametrize("words", ["init --cuda 11.7", "render --cuda 11.7"])
+def test_a_disk_without_room_is_noticed_before_the_index(
+    run: Run,
+    tmp_path: Path,
+    no_index: None,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    room = SimpleNamespace(f_bavail=100, f_frsize=4096)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.statvfs", lambda _: room)
+        answer = run(*words.split())
+    assert answer.code == 2
+    assert "0.4 MB are free" in answer.err
+    monkeypatch.setattr("os.access", lambda *_: False)
+    answer = run(*words.split())
+    assert answer.code == 2
+    assert "cannot be written; nothing was written" in answer.err
+    assert names(tmp_path) == set()
+
+
+def test_what_is_up_to_date_needs_no_room(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init", "--lock", LOCK, "--target", "workflow")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=1))
+    assert run("render").code == 0
 
 
 # --- the lock that `envbuilder lock` has written ---------------------------------------------------------------------

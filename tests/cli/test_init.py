@@ -1,6 +1,7 @@
 """`envbuilder init` and the `render` that keeps what it made."""
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Iterator
@@ -47,18 +48,27 @@ def test_init_writes_everything_and_names_the_next_steps(
 
 
 @pytest.mark.parametrize(
-    ("target", "then"),
-    [("compose", ", then `docker compose up train`"), ("devcontainer", "")],
+    ("target", "last"),
+    [("compose", "docker compose up train"), ("devcontainer", "envbuilder build")],
 )
-def test_render_of_a_target_alone_names_the_missing_image(
-    run: Run, tmp_path: Path, target: str, then: str
+def test_render_of_a_target_alone_names_what_is_missing(
+    run: Run, tmp_path: Path, target: str, last: str
 ) -> None:
     answer = run("render", "--lock", LOCK, "--target", target)
     assert answer.code == 0, answer.err
-    assert answer.err.endswith(f"\nnext: `envbuilder build --lock {LOCK}`{then}\n")
-    assert run("init", "--lock", LOCK, *TARGETS).code == 0
+    steps = re.findall("`([^`]+)`", answer.err.splitlines()[-1])
+    assert steps[0] == f"envbuilder init --lock {LOCK} --target {target}"
+    assert (steps[1], steps[-1]) == ("envbuilder build", last)
+    assert run(*shlex.split(steps[0])[1:]).code == 0
     assert "next: " not in run("render", "--lock", LOCK, "--target", target).err
     assert "next: " not in run("render", "--lock", LOCK, "--target", "slurm").err
+
+
+def test_the_missing_context_belongs_into_the_named_folder(
+    run: Run, tmp_path: Path
+) -> None:
+    words = ("--lock", LOCK, "--target", "compose", "--output", "a b")
+    assert "next: `cd 'a b' && envbuilder init --lock " in run("render", *words).err
 
 
 def test_an_existing_gitignore_stays_and_gaps_are_reported(
@@ -108,7 +118,7 @@ def test_a_foreign_file_stops_init_before_writing(run: Run, tmp_path: Path) -> N
     name = ".github/workflows/ci.yml"
     answer = run("init", "--lock", LOCK, *TARGETS, "--overwrite", name)
     assert answer.code == 0
-    assert f"overwrote {name}\n" in answer.err
+    assert f"replaced {name}\n" in answer.err
     assert own.read_text() != mine
 
 
@@ -226,7 +236,14 @@ def test_a_lock_that_does_not_match_the_request_is_stale(
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ('targets = ["helm"]', "there is no target 'helm'"),
+        (
+            'targets = ["helm"]',
+            "envbuilder.toml: there is no target 'helm' ([render], targets)\nhint: targets: compose",
+        ),
+        (
+            'targets = ["workflow", "copmose"]',
+            "hint: did you mean `compose`?",
+        ),
         ('targets = "workflow"', "targets must be a list"),
         ('tragets = ["workflow"]', "did you mean 'targets'?"),
         (
@@ -378,3 +395,20 @@ def test_request_options_next_to_a_lock_are_refused(run: Run, command: str) -> N
     answer = run(command, "--lock", LOCK, "--package", "peft", "--as-of", "2026-01-01")
     assert answer.code == 2
     assert "--as-of and --package have no effect with --lock" in answer.err
+
+
+@pytest.mark.slow
+def test_system_packages_are_kept_and_replaced(
+    run: Run, tmp_path: Path, recorded_index: None
+) -> None:
+    settings = tmp_path / "envbuilder.toml"
+    assert run("init", "--cuda", "11.7", "--apt", "libgl1").code == 0
+    assert tomllib.loads(settings.read_text())["apt"] == ["libgl1"]
+    answer = run("init", "--apt", "ffmpeg")
+    assert "its system packages are ffmpeg, not libgl1" in answer.err or (
+        "its system packages are libgl1, not ffmpeg" in answer.err
+    )
+    assert run("init", "--apt", "ffmpeg", "--force").code == 0
+    assert tomllib.loads(settings.read_text())["apt"] == ["ffmpeg"]
+    assert run("render", "--check").code == 0
+    assert run("render", "--apt", "libgl1", "--lock", LOCK).code == 2

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from standin.engine import StandInEngine
+from standin.engine import DIGEST, StandInEngine
 from standin.programs import Programs
 from standin.suite_output import IMAGE
 
@@ -14,6 +14,7 @@ from envbuilder import pipeline
 from envbuilder.cli import build_command
 from envbuilder.engine import bootstrap
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
+from envbuilder.model import Lock, Request
 
 from .conftest import Run
 
@@ -45,7 +46,7 @@ def repository(
             shutil.copytree(IMAGES / name, tmp_path / "docker/images" / name)
         engine = StandInEngine(
             images={IMAGE.id: IMAGE, LOCK.stack.base.reference: BASE},
-            registry={SLIM: IMAGE} if slim else {},
+            registry={SLIM: replace(IMAGE, digest=DIGEST)} if slim else {},
         )
         monkeypatch.setattr(build_command, "new_engine", lambda: engine)
         return engine
@@ -64,6 +65,7 @@ def test_build_takes_the_repository_s_lock(
     assert answer.code == 0, answer.err
     assert f"envbuilder:{MAIN}" in engine.images
     assert "removed BASE from .env" in answer.err
+    assert "to pin it: `envbuilder lock --upgrade-base`\n" in answer.err
     assert (tmp_path / ".env").read_text() == "RUN=a\n"
 
 
@@ -83,6 +85,20 @@ def test_without_a_registry_the_fallback_takes_over(
     assert (tmp_path / ".env").read_text().endswith("\nBASE=py3.9-debian11\n")
 
 
+def test_env_file_that_cannot_be_written_costs_no_image(
+    run: Run, repository: Repository, tmp_path: Path
+) -> None:
+    engine = repository(slim=False)
+    outside = tmp_path.with_name(f"{tmp_path.name}-env")
+    outside.write_text("A=b\n")
+    (tmp_path / ".env").symlink_to(outside)
+    answer = run("build")
+    assert answer.code == 0, answer.err
+    assert f"envbuilder:{FALLBACK}" in engine.images
+    assert "for Compose set BASE=py3.9-debian11" in answer.err
+    assert outside.read_text() == "A=b\n"
+
+
 def test_a_fallback_that_is_missing_is_locked_and_written(
     run: Run,
     repository: Repository,
@@ -90,8 +106,24 @@ def test_a_fallback_that_is_missing_is_locked_and_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = repository(MAIN, slim=False)
-    monkeypatch.setattr(pipeline, "make_lock", lambda request, session: LOCK)
+    requests: list[Request] = []
+
+    def make_lock(request: Request, session: pipeline.Session) -> Lock:
+        requests.append(request)
+        return LOCK
+
+    monkeypatch.setattr(pipeline, "make_lock", make_lock)
+    with (tmp_path / "envbuilder.toml").open("r+") as stream:
+        text = stream.read()
+        stream.seek(0)
+        stream.write('as-of = "2025-03-20"\n' + text)
+    answer = run("build", "--base", "bootstrap", "--dry-run")
+    assert (answer.code, requests) == (0, []), answer.err
+    assert f"stack       {FALLBACK}\n" in answer.out
     answer = run("build")
+    (request,) = requests
+    assert (str(request.torch), request.python) == ("2.0.1", None)
+    assert str(request.as_of) == "2025-03-20"
     assert answer.code == 0, answer.err
     assert f"wrote docker/images/{FALLBACK}/" in answer.err
     assert (tmp_path / "docker/images" / FALLBACK / "Dockerfile").exists()
@@ -118,7 +150,20 @@ def test_a_chosen_base_is_never_replaced(
     monkeypatch.setenv("BASE", "py3.10-debian12")
     answer = run("build")
     assert answer.code == 6
-    assert answer.err.startswith(f"error: {SLIM} was not found")
+    assert answer.err.startswith(f"pulling {SLIM}\nerror: {SLIM} was not found")
+
+
+@pytest.mark.parametrize(
+    "words", [("--cuda", "12.1"), ("--apt", "libgl1"), ("--package", "peft")]
+)
+def test_a_request_is_not_answered_with_the_repository_s_lock(
+    run: Run, repository: Repository, words: tuple[str, ...]
+) -> None:
+    repository(slim=True)
+    planned = run("build", "--dry-run", *words)
+    assert planned.code == 0, planned.err
+    assert "locked wheels" not in planned.out
+    assert "locked wheels" in run("build", "--dry-run").out
 
 
 def test_a_lock_that_is_named_is_never_replaced(

@@ -76,6 +76,7 @@ def texts_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
     ("words", "by"),
     [
         (("lock", "--cuda", "11.7"), "option"),
+        (("lock", "--cuda", "11.8"), "torch-index"),
         (("lock", "--cuda", "11.7"), "environment"),
         (("lock", "--cuda", "11.7"), "settings"),
         (("catalog", "verify", "--online"), "option"),
@@ -103,6 +104,8 @@ def test_index_password_is_in_no_argument_or_file(
     (tmp_path / "tmp").mkdir()
     if by == "option":
         words = (*words, "--index-url", address)
+    elif by == "torch-index":
+        words = (*words, "--index-url", address, "--torch-index", address)
     elif by == "environment":
         environ["ENVBUILDER_INDEX_URL"] = address
     else:

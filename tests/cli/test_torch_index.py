@@ -1,12 +1,14 @@
 """`envbuilder lock` of a stack that only PyTorch's own index has, with the real uv and nothing but this machine."""
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import uv
 from index_server import IndexServer, serve
 from torch_pages import Pages, family, serve_pages
 
@@ -120,6 +122,7 @@ def test_a_mirror_may_ask_for_a_login(
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # uv tries for six seconds
 def test_an_unreachable_index_is_named(run: Run, packages: IndexServer) -> None:
     answer = run("lock", *REQUEST, "--index-url", packages.url)
     assert answer.code == 6
@@ -179,3 +182,34 @@ def test_torch_without_cuda_is_locked_the_same_way(
     assert made.stack.index_url == "https://download.pytorch.org/whl/cpu"
     assert not [wheel for wheel in made.wheels if wheel.name.startswith("nvidia-")]
     assert replace(made.stack, notes=()).cuda is None
+
+
+@pytest.mark.slow
+def test_the_requirements_file_installs_with_uv(
+    run: Run, packages: IndexServer, output: Path
+) -> None:
+    """Whatever else is on the index: an old NumPy is there, and the index is not asked for it."""
+    with serve_pages(Pages(wheels=family())) as pages:
+        words = ("--format", "requirements", "--output", "-")
+        answer = lock(run, packages, pages.url, *words)
+        assert answer.code == 0, answer.err
+        # The packages of the other index have no files here, and PyTorch's own address is not reached.
+        text = answer.out.replace("https://download.pytorch.org/whl", pages.url)
+        lines = text.splitlines()
+        kept = [line for line in lines if line.startswith(("--", "torch"))]
+        kept = [line for line in kept if not line.startswith("torchmetrics")]
+        assert len([line for line in kept if line.startswith("--find-links")]) == 3
+        output.write_text("\n".join(kept))
+        pages.paths.clear()
+        done = subprocess.run(
+            [
+                uv.find_uv_bin(), "pip", "install", "--no-config", "--no-deps", "--require-hashes",
+                "--default-index", packages.url, "--python-version", "3.10", "--python-platform", "linux",
+                "--target", str(output.with_name("site")), "--requirements", str(output),
+            ],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    installed = {path.name for path in output.with_name("site").glob("*.dist-info")}
+    assert "torch-2.0.1+cu118.dist-info" in installed
+    assert not [path for path in pages.paths if "numpy" in path]

@@ -176,6 +176,38 @@ def test_the_client_accepts_it_with_the_example_as_env_file(empty: Site) -> None
     assert empty.run("--profile", "*", "config") == before
 
 
+@pytest.mark.parametrize(
+    ("text", "env", "base"),
+    [
+        ("", {}, "py3.9-debian11"),
+        ("BASE=py3.10-debian12\n", {}, "py3.10-debian12"),
+        ("BASE=py3.10-debian12\n", {"BASE": "py3.9-debian11"}, "py3.9-debian11"),
+    ],
+)
+def test_base_selects_image_and_dockerfile(
+    empty: Site, text: str, env: dict[str, str], base: str
+) -> None:
+    (empty.folder / ".env").write_text(text)
+    code, said = empty.run(
+        "--profile",
+        "*",
+        "config",
+        "--format",
+        "json",
+        COMPOSE_FILE=NOTEBOOK,
+        TRAIN_IMAGE="",
+        **env,
+    )
+    assert code == 0, said
+    services = json.loads(said)["services"]
+    name = f"cu117-torch2.0.1-{base}"
+    for service in ("train", "accept", "shell", "image", "tensorboard"):
+        assert services[service]["image"] == f"envbuilder:{name}"
+        assert services[service]["build"]["dockerfile"] == f"images/{name}/Dockerfile"
+    assert services["notebook"]["image"] == f"envbuilder:{name}-notebook"
+    assert services["notebook"]["build"]["args"] == {"IMAGE": f"envbuilder:{name}"}
+
+
 @pytest.mark.parametrize("variable", ["CA_BUNDLE", "SSL_CERT_FILE", ""])
 def test_missing_image_is_built_with_and_without_a_ca(
     empty: Site, variable: str

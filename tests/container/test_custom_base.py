@@ -4,6 +4,7 @@ Each base is a stage in front of the Dockerfile, so that no image has to be made
 """
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import Lock
 from envbuilder.render.context import place_of, render_context
 from envbuilder.render.context_folder import write_context
+
+from .engine import docker, envbuilder
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
@@ -186,3 +189,54 @@ def test_an_unknown_system_package_is_named(tmp_path: Path) -> None:
     assert cause[0] == (
         "--apt libmisspelt9: Debian GNU/Linux 11 (bullseye) cannot install a package of this name"
     )
+
+
+HOSTILE = """ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+PYTHONPATH=/srv LD_LIBRARY_PATH=/usr/local/cuda/lib64 PIP_CONSTRAINT=/nowhere"""
+CUDA_FOLDER = "/usr/local/cuda/targets/x86_64-linux/lib"
+HOOKS = (
+    'chroot "$1" useradd --create-home --uid 1000 ubuntu',
+    f'mkdir -p "$1{CUDA_FOLDER}" && echo x > "$1{CUDA_FOLDER}/libcublas.so.11"',
+    f'echo {CUDA_FOLDER} > "$1/etc/ld.so.conf.d/000_cuda.conf"',
+)
+
+
+@pytest.fixture
+def bare_debian(tmp_path: Path) -> Iterator[str]:
+    """Debian 11 without Python, as nvidia/cuda is Ubuntu without it; with what such images have in addition."""
+    name = "bases.invalid/library/debian:11"
+    tar = tmp_path / "base.tar"
+    words = ["mmdebstrap", "--variant=minbase", "--mode=auto"]
+    words += ["--keyring=/usr/share/keyrings/debian-archive-keyring.gpg"]
+    words += [f"--customize-hook={hook}" for hook in HOOKS]
+    subprocess.run([*words, "bullseye", str(tar)], check=True, capture_output=True)
+    changes = [HOSTILE, "USER 1001", 'ENTRYPOINT ["/bin/echo"]']
+    options = [word for change in changes for word in ("--change", change)]
+    docker("import", *options, str(tar), name)
+    yield name
+    docker("rmi", "--force", name, check=False)
+
+
+@pytest.mark.exhaustive
+def test_a_base_without_python_is_built_and_accepted(
+    tmp_path: Path, bare_debian: str
+) -> None:
+    """Minutes, and two gigabytes to download if the wheels are in no cache."""
+    tag = "bases.invalid/accepted:1"
+    words = ("--base", bare_debian, "--cuda", "11.7", "--apt", "libgl1", "--tag", tag)
+    site = tmp_path / "site"
+    site.mkdir()
+    answer = envbuilder("build", *words, "--json", cwd=site, timeout=3600)
+    assert answer.code == 0, answer.err
+    try:
+        inspected = envbuilder("inspect", tag, "--json", cwd=site).json()
+        assert inspected["stack"]["evidence"] == "documented"
+        assert "libgl1:amd64=1.3.2-1" in inspected["system_packages"]
+        assert [layer["holds"] for layer in inspected["layers"]][:2] == [
+            "base",
+            "system",
+        ]
+        line = docker("run", "--rm", "--entrypoint", "id", tag, "-un").stdout
+        assert line.strip() == "trainer"
+    finally:
+        docker("rmi", "--force", tag, check=False)

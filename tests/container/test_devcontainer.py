@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -201,7 +202,10 @@ def test_the_image_alone_is_a_dev_container(image: Image, new_host: New) -> None
     assert outcome["remoteUser"] == "trainer"
     code = outcome["mergedConfiguration"]["customizations"]["vscode"][0]
     assert code["settings"]["python.defaultInterpreterPath"] == "/opt/venv/bin/python"
-    look = "command -v python train accept; id -un; touch mine; stat -c %u mine; cat /proc/1/comm"
+    look = (
+        "for name in python train accept; do command -v $name; done; "
+        "id -un; touch mine; stat -c %u mine; cat /proc/1/comm"
+    )
     seen = host("exec", "sh", "-c", look)
     assert seen.stdout.split() == [
         "/opt/venv/bin/python",
@@ -232,6 +236,8 @@ def test_gpu_is_requested_only_if_one_exists(new_host: New) -> None:
 def test_build_command_gives_an_image(new_host: New) -> None:
     host = new_host(USERS[0])
     name = f"envbuilder-test-{host.home.name}"
+    # `up` does this by itself; `build` runs no command on the host.
+    subprocess.run(["sh", ".devcontainer/image"], cwd=host.project, check=True)
     built = host("build", "--image-name", name)
     try:
         assert built.returncode == 0, built.stderr
@@ -253,9 +259,11 @@ def refused(host: Host) -> str:
     return up.stdout + up.stderr
 
 
-def rename_image(host: Host, old: str, new: str) -> None:
-    for path in (host.project / ".devcontainer").iterdir():
-        path.write_text(path.read_text().replace(old, new))
+def select_image(host: Host, name: str) -> None:
+    """Have the dev container start from this image, as if BASE selected it."""
+    path = host.project / ".devcontainer/image"
+    text = re.sub("(?m)^image=.*$", f"image={name}", path.read_text())
+    path.write_text(text)
 
 
 def test_broken_image_does_not_start_and_explains_why(
@@ -274,7 +282,7 @@ def test_broken_image_does_not_start_and_explains_why(
         check=True,
     )
     try:
-        rename_image(host, image.tag, broken)
+        select_image(host, broken)
         said = refused(host)
     finally:
         host.clean()
@@ -284,9 +292,9 @@ def test_broken_image_does_not_start_and_explains_why(
     assert "error: this container does not match its lock" in said
 
 
-def test_missing_image_error_tells_how_to_build_it(image: Image, new_host: New) -> None:
+def test_missing_image_error_tells_how_to_build_it(new_host: New) -> None:
     host = new_host(USERS[0])
-    rename_image(host, image.tag, "envbuilder-test-absent:1")
+    select_image(host, "envbuilder-test-absent:1")
     said = refused(host)
     assert "error: image envbuilder-test-absent:1 not found" in said
     assert "hint: build it: `envbuilder build`" in said

@@ -21,6 +21,8 @@ from envbuilder.engine.run_id import new_run_id
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, Request
 from envbuilder.network import Network
+from envbuilder.render import context as contexts
+from envbuilder.render import context_folder
 from envbuilder.resolve import resolve
 
 from .engine import docker, envbuilder
@@ -54,21 +56,38 @@ def mirror() -> Iterator[tuple[str, list[str]]]:
         yield address.replace("//", f"//me:{CANARY}@") + "/debian", seen
 
 
-def build(folder: Path, text: str, network: Network, base: str = "") -> str:
+def build(folder: Path, text: str, network: Network, **arguments: str) -> str:
     """The id of an image; none of its steps comes from a cache."""
-    (folder / "ctx").mkdir()
-    (folder / "ctx/Dockerfile").write_text(text)
+    context = folder / "ctx"
+    context.mkdir(exist_ok=True)
+    (context / "Dockerfile").write_text(text)
     built = build_process.build(
-        folder / "ctx",
+        context,
         dockerfile="Dockerfile",
         log=folder / "build.log",
         options=BuildOptions(no_cache=True),
         network=network,
         environ=dict(os.environ),
         on_change=lambda progress: None,
-        base=base,
+        arguments=arguments,
     )
     return built.image
+
+
+def apt_steps(folder: Path) -> str:
+    """The steps of a Dockerfile that install packages, of small ones: those of the base, and the user's own."""
+    lock = parse_lock((PRESET / LOCK_FILE).read_text(), source=str(PRESET))
+    lock = replace(lock, stack=replace(lock.stack, apt=("sl",)))
+    context_folder.write_context(contexts.render_context(lock), folder / "ctx")
+    text = (folder / "ctx/images" / lock.stack.name / "Dockerfile").read_text()
+    pattern = r"(?m)^RUN --mount=type=bind,source=\S*/system,target=/system \\\n(?:.*\\\n)*.*\n"
+    steps = re.findall(pattern, text)
+    assert len(steps) == 2
+    words = "ca-certificates g++ libjemalloc2"
+    assert words in steps[0]
+    return (
+        "".join(steps).replace(words, "hello").replace("id=apt-bookworm", "id=apt-emul")
+    )
 
 
 @pytest.mark.network
@@ -79,28 +98,23 @@ def test_packages_of_an_image_come_from_the_mirror(
     tmp_path: Path, base: str, mirror: tuple[str, list[str]], form: str
 ) -> None:
     address, seen = mirror
-    text = (PRESET / "Dockerfile").read_text()
-    step = re.search(
-        r"(?m)^RUN --mount=type=cache,target=/var/cache/apt(?:.*\\\n)+.*\n", text
-    )
-    assert step
-    words = "ca-certificates g++ libjemalloc2"
-    assert words in step[0]
-    system = step[0].replace(words, "hello").replace("id=apt-bookworm", "id=apt-emul")
+    steps = apt_steps(tmp_path)
     before = DEB822 if form == "deb822" else ""
-    image = build(
-        tmp_path, f"FROM {base}\n{before}{system}", Network(apt_mirror=address)
-    )
+    network = Network(apt_mirror=address)
+    image = build(tmp_path, f"FROM {base}\n{before}{steps}", network)
     try:
-        assert any(path.startswith("/debian/pool/main/h/hello/") for path in seen)
+        for package in ("h/hello", "s/sl"):
+            assert any(
+                path.startswith(f"/debian/pool/main/{package}/") for path in seen
+            )
         suites = {path.split("/dists/")[0] for path in seen if "/dists/" in path}
         expected = {"/debian"} if form == "deb822" else {"/debian", "/debian-security"}
         assert suites == expected
-        look = "dpkg -s hello; grep -r deb /etc/apt; ls /tmp; cat /etc/apt/sources.list* /etc/apt/sources.list.d/*"
+        look = "dpkg -s hello sl; grep -r deb /etc/apt; ls /tmp; cat /etc/apt/sources.list* /etc/apt/sources.list.d/*"
         there = docker(
             "run", "--rm", "--network", "none", image, "sh", "-c", look, check=False
         )
-        assert "Status: install ok installed" in there.stdout
+        assert there.stdout.count("Status: install ok installed") == 2
         assert "debian.org/debian" in there.stdout
         with DockerEngine(new_run_id()) as engine:
             files = engine.layer_files(image, lambda path: True)
@@ -135,7 +149,7 @@ def test_bootstrapped_base_comes_from_the_mirror(tmp_path: Path) -> None:
         assert sources
         assert sources.read().count(b"debian.org/debian") == 3
     assert CANARY.encode() not in tar.read_bytes()
-    assert "./etc/apt/sources.list.debian" not in names
+    assert "./etc/apt/kept" not in names
     assert "./etc/apt/apt.conf.d/99mirror" not in names
 
 
@@ -154,11 +168,10 @@ def test_base_of_a_stack_comes_from_the_registry_s_mirror(tmp_path: Path) -> Non
         session = cast("Any", SessionOf(network))
         found = pipeline.ensure_base(lock.stack, engine, session)
         assert found.digest
-        locked = replace(lock, base_digest=found.digest)
-        base = pipeline._base_argument(locked, network)
-        assert base == f"{name}@{found.digest}"
+        arguments = pipeline.build_arguments(lock.stack, network, found.digest)
+        assert arguments == {"BASE": f"{name}@{found.digest}"}
         text = f"ARG BASE={reference}\nFROM ${{BASE}}\nCOPY Dockerfile /there\n"
-        made = build(tmp_path, text, network, base)
+        made = build(tmp_path, text, network, **arguments)
         with DockerEngine(new_run_id()) as other:
             paths = [path for path, _, _ in other.layer_files(made, lambda path: True)]
         assert sorted(paths) == ["/here", "/there"]

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from envbuilder.catalog.rows import Policy
 from envbuilder.host.records import Host
+from envbuilder.lock.torch_index import FAMILY
 from envbuilder.model import Base, Stack
 
 from .values import copied
@@ -127,6 +128,8 @@ def odd_lock(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
                     "version": draw(st.sampled_from(VERSIONS)),
                 }
             )
+    if draw(st.booleans()):
+        _move_torch(document["stack"], wheels)
     for wheel in wheels:
         wheel["file"] = (
             f"{wheel['name'].replace('-', '_')}-{Version(wheel['version'])}-py3-none-any.whl"
@@ -136,6 +139,15 @@ def odd_lock(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
     if draw(st.booleans()):
         document["base_digest"] = draw(st.sampled_from([None, "sha256:" + "0" * 64]))
     return document
+
+
+def _move_torch(stack: dict[str, Any], wheels: list[dict[str, Any]]) -> None:
+    """To PyTorch's own index for the stack's CUDA, of which a version tells."""
+    stack["index"] = "pytorch-cu117"
+    for wheel in wheels:
+        if wheel["name"] in FAMILY:
+            wheel["index"] = stack["index"]
+            wheel["version"] += "+cu117"
 
 
 @st.composite

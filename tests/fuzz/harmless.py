@@ -37,7 +37,8 @@ def stack(given: Stack) -> Stack:
         cudnn=_version(given.cudnn),
         nccl=_version(given.nccl),
         triton=_version(given.triton),
-        index=given.index if given.index == "pypi" else "other",
+        index=_index(given.index),
+        index_url=given.index_url and "https://a.example/whl",
         driver_floor="1.0",
         base=base(given.base),
         as_of=date(2026, 1, 1),
@@ -51,6 +52,7 @@ def stack(given: Stack) -> Stack:
         notes=("a",) * len(given.notes),
         evidence="verified",
         unknown=("a",) * len(given.unknown),
+        apt=("aa",) * len(given.apt),
     )
 
 
@@ -64,6 +66,7 @@ def base(given: Base) -> Base:
         glibc=Version("2.36"),
         end_of_life=given.end_of_life and date(2026, 1, 1),
         system_packages=("aa",) * len(given.system_packages),
+        python_build=given.python_build and "1.0.0",
     )
 
 
@@ -74,9 +77,15 @@ def wheel(given: Wheel, number: int) -> Wheel:
         name=name,
         version=ONE,
         file=f"{name}-1.0-py3-none-any.whl",
-        size=1,
+        size=given.size and 1,
         sha256=SHA,
+        index=_index(given.index),
     )
+
+
+def _index(name: str) -> str:
+    """Whether it is PyPI decides about lines."""
+    return name if name == "pypi" else "other"
 
 
 def settings(given: Mapping[str, str]) -> dict[str, str]:

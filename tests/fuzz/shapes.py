@@ -265,4 +265,6 @@ _READERS: Mapping[str, Callable[[str], Shape]] = {
     "README.md": markdown,
     "/check": batch,
     "/image": batch,
+    "/system/base.sh": str,  # copied as they are
+    "/system/packages.sh": str,
 }

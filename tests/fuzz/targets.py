@@ -152,6 +152,10 @@ PLAUSIBLE: Mapping[str, tuple[str, ...]] = {
     "--as-of": ("2025-01-31", "2026-11-01"),
     "--catalog": ("own", "."),
     "--index-url": ("https://x.example/simple", "https://me:secret@x.example/simple"),
+    "--torch-index": (
+        "https://x.example/whl",
+        "find-links+https://me:secret@x.example/{tag}",
+    ),
     "--ca-bundle": ("ca.pem",),
     "--lock": ("envbuilder.lock", "missing.lock", "."),
     "--output": ("out", "-", "."),
@@ -316,7 +320,8 @@ SETTINGS: dict[str, Any] = {
     "cuda": "11.7", "python": "3.9", "torch": "2.0.1", "gpu": "RTX 3090", "driver": "535", "os": "debian11",
     "base": "bootstrap", "flavour": "runtime", "platform": "linux/amd64", "as-of": "2026-11-01",
     "package": ["peft<0.12"], "index-url": "https://x.example/simple", "ca-bundle": "ca.pem", "tag": "a/b:c",
-    "builder": "default", "cache-to": ["type=registry,ref=a/b"], "cache-from": ["a/b"], "gpu-access": "auto",
+    "torch-index": "https://x.example/whl", "builder": "default",
+    "cache-to": ["type=registry,ref=a/b"], "cache-from": ["a/b"], "gpu-access": "auto",
     "catalog": "own", "accept": {"checks": ["check.py"]},
     "render": {"targets": ["compose", "devcontainer"], "stack": PRESET, "settings": {"shm-size": "2g"}},
 }  # fmt: skip

@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +39,12 @@ class Behaviour:
     pages: dict[str, str] = field(default_factory=dict)  # path → other HTML
     files_at: str = ""  # another host of the files than the one that has them
     login: str = ""  # `user:password`; without one everybody is let in
+
+    def reset(self) -> None:
+        """Behave well again."""
+        good = Behaviour()
+        for one in fields(self):
+            setattr(self, one.name, getattr(good, one.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,12 @@ class Host(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if self.has_pages and path.strip("/") in self._folders() and path[-1] != "/":
+            self.send_response(301)
+            self.send_header("Location", f"{path}/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         page = self._page(path) if self.has_pages else None
         content = self.shelf.content(path.rpartition("/")[2])
         if page is not None:
@@ -134,6 +146,10 @@ class Host(BaseHTTPRequestHandler):
             self._send(content, "binary/octet-stream")
         else:
             self._send_file(content)
+
+    def _folders(self) -> set[str]:
+        """Those of the mirror, without a slash at their end."""
+        return {f"pytorch-wheels/{tag}" for tag in self.shelf.wheels}
 
     def _may_enter(self) -> bool:
         login = self.shelf.behaviour.login

@@ -1,11 +1,17 @@
 """What the name of a base says: refused, completed or noted before anything is pulled."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from packaging.version import Version
 
 from envbuilder import catalog
 from envbuilder.errors import NoStackError, UsageError
+from envbuilder.lock.lock_file import parse_lock
+from envbuilder.lock.validation import find_problems
 from envbuilder.model import PythonSource, Stack
+from envbuilder.render.context import dockerfile
 from envbuilder.resolve import resolve
 from envbuilder.resolve.base_check import similar_tags
 from envbuilder.resolve.base_name import read_base_name
@@ -13,6 +19,7 @@ from envbuilder.resolve.command_line import parse_request
 from envbuilder.resolve.implied_options import complete_request
 
 CATALOG = catalog.load()
+PRESETS = Path(__file__).parents[2] / "docker" / "images"
 
 
 def resolved(base: str, **options: str) -> Stack:
@@ -205,3 +212,59 @@ def test_what_a_base_implies_gives_way_to_a_gpu() -> None:
     )
     completed = complete_request(request, CATALOG)
     assert (str(completed.python), completed.cuda) == ("3.10", None)
+
+
+def dockerfile_on(base: str, **options: str) -> str:
+    path = PRESETS / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+    lock = parse_lock(path.read_text(), source=str(path))
+    return dockerfile(replace(lock, stack=resolved(base, cuda="11.7", **options)))
+
+
+def test_a_custom_base_is_prepared_before_both_stages() -> None:
+    text = dockerfile_on("ubuntu:22.04")
+    assert "FROM ${BASE} AS base\n" in text
+    assert text.count("FROM base") == 2
+    step = next(line for line in text.splitlines() if "sh /system/base.sh" in line)
+    assert step.split()[:5] == ["sh", "/system/base.sh", "3.10", "2.35", "x86_64"]
+    assert {"python3", "python3-pip", "g++"} <= set(step.split())
+    assert "uv python install" not in text
+    preset = PRESETS / "cu117-torch2.0.1-py3.10-debian12" / "Dockerfile"
+    assert "FROM ${BASE} AS uv" in preset.read_text()
+
+
+def test_a_managed_python_is_downloaded_for_the_build_only() -> None:
+    text = dockerfile_on("nvidia/cuda:11.7.1-runtime-ubuntu22.04", python="3.9")
+    assert "sh /system/base.sh - 2.35 x86_64" in text
+    build = CATALOG.policy.managed.builds["3.9"]  # type: ignore[union-attr]
+    name = f"cpython-{build}-linux-x86_64-gnu"
+    assert f"--install-dir /opt/python {name} \\\n" in text
+    assert f"ln -sf /opt/python/{name}/bin/python3.9 /usr/local/bin/python3" in text
+
+
+def test_builds_of_python_are_those_of_the_pinned_uv() -> None:
+    managed = CATALOG.policy.managed
+    assert managed is not None
+    pinned = (PRESETS.parent / "install" / "uv.txt").read_text().split("uv==")[1]
+    assert f"uv {pinned.split()[0]}:" in managed.source
+    assert set(managed.builds) == {str(row) for row in CATALOG.policy.registry.pythons}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"python_source": PythonSource.MANAGED}, "its Python is 3.9, and '' is to be installed"),
+        ({"python_source": PythonSource.MANAGED, "python_build": "3.11.2"}, "its Python is 3.9, and '3.11.2' is to be"),
+        ({"python_source": PythonSource.SYSTEM, "release": "bullseye"}, "mine:1 has Python, and the lock brings"),
+    ],
+)  # fmt: skip
+def test_a_lock_with_a_contradictory_python_is_damaged(
+    changes: dict[str, object], problem: str
+) -> None:
+    path = PRESETS / "cu117-torch2.0.1-py3.9-debian11" / "envbuilder.lock"
+    lock = parse_lock(path.read_text(), source=str(path))
+    base = replace(lock.stack.base, reference="mine:1", release="")
+    base = replace(base, **changes)  # type: ignore[arg-type]
+    damaged = replace(lock, stack=replace(lock.stack, base=base))
+    problems = list(find_problems(damaged))
+    assert len(problems) == 1
+    assert problem in problems[0]

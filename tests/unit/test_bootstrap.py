@@ -33,7 +33,8 @@ def made_by(contents: str) -> ImageFacts:
 
 
 def session(**network: str) -> Any:
-    return SimpleNamespace(network=Network(**network))  # type: ignore[arg-type]
+    console = SimpleNamespace(say=lambda text: None)
+    return SimpleNamespace(network=Network(**network), console=console)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

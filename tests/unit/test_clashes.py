@@ -105,6 +105,26 @@ def test_what_changes_its_meaning_is_noted(
 
 
 @pytest.mark.parametrize(
+    ("name", "env", "noted"),
+    [
+        ("微调", "", True),
+        ("微调", "COMPOSE_PROJECT_NAME=a\n", False),
+        ("微调 2", "", False),
+        ("_-", "", True),
+    ],
+)
+def test_a_folder_that_compose_cannot_name_is_noted(
+    tmp_path: Path, name: str, env: str, noted: bool
+) -> None:
+    folder = tmp_path / name
+    clashes = found(folder, {".env": env})
+    assert [clash.stops for clash in clashes] == [False] * noted
+    for clash in clashes:
+        assert name in clash.problem
+        assert "`echo COMPOSE_PROJECT_NAME=training >>.env`" in clash.remedy
+
+
+@pytest.mark.parametrize(
     "files",
     [
         {".env": 'COMPOSE_FILE="./compose.yaml:compose.gpu.yaml"', "compose.yml": ""},
@@ -192,11 +212,16 @@ def test_a_git_that_does_not_answer_is_passed_over(
 def test_ignored_files_are_told_with_a_command(tmp_path: Path) -> None:
     (tmp_path / git_ignore.FILE).write_text("docker/\ncompose.yaml\n")
     first, second = ignore_clashes(NAMES, tmp_path)
-    assert first.problem.startswith(
-        "git ignores 2 files in docker (.gitignore:1: docker/);"
+    assert first.problem == (
+        "git ignores docker/images/a/envbuilder.lock, docker/payload/x (.gitignore:1: docker/), "
+        "so a clone would lack that"
     )
-    assert "`git add --force docker` once" in first.remedy
     assert second.problem.startswith("git ignores compose.yaml (.gitignore:2:")
+    assert "`git add --force compose.yaml` once" in second.remedy
+    many = [f"docker/payload/{number}" for number in range(9)]
+    (clash,) = ignore_clashes(many, tmp_path)
+    assert clash.problem.startswith("git ignores 9 files in docker (.gitignore:1:")
+    assert "`git add --force docker`" in clash.remedy
     assert not (first.stops)
     assert not (second.stops)
 

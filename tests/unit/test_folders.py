@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_existing_files(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         UsageError, match=r"cannot write .*: No space left on device"
     ) as caught:

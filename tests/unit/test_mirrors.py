@@ -16,6 +16,7 @@ from envbuilder.errors import UsageError
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.model import BASE_BOOTSTRAP, Request
 from envbuilder.network import Network
+from envbuilder.pipeline import build_arguments
 from envbuilder.render import project
 from envbuilder.render.settings_file import extended_settings
 from envbuilder.render.targets import render_targets
@@ -23,6 +24,7 @@ from envbuilder.resolve import resolve
 from envbuilder.resolve.parsers import (
     parse_apt_mirror,
     parse_hub,
+    parse_python_mirror,
     parse_registry_mirror,
 )
 
@@ -33,8 +35,10 @@ LOCK = (
 TABLE = """cuda = "11.7"
 [mirrors]
 packages = "https://pypi.example/simple"
+torch = "find-links+https://mirror.example/torch/{tag}"
 debian = "https://mirror.example/debian"
 registry = "docker.example"
+python = "https://mirror.example/python-build-standalone"
 hub = "https://hub.example"
 """
 
@@ -50,8 +54,10 @@ def test_table_gives_the_options_their_defaults(tmp_path: Path) -> None:
     assert settings_of(tmp_path, TABLE) == {
         "cuda": "11.7",
         "index_url": "https://pypi.example/simple",
+        "torch_index": "find-links+https://mirror.example/torch/{tag}",
         "apt_mirror": "https://mirror.example/debian",
         "registry_mirror": "docker.example",
+        "python_mirror": "https://mirror.example/python-build-standalone",
         "hub": "https://hub.example",
     }
 
@@ -134,6 +140,18 @@ def test_base_of_debian_packages_is_not_mirrored(facts: Catalog) -> None:
     )
 
 
+def test_mirrors_replace_arguments_of_the_dockerfile() -> None:
+    stack = parse_lock(LOCK.read_text(), source=str(LOCK)).stack
+    name = stack.base.reference
+    network = Network(registry_mirror="m.example")
+    assert build_arguments(stack, Network()) == {}
+    assert build_arguments(stack, network) == {"BASE": f"m.example/library/{name}"}
+    other = replace(stack.base, reference="ghcr.io/org/image:1")
+    assert build_arguments(replace(stack, base=other), network) == {}
+    with pytest.raises(ValueError, match="without credentials"):
+        parse_python_mirror("https://me:pw@mirror.example/pythons")
+
+
 def test_build_gets_the_mirrors_without_their_passwords() -> None:
     network = Network(apt_mirror="https://me:hunter2@mirror.example/debian")
     words = build_argv(
@@ -143,7 +161,7 @@ def test_build_gets_the_mirrors_without_their_passwords() -> None:
         metadata=Path("meta"),
         options=BuildOptions(),
         network=network,
-        base="m.example/library/python:3.10@sha256:1",
+        arguments={"BASE": "m.example/library/python:3.10@sha256:1"},
     )
     assert "hunter2" not in " ".join(words)
     assert "id=apt-mirror,env=ENVBUILDER_APT_SECRET" in words
@@ -168,7 +186,8 @@ def test_bootstrap_asks_the_mirror_and_forgets_it(
 @pytest.mark.slow
 def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     sources = tmp_path / "etc/apt/sources.list"
-    (tmp_path / "etc/apt/apt.conf.d").mkdir(parents=True)
+    for folder in ("apt.conf.d", "sources.list.d"):
+        (tmp_path / "etc/apt" / folder).mkdir(parents=True)
     official = (
         "deb http://ftp.debian.org/debian bookworm main\n"
         "deb http://security.debian.org/debian-security bookworm-security main\n"
@@ -194,6 +213,11 @@ def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     last = apt_hooks()[-1].partition("=")[2]
     subprocess.run(["sh", "-c", last, "exec", str(tmp_path)], env=env, check=True)
     assert sources.read_text() == official
+    assert [path.name for path in sorted((tmp_path / "etc/apt").iterdir())] == [
+        "apt.conf.d",
+        "sources.list",
+        "sources.list.d",
+    ]
     assert not settings.exists()
 
 
@@ -207,7 +231,8 @@ def test_rendered_files_follow_the_table(facts: Catalog) -> None:
     mirrors = config.public_mirrors(settings)
     assert set(mirrors) == {"debian", "hub"}
     described = project.describe(lock, mirrors=mirrors)
-    files = render_targets(described, "compose", "kubernetes", "slurm").files
+    targets = ("compose", "kubernetes", "slurm", "devcontainer")
+    files = render_targets(described, *targets).files
     assert "HF_ENDPOINT: ${HF_ENDPOINT:-https://hub.example}\n" in files["compose.yaml"]
     assert (
         "\nENVBUILDER_APT_MIRROR=https://mirror.example/debian\n"
@@ -218,8 +243,11 @@ def test_rendered_files_follow_the_table(facts: Catalog) -> None:
     assert (
         "HF_ENDPOINT=${HF_ENDPOINT:-https://hub.example}" in files["slurm/train.sbatch"]
     )
+    editor = files[".devcontainer/Dockerfile"]
+    assert ",https://mirror.example/\\1," in editor
     assert "hunter2" not in str(files)
-    plain = render_targets(project.describe(lock), "compose", "slurm").files
+    plain = render_targets(project.describe(lock), *targets).files
+    assert "/dev/shm" not in plain[".devcontainer/Dockerfile"]
     assert "      HF_ENDPOINT:\n" in plain["compose.yaml"]
     assert "HF_ENDPOINT" not in plain["slurm/train.sbatch"]
 

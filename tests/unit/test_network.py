@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from envbuilder import network as networks
+from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import UsageError
 from envbuilder.network import Network, find_network, uv_environment
 
@@ -209,3 +210,18 @@ def test_other_user_file_is_not_a_ca_bundle(
         networks.check_bundle(tmp_path / "id_rsa")
     with pytest.raises(UsageError, match="is not a file"):
         networks.check_bundle(tmp_path)
+
+
+def test_a_mirror_of_pythons_reaches_a_build_as_a_secret(tmp_path: Path) -> None:
+    environ = {"UV_PYTHON_INSTALL_MIRROR": "https://user:secret@mirror.example/pythons"}
+    network = find_network(environ, home=tmp_path)
+    argv = build_argv(
+        tmp_path,
+        dockerfile="Dockerfile",
+        iidfile=tmp_path / "iid",
+        metadata=tmp_path / "metadata",
+        options=BuildOptions(),
+        network=network,
+    )
+    assert "id=python-mirror,env=UV_PYTHON_INSTALL_MIRROR" in argv
+    assert "mirror.example" not in " ".join(argv)

@@ -141,7 +141,7 @@ def test_two_locks_have_one_payload(tmp_path: Path) -> None:
         == list(project.write(first, tmp_path / "again", {}))[1:]
     )
     assert project.write(second, tmp_path, {}) == {
-        f"{project.IMAGES}/{NEW}/ (8 files)": "wrote"
+        f"{project.IMAGES}/{NEW}/ (9 files)": "wrote"
     }
     assert (
         project.differences(first, tmp_path)

@@ -111,9 +111,8 @@ def test_a_line_that_is_left_out_says_why() -> None:
         "--no-binary :all:": "an option of pip",
         "--trusted-host mirror.example": "an option of pip",
         "--pre": "an option of pip",
-        "git+https://github.com/example/x.git": "an address",
-        "x @ https://files.example/x.tar.gz": "an address",
-        "./wheels/x-1-py3-none-any.whl": "an address",
+        "x @ hg+https://hg.example/x": "an address",
+        "x @ https://me:secret@files.example/x.tar.gz": "an address",
         "-e ../lib": "an address",
         "torch==2.0.1+rocm5.4.2": "rocm5.4.2 is no build for CUDA",
         "triton==2.0.0": "torch brings",
@@ -130,6 +129,14 @@ def test_a_line_that_is_left_out_says_why() -> None:
         found = answer(text)
         assert found.outcome is Outcome.LEFT_OUT, text
         assert reason in found.detail, text
+
+
+def test_addresses_are_taken_as_package_takes_them() -> None:
+    text = "git+https://github.com/example/x.git@v1\ny @ https://files.example/y-1.tar.gz\n"
+    assert packages(text) == [
+        "x @ git+https://github.com/example/x.git@v1",
+        "y @ https://files.example/y-1.tar.gz",
+    ]
 
 
 def test_a_malformed_line_is_refused_with_its_place() -> None:
@@ -302,7 +309,10 @@ python_version = "3.10"
     assert options(text, "Pipfile") == {
         "torch": "2.0.1", "cuda": "11.8", "python": "3.10",
     }  # fmt: skip
-    assert packages(text, "Pipfile") == ["a[x]>=1"]
+    assert packages(text, "Pipfile") == [
+        "a[x]>=1",
+        "b @ git+https://git.example/b.git@v1",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_good_tags_pass(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "peft @ https://x.example/p.whl",
+        "peft @ p.whl",
         "peft; extra == 'x'",
         "--index-url x",
         "a\nb",

@@ -184,7 +184,7 @@ def test_packages(text: str, value: str) -> None:
         "",
         "@",
         "a b",
-        "a @ https://x.example/a.whl",
+        "a @ a.whl",
         "a; extra == 'x'",
         "a\n",
         "a\t",

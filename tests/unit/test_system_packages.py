@@ -130,3 +130,6 @@ def test_inspect_reads_the_list_that_the_build_left() -> None:
     ]
     steps = read_steps(history, ours=True)
     assert [step.holds for step in steps] == ["system", "system"]
+    prepared = (3, "RUN /bin/sh -c sh /system/base.sh 3.9 2.31 x86_64 g++ # buildkit")
+    steps = read_steps([(1, "a layer of the base"), prepared], ours=True)
+    assert [step.holds for step in steps] == ["base", "system"]

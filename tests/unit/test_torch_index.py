@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,10 @@ import torch_pages
 from packaging.version import Version
 
 from envbuilder import catalog
+from envbuilder.catalog import online
+from envbuilder.catalog.rows import TorchBuild
+from envbuilder.cli.catalog_command import check_own_indexes
+from envbuilder.console import Console
 from envbuilder.engine.buildx import (
     TORCH_INDEX_VARIABLE,
     BuildOptions,
@@ -30,8 +35,9 @@ from envbuilder.lock.uv_compile import Uv, compile_argv, project_text
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import Layer, Lock, Stack, Wheel
 from envbuilder.network import Network, find_network, uv_environment
+from envbuilder.pipeline import Session
 from envbuilder.processes import Completed
-from envbuilder.render.context import dockerfile, render_context
+from envbuilder.render.context import dockerfile, layers_of, render_context
 from envbuilder.render.targets import Project, bake, compose
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
@@ -225,19 +231,6 @@ def test_the_family_has_to_be_of_the_stacks_index() -> None:
     assert said.format("numpy 1.24.1", "pytorch-cu118", "pypi") in found
 
 
-def test_only_pypis_wheels_need_their_size() -> None:
-    found = list(
-        find_problems(
-            lock_of(
-                locked("torch", "2.0.1+cu118", "pytorch-cu118", size=0),
-                locked("numpy", "1.24.1", size=0),
-            )
-        )
-    )
-    assert "numpy 1.24.1: its size is missing" in found
-    assert "torch 2.0.1+cu118: its size is missing" not in found
-
-
 def test_requirements_name_the_pages_of_the_family() -> None:
     lock = lock_of(
         locked("numpy", "1.24.1"), locked("torch", "2.0.1+cu118", "pytorch-cu118")
@@ -301,6 +294,16 @@ def test_the_layer_of_torch_names_its_index() -> None:
             f"{place}/Dockerfile"
         ]
     )
+
+
+def test_nvidias_libraries_inside_torch_need_no_layer() -> None:
+    lock = elsewhere()
+    assert layers_of(lock)[0] is Layer.NVIDIA
+    others = tuple(wheel for wheel in lock.wheels if wheel.layer is not Layer.NVIDIA)
+    alone = replace(lock, wheels=others)
+    assert layers_of(alone)[0] is Layer.TORCH
+    assert "layers/nvidia.txt" not in dockerfile(alone)
+    assert layers_of(replace(lock, wheels=()))[0] is Layer.NVIDIA
 
 
 def test_other_builders_can_pass_the_mirror() -> None:
@@ -400,6 +403,20 @@ def test_sizes_and_pages_are_loaded_with_a_login(
         assert page in caught.value.message
 
 
+def test_a_server_without_head_tells_the_size_too(
+    client: Callable[..., IndexClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: torch_pages.PagesHandler) -> None:
+        self.send_error(405)
+
+    monkeypatch.setattr(torch_pages.PagesHandler, "do_HEAD", refuse)
+    wheels = torch_pages.family()
+    with torch_pages.serve_pages(torch_pages.Pages(wheels=wheels)) as pages:
+        url = f"{pages.url}/cu118/{FILE.replace('+', '%2B')}"
+        assert client().size(url) == len(wheels[FILE])
+        assert client().size(f"{pages.url}/cu118/missing.whl") == 0
+
+
 def test_nothing_but_the_web_is_asked(client: Callable[..., IndexClient]) -> None:
     assert client().size("file:///etc/passwd") == 0
     with pytest.raises(EngineError, match="cannot be loaded"):
@@ -416,3 +433,73 @@ def test_proxies_are_those_of_the_network(client: Callable[..., IndexClient]) ->
         "https": "http://q:2",
     }
     assert found.proxies_for("m.example") == found.proxies_for("a.corp") == {}
+
+
+# --- the catalog against the pages -----------------------------------------------------------------------------------
+
+
+def build_of(torch: str, index: str) -> TorchBuild:
+    return next(
+        row for row in CATALOG.torch if (str(row.torch), row.index) == (torch, index)
+    )
+
+
+def listed(build: TorchBuild, machine: str = "x86_64") -> dict[str, list[str]]:
+    """Every wheel that a page has of a build."""
+    files: dict[str, list[str]] = {"torch": [], "torchvision": [], "torchaudio": []}
+    for name, wheels in files.items():
+        for python in build.pythons:
+            tag = f"cp3{python.minor}"
+            wheels.append(
+                f"{name}-{getattr(build, name)}+cu126-{tag}-{tag}-manylinux_2_28_{machine}.whl"
+            )
+    return files
+
+
+def test_wheels_that_a_page_lacks_are_named() -> None:
+    build = build_of("2.9.1", "pytorch-cu126")
+    files = listed(build)
+    on_arm = listed(build, "aarch64")
+    for name, wheels in files.items():
+        wheels += [file.replace("+cu126", "") for file in on_arm[name]]
+    assert list(online.compare_listed(build, files)) == []
+    files["torch"].remove(
+        f"torch-{build.torch}+cu126-cp313-cp313-manylinux_2_28_x86_64.whl"
+    )
+    files["torch"] += [
+        "torch-x.whl",
+        "torch-2.9.1-cp313-cp313t-manylinux_2_28_x86_64.whl",
+    ]
+    files["torchaudio"] = []
+    found = [str(problem) for problem in online.compare_listed(build, files)]
+    assert found[0].endswith(
+        "torch: its index has no 2.9.1 for Python 3.13 on linux/amd64"
+    )
+    assert [problem.split(": ")[1] for problem in found] == ["torch", "torchaudio", "torchaudio"]  # fmt: skip
+
+
+def test_indexes_that_do_not_answer_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = replace(CATALOG, torch=(build_of("2.0.1", "pytorch-cu118"),))
+    with torch_pages.serve_pages(
+        torch_pages.Pages(wheels=torch_pages.family())
+    ) as pages:
+        network = Network(torch_index=pages.url)
+        uv = replace(new_uv(pages.url), client=IndexClient(network=network))
+        session = Session(
+            catalog=one,
+            network=network,
+            environ={},
+            uv=uv,
+            console=Console(),
+            today=date(2026, 11, 27),
+        )
+        unreached: list[str] = []
+        problems = list(check_own_indexes(session, unreached))
+        assert unreached == []
+        assert {problem.field for problem in problems} == set(FAMILY)
+        pages.wheels = {}
+        assert list(check_own_indexes(session, unreached)) == []
+    assert unreached == ["pytorch-cu118"]
+    assert "not reached: http://127.0.0.1:" in capsys.readouterr().err

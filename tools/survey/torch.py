@@ -74,8 +74,9 @@ def variant_rows(
     for row in covered:
         for variant in row["variants_documented"]:
             found = described.get((line_of(row["version"]), variant))
+            alone = "alone" in said_of_build(row["version"], variant)
             if (
-                variant != row["pypi_default_variant"]
+                (variant != row["pypi_default_variant"] or alone)
                 and found
                 and version(found["cudnn"])
             ):
@@ -94,6 +95,12 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "cudnn": same_patch, "arch_list": more.get("sm_status") or weakest(found["sm_status"]),
         **({"nccl": same_patch} if nccl else {}),
     }  # fmt: skip
+    on_arm = architectures(more.get("arm64", ""))
+    if on_arm:
+        statuses |= dict.fromkeys(("platforms", "arch_list_arm64"), "documented")
+    platforms = ["linux/amd64", "linux/arm64"] if on_arm else ["linux/amd64"]
+    if "alone" in more:
+        platforms.remove("linux/amd64")
     sister = {
         name: value
         for name, value in torch_row(row).items()
@@ -105,8 +112,9 @@ def variant_row(row: Mapping[str, Any], found: Mapping[str, Any]) -> Row:
         "cuda": SUPPLEMENT["cuda"].get(variant, f"{variant[2:4]}.{variant[4:]}"),
         "cudnn": version(found["cudnn"]),
         "nccl": nccl,
-        "platforms": ["linux/amd64"],
-        "arch_list": architectures(sm),
+        "platforms": platforms,
+        "arch_list": on_arm if "alone" in more else architectures(sm),
+        **({"arch_list_arm64": on_arm} if on_arm else {}),
         **({"ptx": ["compute_120"]} if has_ptx(row["version"], sm) else {}),
         "glibc": more.get("glibc", row["glibc_symbols_needed"]),
         "driver_floor": FLOORS[variant[2:4]],

@@ -18,6 +18,7 @@ CONNECTION_ERRORS = (
     urllib3.exceptions.HTTPError,
 )
 _LONGEST = 200  # characters of a connection error
+_DEEPEST = 20  # errors that one came from
 _NO_ENGINE_HINT = "start Docker, or run `envbuilder doctor` to find the problem"
 _NO_GPU_HINT = "run `envbuilder doctor` to find the problem, or run without GPUs: `--gpu-access none`"
 
@@ -66,5 +67,19 @@ def api_message(error: APIError) -> str:
 
 def connection_message(error: BaseException) -> str:
     """The short part of a connection error: urllib3 nests every error in another."""
+    for cause in _causes(error):
+        # The system's own words: "No such file or directory", "Permission denied", "Connection refused".
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
     outermost = str(error).split("(Caused by")[0]
     return outermost.strip().rstrip("(").strip()[:_LONGEST]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    found: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__

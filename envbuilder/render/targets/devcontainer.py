@@ -38,6 +38,8 @@ def files(project: Project) -> dict[str, str]:
         "lock": project.lock_file,
         "locks": project.lock_file.replace(stack.name, stack.name_on("*")),
         "shm_size": shm_size,
+        # Both `debian` and `debian-security` are below it.
+        "archives": project.mirrors.get("debian", "").removesuffix("debian"),
     }
     return {
         f".devcontainer/{name}": fill(f"devcontainer/{name}.j2", values)

@@ -470,12 +470,13 @@ class _Combination:
             self._leave_out(line, "a constraint with an address")
             return
         try:
-            text = parse_package(statement.value)
+            # A folder without the name of its package is no requirement.
+            text = str(Requirement(parse_package(statement.value)))
         except ValueError:
             self._answer(
                 line,
                 Outcome.LEFT_OUT,
-                "an address: only packages of an index are locked",
+                "an address that `--package` does not take",
             )
             return
         self._keep(statement, text)
