@@ -190,7 +190,8 @@ def _parse_cache(text: str) -> str:
 
 def _parse_requirements(text: str) -> str:
     """A file of the settings that packages are read from: what is in it is shown, and goes into an image."""
-    if _leads_out(parse_path(text)):
+    path = parse_path(text)
+    if _leads_out(path):
         raise ValueError(
             "it must be in the folder of this file or below; use `--requirements FILE` for others"
         )

@@ -340,7 +340,7 @@ def _settings_file(
         settings=described.settings,
         request={
             **settings_file.request_settings(lock, as_of, from_files),
-            **settings_file.system_package_settings(lock),
+            **settings_file.system_package_settings(lock, from_files),
         },
         replace=lock.stack.name if objections else "",
         table=config.TABLES.get(path.name, ()),

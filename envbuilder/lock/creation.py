@@ -57,8 +57,8 @@ def create_lock(
             stack,
             answer,
             command_for,
-            origin=origin or PackageOrigin(),
             known=sourced.known,
+            origin=origin or PackageOrigin(),
         )
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}

@@ -62,11 +62,14 @@ def request_settings(
     return values
 
 
-def system_package_settings(lock: Lock) -> dict[str, list[str]]:
-    """The settings that request a lock's system packages."""
-    if not lock.stack.apt:
+def system_package_settings(
+    lock: Lock, source: SettingsSource = _NO_FILES
+) -> dict[str, list[str]]:
+    """The settings that request a lock's system packages, but for those of the project's own files."""
+    names = [name for name in lock.stack.apt if name not in source.apt]
+    if not names:
         return {}
-    return {"apt": list(lock.stack.apt)}
+    return {"apt": names}
 
 
 def settings_text(

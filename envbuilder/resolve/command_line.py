@@ -171,9 +171,9 @@ def _options_of_packages(
 
 def has_pins(packages: Sequence[str]) -> bool:
     """Whether one of the packages means an option; invalid ones are reported by `parse_request`."""
-    for text in packages:
+    for package in packages:
         with suppress(ValueError):
-            if options_meant(Requirement(text)):
+            if options_meant(Requirement(package)):
                 return True
     return False
 

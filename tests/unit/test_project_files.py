@@ -111,6 +111,9 @@ def test_a_line_that_is_left_out_says_why() -> None:
         "--no-binary :all:": "an option of pip",
         "--trusted-host mirror.example": "an option of pip",
         "--pre": "an option of pip",
+        "x @ hg+https://hg.example/x": "an address",
+        "x @ https://me:secret@files.example/x.tar.gz": "an address",
+        "-e ../lib": "an address",
         "torch==2.0.1+rocm5.4.2": "rocm5.4.2 is no build for CUDA",
         "triton==2.0.0": "torch brings",
         "nvidia-nccl-cu12==2.18.1": "torch brings",
@@ -126,6 +129,14 @@ def test_a_line_that_is_left_out_says_why() -> None:
         found = answer(text)
         assert found.outcome is Outcome.LEFT_OUT, text
         assert reason in found.detail, text
+
+
+def test_addresses_are_taken_as_package_takes_them() -> None:
+    text = "git+https://github.com/example/x.git@v1\ny @ https://files.example/y-1.tar.gz\n"
+    assert packages(text) == [
+        "x @ git+https://github.com/example/x.git@v1",
+        "y @ https://files.example/y-1.tar.gz",
+    ]
 
 
 def test_a_malformed_line_is_refused_with_its_place() -> None:
@@ -435,7 +446,8 @@ dependencies:
     "text",
     ["", "- a", "dependencies: 3", "dependencies: {a: b}", "x: [", "dependencies:\n- [a]",
      "a: &a [1]\nb: *a\ndependencies: []",
-     "dependencies: " + "[" * 3000, "dependencies:\n- pip: 3\n", "\tdependencies:", "a: !!python/object:os.x {}"],
+     "dependencies: " + "[" * 3000, "dependencies:\n- pip: 3\n", "\tdependencies:", "a: \x01",
+     "a: !!python/object:os.x {}"],
 )  # fmt: skip
 def test_a_malformed_environment_is_one_clear_error(text: str) -> None:
     with pytest.raises(FileProblem, match=r"^environment\.yml"):

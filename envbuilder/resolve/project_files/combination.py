@@ -39,6 +39,7 @@ from envbuilder.resolve.project_files.statements import (
 from envbuilder.resolve.system_packages import reason_against
 
 _PYTHONS = tuple(Version(f"3.{minor}") for minor in range(7, 21))
+_LONGEST_DETAIL = 300  # characters
 _OWN = frozenset({"torch", "torchvision", "transformers"})  # every stack has them
 _BOUNDING = frozenset({"torch", "torchvision", "torchaudio", "transformers"})
 _OF_TORCH = (
@@ -226,7 +227,7 @@ class _Combination:
                 line=line.number,
                 text=line.text,
                 outcome=outcome,
-                detail=detail,
+                detail=grammar.one_line(detail, _LONGEST_DETAIL),
                 marker=marker,
             )
         )
@@ -469,12 +470,13 @@ class _Combination:
             self._leave_out(line, "a constraint with an address")
             return
         try:
-            text = parse_package(statement.value)
+            # A folder without the name of its package is no requirement.
+            text = str(Requirement(parse_package(statement.value)))
         except ValueError:
             self._answer(
                 line,
                 Outcome.LEFT_OUT,
-                "an address: only packages of an index are locked",
+                "an address that `--package` does not take",
             )
             return
         self._keep(statement, text)

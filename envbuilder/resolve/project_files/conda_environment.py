@@ -120,10 +120,9 @@ def _composed(text: str, file: str) -> yaml.Node | None:
     """The nodes of the file, none of which becomes an object. Raises `FileProblem` for what is no YAML."""
     if len(text) > _LARGEST:
         raise FileProblem(f"{file}: it is too large for an environment")
-    loader = yaml.SafeLoader(text)
     try:
         _check_events(text, file)
-        return loader.get_single_node()
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         place = file
         mark = error.problem_mark
@@ -133,8 +132,6 @@ def _composed(text: str, file: str) -> yaml.Node | None:
         raise FileProblem(message) from None
     except (yaml.YAMLError, RecursionError):
         raise FileProblem(f"{file}: it is no YAML") from None
-    finally:
-        loader.dispose()
 
 
 def _check_events(text: str, file: str) -> None:
