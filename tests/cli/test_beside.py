@@ -24,6 +24,12 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LockError("the index was asked")
 
     monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    no_registry(monkeypatch)
+
+
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked for the digest of a base."""
+    monkeypatch.setattr("envbuilder.cli.protection.find_digest", lambda *_: None)
 
 
 def names(folder: Path) -> set[str]:
@@ -209,6 +215,7 @@ def test_force_drops_pins_before_the_index_is_asked(
         raise LockError("the index was asked")
 
     monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    no_registry(monkeypatch)
     run("init", "--lock", LOCK, "--target", "workflow")
     settings = (tmp_path / "envbuilder.toml").read_text()
     assert run("init", "--cuda", "12.4").code == 4
