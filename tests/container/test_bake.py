@@ -130,6 +130,7 @@ def test_every_variable_reaches_the_build(site: Site) -> None:
         "REPOSITORY": "reg.example/team/train", "SUFFIX": "", "BASES": "reg.example/bases", "NETRC": "NETRC",
         "CACHE_FROM": "reg.example/from", "CACHE_TO": "reg.example/to", "ATTESTATIONS": "1",
         "ENVBUILDER_INDEX_URL": "https://me:secret@index.example",
+        "ENVBUILDER_APT_MIRROR": "https://me:secret@mirror.example/debian",
     }  # fmt: skip
     declared = re.findall(
         r'^variable "(\w+)"',
@@ -147,6 +148,7 @@ def test_every_variable_reaches_the_build(site: Site) -> None:
                 "id=ca,src=CA_BUNDLE",
                 "id=netrc,src=NETRC",
                 "id=index,env=ENVBUILDER_INDEX_URL",
+                "id=apt-mirror,env=ENVBUILDER_APT_MIRROR",
             ],
             **{
                 "cache-from": [f"type=registry,ref=reg.example/from:{OLD}"],
