@@ -236,10 +236,8 @@ def test_a_base_without_python_is_built_and_accepted(
         inspected = envbuilder("inspect", tag, "--json", cwd=site).json()
         assert inspected["stack"]["evidence"] == "documented"
         assert "libgl1:amd64=1.3.2-1" in inspected["system_packages"]
-        assert [layer["holds"] for layer in inspected["layers"]][:2] == [
-            "base",
-            "system",
-        ]
+        holds = [layer["holds"] for layer in inspected["layers"] if layer["size"]]
+        assert holds[:2] == ["base", "system"]
         line = docker("run", "--rm", "--entrypoint", "id", tag, "-un").stdout
         assert line.strip() == "trainer"
     finally:
