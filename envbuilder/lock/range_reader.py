@@ -5,13 +5,12 @@ import time
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlsplit
 
-import requests
-
+from envbuilder.lock.index_client import IndexClient, pieces_of
 from envbuilder.network import Network
 
 _TAIL = 1 << 16  # bytes: the central directory of most wheels
+_PIECE = 1 << 16
 _SECONDS = 3.0  # without a byte
 
 
@@ -23,13 +22,9 @@ class RangeReader:
     """Requests pieces through the user's proxies and CA, with their logins, up to a number of bytes and a time."""
 
     def __init__(self, network: Network, *, most_bytes: int, seconds: float) -> None:
-        self._network = network
+        self._client = IndexClient(network=network, seconds=_SECONDS)
         self._bytes_left = most_bytes
         self._deadline = time.monotonic() + seconds
-        # Reads proxies and the netrc from the environment, as uv does.
-        self._session = requests.Session()
-        if network.ca:
-            self._session.verify = str(network.ca)
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +35,7 @@ class RangeReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._session.close()
+        self._client.session.close()
 
     def piece(self, url: str, wanted: str, count: int) -> tuple[bytes, int]:
         """The bytes of a range (`0-99`, or `-100` from the end), `count` of them, and the size of the whole file."""
@@ -51,40 +46,26 @@ class RangeReader:
         self._bytes_left -= count
         try:
             return self._request(url, wanted, count)
-        except (requests.RequestException, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             # Not its text, which may have an address with a password in it.
             reason = type(error).__name__
             raise UnreadableError(f"the index does not answer ({reason})") from error
 
     def _request(self, url: str, wanted: str, count: int) -> tuple[bytes, int]:
-        headers = {
-            "Range": f"bytes={wanted}",
-            "Accept-Encoding": "identity",
-        }
-        with self._session.get(
-            url,
-            headers=headers,
-            auth=self._login(url),
-            timeout=_SECONDS,
-            stream=True,
-        ) as answer:
-            answer.raise_for_status()
+        headers = {"Range": f"bytes={wanted}"}
+        with self._client.request(url, "GET", headers) as answer:
             if answer.status_code != HTTPStatus.PARTIAL_CONTENT:
                 raise UnreadableError("the index does not serve parts of files")
             place = answer.headers.get("Content-Range", "")
             _, _, size = place.rpartition("/")
-            content = answer.raw.read(count)
-            return content, int(size)
-
-    def _login(self, url: str) -> tuple[str, str] | None:
-        """The login in the index's address, for files on the same host."""
-        index = urlsplit(self._network.index_url or "")
-        file = urlsplit(url)
-        if not index.username or index.hostname != file.hostname:
-            return None
-        user = unquote(index.username)
-        password = unquote(index.password or "")
-        return user, password
+            content = b""
+            for piece in pieces_of(answer, _PIECE):
+                if time.monotonic() > self._deadline:
+                    raise UnreadableError("the index is too slow")
+                content += piece
+                if len(content) >= count:
+                    break
+            return content[:count], int(size)
 
 
 class RemoteFile(io.BytesIO):

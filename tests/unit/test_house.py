@@ -149,8 +149,7 @@ def test_files_are_read_only_by_the_files_module() -> None:
             }
             if not named and not set(mode(call)) & set("xwa"):
                 readers.add(str(path.relative_to(PACKAGE)))
-    # The client opens addresses, never paths.
-    assert readers == {"engine/run_id.py", "lock/index_client.py"}
+    assert readers == {"engine/run_id.py"}
 
 
 @pytest.mark.parametrize("folder", ["envbuilder", "tools", "bench"])

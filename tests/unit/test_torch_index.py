@@ -427,7 +427,7 @@ def test_proxies_are_those_of_the_network(client: Callable[..., IndexClient]) ->
     proxies = {
         "http_proxy": "http://p:1", "ALL_PROXY": "http://q:2", "NO_PROXY": "m.example, .corp"
     }  # fmt: skip
-    found = client(proxies=proxies)
+    found = client(proxies=proxies).session
     assert found.proxies_for("other.example") == {
         "http": "http://p:1",
         "https": "http://q:2",

@@ -1,18 +1,17 @@
 """One file from an address, into a file, over the network that the index is reached by."""
 
 import os
+from collections.abc import Iterator
 from hashlib import sha256
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+import requests
 
 from envbuilder.errors import EngineError, LockError
 from envbuilder.files import unwritable
-from envbuilder.lock.index_client import IndexClient
+from envbuilder.lock.index_client import IndexClient, pieces_of, short_reason
 from envbuilder.network import Network, find_network_cause
-
-_PIECE = 1 << 20
 
 
 def download(url: str, path: Path, network: Network, *, most: int) -> str:
@@ -21,8 +20,8 @@ def download(url: str, path: Path, network: Network, *, most: int) -> str:
     client = IndexClient(network=network)
     try:
         response = client.request(clean, "GET")
-    except (OSError, ValueError, HTTPException) as error:
-        raise _not_loaded(clean, str(error)) from error
+    except (OSError, ValueError) as error:
+        raise _not_loaded(clean, short_reason(error)) from error
     with response:
         return _copy(response, path, most, clean)
 
@@ -34,7 +33,7 @@ def without_login(url: str) -> str:
     return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
-def _copy(response: Any, path: Path, most: int, shown: str) -> str:
+def _copy(response: requests.Response, path: Path, most: int, shown: str) -> str:
     digest = sha256()
     size = 0
     try:
@@ -42,7 +41,7 @@ def _copy(response: Any, path: Path, most: int, shown: str) -> str:
     except OSError as error:
         raise unwritable(path, error) from error
     with os.fdopen(descriptor, "wb") as stream:
-        while piece := _read_piece(response, shown):
+        for piece in _pieces(response, shown):
             size += len(piece)
             if size > most:
                 raise LockError(f"{shown} is larger than {most >> 20} MB")
@@ -57,12 +56,11 @@ def _copy(response: Any, path: Path, most: int, shown: str) -> str:
     return digest.hexdigest()
 
 
-def _read_piece(response: Any, shown: str) -> bytes:
+def _pieces(response: requests.Response, shown: str) -> Iterator[bytes]:
     try:
-        piece: bytes = response.read(_PIECE)
-    except (OSError, HTTPException) as error:
-        raise _not_loaded(shown, str(error) or type(error).__name__) from error
-    return piece
+        yield from pieces_of(response)
+    except OSError as error:
+        raise _not_loaded(shown, short_reason(error)) from error
 
 
 def _not_loaded(shown: str, reason: str) -> EngineError:
