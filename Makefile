@@ -53,7 +53,7 @@ test-beside:
 	@$(RUN) pytest -m "not container $(WITHOUT)" >build/test-beside.log 2>&1; code=$$?; cat build/test-beside.log; exit $$code
 
 # Folders too: what is not collected is not imported.
-FAST := -m "not slow and not container and not network and not browser and not mutation and not fuzz" \
+FAST := -p no:logging -m "not slow and not container and not network and not browser and not mutation and not fuzz" \
 	tests/unit tests/cli tests/golden tests/payload tests/fuzz
 
 fast: setup ## the quick tests: no engine, no network, no browser, few processes; half a minute

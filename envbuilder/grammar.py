@@ -149,7 +149,7 @@ IndexName = Annotated[
 GpuName = Annotated[
     str,
     _kind(
-        "the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,63}"
+        "the name of a GPU, such as RTX 3090", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]{0,95}"
     ),
 ]
 GpuArch = Annotated[
@@ -274,7 +274,8 @@ CheckId = Annotated[
 StackName = Annotated[
     str, _kind("the name of a stack", r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 ]
-PLATFORMS = ("linux/amd64", "linux/arm64")
+ARM64 = "linux/arm64"
+PLATFORMS = ("linux/amd64", ARM64)
 IndexUrl = Annotated[
     str,
     _kind(

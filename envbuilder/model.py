@@ -153,6 +153,11 @@ class Feature:
     reason: Prose = ""  # why not
     source: Prose = ""
 
+    @property
+    def text(self) -> str:
+        """`works`, or why not."""
+        return "works" if self.available else f"not available: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -199,11 +204,27 @@ class Stack:
     unknown: tuple[Word, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # versions that no source gives: "nccl"
+    gpu_features: tuple[Feature, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # what the requested GPU can do, whatever the versions; () where none is requested
     # The public address of `index`, not a mirror of somebody's; "" for PyPI, and where the catalog has none.
     index_url: PageUrlOrNone = field(default="", metadata=OMIT_IF_DEFAULT)
     apt: tuple[DebianPackage, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # the distribution's packages that the user wants, sorted
+
+    @property
+    def features_on_gpu(self) -> tuple[Feature, ...]:
+        """The features of the versions and of the requested GPU: one of both is available if both allow it."""
+        features = {}
+        for feature in self.features:
+            features[feature.name] = feature
+        for feature in self.gpu_features:
+            of_versions = features.get(feature.name)
+            if of_versions and not of_versions.available:
+                continue
+            features[feature.name] = feature
+        return tuple(features.values())
 
     @property
     def nccl_text(self) -> str:

@@ -177,6 +177,17 @@ def lock_stack(
     )
 
 
+def render(lock: Lock, session: Session, *near: Path) -> Context:
+    """Lock → Context, with the archives of the lock's sources; `near`: build contexts that may have them already."""
+    workshop = session.workshop
+    if workshop is None or not lock.sources:
+        return render_context(lock)
+    place = sources_place(lock.stack)
+    folders = [folder / place for folder in near]
+    archives = workshop.archives(lock, near=folders)
+    return render_context(lock, archives)
+
+
 def _on_other_pythons(
     request: Request, stack: Stack, session: Session
 ) -> Iterator[tuple[str, Stack]]:
@@ -208,17 +219,6 @@ def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Ver
             newer.add(python)
     pythons = sorted(older, reverse=True) + sorted(newer)
     return pythons[:_MOST_PYTHONS]
-
-
-def render(lock: Lock, session: Session, *near: Path) -> Context:
-    """Lock → Context, with the archives of the lock's sources; `near`: build contexts that may have them already."""
-    workshop = session.workshop
-    if workshop is None or not lock.sources:
-        return render_context(lock)
-    place = sources_place(lock.stack)
-    folders = [folder / place for folder in near]
-    archives = workshop.archives(lock, near=folders)
-    return render_context(lock, archives)
 
 
 def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
@@ -515,6 +515,8 @@ def _bootstrap_error(
     known = find_cause("".join(output))
     if known:
         cause, hint = known
+        if network.apt_mirror is None:
+            hint += "; or use a mirror of Debian: `--apt-mirror URL`"
     return EngineError(
         f"{base.reference} cannot be built: {cause}",
         problems=[network.hide_token(line) for line in lines[-4:]],

@@ -37,5 +37,10 @@ def driver_text(driver: Version) -> str:
 
 def driver_reaches(driver: Version, floor: str) -> bool:
     """Whether a driver is `floor` or newer; of a branch such as 580, whether some driver of it is."""
-    parts = driver.release
-    return parts >= Version(floor).release[: len(parts)]
+    least = Version(floor).release
+    numbers = driver.release
+    # No driver for PCs ends so. Jetson Thor's calls itself 580.00, whichever of the branch it is.
+    if not any(numbers[1:]):
+        return driver.major >= least[0]
+    parts = len(numbers)
+    return numbers >= least[:parts]

@@ -169,6 +169,9 @@ def backend_environment(package: Package, home: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "PIP_NO_INDEX": "1",
+        # An image has no compiler: what can do without one is built without here, too.
+        "CC": "false",
+        "CXX": "false",
     }
     if package.get("pretend_version"):
         for name in VERSION_VARIABLES:

@@ -49,7 +49,14 @@ if [ $# -gt 0 ]; then
     if [ -n "$missing" ]; then
         # shellcheck source=docker/system/mirror.sh
         . /system/mirror.sh
-        apt-get update -qq || fail "has package sources that do not answer ($system)"
+        # It ends well without an answer, and then every package is unknown.
+        answer=$(apt-get update -qq 2>&1) || answer="Failed to fetch: $answer"
+        case $answer in
+        *"Failed to fetch"*)
+            echo "$answer" | sed 's,//[^/@ ]*@,//,g' >&2
+            fail "has package sources that do not answer ($system)"
+            ;;
+        esac
         # shellcheck disable=SC2086 # names, which the lock has checked
         apt-get install -qq --yes --no-install-recommends $missing >/dev/null ||
             fail "cannot install$missing ($system)"

@@ -44,11 +44,23 @@ snapshot_of() {
 
 install_from() {
     # shellcheck disable=SC2086 # names, which the lock has checked
-    apt-get "$@" update -qq && apt-get "$@" install -qq --yes --no-install-recommends $packages >/dev/null
+    update "$@" && apt-get "$@" install -qq --yes --no-install-recommends $packages >/dev/null
+}
+
+# apt-get update ends well without an answer, and then every package is unknown.
+update() {
+    apt-get "$@" update -qq 2>"$work/update" || return 1
+    ! grep -q '^[EW]: .*Failed to fetch' "$work/update"
+}
+
+# What apt said first, without a password in the address of a mirror.
+reason() {
+    grep '^[EW]: ' "$work/update" | head -n 1 | cut -c4-250 | sed 's,//[^/@ ]*@,//,g'
 }
 
 # The name that the base's sources do not have, if that is why it failed.
 blame() {
+    update || fail "the package sources do not answer: $(reason)"
     for name in $packages; do
         apt-get install -qq --simulate --no-install-recommends "$name" >/dev/null 2>&1 && continue
         # shellcheck source=/dev/null
@@ -73,12 +85,13 @@ dpkg-query --show --showformat '${binary:Package}=${Version}\n' >"$work/before"
 
 # shellcheck source=docker/system/mirror.sh
 . /system/mirror.sh
+[ -z "${APT_CONFIG:-}" ] || noted= # a site with a mirror reaches no snapshot
 if [ -n "$noted" ] &&
     install_from -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$work/snapshot" \
         -o Acquire::Retries=1 -o Acquire::http::Timeout=20 2>"$work/errors"; then
     echo "installed from the snapshot that the base was made from"
 else
-    [ -z "$noted" ] || sed 's/^/the snapshot of the base does not answer: /' "$work/errors"
+    [ -z "$noted" ] || sed 's/^/the snapshot of the base does not answer: /' "$work/errors" "$work/update"
     install_from || blame
     echo "installed from the base's own package sources"
 fi

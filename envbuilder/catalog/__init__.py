@@ -40,6 +40,9 @@ class Table(Generic[T]):
 TORCH = Table("torch.json", rows.TorchBuild, ("torch", "index"))
 TRANSFORMERS = Table("transformers.json", rows.TransformersCompat, ("torch", "python"))
 GPUS = Table("gpus.json", rows.Gpu, ("capability",))
+GPU_NAMES = Table("gpu_names.json", rows.GpuNames, ("capability", "about"))
+GPU_FEATURES = Table("gpu_features.json", rows.GpuFeature, ("feature",))
+LEAST_VERSIONS = Table("least_versions.json", rows.LeastVersion, ("program",))
 RELEASES = Table(
     "transformers_releases.json", rows.TransformersRelease, ("transformers",)
 )
@@ -60,8 +63,9 @@ SYSTEM_LIBRARIES = Table(
     "system_libraries.json", observations.SystemLibrary, ("soname",)
 )
 TABLES: tuple[Table[Any], ...] = (
-    TORCH, TRANSFORMERS, RELEASES, GPUS, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES, RUNTIMES,
-    IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS, GONE_PACKAGES, SYSTEM_LIBRARIES,
+    TORCH, TRANSFORMERS, RELEASES, GPUS, GPU_NAMES, GPU_FEATURES, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
+    RUNTIMES, LEAST_VERSIONS, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS, GONE_PACKAGES,
+    SYSTEM_LIBRARIES,
 )  # fmt: skip
 
 
@@ -76,6 +80,9 @@ def load(folder: Path = FOLDER, own: Path | None = None) -> Catalog:
         transformers=read(TRANSFORMERS, folder, own),
         transformers_releases=read(RELEASES, folder, own),
         gpus=read(GPUS, folder, own),
+        gpu_names=read(GPU_NAMES, folder, own),
+        gpu_features=read(GPU_FEATURES, folder, own),
+        least_versions=read(LEAST_VERSIONS, folder, own),
         policy=_policy(folder, own),
         systems=read(SYSTEMS, folder, own),
         toolkits=read(TOOLKITS, folder, own),
@@ -174,23 +181,33 @@ def _document(
 def _lines(table: Table[Any], folder: Path, own: Path | None) -> list[_Line]:
     """The rows of a table; a row of the custom catalog takes the place of the one with its key."""
     lines = list(_read_lines(table, folder, _HINT))
-    if own is None or not exists(_path(table, own)):
+    if own is None:
         return lines
+    if not exists(_path(table, own)):
+        return lines
+    lines += _read_lines(table, own, _OWN_HINT)
     by_key = {}
-    for line in [*lines, *_read_lines(table, own, _OWN_HINT)]:
-        by_key[_key(table, line.row)] = line
+    for line in lines:
+        key = _key(table, line.row)
+        by_key[key] = line
     return list(by_key.values())
 
 
 def _read_lines(table: Table[Any], folder: Path, hint: str) -> Iterator[_Line]:
     rows, day = _document(table, folder, hint)
+    count = len(rows)
     name = table.file
     if folder != FOLDER:
-        name = str(_path(table, folder))
+        path = _path(table, folder)
+        name = str(path)
     for number, row in enumerate(rows, 1):
-        where = f"{name}, row {number} of {len(rows)}"
         dated_row = {"checked": day, **row}
-        yield _Line(dated_row, day, where, hint)
+        yield _Line(
+            dated_row,
+            day,
+            f"{name}, row {number} of {count}",
+            hint,
+        )
 
 
 def _converted(table: Table[T], lines: Sequence[_Line]) -> tuple[T, ...]:

@@ -1,8 +1,7 @@
-"""What GPUs and drivers are called, which drivers support a GPU, and which of a wheel's binaries run on it."""
+"""Which of a wheel's binaries run on a GPU, which drivers support it, and what it can do. Names: `gpu_names`."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,126 +11,6 @@ from envbuilder.catalog.rows import Catalog, Compatibility, Family, Gpu, Toolkit
 from envbuilder.versions import minor_line
 
 _ARCH = re.compile(r"(sm|compute)_([0-9]+)([0-9])([af]?)[a-z]*")
-_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
-_MAKERS = frozenset(
-    {"nvidia", "geforce", "tesla", "quadro", "rtx", "gtx", "generation"}
-)
-_SHAPES = re.compile(
-    r"[0-9]+gb|sxm[0-9]*|pcie|hbm[0-9]e?|nvl[0-9]*"
-)  # an H100 is an H100 however it is mounted
-_MAX_SUGGESTIONS = 3
-
-
-# --- names ---------------------------------------------------------------------------------------------------------
-
-
-def find_gpus(name: str, catalog: Catalog) -> Sequence[Gpu]:
-    """The rows that a GPU's name or a compute capability such as `8.6` can mean; several if the name is ambiguous."""
-    if is_capability(name):
-        return [row for row in catalog.gpus if str(row.capability) == name]
-    rows = _rows_of_whole_name(name, catalog)
-    if not rows:
-        rows = _rows_of_words(name, catalog)
-    return list(rows.values())
-
-
-def _rows_of_whole_name(name: str, catalog: Catalog) -> dict[Version, Gpu]:
-    whole = _whole(name)
-    rows = {}
-    for row in catalog.gpus:
-        for other in row.names:
-            if _whole(other) == whole:
-                rows[row.capability] = row
-    return rows
-
-
-def _rows_of_words(name: str, catalog: Catalog) -> dict[Version, Gpu]:
-    words = _words(name)
-    # NVIDIA sells two cards as RTX 6000, one of them with "Ada" behind it: without it, the name means either.
-    with_ada = words | {"ada"}
-    rows = {}
-    for row in catalog.gpus:
-        for other in row.names:
-            if _words(other) in (words, with_ada):
-                rows[row.capability] = row
-    return rows
-
-
-def find_gpu(name: str, catalog: Catalog) -> Gpu | None:
-    """The one row of a GPU's name or capability; None for an unknown or ambiguous name."""
-    rows = find_gpus(name, catalog)
-    return rows[0] if len(rows) == 1 else None
-
-
-def similar_gpus(name: str, catalog: Catalog) -> list[str]:
-    """Names that may be meant by one that no GPU has: first those of the same words, then those spelt nearly so."""
-    suggestions = _names_of_same_words(name, catalog)
-    del suggestions[_MAX_SUGGESTIONS:]
-    for near in _names_spelt_nearly(name, catalog):
-        if near not in suggestions:
-            suggestions.append(near)
-    return suggestions[:_MAX_SUGGESTIONS]
-
-
-def _names_of_same_words(name: str, catalog: Catalog) -> list[str]:
-    """Names that have all the words of the name, or whose words it all has."""
-    words = _words(name)
-    if not words:
-        return []
-    names = []
-    for other in _names(catalog):
-        others = _words(other)
-        if words <= others or words >= others > frozenset():
-            names.append(other)
-    return names
-
-
-def _names_spelt_nearly(name: str, catalog: Catalog) -> list[str]:
-    text = " ".join(_split(name))
-    if not text:
-        return []
-    names = {}
-    for other in reversed(
-        _names(catalog)
-    ):  # of two with the same words, the first wins
-        names[" ".join(_split(other))] = other
-    near = difflib.get_close_matches(text, names, cutoff=0.5)
-    return [names[match] for match in near]
-
-
-def _names(catalog: Catalog) -> list[str]:
-    return [name for row in catalog.gpus for name in row.names]
-
-
-def is_capability(name: str) -> bool:
-    """`8.6`, and not a name."""
-    return _CAPABILITY.fullmatch(name) is not None
-
-
-def _whole(name: str) -> str:
-    return name.lower().removeprefix("nvidia ")
-
-
-@lru_cache(maxsize=4096)
-def _words(name: str) -> frozenset[str]:
-    """A GPU's name without its maker, family and form: `NVIDIA A100-SXM4-80GB` → a100."""
-    words = set(_split(name))
-    if "pro" in words:
-        words.discard("blackwell")  # all of RTX PRO are
-    return frozenset(words)
-
-
-def _split(name: str) -> list[str]:
-    apart = re.sub(
-        r"(?<=[0-9])(?=(ti|super)\b)|(?<=rtx|gtx)(?=[0-9])", " ", name.lower()
-    )  # rtx3090ti
-    words = []
-    for word in re.split(r"[\s()\[\],-]+", apart):
-        if word in _MAKERS or _SHAPES.fullmatch(word):
-            continue
-        if word:
-            words.append(word)
-    return words
 
 
 # --- binaries ------------------------------------------------------------------------------------------------------
@@ -252,6 +131,17 @@ def _last_branch(gpu: Gpu, catalog: Catalog) -> Compatibility | None:
             continue
         if gpu.architecture in row.architectures:
             return row
+    return None
+
+
+def driver_floor(cuda_major: int, catalog: Catalog) -> str | None:
+    """The oldest driver that runs any CUDA of a major."""
+    subject = str(cuda_major)
+    for row in catalog.compatibility:
+        if row.kind != "minor-version":
+            continue
+        if row.subject == subject:
+            return row.driver_floor
     return None
 
 

@@ -178,6 +178,37 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuNames:
+    """Names of GPUs of one compute capability that NVIDIA's page does not list."""
+
+    capability: Version
+    about: Word  # where the names come from, and so who uses them: "driver", "people"
+    names: tuple[GpuName, ...]
+    status: Evidence
+    source: Prose
+    checked: date
+    arm64: bool = False  # they come with an arm64 processor, which decides the platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFeature:
+    """Something that only GPUs from some compute capability on can do."""
+
+    feature: (
+        Word  # "bf16"; where a stack has a feature of this name, both have to allow it
+    )
+    capability: Version  # the first that can
+    says: Prose  # why older ones cannot
+    status: Evidence
+    source: Prose
+    checked: date
+    torch: Version | None = None  # the first that has it; None: all do
+    torch_for: Mapping[Numbers, Version] = field(
+        default_factory=dict
+    )  # by compute capability, where it is a later one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Toolkit:
     """A release of the CUDA toolkit and the drivers that run it."""
 
@@ -218,6 +249,18 @@ class Advisory:
     fixed: Version
     says: Prose
     advice: Prose
+    status: Evidence
+    source: Prose
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastVersion:
+    """The oldest version of a program with which images can be built and run."""
+
+    program: Word  # "docker", "buildx", "compose"
+    version: Version
+    says: Prose  # what an older one does
     status: Evidence
     source: Prose
     checked: date
@@ -363,4 +406,7 @@ class Catalog:
     compatibility: tuple[Compatibility, ...] = ()
     advisories: tuple[Advisory, ...] = ()
     runtimes: tuple[CudaRuntime, ...] = ()
+    gpu_names: tuple[GpuNames, ...] = ()
+    gpu_features: tuple[GpuFeature, ...] = ()
+    least_versions: tuple[LeastVersion, ...] = ()
     own: str = ""  # the `--catalog DIR` merged into this catalog, as typed

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from packaging.version import Version
 
-from envbuilder.catalog import GPUS, IMAGES, SYSTEMS, TOOLKITS
+from envbuilder.catalog import GPU_NAMES, GPUS, IMAGES, SYSTEMS, TOOLKITS
 from envbuilder.catalog.observations import ImageState
 from envbuilder.catalog.verify import (
     CatalogFacts,
@@ -46,7 +46,10 @@ def toolkits_have_the_floor_of_their_major(facts: CatalogFacts) -> Iterator[Prob
 
 def drivers_never_go_back(facts: CatalogFacts) -> Iterator[Problem]:
     """A newer toolkit does not come with an older driver."""
-    toolkits = [row for row in facts.catalog.toolkits if row.driver]
+    toolkits = []
+    for row in facts.catalog.toolkits:
+        if row.driver:
+            toolkits.append(row)
     toolkits.sort(key=lambda row: row.cuda)
     for older, newer in pairwise(toolkits):
         before = Version(str(older.driver))
@@ -73,6 +76,22 @@ def gpu_names_are_unique_and_have_a_family(facts: CatalogFacts) -> Iterator[Prob
             if name in seen:
                 yield problem(GPUS, row, "names", f"{name} also has {seen[name]}")
             seen[name] = row.capability
+
+
+def further_names_are_of_known_gpus(facts: CatalogFacts) -> Iterator[Problem]:
+    """Each row of names has a row of its capability, and no name that NVIDIA's page gives to another one."""
+    of_page = {}
+    for gpu in facts.catalog.gpus:
+        for name in gpu.names:
+            of_page[name] = gpu.capability
+    known = set(of_page.values())
+    for row in facts.catalog.gpu_names:
+        if row.capability not in known:
+            yield problem(GPU_NAMES, row, "capability", "is in no row of gpus.json")
+        for name in row.names:
+            other = of_page.get(name, row.capability)
+            if other != row.capability:
+                yield problem(GPU_NAMES, row, "names", f"{name} also has {other}")
 
 
 def gpus_have_the_toolkits_of_their_architecture(
@@ -137,6 +156,7 @@ CHECKS: tuple[Check, ...] = (
     toolkits_have_the_floor_of_their_major,
     drivers_never_go_back,
     gpu_names_are_unique_and_have_a_family,
+    further_names_are_of_known_gpus,
     gpus_have_the_toolkits_of_their_architecture,
     images_have_tags_of_their_own,
     images_are_in_a_possible_state,

@@ -122,7 +122,11 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
 
 def _request(options: Options) -> "Request | Lock":
     lock_file = options["lock_file"]
-    return read_lock(lock_file) if lock_file else request_from(options)
+    if lock_file:
+        return read_lock(lock_file)
+    request = request_from(options)
+    say_answers(only_left_out=True)
+    return request
 
 
 def _plan(

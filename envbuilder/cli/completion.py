@@ -84,14 +84,14 @@ def _torch_versions(facts: "Catalog") -> Iterator[tuple[str, str]]:
 
 def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
     """`RTX-3090` for `GeForce RTX 3090`: in most shells a blank would end the word."""
-    from envbuilder.catalog.gpus import find_gpu
+    from envbuilder.catalog.gpu_names import find_gpu, named_gpus
 
-    for gpu in facts.gpus:
-        for name in gpu.names:
-            word = name.removeprefix("GeForce ").replace(" ", "-")
-            if find_gpu(word, facts) != gpu:
-                word = name
-            yield word, f"compute capability {gpu.capability}"
+    for name, capability in named_gpus(facts):
+        word = name.removeprefix("GeForce ").replace(" ", "-")
+        gpu = find_gpu(word, facts)
+        if gpu is None or gpu.capability != capability:
+            word = name
+        yield word, f"compute capability {capability}"
     for gpu in facts.gpus:
         yield str(gpu.capability), f"compute capability, {gpu.architecture}"
 

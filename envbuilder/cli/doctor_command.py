@@ -13,8 +13,8 @@ from envbuilder.cli.shared_options import json_option, network_options, request_
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
-    from envbuilder.catalog.rows import Catalog
-    from envbuilder.host.records import Host
+    from envbuilder.catalog.rows import Catalog, Gpu
+    from envbuilder.host.records import Host, MachineState
     from envbuilder.model import Request
 
 DOCTOR_FOUND_AN_ERROR = 8
@@ -42,7 +42,8 @@ def command(target: str | None, as_json: bool, **options: Any) -> int:
     facts = load_catalog(options)
     machine = _machine_options(options)
     host = _host(target, machine, options, facts)
-    findings = diagnose(Case(host=host, catalog=facts, request=_request(options)))
+    request = _request(options, host)
+    findings = diagnose(Case(host=host, catalog=facts, request=request))
     worst = any(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
         print_json(
@@ -68,9 +69,11 @@ def _machine_options(options: Options) -> dict[str, str]:
     return machine
 
 
-def _request(options: Options) -> "Request | None":
+def _request(options: Options, host: "Host") -> "Request | None":
     """The requested stack; --gpu and --driver describe the machine, not the stack."""
     stack = dict(options)
+    if options.get("gpu") and not options.get("platform"):
+        stack["platform"] = host.machine.platform
     stack.pop("gpu", None)
     stack.pop("driver", None)
     defaults = settings()
@@ -95,7 +98,8 @@ def _host(
         host = read_host(target)
         return replace(host, gpu=replace(host.gpu, **named))
     if named:
-        return replace(Host(), gpu=replace(Host().gpu, **named))
+        gpu = replace(Host().gpu, **named)
+        return replace(Host(), gpu=gpu, machine=_machine_of(machine, facts))
     return ask_here(options, facts)
 
 
@@ -143,9 +147,18 @@ def _check_fields(document: dict[str, Any], host: "Host") -> None:
             )
 
 
+def _machine_of(machine: dict[str, str], facts: "Catalog") -> "MachineState":
+    """What the GPU says of the machine that has it: a GB10 comes with an arm64 processor."""
+    from envbuilder.host.records import MachineState
+    from envbuilder.resolve.command_line import parse_request
+    from envbuilder.resolve.request_rows import look_up
+
+    rows = look_up(parse_request(machine), facts)
+    return MachineState(processor="aarch64" if rows.arm64 else None)
+
+
 def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:
     """The GPU and the driver that the options name, as fields of a host."""
-    from envbuilder.catalog.gpus import find_gpu
     from envbuilder.host.records import GpuDevice
     from envbuilder.resolve.command_line import parse_request
 
@@ -154,15 +167,27 @@ def _named(machine: dict[str, str], facts: "Catalog") -> dict[str, Any]:
     if request.driver:
         named["driver"] = machine["driver"]
     if request.gpu:
-        row = find_gpu(request.gpu, facts)
-        if row is None:
-            raise UsageError(
-                f"GPU {request.gpu!r} is not in the catalog ({facts.date})",
-                hint="give its compute capability, e.g. `--gpu 8.6`",
-            )
+        row = _find_gpu(request, facts)
         name = "GPU" if request.gpu[0].isdigit() else request.gpu
         named["devices"] = (GpuDevice(name=name, capability=row.capability),)
     return named
+
+
+def _find_gpu(request: "Request", facts: "Catalog") -> "Gpu":
+    from envbuilder.catalog.gpu_names import find_gpu
+    from envbuilder.resolve.options import diagnose_unknown
+    from envbuilder.resolve.request_rows import look_up
+
+    row = find_gpu(request.gpu or "", facts)
+    if row is not None:
+        return row
+    diagnosis = diagnose_unknown(look_up(request, facts))["gpu"]
+    hint = "give its compute capability, e.g. `--gpu 8.6`"
+    if diagnosis.is_choice:
+        hint = " or ".join(f"`--gpu {value}`" for value in diagnosis.instead)
+    elif diagnosis.on_cpu:
+        hint = "train on the CPU: `envbuilder build --flavour cpu`"
+    raise UsageError(diagnosis.text, hint=hint)
 
 
 def _name(target: str | None, machine: dict[str, str]) -> str:

@@ -25,6 +25,7 @@ from envbuilder.cli.settings import (
     working_folder,
 )
 from envbuilder.errors import NoStackError, UsageError
+from envbuilder.model import ANY
 from envbuilder.resolve.options import find_option, option_name
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def request_from(
     `without`: the settings that are left out.
     """
     from envbuilder.resolve.command_line import check_day, has_pins
+    from envbuilder.resolve.request_rows import follow_gpu
 
     defaults = {
         name: value for name, value in settings().items() if name not in without
@@ -62,7 +64,10 @@ def request_from(
     try:
         request = _parsed_request(values, packages, apt, project, options)
         check_day(request, datetime.now(UTC).date())
-        return _completed(request, options)
+        request = _completed(request, options)
+        if request.gpu and values["platform"] in (None, ANY):
+            return follow_gpu(request, load_catalog(options))
+        return request
     except UsageError as error:
         hint = _own_help(error.hint)
         variables = _variables_used(REQUEST_OPTIONS)

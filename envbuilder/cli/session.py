@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from envbuilder.pipeline import Session
     from envbuilder.processes import Completed
 
+_CATALOGS = "envbuilder.catalogs"
+"""Where the context keeps the catalogs that it has loaded, by the folder of the user's own rows."""
 _REPEATABLE = {
     "catalog": "own_catalog",
     "index-url": "index_url",
@@ -48,12 +50,22 @@ _ADDRESSES = ("index_url", "torch_index", "apt_mirror")
 
 
 def load_catalog(options: Options) -> "Catalog":
-    """The catalog, under the user's own rows. Raises `CatalogError` naming file, row and field."""
+    """The catalog, under the user's own rows, once a command. Raises `CatalogError` naming file, row and field."""
+    own = own_catalog(options)
+    context = click.get_current_context(silent=True)
+    loaded: dict[Path | None, Catalog] = {}
+    if context:
+        loaded = context.meta.setdefault(_CATALOGS, loaded)
+    if own not in loaded:
+        loaded[own] = _load_catalog(own)
+    return loaded[own]
+
+
+def _load_catalog(own: Path | None) -> "Catalog":
     from envbuilder import catalog
     from envbuilder.errors import CatalogError
     from envbuilder.resolve.candidates import PREFERENCES
 
-    own = own_catalog(options)
     loaded = catalog.load(own=own)
     for word in loaded.policy.preference:
         if word not in PREFERENCES:

@@ -110,7 +110,7 @@ request_options = _stack(
             "packages",
             multiple=True,
             metavar="SPEC",
-            help="Additional package, e.g. 'peft<0.12'; repeatable.",
+            help="Additional package, e.g. 'peft<0.12', ./mylib or git+https://…@v1; repeatable.",
         ),
         click.option(
             "--apt",

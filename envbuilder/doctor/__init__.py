@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from envbuilder.doctor import (
     engine_rules,
+    feature_rules,
     gpu_rules,
     machine_rules,
     network_rules,
@@ -20,6 +21,7 @@ __all__ = ["RULES", "Case", "Finding", "Severity", "diagnose"]
 RULES: tuple[Rule, ...] = (
     engine_rules.engine_answers,
     engine_rules.engine_is_docker,
+    engine_rules.engine_is_new_enough,
     engine_rules.engine_is_local,
     network_rules.clock_is_right,
     network_rules.network_is_up,
@@ -37,15 +39,18 @@ RULES: tuple[Rule, ...] = (
     gpu_rules.rootless_engine_gets_gpus,
     stack_rules.stack_runs_here,
     gpu_rules.toolkit_is_safe,
+    engine_rules.buildkit_is_on,
     engine_rules.engine_is_no_snap,
     engine_rules.compose_is_v2,
     network_rules.containers_trust_the_ca,
     gpu_rules.gpus_must_be_requested,
+    gpu_rules.gpus_survive_a_reload,
     engine_rules.files_belong_to_the_user,
     engine_rules.control_groups_are_current,
     machine_rules.shared_memory_is_enough,
     network_rules.builds_trust_the_ca,
     network_rules.bases_can_be_bootstrapped,
+    feature_rules.gpu_has_features,
 )
 
 _ORDER = list(Severity)

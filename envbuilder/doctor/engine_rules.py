@@ -1,12 +1,16 @@
 """Rules about the container engine and its client."""
 
+import re
+
 from packaging.version import InvalidVersion, Version
 
+from envbuilder.catalog.rows import LeastVersion
 from envbuilder.doctor import remedies
 from envbuilder.doctor.finding import Case, Finding, error, fine, note, unknown, warning
 from envbuilder.doctor.remedies import Remedy
 from envbuilder.host.records import EngineFailure, Host
 
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # of 26.1.5+dfsg1 and 0.15.1-desktop.1
 _NEEDED = "nothing can be built or run without one"
 
 
@@ -74,10 +78,34 @@ def engine_is_docker(case: Case) -> Finding | None:
     return error(
         "engine",
         f"`docker` is Podman {daemon.version}",
-        "images are built with BuildKit and its `--metadata-file`, which Podman does not have",
-        remedies.by_distribution(
-            case.host, remedies.NO_PODMAN_APT, remedies.NO_PODMAN_DNF
-        ),
+        "images are built by Docker's BuildKit; Podman can stay, and can run them",
+        remedies.DOCKER_PAGE,
+    )
+
+
+def engine_is_new_enough(case: Case) -> Finding | None:
+    host = case.host
+    daemon = host.engine.daemon
+    if daemon is None:
+        return None
+    if daemon.program != "docker":
+        return None
+    least = _least(case, "docker", daemon.version)
+    if least is None:
+        return None
+    message = f"Docker {daemon.version} is older than {least.version}"
+    return error("engine", message, least.says, remedies.docker(host))
+
+
+def buildkit_is_on(case: Case) -> Finding | None:
+    if not case.host.engine.buildkit_off or not _is_docker(case.host):
+        return None
+    why = (
+        "`docker compose build` and `docker build` fail with `Unknown flag: link` in the Dockerfile; "
+        "`envbuilder build` uses BuildKit anyway"
+    )
+    return warning(
+        "buildkit", "DOCKER_BUILDKIT=0 turns BuildKit off", why, remedies.BUILDKIT_ON
     )
 
 
@@ -101,17 +129,16 @@ def buildx_is_installed(case: Case) -> Finding | None:
     if host.engine.buildx is None:
         return unknown("buildx", "whether `docker buildx` is installed is unknown")
     if host.engine.buildx == "":
-        remedy = (
-            remedies.UBUNTU_BUILDX
-            if host.machine.distribution == "ubuntu"
-            else remedies.docker(host)
-        )
         return error(
             "buildx",
             "`docker buildx` is not installed",
             "images are built with it",
-            remedy,
+            remedies.buildx(host),
         )
+    least = _least(case, "buildx", host.engine.buildx)
+    if least:
+        message = f"buildx {host.engine.buildx} is older than {least.version}"
+        return error("buildx", message, least.says, remedies.buildx(host))
     return fine("buildx", f"buildx {host.engine.buildx}")
 
 
@@ -129,11 +156,7 @@ def compose_is_v2(case: Case) -> Finding | None:
         return None
     if version is None:
         return unknown("compose", "whether Docker Compose is installed is unknown")
-    remedy = (
-        remedies.UBUNTU_COMPOSE
-        if host.machine.distribution == "ubuntu"
-        else remedies.docker(host)
-    )
+    remedy = remedies.compose(host)
     if version == "":
         return note(
             "compose",
@@ -144,7 +167,25 @@ def compose_is_v2(case: Case) -> Finding | None:
     if _is_before(version, "2"):
         why = "it cannot read envbuilder's `compose.yaml`, and has not been maintained since 2023"
         return warning("compose", f"Docker Compose {version} is version 1", why, remedy)
+    least = _least(case, "compose", version)
+    if least:
+        message = f"Docker Compose {version} is older than {least.version}"
+        return warning("compose", message, least.says, remedy)
     return fine("compose", f"Compose {version}")
+
+
+def _least(case: Case, program: str, version: str) -> LeastVersion | None:
+    """What the catalog says of a program that is too old; None for one that is not, or of which it says nothing."""
+    number = _NUMBER.match(version)
+    if number is None:
+        return None
+    found = Version(number[0])
+    for row in case.catalog.least_versions:
+        if row.program != program:
+            continue
+        if found < row.version:
+            return row
+    return None
 
 
 def _is_before(version: str, bound: str) -> bool:

@@ -55,8 +55,20 @@ def driver_works(case: Case) -> Finding | None:
         )
     if host.gpu.devices:
         return _driver_with_gpus(host.gpu)
+    return _driver_without_devices(host, case.catalog)
+
+
+def _driver_without_devices(host: Host, catalog: Catalog) -> Finding:
+    if host.gpu.lost_in_container and host.machine.container:
+        return error(
+            "driver",
+            "this container had GPUs and has lost them",
+            "systemd on the host took them away when it was reloaded, as by an upgrade of a package "
+            f"(nvidia-smi: {host.gpu.nvidia_smi_error}); what is started anew gets them again",
+            remedies.START_AGAIN,
+        )
     if host.gpu.driver:
-        return _driver_without_gpus(host.gpu)
+        return _driver_without_gpus(host.gpu, catalog)
     return _no_driver(host)
 
 
@@ -68,20 +80,32 @@ def _driver_with_gpus(gpu: GpuState) -> Finding:
     return fine("gpu", f"{describe(gpu)}, driver {gpu.driver}")
 
 
-def _driver_without_gpus(gpu: GpuState) -> Finding:
+def _driver_without_gpus(gpu: GpuState, catalog: Catalog) -> Finding:
     if gpu.nvidia_smi_error:
         message = f"NVIDIA driver {gpu.driver} is loaded, but shows no GPU"
-        return error(
-            "driver",
-            message,
-            f"nvidia-smi: {gpu.nvidia_smi_error}",
-            remedies.SHOW_MODULE,
-        )
+        why = f"nvidia-smi: {gpu.nvidia_smi_error}"
+        dropped = _dropped_by(gpu.driver_version, catalog)
+        if dropped:
+            why += f"; a newer driver may not know the GPU: {dropped}"
+        return error("driver", message, why, remedies.SHOW_MODULE)
     return unknown(
         "gpu",
         f"NVIDIA driver {gpu.driver}; its GPUs are unknown",
         "`nvidia-smi` was not found",
     )
+
+
+def _dropped_by(driver: Version | None, catalog: Catalog) -> str:
+    """Which GPUs a driver no longer knows that the branches before it did."""
+    statements = []
+    for row in catalog.compatibility:
+        if (
+            row.kind == "last driver branch"
+            and driver
+            and driver.major > int(row.subject)
+        ):
+            statements.append(row.says)
+    return "; ".join(statements)
 
 
 def _no_driver(host: Host) -> Finding:
@@ -100,9 +124,7 @@ def _cards_without_driver(host: Host, count: int) -> Finding:
     cards = f"{count} NVIDIA GPU" if count == 1 else f"{count} NVIDIA GPUs"
     if host.gpu.nouveau:
         why = "CUDA needs NVIDIA's driver, which cannot be loaded next to nouveau"
-        remedy = remedies.by_distribution(
-            host, remedies.NO_NOUVEAU, remedies.NO_NOUVEAU_DNF
-        )
+        remedy = remedies.no_nouveau(host)
         return error("driver", f"nouveau is the driver of {cards}", why, remedy)
     why = "CUDA needs it"
     if host.gpu.nvidia_smi_error:
@@ -155,7 +177,7 @@ def cuda_starts(case: Case) -> Finding | None:
         return fine(
             "cuda", f"CUDA starts; the driver supports up to CUDA {gpu.cuda_newest}"
         )
-    if gpu.hidden_by or gpu.has_mig:
+    if gpu.hidden_by or gpu.has_mig or gpu.lost_in_container:
         return None
     return _cuda_error(case.host, gpu.cuda_init)
 
@@ -256,9 +278,7 @@ def _no_access(host: Host, daemon: Daemon) -> Finding:
         return unknown("gpu-access", "whether containers can use the GPUs is unknown")
     if host.gpu.toolkit == "":
         why = '`docker run --gpus all` fails with `could not select device driver "" with capabilities: [[gpu]]`'
-        remedy = remedies.by_distribution(
-            host, remedies.INSTALL_TOOLKIT, remedies.INSTALL_TOOLKIT_DNF
-        )
+        remedy = remedies.toolkit(host)
         message = "containers see no GPU: the NVIDIA Container Toolkit is not installed"
         return error("gpu-access", message, why, remedy)
     why = (
@@ -300,6 +320,22 @@ def rootless_engine_gets_gpus(case: Case) -> Finding | None:
     return error("rootless", message, why, remedies.ROOTLESS_GPU)
 
 
+def gpus_survive_a_reload(case: Case) -> Finding | None:
+    """Whether a container keeps its GPUs when systemd is reloaded: those of CDI are in what the engine tells it."""
+    gpu, daemon = case.host.gpu, case.host.engine.daemon
+    if daemon is None or daemon.cgroup_driver != "systemd" or not gpu.devices:
+        return None
+    if case.host.engine.is_remote or _plan(gpu, daemon).access is GpuAccess.CDI:
+        return None
+    why = "`systemctl daemon-reload`, which upgrades run, takes them away: `Failed to initialize NVML: Unknown Error`"
+    return note(
+        "reload",
+        "containers can lose their GPUs while they run",
+        why,
+        remedies.DEVICE_LINKS,
+    )
+
+
 def toolkit_is_safe(case: Case) -> Finding | None:
     toolkit = case.host.gpu.toolkit
     if not toolkit:
@@ -321,9 +357,7 @@ def toolkit_is_safe(case: Case) -> Finding | None:
         advisories, key=lambda row: row.fixed
     )  # upgrading to what fixes it fixes the others
     ids = ", ".join(row.id for row in advisories)
-    remedy = remedies.by_distribution(
-        case.host, remedies.UPGRADE_TOOLKIT, remedies.UPGRADE_TOOLKIT_DNF
-    )
+    remedy = remedies.newer_toolkit(case.host)
     why = f"{last.advice}; run no untrusted images until then"
     return warning(
         "toolkit",

@@ -166,12 +166,9 @@ def _registry_failure(case: Case, registry: Reachability) -> tuple[str, Remedy]:
     host = case.host
     match registry.failure:
         case ConnectionFailure.ISSUER:
-            remedy = remedies.by_distribution(
-                host, remedies.ENGINE_CA, remedies.ENGINE_CA_DNF
-            )
             return (
                 "the engine does not trust the CA of the registry's certificate",
-                remedy,
+                remedies.engine_ca(host),
             )
         case ConnectionFailure.DENIED:
             return "the registry denies the engine access", remedies.LOGIN

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from envbuilder.host.records import Host
 
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
@@ -12,15 +14,29 @@ _UBUNTU_DRIVER = (
     "https://documentation.ubuntu.com/server/how-to/graphics/install-nvidia-drivers/"
 )
 _PROXY = "https://docs.docker.com/engine/daemon/proxy/"
-_APT, _DNF = (
-    ("debian", "ubuntu", "linuxmint", "pop", "raspbian"),
-    ("fedora", "rhel", "centos", "rocky", "almalinux", "amzn"),
-)
+_UNIX_DRIVERS = "https://www.nvidia.com/en-us/drivers/unix/"
+_UBUNTU = ("ubuntu", "linuxmint", "pop", "zorin", "elementary", "neon")
+_MANAGERS = {
+    "apt": ("debian", "raspbian", *_UBUNTU),
+    "dnf": ("fedora", "rhel", "centos", "rocky", "almalinux", "amzn", "ol"),
+    "zypper": (
+        "suse",
+        "sles",
+        "sled",
+        "opensuse",
+        "opensuse-leap",
+        "opensuse-tumbleweed",
+    ),
+    "pacman": ("arch", "manjaro", "endeavouros", "cachyos"),
+}
+_FIRST_OPEN_MODULES = Version(
+    "7.5"
+)  # NVIDIA's open kernel modules drive Turing and newer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """One command line, and the page that documents it."""
+    """One command line, and the page that documents it; without a command, the page to read."""
 
     command: str
     source: str
@@ -73,14 +89,17 @@ NO_SNAP = Remedy(
     command="sudo snap remove docker",
     source="https://docs.docker.com/engine/install/ubuntu/",
 )
-NO_PODMAN_APT = Remedy(
-    command="sudo apt-get remove podman-docker && curl -fsSL https://get.docker.com | sudo sh",
-    source="https://docs.docker.com/engine/install/debian/#uninstall-old-versions",
+DOCKER_PAGE = Remedy(command="", source="https://docs.docker.com/engine/install/")
+SUSE_DOCKER = Remedy(
+    command="sudo zypper install docker docker-buildx docker-compose && sudo systemctl enable --now docker",
+    source="https://en.opensuse.org/Docker",
 )
-NO_PODMAN_DNF = Remedy(
-    command="sudo dnf remove podman-docker && "
-    "sudo dnf install docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin",
-    source="https://docs.docker.com/engine/install/fedora/",
+ARCH_DOCKER = Remedy(
+    command="sudo pacman -S docker docker-buildx docker-compose && sudo systemctl enable --now docker",
+    source="https://wiki.archlinux.org/title/Docker",
+)
+BUILDKIT_ON = Remedy(
+    command="unset DOCKER_BUILDKIT", source="https://docs.docker.com/build/buildkit/"
 )
 PRUNE = Remedy(
     command="docker system df && docker builder prune",
@@ -139,6 +158,24 @@ UPGRADE_TOOLKIT = Remedy(
 UPGRADE_TOOLKIT_DNF = Remedy(
     command="sudo dnf upgrade nvidia-container-toolkit", source=_TOOLKIT
 )
+INSTALL_TOOLKIT_ZYPPER = Remedy(
+    command=INSTALL_TOOLKIT.command.replace("apt-get", "zypper"), source=_TOOLKIT
+)
+INSTALL_TOOLKIT_PACMAN = Remedy(
+    command=INSTALL_TOOLKIT.command.replace("apt-get install", "pacman -S"),
+    source="https://wiki.archlinux.org/title/Docker#Run_GPU_accelerated_Docker_containers_with_NVIDIA_GPUs",
+)
+UPGRADE_TOOLKIT_ZYPPER = Remedy(
+    command="sudo zypper update nvidia-container-toolkit", source=_TOOLKIT
+)
+UPGRADE_TOOLKIT_PACMAN = Remedy(
+    command="sudo pacman -Syu", source="https://wiki.archlinux.org/title/Pacman"
+)
+DEVICE_LINKS = Remedy(
+    command="sudo nvidia-ctk system create-dev-char-symlinks --create-all",
+    source="https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
+)
+START_AGAIN = Remedy(command="docker restart CONTAINER", source=DEVICE_LINKS.source)
 CONFIGURE_RUNTIME = Remedy(
     command="sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
     source=_TOOLKIT,
@@ -180,6 +217,10 @@ NO_NOUVEAU_DNF = Remedy(
     command=NO_NOUVEAU.command.replace("update-initramfs -u", "dracut --force"),
     source=_DRIVER,
 )
+NO_NOUVEAU_PACMAN = Remedy(
+    command=NO_NOUVEAU.command.replace("update-initramfs -u", "mkinitcpio -P"),
+    source="https://wiki.archlinux.org/title/NVIDIA",
+)
 DEBIAN_DRIVER = Remedy(
     command="sudo apt-get install nvidia-driver firmware-misc-nonfree",
     source=_DEBIAN_DRIVER,
@@ -188,6 +229,29 @@ UBUNTU_DRIVER = Remedy(
     command="sudo ubuntu-drivers install --gpgpu", source=_UBUNTU_DRIVER
 )
 DNF_DRIVER = Remedy(command="sudo dnf install nvidia-open", source=_DRIVER)
+MINT_DRIVER = Remedy(
+    command="driver-manager",
+    source="https://linuxmint-installation-guide.readthedocs.io/en/latest/drivers.html",
+)
+POP_DRIVER = Remedy(
+    command="sudo apt-get install system76-driver-nvidia",
+    source="https://support.system76.com/articles/system76-driver/",
+)
+SUSE_DRIVER = Remedy(command="", source="https://en.opensuse.org/SDB:NVIDIA_drivers")
+ARCH_DRIVER = Remedy(
+    command="sudo pacman -S nvidia-open",
+    source="https://wiki.archlinux.org/title/NVIDIA",
+)
+DRIVER_PAGE = Remedy(command="", source=_DRIVER)
+OLDER_DRIVER = Remedy(
+    command="", source=_UNIX_DRIVERS
+)  # the last driver of each legacy branch
+WINDOWS_DRIVER = Remedy(
+    command="", source="https://docs.nvidia.com/cuda/wsl-user-guide/index.html"
+)
+TEGRA_DRIVER = Remedy(
+    command="", source="https://docs.nvidia.com/jetson/jetpack/install-setup/index.html"
+)
 WSL_DRIVER = Remedy(
     command="wsl.exe --update && wsl.exe --shutdown",
     source="https://docs.nvidia.com/cuda/wsl-user-guide/index.html",
@@ -208,22 +272,124 @@ JETSON = Remedy(
 SHOW_MODULE = Remedy(command="sudo dmesg | grep -i nvrm", source=_DRIVER)
 
 
-def by_distribution(host: Host, apt: Remedy, dnf: Remedy) -> Remedy:
-    """The command for the package manager of the host's distribution; apt's where the distribution is unknown."""
-    return dnf if host.machine.distribution in _DNF else apt
+def _package_manager(host: Host) -> str:
+    """That of the distribution, or of one that it is made from; apt where nothing is known, "" for any other."""
+    machine = host.machine
+    if machine.distribution is None:
+        return "apt"
+    for name in (machine.distribution, *machine.like):
+        for manager, distributions in _MANAGERS.items():
+            if name in distributions:
+                return manager
+    return ""
+
+
+def _is_ubuntu(host: Host) -> bool:
+    """Whether it has Ubuntu's packages."""
+    distribution = host.machine.distribution
+    like = host.machine.like
+    if "ubuntu" in like:
+        return True
+    if distribution == "linuxmint" and like:
+        return False  # Mint is also made from Debian
+    return distribution in _UBUNTU
+
+
+def by_distribution(
+    host: Host,
+    apt: Remedy,
+    dnf: Remedy,
+    zypper: Remedy | None = None,
+    pacman: Remedy | None = None,
+) -> Remedy:
+    """The command for the package manager of the host's distribution, or the page where there is none for it."""
+    page = Remedy(command="", source=apt.source)
+    manager = _package_manager(host)
+    commands = {"apt": apt, "dnf": dnf, "zypper": zypper, "pacman": pacman}
+    return commands.get(manager) or page
 
 
 def driver(host: Host) -> Remedy:
-    """How to install or upgrade NVIDIA's driver on this distribution."""
+    """How to install or upgrade NVIDIA's driver on this machine."""
     if host.machine.wsl:
-        return WSL_DRIVER
-    if host.machine.distribution == "ubuntu":
+        return WINDOWS_DRIVER
+    if host.machine.jetson:
+        return TEGRA_DRIVER
+    return _driver_of_distribution(host)
+
+
+def _driver_of_distribution(host: Host) -> Remedy:
+    own = {"linuxmint": MINT_DRIVER, "pop": POP_DRIVER}
+    distribution = host.machine.distribution or ""
+    manager = _package_manager(host)
+    if distribution in own:
+        return own[distribution]
+    if _is_ubuntu(host):
         return UBUNTU_DRIVER
-    return by_distribution(host, DEBIAN_DRIVER, DNF_DRIVER)
+    if manager == "":
+        return DRIVER_PAGE
+    if manager != "apt" and _has_old_gpu(host):
+        return OLDER_DRIVER  # what the others install drives only newer ones
+    return by_distribution(host, DEBIAN_DRIVER, DNF_DRIVER, SUSE_DRIVER, ARCH_DRIVER)
+
+
+def _has_old_gpu(host: Host) -> bool:
+    capabilities = host.gpu.capabilities
+    if not capabilities:
+        return False
+    return min(capabilities) < _FIRST_OPEN_MODULES
 
 
 def docker(host: Host) -> Remedy:
     """How to install Docker with buildx and Compose on this distribution."""
-    if host.machine.distribution == "ubuntu":
+    if _is_ubuntu(host):
         return UBUNTU_DOCKER
-    return by_distribution(host, DEBIAN_DOCKER, DOCKER_PLUGINS)
+    if not _package_manager(host):
+        return DOCKER_PAGE
+    return by_distribution(
+        host, DEBIAN_DOCKER, DOCKER_PLUGINS, SUSE_DOCKER, ARCH_DOCKER
+    )
+
+
+def buildx(host: Host) -> Remedy:
+    """How to install or upgrade buildx."""
+    return UBUNTU_BUILDX if _is_ubuntu(host) else docker(host)
+
+
+def compose(host: Host) -> Remedy:
+    """How to install or upgrade Compose."""
+    return UBUNTU_COMPOSE if _is_ubuntu(host) else docker(host)
+
+
+def toolkit(host: Host) -> Remedy:
+    """How to install the NVIDIA Container Toolkit and configure the engine for it."""
+    return by_distribution(
+        host,
+        INSTALL_TOOLKIT,
+        INSTALL_TOOLKIT_DNF,
+        INSTALL_TOOLKIT_ZYPPER,
+        INSTALL_TOOLKIT_PACMAN,
+    )
+
+
+def newer_toolkit(host: Host) -> Remedy:
+    """How to upgrade the NVIDIA Container Toolkit."""
+    return by_distribution(
+        host,
+        UPGRADE_TOOLKIT,
+        UPGRADE_TOOLKIT_DNF,
+        UPGRADE_TOOLKIT_ZYPPER,
+        UPGRADE_TOOLKIT_PACMAN,
+    )
+
+
+def no_nouveau(host: Host) -> Remedy:
+    """How to keep the kernel's free driver from being loaded."""
+    return by_distribution(
+        host, NO_NOUVEAU, NO_NOUVEAU_DNF, NO_NOUVEAU_DNF, NO_NOUVEAU_PACMAN
+    )
+
+
+def engine_ca(host: Host) -> Remedy:
+    """How to make the engine trust a CA that was added to the machine."""
+    return by_distribution(host, ENGINE_CA, ENGINE_CA_DNF, ENGINE_CA, ENGINE_CA_DNF)

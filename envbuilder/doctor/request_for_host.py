@@ -28,7 +28,7 @@ def request_options_for(host: Host, catalog: Catalog) -> tuple[dict[str, str], s
     if best:
         request = best[0]
     else:
-        request = min(for_host(Request(), host), key=_capability)
+        request = min(for_host(Request(), host, catalog), key=_capability)
     options = texts_of_set_options(request)
     flags = [
         f"--{name} {options[name]}"

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import find_gpu, runs_on
+from envbuilder.catalog.gpu_names import find_gpu
+from envbuilder.catalog.gpus import driver_branches, driver_floor, runs_on
 from envbuilder.catalog.rows import Catalog
 from envbuilder.doctor.finding import (
     Case,
@@ -20,7 +21,7 @@ from envbuilder.doctor.finding import (
     warning,
 )
 from envbuilder.doctor.gpu_rules import describe, is_consumer, is_jetson
-from envbuilder.doctor.remedies import NONE, Remedy
+from envbuilder.doctor.remedies import NONE, OLDER_DRIVER, Remedy
 from envbuilder.doctor.remedies import driver as driver_remedy
 from envbuilder.errors import NoStackError
 from envbuilder.host.records import GpuState, Host
@@ -29,6 +30,7 @@ from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
 from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.rules import driver_gpu_mismatch
+from envbuilder.versions import driver_reaches
 
 _COMPAT_IMAGES = "nvidia/cuda"
 
@@ -49,10 +51,39 @@ def with_capabilities(host: Host, catalog: Catalog) -> Host:
     return replace(host, gpu=replace(host.gpu, devices=tuple(devices)))
 
 
-def for_host(request: Request, host: Host) -> Iterator[Request]:
+def driver_of(host: Host, catalog: Catalog) -> Version | None:
+    """The driver as the catalog counts: by the CUDA that it started, if its own number is too low for that.
+
+    The drivers of Jetsons have numbers of their own: Thor's is 580.00, and runs CUDA 13.
+    """
+    driver = host.gpu.driver_version
+    newest = _cuda_of_driver(host)
+    if driver is None or newest is None:
+        return driver
+    floor = driver_floor(newest.major, catalog)
+    if floor is None:
+        return driver
+    least = Version(floor)
+    if driver >= least:
+        return driver
+    branch = Version(str(driver.major))
+    if driver_reaches(branch, floor):
+        return branch
+    return least
+
+
+def _cuda_of_driver(host: Host) -> Version | None:
+    """The newest CUDA of a driver that has started it; a libcuda in front of the driver's own says nothing of it."""
+    gpu = host.gpu
+    if gpu.cuda_init != 0 or gpu.compat:
+        return None
+    return gpu.cuda_newest
+
+
+def for_host(request: Request, host: Host, catalog: Catalog) -> Iterator[Request]:
     """The request with what a host adds to it, once for each kind of GPU; what the request says itself stands."""
     platform = host.machine.platform
-    driver = host.gpu.driver_version
+    driver = driver_of(host, catalog)
     capabilities = host.gpu.capabilities
     if platform and request.platform == Request().platform:
         request = replace(request, platform=platform)
@@ -69,14 +100,38 @@ def best_for(
     request: Request, host: Host, catalog: Catalog
 ) -> tuple[Request, Stack] | None:
     """The best stack for all GPUs of a host, with the request that finds it; None if there is none."""
-    for candidate in for_host(request, host):
-        try:
-            stack = resolve(candidate, catalog)
-        except NoStackError:
-            continue
-        if not _without_kernels(stack, host):
-            return candidate, stack
+    for candidate in for_host(request, host, catalog):
+        for attempt in _within_driver(candidate, host):
+            try:
+                stack = resolve(attempt, catalog)
+            except NoStackError:
+                continue
+            if _is_beyond_driver(stack, host) or _without_kernels(stack, host):
+                continue
+            return attempt, stack
     return None
+
+
+def _within_driver(request: Request, host: Host) -> Iterator[Request]:
+    """The request, and for the major of CUDA that the driver has, in case its number promises more."""
+    yield request
+    newest = _cuda_of_driver(host)
+    if newest is None:
+        return
+    if request.cuda is None:
+        major = Version(str(newest.major))
+        yield replace(request, cuda=major)
+
+
+def _is_beyond_driver(stack: Stack, host: Host) -> bool:
+    """Whether the driver has started a CUDA of an older major than the stack's."""
+    newest = _cuda_of_driver(host)
+    cuda = stack.cuda
+    if newest is None:
+        return False
+    if cuda is None:
+        return False
+    return cuda.major > newest.major
 
 
 # --- the rule ------------------------------------------------------------------------------------------------------
@@ -145,7 +200,7 @@ def _best_stack(case: Case) -> Finding | None:
             "stack",
             f"no stack runs on {_machine(host)}",
             _why_none_runs(case),
-            driver_remedy(host),
+            _driver_remedy(case),
         )
     request, stack = best
     remedy = own_command(_arguments(request, case))
@@ -155,7 +210,7 @@ def _best_stack(case: Case) -> Finding | None:
 
 def _why_none_runs(case: Case) -> str:
     reasons: list[str] = []
-    for request in for_host(Request(), case.host):
+    for request in for_host(Request(), case.host, case.catalog):
         try:
             resolve(request, case.catalog)
         except NoStackError as refusal:
@@ -224,9 +279,16 @@ def _without_kernels(stack: Stack, host: Host) -> list[Version]:
 
 
 def _driver_is_too_old(stack: Stack, case: Case) -> Finding | None:
-    driver = case.host.gpu.driver_version
-    if driver is None or driver >= Version(stack.driver_floor):
+    driver = driver_of(case.host, case.catalog)
+    newest = _cuda_of_driver(case.host)
+    if driver is None:
         return None
+    if driver_reaches(driver, stack.driver_floor):
+        if not _is_beyond_driver(stack, case.host):
+            return None
+        message = f"{stack.torch_text} is too new for driver {case.host.gpu.driver}"
+        why = f"the driver supports up to CUDA {newest}: torch reports that it is too old (error 35)"
+        return error("stack", message, why, _alternative(case))
     why = (
         "torch reports that the driver is too old (error 35); in an image of nvidia/cuda CUDA reports error 803, "
         "or the container does not start: `unsatisfied condition: cuda>=`"
@@ -285,7 +347,22 @@ def _alternative(case: Case) -> Remedy:
         found, stack = best
         if _consumer_behind_compat(stack, case.host.gpu) is None:
             return own_command(_arguments(found, case))
-    return driver_remedy(case.host)
+    return _driver_remedy(case)
+
+
+def _driver_remedy(case: Case) -> Remedy:
+    """A newer driver; an older one where it has dropped the GPU."""
+    host = case.host
+    driver = host.gpu.driver_version
+    by_capability = driver_branches(case.catalog)
+    for capability in host.gpu.capabilities:
+        branches = by_capability.get(capability)
+        if branches is None or driver is None:
+            continue
+        newest = branches.newest
+        if newest and driver.major > newest:
+            return OLDER_DRIVER
+    return driver_remedy(host)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------

@@ -97,6 +97,9 @@ def _print_finding(finding: Finding, console: Printer) -> None:
         command = clean(finding.remedy)
         text = _styled(f"$ {command}", "cyan")
         console.print(f"{indent}{text}")
+    elif finding.source:
+        text = _styled(f"see {clean(finding.source)}", "cyan")
+        console.print(f"{indent}{text}")
 
 
 def _styled(text: str, style: str) -> str:

@@ -58,16 +58,17 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     for key in _REST:
         document[key] = plain[key]
     document["index_url"] = stack.index_url
+    # Of the versions and of the requested GPU: what is expected on it.
+    features = stack.features_on_gpu
+    document["features"] = serialize.plain(features)
     return document
 
 
 def stack_text(stack: Stack) -> str:
     """A stack in two columns, with its notes below."""
     pairs = _version_pairs(stack)
-    for feature in stack.features:
-        pairs[feature.name] = (
-            "works" if feature.available else f"not available: {feature.reason}"
-        )
+    for feature in stack.features_on_gpu:
+        pairs[feature.name] = feature.text
     pairs["evidence"] = stack.evidence
     lines = [stack.name, table(pairs)]
     lines += [f"note: {note}" for note in stack.notes]

@@ -88,7 +88,11 @@ def collect(probe: Probe) -> Host:
 def collect_gpus(probe: Probe) -> Host:
     """What a stack must fit: GPUs, driver and platform. Starts nothing but `nvidia-smi` and `uname`."""
     return Host(
-        machine=MachineState(processor=_processor(probe)), gpu=_driver_and_gpus(probe)
+        machine=MachineState(
+            processor=_processor(probe),
+            jetson=_jetson_model(probe),
+        ),
+        gpu=_driver_and_gpus(probe),
     )
 
 
@@ -116,6 +120,7 @@ def _machine(probe: Probe) -> MachineState:
     return MachineState(
         os=release.get("PRETTY_NAME"),
         distribution=release.get("ID"),
+        like=tuple(release.get("ID_LIKE", "").split()),
         processor=_processor(probe),
         uid=parse.whole_number(probe.output("id", "-u")),
         wsl=None if kernel is None else "microsoft" in kernel.lower(),
@@ -141,7 +146,10 @@ def _jetson_model(probe: Probe) -> str:
 
 def _engine(probe: Probe) -> EngineState:
     version = probe.run(["docker", "version", "--format", "{{json .}}"])
-    state = EngineState(docker_host=bool(probe.environ.get("DOCKER_HOST")))
+    state = EngineState(
+        docker_host=bool(probe.environ.get("DOCKER_HOST")),
+        buildkit_off=probe.environ.get("DOCKER_BUILDKIT") in ("0", "false"),
+    )
     if version.returncode != NOT_FOUND:
         state = replace(state, compose=_compose(probe), buildx=_buildx(probe))
     if version.returncode != 0:
@@ -211,6 +219,7 @@ def _docker(info: JsonObject, probe: Probe) -> Daemon:
         rootless=any("rootless" in option for option in security),
         remaps_users=any("userns" in option for option in security),
         cgroups=parse.whole_number(str(info.get("CgroupVersion"))),
+        cgroup_driver=info.get("CgroupDriver") or "",
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
         default_runtime=info.get("DefaultRuntime") or "",
         cdi=cdi,

@@ -72,6 +72,7 @@ class Daemon:
         False  # userns-remap: root in a container is another user on the host
     )
     cgroups: Count | None = None  # version of the control groups: 1 or 2
+    cgroup_driver: Prose = ""  # who sets them up: "systemd" or "cgroupfs"
     runtimes: tuple[Prose, ...] = ()
     default_runtime: Prose = ""
     cdi: bool | None = None  # whether `--device vendor/class=name` is on
@@ -88,6 +89,7 @@ class MachineState:
     distribution: Prose | None = (
         None  # "debian", "ubuntu", "fedora": /etc/os-release, ID
     )
+    like: tuple[Prose, ...] = ()  # the distributions that it is made from: ID_LIKE
     processor: Prose | None = None  # "x86_64", "aarch64"
     uid: Count | None = None
     wsl: bool | None = None
@@ -110,6 +112,7 @@ class EngineState:
     failure: EngineFailure | None = None
     message: Prose = ""  # what its client printed when it failed
     docker_host: bool | None = None  # DOCKER_HOST says where the engine is
+    buildkit_off: bool | None = None  # by DOCKER_BUILDKIT=0
     buildx: Prose | None = None  # version
     compose: Prose | None = None  # version
     disk_free: Count | None = None  # bytes, where the engine keeps its images
@@ -171,6 +174,12 @@ class GpuState:
     def has_mig(self) -> bool:
         """Whether a GPU is in MIG mode."""
         return any(gpu.mig for gpu in self.devices or ())
+
+    @property
+    def lost_in_container(self) -> bool:
+        """Whether a container that had GPUs has lost them: NVML is there and may not open the devices."""
+        text = self.nvidia_smi_error.lower()
+        return "initialize nvml" in text and "unknown error" in text
 
     @property
     def libraries_differ(self) -> bool:

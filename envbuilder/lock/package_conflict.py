@@ -52,8 +52,8 @@ def unresolved_error(
     answer: IndexAnswer,
     command_for: CommandFor,
     *,
-    known: KnownSources = NO_SOURCES,
     origin: PackageOrigin = _UNKNOWN_ORIGIN,
+    known: KnownSources = NO_SOURCES,
 ) -> LockError | NoStackError:
     """What uv's failure means for the user: the stack itself has no wheels, or some extra packages clash with it."""
     unconstrained = replace(stack, constraints=())

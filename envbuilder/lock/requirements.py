@@ -1,7 +1,5 @@
 """A lock as the requirements files that uv and pip install from."""
 
-from collections.abc import Mapping
-
 from envbuilder.lock.torch_index import find_links
 from envbuilder.model import Layer, Lock, Source, Wheel
 
@@ -22,14 +20,16 @@ def requirements_text(lock: Lock, *layers: Layer) -> str:
     for page in find_links(lock.stack, wheels):
         text += f"--find-links {page}\n"
     for wheel in wheels:
-        pin = _requirement(wheel, sources)
+        source = sources.get(wheel.name)
+        pin = _requirement(wheel, source)
+        if source and source.in_context:
+            text += f"# built from {source.origin}, in the build of the image\n"
         text += f"{pin} --hash=sha256:{wheel.sha256}\n"
     return text
 
 
-def _requirement(wheel: Wheel, sources: Mapping[str, Source]) -> str:
+def _requirement(wheel: Wheel, source: Source | None) -> str:
     """A pinned wheel; one that is on no index by its place."""
-    source = sources.get(wheel.name)
     if source is None:
         return f"{wheel.name}=={wheel.version}"
     if source.in_context:

@@ -1,6 +1,7 @@
 """What is wrong with a lock in itself: with its wheels, its CUDA, and what the stack requires."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -40,6 +41,10 @@ _CUDA_WHEELS = (
 )  # what every torch with CUDA requires, where wheels bring CUDA
 
 
+# The locks of a repository have most of their files in common.
+_parts_of = lru_cache(maxsize=4096)(parse_wheel_filename)
+
+
 def find_problems(lock: Lock) -> Iterator[str]:
     """What is wrong with a lock in itself; a good one yields nothing."""
     if lock.schema != SCHEMA:
@@ -60,7 +65,7 @@ def _wheel_problems(wheel: Wheel, stack: Stack) -> Iterator[str]:
     if not grammar.matches(grammar.Sha256, wheel.sha256):
         yield f"{wheel.name}: {wheel.sha256!r} is not a sha256"
     try:
-        parts = parse_wheel_filename(wheel.file)
+        parts = _parts_of(wheel.file)
     except InvalidWheelFilename:
         yield f"{wheel.name}: {wheel.file!r} is not a wheel's file name"
         return

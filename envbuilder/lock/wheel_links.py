@@ -8,7 +8,7 @@ found is kept by the wheel's hash. Nothing here can make a lock fail: an index t
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from envbuilder.versions import listed
 _MOST_BYTES = 64 << 20  # of all wheels together
 _SECONDS = 3.0
 _LARGEST_LIBRARY = 1 << 28  # bytes, unpacked
-_LIBRARY = re.compile(r"(?!.*/plugins/).*\.so(?:\.[0-9][0-9.]*)?")
+_LIBRARY = re.compile(r"(?!.*/(?:plugins|qml)/).*\.so(?:\.[0-9][0-9.]*)?")
+_MODULE = re.compile(r".*\.(?:cpython-[^./]+|abi3)\.so")
 # Compiled packages that every stack has: each was imported in an image that trains.
 _OF_EVERY_STACK = frozenset(
     {
@@ -53,9 +54,11 @@ _HEADLESS = ("opencv-python", "opencv-contrib-python")
 
 
 class LinkedLibraries(msgspec.Struct, frozen=True):
-    """What a wheel expects of the system."""
+    """What a wheel expects of the system or of another wheel."""
 
     needs: tuple[Soname, ...]
+    modules: tuple[Soname, ...]  # those of `needs` that a module asks for by itself
+    has: tuple[Soname, ...]  # its own libraries
     whole: bool  # whether all of its libraries were read
 
 
@@ -71,12 +74,13 @@ def link_notes(
     lock: Lock, document: JsonObject, network: Network, known: LinkKnowledge
 ) -> Iterator[str]:
     """A sentence for each package that needs a library of the system, with the options that bring it."""
-    wheels = wheels_to_read(lock)
     addresses = _addresses(document)
+    answers: list[tuple[Wheel, LinkedLibraries]] = []
+    has: set[str] = set()
     unread = []
     reason = ""
     with RangeReader(network, most_bytes=_MOST_BYTES, seconds=_SECONDS) as reader:
-        for wheel in wheels:
+        for wheel in wheels_to_read(lock):
             url = addresses.get(wheel.file, "")
             try:
                 linked = _linked(wheel, url, reader, known.folder)
@@ -84,7 +88,11 @@ def link_notes(
                 unread.append(wheel.name)
                 reason = str(error)
                 continue
-            yield from _notes_of(wheel, linked, lock, known.libraries)
+            answers.append((wheel, linked))
+            has.update(linked.has)
+    for wheel, linked in answers:
+        needs = [soname for soname in linked.needs if soname not in has]
+        yield from _notes_of(wheel, needs, linked.modules, lock, known.libraries)
     if unread:
         yield f"what {listed(unread)} links to is not known: {reason}"
 
@@ -100,6 +108,8 @@ def wheels_to_read(lock: Lock) -> list[Wheel]:
         if wheel.file.endswith("-any.whl") or wheel.name in _OF_EVERY_STACK:
             continue
         wheels.append(wheel)
+    # The small ones first: time may end.
+    wheels.sort(key=lambda wheel: (wheel.size, wheel.name))
     return wheels
 
 
@@ -143,8 +153,9 @@ def _libraries_of(archive: zipfile.ZipFile, remote: RemoteFile) -> LinkedLibrari
         entry for entry in archive.infolist() if _LIBRARY.fullmatch(entry.filename)
     ]
     entries.sort(key=lambda entry: entry.compress_size)
-    bundled = {entry.filename.rpartition("/")[2] for entry in entries}
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
     needs: set[str] = set()
+    of_modules: set[str] = set()
     whole = True
     for entry in entries:
         if entry.file_size > _LARGEST_LIBRARY:
@@ -154,14 +165,29 @@ def _libraries_of(archive: zipfile.ZipFile, remote: RemoteFile) -> LinkedLibrari
         except UnreadableError:
             whole = False
             break
-        needs.update(needed_libraries(content))
-    of_system = []
-    for soname in sorted(needs - bundled):
-        if _IN_EVERY_IMAGE.fullmatch(soname):
-            continue
-        if grammar.matches(Soname, soname):
-            of_system.append(soname)
-    return LinkedLibraries(needs=tuple(of_system), whole=whole)
+        needed = needed_libraries(content)
+        needs.update(needed)
+        if _MODULE.fullmatch(entry.filename):
+            of_modules.update(needed)
+    needs -= names
+    return LinkedLibraries(
+        needs=_of_system(needs),
+        modules=_of_system(needs & of_modules),
+        has=_sonames(names),
+        whole=whole,
+    )
+
+
+def _of_system(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that not every image has."""
+    return tuple(
+        name for name in _sonames(names) if not _IN_EVERY_IMAGE.fullmatch(name)
+    )
+
+
+def _sonames(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that can be the name of a library, sorted: a wheel can hold anything."""
+    return tuple(sorted(name for name in names if grammar.matches(Soname, name)))
 
 
 def _read(
@@ -204,7 +230,8 @@ def _keep(wheel: Wheel, linked: LinkedLibraries, folder: Path | None) -> None:
 
 def _notes_of(
     wheel: Wheel,
-    linked: LinkedLibraries,
+    needs: Iterable[str],
+    modules: Collection[str],
     lock: Lock,
     libraries: Iterable[SystemLibrary],
 ) -> Iterator[str]:
@@ -213,10 +240,12 @@ def _notes_of(
     missing = []
     packages = []
     unknown = []
-    for soname in linked.needs:
+    for soname in needs:
         row = rows.get(soname)
         if row is None:
-            unknown.append(soname)
+            # What only a library asks for may be for a part that nobody uses.
+            if soname in modules:
+                unknown.append(soname)
             continue
         if row.package in installed:
             continue

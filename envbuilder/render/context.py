@@ -118,8 +118,13 @@ def _packed_sources(lock: Lock, archives: Mapping[str, bytes]) -> dict[str, byte
     place = sources_place(lock.stack)
     packed = {}
     for source in lock.sources:
-        if source.in_context:
-            packed[f"{place}/{source.archive}"] = archives[source.archive]
+        if not source.in_context:
+            continue
+        if source.archive not in archives:
+            raise UsageError(
+                f"the archive {source.archive} of {source.name} is missing: it has to be in the build context"
+            )
+        packed[f"{place}/{source.archive}"] = archives[source.archive]
     return packed
 
 

@@ -18,6 +18,7 @@ from envbuilder.model import REPOSITORY, SCHEMA, Context, Lock, Request, Stack
 from envbuilder.render import base_variable, context_folder
 from envbuilder.render.context import IMAGES as CONTEXT_IMAGES
 from envbuilder.render.context import NO_ARCHIVES, render_context
+from envbuilder.render.git_ignore import ignored_files
 from envbuilder.render.targets import (
     Project,
     is_marked,
@@ -195,14 +196,18 @@ def write(files: Files, folder: Path, more: Mapping[str, str]) -> dict[str, str]
     """
     refuse_links(folder, *files.names, *more)
     written = _write_build_context(files.context, folder / CONTEXT)
-    others = replace(files.others, files={**more, **files.others.files})
-    stale = list(context_folder.stale_files(others, folder))
-    for line in stale:
+    texts = dict(more)
+    texts.update(files.others.files)
+    others = replace(files.others, files=texts)
+    names = []
+    for line in context_folder.stale_files(others, folder):
         _, name = line.split(": ", 1)
-        text = others.files[name]
+        names.append(name)
+    for name in names:
+        path = folder / name
         executable = name in others.executable
-        written[name] = _verb(folder / name)
-        write_file(folder / name, text, executable=executable)
+        written[name] = _verb(path)
+        write_file(path, texts[name], executable=executable)
     return written
 
 
@@ -226,10 +231,15 @@ def ignore_text() -> str:
 
 
 def unignored(folder: Path) -> list[str]:
-    """The patterns that are missing from the repository's own `.gitignore`, with or without slashes."""
-    text = read_text(folder / IGNORE_FILE, errors="replace")
-    lines = {line.strip().strip("/") for line in text.splitlines()}
-    return [pattern for pattern in IGNORED if pattern.strip("/") not in lines]
+    """The patterns of `IGNORED` that the repository's own patterns do not make needless."""
+    probes = {}
+    for pattern in IGNORED:
+        name = pattern.strip("/")
+        probes[pattern] = f"{name}/x" if pattern.endswith("/") else name
+    hidden: set[str] = set()
+    for ignored in ignored_files(folder, list(probes.values())):
+        hidden.update(ignored.names)
+    return [pattern for pattern, probe in probes.items() if probe not in hidden]
 
 
 def _verb(path: Path) -> str:

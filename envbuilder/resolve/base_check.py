@@ -5,7 +5,7 @@ image is built.
 """
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from packaging.version import Version
@@ -206,12 +206,13 @@ def _newest_tag(catalog: Catalog) -> str:
 
 
 @lru_cache(maxsize=4)
-def _images_by_tag(catalog: Catalog) -> Mapping[str, CudaImage]:
-    by_tag = {}
+def _images_by_tag(catalog: Catalog) -> dict[str, CudaImage]:
+    """Every tag → its image. A request asks for one many times, and there are two thousand."""
+    images: dict[str, CudaImage] = {}
     for image in _images(catalog):
         for tag in image.tags:
-            by_tag[tag] = image
-    return by_tag
+            images.setdefault(tag, image)
+    return images
 
 
 def _image_of(base: BaseName, catalog: Catalog) -> CudaImage | None:

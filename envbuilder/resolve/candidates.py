@@ -19,11 +19,10 @@ from envbuilder.catalog.rows import (
     TorchBuild,
     TransformersCompat,
 )
-from envbuilder.grammar import PLATFORMS
+from envbuilder.grammar import ARM64, PLATFORMS
 from envbuilder.model import PYPI, Base, BaseSource, Feature
 from envbuilder.versions import matches_prefix, minor_line
 
-ARM64 = "linux/arm64"
 CUSTOM_OS = "custom"
 _ASSUMED_GLIBC = Version(
     "2.28"

@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import PYPI, Request
+from envbuilder.model import PYPI, Flavour, Request
 from envbuilder.resolve.base_check import base_name_of
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
@@ -67,6 +67,7 @@ def no_stack_error(
     reasons = _reasons(conflict_only, conflict, index)
     for diagnosis in diagnoses.values():
         reasons.append(Reason(diagnosis.text))
+    reasons += _why_this_platform(rows, conflict)
     message = _message(request, conflict)
     advice = ""
     if len(conflict) == 1:
@@ -81,6 +82,18 @@ def no_stack_error(
         suggestions=suggestions,
         advice=advice,
     )
+
+
+def _why_this_platform(rows: RequestRows, conflict: Sequence[Option]) -> list[Reason]:
+    """Where the platform is to blame, and the GPU, which is not, may have decided on it."""
+    names = [option.name for option in conflict]
+    gpu = rows.gpu
+    if gpu is None or not rows.arm64:
+        return []
+    if "platform" not in names or "gpu" in names:
+        return []
+    text = f"{rows.gpu_name} comes with an arm64 processor"
+    return [Reason(text, (gpu.source,))]
 
 
 def _message(request: Request, conflict: Sequence[Option]) -> str:
@@ -362,6 +375,8 @@ def _changed(
 ) -> list[Request]:
     """The request with another value of the option: what was probably meant, or what the rest of it resolves to."""
     diagnosis = diagnoses.get(option.name)
+    if diagnosis and diagnosis.on_cpu:
+        return _on_cpu(request, index)
     loosened = _loosened(request, option, index)
     changed = []
     for value in _values_to_try(request, option, loosened, index, diagnosis):
@@ -373,6 +388,13 @@ def _changed(
     if diagnosis and diagnosis.is_choice:
         return changed
     return changed[:1]
+
+
+def _on_cpu(request: Request, index: CandidateIndex) -> list[Request]:
+    """The request without a GPU, and without what only makes sense with one."""
+    without = replace(request, gpu=None, driver=None, cuda=None, cudnn=None)
+    part = _matching_part(replace(without, flavour=Flavour.CPU), index)
+    return [part] if part.flavour is Flavour.CPU else []
 
 
 def _values_to_try(

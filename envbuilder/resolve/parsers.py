@@ -118,7 +118,7 @@ def parse_tag(text: str) -> str:
 
 
 def parse_package(text: str) -> str:
-    """A package with an optional version and an optional marker, or with the place that it comes from.
+    """A package with an optional version or the place that it comes from, and an optional marker.
 
     A folder may lack its package's name, which is in its metadata: `lock.sources.folder_name` adds it.
     """

@@ -10,7 +10,12 @@ from typing import Any
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import find_gpus, is_capability, similar_gpus
+from envbuilder.catalog.gpu_names import (
+    find_gpus,
+    is_capability,
+    other_maker,
+    similar_gpus,
+)
 from envbuilder.catalog.lookup import (
     has_apt,
     is_python_with_wheels,
@@ -26,8 +31,8 @@ from envbuilder.resolve.rules import (
     USE_CUSTOM_BASE,
     Objection,
     Reason,
-    jetson_objection,
     no_apt,
+    processor_objection,
 )
 from envbuilder.resolve.suggest import similar_names, similar_versions
 from envbuilder.versions import driver_text, listed, matches_any, minor_line
@@ -43,6 +48,7 @@ class Diagnosis:
     alternatives_text: str = ""  # "known: 3.8, 3.9"
     advice: str = ""
     instead: tuple[object, ...] = ()  # values that may be meant, likeliest first
+    on_cpu: bool = False  # there is no value to try: what works is the CPU
     is_choice: bool = False  # each of `instead` is one meaning of an ambiguous value
 
     @property
@@ -139,6 +145,9 @@ def diagnose_unknown_gpu(requested: RequestedValue) -> Diagnosis | None:
     gpus = find_gpus(name, requested.catalog)
     if gpus:
         return _ambiguous_gpu(name, gpus)
+    maker = other_maker(name)
+    if maker:
+        return _gpu_of_other_maker(name, maker)
     problem = _not_in_catalog(f'GPU "{name}"', requested.catalog)
     if is_capability(name):
         capabilities = [row.capability for row in requested.catalog.gpus]
@@ -153,6 +162,16 @@ def diagnose_unknown_gpu(requested: RequestedValue) -> Diagnosis | None:
         alternatives_text=f"similar: {listed(similar)}" if similar else "",
         advice="or give its compute capability, such as `--gpu 8.6`",
         instead=tuple(similar),
+    )
+
+
+def _gpu_of_other_maker(name: str, maker: str) -> Diagnosis:
+    """No image made here runs on it, whatever is changed: what is left is its processor."""
+    rocm = "; no ROCm here" if maker == "AMD" else ""
+    return Diagnosis(
+        problem=f'GPU "{name}" is made by {maker}: images are built for NVIDIA GPUs, with CUDA{rocm}',
+        advice="to train on the CPU",
+        on_cpu=True,
     )
 
 
@@ -216,7 +235,8 @@ def diagnose_unavailable_cuda(rows: RequestRows) -> Objection:
     lines = sorted({build.cuda.release[:2] for build in builds})
     built = listed(f"{major}.{minor}" for major, minor in lines)
     return Reason(
-        f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}",
+        f"CUDA {cuda} exists, but no torch in the catalog is built for it; there are builds for {built}; "
+        "what nvidia-smi shows is the newest CUDA that the driver supports: older ones run on it, too",
         (runtimes[0].source,),
     )
 
@@ -242,9 +262,9 @@ def diagnose_unavailable_gpu(rows: RequestRows) -> Objection:
     gpu = rows.gpu
     if gpu is None:
         return None
-    jetson = jetson_objection(rows, rows.request.platform)
-    if jetson:
-        return jetson
+    other_processor = processor_objection(rows, rows.request.platform)
+    if other_processor:
+        return other_processor
     archs: list[str] = []
     for build in rows.catalog.torch:
         archs += build.arch_list

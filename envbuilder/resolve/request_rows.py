@@ -1,14 +1,14 @@
 """The rows of the catalog that a request means, looked up once: everything after this compares rows, not texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
+from envbuilder.catalog.gpu_names import find_gpu, is_capability, needs_arm64
 from envbuilder.catalog.gpus import (
     DriverBranches,
     driver_branches,
-    find_gpu,
-    is_capability,
+    runs_server_wheels,
 )
 from envbuilder.catalog.lookup import (
     find_system,
@@ -16,6 +16,7 @@ from envbuilder.catalog.lookup import (
     matching_releases,
 )
 from envbuilder.catalog.rows import Catalog, Gpu, System, TransformersRelease
+from envbuilder.grammar import ARM64
 from envbuilder.model import Request
 from envbuilder.resolve.base_check import base_name_of
 from envbuilder.resolve.base_name import BaseName
@@ -35,6 +36,7 @@ class RequestRows:
     system: (
         System | None
     )  # None: none is requested, or the catalog has none of this name
+    arm64: bool  # the GPU comes with an arm64 processor, as a Jetson or a GH200 does
     # Empty: none is requested, or nothing in the catalog answers it. `request` tells the two apart.
     cuda: frozenset[Version]  # of torch builds: those that answer `request.cuda`
     transformers: tuple[
@@ -60,14 +62,29 @@ class RequestRows:
         return find_system(self.base.system, self.catalog)
 
 
+def follow_gpu(request: Request, catalog: Catalog) -> Request:
+    """The request for the platform of the processor that its GPU comes with; for one that leaves the platform open."""
+    rows = look_up(request, catalog)
+    gpu = rows.gpu
+    if gpu is None:
+        return request
+    if not rows.arm64:
+        return request
+    if not runs_server_wheels(gpu, catalog):
+        return request  # it runs nothing on any platform
+    return replace(request, platform=ARM64)
+
+
 def look_up(request: Request, catalog: Catalog) -> RequestRows:
     """The rows that a request's names and versions mean."""
     gpu = None
     branches = None
+    arm64 = False
     if request.gpu is not None:
         gpu = find_gpu(request.gpu, catalog)
     if gpu is not None:
         branches = driver_branches(catalog)[gpu.capability]
+        arm64 = needs_arm64(request.gpu or "", gpu, catalog)
     cuda: frozenset[Version] = frozenset()
     if request.cuda is not None:
         cuda = matching_cuda_versions(request.cuda, catalog)
@@ -81,6 +98,7 @@ def look_up(request: Request, catalog: Catalog) -> RequestRows:
         driver_branches=branches,
         base=base_name_of(request),
         system=find_system(request.os, catalog),
+        arm64=arm64,
         cuda=cuda,
         transformers=tuple(transformers),
     )

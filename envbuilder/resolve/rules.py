@@ -26,9 +26,10 @@ from envbuilder.catalog.lookup import (
     oldest_transformers,
 )
 from envbuilder.catalog.rows import Catalog, System, TransformersRelease
+from envbuilder.grammar import ARM64
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour
 from envbuilder.resolve.base_check import python_problem, refusal_of
-from envbuilder.resolve.candidates import ARM64, Candidate, bootstrapped, pythons_of
+from envbuilder.resolve.candidates import Candidate, bootstrapped, pythons_of
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import (
     driver_reaches,
@@ -226,9 +227,9 @@ def gpu_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     build = candidate.build
     if gpu is None:
         return Reason(f"GPU {rows.request.gpu} is unknown")
-    jetson = jetson_objection(rows, candidate.platform)
-    if jetson:
-        return jetson
+    other_processor = processor_objection(rows, candidate.platform)
+    if other_processor:
+        return other_processor
     if has_kernels(candidate.gpu_targets, gpu.capability):
         return None
     kernels = kernels_text(candidate.gpu_targets, gpu.capability)
@@ -239,10 +240,10 @@ def gpu_objection(rows: RequestRows, candidate: Candidate) -> Objection:
     )
 
 
-def jetson_objection(rows: RequestRows, platform: str) -> Objection:
-    """Why a Jetson runs nothing that is built for this platform's servers."""
+def processor_objection(rows: RequestRows, platform: str) -> Objection:
+    """Why a GPU that comes with an arm64 processor runs nothing that is built for this platform's servers."""
     gpu = rows.gpu
-    if gpu is None or not is_jetson(gpu):
+    if gpu is None or not rows.arm64:
         return None
     name = rows.gpu_name
     if not runs_server_wheels(gpu, rows.catalog):
@@ -254,8 +255,9 @@ def jetson_objection(rows: RequestRows, platform: str) -> Objection:
             tuple(sources),
         )
     if platform != ARM64:
+        what = "is a Jetson with" if is_jetson(gpu) else "comes with"
         return Reason(
-            f"{name} is a Jetson with an arm64 processor: use `--platform {ARM64}`",
+            f"{name} {what} an arm64 processor: use `--platform {ARM64}`",
             (gpu.source,),
         )
     return None

@@ -6,14 +6,15 @@ from datetime import date, timedelta
 
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import is_capability
+from envbuilder.catalog.gpu_names import is_capability
+from envbuilder.catalog.gpus import is_jetson
 from envbuilder.catalog.lookup import matching_runtimes
-from envbuilder.catalog.rows import Evidence, PackageIndex
-from envbuilder.model import PYPI, Base, Flavour, PythonSource, Stack
+from envbuilder.catalog.rows import Evidence, GpuFeature, PackageIndex
+from envbuilder.grammar import ARM64
+from envbuilder.model import PYPI, Base, Feature, Flavour, PythonSource, Stack
 from envbuilder.resolve.base_check import base_notes, managed_build, python_source_of
 from envbuilder.resolve.base_name import BaseKind
 from envbuilder.resolve.candidates import (
-    ARM64,
     CUSTOM_OS,
     Candidate,
     has_cpu_wheel,
@@ -40,8 +41,42 @@ def make_stack(rows: RequestRows, candidate: Candidate) -> Stack:
             arch_list=candidate.gpu_targets,
             driver_floor=build.driver_floor,
             unknown=build.unknown,
+            gpu_features=_gpu_features(rows, candidate),
         )
     return stack
+
+
+def _gpu_features(rows: RequestRows, candidate: Candidate) -> tuple[Feature, ...]:
+    gpu = rows.gpu
+    torch = candidate.build.torch
+    features: list[Feature] = []
+    if gpu is None:
+        return ()
+    for row in rows.catalog.gpu_features:
+        feature = gpu_feature(row, gpu.capability, torch)
+        features.append(feature)
+    return tuple(features)
+
+
+def first_torch(row: GpuFeature, capability: Version) -> Version | None:
+    """The first torch that has a feature on a GPU; None if all have it."""
+    return row.torch_for.get(str(capability), row.torch)
+
+
+def gpu_feature(row: GpuFeature, capability: Version, torch: Version | None) -> Feature:
+    """Whether GPUs of a compute capability can do it, with a torch or with any."""
+    reason = ""
+    first = first_torch(row, capability)
+    if capability < row.capability:
+        reason = f"{row.says}; this GPU has {capability}"
+    elif torch and first and torch < first:
+        reason = f"torch {torch} does not have it for this GPU: {first} is the first"
+    return Feature(
+        name=row.feature,
+        available=not reason,
+        reason=reason,
+        source=row.source,
+    )
 
 
 def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
@@ -246,6 +281,8 @@ def _index_note(rows: RequestRows, candidate: Candidate) -> str:
 
 def _gpu_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     """What a GPU asks of a driver that was not given, beyond what CUDA asks."""
+    if rows.arm64:
+        yield f"{rows.gpu_name} comes with an arm64 processor: this is for {rows.request.platform}"
     branches = rows.driver_branches
     if branches is None or rows.request.driver is not None:
         return
@@ -280,10 +317,12 @@ def _cuda_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
 
 
 def _driver_notes(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
-    """Of a branch, which of its drivers are new enough."""
+    """Of a branch, which of its drivers are new enough; those of Jetsons are numbered apart."""
     driver = rows.request.driver
     floor = candidate.build.driver_floor
     if driver is None:
+        return
+    if rows.gpu and is_jetson(rows.gpu):
         return
     if driver < Version(floor):
         yield f"driver {driver_text(driver)} has to be {floor} or newer"

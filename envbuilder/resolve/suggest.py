@@ -7,6 +7,7 @@ from packaging.version import Version
 
 from envbuilder.catalog.gpus import first_drivers
 from envbuilder.catalog.rows import Catalog
+from envbuilder.model import PYPI
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.versions import minor_line
@@ -62,9 +63,39 @@ def _prefixes(versions: Iterable[Version], parts: int) -> list[str]:
 
 
 def cuda_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:
-    if not nearest.cpu:
-        yield Version(nearest.cuda_line)
-        yield nearest.build.cuda
+    cuda = rows.request.cuda
+    if cuda and not rows.cuda:
+        yield from _nearest_lines(cuda, rows.catalog)
+    if nearest.cpu:
+        return
+    yield Version(nearest.cuda_line)
+    yield nearest.build.cuda
+
+
+def _nearest_lines(cuda: Version, catalog: Catalog) -> list[Version]:
+    """The lines of its major that torch is built for, the nearest older one first, then newer ones; PyPI's first.
+
+    An older CUDA runs on every driver that the requested one runs on.
+    """
+    on_pypi = set()
+    lines = set()
+    for build in catalog.torch:
+        line = Version(minor_line(build.cuda))
+        lines.add(line)
+        if build.index == PYPI:
+            on_pypi.add(line)
+    of_same_major = [line for line in lines if line.major == cuda.major]
+    candidates = of_same_major or list(lines)
+    candidates.sort(key=lambda line: _distance(line, cuda))
+    candidates.sort(key=lambda line: line not in on_pypi)
+    candidates.sort(key=lambda line: line > cuda)
+    return candidates
+
+
+def _distance(line: Version, other: Version) -> int:
+    majors = line.major - other.major
+    minors = line.minor - other.minor
+    return abs(100 * majors + minors)
 
 
 def cudnn_to_try(rows: RequestRows, nearest: Candidate) -> Iterator[object]:

@@ -103,12 +103,27 @@ function showStack(stack, choices) {
     make("div", { class: "card fits" }, make("p", {}, make("strong", {}, stack.name)),
       make("p", {}, "Build it, fine-tune BERT in it, and only then give it its tag:"), copyable(command("build", choices))),
     make("h3", {}, "Receipt"), ...showProof(stack),
-    make("h3", {}, "Stack"), facts(stack.pairs.map(([label, number]) => [label, data.texts[number]])),
+    make("h3", {}, "Stack"), facts(pairsOf(stack, choices)),
   ];
   if (stack.notes.length) {
     parts.push(make("ul", { class: "notes", "aria-label": "Notes" }, ...stack.notes.map((number) => make("li", {}, data.texts[number]))));
   }
   return [...parts, make("h3", {}, "Dockerfile"), ...showDockerfile(stack, choices)];
+}
+
+// What the chosen GPU cannot do stands in place of what the versions could.
+function pairsOf(stack, choices) {
+  const pairs = stack.pairs.map(([label, number]) => [label, data.texts[number]]);
+  const torch = pairs.find(([label]) => label === "torch")[1];
+  const [major, minor] = torch.split(".").map(Number);
+  for (const [name, text, works, [firstMajor, firstMinor]] of data.features[choices.gpu] ?? []) {
+    const pair = pairs.find(([label]) => label === name);
+    const old = major < firstMajor || (major === firstMajor && minor < firstMinor);
+    const shown = works && old ? `not available: torch ${torch} does not have it for this GPU: ${firstMajor}.${firstMinor} is the first` : text;
+    if (!pair) pairs.splice(-1, 0, [name, shown]);
+    else if (pair[1] === "works") pair[1] = shown;
+  }
+  return pairs;
 }
 
 function showProof(stack) {
@@ -240,7 +255,9 @@ function findGpu(event) {
   event.stopPropagation();
   const name = event.target.value.trim();
   const value = data.gpus[name.toLowerCase()];
-  if (value) {
+  if (data.arm64.includes(name.toLowerCase())) {
+    say(`${name} has an arm64 processor, and these stacks are for amd64: envbuilder resolve --gpu "${name}"`);
+  } else if (value) {
     pick({ ...picked(), gpu: value });
     remember();
     update();

@@ -131,6 +131,8 @@ def compare(view: View, grid: Grid, facts: Catalog) -> None:
         }
         assert told["GPU code"] == " ".join(answer.arch_list)
         assert told["driver"] == f"{answer.driver_floor} or newer"
+        for feature in answer.features_on_gpu:
+            assert told[feature.name] == feature.text
         assert told["evidence"].startswith(f"{answer.evidence}: ")
         assert view.texts(".notes li") == list(answer.notes)
     else:
@@ -359,6 +361,17 @@ def test_search_finds_a_gpu_by_its_name(view: View, facts: Catalog) -> None:
     expect(view.page.get_by_role("status")).to_have_text(
         "The catalog knows no GPU called Voodoo 2: choose by its compute capability."
     )
+
+
+def test_a_gpu_with_an_arm64_processor_is_not_picked(view: View) -> None:
+    name = view.page.get_by_role("combobox", name="Find yours by name")
+    name.fill("GH200")
+    assert view.picked() == {}
+    expect(view.page.get_by_role("status")).to_have_text(
+        'GH200 has an arm64 processor, and these stacks are for amd64: envbuilder resolve --gpu "GH200"'
+    )
+    name.fill("A10G")
+    assert view.picked() == {"gpu": "8.6"}
 
 
 def test_the_answer_is_announced(view: View) -> None:

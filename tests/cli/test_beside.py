@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from envbuilder.errors import LockError
+from envbuilder.model import Request
 
 from .conftest import Run
 
@@ -184,6 +185,44 @@ def test_what_is_up_to_date_needs_no_room(
     monkeypatch.setattr("os.access", lambda *_: False)
     monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=1))
     assert run("render").code == 0
+
+
+def test_force_drops_pins_before_the_index_is_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[Request] = []
+
+    def refuse(request: Request, *_: object) -> None:
+        requests.append(request)
+        raise LockError("the index was asked")
+
+    monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    run("init", "--lock", LOCK, "--target", "workflow")
+    settings = (tmp_path / "envbuilder.toml").read_text()
+    assert run("init", "--cuda", "12.4").code == 4
+    assert run("init", "--cuda", "12.4", "--force").code == 5
+    assert [(str(request.cuda), request.torch) for request in requests] == [
+        ("12.4", None)
+    ]
+    assert (tmp_path / "envbuilder.toml").read_text() == settings
+
+
+def test_render_asks_the_index_for_a_lock_that_is_missing(
+    run: Run, tmp_path: Path, no_index: None
+) -> None:
+    run("init", "--lock", LOCK, "--target", "workflow")
+    shutil.rmtree(tmp_path / "docker/images")
+    assert run("render").code == 5
+    assert run("render", "--lock", LOCK, "--target", "slurm").code == 0
+
+
+def test_a_python_that_no_stack_has_gets_another_hint(
+    run: Run, tmp_path: Path, no_index: None
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nrequires-python = ">=4"\n')
+    answer = run("init", "--cuda", "11.7")
+    assert answer.code == 2
+    assert "hint: change requires-python, or request another stack" in answer.err
 
 
 # --- the lock that `envbuilder lock` has written ---------------------------------------------------------------------

@@ -248,3 +248,26 @@ def test_the_probe_of_this_machine(
 
 def test_registry_is_not_checked_without_an_engine(run: Run, facts: Any) -> None:
     assert local_probe.new_probe(Network(), facts).reach_registry().returncode == 127
+
+
+def test_a_grace_is_a_machine_with_arm64(run: Run) -> None:
+    fits = run("doctor", "--gpu", "GB10", "--cuda", "13.0", "--json")
+    assert json.loads(fits.out)["host"]["machine"]["processor"] == "aarch64"
+    assert fits.code == 0
+    clash = run("doctor", "--gpu", "GB10", "--platform", "amd64", "--json")
+    first = json.loads(clash.out)["findings"][0]
+    assert first["message"].endswith(
+        "is for linux/amd64, but this machine is linux/arm64"
+    )
+
+
+def test_a_gpu_of_another_maker_has_no_doctor(run: Run) -> None:
+    answer = run("doctor", "--gpu", "MI300X")
+    assert answer.code == 2
+    assert "is made by AMD" in answer.err
+    assert "--flavour cpu" in answer.err
+
+
+def test_a_page_to_read_instead_of_a_command(run: Run) -> None:
+    answer = run("doctor", "--gpu", "GTX 1080 Ti", "--driver", "590.48.01")
+    assert "see https://www.nvidia.com/en-us/drivers/unix/" in answer.out

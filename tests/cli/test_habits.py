@@ -8,7 +8,7 @@ import pytest
 
 import envbuilder
 from envbuilder import catalog
-from envbuilder.catalog.gpus import find_gpu
+from envbuilder.catalog.gpu_names import find_gpu
 from envbuilder.resolve.parsers import parse_gpu
 
 from .conftest import Run

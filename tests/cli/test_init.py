@@ -78,6 +78,8 @@ def test_an_existing_gitignore_stays_and_gaps_are_reported(
     answer = run("init", "--lock", LOCK, *TARGETS)
     assert (tmp_path / ".gitignore").read_text() == "build\n.env\n"
     assert "consider adding to your .gitignore: /runs/ /receipts/\n" in answer.err
+    (tmp_path / ".gitignore").write_text("/r*\nbui*/\n.env*\n!.env.example\n")
+    assert "consider" not in run("init", "--lock", LOCK, *TARGETS).err
 
 
 def test_second_init_changes_nothing(run: Run, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@
 """
 
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch_pages
 from index_server import IndexServer
 from index_server import serve as serve_packages
+from pytorch.certificate import make_certificate
 from pytorch.index import Behaviour, serve
 
 from cli.conftest import Answer, Run
@@ -147,35 +147,19 @@ def test_wrong_cuda_on_the_index_is_no_stack(
     assert "Traceback" not in answer.err
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 with its key, by a CA that no system trusts: ca.pem."""
-    path = tmp_path / "server.pem"
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2".split()
-    ca = ["-subj", "/CN=private", "-keyout", "ca.key", "-out", "ca.pem"]
-    leaf = ["-subj", "/CN=mirror", "-keyout", "leaf.key", "-out", "leaf.pem"]
-    leaf += "-CA ca.pem -CAkey ca.key -addext basicConstraints=CA:FALSE".split()
-    leaf += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    for words in (ca, leaf):
-        subprocess.run([*make, *words], check=True, capture_output=True, cwd=tmp_path)
-    texts = [(tmp_path / name).read_text() for name in ("leaf.key", "leaf.pem")]
-    path.write_text("".join(texts))
-    return path
-
-
 def test_mirror_behind_a_private_ca(
     tmp_path: Path,
     run: Run,
     packages: IndexServer,
     wheels: Mapping[str, list[Path]],
-    certificate: Path,
 ) -> None:
+    ca, certificate = make_certificate(tmp_path, "127.0.0.1")
     behaviour = Behaviour(without_hash={AUDIO})
     with serve(wheels, behaviour, certificate=certificate) as index:
         refused = lock(run, packages, index.url)
         assert refused.code == 6
         assert "signed by an unknown CA" in refused.err
-        answer = lock(run, packages, index.url, "--ca-bundle", str(tmp_path / "ca.pem"))
+        answer = lock(run, packages, index.url, "--ca-bundle", str(ca))
         assert answer.code == 0, answer.err
     assert locked_files(tmp_path) == hashes(wheels)
 

@@ -564,3 +564,23 @@ def test_a_package_that_contradicts_the_stack_is_refused(run: Run) -> None:
 @pytest.mark.parametrize("package", ["torch", "torch==2.0.1", "torchmetrics<2"])
 def test_packages_that_agree_with_torch_are_accepted(run: Run, package: str) -> None:
     assert run("resolve", "--cuda", "11.7", "--package", package).code == 0
+
+
+def test_a_grace_decides_the_platform(run: Run) -> None:
+    answer = run("resolve", "--gpu", "GB10", "--json")
+    stack = json.loads(answer.out)["stack"]
+    assert (answer.code, stack["platform"]) == (0, "linux/arm64")
+    assert (
+        "GB10 comes with an arm64 processor: this is for linux/arm64"
+        in (stack["notes"])
+    )
+    refused = run("resolve", "--gpu", "GB10", "--platform", "amd64")
+    assert refused.code == 4
+    assert "use `--platform linux/arm64`" in refused.err
+
+
+def test_features_in_json_are_those_of_the_gpu(run: Run) -> None:
+    answer = run("resolve", "--gpu", "GTX 1080 Ti", "--json")
+    features = json.loads(answer.out)["stack"]["features"]
+    available = {feature["name"]: feature["available"] for feature in features}
+    assert available["torch.compile"] is False

@@ -14,8 +14,13 @@ import wheelhouse
 from index_server import RECORDED, Faults, IndexServer, serve
 
 from cli.conftest import Answer, Run
+from envbuilder import processes
+from envbuilder.errors import LockError
 from envbuilder.lock.lock_file import parse_lock
+from envbuilder.lock.sources.git_repository import described_version
+from envbuilder.lock.sources.source_download import download
 from envbuilder.model import Layer, Lock, SourceKind
+from envbuilder.network import Network
 
 from .test_lock import closed  # noqa: F401 - a fixture that every test here gets
 
@@ -130,12 +135,12 @@ class Locks:
 
     def __init__(self, run: Run, index: IndexServer, folder: Path) -> None:
         self._run = run
-        self._index = index
+        self.url = index.url
         self.file = folder / "envbuilder.lock"
 
     def run(self, *words: str) -> Answer:
         request = ["--cuda", "11.7", "--base", "bootstrap"]
-        return self._run("lock", *request, "--index-url", self._index.url, *words)
+        return self._run("lock", *request, "--index-url", self.url, *words)
 
     def make(self, *packages: str) -> Lock:
         words = [word for package in packages for word in ("--package", package)]
@@ -248,8 +253,24 @@ def test_a_repository_is_locked_by_its_commit(
     assert "the source of my-lib 1.2 is not available" in answer.err
 
 
+def test_the_version_of_a_commit_follows_from_its_tag(tmp_path: Path) -> None:
+    repository = write(tmp_path / "repository", {"a": ""})
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message=a")
+    assert described_version(repository, "HEAD", processes.run) == ""
+    git(repository, "tag", "latest")
+    assert described_version(repository, "HEAD", processes.run) == ""
+    git(repository, "tag", "lib-v1.2rc1")
+    assert described_version(repository, "HEAD", processes.run) == "1.2rc1"
+    git(repository, "commit", "--quiet", "--allow-empty", "--message=b")
+    digits = git(repository, "rev-parse", "--short", "HEAD")
+    version = described_version(repository, "HEAD", processes.run)
+    assert version == f"1.2.post1+g{digits}"
+
+
 def test_a_dependency_without_a_wheel_is_built(
-    locks: Locks, tmp_path: Path, faults: Faults
+    locks: Locks, run: Run, tmp_path: Path, faults: Faults, cache: Path
 ) -> None:
     write(
         tmp_path / "mylib", package_files(requires="Requires-Dist: plain-sdist>=1\\n")
@@ -261,6 +282,10 @@ def test_a_dependency_without_a_wheel_is_built(
     lock = parse_lock(locks.file.read_text(), source="x")
     assert [source.kind for source in lock.sources] == ["local", "sdist"]
     assert locks.run("--check", "--package", "./mylib").code == 0
+    shutil.rmtree(cache)
+    render = ("render", "--lock", str(locks.file), "--index-url", locks.url)
+    assert run(*render).code == 0
+    assert (tmp_path / "build/images" / lock.stack.name / "sources" / SDIST).is_file()
     faults.yanked[SDIST] = "broken"
     answer = locks.run("--check", "--package", "./mylib")
     assert "plain-sdist 1.5: was yanked: broken" in answer.err
@@ -270,7 +295,7 @@ def test_a_dependency_without_a_wheel_is_built(
     assert f"{SDIST} is no longer on the index" in answer.err
 
 
-def test_packages_of_the_settings_are_built_only_if_that_is_allowed(
+def test_packages_of_the_settings_are_built_only_if_allowed(
     locks: Locks, tmp_path: Path, cache: Path
 ) -> None:
     """Somebody else may have written the settings: a build runs a program of the package."""
@@ -313,13 +338,15 @@ def test_builds_can_be_forbidden(locks: Locks, tmp_path: Path) -> None:
 def test_wheels_at_an_address_and_local_ones_need_no_build(
     locks: Locks, tmp_path: Path
 ) -> None:
-    address = locks._index.url.replace("/simple/", wheelhouse.PATH)
+    address = locks.url.replace("/simple/", wheelhouse.PATH)
     [source] = locks.make(address).sources
     assert (source.kind, source.origin) == (SourceKind.URL, address)
     (tmp_path / wheelhouse.NAME).write_bytes(wheelhouse.make_wheel(100))
     [local] = locks.make(f"./{wheelhouse.NAME}").sources
     assert (local.kind, local.is_built) == (SourceKind.LOCAL, False)
     assert local.sha256 == source.sha256
+    with pytest.raises(LockError, match="is larger than"):
+        download(address, tmp_path / "x", Network(), most=10)
     missing = address.replace("demo-1.0", "demo-2.0")
     assert "a file is not on the server (404)" in locks.refuse(missing)
 
@@ -335,6 +362,9 @@ HOSTILE = {
         "wheel": "my_lib-1.2-cp39-cp39-manylinux_2_28_x86_64.whl"
     },
     "its build made 0 wheels": {"first": "return 'x'"},
+    "it compiles, which is not possible here": {
+        "first": "import os; raise SystemExit('command %r failed' % os.environ['CC'])"
+    },
     "it needs torch while it is built": {"first": "import torch"},
 }
 
@@ -356,6 +386,17 @@ def test_a_package_that_clashes_is_named_with_its_place(
     error = locks.refuse("./mylib", "evaluate")
     assert "my-lib @ ./mylib cannot be installed with torch 2.0.1" in error
     assert "--package evaluate" in error
+
+
+def test_a_package_has_one_place_and_torch_has_none(
+    locks: Locks, tmp_path: Path
+) -> None:
+    write(tmp_path / "mylib", package_files())
+    repository = f"my-lib @ git+file://{tmp_path}/mylib"
+    assert "my-lib is requested from two places" in locks.refuse("./mylib", repository)
+    assert len(locks.make("./mylib", "./mylib[x]").sources) == 1
+    torch = "https://host/torch-2.0.1-py3-none-any.whl"
+    assert "the stack decides torch" in locks.refuse(torch)
 
 
 def test_settings_name_a_folder_of_the_project(run: Run, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def test_a_rendered_file_has_the_same_bytes_in_any_locale(lock: Path) -> None:
             "resolve --cuda 11.7",
             "catalog images",
             "doctor --gpu H100",
-        ]
+        ],
+        fast=0,
     ),
 )
 def test_full_output_disk_exits_with_2(tmp_path: Path, words: str) -> None:

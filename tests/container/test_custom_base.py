@@ -191,8 +191,12 @@ def test_an_unknown_system_package_is_named(tmp_path: Path) -> None:
     )
 
 
-HOSTILE = """ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-PYTHONPATH=/srv LD_LIBRARY_PATH=/usr/local/cuda/lib64 PIP_CONSTRAINT=/nowhere"""
+HOSTILE = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONPATH=/srv",
+    "LD_LIBRARY_PATH=/usr/local/cuda/lib64",
+    "PIP_CONSTRAINT=/nowhere",
+)
 CUDA_FOLDER = "/usr/local/cuda/targets/x86_64-linux/lib"
 HOOKS = (
     'chroot "$1" useradd --create-home --uid 1000 ubuntu',
@@ -210,7 +214,7 @@ def bare_debian(tmp_path: Path) -> Iterator[str]:
     words += ["--keyring=/usr/share/keyrings/debian-archive-keyring.gpg"]
     words += [f"--customize-hook={hook}" for hook in HOOKS]
     subprocess.run([*words, "bullseye", str(tar)], check=True, capture_output=True)
-    changes = [HOSTILE, "USER 1001", 'ENTRYPOINT ["/bin/echo"]']
+    changes = [f"ENV {' '.join(HOSTILE)}", "USER 1001", 'ENTRYPOINT ["/bin/echo"]']
     options = [word for change in changes for word in ("--change", change)]
     docker("import", *options, str(tar), name)
     yield name

@@ -17,6 +17,7 @@ import pytest
 import torch_pages
 import uv
 from index_server import serve as serve_packages
+from pytorch.certificate import make_certificate
 from pytorch.index import Behaviour, PyTorchIndex, serve
 from pytorch.wheels import family
 
@@ -203,16 +204,18 @@ class SmallBuild:
     index: PyTorchIndex
     packages: str
     """A package index that has nothing."""
+    wheels: Mapping[str, list[Path]]
 
-    def run(self) -> str:
+    def run(self, **network: Any) -> str:
         """Build it; returns the log."""
+        settings = {"torch_index": self.index.url, "index_url": self.packages}
         log = self.folder / "build.log"
         build_process.build(
             self.folder / "context",
             dockerfile=self.dockerfile,
             log=log,
             options=BuildOptions(no_cache=True),
-            network=Network(torch_index=self.index.url, index_url=self.packages),
+            network=Network(**(settings | network)),
             environ=dict(os.environ),
             on_change=lambda progress: None,
         )
@@ -253,7 +256,7 @@ def small_build(
         dockerfile = f"images/{lock.stack.name}/Dockerfile"
         keep_torch_s_layer(context, dockerfile, base)
         with passthrough.serve({}, gateway) as (packages, _):
-            yield SmallBuild(tmp_path, dockerfile, behaviour, index, packages)
+            yield SmallBuild(tmp_path, dockerfile, behaviour, index, packages, wheels)
 
 
 @pytest.fixture
@@ -283,6 +286,19 @@ def test_layer_of_torch_is_built_from_its_index_alone(small: SmallBuild) -> None
         "torchaudio",
         "torchvision",
     }
+
+
+@pytest.mark.exhaustive
+def test_torch_layer_comes_from_a_mirror_behind_a_private_ca(
+    small: SmallBuild, gateway: str, tmp_path: Path
+) -> None:
+    ca, certificate = make_certificate(tmp_path, gateway)
+    with serve(small.wheels, address=gateway, certificate=certificate) as mirror:
+        with pytest.raises(EngineError) as caught:
+            small.run(torch_index=mirror.url)
+        assert "signed by an unknown CA" in caught.value.message
+        log = small.run(torch_index=mirror.url, ca=ca)
+    assert "3 packages installed" in log
 
 
 @pytest.mark.parametrize(

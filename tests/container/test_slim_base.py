@@ -120,4 +120,6 @@ def test_image_on_the_slim_base_passes_and_trains(slim: Slim, tmp_path: Path) ->
         assert f"ARG BASE={slim.name}@{second}\n" in (folder / "Dockerfile").read_text()
     finally:
         site.run("--profile", "*", "down", "--volumes", "--timeout", "1")
-        docker("image", "rm", tag, site.env["TRAIN_IMAGE"], check=False)
+        images = (tag, site.env["TRAIN_IMAGE"], f"{slim.name}@{first}")
+        for image in images:
+            docker("image", "rm", image, check=False)

@@ -267,4 +267,5 @@ _READERS: Mapping[str, Callable[[str], Shape]] = {
     "/image": batch,
     "/system/base.sh": str,  # copied as they are
     "/system/packages.sh": str,
+    "/system/mirror.sh": str,
 }

@@ -972,6 +972,12 @@ MUTANTS = (
         + edit("$S/torch/nn/functional.py", LAYER_NORM % "eps", LAYER_NORM % "0.1"),
     ),
     Mutant(
+        "a GPU without its features",
+        "gpu.features",
+        "on a GPU of compute capability 9.0: .*torch.compile",
+        gpu_of_straw(""),
+    ),
+    Mutant(
         "memory that stays taken",
         "gpu.memory",
         "bytes are not released",

@@ -22,6 +22,11 @@ def number(text: str) -> Number:
     return tuple(int(part) for part in text.split("."))
 
 
+def branch(driver: Number) -> Number:
+    """580 of 580.00, which no driver for PCs calls itself."""
+    return driver if any(driver[1:]) else driver[:1]
+
+
 def begins(wanted: Number, found: Number) -> bool:
     return found[: len(wanted)] == wanted
 
@@ -94,6 +99,7 @@ class Oracle:
             rows("transformers"),
         )
         self.minors = rows("transformers_releases")
+        self.gpu_names = rows("gpu_names")
         self.toolkits, self.compatibility = rows("toolkits"), rows("compatibility")
         self.policy = tomllib.loads((folder / "policy.toml").read_text())
         self.cuda_lines, self.drives = cache(self._cuda_lines), cache(self._drives)
@@ -230,9 +236,25 @@ class Oracle:
     def gpu(self, capability: Number) -> Row:
         return next(row for row in self.gpus if number(row["capability"]) == capability)
 
-    def runs(self, some: Combination, capability: Number) -> bool:
+    def comes_with_arm64(self, said: str, gpu: Row) -> bool:
+        """Of a capability: each GPU that has it does."""
+        names = {
+            name for row in self.gpu_names if row.get("arm64") for name in row["names"]
+        }
+        return said in names or (
+            said == gpu["capability"] and set(gpu["names"]) <= names
+        )
+
+    def runs(self, some: Combination, capability: Number, said: str) -> bool:
         gpu = self.gpu(capability)
-        if list(gpu["families"]) == ["jetson"]:
+        jetson = list(gpu["families"]) == ["jetson"]
+        if (
+            not jetson
+            and some.platform != "linux/arm64"
+            and self.comes_with_arm64(said, gpu)
+        ):
+            return False
+        if jetson:
             [since] = [
                 row["subject"]
                 for row in self.compatibility
@@ -303,12 +325,12 @@ class Oracle:
             if name in asked and not begins(number(asked[name]), number(found)):
                 return False
         if "driver" in asked and not some.cpu:
-            driver = number(asked["driver"])
+            driver = branch(number(asked["driver"]))
             if driver < number(row["driver_floor"])[: len(driver)]:
                 return False
         if "gpu" in asked:
             capability = self.capability(asked["gpu"])
-            if capability is None or not self.runs(some, capability):
+            if capability is None or not self.runs(some, capability, asked["gpu"]):
                 return False
             if "driver" in asked and not self.drives(
                 number(asked["driver"]), capability

@@ -259,7 +259,7 @@ def test_signal_forwarded_by_torchrun_counts_once(pause: float, ends: bool) -> N
 
 @pytest.mark.parametrize(
     "path",
-    sorted(PAYLOAD.rglob("*.py")),
+    few(sorted(PAYLOAD.rglob("*.py")), fast=9),
     ids=lambda path: str(path.relative_to(PAYLOAD)),
 )
 def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:

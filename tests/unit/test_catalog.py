@@ -72,7 +72,8 @@ def test_the_refresher_makes_the_committed_rows() -> None:
         for name, text in refresh_catalog.convert(SURVEY).items()
     }
     assert set(made) == {table.file for table in catalog.TABLES} - {
-        "wheels.json", "runtimes.json", "transformers_releases.json", "gone_packages.json", "system_libraries.json",
+        "wheels.json", "runtimes.json", "transformers_releases.json", "gpu_names.json", "gpu_features.json",
+        "least_versions.json", "gone_packages.json", "system_libraries.json",
     }  # fmt: skip
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]
@@ -127,7 +128,8 @@ def test_optional_tables_are_loaded_only_on_demand(
     one_catalog()
     assert sorted(read) == sorted(
         ["torch.json", "transformers.json", "transformers_releases.json", "gpus.json", "systems.json", "toolkits.json",
-         "compatibility.json", "advisories.json", "runtimes.json"]
+         "compatibility.json", "advisories.json", "runtimes.json", "gpu_names.json", "gpu_features.json",
+         "least_versions.json"]
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog, cli
-from envbuilder.catalog.gpus import find_gpu
+from envbuilder.catalog.gpu_names import find_gpu
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import CatalogError
 from envbuilder.model import Request

@@ -7,6 +7,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from envbuilder import processes
 from envbuilder.render import git_ignore
 from envbuilder.render.clashes import Obstacle, find_clashes, ignore_clashes
 from envbuilder.render.git_ignore import ignored_files
@@ -167,6 +168,21 @@ def test_patterns_are_read_without_git(
     tmp_path: Path, text: str, expected: dict[str, tuple[str, ...]]
 ) -> None:
     assert lines(tmp_path, text) == expected
+
+
+def test_the_answer_of_git_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    stdout = (
+        f"{tmp_path}/.gitignore:2:docker/\t{NAMES[0]}\n"
+        f".gitignore:3:*.yaml\t{NAMES[2]}\n.gitignore:4:!x\t{NAMES[1]}\n"
+    )
+    for code, expected in ((0, 2), (1, 2), (128, 0)):
+        done = processes.Completed(returncode=code, stdout=stdout, stderr="")
+        monkeypatch.setattr(processes, "run", lambda argv, timeout, d=done: d)
+        assert len(ignored_files(tmp_path, NAMES)) == expected
+    assert lines(tmp_path, "") == {}
 
 
 @pytest.mark.slow

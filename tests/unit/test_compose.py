@@ -40,7 +40,9 @@ def project(preset: Path = PRESETS[0]) -> Project:
     return Project(lock=lock, image=f"envbuilder:{preset.name}", context="docker")
 
 
-@pytest.fixture(scope="module", params=PRESETS, ids=lambda preset: preset.name)
+@pytest.fixture(
+    scope="module", params=few(PRESETS, fast=3), ids=lambda preset: preset.name
+)
 def files(request: pytest.FixtureRequest) -> dict[str, str]:
     return dict(compose.files(project(request.param)))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from marks import few
 from presets import read_preset
 
 from envbuilder.errors import UsageError
@@ -42,7 +43,7 @@ def document() -> Any:
 @pytest.mark.parametrize(
     "settings", [{}, {"shm-size": "8g"}], ids=["as it is", "settings"]
 )
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
+@pytest.mark.parametrize("lock", few(LOCKS, fast=3), ids=lambda lock: lock.parent.name)
 def test_it_is_valid_by_the_official_schema(
     lock: Path, settings: dict[str, str]
 ) -> None:

@@ -16,9 +16,16 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from acceptance import checks, deadline, elf, limits, main
-from acceptance.checks import contract, custom_check, gpu, identity, inspection
+from acceptance.checks import (
+    contract,
+    custom_check,
+    gpu,
+    gpu_features,
+    identity,
+    inspection,
+)
 from acceptance.events import bound_text, to_json
-from envbuilder import grammar, model
+from envbuilder import catalog, grammar, model
 from envbuilder.acceptance import (
     check_text,
     event_stream,
@@ -74,6 +81,23 @@ def test_host_and_image_agree_on_which_gpus_run_code(architecture: str) -> None:
         major, minor = map(int, capability.split("."))
         image.append(gpu.runs_on([architecture], (major, minor)))
     assert image == host
+
+
+def test_host_and_image_agree_on_features_of_gpus() -> None:
+    on_host = {
+        row.feature: (row.capability.major, row.capability.minor)
+        for row in catalog.load().gpu_features
+    }
+    in_image = {row.name: row.capability for row in gpu_features.GPU_FEATURES}
+    assert in_image == on_host
+    for row, other in zip(
+        catalog.load().gpu_features, gpu_features.GPU_FEATURES, strict=True
+    ):
+        later = {}
+        for capability, torch in row.torch_for.items():
+            major, minor = map(int, capability.split("."))
+            later[major, minor] = torch.release[:2]
+        assert later == other.torch_for
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------

@@ -573,6 +573,14 @@ def test_failed_bootstrap_is_explained_without_leftovers(
     with pytest.raises(EngineError, match="the network is down") as caught:
         pipeline.make_base(LOCK.stack.base, engine, session)
     assert caught.value.problems == ("Err:1 Temporary failure resolving 'deb'",)
+    assert "or use a mirror of Debian: `--apt-mirror URL`" in caught.value.hint
+    mirror = Network(apt_mirror="http://me:kestrel@mirror.example/debian")
+    said = "E: http://me:kestrel@mirror.example/debian: 404  Not Found\n"
+    programs.answer("mmdebstrap", 100, said)
+    with pytest.raises(EngineError) as caught:
+        pipeline.make_base(LOCK.stack.base, engine, replace(session, network=mirror))
+    assert "kestrel" not in str(caught.value.problems)
+    assert "--apt-mirror" not in caught.value.hint
     assert engine.journal == []
     assert list(temporary.iterdir()) == []
 

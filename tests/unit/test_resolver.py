@@ -7,7 +7,7 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder.catalog import gpus
+from envbuilder.catalog import gpu_names
 from envbuilder.catalog.gpus import runs_on
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError, UsageError
@@ -259,7 +259,7 @@ def test_equal_versions_that_ask_for_different_things_are_kept_apart(
     [
         ({"cuda": "11.7.2"}, "known: 11.7.0, 11.7.1, 11.7.99"),
         ({"python": "3.42"}, "known: 3.7, 3.8"),
-        ({"gpu": "H900"}, "similar: H200, H100"),
+        ({"gpu": "H290"}, "similar: H200"),
         ({"gpu": "9.9"}, "known: 3.0, 3.5"),
         ({"os": "plan 9"}, "known: debian 11"),
         ({"transformers": "9.9"}, "known: 4.18.0 to 5.23.0"),
@@ -277,7 +277,7 @@ def test_unknown_value_lists_known_ones_and_a_remedy(
     assert "tools/" not in error.hint + error.reasons[0]
     advice = (
         "or give its compute capability"
-        if options.get("gpu") == "H900"
+        if options.get("gpu") == "H290"
         else "or upgrade envbuilder"
     )
     assert advice in error.hint
@@ -352,7 +352,7 @@ def test_an_ambiguous_gpu_is_not_guessed(facts: Catalog) -> None:
 def test_a_gpu_as_its_driver_calls_it(
     said: str, capability: str, facts: Catalog
 ) -> None:
-    found = gpus.find_gpu(str(parse_option("gpu", said)), facts)
+    found = gpu_names.find_gpu(str(parse_option("gpu", said)), facts)
     assert found is not None
     assert str(found.capability) == capability
 
@@ -541,7 +541,9 @@ def test_the_weakest_fact_is_the_stacks(facts: Catalog) -> None:
         request(cuda="11.7", gpu="A100"),
         request(cuda="11.7", gpu="8.0"),
     )
-    assert resolve(by_name, facts).evidence == gpus.find_gpus("A100", facts)[0].status
+    assert (
+        resolve(by_name, facts).evidence == gpu_names.find_gpus("A100", facts)[0].status
+    )
     assert resolve(by_number, facts).evidence == "verified"
     assert resolve(request(cuda="11.7.1"), facts).evidence == "documented"
 

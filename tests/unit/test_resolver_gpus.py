@@ -6,12 +6,8 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from envbuilder.catalog.gpus import (
-    driver_branches,
-    driver_range_starts,
-    find_gpu,
-    find_gpus,
-)
+from envbuilder.catalog.gpu_names import find_gpu, find_gpus
+from envbuilder.catalog.gpus import driver_branches, driver_range_starts
 from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError
 from envbuilder.grammar import PLATFORMS
@@ -274,16 +270,14 @@ def test_a_name_that_two_generations_have_is_not_guessed(facts: Catalog) -> None
     [
         ("RTX 509", "GeForce RTX 5090"),
         ("rtx5909", "GeForce RTX 5090"),
-        ("NVIDIA GeForce RTX 4080 SUPER", "GeForce RTX 4080"),
-        ("GeForce RTX 4090 Laptop GPU", "GeForce RTX 4090"),
         ("H1OO", "H100"),
-        ("A10G", "A10"),
+        ("RTX A1500", "RTX A1000"),
     ],
 )
 def test_a_near_miss_of_a_gpu_is_suggested(
     said: str, near: str, facts: Catalog
 ) -> None:
-    """What NVIDIA's page does not list is unknown, and not taken for what it looks like."""
+    """What no list has is unknown, and not taken for what it looks like."""
     error = refused(facts, gpu=said)
     assert f"similar: {near}" in error.reasons[0]
     assert [shlex.split(command)[-1] for command in error.suggestions] == [near]
@@ -292,5 +286,5 @@ def test_a_near_miss_of_a_gpu_is_suggested(
 def test_unknown_family_suggests_its_jetsons(facts: Catalog) -> None:
     assert (
         "similar: Jetson AGX Orin, Jetson Orin NX, Jetson Orin Nano"
-        in refused(facts, gpu="Orin").reasons[0]
+        in refused(facts, gpu="Jetson Orin").reasons[0]
     )

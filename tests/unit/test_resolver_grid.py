@@ -71,7 +71,7 @@ def expected(cuda: str | None, torch: str | None) -> Iterator[Combination | None
             running = [
                 some
                 for some in on_python
-                if gpu is None or (capability and ORACLE.runs(some, capability))
+                if gpu is None or (capability and ORACLE.runs(some, capability, gpu))
             ]
             floors = [number(some.row["driver_floor"]) for some in running]
             for have in drivers:

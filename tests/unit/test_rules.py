@@ -6,7 +6,8 @@ import pytest
 from packaging.version import Version
 
 from envbuilder import catalog
-from envbuilder.catalog.gpus import find_gpu, server_wheels
+from envbuilder.catalog.gpu_names import find_gpu
+from envbuilder.catalog.gpus import server_wheels
 from envbuilder.catalog.lookup import (
     find_system,
     has_apt,
@@ -220,7 +221,7 @@ def test_arm64_facts_apply_to_arm64_only() -> None:
 
 
 def jetson_says(gpu: str, platform: str, facts: Catalog = CATALOG) -> str | None:
-    reason = rules.jetson_objection(look_up(request(gpu=gpu), facts), platform)
+    reason = rules.processor_objection(look_up(request(gpu=gpu), facts), platform)
     return reason.with_sources if reason else None
 
 

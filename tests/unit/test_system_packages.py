@@ -106,6 +106,8 @@ def test_the_dockerfile_installs_them_behind_the_large_layers() -> None:
     without = render_context(plain).files
     assert f"{place}/system/packages.sh" not in without
     above = text[: text.index("# --- your system packages")]
+    mirror = "#   --secret id=apt-mirror,src=FILE  the URL of a mirror of Debian, which ends in /debian\n"
+    above = above.replace(mirror, "")
     assert without[f"{place}/Dockerfile"].startswith(above)
     assert 'dev.envbuilder.apt="libgl1 libglib2.0-0"' in text
     assert "dev.envbuilder.apt" not in without[f"{place}/Dockerfile"]
@@ -133,3 +135,15 @@ def test_inspect_reads_the_list_that_the_build_left() -> None:
     prepared = (3, "RUN /bin/sh -c sh /system/base.sh 3.9 2.31 x86_64 g++ # buildkit")
     steps = read_steps([(1, "a layer of the base"), prepared], ours=True)
     assert [step.holds for step in steps] == ["base", "system"]
+
+
+def test_programs_of_the_system_are_sound() -> None:
+    """The three programs are in the context of a custom base with system packages, and in no other."""
+    lock = locked("libgl1")
+    own = replace(lock.stack.base, release="")
+    files = render_context(replace(lock, stack=replace(lock.stack, base=own))).files
+    folder = f"{place_of(lock.stack)}/system/"
+    names = {name.removeprefix(folder) for name in files if name.startswith(folder)}
+    assert names == {"base.sh", "packages.sh", "mirror.sh"}
+    names = {name for name in render_context(locked()).files if "/system/" in name}
+    assert names == set()

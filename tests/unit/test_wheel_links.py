@@ -149,12 +149,17 @@ def test_opencv_is_told_which_system_packages_it_needs(tmp_path: Path) -> None:
 
 def test_a_library_that_is_unknown_is_named() -> None:
     content = wheel_of(
-        {"a/_c.so": library("libmystery.so.3", "libcudart.so.12", "libtorch.so")}
+        {"a/_c.abi3.so": library("libmystery.so.3", "libcudart.so.12", "libtorch.so")}
     )
     found, _ = notes(locked(content, "a"), content)
     assert found == [
         "a needs libmystery.so.3: not known which Debian package has it (`--apt NAME`)"
     ]
+
+
+def test_libraries_of_unused_parts_are_not_named() -> None:
+    content = wheel_of({"a.libs/libextra.so": library("libmystery.so.3")})
+    assert notes(locked(content, "a"), content)[0] == []
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,9 @@ def test_damaged_libraries_are_no_error(cut: int) -> None:
 def test_a_kept_answer_that_is_damaged_is_read_again(tmp_path: Path) -> None:
     lock = locked(OPENCV)
     path = tmp_path / f"{lock.wheels[-1].sha256}.json"
-    path.write_text(json.dumps({"needs": ["`id`"], "whole": True}))
+    path.write_text(
+        json.dumps({"needs": ["`id`"], "modules": [], "has": [], "whole": True})
+    )
     found, requests = notes(lock, OPENCV, tmp_path)
     assert requests == 3
     assert "libGL.so.1" in found[0]

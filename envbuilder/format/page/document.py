@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from envbuilder import resources
-from envbuilder.catalog.rows import Catalog, Evidence
+from envbuilder.catalog.gpu_names import find_gpu, named_gpus, needs_arm64
+from envbuilder.catalog.rows import Catalog, Evidence, GpuFeature
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
 from envbuilder.format.page.axes import Axis, Picked, request_of
@@ -25,6 +26,7 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Lock, Stack
 from envbuilder.resolve.command_line import texts_of_set_options
+from envbuilder.resolve.stack import first_torch, gpu_feature
 from envbuilder.templates import fill
 from envbuilder.versions import matches_prefix, minor_line
 
@@ -53,6 +55,7 @@ def html(
     gpus = _names(catalog)
     data = document(page)
     data["gpus"] = {name.lower(): value for name, value in gpus.items()}
+    data["arm64"] = [name.lower() for name in _with_arm64(gpus, catalog)]
     folder = resources.folder("templates") / "catalog"
     script = read_text(folder / "page.js")
     style = read_text(folder / "page.css")
@@ -70,8 +73,21 @@ def html(
 
 
 def _names(catalog: Catalog) -> dict[str, str]:
-    """Name of a GPU → its capability."""
-    return {name: str(row.capability) for row in catalog.gpus for name in row.names}
+    """Name of a GPU → its capability; a name that can mean several is not among them."""
+    capabilities = {}
+    for name, _ in named_gpus(catalog):
+        found = find_gpu(name, catalog)
+        if found:
+            capabilities[name] = str(found.capability)
+    return capabilities
+
+
+def _with_arm64(names: Iterable[str], catalog: Catalog) -> Iterator[str]:
+    """Those that come with an arm64 processor, whose stacks the page does not have."""
+    for name in names:
+        gpu = find_gpu(name, catalog)
+        if gpu and needs_arm64(name, gpu, catalog):
+            yield name
 
 
 def _embedded(data: JsonObject) -> Markup:
@@ -134,12 +150,41 @@ def document(page: PageData) -> dict[str, Any]:
     return {
         "axes": [_axis(axis) for axis in grid.axes],
         "order": _order(grid.axes),
+        "features": _gpu_features(grid),
         "root": grid.root,
         "nodes": grid.nodes,
         "stacks": [_stack(stack, page, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
         "texts": table.texts,
     }
+
+
+def _gpu_features(grid: Grid) -> dict[str, Any]:
+    """Compute capability → what its GPUs can do: each stack is written once, whichever GPU it is for."""
+    document: dict[str, list[Any]] = {}
+    for axis in grid.axes:
+        if axis.name != "gpu":
+            continue
+        for choice in axis.choices[1:]:
+            capability = Version(choice.value)
+            features = [_gpu_feature(row, capability) for row in grid.gpu_features]
+            document[choice.value] = features
+    return document
+
+
+def _gpu_feature(row: GpuFeature, capability: Version) -> list[Any]:
+    """Its name, what to read, whether the GPU can do it, and the first torch that can."""
+    feature = gpu_feature(row, capability, None)
+    first = first_torch(row, capability)
+    numbers = [0, 0]
+    if first:
+        numbers = [first.major, first.minor]
+    return [
+        feature.name,
+        feature.text,
+        feature.available,
+        numbers,
+    ]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -264,10 +309,7 @@ def _pairs(stack: Stack) -> Iterator[tuple[str, str]]:
     packages = ", ".join(_packages(stack))
     yield "packages", f"as of {stack.as_of}: {packages}"
     for feature in stack.features:
-        if feature.available:
-            yield feature.name, "works"
-        else:
-            yield feature.name, f"not available: {feature.reason}"
+        yield feature.name, feature.text
     meaning = _EVIDENCE[Evidence(stack.evidence)]
     yield "evidence", f"{stack.evidence}: {meaning}"
 

@@ -6,15 +6,18 @@ The masks are walked here, axis by axis; at the ends is always `resolve`'s own a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from envbuilder.catalog.rows import Catalog
+from packaging.version import Version
+
+from envbuilder.catalog.rows import Catalog, GpuFeature
 from envbuilder.errors import NoStackError
 from envbuilder.format.page.axes import ANY, Axis, Picked, axes_of, request_of
 from envbuilder.model import Stack
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import CandidateIndex, index_for
 from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.stack import gpu_feature
 
 NOTHING = -1
 _ALL = -1  # as a mask: every bit
@@ -38,6 +41,8 @@ class Grid:
     root: int
     stacks: tuple[Stack, ...]
     clashes: tuple[Clash, ...]
+    gpu_features: tuple[GpuFeature, ...] = ()
+    """What depends on the GPU, of which a stack in `stacks` has none: it is the same for many GPUs."""
 
     def answer(self, picked: Picked) -> Stack | None:
         """The stack for these choices, as the page looks it up."""
@@ -46,7 +51,14 @@ class Grid:
             at = self.nodes[at][axis.place(picked.get(axis.name, ANY))]
             if at == NOTHING:
                 return None
-        return self.stacks[at]
+        stack = self.stacks[at]
+        gpu = picked.get("gpu", ANY)
+        if gpu == ANY:
+            return stack
+        features = [
+            gpu_feature(row, Version(gpu), stack.torch) for row in self.gpu_features
+        ]
+        return replace(stack, gpu_features=tuple(features))
 
     def clashes_in(self, picked: Picked) -> list[Clash]:
         """Every clash among these choices, as the page finds them."""
@@ -70,6 +82,7 @@ def compute(catalog: Catalog) -> Grid:
         root=root,
         stacks=tuple(walk.stacks),
         clashes=tuple(clashes),
+        gpu_features=catalog.gpu_features,
     )
 
 
@@ -158,6 +171,7 @@ class _Walk:
 
     def _end(self, picked: Picked) -> int:
         stack = resolve(request_of(picked), self._catalog)
+        stack = replace(stack, gpu_features=())
         return self.stacks.setdefault(stack, len(self.stacks))
 
 

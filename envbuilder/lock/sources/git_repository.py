@@ -11,7 +11,7 @@ from envbuilder import grammar
 from envbuilder.errors import EngineError, LockError, UsageError
 from envbuilder.files import temporary_folder, write_file
 from envbuilder.grammar import matches
-from envbuilder.lock.sources.folder_files import GIT_QUIET
+from envbuilder.lock.sources.folder_files import GIT_QUIET, MOST_BYTES
 from envbuilder.lock.sources.source_archive import pack, unpacked
 from envbuilder.network import Network, find_network_cause
 from envbuilder.processes import Completed
@@ -44,7 +44,8 @@ def git_environment(environ: Mapping[str, str], network: Network) -> dict[str, s
     env["GIT_TERMINAL_PROMPT"] = "0"
     env["GIT_ALLOW_PROTOCOL"] = "file:http:https:ssh"
     env["GIT_ASKPASS"] = env["SSH_ASKPASS"] = "true"
-    env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
+    # The user's own way to SSH, else one that does not ask.
+    env["GIT_SSH_COMMAND"] = environ.get("GIT_SSH_COMMAND") or "ssh -o BatchMode=yes"
     if network.ca:
         env["GIT_SSL_CAINFO"] = str(network.ca)
     return env
@@ -146,6 +147,10 @@ class GitRepository:
                 *("-C", str(folder), "archive", "--format=tar"),
                 *(f"--output={tar}", commit),
             )
+            if tar.stat().st_size > MOST_BYTES:
+                message = f"{self._url} at {commit} has more than {MOST_BYTES >> 20} MB"
+                hint = "a wheel at an address may be larger: `--package https://HOST/…`"
+                raise UsageError(message, hint=hint)
             return Checkout(commit=commit, archive=pack(unpacked(tar)))
 
     def _prepare(self, folder: Path) -> None:

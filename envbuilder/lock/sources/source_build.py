@@ -45,7 +45,7 @@ _COMPILE_HINT = (
 # What a build that failed says, and what it means.
 _MEANINGS = (
     (
-        r"\bgcc\b|g\+\+|nvcc|cargo|rustc|CUDA_HOME|cmake|command 'cc'|Microsoft Visual",
+        r"'(/usr)?(/bin/)?false' failed|\bgcc\b|g\+\+|nvcc|cargo|rustc|CUDA_HOME|cmake|[Cc]ompiler|command 'cc'",
         "it compiles, which is not possible here",
     ),
     ("No module named 'torch'", "it needs torch while it is built"),

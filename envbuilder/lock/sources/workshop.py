@@ -44,6 +44,7 @@ from envbuilder.lock.sources.source_build import (
 from envbuilder.lock.sources.source_cache import SourceCache, key_of
 from envbuilder.lock.sources.source_download import download
 from envbuilder.lock.uv_compile import Uv
+from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import Layer, Lock, Source, SourceKind, Stack, Wheel
 from envbuilder.network import Network
 from envbuilder.processes import Completed
@@ -100,11 +101,14 @@ class SourceWorkshop:
 
     def prepare(self, stack: Stack) -> list[Prepared]:
         """The packages of the user's that say where they come from."""
-        prepared = []
+        places: dict[str, Location] = {}
         for line in stack.extras:
-            if is_located(line):
-                prepared.append(self._prepare_one(parse_location(line), stack))
-        return prepared
+            if not is_located(line):
+                continue
+            location = parse_location(line)
+            _refuse_second(location, places)
+            places[location.name] = location
+        return [self._prepare_one(location, stack) for location in places.values()]
 
     def _prepare_one(self, location: Location, stack: Stack) -> Prepared:
         if not location.name:
@@ -482,6 +486,24 @@ def known_of(stack: Stack) -> KnownSources:
             extras = f"[{','.join(location.extras)}]" if location.extras else ""
             lines[line] = f"{location.name}{extras}"
     return replace(NO_SOURCES, lines=lines)
+
+
+def _refuse_second(location: Location, places: Mapping[str, Location]) -> None:
+    """Raise `UsageError` for a second place of a package, and for the place of one that the stack decides."""
+    name = location.name
+    if name in TORCH_FAMILY:
+        raise UsageError(
+            f"--package {location.text}: the stack decides {name}",
+            hint="choose its version: `--torch X.Y`; another build of torch needs another base image",
+        )
+    other = places.get(name)
+    # A file of requirements may name a package twice, once for each of its extras.
+    if other and replace(other, extras=location.extras) != location:
+        raise UsageError(
+            f"{name} is requested from two places",
+            problems=[other.text, location.text],
+            hint="name one of them",
+        )
 
 
 def _place(source: Source) -> str:

@@ -10,6 +10,7 @@ from acceptance.checks import (
     contract,
     features,
     gpu,
+    gpu_features,
     identity,
     imports,
     linkage,
@@ -220,6 +221,11 @@ CHECKS = (
     Check("gpu.kernel", "GPU and CPU give the same result", gpu.check_kernel),
     Check(
         "gpu.precision", "the GPU is correct in every precision", gpu.check_precision
+    ),
+    Check(
+        "gpu.features",
+        "the GPU can do what its compute capability says",
+        gpu_features.check_gpu_features,
     ),
     Check("gpu.memory", "GPU memory is released", gpu.check_memory),
     Check("gpu.nccl", "NCCL sums exactly", gpu.check_nccl),
