@@ -1,4 +1,4 @@
-"""Lock the thirty projects of tests/projects/ and write docs/measurements/projects.md. Asks the package index.
+"""Lock the projects of tests/projects/ and write docs/measurements/projects.md. Asks the package index.
 
 `--answers` only writes what became of each of their lines, for tests/golden/test_projects.py; `--only NAME`: of one.
 """

@@ -24,6 +24,12 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LockError("the index was asked")
 
     monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    no_registry(monkeypatch)
+
+
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked for the digest of a base."""
+    monkeypatch.setattr("envbuilder.cli.protection.find_digest", lambda *_: None)
 
 
 def names(folder: Path) -> set[str]:
@@ -130,6 +136,18 @@ def test_a_context_elsewhere_keeps_foreign_files(run: Run, tmp_path: Path) -> No
     assert not own.exists()
 
 
+def test_many_files_are_named_by_their_folders(run: Run, tmp_path: Path) -> None:
+    run("init", "--lock", LOCK, "--target", "workflow")
+    for number in range(30):
+        (tmp_path / f"docker/payload/mine-{number}").touch()
+    answer = run("render")
+    assert answer.code == 2
+    assert answer.err.count("docker/payload/mine-") == 20
+    assert "and 10 more" in answer.err
+    assert "`--overwrite docker/payload`" in answer.err
+    assert run("render", "--overwrite", "docker/payload").code == 0
+
+
 def test_an_entrypoint_alone_is_not_of_envbuilder(run: Run, tmp_path: Path) -> None:
     own = tmp_path / "docker/payload/entrypoint"
     own.parent.mkdir(parents=True)
@@ -197,6 +215,7 @@ def test_force_drops_pins_before_the_index_is_asked(
         raise LockError("the index was asked")
 
     monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    no_registry(monkeypatch)
     run("init", "--lock", LOCK, "--target", "workflow")
     settings = (tmp_path / "envbuilder.toml").read_text()
     assert run("init", "--cuda", "12.4").code == 4

@@ -336,10 +336,8 @@ def test_init_with_force_drops_its_own_pins_that_conflict(
     assert run("render", "--check").code == 0
 
 
-def test_init_with_force_keeps_what_a_person_wrote(
-    run: Run, tmp_path: Path, recorded_index: None
-) -> None:
-    assert run("init", "--cuda", "11.7").code == 0
+def test_init_with_force_keeps_what_a_person_wrote(run: Run, tmp_path: Path) -> None:
+    assert run("init", "--lock", LOCK).code == 0
     settings = tmp_path / "envbuilder.toml"
     settings.write_text(
         settings.read_text().replace("[render]", 'driver = "470"\n[render]')

@@ -1,4 +1,4 @@
-"""Three of the thirty projects, locked from the package index."""
+"""Three of the projects, locked from the package index."""
 
 from pathlib import Path
 
