@@ -55,6 +55,8 @@ ANY = "any"
 REPOSITORY = "envbuilder"  # of the images that have no tag of their own
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
+CUSTOM_OS = "custom"
+"""What the system of a custom base is called if nothing tells it."""
 
 
 class BaseSource(StrEnum):
@@ -259,8 +261,11 @@ class Stack:
 
     @property
     def base_name(self) -> str:
-        """The part of `name` that depends on the base image: `py3.9-debian11`."""
-        return f"py{self.python}-{self.base.os.replace(' ', '')}"
+        """The part of `name` that depends on the base image: `py3.9-debian11`; a custom one is told apart."""
+        system = self.base.os.replace(" ", "")
+        if self.base.own and system != CUSTOM_OS:
+            system += f"-{CUSTOM_OS}"
+        return f"py{self.python}-{system}"
 
     def name_on(self, base_name: str) -> str:
         """`name` with another base: that of the same torch for the same CUDA on it."""

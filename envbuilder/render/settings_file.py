@@ -10,8 +10,14 @@ import tomlkit
 from tomlkit.container import Container
 from tomlkit.items import Table
 
-from envbuilder.model import BASE_BOOTSTRAP, BaseSource, Flavour, Lock, Request
-from envbuilder.resolve.candidates import CUSTOM_OS
+from envbuilder.model import (
+    BASE_BOOTSTRAP,
+    CUSTOM_OS,
+    BaseSource,
+    Flavour,
+    Lock,
+    Request,
+)
 
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"

@@ -20,10 +20,9 @@ from envbuilder.catalog.rows import (
     TransformersCompat,
 )
 from envbuilder.grammar import ARM64, PLATFORMS
-from envbuilder.model import PYPI, Base, BaseSource, Feature
+from envbuilder.model import CUSTOM_OS, PYPI, Base, BaseSource, Feature
 from envbuilder.versions import matches_prefix, minor_line
 
-CUSTOM_OS = "custom"
 _ASSUMED_GLIBC = Version(
     "2.28"
 )  # of a base whose own is not known: that of manylinux_2_28

@@ -11,11 +11,18 @@ from envbuilder.catalog.gpus import is_jetson
 from envbuilder.catalog.lookup import matching_runtimes
 from envbuilder.catalog.rows import Evidence, GpuFeature, PackageIndex
 from envbuilder.grammar import ARM64
-from envbuilder.model import PYPI, Base, Feature, Flavour, PythonSource, Stack
+from envbuilder.model import (
+    CUSTOM_OS,
+    PYPI,
+    Base,
+    Feature,
+    Flavour,
+    PythonSource,
+    Stack,
+)
 from envbuilder.resolve.base_check import base_notes, managed_build, python_source_of
 from envbuilder.resolve.base_name import BaseKind
 from envbuilder.resolve.candidates import (
-    CUSTOM_OS,
     Candidate,
     has_cpu_wheel,
 )

@@ -141,8 +141,9 @@ def test_programs_of_the_system_are_sound() -> None:
     """The three programs are in the context of a custom base with system packages, and in no other."""
     lock = locked("libgl1")
     own = replace(lock.stack.base, release="")
-    files = render_context(replace(lock, stack=replace(lock.stack, base=own))).files
-    folder = f"{place_of(lock.stack)}/system/"
+    stack = replace(lock.stack, base=own)
+    files = render_context(replace(lock, stack=stack)).files
+    folder = f"{place_of(stack)}/system/"
     names = {name.removeprefix(folder) for name in files if name.startswith(folder)}
     assert names == {"base.sh", "packages.sh", "mirror.sh"}
     names = {name for name in render_context(locked()).files if "/system/" in name}
