@@ -53,10 +53,10 @@ def test_a_line_is_locked_with_cuda_wheels_for_it(tmp_path: Path, torch: str) ->
 
 
 @pytest.mark.parametrize(
-    ("machine", "says"), [("x86_64", b"\x3e\x00"), ("aarch64", b"\xb7\x00")]
+    ("processor", "says"), [("x86_64", b"\x3e\x00"), ("aarch64", b"\xb7\x00")]
 )
 def test_the_build_gets_a_uv_for_its_machine(
-    tmp_path: Path, machine: str, says: bytes
+    tmp_path: Path, processor: str, says: bytes
 ) -> None:
     """The hashes of docker/install/uv.txt; bytes 18 and 19 of an ELF file name the machine."""
     words = [
@@ -72,7 +72,7 @@ def test_the_build_gets_a_uv_for_its_machine(
         "--python-version",
         platform.python_version(),
         "--python-platform",
-        f"{machine}-manylinux_2_28",
+        f"{processor}-manylinux_2_28",
     ]
     words += [
         "--require-hashes",

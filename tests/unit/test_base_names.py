@@ -99,12 +99,14 @@ def test_a_name_tells_system_python_and_cuda(
     [
         ("python:3.9-slim-bullseye", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.9-debian11-custom", "image"),
         ("nvidia/cuda:11.7.1-cudnn8-runtime-ubuntu22.04", {}, "cu117-torch2.0.1-py3.10-ubuntu22.04-custom", "system"),
-        ("nvidia/cuda:11.7.1-runtime-ubuntu22.04", {"python": "3.9"}, "cu117-torch2.0.1-py3.9-ubuntu22.04-custom", "managed"),
+        ("nvidia/cuda:11.7.1-runtime-ubuntu22.04", {"python": "3.9"},
+         "cu117-torch2.0.1-py3.9-ubuntu22.04-custom", "managed"),
         ("nvidia/cuda:11.7.1-runtime-ubuntu18.04", {}, "cu117-torch2.0.1-py3.10-ubuntu18.04-custom", "managed"),
         ("nvidia/cuda:12.2.2-runtime-ubuntu22.04", {}, "cu121-torch2.4.1-py3.10-ubuntu22.04-custom", "system"),
         ("ubuntu:24.04", {"cuda": "12.6"}, "cu126-torch2.7.1-py3.12-ubuntu24.04-custom", "system"),
         ("ubuntu:24.04", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-ubuntu24.04-custom", "managed"),
-        ("nvidia/cuda:11.8.0-runtime-ubuntu22.04", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-ubuntu22.04-custom", "system"),
+        ("nvidia/cuda:11.8.0-runtime-ubuntu22.04", {"cuda": "11.7"},
+         "cu117-torch2.0.1-py3.10-ubuntu22.04-custom", "system"),
         ("mine:1", {"python": "3.10", "torch": "2.0"}, "cu117-torch2.0.1-py3.10-custom", "image"),
     ],
 )  # fmt: skip
