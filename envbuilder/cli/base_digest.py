@@ -13,6 +13,7 @@ from envbuilder.cli.settings import find_settings, settings
 from envbuilder.engine.mirrored import mirrored_base
 from envbuilder.errors import EngineError, UsageError
 from envbuilder.model import Base, BaseSource
+from envbuilder.network import find_network_cause
 
 if TYPE_CHECKING:
     from envbuilder.model import Lock, Stack
@@ -32,11 +33,13 @@ def find_digest(session: "Session", base: Base, file: str = "") -> str | None:
     digest, failure = ask_digest(_reference(base, session))
     if failure is None:
         return digest
+    known = find_network_cause(failure)
+    reason = f"its registry cannot be reached: {known[0]}" if known else failure
     words = ["envbuilder", "lock", "--upgrade-base"]
     if file:
         words += ["--output", file]
     session.console.note(
-        f"the lock does not pin {base.reference} by digest: {failure}; "
+        f"the lock does not pin {base.reference} by digest: {reason}; "
         f"`{shlex.join(words)}` adds it later"
     )
     return None
