@@ -12,13 +12,14 @@ from envbuilder.cli.requirement_files import (
     remember_project,
     with_soft_options,
 )
-from envbuilder.cli.session import load_catalog, project_folder
+from envbuilder.cli.session import load_catalog
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
     Options,
     find_settings,
     is_from_environment,
     origin_of,
+    project_folder,
     settings,
     was_given,
     working_folder,

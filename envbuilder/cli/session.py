@@ -15,12 +15,11 @@ import click
 from envbuilder.cli.requirement_files import index_of_files
 from envbuilder.cli.settings import (
     Options,
-    find_settings,
     is_from_environment,
     own_catalog,
+    project_folder,
     setting,
     settings,
-    working_folder,
 )
 from envbuilder.errors import UsageError
 
@@ -175,12 +174,6 @@ def _builds(options: Options) -> "SourceBuilds | None":
     if value:
         return SourceBuilds(value)
     return SourceBuilds.ALL if options.get("packages") else None
-
-
-def project_folder() -> Path:
-    """Where relative paths of packages begin: the folder of envbuilder.toml, or else this one."""
-    found = find_settings()
-    return found[0].parent.absolute() if found else working_folder()
 
 
 def session_beside(session: "Session", lock_file: str | None) -> "Session":

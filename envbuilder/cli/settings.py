@@ -62,6 +62,12 @@ def working_folder() -> Path:
         ) from error
 
 
+def project_folder() -> Path:
+    """Where relative paths of packages begin: the folder of envbuilder.toml, or else this one."""
+    found = find_settings()
+    return found[0].parent.absolute() if found else working_folder()
+
+
 def settings() -> Options:
     """Defaults from `envbuilder.toml` in this folder or above, or from the file that `--config` names."""
     found = find_settings()
