@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbuilder.cli.local_packages import with_local_name
 from envbuilder.cli.settings import (
     Options,
     find_settings,
@@ -178,7 +179,8 @@ class _Reading:
         except FileProblem as error:
             raise UsageError(str(error), hint="fix the line and try again") from error
         self._open.append(real)
-        for statement in statements:
+        for line in statements:
+            statement = with_local_name(line, path, self._files.folder, root)
             self.statements.append(statement)
             if len(self.statements) > _MOST_STATEMENTS:
                 raise UsageError(f"{name} has more than {_MOST_STATEMENTS} packages")

@@ -17,7 +17,11 @@ from envbuilder.resolve.options import (
     find_option,
     option_name,
 )
-from envbuilder.resolve.package_pins import options_meant, with_options
+from envbuilder.resolve.package_pins import (
+    options_meant,
+    package_beside,
+    with_options,
+)
 from envbuilder.resolve.parsers import parse_apt, parse_package
 
 _LONGEST_QUOTE = 60
@@ -163,9 +167,8 @@ def _options_of_packages(
             )
         if not meant:
             kept.append(package)
-        elif requirement.extras:
-            extras = ",".join(sorted(requirement.extras))
-            kept.append(f"{requirement.name}[{extras}]")
+        elif beside := package_beside(requirement):
+            kept.append(beside)
     return tuple(kept), {**options, **values}, problems
 
 

@@ -37,9 +37,13 @@ def options_meant(requirement: Requirement) -> dict[str, str]:
     """
     option = option_of(requirement.name)
     pin = exact_pin(requirement)
-    if option is None or pin is None:
+    if pin is None:
         return {}
     number, _, local = pin.partition("+")
+    if canonicalize_name(requirement.name) == "torchaudio":
+        return options_of_build(local)
+    if option is None:
+        return {}
     is_release = _RELEASE.fullmatch(number)
     if not is_release:
         return {}
@@ -47,6 +51,18 @@ def options_meant(requirement: Requirement) -> dict[str, str]:
     if option in ("torch", "torchvision"):
         values |= options_of_build(local)
     return values
+
+
+def package_beside(requirement: Requirement) -> str:
+    """What is still a package once the version is an option: one with extras, or a torchaudio; "" if nothing is."""
+    name = canonicalize_name(requirement.name)
+    if name == "torchaudio":
+        pin = exact_pin(requirement) or ""
+        number, _, _ = pin.partition("+")
+        return f"{name}=={number}"
+    if requirement.extras:
+        return f"{name}[{','.join(sorted(requirement.extras))}]"
+    return ""
 
 
 def exact_pin(requirement: Requirement) -> str | None:

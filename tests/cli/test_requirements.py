@@ -299,3 +299,34 @@ def test_an_index_of_a_file_is_asked(run: Run, tmp_path: Path) -> None:
     assert answer.code == 6
     assert "127.0.0.1:9" in answer.err
     assert "secret" not in answer.err
+
+
+def test_folders_of_a_file_are_packages(run: Run, tmp_path: Path) -> None:
+    for folder in ("mylib", "sub/near"):
+        path = tmp_path / folder
+        path.mkdir(parents=True)
+        name = path.name
+        (path / "pyproject.toml").write_text(f'[project]\nname = "My_{name}"\n')
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "app"\n')
+    (tmp_path / "r.txt").write_text(
+        "-e ./mylib\nmylib/\n../elsewhere\n/etc\n-e .[train]\n-r sub/r.txt\n"
+    )
+    (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
+    (tmp_path / "sub/r.txt").write_text("./near ; sys_platform == 'linux'\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM python:3.10\nRUN pip install ./mylib ./not-here\n"
+    )
+    document = json.loads(
+        run("resolve", "-r", "r.txt", "-r", "Dockerfile", "--json").out
+    )
+    assert document["stack"]["packages"][-2:] == [
+        "my-mylib @ ./mylib",
+        "my-near @ ./sub/near",
+    ]
+    details = {item["text"]: item["detail"] for item in document["requirements"]}
+    assert details["../elsewhere"].startswith("it leads out of")
+    assert details["/etc"].startswith("it leads out of")
+    assert details["-e .[train]"].endswith("(`--requirements pyproject.toml`)")
+    assert details["./not-here"] == "no such folder in the project"
+    (tmp_path / "r.txt").write_text("a\n./gone\n")
+    assert "r.txt:2: ./gone does not exist" in run("resolve", "-r", "r.txt").err

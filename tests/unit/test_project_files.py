@@ -591,3 +591,43 @@ def test_answers_never_contain_unprintable_text() -> None:
     with pytest.raises(FileProblem) as caught:
         project("a\x1b[31m\u202e b\n")
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_place_in_a_file_has_its_own_reason() -> None:
+    place = "peft @ git+https://github.com/huggingface/peft@v1"
+    holds = f'{place} ; sys_platform == "linux"'
+    assert packages(holds) == [place]
+    assert packages("git+https://host/a/b@v1#egg=b[x]") == [
+        "b[x] @ git+https://host/a/b@v1"
+    ]
+    reasons = {
+        f'{place} ; sys_platform == "win32"': "does not hold",
+        f'{place} ; python_version > "3.9"': "depends on the Python",
+        f"{place} ; nonsense": "marker is not valid",
+        "git+https://u:secret@host/a/b@v1": "password",
+        "~/mylib": "a repository is written",
+        ".[train]": "the project itself",
+    }
+    for text, reason in reasons.items():
+        found = answer(text)
+        assert found.outcome is Outcome.LEFT_OUT, text
+        assert reason in found.detail, text
+    on_a_python = project(f'{place} ; python_version > "3.9"', python="3.10")
+    assert list(on_a_python.packages) == [place]
+
+
+def test_a_given_package_replaces_a_place_of_a_file() -> None:
+    given = Given(packages=("b @ ./b",))
+    for text in ("b==1.0", "git+https://host/a/b@v1"):
+        found = combine(read_project_file(text, "requirements.txt"), given)
+        assert [item.detail for item in found.answers] == [
+            "--package b @ ./b is given"
+        ], text
+
+
+def test_torchaudio_of_pytorchs_index_means_its_cuda() -> None:
+    found = project("torchaudio==2.0.2+cu118")
+    assert {name: choice.value for name, choice in found.options.items()} == {
+        "cuda": "11.8"
+    }
+    assert list(found.packages) == ["torchaudio==2.0.2"]

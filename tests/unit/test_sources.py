@@ -28,6 +28,7 @@ from envbuilder.lock.sources.source_build import (
     build_system_of,
     refuse_compiled,
 )
+from envbuilder.lock.sources.workshop import commands_for_change
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import BuildTool, Layer, Lock, Source, SourceKind, Wheel
 from envbuilder.processes import Completed
@@ -445,3 +446,16 @@ def test_digest_and_size_of_a_large_file(tmp_path: Path) -> None:
     assert file_digest(path) == (sha256(b"x" * (1 << 21)).hexdigest(), 1 << 21)
     with pytest.raises(UsageError, match="cannot be read"):
         file_digest(tmp_path / "missing")
+
+
+def test_the_command_for_a_changed_folder_names_its_lock(
+    tmp_path: Path,
+) -> None:
+    assert commands_for_change([tmp_path / "sources"]) == (
+        "`envbuilder lock --build-sources all`"
+    )
+    lock = tmp_path / LOCK_FILE
+    lock.touch()
+    assert commands_for_change([tmp_path / "sources"]) == (
+        f"`envbuilder lock --build-sources all --output {lock}`, then `envbuilder render`,"
+    )

@@ -77,6 +77,17 @@ def is_located(text: str) -> bool:
     return named is not None and is_located(named[3])
 
 
+def local_origin(text: str) -> str:
+    """The path of a folder or a file that a requirement names; "" for every other requirement."""
+    try:
+        location = parse_location(text) if is_located(text) else None
+    except ValueError:
+        return ""  # the parser of a package says what is wrong with it
+    if location is None or location.kind is not SourceKind.LOCAL:
+        return ""
+    return location.origin
+
+
 def parse_location(text: str) -> Location:
     """The place that a requirement names. Raises `ValueError` that says what is wrong with it."""
     named = _NAMED.fullmatch(text)
@@ -92,7 +103,9 @@ def parse_location(text: str) -> Location:
         extras = _parse_extras(behind[2])
     if _UNSUPPORTED.match(place):
         raise ValueError(_GIT_HINT)
-    location = replace(_parse_place(place), extras=extras)
+    location = _parse_place(place)
+    if extras:
+        location = replace(location, extras=extras)
     return _with_name(location, name)
 
 
@@ -129,7 +142,8 @@ def _parse_repository(text: str) -> Location:
     path, at, ref = address[start:].rpartition("@")
     if at:
         address = address[:start] + path
-    name, subdirectory = _parse_fragment(fragment)
+    egg, subdirectory = _parse_fragment(fragment)
+    name, bracket, extras = egg.partition("[")
     if not grammar.matches(grammar.GitUrl, address) or "/../" in f"{address}/":
         raise ValueError(_GIT_HINT)
     if at and not grammar.matches(grammar.GitRef, ref):
@@ -137,6 +151,7 @@ def _parse_repository(text: str) -> Location:
     last = address.rstrip("/").rpartition("/")[2].removesuffix(".git")
     return Location(
         name=name or (canonicalize_name(last) if not subdirectory else ""),
+        extras=_parse_extras(extras.removesuffix("]")) if bracket else (),
         kind=SourceKind.GIT,
         origin=address,
         ref=ref if at else "",
@@ -145,7 +160,7 @@ def _parse_repository(text: str) -> Location:
 
 
 def _parse_fragment(text: str) -> tuple[str, str]:
-    """`egg=NAME&subdirectory=PATH` → name and path."""
+    """`egg=NAME[EXTRA]&subdirectory=PATH` → name with extras, and path."""
     values = {"egg": "", "subdirectory": ""}
     pairs = text.split("&") if text else []
     for pair in pairs:
@@ -158,8 +173,7 @@ def _parse_fragment(text: str) -> tuple[str, str]:
     if not grammar.matches(grammar.SubfolderOrNone, subdirectory):
         expected = grammar.words(grammar.Subfolder)
         raise ValueError(f"{subdirectory!r} is not {expected}")
-    name = values["egg"].partition("[")[0]
-    return name, subdirectory
+    return values["egg"], subdirectory
 
 
 def _parse_address(text: str) -> Location:

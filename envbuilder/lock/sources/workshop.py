@@ -1,6 +1,7 @@
 """Packages of sources for a lock: fetched, packed, built and kept; and their archives again for a build context."""
 
 import copy
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,6 +23,7 @@ from envbuilder.files import (
     temporary_folder,
 )
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
+from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.sources.builds import SourceBuilds
 from envbuilder.lock.sources.folder_files import folder_files
 from envbuilder.lock.sources.git_repository import (
@@ -340,7 +342,7 @@ class SourceWorkshop:
         """
         found = {}
         for source in lock.sources:
-            self._note_change(source)
+            self._note_change(source, near)
             if source.in_context:
                 found[source.archive] = self._archive(
                     source,
@@ -349,7 +351,7 @@ class SourceWorkshop:
                 )
         return found
 
-    def _note_change(self, source: Source) -> None:
+    def _note_change(self, source: Source, near: Sequence[Path]) -> None:
         """Say that a local package is not as it was locked: what was locked is built all the same."""
         path = self._local_path(source)
         if source.kind is not SourceKind.LOCAL or not exists(path):
@@ -358,7 +360,7 @@ class SourceWorkshop:
         if digest != source.sha256:
             self._note(
                 f"{source.origin} has changed since {source.name} {source.version} was locked: "
-                "what was locked is built; `envbuilder lock` takes the change"
+                f"what was locked is built; {commands_for_change(near)} takes the change"
             )
 
     def beside(self, lock_file: Path) -> "SourceWorkshop":
@@ -571,3 +573,13 @@ def _build_key(source: Source, stack: Stack) -> str:
 @cache
 def _program_digest() -> str:
     return sha256(resources.text("sources", PROGRAM).encode()).hexdigest()
+
+
+def commands_for_change(near: Sequence[Path]) -> str:
+    """What locks again what lies in the folders of a build context, or in this folder."""
+    command = "envbuilder lock --build-sources all"
+    for folder in near:
+        lock = folder.parent / LOCK_FILE
+        if is_file(lock):
+            return f"`{command} --output {shlex.quote(str(lock))}`, then `envbuilder render`,"
+    return f"`{command}`"

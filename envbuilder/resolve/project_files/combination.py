@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -24,6 +25,7 @@ from envbuilder.resolve.package_pins import (
     narrower,
     option_of,
     options_meant,
+    package_beside,
 )
 from envbuilder.resolve.package_rules import marker_holds, parsed, python_fits
 from envbuilder.resolve.parsers import parse_package
@@ -35,6 +37,7 @@ from envbuilder.resolve.project_files.statements import (
     is_address,
     plain_url,
     problem,
+    split_marker,
 )
 from envbuilder.resolve.system_packages import reason_against
 
@@ -195,8 +198,7 @@ class _Combination:
         self._given = given
         self._given_packages = {}
         for text in given.packages:
-            if is_address(text):
-                continue
+            # Even one with an address has its name in front.
             requirement = Requirement(text)
             name = canonicalize_name(requirement.name)
             self._given_packages[name] = text
@@ -398,8 +400,9 @@ class _Combination:
         name = canonicalize_name(requirement.name)
         if meant:
             self._add_option(statement, meant)
-            if requirement.extras:
-                self._keep(statement, f"{name}[{','.join(sorted(requirement.extras))}]")
+            beside = package_beside(requirement)
+            if beside:
+                self._keep(statement, beside)
         elif _is_of_torch(name):
             self._leave_out(statement.line, "torch brings the one that it needs")
         elif name in _OWN and statement.value.lower() == name:
@@ -469,18 +472,50 @@ class _Combination:
         if statement.kind is StatementKind.CONSTRAINT:
             self._leave_out(line, "a constraint with an address")
             return
+        place, marker = split_marker(statement.value)
         try:
-            # A folder without the name of its package is no requirement.
-            text = str(Requirement(parse_package(statement.value)))
-        except ValueError:
-            self._answer(
-                line,
-                Outcome.LEFT_OUT,
-                "an address that `--package` does not take",
-            )
+            reason = self._reason_against_marker(marker)
+            text = parse_package(place)
+            name = canonicalize_name(Requirement(text).name)
+        except ValueError as error:
+            self._leave_out(line, str(error))
+            return
+        given = self._given_packages.get(name)
+        if given:
+            reason = f"--package {given} is given"
+        if reason:
+            self._leave_out(line, reason)
             return
         self._keep(statement, text)
         self._answer(line, Outcome.TAKEN)
+
+    def _given_python(self) -> Version | None:
+        """The Python X.Y that the command line or a line before decides on."""
+        text = self._given.options.get("python")
+        if text in (None, ANY):
+            choice = self.project.options.get("python")
+            text = choice.value if choice else ""
+        match = re.match(r"[0-9]{1,4}\.[0-9]{1,4}", text or "")
+        return Version(match[0]) if match else None
+
+    def _reason_against_marker(self, marker: str) -> str:
+        """Why a package with an address is left out for its marker; "" if it holds. A lock has no such markers."""
+        if not marker:
+            return ""
+        try:
+            normal = str(Marker(marker))
+        except InvalidMarker:
+            raise ValueError("its marker is not valid") from None
+        platform = self._given.platform
+        verdicts = _verdicts(normal, platform)
+        python = self._given_python()
+        if python:
+            verdicts = frozenset({marker_holds(normal, platform, python)})
+        if verdicts == {True}:
+            return ""
+        if verdicts == {False}:
+            return f"{marker} does not hold on {self._given.platform}"
+        return f"whether it is needed depends on the Python ({marker}): if it is, name it with `--package`"
 
 
 @lru_cache(maxsize=1024)

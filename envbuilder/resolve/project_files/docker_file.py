@@ -14,6 +14,7 @@ from envbuilder import grammar
 from envbuilder.resolve.project_files.conda_environment import read_dependency
 from envbuilder.resolve.project_files.requirements_txt import option_words, takes_value
 from envbuilder.resolve.project_files.statements import (
+    ITSELF,
     FileLine,
     FileProblem,
     FileStatement,
@@ -472,7 +473,7 @@ def _pip(
         if is_unknown:
             yield left_out(own, _UNKNOWN)
         elif text in (".", "./") or text.startswith(".["):
-            yield left_out(own, "the project itself: its code is mounted")
+            yield left_out(own, ITSELF)
         elif text in ("pip", "setuptools", "wheel", "uv"):
             yield left_out(own, "an image is installed with uv")
         else:

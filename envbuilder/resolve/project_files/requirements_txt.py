@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from envbuilder.resolve.project_files.statements import (
+    ITSELF,
     FileLine,
     FileStatement,
     StatementKind,
@@ -31,7 +32,6 @@ _SHORT = {
     "-e": "--editable",
 }
 _OTHER_NAMES = {"--pypi-url": "--index-url", "--requirements": "--requirement"}
-_ITSELF = "the project itself: the image has its packages, and its code is mounted"
 _OF_PIP = "an option of pip; uv locks the packages"
 
 
@@ -49,7 +49,11 @@ def read_requirements(
         else:
             start = _LINE_OPTION.search(logical)
             end = start.start() if start else len(logical)
-            yield package(line, logical[:end], kind)
+            content = logical[:end]
+            if is_itself(content):
+                yield left_out(line, ITSELF)
+            else:
+                yield package(line, content, kind)
             rest = logical[end:].strip()
             if _NAMES_INDEX.search(rest):
                 yield from _option_line(line, rest)
@@ -153,10 +157,15 @@ def _extra_index(line: FileLine, value: str) -> Iterator[FileStatement]:
     yield from index_statements(line, value, is_extra=True)
 
 
+def is_itself(text: str) -> bool:
+    """Whether a line names the project that its file is in: `.`, `.[train]`."""
+    folder, _, _ = text.partition("[")
+    return folder.strip() in (".", "./")
+
+
 def _editable(line: FileLine, value: str) -> Iterator[FileStatement]:
-    folder, _, _ = value.partition("[")
-    if folder in (".", "./"):
-        yield left_out(line, _ITSELF)
+    if is_itself(value):
+        yield left_out(line, ITSELF)
         return
     if "://" not in value:
         value = _as_path(value)

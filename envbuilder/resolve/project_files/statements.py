@@ -12,11 +12,12 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from envbuilder import grammar
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_PATHS = ("./", "../", "/", "file:", "~")
+_PATHS = ("./", "../", "/", "file:", "~", ".[")
 _ARCHIVES = (".whl", ".tar.gz", ".tar.bz2", ".tgz", ".zip")
 _LONGEST = 200  # characters of a line that an answer quotes
 _TAG = re.compile(r"cu[0-9]{3}")
 _OF_PYTORCH = ("torch", "torchvision", "torchaudio")
+ITSELF = "the project itself: its code is mounted"
 _PYTORCH = "download.pytorch.org"
 _DEFAULT_INDEXES = ("org", "python.org")  # what follows "pypi." in their names
 
@@ -121,8 +122,8 @@ def package(
     """A package as PEP 508 writes it. Raises `FileProblem` for what is none; an address or a path is judged later."""
     text = text.strip()
     if is_address(text):
-        pin = _pin_of_wheel(text)
-        return FileStatement(line=line, kind=kind, value=pin or text)
+        pin = _pin_of_wheel(split_marker(text)[0])
+        return FileStatement(line=line, kind=kind, value=pin or _as_path(text))
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
@@ -141,6 +142,21 @@ def _pin_of_wheel(text: str) -> str:
     return f"{name}=={version}" if name in _OF_PYTORCH else ""
 
 
+def split_marker(text: str) -> tuple[str, str]:
+    """`./mylib` and the marker of `./mylib ; python_version < "3.9"`; the blank before the semicolon is needed."""
+    place, _, marker = text.partition(" ;")
+    return place.strip(), marker.strip()
+
+
+def _as_path(text: str) -> str:
+    """`dist/x.whl` as `./dist/x.whl`, which tells a path from a name."""
+    first = text.split(" ", maxsplit=1)[0]
+    is_path = "://" not in text and " @ " not in text
+    if is_path and not first.startswith((".", "/", "file:", "~")):
+        return f"./{text}"
+    return text
+
+
 def is_address(text: str) -> bool:
     """Whether it names a file, a folder or a repository rather than a package of the index."""
     if _ADDRESS.search(text):
@@ -148,6 +164,8 @@ def is_address(text: str) -> bool:
     first = text.split(" ", maxsplit=1)[0]
     if first in (".", "..") or first.startswith(_PATHS):
         return True
+    if "/" in first and "@" not in first:
+        return True  # a folder, as pip has it
     name, _, _ = first.lower().partition("#")
     return name.endswith(_ARCHIVES)
 
