@@ -358,7 +358,8 @@ class SourceWorkshop:
         if digest != source.sha256:
             self._note(
                 f"{source.origin} has changed since {source.name} {source.version} was locked: "
-                "what was locked is built; `envbuilder lock` takes the change"
+                "what was locked is built; `envbuilder lock --build-sources all`, "
+                "with the options that the lock was made with, takes the change"
             )
 
     def beside(self, lock_file: Path) -> "SourceWorkshop":
