@@ -42,7 +42,7 @@ DEFAULT_OUTPUT = "envbuilder.lock"
     "--output",
     "-o",
     default=DEFAULT_OUTPUT,
-    show_default=True,
+    show_default="envbuilder.lock; a requirements file goes to stdout",
     metavar="FILE",
     help="File to write; - for stdout.",
 )
@@ -80,23 +80,21 @@ def command(
     if check and upgrade:
         raise UsageError("--check and --upgrade-base contradict each other")
     in_repository = _is_for_repository(output, form, options)
+    own = project_build(options, session) if in_repository else None
     if check:
-        name = (lock_of_repository(session) if in_repository else None) or output
+        name = (lock_of_repository(session) if own else None) or output
         check_lock(name, session, options, as_json=as_json)
         return
     if upgrade:
         _refuse_with_upgrade(output, form, options)
-        name = (lock_of_repository(session) if in_repository else None) or output
+        name = (lock_of_repository(session) if own else None) or output
         upgrade_base(name, session, as_json=as_json)
         return
-    own = (
-        project_build({**options, "lock_file": None}, session)
-        if in_repository
-        else None
-    )
     if own:
         _renew(own, session, as_json=as_json)
         return
+    if form != "lock" and output == DEFAULT_OUTPUT:
+        output = "-"  # under the name of a lock, other commands would take it for one
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
     # A requirements file has no base.

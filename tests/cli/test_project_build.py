@@ -164,6 +164,16 @@ def test_a_fallback_of_other_packages_is_not_built(
     assert not (tmp_path / LOCK_FILE).exists()
 
 
+def test_requirements_do_not_become_a_lock(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "make_lock", lambda *_: LOCK)
+    answer = run("lock", "--cuda", "11.7", "--format", "requirements")
+    assert answer.code == 0, answer.err
+    assert "\ntorch==2.0.1 --hash" in answer.out
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
 def test_a_repository_is_locked_again_for_its_own_stack_only(
     run: Run, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +184,11 @@ def test_a_repository_is_locked_again_for_its_own_stack_only(
     assert answer.code == 2
     assert f"the lock of this repository is {MAIN}" in answer.err
     assert (tmp_path / "docker/images" / MAIN / LOCK_FILE).read_text() == before
+    (tmp_path / "envbuilder.toml").write_text('cuda = "12.1"\n[render]\n')
+    for words in ((), ("--check",), ("--upgrade-base",)):
+        answer = run("lock", *words)
+        assert "no lock in docker/images/ matches envbuilder.toml" in answer.err
+        assert "`envbuilder render`" in answer.err
 
 
 @pytest.mark.parametrize("words", [("--base", "bootstrap"), ()])
