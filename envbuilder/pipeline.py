@@ -368,6 +368,16 @@ def on_bootstrapped_base(request: Request, stack: Stack) -> Request:
     )
 
 
+def on_same_base(request: Request, stack: Stack) -> Request:
+    """The request for a stack's torch, CUDA, Python and packages: settings may leave open what a lock has decided."""
+    return replace(
+        on_bootstrapped_base(request, stack),
+        python=stack.python,
+        base=request.base,
+        os=request.os,
+    )
+
+
 def _lock_again(stack: Stack, session: Session) -> str:
     """The command that locks the same torch for the same CUDA on a base from Debian packages."""
     if session.in_project:

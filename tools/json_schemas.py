@@ -274,6 +274,22 @@ DOCUMENTS: Mapping[str, Schema] = {
             "bytes": _COUNT,
         }
     ),
+    "build-plan": record(
+        {
+            **_OK,
+            "stack": _TEXT,
+            "base": _TEXT,
+            "wheels": described(
+                or_null(_COUNT), "Null if nothing is locked yet; as_of is the day then."
+            ),
+            "as_of": _STACK_FIELDS["as_of"],
+            "context": _TEXT,
+            "dockerfile": _TEXT,
+            "command": described(_TEXTS, "What builds the image, word by word."),
+            "tag": _TEXT,
+            "push": _FLAG,
+        }
+    ),
     "build": record(
         {
             **_OK,

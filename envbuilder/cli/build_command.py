@@ -106,7 +106,7 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
         planned = own.planned() if own else _request(options)
         if own is None:
             say_answers(only_left_out=True)
-        answer(_plan(planned, session, settings))
+        _answer_plan(planned, session, settings, as_json=as_json)
         return
     request = own.required(session) if own else _request(options)
     if own is None:
@@ -129,13 +129,18 @@ def _request(options: Options) -> "Request | Lock":
     return request
 
 
-def _plan(
-    request: "Request | Lock", session: "Session", settings: "BuildSettings"
-) -> str:
-    """The plan of a build; neither the engine nor the index is contacted."""
+def _answer_plan(
+    request: "Request | Lock",
+    session: "Session",
+    settings: "BuildSettings",
+    *,
+    as_json: bool,
+) -> None:
+    """Print the plan of a build; neither the engine nor the index is contacted."""
     from envbuilder import pipeline
+    from envbuilder.console import answer
     from envbuilder.engine.buildx import build_argv
-    from envbuilder.format.build_text import plan_text
+    from envbuilder.format.build_text import plan_document, plan_text
     from envbuilder.model import Lock
     from envbuilder.render.context import place_of
 
@@ -157,9 +162,17 @@ def _plan(
             stack, session.network, lock.base_digest if lock else None
         ),
     )
-    return plan_text(
-        stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv
+    show = partial(
+        plan_document if as_json else plan_text,
+        context=session.context,
+        dockerfile=dockerfile,
+        argv=argv,
     )
+    plan = show(stack, lock, settings)
+    if isinstance(plan, str):
+        answer(plan)
+    else:
+        print_json({"ok": True, **plan})
 
 
 def _push_options(options: Options) -> PushOptions:

@@ -13,6 +13,7 @@ from envbuilder.cli.base_digest import (
     upgrade_base,
 )
 from envbuilder.cli.command_group import SuggestingChoice
+from envbuilder.cli.project_build import project_build
 from envbuilder.cli.request import request_from
 from envbuilder.cli.requirement_files import answers_document, say_answers
 from envbuilder.cli.session import print_json, read_lock, session_beside, session_from
@@ -26,6 +27,8 @@ from envbuilder.cli.shared_options import (
 from envbuilder.errors import UsageError
 
 if TYPE_CHECKING:
+    from envbuilder.cli.project_build import ProjectBuild
+    from envbuilder.model import Lock
     from envbuilder.pipeline import Session
 
 DEFAULT_OUTPUT = "envbuilder.lock"
@@ -39,7 +42,7 @@ DEFAULT_OUTPUT = "envbuilder.lock"
     "--output",
     "-o",
     default=DEFAULT_OUTPUT,
-    show_default=True,
+    show_default="envbuilder.lock; a requirements file goes to stdout",
     metavar="FILE",
     help="File to write; - for stdout.",
 )
@@ -76,13 +79,22 @@ def command(
     session = session_from(options)
     if check and upgrade:
         raise UsageError("--check and --upgrade-base contradict each other")
+    in_repository = _is_for_repository(output, form, options)
+    own = project_build(options, session) if in_repository else None
     if check:
-        check_lock(output, session, options, as_json=as_json)
+        name = (lock_of_repository(session) if own else None) or output
+        check_lock(name, session, options, as_json=as_json)
         return
     if upgrade:
         _refuse_with_upgrade(output, form, options)
-        upgrade_base(_lock_to_upgrade(output, session), session, as_json=as_json)
+        name = (lock_of_repository(session) if own else None) or output
+        upgrade_base(name, session, as_json=as_json)
         return
+    if own:
+        _renew(own, session, as_json=as_json)
+        return
+    if form != "lock" and output == DEFAULT_OUTPUT:
+        output = "-"  # under the name of a lock, other commands would take it for one
     if output != "-" and is_folder(Path(output)):
         raise UsageError(f"{output} is a folder", hint="name a file: `--output FILE`")
     # A requirements file has no base.
@@ -101,23 +113,50 @@ def command(
         f"{output}: {count} wheels, {download_text(lock)}, as of {lock.stack.as_of}"
     )
     if as_json:
-        document = {
-            "ok": True,
-            "file": output,
-            "wheels": count,
-            "bytes": lock.download_size,
-            "stack": lock.stack.name,
-        }
-        print_json({**document, **answers_document(lock.stack)})
+        print_json(_document(output, lock))
 
 
-def _lock_to_upgrade(output: str, session: "Session") -> str:
-    """The file that is named or that is here; in a repository without one, that of its lock."""
+def _is_for_repository(output: str, form: str, options: Options) -> bool:
+    """Whether no file is named, none is here and nothing is requested: then a repository's own lock is meant."""
     from envbuilder.files import exists
 
-    if output != DEFAULT_OUTPUT or exists(Path(output)):
-        return output
-    return lock_of_repository(session) or output
+    if output != DEFAULT_OUTPUT or form != "lock" or exists(Path(output)):
+        return False
+    return not was_given(options, "packages", "apt", "requirements", *REQUEST_OPTIONS)
+
+
+def _renew(own: "ProjectBuild", session: "Session", *, as_json: bool) -> None:
+    """Lock again what a repository builds, in its own files."""
+    from envbuilder import serialize
+    from envbuilder.files import refuse_links, write_file
+    from envbuilder.format.stack_text import download_text
+    from envbuilder.lock.lock_file import LOCK_FILE
+    from envbuilder.render import project
+
+    locks = own.renewed(session)
+    say_answers(locks[0].stack, only_left_out=True)
+    names = [f"{project.IMAGES}/{lock.stack.name}/{LOCK_FILE}" for lock in locks]
+    refuse_links(own.folder, *names)
+    for name, lock in zip(names, locks, strict=True):
+        write_file(own.folder / name, serialize.dumps(lock))
+        count = len(lock.wheels)
+        session.console.say(
+            f"{name}: {count} wheels, {download_text(lock)}, as of {lock.stack.as_of}"
+        )
+    session.console.say("next: `envbuilder render`, then `envbuilder build`")
+    if as_json:
+        print_json(_document(names[0], locks[0]))
+
+
+def _document(name: str, lock: "Lock") -> dict[str, Any]:
+    document = {
+        "ok": True,
+        "file": name,
+        "wheels": len(lock.wheels),
+        "bytes": lock.download_size,
+        "stack": lock.stack.name,
+    }
+    return {**document, **answers_document(lock.stack)}
 
 
 def _refuse_with_upgrade(output: str, form: str, options: Options) -> None:

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuilder.cli.base_digest import find_digest
 from envbuilder.cli.request import request_from
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
@@ -18,7 +20,7 @@ from envbuilder.errors import UsageError
 from envbuilder.model import BASE_BOOTSTRAP
 
 if TYPE_CHECKING:
-    from envbuilder.model import Lock, Request
+    from envbuilder.model import Base, Lock, Request
     from envbuilder.pipeline import Session
 
 
@@ -37,14 +39,23 @@ class ProjectBuild:
     base_name: str  # the value of BASE that a person has given: nothing replaces it
 
     def lock(self) -> "Lock | None":
-        """The lock to build; None if the base from Debian packages is requested and has no lock yet."""
+        """The lock to build; None if the base from Debian packages is requested and has no current lock."""
         from envbuilder.render import base_variable
 
         if not self.base_name:
             return self.main
         if self.base_name == BASE_BOOTSTRAP:
-            return base_variable.fallback_of(self.main, self.locks)
-        return base_variable.find_lock(self.base_name, self.main, self.locks)
+            return self._current_fallback()
+        lock = base_variable.find_lock(self.base_name, self.main, self.locks)
+        outdated = base_variable.outdated_fallbacks(self.main, self.locks)
+        return None if lock in outdated else lock
+
+    def _current_fallback(self) -> "Lock | None":
+        from envbuilder.render import base_variable
+
+        lock = base_variable.fallback_of(self.main, self.locks)
+        outdated = base_variable.outdated_fallbacks(self.main, self.locks)
+        return None if lock in outdated else lock
 
     def new_lock(self, session: "Session") -> "Lock | None":
         """Lock the same on a base from Debian packages, and write its build context next to the others."""
@@ -65,6 +76,32 @@ class ProjectBuild:
         session.console.say(f"wrote {project.CONTEXT}/{place_of(lock.stack)}/")
         return lock
 
+    def renewed(self, session: "Session") -> "list[Lock]":
+        """The same stacks locked again: the repository's, and that on a base from Debian packages if it has one.
+
+        Raises `UsageError` if the settings decide another stack by now.
+        """
+        from envbuilder import pipeline
+        from envbuilder.render import base_variable
+
+        requests = [pipeline.on_same_base(self.request, self.main.stack)]
+        before = [self.main]
+        fallback = base_variable.fallback_of(self.main, self.locks)
+        if fallback and fallback != self.main:
+            request = pipeline.on_bootstrapped_base(self.request, self.main.stack)
+            requests.append(request)
+            before.append(fallback)
+        locks = []
+        for request, old in zip(requests, before, strict=True):
+            lock = pipeline.make_lock(request, session, partial(_digest, old, session))
+            if lock.stack.name != old.stack.name:
+                raise UsageError(
+                    f"the settings are for {lock.stack.name}, and the lock of this repository is {old.stack.name}",
+                    hint="follow the settings: `envbuilder init --force`",
+                )
+            locks.append(lock)
+        return locks
+
     def planned(self) -> "Lock | Request":
         """What `--dry-run` shows: nothing is locked for it."""
         from envbuilder import pipeline
@@ -84,12 +121,9 @@ class ProjectBuild:
 
     def fallback(self, session: "Session") -> "Lock | None":
         """The lock to build if no registry has the base."""
-        from envbuilder.render import base_variable
-
         if self.base_name:
             return None
-        lock = base_variable.fallback_of(self.main, self.locks)
-        return lock or self.new_lock(session)
+        return self._current_fallback() or self.new_lock(session)
 
     def record(self, built: "Lock", session: "Session") -> None:
         """Make `.env` select what was built, and say so."""
@@ -135,6 +169,13 @@ def project_build(options: Options, session: "Session") -> ProjectBuild | None:
         locks=project.read_locks(folder),
         base_name=base_name,
     )
+
+
+def _digest(before: "Lock", session: "Session", base: "Base") -> str | None:
+    """The digest that a lock has stays: `--upgrade-base` renews it."""
+    if before.base_digest and before.stack.base.reference == base.reference:
+        return before.base_digest
+    return find_digest(session, base)
 
 
 def _requests_other(options: Options) -> bool:

@@ -482,11 +482,14 @@ def _update_project(
         said = (*session.said, "--force")
         changed = replace(session, verb="init", said=said)
         lock = make_checked_lock(request, changed, refuse)
+    outdated = _outdated_fallbacks(lock, folder)
     if check:
-        return _report(
-            project.differences(render(lock), folder), session, as_json=as_json
-        )
+        differing = [*project.differences(render(lock), folder)]
+        differing += [f"stale: {line}" for line in outdated]
+        return _report(differing, session, as_json=as_json)
     checked = refuse(lock)
+    for line in outdated:
+        session.console.note(f"{line}; `envbuilder lock` locks it again")
     note_clashes(checked.clashes, checked.files.names, folder, session)
     written = project.write(checked.files, folder, {})
     for name, verb in written.items():
@@ -495,6 +498,18 @@ def _update_project(
         if name not in written:
             session.console.say(f"overwrote {name}")
     return _report([], session, as_json=as_json)
+
+
+def _outdated_fallbacks(lock: "Lock", folder: Path) -> list[str]:
+    """The locks that `BASE` can select and that were made for other packages, one line each."""
+    from envbuilder.render import base_variable, project
+    from envbuilder.render.context import place_of
+
+    lines = []
+    for other in base_variable.outdated_fallbacks(lock, project.read_locks(folder)):
+        place = f"{project.CONTEXT}/{place_of(other.stack)}"
+        lines.append(f"{place}: locked for other packages than {lock.stack.name}")
+    return lines
 
 
 def _report(

@@ -71,6 +71,21 @@ def fallback_of(main: Lock, locks: Mapping[str, Lock]) -> Lock | None:
     return None
 
 
+def is_current(lock: Lock, main: Lock) -> bool:
+    """Whether a lock has the packages of the repository's: settings may have changed since a fallback was made."""
+    packages = sorted(lock.stack.extras) == sorted(main.stack.extras)
+    return packages and sorted(lock.stack.apt) == sorted(main.stack.apt)
+
+
+def outdated_fallbacks(main: Lock, locks: Mapping[str, Lock]) -> list[Lock]:
+    """The locks on bases made here that were made for other packages than the repository's lock."""
+    outdated = []
+    for lock in on_other_bases(main, locks):
+        if not _is_of_registry(lock) and not is_current(lock, main):
+            outdated.append(lock)
+    return outdated
+
+
 def without_fallbacks(locks: Sequence[Lock]) -> list[Lock]:
     """The locks without those that are there only for want of a registry: another one has the base from a registry."""
     by_name = {lock.stack.name: lock for lock in locks}

@@ -181,6 +181,17 @@ def _source_files(lock: Lock) -> dict[str, str]:
     return files
 
 
+def names_of_lock(lock: Lock) -> set[str]:
+    """The files that a lock has, and that one of the same stack's name may do without: of sources, of the system."""
+    names = set(_system_programs(lock.stack, place_of(lock.stack)))
+    place = sources_place(lock.stack)
+    if lock.sources:
+        names |= {f"{place}/{PROGRAM}", f"{place}/{PLAN}"}
+    for source in lock.sources:
+        names |= {f"{place}/{source.archive}", f"{place}/{source.name}.txt"}
+    return names
+
+
 def has_sources(lock: Lock) -> bool:
     """Whether wheels are built, or copied, from archives in the context."""
     return any(source.in_context for source in lock.sources)

@@ -5,19 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from envbuilder import resources
-from envbuilder.errors import UsageError
+from envbuilder.errors import EnvbuilderError, UsageError
 from envbuilder.files import (
     exists,
     is_executable,
     is_folder,
     read_bytes,
+    read_text,
     refuse_links,
     unwritable,
 )
-from envbuilder.lock.lock_file import LOCK_FILE
+from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.model import Context
 from envbuilder.render import folders
-from envbuilder.render.context import IMAGES
+from envbuilder.render.context import IMAGES, names_of_lock, place_of
 
 _OUR_FILES = (LOCK_FILE, "wheels.py")
 """A folder that holds one of these was written by envbuilder."""
@@ -64,11 +65,26 @@ def differing_places(context: Context, folder: Path) -> dict[str, list[str]]:
 def foreign_files(context: Context, folder: Path) -> list[str]:
     """The files not created by envbuilder: those next to our own, and all of a folder that holds none of ours."""
     places = foreign_places(context, folder)
+    ours = {*context.names}
+    for place in _places(context.names):
+        ours |= _names_before(folder, place)
     foreign = []
     for name in _existing_files(context, folder):
-        if name not in context.names or _place(name) in places:
+        if name not in ours or _place(name) in places:
             foreign.append(name)
     return foreign
+
+
+def _names_before(folder: Path, place: str) -> set[str]:
+    """The files that the lock in a place brought with it and another one may not have."""
+    path = folder / place / LOCK_FILE
+    if not exists(path):
+        return set()
+    try:
+        lock = parse_lock(read_text(path), source=str(path))
+    except EnvbuilderError:
+        return set()
+    return names_of_lock(lock) if place_of(lock.stack) == place else set()
 
 
 def foreign_places(context: Context, folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """`envbuilder build` in a repository: its own lock, another base if no registry has that one, and `.env`."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from standin.engine import DIGEST, StandInEngine
 from standin.programs import Programs
 from standin.suite_output import IMAGE
 
-from envbuilder import pipeline
+from envbuilder import pipeline, serialize
 from envbuilder.cli import build_command
 from envbuilder.engine import bootstrap
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
@@ -128,6 +129,66 @@ def test_a_fallback_that_is_missing_is_locked_and_written(
     assert f"wrote docker/images/{FALLBACK}/" in answer.err
     assert (tmp_path / "docker/images" / FALLBACK / "Dockerfile").exists()
     assert f"envbuilder:{FALLBACK}" in engine.images
+
+
+def test_a_fallback_of_other_packages_is_not_built(
+    run: Run, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(slim=False)
+    requests: list[Request] = []
+
+    def make_lock(request: Request, session: object, ask: object = None) -> Lock:
+        requests.append(request)
+        return LOCK if request.base == "bootstrap" else main
+
+    monkeypatch.setattr(pipeline, "make_lock", make_lock)
+    path = tmp_path / "docker/images" / MAIN / LOCK_FILE
+    main = parse_lock(path.read_text(), source=MAIN)
+    main = replace(main, stack=replace(main.stack, apt=("libgl1",)))
+    path.write_text(serialize.dumps(main))
+    with (tmp_path / "envbuilder.toml").open("r+") as stream:
+        text = stream.read()
+        stream.seek(0)
+        stream.write('apt = ["libgl1"]\n' + text)
+    line = f"stale: docker/images/{FALLBACK}: locked for other packages than {MAIN}\n"
+    assert line in run("render", "--check").err
+    for base in ("bootstrap", "py3.9-debian11"):
+        monkeypatch.setenv("BASE", base)
+        assert "as of" in run("build", "--dry-run").out
+    answer = run("lock", "--json")
+    assert answer.code == 0, answer.err
+    assert [request.apt for request in requests] == [("libgl1",), ("libgl1",)]
+    assert [str(request.python) for request in requests] == ["3.10", "None"]
+    assert f"docker/images/{FALLBACK}/{LOCK_FILE}: " in answer.err
+    assert json.loads(answer.out)["file"] == f"docker/images/{MAIN}/{LOCK_FILE}"
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_requirements_do_not_become_a_lock(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "make_lock", lambda *_: LOCK)
+    answer = run("lock", "--cuda", "11.7", "--format", "requirements")
+    assert answer.code == 0, answer.err
+    assert "\ntorch==2.0.1 --hash" in answer.out
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_a_repository_is_locked_again_for_its_own_stack_only(
+    run: Run, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(MAIN, slim=False)
+    monkeypatch.setattr(pipeline, "make_lock", lambda *_: LOCK)
+    before = (tmp_path / "docker/images" / MAIN / LOCK_FILE).read_text()
+    answer = run("lock")
+    assert answer.code == 2
+    assert f"the lock of this repository is {MAIN}" in answer.err
+    assert (tmp_path / "docker/images" / MAIN / LOCK_FILE).read_text() == before
+    (tmp_path / "envbuilder.toml").write_text('cuda = "12.1"\n[render]\n')
+    for words in ((), ("--check",), ("--upgrade-base",)):
+        answer = run("lock", *words)
+        assert "no lock in docker/images/ matches envbuilder.toml" in answer.err
+        assert "`envbuilder render`" in answer.err
 
 
 @pytest.mark.parametrize("words", [("--base", "bootstrap"), ()])

@@ -33,7 +33,7 @@ from envbuilder.lock.validation import find_problems
 from envbuilder.model import BuildTool, Layer, Lock, Source, SourceKind, Wheel
 from envbuilder.processes import Completed
 from envbuilder.render.context import place_of, render_context
-from envbuilder.render.context_folder import differences, write_context
+from envbuilder.render.context_folder import differences, foreign_files, write_context
 
 PRESET = sorted(
     (Path(__file__).parents[2] / "docker" / "images").glob("*/" + LOCK_FILE)
@@ -402,6 +402,18 @@ def test_a_context_builds_sources_without_network(tmp_path: Path) -> None:
     assert list(differences(context, tmp_path)) == [
         f"stale: {place}/sources/my-lib.tar"
     ]
+
+
+def test_the_sources_of_the_lock_before_are_not_foreign(tmp_path: Path) -> None:
+    lock = lock_with(source(), wheel())
+    write_context(render_context(lock, {"my-lib.tar": ARCHIVE}), tmp_path)
+    without = render_context(replace(lock, sources=(), wheels=lock.wheels[:-1]))
+    assert foreign_files(without, tmp_path) == []
+    place = place_of(lock.stack)
+    (tmp_path / place / "sources/notes.md").write_text("mine")
+    assert foreign_files(without, tmp_path) == [f"{place}/sources/notes.md"]
+    (tmp_path / place / LOCK_FILE).write_text("damaged")
+    assert f"{place}/sources/my-lib.tar" in foreign_files(without, tmp_path)
 
 
 def test_a_context_without_an_archive_is_refused() -> None:
