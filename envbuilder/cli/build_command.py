@@ -104,13 +104,9 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     fallback = partial(own.fallback, session) if own else None
     if dry_run:
         planned = own.planned() if own else _request(options)
-        if own is None:
-            say_answers(only_left_out=True)
         _answer_plan(planned, session, settings, as_json=as_json)
         return
     request = own.required(session) if own else _request(options)
-    if own is None:
-        say_answers(only_left_out=True)
     outcome = pipeline.build(request, new_engine, session, settings, fallback)
     if own:
         own.record(outcome.lock, session)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from packaging.markers import InvalidMarker, Marker
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -477,6 +477,9 @@ class _Combination:
             reason = self._reason_against_marker(marker)
             text = parse_package(place)
             name = canonicalize_name(Requirement(text).name)
+        except InvalidRequirement:
+            self._leave_out(line, "a place that names no package")
+            return
         except ValueError as error:
             self._leave_out(line, str(error))
             return
