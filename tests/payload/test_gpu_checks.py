@@ -42,3 +42,19 @@ def test_an_error_is_a_failed_result(
     checks.report_error("bf16", "a title", RuntimeError("no kernel"))
     event = json.loads(capsys.readouterr().out)
     assert (event["status"], event["detail"]) == ("failed", "no kernel")
+
+
+def test_what_this_torch_does_not_have_is_not_run(
+    checks: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "exit code 1: error: --parallel fsdp needs torch ≥ 2.6 (this is 2.0.1)"
+    checks.report_error("fsdp", "a title", RuntimeError(words))
+    event = json.loads(capsys.readouterr().out)
+    assert (event["status"], event["detail"]) == ("not_run", words)
+
+
+def test_the_job_still_says_so(checks: Any) -> None:
+    """Other words there would turn what is not supported into a failure."""
+    job = checks.find_payload() / "train"
+    text = "".join(file.read_text() for file in sorted(job.glob("*.py")))
+    assert [sign for sign in checks.NOT_SUPPORTED if sign not in text] == []

@@ -34,21 +34,30 @@ def train_command() -> list[str]:
 
 
 def run_command(command: list[str], output: Path) -> dict[str, Any]:
-    """Run it to its end; returns its metrics. Raises `RuntimeError` with its last lines if it fails."""
+    """Run it to its end; returns its metrics. Raises `RuntimeError` with the reason if it fails."""
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=PATIENCE,
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"exit code {done.returncode}: {done.stdout[-300:]}")
+        raise RuntimeError(f"exit code {done.returncode}: {find_error(done.stdout)}")
     metrics = (output / "metrics.json").read_text(encoding="utf-8")
     figures: dict[str, Any] = json.loads(metrics)
     figures.setdefault("steady_samples_per_second", figures["samples_per_second"])
     return figures
+
+
+def find_error(output: str) -> str:
+    """The job's own words, which torchrun's report follows; without them the last lines."""
+    for line in output.splitlines():
+        if line.startswith("error: "):
+            return line
+    return output[-300:]
 
 
 def interrupt(command: list[str], output: Path) -> int:
@@ -112,7 +121,7 @@ def check_parallel(kind: str, processes: int, folder: Path) -> None:
 def main() -> None:
     import torch
 
-    processes = torch.cuda.device_count()
+    processes = max(1, torch.cuda.device_count())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         check_resume(folder)
