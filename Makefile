@@ -18,7 +18,7 @@ RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .PHONY: help image train test test-all test-in-images test-beside fast coverage lint mutants mutate chaos fuzz presets matrix \
-	schema bench bench-speed bench-train bench-scale docs dist record-index lock-tools lock-notebook setup engine browser \
+	schema bench bench-speed bench-train bench-scale docs dist gpu-check record-index lock-tools lock-notebook setup engine browser \
 	registry clean
 
 help: ## this list
@@ -31,6 +31,12 @@ train: setup engine ## fine-tune BERT by compose.yaml; the results are in runs/
 	@docker image inspect "$$(docker compose config --images train | head -n 1)" >/dev/null 2>&1 || $(BIN)/envbuilder build
 	@[ -n "$$COMPOSE_FILE" ] || grep -qs '^COMPOSE_FILE=' .env || { found=$$(tools/gpu-access) && export $$found; }; \
 		docker compose up --exit-code-from train train
+
+# ENVIRONMENT: an image; or `here`, the torch of GPU_PYTHON on this machine, without a container
+GPU_PYTHON ?= python3
+gpu-check: setup ## on a machine with an NVIDIA GPU: run what needs one; ENVIRONMENT=IMAGE, or here (without a container)
+	@image="$(ENVIRONMENT)"; [ -n "$$image" ] || image=$$(docker compose config --images train | head -n 1); \
+		$(BIN)/python tools/gpu_check.py "$$image" "$(GPU_PYTHON)"
 
 # What needs an engine and what needs none run side by side, unless two images in training would not fit into memory.
 JOBS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 8000000) ? 2 : 1}' /proc/meminfo 2>/dev/null || echo 1)

@@ -88,6 +88,36 @@ def test_killed_run_resumes_with_the_same_losses(image: Image, runs: Path) -> No
     assert len(losses(runs, "whole")) == 40
 
 
+def test_run_cut_off_before_an_evaluation_resumes_the_same(
+    image: Image, runs: Path
+) -> None:
+    """The checkpoint of an epoch's last batch: the evaluation was lost, and the next epoch had the same order."""
+    options = [
+        "run",
+        "--rm",
+        *ALONE,
+        "--network",
+        "none",
+        "--volume",
+        f"{runs}:/runs",
+        image.id,
+        "train",
+        *SHORT,
+        "--save-every",
+        "20",
+        "--output",
+        "/runs/one",
+    ]
+    docker(*options)
+    file = runs / "one" / "metrics.json"
+    whole = json.loads(file.read_text())
+    shutil.rmtree(runs / "one" / "checkpoint-40")
+    assert "resuming after batch 20 of 40" in docker(*options, "--resume").stdout
+    resumed = json.loads(file.read_text())
+    assert resumed["losses"] == whole["losses"]
+    assert resumed["epochs"] == whole["epochs"]
+
+
 def test_new_run_removes_old_checkpoints_and_curves(image: Image, runs: Path) -> None:
     """The ones of the run before have higher numbers: they outlived it, and the next --resume took them."""
     options = [

@@ -501,7 +501,7 @@ MUTANTS = (
         "the training job broke",
         edit(
             f"{PAYLOAD}/train/loop.py",
-            "in range(len(losses) // batches, settings.epochs)",
+            "in range(callbacks.finished_epochs(), settings.epochs)",
             "in range(0)",
         ),
     ),
@@ -632,6 +632,16 @@ MUTANTS = (
             f"{PAYLOAD}/train/checkpoints.py",
             'torch.set_rng_state(states["cpu"])',
             "pass",
+        ),
+    ),
+    Mutant(
+        "an epoch that is over before its evaluation",
+        "training.resume",
+        "a resumed run diverges",
+        edit(
+            f"{PAYLOAD}/train/loop.py",
+            "callbacks.finished_epochs()",
+            "len(losses) // batches",
         ),
     ),
     Mutant(

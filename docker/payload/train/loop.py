@@ -62,7 +62,8 @@ def train(
     losses = callbacks.on_train_begin(
         team, optimizer, schedule, order, batches * settings.epochs
     )
-    for epoch in range(len(losses) // batches, settings.epochs):
+    # A run that was cut off between the last batch of an epoch and its evaluation goes on with the evaluation.
+    for epoch in range(callbacks.finished_epochs(), settings.epochs):
         running.train()
         callbacks.on_epoch_begin(order)
         plan = plan_batches(lengths, settings, order)

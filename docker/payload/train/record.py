@@ -57,6 +57,10 @@ class Callbacks:
         """Before the first step; returns the losses so far, which a resumed run has some of."""
         return []
 
+    def finished_epochs(self) -> int:
+        """How many epochs are over, their evaluation too."""
+        return 0
+
     def on_epoch_begin(self, order: Any) -> None:
         """Before the batches of an epoch are drawn from the generator `order`."""
 
@@ -169,6 +173,11 @@ class Recorder(Callbacks):
     def seconds(self) -> float:
         """The time spent on training, also before the run was resumed, without the evaluations."""
         return time.monotonic() - self.started
+
+    def finished_epochs(self) -> int:
+        if not self.epochs:
+            return 0
+        return int(self.epochs[-1]["epoch"])
 
     def on_epoch_begin(self, order: Any) -> None:
         self.order_state = order.get_state()

@@ -344,31 +344,42 @@ class Cut(Exception):
     """Ends a run in its middle."""
 
 
+# The last checkpoint is one step earlier: in the middle of an epoch, and between its last batch and its evaluation.
+CUTS = (4, 5)
+
+
 @job_check
 def check_resume(inspection: Inspection) -> Answer:
     """A run that is cut off after a checkpoint and resumed has the losses of one that was not."""
     job = load_job()
     options = [*EIGHT_STEPS, "--save-every", "1"]
-
-    def cut(step: int, steps: int, loss: float) -> None:
-        if step == 6:
-            raise Cut
-
-    settings = job.parse_settings(options)
-    expected = job.fine_tune(settings)[0]["losses"]
-    with tempfile.TemporaryDirectory() as folder:
-        options += ["--output", folder]
-        settings = job.parse_settings(options)
-        with contextlib.suppress(Cut):
-            job.fine_tune(settings, on_step=cut)
-        settings = job.parse_settings([*options, "--resume"])
-        resumed = job.fine_tune(settings)[0]["losses"]
+    expected = job.fine_tune(job.parse_settings(options))[0]["losses"]
+    differences = []
+    for step in CUTS:
+        resumed = resumed_losses(job, options, step)
+        differences.append(largest_difference(resumed, expected))
     return inspection.require(
         "training.resume",
-        largest_difference(resumed, expected),
+        largest(differences),
         detail="a resumed run diverges from an uninterrupted one",
         remedy="see what the training job's checkpoints keep",
     )
+
+
+def resumed_losses(job: Any, options: Sequence[str], last_step: int) -> list[float]:
+    """The losses of a run that ends during a step, before its checkpoint, and is resumed."""
+
+    def cut(step: int, steps: int, loss: float) -> None:
+        if step == last_step:
+            raise Cut
+
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*options, "--output", folder]
+        with contextlib.suppress(Cut):
+            job.fine_tune(job.parse_settings(words), on_step=cut)
+        settings = job.parse_settings([*words, "--resume"])
+        losses: list[float] = job.fine_tune(settings)[0]["losses"]
+    return losses
 
 
 # --- a reference implementation ------------------------------------------------------------------------------------
