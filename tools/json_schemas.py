@@ -274,6 +274,22 @@ DOCUMENTS: Mapping[str, Schema] = {
             "bytes": _COUNT,
         }
     ),
+    "build-plan": record(
+        {
+            **_OK,
+            "stack": _TEXT,
+            "base": _TEXT,
+            "wheels": described(
+                or_null(_COUNT), "null: it is locked when it is built."
+            ),
+            "as_of": _STACK_FIELDS["as_of"],
+            "context": _TEXT,
+            "dockerfile": _TEXT,
+            "command": described(_TEXTS, "How the builder is called."),
+            "tag": _TEXT,
+            "push": _FLAG,
+        }
+    ),
     "build": record(
         {
             **_OK,

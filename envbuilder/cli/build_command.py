@@ -104,7 +104,7 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     fallback = partial(own.fallback, session) if own else None
     if dry_run:
         planned = own.planned() if own else _request(options)
-        answer(_plan(planned, session, settings))
+        _show_plan(planned, session, settings, as_json=as_json)
         return
     request = own.required(session) if own else _request(options)
     outcome = pipeline.build(request, new_engine, session, settings, fallback)
@@ -125,13 +125,18 @@ def _request(options: Options) -> "Request | Lock":
     return request
 
 
-def _plan(
-    request: "Request | Lock", session: "Session", settings: "BuildSettings"
-) -> str:
-    """The plan of a build; neither the engine nor the index is contacted."""
+def _show_plan(
+    request: "Request | Lock",
+    session: "Session",
+    settings: "BuildSettings",
+    *,
+    as_json: bool,
+) -> None:
+    """Print the plan of a build; neither the engine nor the index is contacted."""
     from envbuilder import pipeline
+    from envbuilder.console import answer
     from envbuilder.engine.buildx import build_argv
-    from envbuilder.format.build_text import plan_text
+    from envbuilder.format.build_text import plan_document, plan_text
     from envbuilder.model import Lock
     from envbuilder.render.context import place_of
 
@@ -153,9 +158,12 @@ def _plan(
             stack, session.network, lock.base_digest if lock else None
         ),
     )
-    return plan_text(
-        stack, lock, settings, context=session.context, dockerfile=dockerfile, argv=argv
-    )
+    places: dict[str, Any] = {"context": session.context, "dockerfile": dockerfile}
+    if as_json:
+        document = plan_document(stack, lock, settings, **places, argv=argv)
+        print_json({"ok": True, **document})
+    else:
+        answer(plan_text(stack, lock, settings, **places, argv=argv))
 
 
 def _push_options(options: Options) -> PushOptions:
