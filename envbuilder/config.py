@@ -167,15 +167,21 @@ def _parse_check(text: str) -> str:
 def _parse_package(text: str) -> str:
     """A package of the settings; a local one is copied into the image, so it must not be any folder of the user's."""
     requirement = parse_package(text)
-    if is_located(requirement):
-        location = parse_location(requirement)
-        path = location.origin.removeprefix("file://")
-        is_local = location.kind is SourceKind.LOCAL or path != location.origin
-        if is_local and _leads_out(path):
-            raise ValueError(
-                "a local package must be in the folder of this file or below; use `--package` for others"
-            )
+    if is_outside(requirement):
+        raise ValueError(
+            "a local package must be in the folder of this file or below; use `--package` for others"
+        )
     return requirement
+
+
+def is_outside(requirement: str) -> bool:
+    """Whether a package is in a folder, a file or a repository of this machine that is not in the project."""
+    if not is_located(requirement):
+        return False
+    location = parse_location(requirement)
+    path = location.origin.removeprefix("file://")
+    is_local = location.kind is SourceKind.LOCAL or path != location.origin
+    return is_local and _leads_out(path)
 
 
 def _parse_cache(text: str) -> str:

@@ -158,17 +158,12 @@ def _answer_plan(
             stack, session.network, lock.base_digest if lock else None
         ),
     )
-    show = partial(
-        plan_document if as_json else plan_text,
-        context=session.context,
-        dockerfile=dockerfile,
-        argv=argv,
-    )
-    plan = show(stack, lock, settings)
-    if isinstance(plan, str):
-        answer(plan)
+    places: dict[str, Any] = {"context": session.context, "dockerfile": dockerfile}
+    if as_json:
+        document = plan_document(stack, lock, settings, **places, argv=argv)
+        print_json({"ok": True, **document})
     else:
-        print_json({"ok": True, **plan})
+        answer(plan_text(stack, lock, settings, **places, argv=argv))
 
 
 def _push_options(options: Options) -> PushOptions:

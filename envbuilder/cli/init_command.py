@@ -111,6 +111,7 @@ def command(
 
     def check(lock: "Lock") -> Checked:
         _refuse_python(lock, request, session)
+        _refuse_outside(lock, options)
         described = _describe(lock, source, options, session)
         archives = archives_of(lock, session)
         files = project.render_files(described, targets, archives)
@@ -224,6 +225,19 @@ def _refuse_python(lock: "Lock", request: "Request | None", session: "Session") 
         return
     hint = _python_hint(request, session)
     raise UsageError(f"{problem}; nothing was written", hint=hint)
+
+
+def _refuse_outside(lock: "Lock", options: Options) -> None:
+    """Raise `UsageError` for a package that is on this machine alone: the repository's settings could not name it."""
+    from envbuilder.config import is_outside
+
+    of_files = files_for_settings(options).packages
+    for text in lock.stack.extras:
+        if text not in of_files and is_outside(text):
+            raise UsageError(
+                f"the package {text} is not in this folder, so the repository would lack it; nothing was written",
+                hint="copy it into this folder, or name a git repository that others reach",
+            )
 
 
 def _python_hint(request: "Request", session: "Session") -> str:

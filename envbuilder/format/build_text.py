@@ -40,6 +40,33 @@ def outcome_text(outcome: BuildResult) -> str:
     return "\n".join([table(pairs), f"use it: docker run --rm -it {outcome.tag} train"])
 
 
+def plan_document(
+    stack: Stack,
+    lock: Lock | None,
+    settings: BuildSettings,
+    *,
+    context: Path,
+    dockerfile: str,
+    argv: Sequence[str],
+) -> dict[str, Any]:
+    """`build --dry-run --json`."""
+    return {
+        "stack": stack.name,
+        "base": stack.base.reference,
+        "wheels": len(lock.wheels) if lock else None,
+        "as_of": str(stack.as_of),
+        "context": str(context),
+        "dockerfile": str(context / dockerfile),
+        "command": list(argv),
+        "tag": _tag(stack, settings),
+        "push": settings.push,
+    }
+
+
+def _tag(stack: Stack, settings: BuildSettings) -> str:
+    return settings.tag or f"{REPOSITORY}:{stack.name}"
+
+
 def plan_text(
     stack: Stack,
     lock: Lock | None,
@@ -60,7 +87,7 @@ def plan_text(
         "Dockerfile": str(context / dockerfile),
         "build": shlex.join(argv),
         "accept": "this envbuilder's acceptance suite, before tagging",
-        "tag": settings.tag or f"{REPOSITORY}:{stack.name}",
+        "tag": _tag(stack, settings),
         "push": _push_text(settings),
     }
     return table(pairs)

@@ -38,6 +38,8 @@ def test_every_schema_has_a_line_on_the_page() -> None:
     ("name", "words"),
     [
         ("resolve", ["resolve", "--cuda", "11.7"]),
+        ("build-plan", ["build", "--cuda", "11.7", "--dry-run"]),
+        ("build-plan", ["build", "--lock", LOCK, "--dry-run"]),
         (
             "resolve",
             [

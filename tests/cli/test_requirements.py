@@ -330,3 +330,18 @@ def test_folders_of_a_file_are_packages(run: Run, tmp_path: Path) -> None:
     assert details["./not-here"] == "no such folder in the project"
     (tmp_path / "r.txt").write_text("a\n./gone\n")
     assert "r.txt:2: ./gone does not exist" in run("resolve", "-r", "r.txt").err
+
+
+def test_init_refuses_a_package_that_the_repository_lacks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "mylib"
+    outside.mkdir()
+    (outside / "pyproject.toml").write_text('[project]\nname = "mylib"\n')
+    repository = tmp_path / "repository"
+    (repository / ".git").mkdir(parents=True)
+    monkeypatch.chdir(repository)
+    answer = run("init", "--cuda", "11.7", "--package", "../mylib")
+    assert answer.code == 2
+    assert "mylib @ ../mylib is not in this folder" in answer.err
+    assert not (repository / "envbuilder.toml").exists()

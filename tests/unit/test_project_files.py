@@ -631,3 +631,40 @@ def test_torchaudio_of_pytorchs_index_means_its_cuda() -> None:
         "cuda": "11.8"
     }
     assert list(found.packages) == ["torchaudio==2.0.2"]
+
+
+def test_places_of_poetry_and_uv_keep_what_they_say() -> None:
+    poetry = """
+[tool.poetry.dependencies]
+torch = {version = "2.4.1+cu118", source = "pytorch"}
+inner = {path = "libs/inner", develop = true}
+ssh = {git = "git@host:a/ssh.git", rev = "abc"}
+far = {git = "https://host/a/far", tag = "v1", extras = ["x"], subdirectory = "py", markers = "sys_platform == 'linux'"}
+"""
+    assert options(poetry, "pyproject.toml") == {"torch": "2.4.1", "cuda": "11.8"}
+    assert packages(poetry, "pyproject.toml") == [
+        "inner @ ./libs/inner",
+        "ssh @ git+ssh://git@host/a/ssh.git@abc",
+        "far[x] @ git+https://host/a/far@v1#subdirectory=py",
+    ]
+    lock = f"""
+[[package]]
+name = "app"
+source = {{ editable = "." }}
+dependencies = [{{ name = "member" }}, {{ name = "inner" }}, {{ name = "far" }}]
+[[package]]
+name = "member"
+source = {{ editable = "libs/member" }}
+[[package]]
+name = "inner"
+source = {{ directory = "libs/inner" }}
+[[package]]
+name = "far"
+source = {{ git = "https://host/a/far?subdirectory=py&tag=v1#{"a" * 40}" }}
+"""
+    assert packages(lock, "uv.lock") == [
+        "inner @ ./libs/inner",
+        f"far @ git+https://host/a/far@{'a' * 40}#subdirectory=py",
+    ]
+    details = [item.detail for item in project(lock, "uv.lock").answers]
+    assert "mounted" in details[0]

@@ -30,7 +30,15 @@ from envbuilder.lock.sources.source_build import (
 )
 from envbuilder.lock.sources.workshop import commands_for_change
 from envbuilder.lock.validation import find_problems
-from envbuilder.model import BuildTool, Layer, Lock, Source, SourceKind, Wheel
+from envbuilder.model import (
+    BaseSource,
+    BuildTool,
+    Layer,
+    Lock,
+    Source,
+    SourceKind,
+    Wheel,
+)
 from envbuilder.processes import Completed
 from envbuilder.render.context import place_of, render_context
 from envbuilder.render.context_folder import differences, foreign_files, write_context
@@ -460,14 +468,19 @@ def test_digest_and_size_of_a_large_file(tmp_path: Path) -> None:
         file_digest(tmp_path / "missing")
 
 
-def test_the_command_for_a_changed_folder_names_its_lock(
-    tmp_path: Path,
-) -> None:
-    assert commands_for_change([tmp_path / "sources"]) == (
-        "`envbuilder lock --build-sources all`"
-    )
-    lock = tmp_path / LOCK_FILE
+def test_the_command_for_a_changed_folder_names_its_lock(tmp_path: Path) -> None:
+    stack = parse_lock(PRESET.read_text(), source="preset").stack
+    on_registry = replace(stack.base, source=BaseSource.REGISTRY)
+    on_debian = replace(stack.base, source=BaseSource.BOOTSTRAP)
+    stack = replace(stack, base=on_registry)
+    near = [tmp_path / "images/name/sources"]
+    assert commands_for_change(near, stack) == "`envbuilder lock --build-sources all`"
+    lock = near[0].parent / LOCK_FILE
+    lock.parent.mkdir(parents=True)
     lock.touch()
-    assert commands_for_change([tmp_path / "sources"]) == (
-        f"`envbuilder lock --build-sources all --output {lock}`, then `envbuilder render`,"
+    assert commands_for_change(near, stack).endswith(
+        f" --output {lock}`, then `envbuilder render`,"
     )
+    fallback = commands_for_change(near, replace(stack, base=on_debian))
+    assert f"--base bootstrap --python {stack.python} --output {lock}`" in fallback
+    assert f"`envbuilder render --lock {lock} --output {tmp_path}`" in fallback

@@ -47,7 +47,7 @@ from envbuilder.lock.sources.source_cache import SourceCache, key_of
 from envbuilder.lock.sources.source_download import download
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
-from envbuilder.model import Layer, Lock, Source, SourceKind, Stack, Wheel
+from envbuilder.model import BaseSource, Layer, Lock, Source, SourceKind, Stack, Wheel
 from envbuilder.network import Network
 from envbuilder.processes import Completed
 
@@ -342,7 +342,7 @@ class SourceWorkshop:
         """
         found = {}
         for source in lock.sources:
-            self._note_change(source, near)
+            self._note_change(source, lock.stack, near)
             if source.in_context:
                 found[source.archive] = self._archive(
                     source,
@@ -351,7 +351,7 @@ class SourceWorkshop:
                 )
         return found
 
-    def _note_change(self, source: Source, near: Sequence[Path]) -> None:
+    def _note_change(self, source: Source, stack: Stack, near: Sequence[Path]) -> None:
         """Say that a local package is not as it was locked: what was locked is built all the same."""
         path = self._local_path(source)
         if source.kind is not SourceKind.LOCAL or not exists(path):
@@ -360,7 +360,7 @@ class SourceWorkshop:
         if digest != source.sha256:
             self._note(
                 f"{source.origin} has changed since {source.name} {source.version} was locked: "
-                f"what was locked is built; {commands_for_change(near)} takes the change"
+                f"what was locked is built; {commands_for_change(near, stack)} takes the change"
             )
 
     def beside(self, lock_file: Path) -> "SourceWorkshop":
@@ -534,7 +534,7 @@ def _wheel_row(source: Source, path: Path) -> Wheel:
     if name != source.name:
         raise UsageError(
             f"the package of {_place(source)} is called {name}, not {source.name}",
-            hint=f"request it by its name: `--package '{_located(source, name)}'`",
+            hint=f"write it with its name, with `--package` or in the file that has it: '{_located(source, name)}'",
         )
     return Wheel(
         name=canonicalize_name(name),
@@ -575,11 +575,19 @@ def _program_digest() -> str:
     return sha256(resources.text("sources", PROGRAM).encode()).hexdigest()
 
 
-def commands_for_change(near: Sequence[Path]) -> str:
+def commands_for_change(near: Sequence[Path], stack: Stack) -> str:
     """What locks again what lies in the folders of a build context, or in this folder."""
     command = "envbuilder lock --build-sources all"
     for folder in near:
-        lock = folder.parent / LOCK_FILE
-        if is_file(lock):
-            return f"`{command} --output {shlex.quote(str(lock))}`, then `envbuilder render`,"
+        path = folder.parent / LOCK_FILE
+        if not is_file(path):
+            continue
+        lock = shlex.quote(str(path))
+        render = "envbuilder render"
+        if stack.base.source is BaseSource.BOOTSTRAP:
+            # The settings may request the same on a registry's base, and `render` alone is for that one.
+            command += f" --base bootstrap --python {stack.python}"
+            context = shlex.quote(str(path.parents[2]))
+            render += f" --lock {lock} --output {context}"
+        return f"`{command} --output {lock}`, then `{render}`,"
     return f"`{command}`"

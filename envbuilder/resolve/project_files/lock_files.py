@@ -8,10 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 from packaging.utils import canonicalize_name
 
-from envbuilder.resolve.project_files.project_toml import TomlFile, tables
+from envbuilder.resolve.project_files.project_toml import (
+    TomlFile,
+    git_address,
+    relative_path,
+    tables,
+)
 from envbuilder.resolve.project_files.statements import (
     FileLine,
     FileProblem,
@@ -24,6 +30,9 @@ from envbuilder.resolve.project_files.statements import (
     requires_python,
 )
 
+_OF_WORKSPACE = (
+    "an editable folder: its code is mounted; to install it, name it with `--package`"
+)
 _NAME_LINE = re.compile(r"name = [\"']([^\"']*)[\"']\s*")
 Package = Mapping[str, Any]
 
@@ -126,6 +135,7 @@ def _direct(
         if "version" in edge and item.get("version") != edge["version"]:
             continue
         if _is_own(item):
+            yield left_out(locked.line(item), _OF_WORKSPACE)
             continue
         line = locked.line(item)
         extras = edge.get("extra", [])
@@ -141,14 +151,22 @@ def _pin(item: Package) -> str:
     if isinstance(source, dict):
         git = source.get("git")
         if isinstance(git, str):
-            url, _, commit = git.partition("#")
-            place = url.split("?")[0]
-            return f" @ git+{place}@{commit}" if commit else f" @ git+{place}"
-        for key in ("url", "path", "directory"):
+            return f" @ {_git_place(git)}"
+        if isinstance(source.get("url"), str):
+            return f" @ {source['url']}"
+        for key in ("path", "directory"):
             if isinstance(source.get(key), str):
-                return f" @ {source[key]}"
+                return f" @ {relative_path(source[key])}"
     version = item.get("version")
     return f"=={version}" if isinstance(version, str) else ""
+
+
+def _git_place(text: str) -> str:
+    """`https://host/a/b?subdirectory=py&tag=v1#COMMIT` of uv as pip writes it."""
+    url, _, commit = text.partition("#")
+    place, _, query = url.partition("?")
+    [subdirectory] = parse_qs(query).get("subdirectory", [""])[:1]
+    return git_address(place, commit, subdirectory)
 
 
 def _constraint(item: Package, locked: LockedPackages) -> FileStatement:

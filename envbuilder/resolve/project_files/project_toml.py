@@ -24,7 +24,8 @@ from envbuilder.resolve.project_files.statements import (
 )
 
 _CARET = re.compile(r"(\^|~)\s*([0-9]+(?:\.[0-9]+)*)")
-_BARE = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:\.\*)?")
+_SHORT_SSH = re.compile(r"([A-Za-z0-9._-]+@[A-Za-z0-9.-]+):([^/:][^:]*)")
+_BARE = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:\.\*|[A-Za-z0-9.]*(?:\+[A-Za-z0-9.]+)?)")
 _OTHER_GROUP = (
     "of a group or extra that was not chosen: name it, such as `{file}[{name}]`"
 )
@@ -224,10 +225,6 @@ def _poetry_dependency(
     if table.get("optional"):
         yield left_out(line, "it is optional: add it with `--package`")
         return
-    place = _address(table)
-    if place:
-        yield package(line, f"{name} @ {place}")
-        return
     try:
         condition = _condition(table)
     except InvalidSpecifier:
@@ -236,6 +233,10 @@ def _poetry_dependency(
     suffix = (
         f"[{','.join(toml.texts(extras, f'the extras of {name}'))}]" if extras else ""
     )
+    place = _address(table)
+    if place:
+        yield package(line, f"{name}{suffix} @ {place}{condition}")
+        return
     yield package(line, f"{name}{suffix}{_bounds(version)}{condition}")
 
 
@@ -269,13 +270,30 @@ def _address(table: Mapping[str, Any]) -> str:
             or table.get("branch")
             or table.get("ref")
         )
-        return f"git+{git}@{ref}" if isinstance(ref, str) else f"git+{git}"
+        return git_address(git, ref, table.get("subdirectory"))
     for key in ("url", "path", "file"):
         value = table.get(key)
         if isinstance(value, str):
-            is_relative = key != "url" and not value.startswith((".", "/"))
-            return f"./{value}" if is_relative else value
+            return value if key == "url" else relative_path(value)
     return ""
+
+
+def git_address(repository: str, ref: object, subdirectory: object) -> str:
+    """A repository as pip writes it; `git@host:owner/name` is short for an address of ssh."""
+    short = _SHORT_SSH.fullmatch(repository)
+    if short:
+        repository = f"ssh://{short[1]}/{short[2]}"
+    address = f"git+{repository}"
+    if isinstance(ref, str) and ref:
+        address += f"@{ref}"
+    if isinstance(subdirectory, str) and subdirectory:
+        address += f"#subdirectory={subdirectory}"
+    return address
+
+
+def relative_path(path: str) -> str:
+    """`libs/mine` as `./libs/mine`, which tells a path from a name."""
+    return path if path.startswith((".", "/")) else f"./{path}"
 
 
 def _bounds(version: str) -> str:
