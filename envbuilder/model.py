@@ -261,7 +261,7 @@ class Stack:
 
     @property
     def base_name(self) -> str:
-        """The part of `name` that depends on the base image: `py3.9-debian11`; a custom one is told apart."""
+        """The part of `name` that depends on the base image: `py3.9-debian11`; a custom one is marked."""
         system = self.base.os.replace(" ", "")
         if self.base.own and system != CUSTOM_OS:
             system += f"-{CUSTOM_OS}"
