@@ -113,6 +113,8 @@ def _with_current_facts(stack: "Stack", session: "Session") -> "Stack":
     """The stack with what the catalog knows today of its base, as when its support ends."""
     from envbuilder.resolve.candidates import known_base
 
+    if stack.base.own:
+        return stack
     known = known_base(stack.base.reference, stack.python, session.catalog)
     return replace(stack, base=known or stack.base)
 

@@ -17,7 +17,7 @@ from envbuilder.cli.settings import (
     was_given,
 )
 from envbuilder.errors import UsageError
-from envbuilder.model import BASE_BOOTSTRAP
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP
 
 if TYPE_CHECKING:
     from envbuilder.model import Base, Lock, Request
@@ -120,8 +120,9 @@ class ProjectBuild:
         return lock
 
     def fallback(self, session: "Session") -> "Lock | None":
-        """The lock to build if no registry has the base."""
-        if self.base_name:
+        """The lock to build if no registry has the base; None if a person has chosen that base."""
+        is_chosen = self.request.base not in (BASE_AUTO, BASE_BOOTSTRAP)
+        if self.base_name or is_chosen or self.main.stack.base.own:
             return None
         return self._current_fallback() or self.new_lock(session)
 

@@ -179,5 +179,7 @@ def _is_of(candidate: Candidate, stack: Stack, request: Request) -> bool:
         return False
     if candidate.platform != stack.platform:
         return False
+    if candidate.custom != stack.base.own:
+        return False  # policy's own image, named by the user, is on a custom base
     reference = candidate.base.reference or request.base
     return reference == stack.base.reference

@@ -214,6 +214,26 @@ def test_a_chosen_base_is_never_replaced(
     assert answer.err.startswith(f"pulling {SLIM}\nerror: {SLIM} was not found")
 
 
+def test_a_base_of_the_settings_is_never_replaced(
+    run: Run, repository: Repository, tmp_path: Path
+) -> None:
+    engine = repository(FALLBACK, slim=False)
+    main = parse_lock((IMAGES / MAIN / LOCK_FILE).read_text(), source=MAIN)
+    base = replace(main.stack.base, release="")
+    main = replace(main, stack=replace(main.stack, base=base))
+    folder = tmp_path / "docker/images" / main.stack.name
+    folder.mkdir()
+    (folder / LOCK_FILE).write_text(serialize.dumps(main))
+    (tmp_path / "envbuilder.toml").write_text(
+        f'cuda = "11.7"\nbase = "{SLIM}"\n[render]\ntargets = ["compose"]\n'
+    )
+    answer = run("build")
+    assert answer.code == 6
+    assert f"error: {SLIM} was not found" in answer.err
+    assert "`envbuilder init --base bootstrap --force`" in answer.err
+    assert f"envbuilder:{FALLBACK}" not in engine.images
+
+
 @pytest.mark.parametrize(
     "words", [("--cuda", "12.1"), ("--apt", "libgl1"), ("--package", "peft")]
 )

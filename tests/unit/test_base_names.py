@@ -12,7 +12,7 @@ from envbuilder.lock.lock_file import parse_lock
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import PythonSource, Stack
 from envbuilder.render.context import dockerfile
-from envbuilder.resolve import resolve
+from envbuilder.resolve import objections, resolve
 from envbuilder.resolve.base_check import similar_tags
 from envbuilder.resolve.base_name import read_base_name
 from envbuilder.resolve.command_line import parse_request
@@ -107,6 +107,7 @@ def test_a_name_tells_system_python_and_cuda(
         ("ubuntu:24.04", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-ubuntu24.04-custom", "managed"),
         ("nvidia/cuda:11.8.0-runtime-ubuntu22.04", {"cuda": "11.7"},
          "cu117-torch2.0.1-py3.10-ubuntu22.04-custom", "system"),
+        ("python:3.10-slim-bookworm", {"cuda": "11.7"}, "cu117-torch2.0.1-py3.10-debian12-custom", "image"),
         ("mine:1", {"python": "3.10", "torch": "2.0"}, "cu117-torch2.0.1-py3.10-custom", "image"),
     ],
 )  # fmt: skip
@@ -117,6 +118,8 @@ def test_a_base_implies_python_and_cuda(
     assert (stack.name, stack.base.python_source.value) == (name, source)
     assert stack.base.own
     assert stack.base.reference == base
+    request = parse_request({"base": base, **options})
+    assert objections(request, stack, CATALOG) == []
 
 
 def test_the_python_of_a_system_needs_its_packages() -> None:
