@@ -93,29 +93,6 @@ def plan_text(
     return table(pairs)
 
 
-def plan_document(
-    stack: Stack,
-    lock: Lock | None,
-    settings: BuildSettings,
-    *,
-    context: Path,
-    dockerfile: str,
-    argv: Sequence[str],
-) -> dict[str, Any]:
-    """`build --dry-run --json`."""
-    return {
-        "stack": stack.name,
-        "base": stack.base.reference,
-        "wheels": len(lock.wheels) if lock else None,
-        "as_of": serialize.plain(stack)["as_of"],
-        "context": str(context),
-        "dockerfile": str(context / dockerfile),
-        "command": list(argv),
-        "tag": settings.tag or f"{REPOSITORY}:{stack.name}",
-        "push": settings.push,
-    }
-
-
 def _push_text(settings: BuildSettings) -> str:
     if not settings.push:
         return "no"

@@ -62,8 +62,6 @@ def test_every_schema_has_a_line_on_the_page() -> None:
         ("error", ["inspect"]),
         ("render", ["render", "--lock", LOCK]),
         ("render", ["render", "--lock", LOCK, "--check"]),
-        ("build-plan", ["build", "--lock", LOCK, "--dry-run"]),
-        ("build-plan", ["build", "--cuda", "11.7", "--dry-run"]),
         ("init", ["init", "--lock", LOCK, "--target", "compose"]),
         ("catalog-verify", ["catalog", "verify"]),
         ("catalog-images", ["catalog", "images", "11.7"]),

@@ -50,7 +50,9 @@ def build(
     lines = [head, "", f"FROM {BASE} AS odd", odd, base + stage, last]
     lines += [f"RUN {check}" for check in checks]
     dockerfile.write_text("\n".join(lines) + "\n")
-    command = ["docker", "buildx", "build", "--progress", "plain", "--file"]
+    # What the step says is in the log only if it runs.
+    again = ["--no-cache-filter", "base"]
+    command = ["docker", "buildx", "build", "--progress", "plain", *again, "--file"]
     return subprocess.run(
         [*command, str(dockerfile), str(folder)],
         capture_output=True,

@@ -14,6 +14,7 @@ import passthrough
 import pytest
 
 from envbuilder import catalog, pipeline
+from envbuilder.console import Console
 from envbuilder.engine import bootstrap, build_process
 from envbuilder.engine.buildx import BuildOptions
 from envbuilder.engine.docker_client import DockerEngine
@@ -179,10 +180,11 @@ def test_base_of_a_stack_comes_from_the_registry_s_mirror(tmp_path: Path) -> Non
 
 
 class SessionOf:
-    """Of a session, only its network."""
+    """Of a session, only its network and its console."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.console = Console(quiet=True)
 
 
 def test_compose_passes_the_mirror_of_the_hub_on(tmp_path: Path) -> None:
