@@ -69,7 +69,10 @@ DEFAULT_OUTPUT = "envbuilder.lock"
 def command(
     output: str, form: str, check: bool, upgrade: bool, as_json: bool, **options: Any
 ) -> None:
-    """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
+    """Pin every wheel of a stack by hash, as the index stood when its torch was current.
+
+    In a repository that `envbuilder init` has set up: without options, lock again what it builds, in its own files.
+    """
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer
     from envbuilder.files import is_folder, write_file
