@@ -140,6 +140,9 @@ def _renew(own: "ProjectBuild", session: "Session", *, as_json: bool) -> None:
     say_answers(locks[0].stack, only_left_out=True)
     names = [f"{project.IMAGES}/{lock.stack.name}/{LOCK_FILE}" for lock in locks]
     refuse_links(own.folder, *names)
+    for lock in locks[1:]:
+        # `envbuilder render` writes the context of the first one only.
+        own.write_context(lock, session)
     for name, lock in zip(names, locks, strict=True):
         write_file(own.folder / name, serialize.dumps(lock))
         count = len(lock.wheels)
