@@ -18,6 +18,7 @@ from envbuilder.cli.protection import (
 )
 from envbuilder.cli.request import refuse_request_options, request_from
 from envbuilder.cli.requirement_files import (
+    FOLDER_OF_INIT,
     answers_document,
     files_for_settings,
     say_answers,
@@ -104,7 +105,7 @@ def command(
         session = replace(session, said=(*session.said, "--force"))
     request = None
     if not options["lock_file"]:
-        request = request_from(options)
+        request = request_from({**options, FOLDER_OF_INIT: Path().absolute()})
         if force:
             request = _without_conflicting_pins(request, options, session)
     targets = _targets(names)

@@ -69,7 +69,10 @@ DEFAULT_OUTPUT = "envbuilder.lock"
 def command(
     output: str, form: str, check: bool, upgrade: bool, as_json: bool, **options: Any
 ) -> None:
-    """Pin every wheel of a stack by hash, as the index stood when its torch was current."""
+    """Pin every wheel of a stack by hash, as the index stood when its torch was current.
+
+    In a repository that `envbuilder init` has set up: without options, lock again what it builds, in its own files.
+    """
     from envbuilder import pipeline, serialize
     from envbuilder.console import answer
     from envbuilder.files import is_folder, write_file
@@ -137,6 +140,9 @@ def _renew(own: "ProjectBuild", session: "Session", *, as_json: bool) -> None:
     say_answers(locks[0].stack, only_left_out=True)
     names = [f"{project.IMAGES}/{lock.stack.name}/{LOCK_FILE}" for lock in locks]
     refuse_links(own.folder, *names)
+    for lock in locks[1:]:
+        # `envbuilder render` writes the context of the first one only.
+        own.write_context(lock, session)
     for name, lock in zip(names, locks, strict=True):
         write_file(own.folder / name, serialize.dumps(lock))
         count = len(lock.wheels)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuilder.cli.base_digest import find_digest
+from envbuilder.cli.protection import refuse_overwriting
 from envbuilder.cli.request import request_from
 from envbuilder.cli.settings import (
     REQUEST_OPTIONS,
@@ -60,21 +61,30 @@ class ProjectBuild:
     def new_lock(self, session: "Session") -> "Lock | None":
         """Lock the same on a base from Debian packages, and write its build context next to the others."""
         from envbuilder import pipeline
-        from envbuilder.files import refuse_links
-        from envbuilder.render import project
-        from envbuilder.render.context import place_of
-        from envbuilder.render.context_folder import write_context
 
         request = pipeline.on_bootstrapped_base(self.request, self.main.stack)
         if not pipeline.can_resolve(request, session):
             return None
         lock = pipeline.make_lock(request, session)
-        context = pipeline.render(lock, session, self.folder / project.CONTEXT)
+        self.write_context(lock, session)
+        return lock
+
+    def write_context(self, lock: "Lock", session: "Session") -> None:
+        """Write the build context of a lock next to the others. Raises `UsageError` if foreign files would be lost."""
+        from envbuilder import pipeline
+        from envbuilder.files import refuse_links
+        from envbuilder.render import context_folder, project
+        from envbuilder.render.context import place_of
+
+        folder = self.folder / project.CONTEXT
+        context = pipeline.render(lock, session, folder)
         names = [f"{project.CONTEXT}/{name}" for name in context.names]
         refuse_links(self.folder, *names)
-        write_context(context, self.folder / project.CONTEXT)
+        foreign = context_folder.foreign_files(context, folder)
+        foreign = [f"{project.CONTEXT}/{name}" for name in foreign]
+        refuse_overwriting(foreign, (), folders=foreign)
+        context_folder.write_context(context, folder)
         session.console.say(f"wrote {project.CONTEXT}/{place_of(lock.stack)}/")
-        return lock
 
     def renewed(self, session: "Session") -> "list[Lock]":
         """The same stacks locked again: the repository's, and that on a base from Debian packages if it has one.

@@ -294,6 +294,10 @@ def read_any_text(path: Path, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+FOLDER_OF_INIT = "folder_of_init"
+"""The parameter with which `init` names its folder."""
+
+
 # --- what the files ask for ----------------------------------------------------------------------------------------
 
 
@@ -356,15 +360,18 @@ def _neighbours(
 ) -> "ProjectRequest | None":
     """What the project's own files next to the settings say of Python and torch; nothing of them is installed.
 
-    `requirements = []` in the settings says that they do not describe the image.
+    `requirements = []` in the settings says that they do not describe the image. Before there are settings, `init`
+    names the folder that will have them.
     """
     from envbuilder.resolve.project_files.combination import combine, only_bounds
     from envbuilder.resolve.project_files.statements import FileProblem
 
     found = find_settings()
-    if found is None or "requirements" in found[1]:
+    if found and "requirements" in found[1]:
         return None
-    folder = found[0].parent
+    folder = found[0].parent if found else options.get(FOLDER_OF_INIT)
+    if folder is None:
+        return None
     names = [name for name in _NEIGHBOURS if _is_readable(folder / name)]
     if not names:
         return None

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from envbuilder.errors import LockError
-from envbuilder.model import Request
+from envbuilder.model import Request, Stack
 
 from .conftest import Run
 
@@ -37,14 +37,37 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[tool.poetry.dependencies]\npython = ">=3.9,<3.12"\n', "cu121-torch2.4.1-py3.11-debian12"),
+        ('[project]\ndependencies = ["torch<2.4"]\n', "cu121-torch2.3.1-py3.11-debian12"),
+    ],
+)  # fmt: skip
+def test_init_obeys_the_project_next_to_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    names = []
+
+    def refuse(request: object, stack: Stack, *_: object) -> None:
+        names.append(stack.name)
+        raise LockError("the index was asked")
+
+    monkeypatch.setattr("envbuilder.pipeline.lock_stack", refuse)
+    no_registry(monkeypatch)
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert run("init", "--cuda", "12.1").code == 5
+    assert names == [name]
+
+
+@pytest.mark.parametrize(
     ("file", "said"),
     [
         ("docker-compose.yml", "would hide docker-compose.yml"),
         (".env.example", "`--overwrite .env.example`"),
         (
             "pyproject.toml",
-            "the image has Python 3.10, and pyproject.toml requires <3.9; nothing was written\n"
-            "hint: choose another with `--python 3.8`",
+            "the image has Python 3.10, and pyproject.toml requires >=3.12; nothing was written\n"
+            "hint: change requires-python, or request another stack",
         ),
         ("docker", "docker is a file, not a directory"),
         (".github", ".github is a file, not a directory"),
@@ -53,7 +76,7 @@ def names(folder: Path) -> set[str]:
 def test_init_refuses_before_it_asks_the_index(
     run: Run, tmp_path: Path, no_index: None, file: str, said: str
 ) -> None:
-    (tmp_path / file).write_text('[project]\nrequires-python = "<3.9"\n')
+    (tmp_path / file).write_text('[project]\nrequires-python = ">=3.12"\n')
     answer = run("init", "--cuda", "11.7")
     assert answer.code == 2, answer.err
     assert said in answer.err

@@ -162,6 +162,12 @@ def test_a_fallback_of_other_packages_is_not_built(
     assert f"docker/images/{FALLBACK}/{LOCK_FILE}: " in answer.err
     assert json.loads(answer.out)["file"] == f"docker/images/{MAIN}/{LOCK_FILE}"
     assert not (tmp_path / LOCK_FILE).exists()
+    assert f"wrote docker/images/{FALLBACK}/\n" in answer.err
+    (tmp_path / "docker/images" / FALLBACK / "notes.md").write_text("mine")
+    answer = run("lock")
+    hint = f"hint: move them elsewhere: docker/images/{FALLBACK}/notes.md"
+    assert hint in answer.err
+    assert (tmp_path / "docker/images" / FALLBACK / "notes.md").exists()
 
 
 def test_requirements_do_not_become_a_lock(
