@@ -594,6 +594,7 @@ def test_a_place_in_a_file_has_its_own_reason() -> None:
         f"{place} ; nonsense": "marker is not valid",
         "git+https://u:secret@host/a/b@v1": "password",
         "~/mylib": "a repository is written",
+        "torch @ git+https://github.com/pytorch/pytorch@v2.1.0": "the stack decides",
         ".[train]": "the project itself",
     }
     for text, reason in reasons.items():

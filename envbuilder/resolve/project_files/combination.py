@@ -22,6 +22,7 @@ from envbuilder.model import ANY, Request
 from envbuilder.resolve.options import find_option, option_name
 from envbuilder.resolve.package_pins import (
     agree,
+    decided_by_stack,
     narrower,
     option_of,
     options_meant,
@@ -475,10 +476,12 @@ class _Combination:
         try:
             reason = self._reason_against_marker(marker)
             text = parse_package(place)
-            name = canonicalize_name(Requirement(text).name)
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
         except ValueError as error:
             self._leave_out(line, str(error))
             return
+        reason = reason or decided_by_stack(requirement)
         given = self._given_packages.get(name)
         if given:
             reason = f"--package {given} is given"
