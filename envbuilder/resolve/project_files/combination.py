@@ -43,6 +43,7 @@ from envbuilder.resolve.project_files.statements import (
 from envbuilder.resolve.system_packages import reason_against
 
 _PYTHONS = tuple(Version(f"3.{minor}") for minor in range(7, 21))
+_HASH = re.compile(r"#(?:.*&)?(?:md5|sha[0-9]+)=")
 _OWN = frozenset({"torch", "torchvision", "transformers"})  # every stack has them
 _BOUNDING = frozenset({"torch", "torchvision", "torchaudio", "transformers"})
 _OF_TORCH = (
@@ -489,7 +490,9 @@ class _Combination:
             self._leave_out(line, reason)
             return
         self._keep(statement, text)
-        self._answer(line, Outcome.TAKEN)
+        has_hash = _HASH.search(place)
+        detail = "the lock computes its hash again" if has_hash else ""
+        self._answer(line, Outcome.TAKEN, detail)
 
     def _given_python(self) -> Version | None:
         """The Python X.Y that the command line or a line before decides on."""
