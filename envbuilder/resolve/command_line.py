@@ -18,6 +18,7 @@ from envbuilder.resolve.options import (
     option_name,
 )
 from envbuilder.resolve.package_pins import (
+    decided_by_stack,
     options_meant,
     package_beside,
     with_options,
@@ -155,6 +156,10 @@ def _options_of_packages(
     values = {name: text for name, text in options.items() if text not in (None, ANY)}
     for package in packages:
         requirement = Requirement(package)
+        reason = decided_by_stack(requirement)
+        if reason:
+            problems.append(f"--package {quoted(package)}: {reason}")
+            continue
         try:
             meant = {} if requirement.marker else options_meant(requirement)
         except ValueError as error:

@@ -597,6 +597,9 @@ def test_a_place_in_a_file_has_its_own_reason() -> None:
     place = "peft @ git+https://github.com/huggingface/peft@v1"
     holds = f'{place} ; sys_platform == "linux"'
     assert packages(holds) == [place]
+    assert packages("https://host/v1.zip#egg=b") == ["b @ https://host/v1.zip"]
+    hashed = answer("https://host/a-1.0.tar.gz#sha256=00")
+    assert hashed.detail == "the lock computes its hash again"
     assert packages("git+https://host/a/b@v1#egg=b[x]") == [
         "b[x] @ git+https://host/a/b@v1"
     ]
@@ -606,7 +609,9 @@ def test_a_place_in_a_file_has_its_own_reason() -> None:
         f"{place} ; nonsense": "marker is not valid",
         "git+https://u:secret@host/a/b@v1": "password",
         "~/mylib": "a repository is written",
+        "torch @ git+https://github.com/pytorch/pytorch@v2.1.0": "the stack decides",
         ".[train]": "the project itself",
+        "https://host/a-1.0.tar.gz#subdirectory=py": "inside of an archive",
     }
     for text, reason in reasons.items():
         found = answer(text)

@@ -176,10 +176,25 @@ def _parse_fragment(text: str) -> tuple[str, str]:
     return values["egg"], subdirectory
 
 
+def _name_in_fragment(text: str) -> str:
+    """What `egg=NAME` behind an address says; a hash there is computed again when it is locked."""
+    name = ""
+    for pair in text.split("&"):
+        key, _, value = pair.partition("=")
+        if key == "egg":
+            name = value.partition("[")[0]
+        elif key == "subdirectory":
+            raise ValueError(
+                "a folder inside of an archive is not taken: name its git repository, or unpack it"
+            )
+    return name
+
+
 def _parse_address(text: str) -> Location:
-    address = text.partition("#")[0]
+    address, _, fragment = text.partition("#")
+    name = _name_in_fragment(fragment)
     location = Location(
-        name="",
+        name=name,
         kind=SourceKind.URL,
         origin=address,
     )

@@ -22,6 +22,7 @@ from envbuilder.model import ANY, Request
 from envbuilder.resolve.options import find_option, option_name
 from envbuilder.resolve.package_pins import (
     agree,
+    decided_by_stack,
     narrower,
     option_of,
     options_meant,
@@ -43,6 +44,7 @@ from envbuilder.resolve.system_packages import reason_against
 
 _PYTHONS = tuple(Version(f"3.{minor}") for minor in range(7, 21))
 _LONGEST_DETAIL = 300  # characters
+_HASH = re.compile(r"#(?:.*&)?(?:md5|sha[0-9]+)=")
 _OWN = frozenset({"torch", "torchvision", "transformers"})  # every stack has them
 _BOUNDING = frozenset({"torch", "torchvision", "torchaudio", "transformers"})
 _OF_TORCH = (
@@ -476,13 +478,15 @@ class _Combination:
         try:
             reason = self._reason_against_marker(marker)
             text = parse_package(place)
-            name = canonicalize_name(Requirement(text).name)
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
         except InvalidRequirement:
             self._leave_out(line, "a place that names no package")
             return
         except ValueError as error:
             self._leave_out(line, str(error))
             return
+        reason = reason or decided_by_stack(requirement)
         given = self._given_packages.get(name)
         if given:
             reason = f"--package {given} is given"
@@ -490,7 +494,9 @@ class _Combination:
             self._leave_out(line, reason)
             return
         self._keep(statement, text)
-        self._answer(line, Outcome.TAKEN)
+        has_hash = _HASH.search(place)
+        detail = "the lock computes its hash again" if has_hash else ""
+        self._answer(line, Outcome.TAKEN, detail)
 
     def _given_python(self) -> Version | None:
         """The Python X.Y that the command line or a line before decides on."""
