@@ -63,7 +63,9 @@ def mirrored(text, address):
     if not projects:
         return text, {}
     if address.startswith(FLAT):
-        pages = [address_for(address[len(FLAT) :], tag)]
+        # Links of a page can be relative to its folder: one that is named with a slash is asked with it.
+        slash = "/" if address.endswith("/") else ""
+        pages = [address_for(address[len(FLAT) :], tag) + slash]
     else:
         url = address_for(address, tag)
         pages = [f"{url}/{project}/" for project in sorted(projects)]

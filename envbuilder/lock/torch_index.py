@@ -77,8 +77,12 @@ def torch_index(
 def index_at(text: str, *, name: str, tag: str) -> TorchIndex:
     """The index for one tag, from its address or that of a mirror."""
     flat = text.startswith(FIND_LINKS)
-    url = without_login(text.removeprefix(FIND_LINKS))
-    return TorchIndex(name=name, url=address_for(url, tag), flat=flat)
+    given = without_login(text.removeprefix(FIND_LINKS))
+    url = address_for(given, tag)
+    # Links of a page can be relative to its folder: one that is named with a slash is asked with it.
+    if flat and given.endswith("/"):
+        url += "/"
+    return TorchIndex(name=name, url=url, flat=flat)
 
 
 def address_for(url: str, tag: str) -> str:

@@ -118,6 +118,9 @@ def test_a_page_of_files_is_asked_as_it_is() -> None:
     assert found
     assert found.flat
     assert found.page_of("torch") == "https://m.example/wheels/cu118"
+    named_with_slash = torch_index(stack(), "find-links+https://m.example/cu118/")
+    assert named_with_slash
+    assert named_with_slash.page_of("torch") == "https://m.example/cu118/"
 
 
 def test_the_index_of_another_cuda_is_refused() -> None:
@@ -255,6 +258,8 @@ def test_a_mirror_takes_the_place_of_the_pages(installer: ModuleType) -> None:
     assert variables == {"UV_FIND_LINKS": "https://me:pw@m.example/whl/cu118/torch/"}
     _, variables = installer.mirrored(text, "find-links+https://m.example/{tag}")
     assert variables == {"UV_FIND_LINKS": "https://m.example/cu118"}
+    _, variables = installer.mirrored(text, "find-links+https://m.example/cu118/")
+    assert variables == {"UV_FIND_LINKS": "https://m.example/cu118/"}
     plain = "numpy==1.24.1 --hash=sha256:0\n"
     assert installer.mirrored(plain, "https://m.example/whl") == (plain, {})
 
