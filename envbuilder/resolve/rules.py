@@ -419,6 +419,8 @@ def base_objection(rows: RequestRows, candidate: Candidate) -> Objection:
         return _named_base_objection(rows, candidate)
     if base == BASE_AUTO:
         return None
+    if base == candidate.base.reference:
+        return Reason(f"its base is {base} by default, and not as a custom base")
     if base != BASE_BOOTSTRAP:
         return Reason(f"its base is {candidate.base.reference}, not {base}")
     if candidate.base.source is BaseSource.BOOTSTRAP:

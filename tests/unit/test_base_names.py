@@ -122,6 +122,15 @@ def test_a_base_implies_python_and_cuda(
     assert objections(request, stack, CATALOG) == []
 
 
+def test_a_default_base_differs_from_a_custom_one() -> None:
+    image = "python:3.10-slim-bookworm"
+    stack = resolve(parse_request({"cuda": "11.7"}), CATALOG)
+    request = parse_request({"cuda": "11.7", "base": image})
+    assert objections(request, stack, CATALOG) == [
+        f"its base is {image} by default, and not as a custom base"
+    ]
+
+
 def test_the_python_of_a_system_needs_its_packages() -> None:
     own = resolved("ubuntu:22.04", cuda="11.7").base
     assert {"python3", "python3-pip", "libpython3-dev", "g++"} <= set(
