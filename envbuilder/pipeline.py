@@ -170,6 +170,7 @@ def lock_stack(
         origin=PackageOrigin(
             places=dict(request.places),
             other_stacks=lambda: _on_other_pythons(request, stack, session),
+            any_python=lambda: _on_any_python(request, stack, session),
         ),
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, session),
@@ -192,9 +193,16 @@ def _on_other_pythons(
     request: Request, stack: Stack, session: Session
 ) -> Iterator[tuple[str, Stack]]:
     """The same torch on the other Pythons that the request allows, the nearest first, and the command for each."""
-    if request.python is not None:
-        return
-    for python in _other_pythons(request, stack, session):
+    if request.python is None:
+        yield from _on_any_python(request, stack, session)
+
+
+def _on_any_python(
+    request: Request, stack: Stack, session: Session
+) -> Iterator[tuple[str, Stack]]:
+    """The same on every other Python."""
+    free = replace(request, python=None)
+    for python in _other_pythons(free, stack, session):
         changed = replace(request, torch=stack.torch, python=python)
         if stack.cuda:
             changed = replace(changed, cuda=Version(stack.cuda_line))

@@ -1,6 +1,6 @@
 """Stack → Lock: resolve, select, check."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from packaging.requirements import Requirement
@@ -10,10 +10,18 @@ from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
+from envbuilder.lock.known_sources import KnownSources
 from envbuilder.lock.package_conflict import (
     CommandFor,
     PackageOrigin,
+    first_that_resolves,
     unresolved_error,
+)
+from envbuilder.lock.python_bounds import (
+    allows_python,
+    metadata_of,
+    python_clashes,
+    python_error,
 )
 from envbuilder.lock.sources.resolution import ask_with_sources
 from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop
@@ -21,8 +29,12 @@ from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.lock.torch_index import FAMILY, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.validation import find_problems
+from envbuilder.lock.wheel_metadata import MetadataAnswer
 from envbuilder.lock.wheel_selection import select_wheels
 from envbuilder.model import SCHEMA, Lock, Source, Stack
+from envbuilder.versions import listed
+
+_FEW = 3  # packages that a note names
 
 Say = Callable[[str], None]
 
@@ -76,9 +88,45 @@ def create_lock(
         raise LockError(
             "the resolved wheels do not make up the requested stack", problems=problems
         )
+    if uv.client:
+        paths = {name: item.path for name, item in built.items()}
+        answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
+        stacks = origin.any_python if origin else tuple
+        check_python(lock, answered, uv, sourced.known, stacks)
+        if answered.unread and note:
+            note(_unread_note(answered))
     if on_locked:
         on_locked(lock, answer.document)
     return lock
+
+
+def check_python(
+    lock: Lock,
+    answer: MetadataAnswer,
+    uv: Uv,
+    known: KnownSources,
+    stacks: Callable[[], Iterable[tuple[str, Stack]]],
+) -> None:
+    """Raise `NoStackError` if a locked wheel does not allow the Python; one of `stacks` may have another."""
+    clashes = list(python_clashes(lock.wheels, answer, lock.stack.python))
+    if not clashes:
+        return
+    allowed = []
+    for command, other in stacks():
+        if all(allows_python(clash.bounds, other.python) for clash in clashes):
+            allowed.append((command, other))
+    suggestion = first_that_resolves(uv, allowed, known)
+    raise python_error(clashes, lock.stack, suggestion)
+
+
+def _unread_note(answer: MetadataAnswer) -> str:
+    names = list(answer.unread[:_FEW])
+    more = len(answer.unread) - len(names)
+    if more:
+        names.append(f"{more} more")
+    return (
+        f"which Pythons {listed(names)} can be used with is not known: {answer.reason}"
+    )
 
 
 def _sources_in(lock: Lock, built: Mapping[str, Prepared]) -> tuple[Source, ...]:

@@ -13,6 +13,7 @@ from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
+from envbuilder.lock.python_bounds import all_allow_python
 from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
@@ -35,7 +36,9 @@ class PackageOrigin:
         default_factory=dict
     )  # package → "requirements.txt:12"
     other_stacks: Callable[[], Iterable[tuple[str, Stack]]] = _no_stacks
-    """The command for the same torch on each other Python, and its stack."""
+    """The command for the same torch on each other Python that was not ruled out, and its stack."""
+    any_python: Callable[[], Iterable[tuple[str, Stack]]] = _no_stacks
+    """The same on each other Python, also if one was requested."""
 
     def named(self, package: str) -> str:
         """`peft==0.4 (requirements.txt:12)`."""
@@ -80,7 +83,7 @@ def unresolved_error(
     culprits = _culprits(uv, stack, answer, known)
     packages = " and ".join(origin.named(line) for line in culprits)
     suggestions = [
-        _other_stack(uv, origin, known),
+        first_that_resolves(uv, origin.other_stacks(), known),
         command_for(_packages_to_try(uv, stack, culprits, known)),
     ]
     advice = ""
@@ -110,10 +113,16 @@ def _constraints_error(
     )
 
 
-def _other_stack(uv: Uv, origin: PackageOrigin, known: KnownSources) -> str:
-    """The command for the first other Python for which everything has wheels; "" if there is none."""
-    for command, other in origin.other_stacks():
-        if _resolves(uv, other, [*other.requirements, *other.extras], known):
+def first_that_resolves(
+    uv: Uv, stacks: Iterable[tuple[str, Stack]], known: KnownSources
+) -> str:
+    """The command for the first stack for which everything has wheels that allow its Python; "" if there is none."""
+    for command, other in stacks:
+        requirements = [*other.requirements, *other.extras]
+        answer = ask_index(uv, other, requirements, known=known)
+        if answer.document is None:
+            continue
+        if all_allow_python(answer.document, other, uv.client):
             return command
     return ""
 

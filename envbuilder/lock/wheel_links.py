@@ -27,6 +27,7 @@ from envbuilder.lock.range_reader import (
     RemoteFile,
     UnreadableError,
 )
+from envbuilder.lock.wheel_metadata import wheel_addresses
 from envbuilder.model import Layer, Lock, Wheel
 from envbuilder.network import Network
 from envbuilder.versions import listed
@@ -74,7 +75,7 @@ def link_notes(
     lock: Lock, document: JsonObject, network: Network, known: LinkKnowledge
 ) -> Iterator[str]:
     """A sentence for each package that needs a library of the system, with the options that bring it."""
-    addresses = _addresses(document)
+    addresses = wheel_addresses(document)
     answers: list[tuple[Wheel, LinkedLibraries]] = []
     has: set[str] = set()
     unread = []
@@ -111,18 +112,6 @@ def wheels_to_read(lock: Lock) -> list[Wheel]:
     # The small ones first: time may end.
     wheels.sort(key=lambda wheel: (wheel.size, wheel.name))
     return wheels
-
-
-def _addresses(document: JsonObject) -> dict[str, str]:
-    """File name → address, of the wheels that uv reports."""
-    addresses = {}
-    for package in document.get("packages", ()):
-        for wheel in package.get("wheels", ()):
-            url = str(wheel.get("url", ""))
-            name = wheel.get("name") or url.rpartition("/")[2]
-            if url.startswith(("https://", "http://")):
-                addresses[name.replace("%2B", "+")] = url
-    return addresses
 
 
 # --- one wheel -----------------------------------------------------------------------------------------------------

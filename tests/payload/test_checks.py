@@ -69,6 +69,32 @@ def install(site: Path, name: str, version: str, **files: str) -> PathDistributi
     return PathDistribution(folder)
 
 
+# --- Requires-Python ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bounds", "problems"),
+    [
+        ("Requires-Python: >=3.8", []),
+        ("Requires-Python: banana", []),
+        ("", []),
+        (
+            "Requires-Python: <3,>=2.7",
+            [f"old needs Python <3,>=2.7, the image has {sys.version.split()[0]}"],
+        ),
+    ],
+)
+def test_an_upper_bound_of_python_is_a_requirement(
+    site: Path, bounds: str, problems: list[str]
+) -> None:
+    folder = site / "old-1.dist-info"
+    folder.mkdir()
+    text = f"Metadata-Version: 2.1\nName: old\nVersion: 1\n{bounds}\n"
+    (folder / "METADATA").write_text(text)
+    found = list(identity.unmet_python(PathDistribution(folder)))
+    assert found == problems
+
+
 # --- identity ------------------------------------------------------------------------------------------------------
 
 

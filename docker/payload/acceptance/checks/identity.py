@@ -393,13 +393,17 @@ def version_problem(versions: list[str], locked: str | None) -> str:
 
 
 def check_requirements(inspection: Inspection) -> Answer:
-    """Every distribution's own requirements are met, but for those that the lock leaves out on purpose (pip check)."""
+    """Every distribution's own requirements are met, but for those that the lock leaves out on purpose (pip check).
+
+    So is its Requires-Python, which installers of locked wheels do not look at.
+    """
     packages = installed()
     left_out = set()
     if inspection.lock is not None:
         left_out = set(inspection.locked("excluded"))
     problems: list[str] = []
     for distribution in distributions():
+        problems += unmet_python(distribution)
         problems += unmet_requirements(distribution, packages, left_out)
     return inspection.require_if_locked(
         "identity.requirements",
@@ -407,6 +411,23 @@ def check_requirements(inspection: Inspection) -> Answer:
         detail="; ".join(problems[:5]),
         remedy="lock the packages together: `envbuilder build --package …`",
     )
+
+
+def unmet_python(distribution: Distribution) -> Iterator[str]:
+    """A line if this Python is outside of what a distribution allows."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    if "Requires-Python" not in distribution.metadata:
+        return
+    bounds = distribution.metadata["Requires-Python"]
+    python = ".".join(map(str, sys.version_info[:3]))
+    try:
+        allowed = SpecifierSet(bounds).contains(python, prereleases=True)
+    except InvalidSpecifier:  # uv and pip do not understand it either
+        return
+    if not allowed:
+        name = distribution.metadata["Name"]
+        yield f"{name} needs Python {bounds}, the image has {python}"
 
 
 def unmet_requirements(
