@@ -182,3 +182,18 @@ def test_a_signal_reaches_the_job(image: Image) -> None:
         assert "interrupted" in said
     finally:
         docker("rm", "--force", name, check=False)
+
+
+def test_a_cpu_quota_limits_the_threads(image: Image) -> None:
+    words = ["run", "--rm", "--network", "none", "--cpus", "1", image.id]
+    cpus = docker(*words, "nproc", "--all").stdout.strip()
+    if cpus == "1":
+        pytest.skip("the machine has one CPU, which no quota makes fewer")
+    done = docker(
+        *words, "python", "-c", "import torch; print(torch.get_num_threads())"
+    )
+    assert done.stdout == "1\n"
+    assert (
+        done.stderr
+        == f"the CPU quota of this container allows 1 of {cpus} CPUs: OMP_NUM_THREADS=1\n"
+    )

@@ -17,7 +17,9 @@ SHOW = 'echo "$HOME|${USER:-}|${HF_HOME:-}|${XDG_CACHE_HOME:-}"'
 def run(
     *words: str, uid: int | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    names = {name: os.environ[name] for name in ("PATH", "TMPDIR")} | env
+    # Threads that are set: the tests may themselves run under a quota, which the entrypoint would name.
+    names = {name: os.environ[name] for name in ("PATH", "TMPDIR")}
+    names = names | {"OMP_NUM_THREADS": "1"} | env
     command = [str(PAYLOAD / "entrypoint"), *words]
     return subprocess.run(
         command,
