@@ -197,3 +197,17 @@ def test_a_cpu_quota_limits_the_threads(image: Image) -> None:
         done.stderr
         == f"the CPU quota of this container allows 1 of {cpus} CPUs: OMP_NUM_THREADS=1\n"
     )
+
+
+def test_pip_says_which_python_it_would_serve(image: Image) -> None:
+    words = ["run", "--rm", "--network", "none", image.id]
+    done = docker(*words, "pip", "install", "peft", check=False)
+    assert done.returncode == 1
+    command = done.stderr.splitlines()[-1].strip()
+    local = "mkdir -p /tmp/peft && echo 'import torch' >/tmp/peft/peft.py && "
+    local += """echo 'from setuptools import setup; setup(name="peft", py_modules=["peft"])' >/tmp/peft/setup.py && """
+    command = command.replace(
+        "extra peft", "extra --no-build-isolation --no-index /tmp/peft"
+    )
+    shown = docker(*words, "bash", "-c", f"{local}{command} && python -c 'import peft'")
+    assert shown.returncode == 0
