@@ -12,8 +12,8 @@ from envbuilder.model import Check, Receipt
 def receipt_text(receipt: Receipt) -> str:
     """What an image has proven, by family of checks."""
     pairs = {
+        "verdict": _verdict(receipt),
         "image": receipt.reference or receipt.image,
-        "verdict": receipt.verdict.value,
     }
     for family, checks in summary.families(receipt.checks).items():
         pairs[family] = _statuses(checks)
@@ -22,6 +22,12 @@ def receipt_text(receipt: Receipt) -> str:
     cores = receipt.host.get("cpus")
     pairs["took"] = f"{receipt.seconds:.0f} s on {cores} cores, {receipt.started}"
     return table(pairs)
+
+
+def _verdict(receipt: Receipt) -> str:
+    if summary.gpu_was_tried(receipt):
+        return receipt.verdict.value
+    return f"{receipt.verdict}; {summary.NO_GPU}"
 
 
 def _statuses(checks: Sequence[Check]) -> str:

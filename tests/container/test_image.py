@@ -182,3 +182,32 @@ def test_a_signal_reaches_the_job(image: Image) -> None:
         assert "interrupted" in said
     finally:
         docker("rm", "--force", name, check=False)
+
+
+def test_a_cpu_quota_limits_the_threads(image: Image) -> None:
+    words = ["run", "--rm", "--network", "none", "--cpus", "1", image.id]
+    cpus = docker(*words, "nproc", "--all").stdout.strip()
+    if cpus == "1":
+        pytest.skip("the machine has one CPU, which no quota makes fewer")
+    done = docker(
+        *words, "python", "-c", "import torch; print(torch.get_num_threads())"
+    )
+    assert done.stdout == "1\n"
+    assert (
+        done.stderr
+        == f"the CPU quota of this container allows 1 of {cpus} CPUs: OMP_NUM_THREADS=1\n"
+    )
+
+
+def test_pip_says_which_python_it_would_serve(image: Image) -> None:
+    words = ["run", "--rm", "--network", "none", image.id]
+    done = docker(*words, "pip", "install", "peft", check=False)
+    assert done.returncode == 1
+    command = done.stderr.splitlines()[-1].strip()
+    local = "mkdir -p /tmp/peft && echo 'import torch' >/tmp/peft/peft.py && "
+    local += """echo 'from setuptools import setup; setup(name="peft", py_modules=["peft"])' >/tmp/peft/setup.py && """
+    command = command.replace(
+        "extra peft", "extra --no-build-isolation --no-index /tmp/peft"
+    )
+    shown = docker(*words, "bash", "-c", f"{local}{command} && python -c 'import peft'")
+    assert shown.returncode == 0

@@ -17,7 +17,9 @@ SHOW = 'echo "$HOME|${USER:-}|${HF_HOME:-}|${XDG_CACHE_HOME:-}"'
 def run(
     *words: str, uid: int | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    names = {name: os.environ[name] for name in ("PATH", "TMPDIR")} | env
+    # Threads that are set: the tests may themselves run under a quota, which the entrypoint would name.
+    names = {name: os.environ[name] for name in ("PATH", "TMPDIR")}
+    names = names | {"OMP_NUM_THREADS": "1"} | env
     command = [str(PAYLOAD / "entrypoint"), *words]
     return subprocess.run(
         command,
@@ -119,3 +121,40 @@ def test_a_cache_that_cannot_be_written_is_replaced_aloud(stranger: int) -> None
     )
     assert told.returncode == 0, told.stderr
     assert told.stderr.startswith("HF_HOME: /root/hf cannot be written; ")
+
+
+def test_a_pip_of_another_python_is_refused(tmp_path: Path) -> None:
+    refusal = run("pip", "install", "-q", "peft", VIRTUAL_ENV=str(tmp_path))
+    assert refusal.returncode == 1
+    assert "envbuilder build --package peft" in refusal.stderr
+    assert " -m pip install --no-deps --target ~/extra peft &&" in refusal.stderr
+    assert run("pip3", VIRTUAL_ENV=str(tmp_path)).returncode == 1
+
+
+def test_a_pip_of_the_environment_stays(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pip").write_text("#!/bin/sh\necho mine\n", encoding="ascii")
+    (tmp_path / "bin" / "pip").chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    assert run("pip", VIRTUAL_ENV=str(tmp_path), PATH=path).stdout == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "megabytes", "named"),
+    [
+        (("python", "job.py"), 64, True),
+        (("torchrun", "job.py"), 64, True),
+        (("python", "job.py"), 1024, False),
+        (("python", "-c", "pass"), 64, False),
+    ],
+)
+def test_little_shared_memory_is_named_before_a_program_runs(
+    tmp_path: Path, words: tuple[str, ...], megabytes: int, named: bool
+) -> None:
+    programs = {"df": f"printf 'size\\n%d\\n' {megabytes * 1024}"}
+    programs |= {"python": "true", "torchrun": "true"}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n", encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    answer = run(*words, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert ("docker run --shm-size 1g" in answer.stderr) is named

@@ -338,6 +338,25 @@ def test_killed_process_is_reported_by_the_others(job: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DataLoader worker (pid 14) is killed by signal: Bus error. It is possible that …",
+        "DataLoader worker (pid(s) 14) exited unexpectedly",
+        "unable to write to file </torch_14_1_0>: No space left on device (28)",
+        "Error while creating shared memory segment /dev/shm/nccl-X (size 9637888)",
+    ],
+)
+def test_too_little_shared_memory_is_reported_as_such(
+    job: Any, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(job, "shared_memory", lambda: "64 MB")
+    assert job.explain(RuntimeError(text)) == (
+        f"/dev/shm has 64 MB, probably too little: {text}",
+        "give the container more: `docker run --shm-size 1g IMAGE train`",
+    )
+
+
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_an_output_that_cannot_be_created_names_user_and_mount(
     job: Any, monkeypatch: pytest.MonkeyPatch, code: int

@@ -15,6 +15,7 @@ from envbuilder.acceptance import report
 from envbuilder.acceptance.report import summary
 from envbuilder.acceptance.report.loss_plot import loss_plot
 from envbuilder.errors import UsageError
+from envbuilder.format.receipt_text import receipt_text
 from envbuilder.model import Check, Receipt, Status, Verdict
 
 RECEIPTS = {
@@ -197,11 +198,22 @@ def test_junit_of_an_attack_is_read_back_as_text() -> None:
 # --- Markdown ------------------------------------------------------------------------------------------------------
 
 
+def test_a_receipt_without_a_gpu_names_that_first() -> None:
+    receipt = samples.passed()
+    gpu = Check(id="gpu.visible", title="the GPU can be used", status=Status.NOT_RUN)
+    untried = replace(receipt, checks=(gpu,))
+    assert receipt_text(untried).startswith("verdict    passed; no GPU was tried\n")
+    assert "No GPU was tried." in summary.meaning(untried)
+    tried = replace(receipt, checks=(replace(gpu, status=Status.PASSED),))
+    assert "no GPU" not in receipt_text(tried)
+    assert "No GPU" not in summary.meaning(tried)
+
+
 def test_markdown_begins_with_verdict_and_failures() -> None:
     text = report.markdown(samples.failed())
     assert text.startswith(
         "## ❌ failed: cu117-torch2.0.1-py3.9-debian11\n\n"
-        "There is evidence against this image. 61 checks: 54 passed, 1 failed, 6 not run.\n\n"
+        "There is evidence against this image. No GPU was tried. 61 checks: 54 passed, 1 failed, 6 not run.\n\n"
         "held-out accuracy **100 %** · negated reviews **100 %** · fine-tune **7.99 s** · samples / s **1,002** · "
         "trained on **cpu** · peak memory **647 MB**\n\n"
         "### ✗ failed: the job hears SIGTERM and ends promptly (<code>contract.signals</code>)\n\n"

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import Any, Callable
 
+MOST_NOTES = 3  # of one check, at a terminal
 Emit = Callable[..., None]  # emit("start", id="contract.user")
 
 
@@ -63,9 +64,21 @@ class Terminal:
             print(result_line(fields))
             if fields["remedy"]:
                 print(f"         remedy: {fields['remedy']}")
+            for line in note_lines(fields):
+                print(f"         {line}")
         elif event == "end":
             print(fields["verdict"])
         sys.stdout.flush()
+
+
+def note_lines(fields: dict[str, Any]) -> list[str]:
+    """The first findings of a check, and how many more there are."""
+    findings = fields.get("findings", ())
+    lines = [f"note: {text}" for text in findings[:MOST_NOTES]]
+    more = len(findings) - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    return lines
 
 
 def result_line(fields: dict[str, Any]) -> str:

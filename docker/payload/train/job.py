@@ -312,6 +312,18 @@ LOST_HINT = (
 )
 
 
+# What torch and NCCL say when /dev/shm is full. Their own words can name the disk, which has room.
+SHARED_MEMORY = (
+    "Bus error",
+    "shared memory(shm)",
+    "shared memory (shm)",
+    "creating shared memory segment",
+    "unable to write to file </torch_",
+    "DataLoader worker (pid(s)",
+)
+SHARED_MEMORY_HINT = "give the container more: `docker run --shm-size 1g IMAGE train`"
+
+
 OUTPUT_HINT = (
     "mount a directory of yours and run as its owner: `mkdir -p runs && docker run --user $(id -u):$(id -g) "
     '--volume "$PWD/runs:/runs" IMAGE train --output /runs/first`'
@@ -322,22 +334,44 @@ def explain(error: BaseException) -> tuple[str, str]:
     """An error as one line for the user, and what to change; ("", "") for one that only a developer can fix."""
     text = str(error)
     line = first_line(error)
-    if "out of memory" in text or "can't allocate memory" in text:
-        hint = "halve --batch-size or shorten --max-length; on a GPU, check who else uses it: `nvidia-smi`"
-        return f"out of memory: {line[:200]}", hint
+    shortage = explain_shortage(text, line)
+    if shortage:
+        return shortage
     if any(sign in text for sign in LOST):
         return f"another process of this run has died: {line[-200:]}", LOST_HINT
     if failed_to_compile(error):
         return f"torch.compile failed: {line[:300]}", "leave out --compile"
+    if isinstance(error, (JobError, OSError)):
+        return text, getattr(error, "hint", "")
+    return "", ""
+
+
+def explain_shortage(text: str, line: str) -> tuple[str, str] | None:
+    """The same for memory, shared memory or disk space that has run out."""
+    if "out of memory" in text or "can't allocate memory" in text:
+        hint = "halve --batch-size or shorten --max-length; on a GPU, check who else uses it: `nvidia-smi`"
+        return f"out of memory: {line[:200]}", hint
+    if any(sign in text for sign in SHARED_MEMORY):
+        return (
+            f"/dev/shm has {shared_memory()}, probably too little: {line[:200]}",
+            SHARED_MEMORY_HINT,
+        )
     # OSError's words, and those in safetensors' own error.
     if "No space left on device" in text:
         return (
             "the disk is full",
             "free some space, then continue from the last checkpoint with `--resume`",
         )
-    if isinstance(error, (JobError, OSError)):
-        return text, getattr(error, "hint", "")
-    return "", ""
+    return None
+
+
+def shared_memory() -> str:
+    """`64 MB`, which is what `docker run` gives by default."""
+    try:
+        disk = os.statvfs("/dev/shm")
+    except OSError:
+        return "no memory"
+    return f"{disk.f_frsize * disk.f_blocks >> 20} MB"
 
 
 def main(settings: Settings) -> int:

@@ -19,7 +19,7 @@ def _values(receipt: Receipt) -> JsonObject:
     return {
         "receipt": receipt,
         "title": summary.title(receipt),
-        "meaning": summary.MEANINGS[receipt.verdict],
+        "meaning": summary.meaning(receipt),
         "tally": summary.tally(receipt.checks),
         "marks": summary.MARKS,
         "words": summary.WORDS,

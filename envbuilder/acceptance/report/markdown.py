@@ -19,7 +19,7 @@ def markdown(receipt: Receipt) -> str:
     tally = summary.tally(receipt.checks)
     blocks = [
         _head(receipt),
-        f"{summary.MEANINGS[receipt.verdict]} {tally}.",
+        f"{summary.meaning(receipt)} {tally}.",
         _figures(receipt),
     ]
     for check in failures(receipt):

@@ -26,6 +26,8 @@ WORDS = {
     Status.ERROR: "error",
     Status.NOT_RUN: "not run",
 }
+NO_GPU = "no GPU was tried"
+_GPU = "gpu"  # the family of the checks that need one
 _LARGEST = 1e300  # beyond, arithmetic on a number from inside an image overflows
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -80,6 +82,22 @@ def properties(receipt: Receipt) -> Iterator[tuple[str, str]]:
     for name, value in receipt.host.items():
         text = value_text(value)
         yield f"host.{name}", text
+
+
+def meaning(receipt: Receipt) -> str:
+    """The verdict as a sentence; a pass without a GPU says nothing about one."""
+    sentence = MEANINGS[receipt.verdict]
+    if gpu_was_tried(receipt):
+        return sentence
+    return f"{sentence} {NO_GPU[0].upper()}{NO_GPU[1:]}."
+
+
+def gpu_was_tried(receipt: Receipt) -> bool:
+    """Whether a check that needs a GPU has found something out."""
+    for check in receipt.checks:
+        if family(check) == _GPU and check.status in (Status.PASSED, Status.FAILED):
+            return True
+    return False
 
 
 def tally(checks: Sequence[Check]) -> str:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
+from acceptance.checks.hub_access import hub_problems
 from acceptance.checks.inspection import Answer, Failure, Skipped
 from acceptance.text import last_line
 
@@ -130,6 +131,7 @@ def check_certificates(inspection: Inspection) -> Answer:
         count,
         detail=f"only {count} CAs are trusted ({place})",
         remedy="fix SSL_CERT_FILE, or install ca-certificates",
+        findings=hub_problems(),
     )
 
 
