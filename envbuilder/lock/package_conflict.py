@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from urllib.error import HTTPError
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from requests import HTTPError
 
 from envbuilder.errors import EngineError, LockError, NoStackError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
@@ -133,7 +133,9 @@ def _check_page(index: TorchIndex, client: IndexClient) -> None:
         client.page(index.page_of("torch"))
     except EngineError as error:
         cause = error.__cause__
-        if not isinstance(cause, HTTPError) or cause.code != HTTPStatus.NOT_FOUND:
+        if not isinstance(cause, HTTPError):
+            raise
+        if cause.response.status_code != HTTPStatus.NOT_FOUND:
             raise
 
 
