@@ -6,7 +6,7 @@ Files are read here, with bounds, and never from outside of the project, unless 
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from envbuilder.cli.settings import (
     find_settings,
     is_from_environment,
     origin_of,
-    project_folder,
     working_folder,
 )
 from envbuilder.errors import UsageError
@@ -80,31 +79,7 @@ def read_statements(files: NamedFiles) -> "list[FileStatement]":
     for text in files.paths:
         name, chosen = _name_and_chosen(text)
         reading.add(name, chosen)
-    return [_with_folder_name(item, files) for item in reading.statements]
-
-
-def _with_folder_name(statement: "FileStatement", files: NamedFiles) -> "FileStatement":
-    """A local package as a request has it: with its name, and a path from the project's folder."""
-    from envbuilder.lock.sources.folder_metadata import with_folder_name
-    from envbuilder.resolve.project_files.statements import (
-        StatementKind,
-        is_address,
-        left_out,
-    )
-
-    is_package = statement.kind is StatementKind.PACKAGE
-    if not is_package or not is_address(statement.value):
-        return statement
-    try:
-        text = with_folder_name(
-            statement.value,
-            start=files.folder,
-            project=project_folder(),
-            inside=True,
-        )
-    except UsageError as error:
-        return left_out(statement.line, error.message)
-    return replace(statement, value=text)
+    return reading.statements
 
 
 def _name_and_chosen(text: str) -> tuple[str, list[str]]:
