@@ -72,6 +72,9 @@ def create_lock(
             known=sourced.known,
             origin=origin or PackageOrigin(),
         )
+    if note:
+        for sentence in sourced.notes:
+            note(sentence)
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}

@@ -72,7 +72,14 @@ def ask_index(
         _write_lines(folder / EXCLUDES, stack.excluded)
         if stack.constraints:
             _write_lines(folder / CONSTRAINTS, stack.constraints)
-        argv = compile_argv(uv, stack, folder, alone=alone)
+        wheels_only = not known.newest
+        argv = compile_argv(
+            uv,
+            stack,
+            folder,
+            alone=alone,
+            wheels_only=wheels_only,
+        )
         argv += known.arguments(folder)
         completed = uv.run(argv)
         return read_answer(completed, folder, index)

@@ -24,6 +24,8 @@ class KnownSources:
         default_factory=dict
     )  # a requirement of the user's → the same with the path of the wheel
     sdists: frozenset[str] = frozenset()  # packages that may be source packages
+    newest: frozenset[str] = frozenset()
+    """Packages whose newest release is wanted, with or without a wheel; then every package may be a source package."""
 
     def with_wheel(self, name: str, wheel: Path) -> "KnownSources":
         return replace(
@@ -41,9 +43,10 @@ class KnownSources:
             path = folder / CONSTRAINTS
             write_file(path, self._constraints())
             arguments += ["--constraint", str(path)]
-        if self.sdists:
+        static = self.sdists | self.newest
+        if static:
             path = folder / UV_SETTINGS
-            write_file(path, _static_metadata(self.sdists))
+            write_file(path, _static_metadata(static))
             arguments += ["--config-file", str(path)]
         for name in sorted(self.sdists):
             arguments += ["--no-binary", name]

@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from requests import HTTPError
 
 from envbuilder.errors import EngineError, LockError, NoStackError
@@ -14,6 +16,7 @@ from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.python_bounds import all_allow_python
+from envbuilder.lock.release_age import old_releases
 from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
@@ -81,6 +84,9 @@ def unresolved_error(
         return _constraints_error(stack, answer, reasons)
     stack = unconstrained
     culprits = _culprits(uv, stack, answer, known)
+    sentence = _pre_releases(uv, stack, culprits, known)
+    if sentence:
+        reasons.append(sentence)
     packages = " and ".join(origin.named(line) for line in culprits)
     suggestions = [
         first_that_resolves(uv, origin.other_stacks(), known),
@@ -194,9 +200,44 @@ def _packages_to_try(
         return kept
     packages = [*kept, *unbound]
     requirements = [*stack.requirements, *packages]
-    if _resolves(uv, stack, requirements, known):
-        return packages
-    return kept
+    document = ask_index(uv, stack, requirements, known=known).document
+    if document is None:
+        return kept
+    changed = replace(stack, extras=tuple(packages))
+    old = old_releases(uv, changed, document, known)
+    if any(release.is_far and release.lacks_wheel for release in old):
+        return kept
+    return packages
+
+
+def _pre_releases(
+    uv: Uv, stack: Stack, culprits: Sequence[str], known: KnownSources
+) -> str:
+    """A sentence on packages that could be installed as pre-releases, which are taken only if a line names one."""
+    names = []
+    packages = list(stack.extras)
+    for line in culprits:
+        requirement = Requirement(line)
+        if requirement.url or requirement.specifier.prereleases:
+            continue
+        requirement.specifier &= SpecifierSet(">=0.dev0")
+        packages[packages.index(line)] = str(requirement)
+        names.append(canonicalize_name(requirement.name))
+    if not names:
+        return ""
+    changed = replace(stack, extras=tuple(packages))
+    requirements = [*stack.requirements, *packages]
+    document = ask_index(uv, changed, requirements, known=known).document
+    if document is None:
+        return ""
+    releases = []
+    for package in document.get("packages", ()):
+        if package["name"] in names and Version(package["version"]).is_prerelease:
+            releases.append(f"{package['name']}>={package['version']}")
+    if not releases:
+        return ""
+    options = " ".join(f"--package '{release}'" for release in releases)
+    return f"there are only pre-releases that fit; to use one, name it: `{options}`"
 
 
 def _without_bounds(line: str) -> str:

@@ -14,11 +14,12 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.wheel_metadata import (
     MetadataAnswer,
+    WheelPlace,
     read_metadata,
     wheel_addresses,
 )
 from envbuilder.lock.wheel_selection import select_wheels
-from envbuilder.model import Stack, Wheel
+from envbuilder.model import Layer, Stack, Wheel
 
 _PATCHES = range(1, 40)
 _MOST_NAMED = 3
@@ -43,15 +44,19 @@ def metadata_of(
     client: IndexClient,
     built: Mapping[str, Path],
 ) -> MetadataAnswer:
-    """The metadata of the wheels that can be installed on several Pythons."""
-    several = [wheel for wheel in wheels if not _is_of_one_python(wheel)]
+    """The metadata of the wheels that can be installed on several Pythons, without NVIDIA's, which have no Python."""
     addresses = wheel_addresses(document)
-    return read_metadata(
-        several,
-        addresses,
-        client.network,
-        built=built,
-    )
+    places = []
+    for wheel in wheels:
+        if wheel.layer is Layer.NVIDIA or _is_of_one_python(wheel):
+            continue
+        place = WheelPlace(
+            name=wheel.name,
+            url=addresses.get(wheel.file, ""),
+            path=built.get(wheel.name),
+        )
+        places.append(place)
+    return read_metadata(places, client.network)
 
 
 def _is_of_one_python(wheel: Wheel) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.target_platform import uv_platform
 from envbuilder.lock.torch_index import FAMILY, TorchIndex, torch_index
@@ -41,11 +44,17 @@ class Uv:
 
 
 def compile_argv(
-    uv: Uv, stack: Stack, folder: Path, *, alone: bool = False
+    uv: Uv,
+    stack: Stack,
+    folder: Path,
+    *,
+    alone: bool = False,
+    wheels_only: bool = True,
 ) -> list[str]:
     """The command for the requirements in `folder`, which writes its answer there.
 
-    `alone`: only the named packages, not what they depend on, with warnings on stderr.
+    `alone`: only the named packages, not what they depend on, with warnings on stderr. `wheels_only`: without source
+    packages.
     """
     index = uv.index_for(stack)
     source = PROJECT if index else REQUIREMENTS
@@ -53,19 +62,34 @@ def compile_argv(
     days = []
     for name in FAMILY if index else ():
         days += ["--exclude-newer-package", f"{name}=false"]
+    kinds = ["--only-binary", ":all:"] if wheels_only else []
     argv = [
         uv.program, "pip", "compile", str(folder / source),
         "--output-file", str(folder / PYLOCK), "--format", PYLOCK,
         "--no-config", "--no-header", "--no-deps" if alone else "--quiet",
         "--python", sys.executable, "--python-version", str(stack.python),
         "--python-platform", uv_platform(stack),
-        "--only-binary", ":all:", "--exclude-newer", _end_of(stack.as_of), *days,
+        *kinds, "--exclude-newer", _end_of(stack.as_of), *days,
         "--excludes", str(folder / EXCLUDES),
         "--index-strategy", "first-index", "--keyring-provider", "disabled",
     ]  # fmt: skip
+    for name in _named_by_user(stack):
+        argv += ["--prerelease-package", f"{name}=explicit"]
     if stack.constraints:
         argv += ["--constraints", str(folder / CONSTRAINTS)]
     return argv
+
+
+def _named_by_user(stack: Stack) -> list[str]:
+    """The user's packages: a pre-release of one is taken only if a line names one.
+
+    Not so for what they depend on: there are packages of which all releases are pre-releases.
+    """
+    names = set()
+    for line in stack.extras:
+        name = Requirement(line).name
+        names.add(canonicalize_name(name))
+    return sorted(names)
 
 
 def _end_of(day: date) -> str:

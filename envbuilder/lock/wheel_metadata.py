@@ -21,12 +21,11 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_client import IndexClient, pieces_of
 from envbuilder.lock.range_reader import RangeReader, RemoteFile, UnreadableError
-from envbuilder.model import Wheel
 from envbuilder.network import Network
 
 _LARGEST = 1 << 20  # bytes of one METADATA
 _MOST_BYTES = 32 << 20  # of all parts of wheels together
-_SECONDS = 3.0
+_SECONDS = 8.0  # of all wheels; a slow name server alone can take five
 _AT_ONCE = 8  # requests
 _NO_SUCH_FILE = (403, 404, 405, 410)  # what indexes without PEP 658 answer
 _BAD_ARCHIVE = (
@@ -67,14 +66,17 @@ def wheel_addresses(document: JsonObject) -> dict[str, str]:
     return addresses
 
 
-def read_metadata(
-    wheels: Sequence[Wheel],
-    addresses: Mapping[str, str],
-    network: Network,
-    *,
-    built: Mapping[str, Path],
-) -> MetadataAnswer:
-    """The metadata of wheels, several at once. `built`: those that lie on this machine, by package."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelPlace:
+    """Where a wheel is: at an address, or on this machine."""
+
+    name: str
+    url: str = ""
+    path: Path | None = None
+
+
+def read_metadata(places: Sequence[WheelPlace], network: Network) -> MetadataAnswer:
+    """The metadata of wheels, several at once."""
     by_package = {}
     unread = []
     reason = ""
@@ -87,22 +89,22 @@ def read_metadata(
             deadline=deadline,
         )
 
-        def read(wheel: Wheel) -> WheelMetadata | str:
+        def read(place: WheelPlace) -> WheelMetadata | str:
             try:
-                if wheel.name in built:
-                    return _of_local_wheel(built[wheel.name])
-                return source.metadata(addresses.get(wheel.file, ""))
+                if place.path:
+                    return _of_local_wheel(place.path)
+                return source.metadata(place.url)
             except UnreadableError as error:
                 return str(error)
 
         with client.session, ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = list(pool.map(read, wheels))
-    for wheel, answer in zip(wheels, answers, strict=True):
+            answers = list(pool.map(read, places))
+    for place, answer in zip(places, answers, strict=True):
         if isinstance(answer, str):
-            unread.append(wheel.name)
+            unread.append(place.name)
             reason = answer
         else:
-            by_package[wheel.name] = answer
+            by_package[place.name] = answer
     return MetadataAnswer(by_package=by_package, unread=unread, reason=reason)
 
 

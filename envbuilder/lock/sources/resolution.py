@@ -3,14 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from envbuilder.errors import UsageError
+from packaging.version import Version
+
+from envbuilder.errors import EngineError, EnvbuilderError, LockError, UsageError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.known_sources import KnownSources, packages_without_wheel
+from envbuilder.lock.release_age import (
+    OldRelease,
+    old_releases,
+    why_not,
+)
 from envbuilder.lock.sources.location import is_located
 from envbuilder.lock.sources.sdist_file import SdistFile, sdists_in
 from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop, known_of
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
+
+_ROUNDS = 5  # releases of a package that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +29,8 @@ class SourcedAnswer:
     answer: IndexAnswer
     known: KnownSources
     prepared: tuple[Prepared, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Which of the user's packages are locked in an older release than the newest one, and why."""
 
 
 def ask_with_sources(
@@ -35,7 +46,8 @@ def ask_with_sources(
             stack,
             requirements,
         )
-        return SourcedAnswer(answer=answer, known=known_of(stack))
+        sourced = SourcedAnswer(answer=answer, known=known_of(stack))
+        return with_newest(uv, stack, sourced, None)
     prepared = workshop.prepare(stack)
     known = _with(known_of(stack), prepared)
     while True:
@@ -55,13 +67,92 @@ def ask_with_sources(
             )
             built = [workshop.prepare_sdist(sdist, stack) for sdist in found]
         if not built:
-            return SourcedAnswer(
+            sourced = SourcedAnswer(
                 answer=answer,
                 known=known,
                 prepared=tuple(prepared),
             )
+            return with_newest(uv, stack, sourced, workshop)
         known = _with(known, built)
         prepared += built
+
+
+def with_newest(
+    uv: Uv, stack: Stack, sourced: SourcedAnswer, workshop: SourceWorkshop | None
+) -> SourcedAnswer:
+    """The answer without releases that are far older than the newest one for want of a wheel.
+
+    Where the newest release has none, its source package is built. Raises `LockError` if that cannot be done.
+    """
+    if uv.client is None:
+        return sourced
+    ruled_out: dict[str, Version] = {}
+    notes: dict[str, str] = {}
+    for _ in range(_ROUNDS):
+        document = sourced.answer.document
+        if document is None:
+            return sourced
+        old = old_releases(uv, stack, document, sourced.known, ruled_out)
+        rivals = [release for release in old if not release.lacks_wheel]
+        reasons = why_not(rivals, stack, document, uv.client.network)
+        for release in rivals:
+            ruled_out[release.name] = release.newest.version
+            sentence = release.sentence(reasons[release.name])
+            notes.setdefault(release.name, sentence)
+        lacking = [release for release in old if release.lacks_wheel]
+        for release in lacking:
+            if not release.is_far:
+                ruled_out[release.name] = release.newest.version
+                notes[release.name] = release.sentence("that has no wheel for it")
+                continue
+            more = _with_sdist(uv, stack, sourced, release, workshop)
+            if more is None:
+                ruled_out[release.name] = release.newest.version
+                sentence = release.sentence("that does not go with the other packages")
+                notes.setdefault(release.name, sentence)
+            else:
+                sourced = more
+        if not old:
+            break
+    return replace(sourced, notes=tuple(notes.values()))
+
+
+def _with_sdist(
+    uv: Uv,
+    stack: Stack,
+    sourced: SourcedAnswer,
+    old: OldRelease,
+    workshop: SourceWorkshop | None,
+) -> SourcedAnswer | None:
+    """The answer with the newest release of a package built from its source package; None if it fits nothing."""
+    message = f"{old.name} {old.locked.text} is the newest release that has a wheel, and {old.newest.text} has none"
+    hint = f"name a wheel by its address: `--package '{old.name} @ URL'`"
+    sdist = old.newest.sdist
+    if workshop is None or sdist is None:
+        raise LockError(message, hint=hint)
+    try:
+        built = workshop.prepare_sdist(sdist, stack)
+    except EngineError:
+        raise
+    except EnvbuilderError as error:
+        problems = [error.message, *error.problems]
+        raise LockError(message, problems=problems, hint=error.hint or hint) from error
+    known = _with(sourced.known, [built])
+    requirements = [*stack.requirements, *stack.extras]
+    answer = ask_index(
+        uv,
+        stack,
+        requirements,
+        known=known,
+    )
+    if answer.document is None:
+        return None
+    return replace(
+        sourced,
+        answer=answer,
+        known=known,
+        prepared=(*sourced.prepared, built),
+    )
 
 
 def _with(known: KnownSources, prepared: Sequence[Prepared]) -> KnownSources:

@@ -35,6 +35,16 @@ def sdists_in(document: Mapping[str, Any]) -> Iterator[SdistFile]:
         yield _sdist_file(package, sdist)
 
 
+def sdist_of(package: Mapping[str, Any]) -> SdistFile | None:
+    """The source package of one of them, also next to wheels; None if it has none that can be taken."""
+    if not isinstance(package.get("sdist"), dict):
+        return None
+    try:
+        return _sdist_file(package, package["sdist"])
+    except LockError:
+        return None
+
+
 def _sdist_file(package: Mapping[str, Any], sdist: Mapping[str, Any]) -> SdistFile:
     name = str(package.get("name", ""))
     url = str(sdist.get("url", ""))
