@@ -188,14 +188,33 @@ def why_not(
     reasons = {}
     for release in old:
         metadata = answer.by_package.get(release.name, WheelMetadata())
-        reasons[release.name] = _unmet(metadata, locked, stack)
+        reasons[release.name] = unmet(metadata, locked, stack)
     return reasons
 
 
-def _unmet(metadata: WheelMetadata, locked: Mapping[str, Release], stack: Stack) -> str:
-    """The first requirement that a stack does not meet, in words."""
+def unmet(metadata: WheelMetadata, locked: Mapping[str, Release], stack: Stack) -> str:
+    """A requirement that a stack does not meet, in words."""
     if not allows_python(metadata.requires_python, stack.python):
         return f"that needs Python {metadata.requires_python}"
+    pinned = {canonicalize_name(Requirement(line).name) for line in stack.requirements}
+    other = ""
+    for requirement in _requirements_of(metadata, stack):
+        name = canonicalize_name(requirement.name)
+        if name not in locked:
+            continue
+        version = locked[name].version
+        if requirement.specifier.contains(version, prereleases=True):
+            continue
+        text = f"that needs {requirement.name}{requirement.specifier}"
+        # Other versions follow from what is locked: the cause is among those that the stack pins.
+        if name in pinned:
+            return text
+        other = other or text
+    return other or "that does not go with the other packages"
+
+
+def _requirements_of(metadata: WheelMetadata, stack: Stack) -> Iterator[Requirement]:
+    """What a wheel requires on the stack's platform, without its extras."""
     environment = cast("dict[str, str]", {**markers(stack), "extra": ""})
     for line in metadata.requires:
         try:
@@ -204,9 +223,4 @@ def _unmet(metadata: WheelMetadata, locked: Mapping[str, Release], stack: Stack)
             continue
         if requirement.marker and not requirement.marker.evaluate(environment):
             continue
-        other = locked.get(canonicalize_name(requirement.name))
-        if other is None:
-            continue
-        if not requirement.specifier.contains(other.version, prereleases=True):
-            return f"that needs {requirement.name}{requirement.specifier}"
-    return "that does not go with the other packages"
+        yield requirement

@@ -324,6 +324,61 @@ def test_packages_of_the_settings_are_built_only_if_allowed(
     )
 
 
+def add_wheel(folder: Path, version: str, day: str, python: str = "") -> None:
+    """Another release of the project that has a source package: a wheel, of which nothing but metadata is read."""
+    path = folder / "plain-sdist.json"
+    document = json.loads(path.read_text())
+    row = {
+        "filename": f"plain_sdist-{version}-py3-none-any.whl",
+        "hashes": {"sha256": "a" * 64},
+        "metadata": version,
+        "requires-python": python or None,
+        "size": 1,
+        "upload-time": f"{day}T00:00:00Z",
+        "yanked": False,
+    }
+    document["files"].append(row)
+    lines = [f"Requires-Python: {python}"] if python else []
+    document["metadata"][version] = lines
+    path.write_text(json.dumps(document))
+
+
+def test_an_old_wheel_does_not_replace_the_newest_release(
+    locks: Locks, index_folder: Path
+) -> None:
+    add_wheel(index_folder, "0.3", "2020-01-01")
+    add_wheel(index_folder, "1.6b1", "2024-02-01")
+    lock = locks.make("plain-sdist")
+    [wheel] = [wheel for wheel in lock.wheels if wheel.name == "plain-sdist"]
+    assert str(wheel.version) == "1.5"
+    assert locks.run("--check", "--package", "plain-sdist").code == 0
+    answer = locks.run("--package", "plain-sdist", "--build-sources", "named")
+    assert answer.code == 5
+    assert (
+        "plain-sdist 0.3 (2020-01-01) is the newest release that has a wheel"
+        in answer.err
+    )
+    [wheel] = [
+        wheel
+        for wheel in locks.make("plain-sdist>=1.6b1").wheels
+        if wheel.name == "plain-sdist"
+    ]
+    assert str(wheel.version) == "1.6b1"
+
+
+def test_an_upper_bound_of_python_finds_another_python(
+    locks: Locks, index_folder: Path
+) -> None:
+    add_wheel(index_folder, "1.7", "2024-03-01", "<3.10,>=3.8")
+    answer = locks.run("--package", "plain-sdist", "--python", "3.10", "--base", "auto")
+    assert answer.code == 4
+    assert (
+        "plain-sdist 1.7 needs Python <3.10,>=3.8, and the stack has Python 3.10"
+        in answer.err
+    )
+    assert "--python 3.9 " in answer.err
+
+
 def test_builds_can_be_forbidden(locks: Locks, tmp_path: Path) -> None:
     write(tmp_path / "mylib", package_files())
     answer = locks.run("--package", "plain-sdist", "--build-sources", "named")

@@ -13,11 +13,12 @@ from envbuilder.errors import LockError, NoStackError
 from envbuilder.lock.creation import create_lock
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.lock_file import parse_lock
-from envbuilder.lock.release_age import OldRelease, Release
+from envbuilder.lock.release_age import OldRelease, Release, unmet
 from envbuilder.lock.sources.resolution import ask_with_sources
 from envbuilder.lock.sources.sdist_file import SdistFile
 from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop
 from envbuilder.lock.uv_compile import Uv, compile_argv
+from envbuilder.lock.wheel_metadata import parse_metadata
 from envbuilder.model import Source, SourceKind, Stack
 from envbuilder.network import Network
 from envbuilder.processes import Completed
@@ -213,3 +214,19 @@ def test_a_hint_does_not_lead_to_an_old_release() -> None:
             command_for=lambda packages: " ".join(["again", *packages]),
         )
     assert caught.value.suggestions == ("again fine",)
+
+
+def test_the_pinned_requirement_is_the_reason() -> None:
+    metadata = parse_metadata(
+        b"Requires-Dist: fsspec>=9\nRequires-Dist: torch==2.6.0\n"
+        b"Requires-Dist: torch>=99; extra == 'x'\n"
+    )
+    locked = {
+        "fsspec": Release(version=Version("1"), day=None),
+        "torch": Release(version=Version("2.0.1"), day=None),
+    }
+    assert unmet(metadata, locked, LOCK.stack) == "that needs torch==2.6.0"
+    del locked["torch"]
+    assert unmet(metadata, locked, LOCK.stack) == "that needs fsspec>=9"
+    old = parse_metadata(b"Requires-Python: <3.9\n")
+    assert unmet(old, locked, LOCK.stack) == "that needs Python <3.9"

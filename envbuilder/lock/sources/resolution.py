@@ -19,7 +19,7 @@ from envbuilder.lock.sources.workshop import Prepared, SourceWorkshop, known_of
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
 
-_ROUNDS = 5  # releases of a package that are looked at
+_ROUNDS = 4  # releases of a package that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
