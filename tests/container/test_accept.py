@@ -73,7 +73,11 @@ def test_foreign_image_is_not_judged_by_promises_it_never_made(
     assert checks["contract.user"]["detail"] == "observed: runs as root"
     assert checks["linkage.loader_path"]["value"] == 1
     assert checks["contract.space"]["status"] == "passed"
-    assert checks["numerics.matmul"]["detail"] == "torch is not installed in this image"
+    missing = "torch is not installed in this image"
+    assert checks["numerics.float32"]["detail"] == missing
+    assert checks["numerics.matmul"]["detail"] == (
+        f"because of numerics.float32: {missing}"
+    )
     assert checks["training.accuracy"]["status"] == "error"
     assert {check["status"] for check in receipt["checks"]} == {
         "passed",
