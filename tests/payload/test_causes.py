@@ -24,14 +24,6 @@ def test_errors_that_follow_name_the_first_check() -> None:
         assert second["remedy"] == "fix imports.failed first"
 
 
-def test_a_missing_library_is_one_cause() -> None:
-    causes = Causes()
-    absent = result("identity.torch", "torch is not installed in this image")
-    assert causes.attribute(absent) == absent
-    second = causes.attribute({**absent, "id": "gpu.nccl"})
-    assert second["detail"].startswith("because of identity.torch: torch is not")
-
-
 def test_other_results_stay_as_they_are() -> None:
     causes = Causes()
     kept = [

@@ -10,7 +10,6 @@ from typing import Any
 
 # An error as Python prints it. What follows the first words may differ from process to process, as paths do.
 ERROR = re.compile(r"\b([A-Za-z_]\w*(?:Error|Exception)): (\S[^;]{11,49})")
-NOT_INSTALLED = re.compile(r"^\w+ is not installed in this image$")
 CUSTOM = "own."  # custom checks speak for themselves
 
 
@@ -43,6 +42,4 @@ class Causes:
 
 def signatures(detail: str) -> list[str]:
     """Each error in a detail, in the form in which it is the same everywhere."""
-    if NOT_INSTALLED.match(detail):
-        return [detail]
     return [f"{kind}: {text.rstrip()}" for kind, text in ERROR.findall(detail)]
