@@ -137,7 +137,7 @@ def acceptance_error(receipt: Receipt) -> AcceptanceError:
     shared = _shared_errors(failed)
     lines = []
     for check in failed:
-        if check.status is Status.FAILED or check.detail not in shared:
+        if check.detail not in shared:
             lines += _failure_lines(check)
     for detail, names in shared.items():
         lines += [f"{len(names)} checks: {detail}", f"  {', '.join(names)}"]
@@ -152,11 +152,13 @@ def acceptance_error(receipt: Receipt) -> AcceptanceError:
 def _shared_errors(checks: Sequence[Check]) -> dict[str, list[str]]:
     """Error → ids of the checks that have it, for errors of several checks.
 
-    A suite that died leaves the same error at many checks: it is printed once, with their names.
+    A suite that died leaves the same error at many checks: it is printed once, with their names. So is a failure that
+    follows from another one (`docker/payload/acceptance/causes.py`).
     """
     names_of: dict[str, list[str]] = {}
     for check in checks:
-        if check.status is Status.ERROR:
+        follows = check.detail.startswith("because of ")
+        if check.status is Status.ERROR or follows:
             names = names_of.setdefault(check.detail, [])
             names.append(check.id)
     shared = {}

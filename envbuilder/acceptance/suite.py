@@ -49,9 +49,12 @@ GRACE = (
 FOLDER = SUITE_FOLDER
 OUR_REPOSITORY = "envbuilder"  # images get this name, unless --tag says otherwise
 _MOST_NAMES = 8  # in a hint
-_PYTHON = """
-for name in python python3; do command -v $name >/dev/null && exec $name "$@"; done
-echo "no Python" >&2; exit 127
+_NO_PYTHON = "this image has no Python 3.8 or newer"
+_PYTHON = f"""
+for name in python python3; do
+  if $name -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then exec $name "$@"; fi
+done
+echo "{_NO_PYTHON}" >&2; exit 127
 """
 OUTSIDE = {
     "identity.labels": "labels say what is inside",
@@ -323,6 +326,12 @@ class _Run:
     def _ending(self, container: Container) -> str:
         """How a container ended that has printed its last line; empty if it ended well."""
         code, out_of_memory = container.wait()
+        if not self.events.titles and _NO_PYTHON in container.errors():
+            # Said first, and not after a receipt in which nothing was judged.
+            raise EngineError(
+                f"the suite cannot start in this image: {_NO_PYTHON}",
+                hint="it runs on the Python of the image: install one, or check another image",
+            )
         if container.late:
             return f"the suite was killed at its deadline, in {self.events.running or 'its beginning'}"
         ending = ending_text(

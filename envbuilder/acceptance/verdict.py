@@ -162,14 +162,15 @@ def check_answered(
     answered = {answer.id for answer in checks}
     missing = sorted(set(only or required) - answered)
     problems = []
-    if missing:
-        problems.append(f"no answer to {', '.join(missing)}")
-    if only:
-        problems.append(f"only {', '.join(only)} ran")
+    # The reason first: a list of checks without an answer can be long.
     if ending:
         problems.append(ending)
     if protocol:
         problems.append(protocol)
+    if only:
+        problems.append(f"only {', '.join(only)} ran")
+    if missing:
+        problems.append(f"no answer to {', '.join(missing)}")
     if not problems:
         return check(status=Status.PASSED)
     remedy = (

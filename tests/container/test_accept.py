@@ -116,6 +116,25 @@ def test_an_image_without_anything_is_an_error_with_a_reason(tmp_path: Path) -> 
     assert "the suite cannot start in this image" in answer.err
 
 
+def test_an_image_without_python_is_refused_at_once(
+    foreign: str, tmp_path: Path
+) -> None:
+    lines = (
+        f"FROM {foreign}",
+        "USER 0",
+        "RUN rm -f /usr/bin/python* /usr/local/bin/python*",
+    )
+    (tmp_path / "Dockerfile").write_text("\n".join(lines))
+    docker("build", "--quiet", "--tag", "test/no-python:1", str(tmp_path))
+    answer = envbuilder("accept", "test/no-python:1", cwd=tmp_path)
+    docker("rmi", "--force", "test/no-python:1")
+    assert answer.code == 6
+    assert (
+        "error: the suite cannot start in this image: this image has no" in answer.err
+    )
+    assert not (tmp_path / "receipts").exists()
+
+
 @pytest.mark.parametrize(
     ("least", "status", "code"), [(3, "passed", 7), (99, "failed", 7)]
 )

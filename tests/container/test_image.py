@@ -11,6 +11,20 @@ from testinfra.host import Host
 from .engine import Image, docker
 
 HERE = Path(__file__).parent
+WORKERS = """
+import torch
+from torch.utils.data import DataLoader
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, number):
+        return torch.zeros(1024, 1024)
+
+for batch in DataLoader(Rows(), 32, num_workers=2):
+    print(tuple(batch.shape))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -197,6 +211,27 @@ def test_a_cpu_quota_limits_the_threads(image: Image) -> None:
         done.stderr
         == f"the CPU quota of this container allows 1 of {cpus} CPUs: OMP_NUM_THREADS=1\n"
     )
+    show = ("--no-python", "sh", "-c", "echo $OMP_NUM_THREADS")
+    one = docker(*words, "torchrun", "--nproc-per-node", "1", *show)
+    two = docker(*words, "torchrun", "--nproc-per-node=2", *show)
+    assert "the CPU quota" in one.stderr
+    assert "the CPU quota" not in two.stderr  # torchrun itself gives each one thread
+    assert (one.stdout, two.stdout) == ("1\n", "1\n1\n")
+
+
+def test_little_shared_memory_is_named_and_more_of_it_works(
+    image: Image, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "job.py").write_text(WORKERS)
+    words = ["run", "--rm", "--network", "none", "--volume", f"{tmp_path}:/jobs:ro"]
+    program = (image.id, "python", "/jobs/job.py")
+    failed = docker(*words, *program, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("/dev/shm has 64 MB: DataLoader(num_workers=1")
+    done = docker(*words, "--shm-size", "1g", *program)
+    assert done.stdout == "(32, 1024, 1024)\n"
+    assert "/dev/shm" not in done.stderr
 
 
 def test_pip_says_which_python_it_would_serve(image: Image) -> None:

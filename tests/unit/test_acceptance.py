@@ -276,6 +276,15 @@ def test_a_refusal_gives_check_number_bound_and_remedy() -> None:
     assert "sha256:abcdef" in error.hint
 
 
+def test_failures_of_one_cause_are_listed_together() -> None:
+    because = "because of imports.failed: ImportError: libcudart.so.12"
+    checks = []
+    for name, status in (("b", Status.FAILED), ("c", Status.FAILED)):
+        checks.append(Check(id=name, title=name, status=status, detail=because))
+    error = receipts.acceptance_error(replace(receipt("failed"), checks=tuple(checks)))
+    assert error.problems == (f"2 checks: {because}", "  b, c")
+
+
 def test_numbers_are_shown_with_their_bound() -> None:
     check = Check(
         id="a", title="A", status=Status.PASSED, value="11.7", bound="11.7.99"

@@ -171,14 +171,14 @@ def test_a_suite_that_answered_everything() -> None:
     found = verdict.check_answered(
         ["d", "a", "c"], checks, "2 lines are odd", "it ended with 1"
     )
-    detail = "no answer to c, d; it ended with 1; 2 lines are odd"
+    detail = "it ended with 1; 2 lines are odd; no answer to c, d"
     assert found == complete(Status.ERROR, detail=detail, remedy=again)
     found = verdict.check_answered(["a", "b", "c"], checks, "", "", only=["a"])
     assert found == complete(
         Status.ERROR, detail="only a ran", remedy="run the whole suite"
     )
     found = verdict.check_answered(["a"], checks, "", "", only=["a", "z"])
-    assert found.detail == "no answer to z; only a, z ran"
+    assert found.detail == "only a, z ran; no answer to z"
 
 
 def test_a_custom_base_and_system_packages_do_not_count() -> None:

@@ -220,6 +220,11 @@ def test_receipt_contains_the_end_of_the_container(
     assert check_of(receipt, "suite.complete").detail == said
 
 
+def test_an_image_without_python_says_so_first() -> None:
+    with pytest.raises(EngineError, match="this image has no Python 3"):
+        judged([], 127, errors=["sh: warning", "this image has no Python 3.8 or newer"])
+
+
 @pytest.mark.parametrize(
     "noise",
     ["Segmentation fault", '{"event": "magic"}', '{"event": "result"}', "[" * 5000],

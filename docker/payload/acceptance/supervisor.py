@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
+from acceptance.causes import Causes
 from acceptance.checks.inspection import Answer
 from acceptance.deadline import GRACE, deadline_for
 from acceptance.runner import SEE_STDERR, timed_out
@@ -54,12 +55,14 @@ class Run:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    causes: Causes = field(default_factory=Causes)
 
     def announce(self, checks: Sequence[Check], limits: Limits) -> None:
         plan = [{"id": check.id, "title": check.title} for check in checks]
         self.emit("plan", suite=limits.suite, checks=plan)
 
     def add_result(self, fields: dict[str, Any]) -> None:
+        fields = self.causes.attribute(fields)
         self.results[fields["id"]] = fields
         self.emit("result", **fields)
 

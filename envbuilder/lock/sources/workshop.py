@@ -534,7 +534,7 @@ def _wheel_row(source: Source, path: Path) -> Wheel:
     if name != source.name:
         raise UsageError(
             f"the package of {_place(source)} is called {name}, not {source.name}",
-            hint=f"write it with its name, with `--package` or in the file that has it: '{_located(source, name)}'",
+            hint=f"write it with its name, with `--package '{_located(source, name)}'` or in the file that has it",
         )
     return Wheel(
         name=canonicalize_name(name),

@@ -79,12 +79,12 @@ CHECKS = (
         "linkage.single", "there is one copy of each CUDA library", linkage.check_single
     ),
     Check("linkage.loads", "every CUDA library loads", linkage.check_loads),
+    Check("imports.failed", "every package imports", imports.check_imports),
     Check(
         "contract.python_path",
         "nothing shadows the installed packages",
         contract.check_python_path,
     ),
-    Check("imports.failed", "every package imports", imports.check_imports),
     Check(
         "identity.torch",
         "torch version matches the lock",

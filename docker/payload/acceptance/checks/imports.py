@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Iterator, Sequence, Tuple
 
 from acceptance.checks.identity import distributions, normalize
+from acceptance.checks.import_remedies import remedy_for
 from acceptance.checks.inspection import Failure
 from acceptance.events import parse_event
 from acceptance.processes import killed_at_end
@@ -63,9 +65,30 @@ def check_imports(inspection: Inspection) -> Answer:
         "imports.failed",
         len(problems),
         detail="; ".join(problems),
-        remedy="two packages are incompatible: lock them again, as of the stack's date",
+        remedy=remedy_for(
+            imported["failed"], locked_cuda(inspection), shipped_libraries()
+        )
+        if problems
+        else "",
         findings=warnings,
     )
+
+
+def shipped_libraries() -> dict[str, bool]:
+    """The libraries that the installed wheels have brought by their RECORDs, and whether each is still there."""
+    libraries = {}
+    for distribution in distributions():
+        for path in distribution.files or ():
+            if ".so" in path.name:
+                libraries[path.name] = Path(str(path.locate())).exists()
+    return libraries
+
+
+def locked_cuda(inspection: Inspection) -> str:
+    """The CUDA of the lock; empty without a lock."""
+    stack = inspection.lock["stack"] if inspection.lock else {}
+    cuda: str = stack.get("cuda", "")
+    return cuda
 
 
 # --- what is imported ----------------------------------------------------------------------------------------------
