@@ -11,6 +11,9 @@ from envbuilder.model import Request, Stack
 
 from .conftest import Run
 
+# Each sets up a repository and writes it.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NAME = "cu117-torch2.0.1-py3.9-debian11"
 LOCK = str(ROOT / "docker/images" / NAME / "envbuilder.lock")

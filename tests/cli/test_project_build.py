@@ -19,6 +19,9 @@ from envbuilder.model import Lock, Request
 
 from .conftest import Run
 
+# Each sets up a repository and writes it.
+pytestmark = pytest.mark.slow
+
 IMAGES = Path(__file__).parents[2] / "docker/images"
 MAIN, FALLBACK = "cu117-torch2.0.1-py3.10-debian12", "cu117-torch2.0.1-py3.9-debian11"
 SLIM = "python:3.10-slim-bookworm"
