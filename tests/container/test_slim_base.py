@@ -93,7 +93,7 @@ def test_image_on_the_slim_base_passes_and_trains(slim: Slim, tmp_path: Path) ->
         "init", *request, "--os", "debian 12", "--target", "compose", cwd=tmp_path
     )
     assert answer.code == 0, answer.err
-    folder = tmp_path / "docker/images" / STACK
+    folder = tmp_path / "docker/images" / f"{STACK}-custom"  # by the name of a mirror
     lock = parse_lock((folder / LOCK_FILE).read_text(), source=STACK)
     assert lock.base_digest == first
     assert f"ARG BASE={slim.name}@{first}\n" in (folder / "Dockerfile").read_text()
