@@ -66,9 +66,11 @@ fast: setup ## the quick tests: no engine, no network, no browser, few processes
 	@# byte-code is kept: without it a sixth of the time is Python compiling the tests again
 	PYTHONDONTWRITEBYTECODE= tools/in-memory $(RUN) pytest -q $(FAST)
 
-coverage: setup ## which branches of envbuilder/ the fast tests run; writes docs/measurements/coverage.md
+coverage: setup ## which branches of envbuilder/ the fast tests and those of the commands run; writes docs/measurements/coverage.md
 	@mkdir -p build
 	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --branch --source=envbuilder -m pytest -q $(FAST)
+	COVERAGE_FILE=build/coverage.data $(RUN) coverage run --append --branch --source=envbuilder -m pytest -q \
+		-m "slow and not exhaustive and not container and not network and not mutation" tests/cli
 	COVERAGE_FILE=build/coverage.data $(RUN) coverage json -q -o build/coverage.json
 	$(BIN)/python tools/coverage_page.py build/coverage.json
 

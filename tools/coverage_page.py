@@ -20,8 +20,9 @@ _HEAD = """\
 # Coverage
 
 Written by `make coverage` on {day} at commit {commit}.
-Lines and branches of `envbuilder/` that the tests of `make fast` run in their own process; what a test starts as a
-program, such as `python -m envbuilder`, is not counted. Whether what is run is also checked: [mutation](mutation.md).
+Lines and branches of `envbuilder/` that the tests of `make fast` and the slower ones in `tests/cli` run in their own
+process; what a test starts as a program, such as `python -m envbuilder`, is not counted. Whether what is run is also
+checked: [mutation](mutation.md).
 
 **{percent:.1f} % of lines and branches; {branches:.1f} % of the {count:,} branches.**
 
