@@ -52,7 +52,6 @@ class Network:
     registry_mirror: str | None = None  # of Docker Hub's images
     python_mirror: str | None = None  # of the Pythons that uv installs
     proxies: Mapping[str, str] | None = None
-    has_python_mirror: bool = False  # uv's own variable names one
 
     def hide_token(self, text: str) -> str:
         """Text without the query of the index's address, which may be a token, and without the logins of mirrors.
@@ -94,7 +93,6 @@ def find_network(
         registry_mirror=registry_mirror,
         python_mirror=python_mirror or environ.get(PYTHON_MIRROR) or None,
         proxies=_proxies(environ),
-        has_python_mirror=bool(environ.get(PYTHON_MIRROR)),
     )
 
 

@@ -142,15 +142,30 @@ def digest(path: Path) -> str:
 def settle(wheel: Path, target: Path) -> None:
     """Write a wheel again so that only its content decides its bytes: order, dates, permissions, no compression."""
     with zipfile.ZipFile(str(wheel)) as old:
-        infos = {info.filename: info for info in old.infolist() if not info.is_dir()}
+        members = {}
+        for member in old.infolist():
+            if not member.is_dir():
+                members[member.filename] = member
         with zipfile.ZipFile(str(target), "w", zipfile.ZIP_STORED) as new:
-            # The metadata comes last, as the format recommends.
-            for name in sorted(infos, key=lambda name: (".dist-info/" in name, name)):
-                info = zipfile.ZipInfo(safe(name, wheel), (1980, 1, 1, 0, 0, 0))
-                executable = infos[name].external_attr >> 16 & 0o100
-                info.external_attr = (0o100755 if executable else 0o100644) << 16
-                info.create_system = 3  # Unix
+            for name in sorted(members, key=metadata_last):
+                info = settled_info(members[name], wheel)
                 new.writestr(info, old.read(name))
+
+
+def metadata_last(name: str) -> tuple[bool, str]:
+    """By name, and a wheel's metadata at its end, as the format recommends."""
+    return ".dist-info/" in name, name
+
+
+def settled_info(member: zipfile.ZipInfo, wheel: Path) -> zipfile.ZipInfo:
+    """A file's entry with the oldest date, and of its permissions only whether it can be run."""
+    name = safe(member.filename, wheel)
+    info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    executable = member.external_attr >> 16 & 0o100
+    mode = 0o100755 if executable else 0o100644
+    info.external_attr = mode << 16
+    info.create_system = 3  # Unix
+    return info
 
 
 # --- building ------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def parse_registry_mirror(text: str) -> str:
 
 
 def parse_python_mirror(text: str) -> str:
-    """A mirror of python-build-standalone's releases. It becomes a build argument, so it holds no credentials."""
+    """A mirror of python-build-standalone's releases. It needs no credentials: these builds are public."""
     address = text.rstrip("/")
     if not grammar.matches(grammar.PublicUrl, address):
         raise ValueError(
