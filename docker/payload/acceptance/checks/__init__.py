@@ -15,6 +15,7 @@ from acceptance.checks import (
     imports,
     linkage,
     lm,
+    needs,
     numerics,
     nvcc,
     training,
@@ -82,6 +83,11 @@ CHECKS = (
         "linkage.single", "there is one copy of each CUDA library", linkage.check_single
     ),
     Check("linkage.loads", "every CUDA library loads", linkage.check_loads),
+    Check(
+        "linkage.needs",
+        "the libraries that packages link to are in the image",
+        needs.check_needs,
+    ),
     Check("imports.failed", "every package imports", imports.check_imports),
     Check(
         "contract.python_path",
