@@ -433,6 +433,8 @@ class Receipt:
     checks: tuple[Check, ...]
     facts: JsonObject = field(default_factory=dict)  # everything observed inside
     training: JsonObject = field(default_factory=dict)
+    # Absent from receipts of suites before version 4.
+    lm: JsonObject = field(default_factory=dict, metadata=OMIT_IF_DEFAULT)
     stack: str = ""  # name of the stack, "" for an image that is not ours
     reference: str = ""  # what the image was called by
     started: str = ""  # ISO 8601, UTC
