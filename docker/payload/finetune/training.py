@@ -92,7 +92,7 @@ def train(settings: Settings, data: Data) -> Run:
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     say(describe(model, settings, device, rows, steps))
     compat.trust_own_checkpoints()
-    started = time.monotonic()
+    started, processor = time.monotonic(), time.process_time()
     result = trainer.train(resume_from_checkpoint=last_checkpoint(settings))
     seconds = time.monotonic() - started
     STOP.can_save = False
@@ -100,7 +100,9 @@ def train(settings: Settings, data: Data) -> Run:
     if STOP.requested:
         say(f"saved after step {trainer.state.global_step}: continue with --resume")
         raise SystemExit(130)
+    processor = time.process_time() - processor
     measured = measure(trainer, result, seconds, device)
+    measured["processor_seconds"] = round(processor, 2)
     measured.update(evaluate(trainer, rows, settings, data.labels))
     return Run(trainer, tokenizer, measured)
 
