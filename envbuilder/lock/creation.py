@@ -78,6 +78,7 @@ def create_lock(
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}
+    compiled = [item.source for item in built.values() if item.wheel is None]
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
@@ -86,6 +87,8 @@ def create_lock(
         wheels=select_wheels(answer.document, stack, size_of, built=built_wheels),
     )
     lock = replace(lock, sources=_sources_in(lock, built))
+    if workshop and compiled:
+        lock = workshop.with_toolchain(lock)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -133,12 +136,13 @@ def _unread_note(answer: MetadataAnswer) -> str:
 
 
 def _sources_in(lock: Lock, built: Mapping[str, Prepared]) -> tuple[Source, ...]:
-    """The sources of which the lock has a wheel: a dependency may turn out not to be needed."""
+    """The sources that are needed: a dependency may turn out not to be, and then has no wheel in the lock."""
     names = {wheel.name for wheel in lock.wheels}
     sources = []
     for name in sorted(built):
-        if name in names:
-            sources.append(built[name].source)
+        source = built[name].source
+        if name in names or source.compiled:
+            sources.append(source)
     return tuple(sources)
 
 
