@@ -69,4 +69,6 @@ measured = {
     "accuracy": scores["eval_accuracy"],
     "peak_memory_bytes": after.ru_maxrss * 1024,
 }
-Path(output, "metrics.json").write_text(json.dumps(measured), encoding="utf-8")
+Path(output, "metrics.json").write_text(
+    json.dumps(measured), encoding="utf-8", newline="\n"
+)

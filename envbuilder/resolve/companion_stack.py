@@ -26,14 +26,14 @@ _SOURCE_KINDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class CompanionChoice:
     """A companion of a request, and the row whose newest release it gets."""
 
     text: str
     row: Companion
 
 
-def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[Choice, ...]:
+def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[CompanionChoice, ...]:
     """The newest releases that fit the candidate and each other; what came after `day` only where nothing else fits."""
     fitting = CompanionJudge(rows.request, rows.catalog).releases_on(candidate)
     for releases in fitting:
@@ -44,7 +44,7 @@ def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[Choice, 
             "the index found a candidate that its companions do not fit"
         )
     pairs = zip(rows.request.companions, chosen, strict=True)
-    return tuple(Choice(text=text, row=row) for text, row in pairs)
+    return tuple(CompanionChoice(text=text, row=row) for text, row in pairs)
 
 
 def _is_after(row: Companion, day: date) -> bool:
@@ -90,7 +90,7 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     )
 
 
-def _day_of(choices: Sequence[Choice], day: date, candidate: Candidate) -> date:
+def _day_of(choices: Sequence[CompanionChoice], day: date, candidate: Candidate) -> date:
     """The last day on which each release was the newest, so that what it was released with is installed beside it."""
     oldest = candidate.build.released
     for choice in choices:
@@ -104,7 +104,7 @@ def _day_of(choices: Sequence[Choice], day: date, candidate: Candidate) -> date:
     return max(day, oldest)
 
 
-def _requirement(choice: Choice, candidate: Candidate, day: date) -> str:
+def _requirement(choice: CompanionChoice, candidate: Candidate, day: date) -> str:
     """`vllm==0.33.0`; where the newest release may be younger than the day, the row's bounds: uv knows the days."""
     row = choice.row
     wanted = parsed(choice.text)
@@ -178,7 +178,7 @@ def _is_for(text: str, candidate: Candidate) -> bool:
 # --- notes and evidence --------------------------------------------------------------------------------------------
 
 
-def _notes(choices: Sequence[Choice]) -> Iterator[str]:
+def _notes(choices: Sequence[CompanionChoice]) -> Iterator[str]:
     for choice in choices:
         row = choice.row
         if row.says:
@@ -187,7 +187,7 @@ def _notes(choices: Sequence[Choice]) -> Iterator[str]:
             yield f"{subject_of(row)} {_SOURCE_KINDS[row.kind]}"
 
 
-def _weakest(stack: Stack, choices: Sequence[Choice]) -> str:
+def _weakest(stack: Stack, choices: Sequence[CompanionChoice]) -> str:
     statuses = [Evidence(stack.evidence)]
     for choice in choices:
         row = choice.row

@@ -1,8 +1,12 @@
 """`finetune` before a library is imported: options, files, columns, splits. The training: tests/container."""
 
+import importlib
 import json
 import random
+import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from marks import few
@@ -391,6 +395,36 @@ def test_an_upload_without_a_token_is_refused(
         command.check_token(settings(push_to_hub="me/model"))
     write(tmp_path / "token", "hf_x")
     command.check_token(settings(push_to_hub="me/model"))
+
+
+@pytest.fixture
+def compat(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """finetune/compat.py with libraries that do nothing."""
+    for name in ("torch", "transformers", "transformers.trainer"):
+        monkeypatch.setitem(sys.modules, name, MagicMock(__version__="1"))
+    monkeypatch.delitem(sys.modules, "finetune.compat", raising=False)
+    yield importlib.import_module("finetune.compat")
+    del sys.modules["finetune.compat"]
+
+
+def test_a_checkpoint_that_may_hide_code_needs_the_users_word(compat: Any) -> None:
+    trainer = sys.modules["transformers"].trainer  # type: ignore[attr-defined]
+    trainer.check_torch_load_is_safe = check = MagicMock(side_effect=ValueError)
+    with pytest.raises(JobError, match="does not load checkpoints safely") as error:
+        compat.check_checkpoint(False)
+    assert error.value.hint.endswith("add --trust-checkpoint")
+    compat.check_checkpoint(True)
+    trainer.check_torch_load_is_safe()
+    assert check.call_count == 1
+
+
+def test_arguments_have_the_names_of_the_release(compat: Any) -> None:
+    values = {"eval_strategy": "epoch", "use_cpu": True, "save_safetensors": True}
+    old = compat.renamed(values, ("evaluation_strategy", "no_cuda"))
+    assert old == {"evaluation_strategy": "epoch", "no_cuda": True}
+    assert compat.renamed(values, tuple(values)) == values
+    with pytest.raises(JobError, match="has no eval_strategy"):
+        compat.renamed(values, ("no_cuda",))
 
 
 def test_what_a_report_says_of_the_data(tmp_path: Path) -> None:

@@ -71,15 +71,28 @@ def dtype_argument(dtype: Any) -> Dict[str, Any]:
     return {"dtype" if major >= 5 else "torch_dtype": dtype}
 
 
-def trust_own_checkpoints() -> None:
-    """Let a run resume with torch < 2.6, whose torch.load transformers ≥ 4.51 refuses.
+def check_checkpoint(trusted: bool) -> None:
+    """Whether a checkpoint can be loaded. Its optimizer and random states are pickles.
 
-    The refusal is for files of others (CVE-2025-32434). A checkpoint in --output was written by this program.
+    Newer releases of transformers refuse torch.load with torch < 2.6, where it can run a file's code even with
+    `weights_only` (CVE-2025-32434). Only the user knows whose checkpoint it is.
     """
     from transformers import trainer
 
-    if hasattr(trainer, "check_torch_load_is_safe"):
+    check = getattr(trainer, "check_torch_load_is_safe", None)
+    if check is None:
+        return
+    if trusted:
         trainer.check_torch_load_is_safe = lambda: None
+        return
+    try:
+        check()
+    except ValueError as error:
+        raise JobError(
+            f"torch {torch.__version__} does not load checkpoints safely (CVE-2025-32434), and this transformers "
+            "refuses it",
+            "if this run wrote the checkpoint and nobody else can write there, add --trust-checkpoint",
+        ) from error
 
 
 def device_of(choice: str) -> str:

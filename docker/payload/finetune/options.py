@@ -146,6 +146,7 @@ class Settings:
         flags="--output-dir", metavar="DIR")
     overwrite: bool = option("remove an earlier run in --output first", False, bool, flags="--overwrite-output-dir")
     resume: bool = option("continue from the last checkpoint in --output, if any", False, bool)
+    trust_checkpoint: bool = option("resume with torch < 2.6, which can run code hidden in a checkpoint", False, bool)
     report_to: str | None = option(
         "also log there; metrics.jsonl and TensorBoard are always written",
         choices=TRACKERS)

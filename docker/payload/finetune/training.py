@@ -91,9 +91,11 @@ def train(settings: Settings, data: Data) -> Run:
     # The reporter says what happens; Trainer's own would print a dictionary for each log.
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     say(describe(model, settings, device, rows, steps))
-    compat.trust_own_checkpoints()
+    checkpoint = last_checkpoint(settings)
+    if checkpoint:
+        compat.check_checkpoint(settings.trust_checkpoint)
     started, processor = time.monotonic(), time.process_time()
-    result = trainer.train(resume_from_checkpoint=last_checkpoint(settings))
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - started
     STOP.can_save = False
     reporter.close()
