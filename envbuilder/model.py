@@ -187,7 +187,11 @@ class StackCompanion:
         """`vllm0.33.0` in the name of a stack; without a version where the index decides it."""
         name, exact, version = self.requirement.partition("==")
         name = re.split(r"[^A-Za-z0-9._-]", name)[0]
-        return name + re.sub(r"[^A-Za-z0-9.]", "", version) if exact else name
+        if not exact:
+            return name
+        gap = "-" if name[-1].isdigit() else ""
+        number = re.sub(r"[^A-Za-z0-9.]", "", version)
+        return f"{name}{gap}{number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,9 @@ def context_of(
     gpu = None
     if request.gpu and is_in("gpu"):
         gpu = find_gpu(request.gpu, catalog)
-    context = CompanionContext(capability=gpu.capability if gpu else None)
+    context = CompanionContext()
+    if gpu is not None:
+        context = replace(context, capability=gpu.capability)
     if is_in("as_of"):
         context = replace(context, day=request.as_of)
     if is_in("transformers"):
@@ -125,9 +127,13 @@ def failing(bounds: str, line: str) -> str:
     clauses = []
     for clause in SpecifierSet(bounds):
         text = str(clause)
-        if not overlap(text, line):
-            clauses.append(text)
-    return readable(",".join(clauses) or bounds)
+        if overlap(text, line):
+            continue
+        clauses.append(text)
+    if not clauses:
+        return readable(bounds)
+    together = ",".join(clauses)
+    return readable(together)
 
 
 # --- a release against a candidate ---------------------------------------------------------------------------------
@@ -184,6 +190,8 @@ def _lines_built_for(row: Companion) -> tuple[str, ...]:
     """The minors of torch whose C++ an extension can use: >=2.1.0 is that of 2.1, the one that it was built for."""
     if not row.torch_minor_abi or row.kind is not CompanionKind.WHEEL:
         return ()
+    if "<" in row.torch:
+        return ()  # somebody has found out up to which torch it works
     lines = []
     for clause in _bounds(row.torch):
         if clause.operator in ("==", ">=", "~="):
@@ -215,13 +223,14 @@ def _says_of_cuda(row: Companion, candidate: Candidate) -> str:
     subject = subject_of(row)
     if candidate.cpu:
         return f"{subject} needs CUDA; flavour cpu has none"
-    here = f"this is CUDA {candidate.cuda_line}"
-    majors = listed(row.cuda)
-    lines = listed(row.cuda_lines)
+    here = candidate.cuda_line
+    majors = row.cuda
     major = candidate.build.cuda.major
-    if row.cuda and major not in row.cuda:
-        return f"{subject} is built for CUDA {majors}; {here}"
-    return f"{subject} has libraries for CUDA {lines}; {here}"
+    if majors and major not in majors:
+        built = listed(majors)
+        return f"{subject} is built for CUDA {built}; this is CUDA {here}"
+    lines = listed(row.cuda_lines)
+    return f"{subject} has libraries for CUDA {lines}; this is CUDA {here}"
 
 
 def _fits_python(row: Companion, candidate: Candidate, _: CompanionContext) -> bool:
@@ -274,11 +283,15 @@ def _fits_run(row: Companion, candidate: Candidate, _: CompanionContext) -> bool
 
 
 def _says_of_run(row: Companion, candidate: Candidate) -> str:
-    needs = f"{subject_of(row)} needs transformers {readable(row.transformers)}"
+    subject = subject_of(row)
+    bounds = readable(row.transformers)
+    needs = f"{subject} needs transformers {bounds}"
     run = candidate.transformers_run
     if run is None:
         return needs
-    return f"{needs}; the newest known to work on torch {run.torch} is {run.newest}"
+    torch = run.torch
+    newest = run.newest
+    return f"{needs}; the newest known to work on torch {torch} is {newest}"
 
 
 FACETS: tuple[Facet, ...] = (

@@ -36,10 +36,11 @@ class CompanionMasks:
         """The candidates on which all of these can be installed together."""
         names = tuple(companions)
         key = (names, context)
-        mask = self._of_set.get(key)
-        if mask is None:
-            mask = self._new_mask(names, context)
-            self._of_set[key] = mask
+        known = self._of_set
+        if key in known:
+            return known[key]
+        mask = self._new_mask(names, context)
+        known[key] = mask
         return mask
 
     def _new_mask(self, companions: Sequence[str], context: CompanionContext) -> int:
@@ -73,6 +74,17 @@ class CompanionMasks:
         key = (id(row), context)
         if key in self._of_row:
             return self._of_row[key]
+        mask = self._facets_mask(row, context)
+        if mask and row.needs:
+            of_needs = self._needs_mask(row, context)
+            mask &= of_needs
+        self._of_row[key] = mask
+        return mask
+
+    def _facets_mask(self, row: Companion, context: CompanionContext) -> int:
+        """The same, whatever it needs beside it."""
+        if context_problem(row, context):
+            return 0
         mask = _ALL
         for facet in FACETS:
             passing = 0
@@ -82,7 +94,18 @@ class CompanionMasks:
             mask &= passing
             if not mask:
                 break
-        self._of_row[key] = mask
+        return mask
+
+    def _needs_mask(self, row: Companion, context: CompanionContext) -> int:
+        """The candidates that the companions which a row needs fit, too."""
+        mask = _ALL
+        for line in row.needs:
+            releases = releases_meant(line, self._catalog)
+            fitting = 0
+            for needed in releases:
+                fitting |= self._facets_mask(needed, context)
+            if releases:
+                mask &= fitting
         return mask
 
     def _together(

@@ -13,6 +13,7 @@ from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.companion_rules import CompanionJudge
 from envbuilder.resolve.companion_table import (
     gone_row,
+    is_pre_release,
     known_companions,
     merged_companions,
     parsed,
@@ -107,6 +108,10 @@ def _diagnose_unknown(requested: RequestedValue) -> Diagnosis | None:
         return Diagnosis(problem=says)
     if releases_meant(text, catalog):
         return None
+    newest = rows[0]
+    if is_pre_release(newest) and not requirement.specifier:
+        says = newest.says or f"{name} has pre-releases alone"
+        return Diagnosis(problem=says, instead=(f"{name}>={newest.first}",))
     return Diagnosis(
         problem=f"{text} is not in the catalog ({catalog.date})",
         alternatives_text=f"known: {_releases_text(rows)}",
@@ -118,10 +123,11 @@ def _unknown(name: str, text: str, requested: RequestedValue) -> Diagnosis:
     catalog = requested.catalog
     known = known_companions(catalog)
     similar = similar_names(name, known)
+    few = similar or known
     package = shlex.quote(text)
     return Diagnosis(
         problem=f"{name} is no companion in the catalog ({catalog.date})",
-        alternatives_text=f"known: {listed(similar or known)}",
+        alternatives_text=f"known: {listed(few)}",
         advice=f"or, as any other package, with `--package {package}`",
         instead=tuple(similar),
     )
@@ -147,5 +153,8 @@ def _try_instead(text: str) -> Iterator[object]:
     requirement = parsed(text)
     if not requirement.specifier:
         return
-    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-    yield f"{requirement.name}{extras}"
+    name = requirement.name
+    if requirement.extras:
+        extras = ",".join(sorted(requirement.extras))
+        name = f"{name}[{extras}]"
+    yield name

@@ -53,13 +53,38 @@ class CompanionJudge:
             return problem
         for facet in self.failing(row, candidate):
             return facet.says(row, candidate)
+        line = self.missing(row, candidate)
+        if not line:
+            return ""
+        objection = self.objection(line, candidate, alone=True)
+        return f"{subject_of(row)} needs {line}, and {objection}"
+
+    def missing(self, row: Companion, candidate: Candidate) -> str:
+        """What a row needs of another companion of which no release fits the candidate; "" if nothing is missing."""
+        for line in row.needs:
+            releases = releases_meant(line, self.catalog)
+            if releases and not self.newest(releases, candidate):
+                return line
         return ""
+
+    def newest(
+        self, releases: Sequence[Companion], candidate: Candidate
+    ) -> Companion | None:
+        """The newest release that fits a candidate, whatever it needs beside it."""
+        for row in releases:
+            if context_problem(row, self.context):
+                continue
+            if not self.failing(row, candidate):
+                return row
+        return None
 
     def count(self, row: Companion, candidate: Candidate) -> int:
         """How many things keep the releases of a row from a candidate."""
         failed = self.failing(row, candidate)
         count = len(failed)
         if context_problem(row, self.context):
+            count += 1
+        if self.missing(row, candidate):
             count += 1
         return count
 
@@ -73,11 +98,19 @@ class CompanionJudge:
             fewest = min(count, fewest or count)
         return fewest
 
-    def objection(self, text: str, candidate: Candidate) -> Objection:
-        """Why no release of a companion fits a candidate: what the nearest one lacks; None if one fits."""
+    def objection(
+        self, text: str, candidate: Candidate, *, alone: bool = False
+    ) -> Objection:
+        """Why no release of a companion fits a candidate: what the nearest one lacks; None if one fits.
+
+        `alone`: whatever it needs beside it.
+        """
         nearest: tuple[Companion, int] | None = None
         for row in releases_meant(text, self.catalog):
             count = self.count(row, candidate)
+            if alone:
+                failed = self.failing(row, candidate)
+                count = len(failed)
             if count == 0:
                 return None
             if nearest is None or count < nearest[1]:

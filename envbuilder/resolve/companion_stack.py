@@ -1,6 +1,5 @@
 """The companions of a request in its stack: one release each, pinned, what it needs beside it, its day, and notes."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -15,10 +14,14 @@ from envbuilder.model import Stack, StackCompanion
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.companion_facets import subject_of
 from envbuilder.resolve.companion_rules import CompanionJudge, first_together
-from envbuilder.resolve.companion_table import names_of, parsed, releases_meant
+from envbuilder.resolve.companion_table import (
+    is_pre_release,
+    names_of,
+    parsed,
+    releases_meant,
+)
 from envbuilder.resolve.request_rows import RequestRows
 
-_CUDA_MAJOR = re.compile(r"[_-]?cu(?:da)?(1[0-9])[0-9x]?")
 _SOURCE_KINDS = {
     CompanionKind.PURE_SOURCE: "has no wheel: it is built from its source archive, which needs no compiler",
     CompanionKind.CUDA_SOURCE: "has no wheel: its CUDA sources are compiled against this torch, which takes long",
@@ -33,7 +36,9 @@ class CompanionChoice:
     row: Companion
 
 
-def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[CompanionChoice, ...]:
+def choose(
+    rows: RequestRows, candidate: Candidate, day: date
+) -> tuple[CompanionChoice, ...]:
     """The newest releases that fit the candidate and each other; what came after `day` only where nothing else fits."""
     fitting = CompanionJudge(rows.request, rows.catalog).releases_on(candidate)
     for releases in fitting:
@@ -61,10 +66,11 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     taken = names_of(request.companions) | {
         canonicalize_name(Requirement(line).name) for line in stack.extras
     }
+    judge = CompanionJudge(request, rows.catalog)
     companions = []
     for choice in choices:
         row = choice.row
-        needs = tuple(_needs(row, candidate, taken))
+        needs = tuple(_needs(row, candidate, judge, day, taken))
         taken |= names_of(needs)
         needs_apt = [name for name in row.needs_apt if name not in stack.apt]
         companion = StackCompanion(
@@ -90,12 +96,15 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     )
 
 
-def _day_of(choices: Sequence[CompanionChoice], day: date, candidate: Candidate) -> date:
+def _day_of(
+    choices: Sequence[CompanionChoice], day: date, candidate: Candidate
+) -> date:
     """The last day on which each release was the newest, so that what it was released with is installed beside it."""
     oldest = candidate.build.released
     for choice in choices:
-        released = choice.row.released
-        next_released = choice.row.next_released
+        row = choice.row
+        released = row.released
+        next_released = row.next_released
         if next_released:
             eve = next_released - timedelta(days=1)
             day = min(day, eve)
@@ -134,45 +143,50 @@ def _has_last(row: Companion, day: date) -> bool:
     return day >= row.checked
 
 
-def _cuda_major_in(text: str) -> str:
-    """`13` of `core_cu13`; "" for a name that says nothing of CUDA."""
-    found = _CUDA_MAJOR.search(text)
-    return found[1] if found else ""
-
-
 def _own_extras(row: Companion, candidate: Candidate) -> Iterator[str]:
     """The extras of a meta package that bring what it is about: that for the candidate's CUDA."""
-    for line in row.needs:
+    for line in _lines_of(row, candidate):
         needed = parsed(line)
-        if canonicalize_name(needed.name) != row.name:
+        name = canonicalize_name(needed.name)
+        if name != row.name:
             continue
-        for extra in needed.extras:
-            if _is_for(extra, candidate):
-                yield extra
+        yield from needed.extras
 
 
-def _needs(row: Companion, candidate: Candidate, taken: set[str]) -> Iterator[str]:
-    """The packages to install beside a companion, without those that are there anyway."""
-    for line in row.needs:
+def _needs(
+    row: Companion,
+    candidate: Candidate,
+    judge: CompanionJudge,
+    day: date,
+    taken: set[str],
+) -> Iterator[str]:
+    """The packages to install beside a companion, without those that are there anyway; companions are pinned too."""
+    for line in _lines_of(row, candidate):
         needed = parsed(line)
         name = canonicalize_name(needed.name)
         if name == row.name or name in taken:
             continue
-        extras = " ".join(needed.extras)
-        text = f"{name} {extras}"
-        if _is_for(text, candidate):
-            yield line
+        choice = _choice_for(line, candidate, judge)
+        yield _requirement(choice, candidate, day) if choice else line
 
 
-def _is_for(text: str, candidate: Candidate) -> bool:
-    """Whether what a name says of CUDA is the candidate's."""
-    major = _cuda_major_in(text)
-    if not major:
-        return True
+def _choice_for(
+    line: str, candidate: Candidate, judge: CompanionJudge
+) -> CompanionChoice | None:
+    """The newest release of what another companion needs; None for a package that is none, or where none fits."""
+    releases = releases_meant(line, judge.catalog)
+    row = judge.newest(releases, candidate)
+    if row is None:
+        return None
+    return CompanionChoice(text=line, row=row)
+
+
+def _lines_of(row: Companion, candidate: Candidate) -> Sequence[str]:
+    """What the catalog says that a row needs on the candidate's CUDA."""
     if candidate.cpu:
-        return False
-    here = candidate.build.cuda.major
-    return int(major) == here
+        return row.needs
+    major = str(candidate.build.cuda.major)
+    return (*row.needs, *row.needs_for.get(major, ()))
 
 
 # --- notes and evidence --------------------------------------------------------------------------------------------
@@ -181,8 +195,9 @@ def _is_for(text: str, candidate: Candidate) -> bool:
 def _notes(choices: Sequence[CompanionChoice]) -> Iterator[str]:
     for choice in choices:
         row = choice.row
-        if row.says:
-            yield f"{row.name}: {row.says}"
+        if row.says and not is_pre_release(row):
+            says = row.says
+            yield says if says.startswith(row.name) else f"{row.name}: {says}"
         elif row.kind in _SOURCE_KINDS:
             yield f"{subject_of(row)} {_SOURCE_KINDS[row.kind]}"
 

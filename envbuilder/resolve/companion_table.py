@@ -4,7 +4,7 @@ A family has one name for several packages: `cupy` is cupy-cuda11x, cupy-cuda12x
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -54,8 +54,37 @@ def companion_table(catalog: Catalog) -> Mapping[str, tuple[Companion, ...]]:
     table = {}
     for name, rows in rows_by_name.items():
         rows.sort(key=_age, reverse=True)
-        table[name] = tuple(rows)
+        table[name] = tuple(_with_ceilings(rows))
     return table
+
+
+def _with_ceilings(newest_first: Iterable[Companion]) -> Iterator[Companion]:
+    """The rows, none for a newer torch than a later release of the same package is for.
+
+    Old releases bound torch less often: that they say nothing of torch 2.15 does not mean that they work on it.
+    """
+    ceilings: dict[str, str] = {}
+    for row in newest_first:
+        ceiling = ceilings.get(row.name, "")
+        is_open = not set("<=").intersection(row.torch.replace(">=", ""))
+        if ceiling and is_open and not row.torch_minor_abi:
+            torch = ",".join(filter(None, (row.torch, ceiling)))
+            row = replace(row, torch=torch)  # noqa: PLW2901 - the same row, better known
+        yield row
+        if not is_open:
+            ceilings.setdefault(row.name, _ceiling_of(row.torch))
+
+
+def _ceiling_of(bounds: str) -> str:
+    """The clause that bounds torch from above: `<2.15`, `<=2.14.0` of `==2.14.0`; "" for none."""
+    for clause in SpecifierSet(bounds):
+        operator = clause.operator
+        version = clause.version
+        if operator in ("<", "<="):
+            return str(clause)
+        if operator == "==" and not version.endswith(".*"):
+            return f"<={version}"
+    return ""
 
 
 def _age(row: Companion) -> tuple[Version, tuple[int, ...], str]:
@@ -80,15 +109,23 @@ def rows_named(text: str, catalog: Catalog) -> tuple[Companion, ...]:
 
 def releases_meant(text: str, catalog: Catalog) -> list[Companion]:
     """The rows that can be installed and have a release within the bounds, newest first."""
-    bounds = str(parsed(text).specifier)
+    specifier = parsed(text).specifier
+    bounds = str(specifier)
     rows = []
     for row in rows_named(text, catalog):
         if row.kind in _GONE:
+            continue
+        if is_pre_release(row) and not specifier.prereleases:
             continue
         releases = range_of(row)
         if overlap(bounds, releases):
             rows.append(row)
     return rows
+
+
+def is_pre_release(row: Companion) -> bool:
+    """Whether a row has pre-releases alone, which have to be named: `flash-attn-4>=4.0.0b0`."""
+    return row.last is not None and row.last.is_prerelease
 
 
 def range_of(row: Companion) -> str:
@@ -135,9 +172,12 @@ def with_companions(request: Request, catalog: Catalog) -> Request:
 
 def _is_companion(text: str, catalog: Catalog) -> bool:
     requirement = parsed(text)
-    if requirement.url or requirement.marker:
+    if requirement.url:
         return False
-    if gone_row(text, catalog):
+    if requirement.marker:
+        return False
+    # Whoever gives a version of what PyPI does not have means an index of their own.
+    if not requirement.specifier and gone_row(text, catalog):
         return True
     return bool(releases_meant(text, catalog))
 
@@ -162,7 +202,7 @@ def merged_companions(texts: Iterable[str]) -> tuple[str, ...]:
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
         other = by_name.get(name)
-        if other is not None:
+        if other:
             requirement.specifier &= other.specifier
             requirement.extras |= other.extras
         requirement.name = name

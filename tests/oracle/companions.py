@@ -122,6 +122,7 @@ class CompanionOracle:
             and row["kind"] not in ("dead", "elsewhere")
             and overlap(asked.bounds, f">={row['first']},<={row['last']}")
             and self.fits(row, some, options)
+            and self.has_needs(row, some, options)
         ]
         return sorted(rows, key=lambda row: padded(row["last"]), reverse=True)
 
@@ -130,7 +131,15 @@ class CompanionOracle:
         minor = ".".join(torch.split(".")[:2])
         if not within(row.get("torch", ""), padded(torch)):
             return False
-        if row.get("torch_minor_abi") and row["kind"] == "wheel":
+        if not row.get("torch_minor_abi") and self.is_past_a_later_release(
+            row, padded(torch)
+        ):
+            return False
+        if (
+            row.get("torch_minor_abi")
+            and row["kind"] == "wheel"
+            and "<" not in row["torch"]
+        ):
             built = [
                 ".".join(text.split(".")[:2])
                 for text in re.findall(r"(?:==|>=)([0-9.]+)", row["torch"])
@@ -168,6 +177,40 @@ class CompanionOracle:
             if capability is None or not runs(tuple(row["sm"]), capability):
                 return False
         return self.has_transformers(row, some, options)
+
+    def has_needs(
+        self, row: Row, some: "Combination", options: Mapping[str, str]
+    ) -> bool:
+        """What it needs of another companion has a release that fits."""
+        for line in row.get("needs", ()):
+            asked = asked_for(line)
+            others = [
+                other
+                for other in self.rows
+                if other["name"] == asked.name
+                and overlap(asked.bounds, f">={other['first']},<={other['last']}")
+            ]
+            if others and not any(self.fits(other, some, options) for other in others):
+                return False
+        return True
+
+    def is_past_a_later_release(self, row: Row, torch: Number) -> bool:
+        """An open bound ends where that of the next release that has one does."""
+        if re.search(r"<|==", row.get("torch", "")):
+            return False
+        later = [
+            other
+            for other in self.rows
+            if other["name"] == row["name"]
+            and padded(other["last"]) > padded(row["last"])
+            and re.search(r"<|==", other.get("torch", ""))
+        ]
+        later.sort(key=lambda other: padded(other["last"]), reverse=True)
+        if not later:
+            return False
+        end = re.search(r"(<|==)([0-9.]+)", later[0]["torch"])
+        assert end is not None
+        return torch >= padded(end[2]) if end[1] == "<" else torch > padded(end[2])
 
     def glibc(self, some: "Combination", options: Mapping[str, str]) -> Number:
         if some.place.kind == "own" and "os" in options:

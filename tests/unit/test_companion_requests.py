@@ -50,7 +50,7 @@ OPTIONS = {
 COMPANIONS = [
     "exactkit", "exactkit<0.4", "exactkit==0.2.1", "exactkit>=0.3", "abikit", "abikit<1.3", "linekit", "linekit==1.2.0",
     "suffixkit", "suffixkit-cuda12x", "suffixkit-cuda13x", "purekit", "purekit<1", "oldformers", "newformers",
-    "needykit", "metakit", "sourcekit", "nvcckit",
+    "needykit", "metakit", "sourcekit", "nvcckit", "rangekit", "laxkit", "laxkit<1", "topkit",
 ]  # fmt: skip
 LOST = ["deadkit", "elsekit", "nosuchkit", "exactkit==9.9", "exactkitt"]
 
@@ -221,9 +221,11 @@ def test_needed_release_of_another_companion_is_kept() -> None:
     assert "exactkit==0.3.2" in stack.extras
     assert stack_of("exactkit").torch.public == "2.14.0"
     error = refusal_of("needykit", "exactkit>=0.4")
-    assert (
-        "needykit 1.0.0 to 1.1.0 needs exactkit<0.4, not exactkit 0.4.0"
-        in error.reasons[0]
+    assert error.conflict == (("with", "exactkit>=0.4"), ("with", "needykit"))
+    error = refusal_of("needykit", python="3.14")
+    assert error.plain_reasons[0] == (
+        "needykit 1.0.0 to 1.1.0 needs exactkit<0.4, and exactkit 0.3.0 to 0.3.2 needs torch 2.10.0; "
+        "this is torch 2.15.0"
     )
 
 
@@ -293,13 +295,43 @@ def test_family_has_one_package_for_each_cuda() -> None:
 
 
 def test_meta_package_gets_the_extra_of_its_cuda() -> None:
-    assert stack_of("metakit", cuda="13.0").extras[0].startswith("metakit[core_cu13]")
-    assert stack_of("metakit", cuda="12.8").extras[0].startswith("metakit[core_cu12]")
+    newer, older = stack_of("metakit", cuda="13.0"), stack_of("metakit", cuda="12.8")
+    assert newer.companions[0].requirement.startswith("metakit[core-cu13]")
+    assert newer.companions[0].needs == ("cudakit>=13",)
+    assert older.companions[0].requirement.startswith("metakit[core-cu12]")
+
+
+def test_pre_releases_have_to_be_named() -> None:
+    error = refusal_of("betakit")
+    assert error.message.startswith("betakit has only beta releases")
+    assert "--with 'betakit>=4.0.0b3'" in error.suggestions[0]
+    assert stack_of("betakit>=4.0.0b3").extras == ("betakit<=4.0.0b36,>=4.0.0b3",)
+    assert with_companions(parse_request({}, ["betakit"]), CATALOG).companions == ()
+
+
+def test_extension_runs_on_the_minor_that_it_was_built_for() -> None:
+    assert str(stack_of("abikit>=1.3").torch).startswith("2.9.")
+    # A bound from above is what somebody has found out.
+    assert str(stack_of("rangekit").torch) == "2.7.1"
+
+
+def test_old_release_is_not_for_a_newer_torch_than_a_later_one() -> None:
+    assert stack_of("laxkit").extras == ("laxkit==1.0.0",)
+    assert str(stack_of("laxkit").torch) == "2.14.1"
+    error = refusal_of("laxkit", torch="2.15")
+    assert error.message == "no stack has torch 2.15 and laxkit"
+
+
+def test_companion_that_another_one_needs_is_pinned_too() -> None:
+    stack = stack_of("topkit", cuda="13.0")
+    [companion] = stack.companions
+    assert companion.needs[0] == "laxkit==1.0.0"
+    assert companion.needs[1].startswith("metakit[core-cu13]")
 
 
 def test_what_a_companion_needs_is_installed_with_it() -> None:
     stack = stack_of("needykit", cuda="12.8")
-    assert {"exactkit<0.4", "purekit>=1.0"} <= set(stack.extras)
+    assert {"exactkit==0.3.2", "purekit<=1.6.0,>=1.0"} <= set(stack.extras)
     assert stack.apt == ("libopenmpi3",)
     assert (stack.own_extras, stack.own_apt) == ((), ())
 
