@@ -272,7 +272,8 @@ def test_the_toolkit_of_an_image_is_copied_into_a_stage(tmp_path: Path) -> None:
     image = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
     toolchain = replace(lock.toolchain, toolkit=image, host_compiler="g++-13")
     dockerfile, texts = rendered(replace(lock, toolchain=toolchain))
-    assert f"FROM {image} AS toolkit\n" in dockerfile
+    assert f"\nARG TOOLKIT={image}\n" in dockerfile
+    assert "\nFROM ${TOOLKIT} AS toolkit\n" in dockerfile
     assert "COPY --link --from=toolkit /toolkit /usr/local/cuda" in stage(dockerfile)
     assert "--no-install-recommends g++-13 " in stage(dockerfile)
     plan = json.loads(texts[f"{place_of(lock.stack)}/compiled/line-ops/plan.json"])
