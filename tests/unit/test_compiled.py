@@ -22,6 +22,7 @@ from envbuilder.acceptance.compiled_wheels import (
     read_report,
 )
 from envbuilder.errors import LockError, UsageError
+from envbuilder.lock.creation import _not_compiled
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.lock.sources.compiled import CompileSettings, must_compile
@@ -97,6 +98,15 @@ def test_deepspeed_compiles_nothing_and_flash_attn_is_answered(tmp_path: Path) -
     with pytest.raises(LockError) as caught:
         must_compile(archive, "flash-attn", older, allowed)
     assert not any("torch" in line or "none" in line for line in caught.value.problems)
+
+
+def test_what_is_not_compiled_is_said(tmp_path: Path) -> None:
+    lock = compiled_lock(tmp_path)
+    assert list(_not_compiled(lock, ["line-ops"])) == []
+    assert list(_not_compiled(lock, ["torch", "line-opts"])) == [
+        "line-opts is not compiled, as it is not among the packages; add it: `--package line-opts`",
+        "torch is not compiled: there is a wheel of it",
+    ]
 
 
 # --- what it depends on --------------------------------------------------------------------------------------------
