@@ -29,7 +29,7 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
-from envbuilder.engine.mirrored import mirrored_base
+from envbuilder.engine.mirrored import mirrored_base, mirrored_image
 from envbuilder.engine.protocol import Engine
 from envbuilder.engine.push_options import PushOptions, check_store, is_same_image
 from envbuilder.engine.run_id import new_run_id, stamp
@@ -61,6 +61,7 @@ from envbuilder.render.context import (
     place_of,
     render_context,
     sources_place,
+    toolkit_of,
 )
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import resolve
@@ -756,7 +757,12 @@ def build_context(
 
 
 def _arguments(lock: Lock, session: Session, more: Mapping[str, str]) -> dict[str, str]:
-    arguments = build_arguments(lock.stack, session.network, lock.base_digest)
+    arguments = build_arguments(
+        lock.stack,
+        session.network,
+        lock.base_digest,
+        toolkit=toolkit_of(lock),
+    )
     for name, value in more.items():
         if value:
             arguments[name] = value
@@ -764,14 +770,22 @@ def _arguments(lock: Lock, session: Session, more: Mapping[str, str]) -> dict[st
 
 
 def build_arguments(
-    stack: Stack, network: Network, base_digest: str | None = None
+    stack: Stack,
+    network: Network,
+    base_digest: str | None = None,
+    *,
+    toolkit: str | None = None,
 ) -> dict[str, str]:
-    """The arguments of a Dockerfile that a mirror replaces: the base by its name there."""
-    base = mirrored_base(stack.base, network.registry_mirror)
-    if base == stack.base:
-        return {}
-    digest = f"@{base_digest}" if base_digest else ""
-    return {"BASE": base.reference + digest}
+    """The arguments of a Dockerfile that a mirror replaces: its base, and the image with nvcc, by their names there."""
+    mirror = network.registry_mirror
+    arguments = {}
+    base = mirrored_base(stack.base, mirror)
+    if base != stack.base:
+        digest = f"@{base_digest}" if base_digest else ""
+        arguments["BASE"] = base.reference + digest
+    if toolkit and mirror:
+        arguments["TOOLKIT"] = mirrored_image(toolkit, mirror)
+    return arguments
 
 
 def step_row(step: BuildStep) -> Row:

@@ -89,6 +89,9 @@ def create_lock(
     lock = replace(lock, sources=_sources_in(lock, built))
     if workshop and compiled:
         lock = workshop.with_toolchain(lock)
+    if workshop and note:
+        for sentence in _not_compiled(lock, workshop.allowed):
+            note(sentence)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -104,6 +107,17 @@ def create_lock(
     if on_locked:
         on_locked(lock, answer.document)
     return lock
+
+
+def _not_compiled(lock: Lock, allowed: Iterable[str]) -> Iterator[str]:
+    """What was permitted to be compiled, and is not."""
+    compiled = {source.name for source in lock.compiled}
+    wheels = {wheel.name for wheel in lock.wheels}
+    for name in sorted(set(allowed) - compiled):
+        if name in wheels:
+            yield f"{name} is not compiled: there is a wheel of it"
+        else:
+            yield f"{name} is not compiled, as it is not among the packages; add it: `--package {name}`"
 
 
 def check_python(

@@ -22,6 +22,7 @@ from envbuilder.acceptance.compiled_wheels import (
     read_report,
 )
 from envbuilder.errors import LockError, UsageError
+from envbuilder.lock.creation import _not_compiled
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
 from envbuilder.lock.sources.compiled import CompileSettings, must_compile
@@ -97,6 +98,15 @@ def test_deepspeed_compiles_nothing_and_flash_attn_is_answered(tmp_path: Path) -
     with pytest.raises(LockError) as caught:
         must_compile(archive, "flash-attn", older, allowed)
     assert not any("torch" in line or "none" in line for line in caught.value.problems)
+
+
+def test_what_is_not_compiled_is_said(tmp_path: Path) -> None:
+    lock = compiled_lock(tmp_path)
+    assert list(_not_compiled(lock, ["line-ops"])) == []
+    assert list(_not_compiled(lock, ["torch", "line-opts"])) == [
+        "line-opts is not compiled, as it is not among the packages; add it: `--package line-opts`",
+        "torch is not compiled: there is a wheel of it",
+    ]
 
 
 # --- what it depends on --------------------------------------------------------------------------------------------
@@ -272,7 +282,8 @@ def test_the_toolkit_of_an_image_is_copied_into_a_stage(tmp_path: Path) -> None:
     image = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
     toolchain = replace(lock.toolchain, toolkit=image, host_compiler="g++-13")
     dockerfile, texts = rendered(replace(lock, toolchain=toolchain))
-    assert f"FROM {image} AS toolkit\n" in dockerfile
+    assert f"\nARG TOOLKIT={image}\n" in dockerfile
+    assert "\nFROM ${TOOLKIT} AS toolkit\n" in dockerfile
     assert "COPY --link --from=toolkit /toolkit /usr/local/cuda" in stage(dockerfile)
     assert "--no-install-recommends g++-13 " in stage(dockerfile)
     plan = json.loads(texts[f"{place_of(lock.stack)}/compiled/line-ops/plan.json"])

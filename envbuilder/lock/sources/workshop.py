@@ -218,7 +218,9 @@ class SourceWorkshop:
 
     def prepare_sdist(self, sdist: SdistFile, stack: Stack) -> Prepared:
         """A source package of the index, of a release that has no wheel."""
-        if self._builds is not SourceBuilds.ALL:
+        # What is compiled in the image runs nothing here.
+        is_permitted = sdist.name in self._compiling.allowed
+        if self._builds is not SourceBuilds.ALL and not is_permitted:
             raise _not_allowed(f"{sdist.name} {sdist.version}", self._builds)
         if not grammar.matches(grammar.ArchiveFile, sdist.file):
             raise LockError(
