@@ -104,8 +104,8 @@ def test_all_other_packages_are_listed(run: Run, torch: str) -> None:
         re.split(r"[<=!]", name)[0] for name in packages.partition(": ")[2].split(", ")
     ]
     assert told == [
-        "accelerate", "datasets", "evaluate", "matplotlib", "numpy", "safetensors", "tensorboard", "torchmetrics",
-        "transformers",
+        "accelerate", "datasets", "evaluate", "matplotlib", "numpy", "peft", "safetensors", "scikit-learn",
+        "tensorboard", "torchmetrics", "tqdm", "transformers",
     ]  # fmt: skip
 
 

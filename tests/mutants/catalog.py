@@ -102,6 +102,15 @@ __import__("sys").modules["torch.cuda"].init = _init
     return add("$S/torch/__init__.py", code)
 
 
+def links_to(soname: str, module: str) -> str:
+    """A module that links to a library which nothing in the image has."""
+    folder, _, name = module.rpartition("/")
+    return (
+        f"RUN mkdir -p $S/{folder} && cd $S/{folder} && gcc -shared -x c /dev/null -Wl,-soname,{soname} -o {soname}"
+        f" && gcc -shared -Wl,--no-as-needed ./{soname} -Wl,-soname,{name} -o {name} && rm {soname}"
+    )
+
+
 GPU_NODE = ("--device", "/dev/null:/dev/nvidia0")
 FORGED = 'echo \'{"event": "plan", "suite": "2", "checks": []}\'; echo \'{"event": "end", "verdict": "passed"}\''
 LYING = (
@@ -291,6 +300,36 @@ MUTANTS = (
         "linkage.loads",
         "libcublasLt",
         "RUN rm $S/nvidia/cublas/lib/libcublasLt.so.11",
+    ),
+    Mutant(
+        "a package for another CUDA",
+        "linkage.needs",
+        r"libcudart\.so\.99 of CUDA 99 .*this image has CUDA 11\.7",
+        links_to("libcudart.so.99", "xgone/_C.so"),
+    ),
+    Mutant(
+        "a package for another cuDNN",
+        "linkage.needs",
+        r"libcudnn\.so\.99 of cuDNN 99",
+        links_to("libcudnn.so.99", "xgone/_C.so"),
+    ),
+    Mutant(
+        "a package for another torch",
+        "linkage.needs",
+        "libtorch_cuda_gone",
+        links_to("libtorch_cuda_gone.so", "xgone/_C.so"),
+    ),
+    Mutant(
+        "a package for an MPI that is not there",
+        "linkage.needs",
+        r"libmpi\.so\.40",
+        links_to("libmpi.so.40", "mpi4py/MPI.openmpi.so"),
+    ),
+    Mutant(
+        "no variant is for this CUDA",
+        "linkage.needs",
+        r"libcudart\.so\.99",
+        links_to("libcudart.so.99", "bitsandbytes/libbitsandbytes_cuda990.so"),
     ),
     Mutant(
         "something is loaded before all",

@@ -15,7 +15,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from acceptance import checks, deadline, elf, limits, main
+from acceptance import checks, cuda_names, deadline, elf, limits, main
 from acceptance.checks import (
     contract,
     custom_check,
@@ -36,6 +36,7 @@ from envbuilder.acceptance import (
     verdict,
 )
 from envbuilder.catalog import gpus
+from envbuilder.lock import cuda_sonames
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.model import Check, Status
 
@@ -250,6 +251,48 @@ def test_a_library_that_is_cut_off_is_not_whole(tmp_path: Path) -> None:
         assert elf.read_elf(path) == elf.Library(whole=False)
     Path(path).write_bytes(content[:40])
     assert elf.read_elf(path) is None
+
+
+def test_a_library_is_of_the_same_cuda_for_both() -> None:
+    stems = (
+        "cudart cublas cublasLt nvrtc nvJitLink cupti cufft cufftw curand cusparse cusolver cudnn cudnn_ops_infer "
+        "nccl torch cuda cudart-d0da41ae"
+    ).split()
+    numbers = (
+        "",
+        ".2",
+        ".8",
+        ".9",
+        ".10",
+        ".11",
+        ".11.0",
+        ".12",
+        ".12.8.93",
+        ".13",
+        ".x",
+        ".123456",
+    )
+    known = 0
+    for stem, number in itertools.product(stems, numbers):
+        soname = f"lib{stem}.so{number}"
+        majors = cuda_sonames.cuda_majors(soname)
+        cudnn = cuda_sonames.cudnn_major(soname)
+        assert cuda_names.cuda_majors(soname) == majors, soname
+        assert cuda_names.cudnn_major(soname) == cudnn, soname
+        known += bool(majors or cudnn)
+    assert known > 80
+
+
+def test_names_of_cuda_libraries_are_those_of_nvidias_wheels() -> None:
+    """Read from the wheels of CUDA 11.7, 12.9 and 13.x on PyPI on 2026-11-28."""
+    of_wheels = {
+        11: "cudart.so.11.0 nvrtc.so.11.2 cublas.so.11 cufft.so.10 curand.so.10 cusparse.so.11 cusolver.so.11",
+        12: "cudart.so.12 nvrtc.so.12 cublasLt.so.12 cufft.so.11 curand.so.10 cusparse.so.12 cusolver.so.11",
+        13: "cudart.so.13 nvrtc.so.13 cublas.so.13 cufft.so.12 curand.so.10 cusparse.so.12 cusolver.so.12",
+    }  # fmt: skip
+    for major, names in of_wheels.items():
+        for name in names.split():
+            assert major in cuda_sonames.cuda_majors(f"lib{name}"), name
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import json
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from elf_library import library
 from packaging.version import Version
 
 from envbuilder import catalog
@@ -26,26 +26,6 @@ from envbuilder.network import Network
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "docker/images/cu117-torch2.0.1-py3.9-debian11/envbuilder.lock"
 LIBRARIES = catalog.read(catalog.SYSTEM_LIBRARIES)
-
-
-def library(*needs: str) -> bytes:
-    """The smallest ELF file with these DT_NEEDED: a header, two segments, a dynamic section and its strings."""
-    strings = b"\0"
-    entries = b""
-    for name in needs:
-        entries += struct.pack("<qQ", 1, len(strings))
-        strings += name.encode() + b"\0"
-    start = 64 + 2 * 56
-    place = start + len(entries) + 32
-    entries += struct.pack("<qQqQ", 5, 0x1000 + place, 0, 0)
-    size = place + len(strings)
-    header = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0x1000, 0, size, size, 4096)
-    dynamic = struct.pack(
-        "<IIQQQQQQ", 2, 4, start, 0x1000 + start, 0, len(entries), len(entries), 8
-    )
-    return header + load + dynamic + entries + strings
 
 
 def wheel_of(files: Mapping[str, bytes]) -> bytes:

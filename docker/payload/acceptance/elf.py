@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Iterator, NamedTuple
 
 PT_LOAD, PT_DYNAMIC = 1, 2
-DT_NEEDED, DT_STRTAB, DT_SONAME = 1, 5, 14
+DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
+TEXTS = (DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH)
 HEADER_SIZE = 64
-LONGEST_NAME = 256
+LONGEST_NAME = 4096
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Library:
     whole: bool
     soname: str | None = None
     needed: list[str] = field(default_factory=list)
+    search_path: str = ""  # DT_RUNPATH or DT_RPATH, as it is written
 
 
 class Segment(NamedTuple):
@@ -64,6 +66,8 @@ def read_elf(path: str) -> Library | None:
         for tag, name in dynamic_names(stream, segments, loaded):
             if tag == DT_NEEDED:
                 library.needed.append(name)
+            elif tag in (DT_RPATH, DT_RUNPATH):
+                library.search_path = name
             elif library.soname is None:
                 library.soname = name
         return library
@@ -95,7 +99,7 @@ def dynamic_names(
     segments: list[Segment],
     loaded: list[Segment],
 ) -> Iterator[tuple[int, str]]:
-    """(DT_SONAME or DT_NEEDED, name) for each name in a library's dynamic section."""
+    """(tag, text) for each name and search path in a library's dynamic section."""
     for dynamic in segments:
         if dynamic.kind == PT_DYNAMIC:
             break
@@ -108,7 +112,7 @@ def dynamic_names(
     if not strings:
         return
     for tag, value in entries:
-        if tag in (DT_SONAME, DT_NEEDED):
+        if tag in TEXTS:
             yield tag, read_string(stream, loaded, strings + value)
 
 

@@ -18,7 +18,8 @@ class Excuse:
 
     library: str  # a pattern of its path below site-packages
     reason: str
-    may_lack: Collection[str] = ()
+    may_lack: Collection[str] = ()  # patterns of the names that it needs
+    variants: bool = False  # a package has several for one purpose, and one is enough
 
     def covers(self, library: str) -> bool:
         return fnmatch.fnmatchcase(library, self.library)
@@ -27,7 +28,10 @@ class Excuse:
         """Whether a library may lack these names. One that lacks nothing and does not load is broken in itself."""
         if not missing or not self.covers(library):
             return False
-        return set(missing) <= set(self.may_lack)
+        return all(map(self.may_be_missing, missing))
+
+    def may_be_missing(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.may_lack)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from acceptance.checks import (
     identity,
     imports,
     linkage,
+    needs,
     numerics,
     nvcc,
     training,
@@ -79,6 +80,11 @@ CHECKS = (
         "linkage.single", "there is one copy of each CUDA library", linkage.check_single
     ),
     Check("linkage.loads", "every CUDA library loads", linkage.check_loads),
+    Check(
+        "linkage.needs",
+        "the libraries that packages link to are in the image",
+        needs.check_needs,
+    ),
     Check("imports.failed", "every package imports", imports.check_imports),
     Check(
         "contract.python_path",

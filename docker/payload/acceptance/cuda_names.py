@@ -1,0 +1,38 @@
+"""Which CUDA a library is of, by its name. `envbuilder/lock/cuda_sonames.py` has the same, and a test compares them."""
+
+from __future__ import annotations
+
+import re
+
+CUDA = re.compile(
+    r"lib(cudart|cublas|cublasLt|nvrtc|nvJitLink|cupti|cufft|cufftw|curand|cusparse|cusolver)\.so\.([0-9]{1,4})(?:\.[0-9]+)*"
+)
+CUDNN = re.compile(r"libcudnn\w*\.so\.([0-9]{1,4})(?:\.[0-9]+)*")
+# The numbers of these are their own; those of the others are CUDA's.
+MAJORS = {
+    ("cufft", 10): (10, 11),
+    ("cufft", 11): (12,),
+    ("cufft", 12): (13,),
+    ("curand", 10): (10, 11, 12, 13),
+    ("cusparse", 12): (12, 13),
+    ("cusolver", 11): (11, 12),
+    ("cusolver", 12): (13,),
+}
+
+
+def cuda_majors(soname: str) -> tuple[int, ...]:
+    """The CUDA majors that have a library of this name; () if it is not one of CUDA's."""
+    match = CUDA.fullmatch(soname)
+    if match is None:
+        return ()
+    stem = match.group(1)
+    if stem == "cufftw":
+        stem = "cufft"
+    number = int(match.group(2))
+    return MAJORS.get((stem, number), (number,))
+
+
+def cudnn_major(soname: str) -> int | None:
+    """The major of cuDNN that a library is of; None if it is not one of cuDNN's."""
+    match = CUDNN.fullmatch(soname)
+    return int(match.group(1)) if match else None
