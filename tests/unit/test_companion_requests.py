@@ -224,7 +224,8 @@ def test_needed_release_of_another_companion_is_kept() -> None:
     assert error.conflict == (("with", "exactkit>=0.4"), ("with", "needykit"))
     error = refusal_of("needykit", python="3.14")
     assert error.plain_reasons[0] == (
-        "needykit 1.0.0 to 1.1.0 needs exactkit<0.4, and exactkit 0.3.0 to 0.3.2 needs torch 2.10.0; this is torch 2.15.0"
+        "needykit 1.0.0 to 1.1.0 needs exactkit<0.4, and exactkit 0.3.0 to 0.3.2 needs torch 2.10.0; "
+        "this is torch 2.15.0"
     )
 
 
