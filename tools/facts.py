@@ -4,7 +4,7 @@ policy.toml beside them, which no program writes."""
 import difflib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,22 @@ FACTS = Path(__file__).parent.parent / "envbuilder" / "catalog" / "facts"
 Row = dict[str, Any]
 
 
-def publish(files: Mapping[str, str], folder: Path, *, write: bool) -> int:
-    """Show how the files differ from those in `folder`; 1 if they do and are not written."""
+def publish(
+    files: Mapping[str, str],
+    folder: Path,
+    *,
+    write: bool,
+    refuse: Callable[[str, str, str], None] | None = None,
+) -> int:
+    """Show how the files differ from those in `folder`; 1 if they do and are not written.
+
+    `refuse` exits if a new text has lost something: it gets the name, the old and the new text.
+    """
     changed = False
     for name, new in files.items():
         path = folder / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        refuse_shrunken(name, old, new)
+        (refuse or refuse_shrunken)(name, old, new)
         sys.stdout.writelines(
             difflib.unified_diff(
                 old.splitlines(True), new.splitlines(True), name, name, n=1

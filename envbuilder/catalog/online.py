@@ -22,6 +22,7 @@ from envbuilder.model import PYPI
 
 OLDEST_PYTHON = Version("3.8")  # that uv resolves for
 MANYLINUX = "2_28"
+MANYLINUX_NEWEST = "2_35"  # of the packages that are built on top of torch
 _PLATFORM = re.compile(r"manylinux.*_(x86_64|aarch64)")
 
 
@@ -51,14 +52,14 @@ def pins_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
         "--python-platform",
         f"x86_64-manylinux_{MANYLINUX}",
     ]
-    return [*_argv(program, folder), *place]
+    return [*compile_argv(program, folder), *place]
 
 
 def wheels_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     """List the wheels of torch for every Python and platform."""
     oldest = max(build.pythons[0], OLDEST_PYTHON)
     return [
-        *_argv(program, folder),
+        *compile_argv(program, folder),
         "--universal",
         "--no-deps",
         "--python-version",
@@ -66,7 +67,8 @@ def wheels_argv(build: TorchBuild, program: str, folder: Path) -> list[str]:
     ]
 
 
-def _argv(program: str, folder: Path) -> list[str]:
+def compile_argv(program: str, folder: Path) -> list[str]:
+    """The words that every question to uv has."""
     return [
         program, "pip", "compile", str(folder / "requirements.in"), "--output-file", str(folder / "pylock.toml"),
         "--format", "pylock.toml", "--no-config", "--no-header", "--no-build",
@@ -105,7 +107,7 @@ def _pythons(build: TorchBuild, wheels: Sequence[JsonObject]) -> tuple[Version, 
         python for python in build.pythons if python < OLDEST_PYTHON
     }  # those that uv does not resolve for
     for wheel in wheels:
-        for tag in parse_wheel_filename(_file(wheel))[3]:
+        for tag in parse_wheel_filename(file_of(wheel))[3]:
             interpreter = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
             platform = _PLATFORM.fullmatch(tag.platform)
             if not interpreter or not platform or platform[1] != "x86_64":
@@ -118,12 +120,13 @@ def _pythons(build: TorchBuild, wheels: Sequence[JsonObject]) -> tuple[Version, 
 def _released(wheels: Sequence[JsonObject]) -> date | None:
     days = []
     for wheel in wheels:
-        if "upload-time" in wheel and "manylinux" in _file(wheel):
+        if "upload-time" in wheel and "manylinux" in file_of(wheel):
             days.append(wheel["upload-time"].date())
     return min(days, default=None)
 
 
-def _file(wheel: JsonObject) -> str:
+def file_of(wheel: JsonObject) -> str:
+    """The name of a wheel's file in uv's answer."""
     return str(wheel.get("name") or wheel["url"].rsplit("/", 1)[-1])
 
 

@@ -117,7 +117,9 @@ def name_of(table: Table[Any], row: object) -> str:
     """`torch.json 2.0.1 pypi`."""
     words = [table.file]
     for key in table.key:
-        words.append(str(getattr(row, key)))
+        value = getattr(row, key)
+        if value is not None:
+            words.append(str(value))
     return " ".join(words)
 
 

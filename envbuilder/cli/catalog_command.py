@@ -31,7 +31,7 @@ def command(ctx: click.Context) -> None:
 @click.option(
     "--online",
     is_flag=True,
-    help="Also compare every torch release with PyPI and PyTorch's own indexes (takes minutes).",
+    help="Also compare every torch release and the companions with PyPI and PyTorch's own indexes (takes minutes).",
 )
 @network_options
 @json_option
@@ -52,6 +52,7 @@ def verify_command(online: bool, as_json: bool, **options: Any) -> None:
         session = session_from(options)
         problems += check_online(session)
         problems += check_own_indexes(session, unreached)
+        problems += check_companions(session)
     if problems:
         raise CatalogError(
             f"facts of the catalog that do not hold: {len(problems)}",
@@ -96,6 +97,30 @@ def check_online(session: "Session") -> Iterator["Problem"]:
         if wheels.document is not None and pins.document is not None:
             yield from online.compare(build, wheels.document, pins.document)
             yield from online.withdrawn(build, yanked_releases(pins.stderr))
+
+
+def check_companions(session: "Session") -> Iterator["Problem"]:
+    """How the index differs from what is known of companions: the newest range of each package."""
+    from envbuilder import catalog
+    from envbuilder.catalog import online_companions as online
+
+    known = session.catalog
+    rows = catalog.load_companions(own=catalog.own_folder(known))
+    for row in online.newest_rows(rows):
+        session.console.say(f"{row.name} {row.last}")
+        argv = partial(online.argv, row, known)
+        alone = _ask(session, online.first_release(row), partial(argv, alone=True))
+        if alone.document is None:
+            yield online.unreadable(row, alone.stderr)
+            continue
+        yield from online.compare_release(row, alone.document)
+        if not row.torch:
+            continue
+        resolved = _ask(session, online.with_torch(row), partial(argv, alone=False))
+        if resolved.document is None:
+            yield online.unreadable(row, resolved.stderr)
+            continue
+        yield from online.compare_torch(row, resolved.document)
 
 
 def _reached(unreached: Sequence[str]) -> str:

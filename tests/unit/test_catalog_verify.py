@@ -35,6 +35,10 @@ def torch(version: str, index: str = "pypi") -> Row:
     return {"torch": version, "index": index}
 
 
+def vllm(first: str) -> Row:
+    return {"name": "vllm", "first": first}
+
+
 def put(**values: Any) -> Callable[[Row, list[Row]], object]:
     return lambda row, rows: row.update(values)
 
@@ -124,6 +128,24 @@ FAULTS: list[tuple[str, str, Row, Callable[[Row, list[Row]], object], str]] = [
      put(pulled=["12.4.1-base-ubuntu20.04"]), "pulled"),
     ("images_are_in_a_possible_state", "nvidia_images.json", {"cuda": "12.4.1", "os": "ubuntu22.04"},
      put(state="recent"), "state"),
+    ("rows_are_complete", "companions.json", {"name": "detectron2"}, put(says=""), "says"),
+    ("rows_are_complete", "companions.json", vllm("0.33.0"), put(released=None), "first"),
+    ("rows_are_complete", "companions.json", {"name": "detectron2"}, put(kind="wheel"), "first"),
+    ("rows_are_complete", "companions.json", vllm("0.33.0"), put(kind="meta"), "needs"),
+    ("rows_are_complete", "companions.json", vllm("0.33.0"), put(field_status={"torhc": "inferred"}), "field_status"),
+    ("rows_are_complete", "companions.json", vllm("0.33.0"), put(field_status={"torch": "verified"}), "field_status"),
+    ("ranges_are_in_order", "companions.json", vllm("0.10.0"), put(last="0.10.2"), "last"),
+    ("ranges_are_in_order", "companions.json", vllm("0.33.0"), put(last="0.32.0"), "last"),
+    ("ranges_are_in_order", "companions.json", vllm("0.10.0"), put(next_released="2025-09-14"), "next_released"),
+    ("ranges_are_in_order", "companions.json", vllm("0.33.0"), put(next_released="2026-11-20"), "next_released"),
+    ("torch_is_known", "companions.json", vllm("0.33.0"), put(torch="==2.14.9"), "torch"),
+    ("torch_is_known", "companions.json", vllm("0.33.0"), put(cuda=[11]), "cuda"),
+    ("torch_is_known", "companions.json", vllm("0.33.0"), put(torch="", torch_minor_abi=True), "torch"),
+    ("pythons_are_known", "companions.json", vllm("0.33.0"), put(python=">=3.16"), "python"),
+    ("cuda_lines_are_of_their_majors", "companions.json", vllm("0.33.0"), put(cuda_lines=["12.8", "13.0"]), "cuda"),
+    ("families_have_a_name_for_each_cuda", "companions.json", {"name": "cupy-cuda13x", "first": "14.0.0"}, put(cuda=[12]), "family"),
+    ("families_have_a_name_for_each_cuda", "companions.json", vllm("0.33.0"), put(family="x", cuda=[12, 13]), "cuda"),
+    ("gpu_code_is_known", "companions.json", vllm("0.33.0"), put(sm=["sm_90a", "compute_94"]), "sm"),
 ]  # fmt: skip
 
 # check, text of policy.toml or rulings.toml, its replacement, the message

@@ -1,0 +1,95 @@
+"""Whether an index agrees with what is known of companions: uv resolves a release, and its answer is compared. Pure."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+
+from envbuilder.catalog import COMPANIONS
+from envbuilder.catalog.companions import Companion, CompanionKind
+from envbuilder.catalog.online import MANYLINUX_NEWEST, compile_argv, file_of
+from envbuilder.catalog.rows import Catalog
+from envbuilder.catalog.verify import Problem, problem
+from envbuilder.grammar import JsonObject
+
+
+def newest_rows(rows: Sequence[Companion]) -> list[Companion]:
+    """The newest range of each package that has wheels."""
+    newest: dict[str, Companion] = {}
+    for row in rows:
+        if row.kind is CompanionKind.WHEEL and row.first is not None:
+            newest[row.name] = row
+    return list(newest.values())
+
+
+def python_for(row: Companion, catalog: Catalog) -> Version:
+    """The newest Python of the catalog that a row and a torch for it have wheels for."""
+    bound = SpecifierSet(row.python)
+    torch = SpecifierSet(row.torch)
+    pythons: set[Version] = set()
+    for build in catalog.torch:
+        if build.torch in torch:
+            pythons.update(build.pythons)
+    fitting = [python for python in pythons if bound.contains(f"{python}.99")]
+    return max(fitting)
+
+
+def first_release(row: Companion) -> str:
+    """The requirement whose day is compared."""
+    return f"{row.name}=={row.first}\n"
+
+
+def with_torch(row: Companion) -> str:
+    """The requirements whose torch is compared."""
+    return f"{row.name}=={row.last}\ntorch\n"
+
+
+def argv(
+    row: Companion, catalog: Catalog, program: str, folder: Path, *, alone: bool
+) -> list[str]:
+    """How uv resolves the release of a row: alone, or with what it requires."""
+    words = compile_argv(program, folder)
+    words += ["--python-version", str(python_for(row, catalog))]
+    words += ["--python-platform", f"x86_64-manylinux_{MANYLINUX_NEWEST}"]
+    if alone:
+        words.append("--no-deps")
+    return words
+
+
+def compare_release(row: Companion, document: JsonObject) -> Iterator[Problem]:
+    """The day of the first release of a range, by its wheels for Linux."""
+    days = []
+    for package in document["packages"]:
+        for wheel in package.get("wheels", ()):
+            if package["name"] == row.name and _is_for_linux(file_of(wheel)):
+                days.append(wheel["upload-time"].date())
+    if days and min(days) != row.released:
+        says = f"is {row.released}; the index has {min(days)} for {row.first}"
+        yield problem(COMPANIONS, row, "released", says)
+
+
+def _is_for_linux(file: str) -> bool:
+    for tag in parse_wheel_filename(file)[3]:
+        if tag.platform == "any" or "manylinux" in tag.platform:
+            return True
+    return False
+
+
+def compare_torch(row: Companion, document: JsonObject) -> Iterator[Problem]:
+    """The torch that uv takes for the last release of a range."""
+    bound = SpecifierSet(row.torch)
+    for package in document["packages"]:
+        if package["name"] != "torch":
+            continue
+        if Version(package["version"]) not in bound:
+            says = f"is {row.torch}; the index resolves {package['version']} for {row.last}"
+            yield problem(COMPANIONS, row, "torch", says)
+
+
+def unreadable(row: Companion, stderr: str) -> Problem:
+    """uv could not resolve a release: it is gone, or what it requires is."""
+    output = " ".join(stderr.split())[:300]
+    says = f"the index has no such release: {output}"
+    return problem(COMPANIONS, row, "last", says)
