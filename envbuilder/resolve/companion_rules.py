@@ -98,6 +98,13 @@ class CompanionJudge:
             fewest = min(count, fewest or count)
         return fewest
 
+    def newest_complete(self, text: str, candidate: Candidate) -> Companion:
+        """The newest release of a companion that fits a candidate with all that it needs; there is one."""
+        for row in releases_meant(text, self.catalog):
+            if self.count(row, candidate) == 0:
+                return row
+        raise ValueError(f"no release of {text} fits {candidate.name}")
+
     def objection(
         self, text: str, candidate: Candidate, *, alone: bool = False
     ) -> Objection:

@@ -64,7 +64,8 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     choices = choose(rows, candidate, stack.as_of)
     day = request.as_of or _day_of(choices, stack.as_of, candidate)
     taken = names_of(request.companions) | {
-        canonicalize_name(Requirement(line).name) for line in stack.extras
+        canonicalize_name(Requirement(line).name)
+        for line in (*stack.requirements, *stack.extras)
     }
     judge = CompanionJudge(request, rows.catalog)
     companions = []

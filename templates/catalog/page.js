@@ -108,7 +108,7 @@ function showStack(stack, choices) {
   if (stack.notes.length) {
     parts.push(make("ul", { class: "notes", "aria-label": "Notes" }, ...stack.notes.map((number) => make("li", {}, data.texts[number]))));
   }
-  return [...parts, make("h3", {}, "Dockerfile"), ...showDockerfile(stack, choices)];
+  return [...parts, make("h3", {}, "Dockerfile"), ...showDockerfile(stack, choices), ...showCompanions(stack, choices)];
 }
 
 // What the chosen GPU cannot do stands in place of what the versions could.
@@ -124,6 +124,30 @@ function pairsOf(stack, choices) {
     else if (pair[1] === "works") pair[1] = shown;
   }
   return pairs;
+}
+
+// A companion that fits leaves the stack as it is, so its option is added to the command.
+function showCompanions(stack, choices) {
+  const companions = data.companions[stack.companions];
+  const fitting = companions.filter(([, , fits]) => fits);
+  const others = companions.filter(([, , fits]) => !fits);
+  if (!companions.length) return [];
+  const parts = [
+    make("h3", {}, "Packages bound to torch or CUDA"),
+    make("p", { class: "quiet" }, `Of this stack’s torch, CUDA and Python: ${fitting.length} fit, ${others.length} do not. `,
+      make("code", {}, "--package"), " adds any other."),
+  ];
+  if (fitting.length) {
+    const list = make("ul", { class: "companions" }, ...fitting.map(([name, number]) => make("li", {},
+      `${data.texts[number]} `, copyable(`${command("build", choices)} --with ${name}`))));
+    parts.push(make("details", {}, make("summary", {}, `${fitting.length} that fit`), list));
+  }
+  if (others.length) {
+    const list = make("ul", { class: "companions" }, ...others.map(([name, number]) => make("li", {},
+      make("strong", {}, name), ` ${data.texts[number]}`)));
+    parts.push(make("details", {}, make("summary", {}, `${others.length} that do not, and why`), list));
+  }
+  return parts;
 }
 
 function showProof(stack) {

@@ -255,6 +255,16 @@ def test_the_dockerfile_and_the_receipt_are_shown(view: View, grid: Grid) -> Non
     assert '\nENTRYPOINT ["/opt/envbuilder/payload/entrypoint"]\n' in file.inner_text()
 
 
+def test_companions_that_fit_are_a_command(view: View) -> None:
+    view.pick("cuda", "13.0")
+    view.page.locator("#shown summary", has_text="that fit").click()
+    commands = view.texts(".companions code")
+    assert "envbuilder build --cuda 13.0 --with cupy" in commands
+    assert "envbuilder build --cuda 13.0 --with vllm" not in commands
+    others = view.page.locator(".companions").last
+    expect(others).to_contain_text("needs torch 2.14.0; this is torch 2.14.1")
+
+
 def test_the_command_can_be_copied(view: View) -> None:
     view.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     view.pick("cuda", "12.4")

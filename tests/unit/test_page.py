@@ -16,8 +16,9 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.format.page import dockerfile, document, receipt_summary
 from envbuilder.format.page.axes import Axis, Picked, line, request_of
+from envbuilder.format.page.companions_shown import CompanionShelf
 from envbuilder.format.page.grid import Grid, compute
-from envbuilder.model import Lock, Stack
+from envbuilder.model import BaseSource, Lock, Stack
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
 
@@ -233,6 +234,27 @@ def test_page_contains_every_dockerfile(grid: Grid, facts: Catalog) -> None:
             stack, lock, day
         )
         assert shown["locked"] == (lock is not None)
+
+
+def test_companions_of_a_stack_are_the_resolvers(few: Catalog, small: Grid) -> None:
+    shelf = CompanionShelf(few)
+    stack = small.stacks[0]
+    fits = {shown.name: shown for shown in shelf.of(stack)}
+    assert fits["cupy"].text.startswith("cupy-cuda11x ")
+    assert "cupy-cuda11x" not in fits
+    picked = {"torch": str(stack.torch), "cuda": stack.cuda_line}
+    picked |= {"python": str(stack.python), "base": "auto"}
+    if stack.base.source is BaseSource.BOOTSTRAP:
+        picked["base"] = "bootstrap"
+    for name, shown in fits.items():
+        request = parse_request(picked, companions=[name])
+        if not shown.fits:
+            with pytest.raises(NoStackError):
+                resolve(request, few)
+            continue
+        [companion] = resolve(request, few).companions
+        assert companion.requirement.startswith(shown.text.split(" ")[0])
+    assert "Packages bound to torch or CUDA" in document.html(few, small)
 
 
 # --- receipts ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from envbuilder.catalog.rows import Catalog, Evidence, GpuFeature
 from envbuilder.files import read_text
 from envbuilder.format.page import dockerfile
 from envbuilder.format.page.axes import Axis, Picked, request_of
+from envbuilder.format.page.companions_shown import CompanionShelf
 from envbuilder.format.page.grid import Clash, Grid
 from envbuilder.format.page.receipt_summary import UNPROVEN, Proof
 from envbuilder.grammar import JsonObject
@@ -48,6 +49,7 @@ def html(
     """The page of a catalog's grid; Dockerfiles are whole for the stacks that `locks` are of."""
     page = PageData(
         grid=grid,
+        shelf=CompanionShelf(catalog),
         day=catalog.date.isoformat(),
         locks={lock.stack.name: lock for lock in locks},
         proofs=proofs or {},
@@ -126,6 +128,7 @@ class PageData:
     day: str  # of the catalog
     locks: Mapping[str, Lock]
     proofs: Mapping[str, Proof]
+    shelf: CompanionShelf | None = None  # None: nothing is said of companions
 
     def lock_of(self, stack: Stack) -> Lock | None:
         """The lock of exactly this stack."""
@@ -155,6 +158,7 @@ def document(page: PageData) -> dict[str, Any]:
         "nodes": grid.nodes,
         "stacks": [_stack(stack, page, table) for stack in grid.stacks],
         "clashes": [_clash(clash, grid.axes, table) for clash in grid.clashes],
+        "companions": _companions(page, table),
         "texts": table.texts,
     }
 
@@ -270,9 +274,24 @@ def _stack(stack: Stack, page: PageData, table: _Table) -> dict[str, Any]:
         "notes": table.numbers(stack.notes),
         "proof": _proof(proof),
         "neighbours": neighbours,
+        "companions": page.shelf.number(stack) if page.shelf else 0,
         "locked": lock is not None,
         "dockerfile": table.numbers(_nameless(stack, lock, page.day)),
     }
+
+
+def _companions(page: PageData, table: _Table) -> list[list[list[Any]]]:
+    """For each of the sets that stacks have, the name of each companion, what to read, and whether it fits."""
+    sets: list[list[list[Any]]] = []
+    if page.shelf is None:
+        return [[]]
+    for shelf in page.shelf.sets:
+        companions = []
+        for shown in shelf:
+            number = table.number(shown.text)
+            companions.append([shown.name, number, int(shown.fits)])
+        sets.append(companions)
+    return sets
 
 
 def _proof(proof: Proof | None) -> dict[str, Any]:
