@@ -180,13 +180,12 @@ def read_csv(source: str, text: str, delimiter: str | None, notes: List[str]) ->
         delimiter = find_delimiter(text)
         if delimiter != ",":
             notes.append(f"{source} is separated by {NAMES[delimiter]}")
-    csv.field_size_limit(1 << 30)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header: list[str] = []
     rows: list[list[str]] = []
     lines = []
     start = 1
-    for record in reader:
+    for record in _long_records(reader):
         is_blank = len(record) < 2 and not "".join(record).strip()
         if is_blank:
             start = reader.line_num + 1
@@ -205,6 +204,15 @@ def read_csv(source: str, text: str, delimiter: str | None, notes: List[str]) ->
         start = reader.line_num + 1
     columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
     return Table(source, columns, lines)
+
+
+def _long_records(reader: Iterator[List[str]]) -> Iterator[List[str]]:
+    """The records of a reader, whose fields may be as long as a text is. The limit is of the whole process."""
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        yield from reader
+    finally:
+        csv.field_size_limit(limit)
 
 
 def check_header(source: str, header: List[str]) -> None:
