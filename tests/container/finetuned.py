@@ -65,15 +65,24 @@ def make_data():
     lines("tags.conll", sentences)
 
 
-def command(*words, run=()):
-    return [sys.executable, FINETUNE, *words, *run]
+def command(*words, processes=1):
+    if processes == 1:
+        return [sys.executable, FINETUNE, *words]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [
+        *torchrun,
+        f"--nproc_per_node={processes}",
+        f"{FINETUNE}/__main__.py",
+        *words,
+    ]
 
 
-def finetune(name, *words):
+def finetune(name, *words, processes=1):
     """Exit code, the last lines and the scores of one run."""
     output = Path(FOLDER, "runs", name)
+    words = [*words, "--output", str(output), "--log-every", "1"]
     done = subprocess.run(
-        command(*words, "--output", str(output), "--log-every", "1"),
+        command(*words, processes=processes),
         capture_output=True,
         check=False,
         text=True,
@@ -141,7 +150,7 @@ RESUMED = [*REVIEWS, "--epochs", "2", "--batch-size", "24", "--eval-every", "6"]
 RUNS = {
     "chinese": "--task classification --model bert --data chinese.csv --learning-rate 1e-3 --epochs 2 "
     "--predict plain.txt",
-    "several": "--task classification --model bert --data several.jsonl --learning-rate 3e-3 --epochs 2",
+    "several": "--task classification --model bert --data several.jsonl --learning-rate 3e-3 --epochs 4",
     "numbers": "--task regression --model bert --data numbers.tsv --learning-rate 3e-4 --epochs 2",
     "masked": "--task mlm --model bert --data plain.txt --learning-rate 1e-3 --epochs 1 --no-packing",
     "chats": "--task causal --model llama --data chats.jsonl --learning-rate 4e-3 --epochs 2",
@@ -157,6 +166,11 @@ def main():
     answer = {name: finetune(name, *words.split()) for name, words in RUNS.items()}
     answer["whole"] = finetune("whole", *RESUMED)
     answer["cut"] = killed("cut", *RESUMED, at=12)
+    short = [*REVIEWS, "--max-steps", "2", "--batch-size", "8"]
+    answer["accumulated"] = finetune(
+        "accumulated", *short, "--gradient-accumulation-steps", "2"
+    )
+    answer["processes"] = finetune("processes", *short, processes=2)
     answer["again"] = finetune("whole", *RESUMED)
     answer["say"] = predict(
         "chats", "--max-new-tokens", "8", texts=["say blue", "say red"]

@@ -1,6 +1,7 @@
 """`finetune` in the image; or, where FINETUNE_PYTHON names one, with a Python of this machine that has torch."""
 
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(answers: Answers) ->
         answers["cut"]["metrics"]["validation"]
         == answers["whole"]["metrics"]["validation"]
     )
+
+
+@pytest.mark.parametrize("name", ["accumulated", "processes"])
+def test_a_step_of_several_batches_has_the_loss_of_one(
+    answers: Answers, name: str
+) -> None:
+    # Two labels, nothing learned yet: ln 2, and not twice that.
+    assert scores(answers, name)["loss"] == pytest.approx(math.log(2), abs=0.1)
+    assert answers[name]["losses"]["1"]["loss"] == pytest.approx(math.log(2), abs=0.2)
+    assert answers["processes"]["metrics"]["processes"] == 2
 
 
 def test_a_directory_that_is_not_empty_is_refused(answers: Answers) -> None:

@@ -60,7 +60,13 @@ def plot(output: Path, metric: str) -> None:
         second.set_ylabel(metric)
         lines += second.get_lines()
     named = [line for line in lines if not line.get_label().startswith("_")]
-    axis.legend(handles=named, loc="upper right")
+    axis.legend(
+        handles=named,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=3,
+        frameon=False,
+    )
     for suffix in ("png", "svg"):
         figure.savefig(str(output / f"learning-curve.{suffix}"), dpi=120)
     pyplot.close(figure)
@@ -76,7 +82,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: auto; pad
 figure { margin: 1rem 0; background: white; border-radius: 6px } svg { width: 100%; height: auto }
 div { overflow-x: auto } table { border-collapse: collapse; width: 100% } th { text-align: left; font-weight: 600 }
 td, th { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #8884; overflow-wrap: anywhere }
-.numbers td { text-align: right; font-variant-numeric: tabular-nums }
+.numbers td, .numbers th[scope=col] { text-align: right; font-variant-numeric: tabular-nums }
 </style></head><body><main>
 <h1>$title</h1><p>$summary</p>
 <figure role="img" aria-label="Learning curve">$curve</figure>

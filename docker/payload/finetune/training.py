@@ -41,6 +41,15 @@ class LengthTrainer(transformers.Trainer):
 
     sampler: SimilarLengths | None = None
 
+    def take_mean_losses(self) -> None:
+        """Say that the model's loss is a plain mean.
+
+        transformers ≥ 4.46 takes every model whose forward has keyword arguments for one that divides its loss by the
+        labels of all processes and accumulated batches. The heads of encoders do not: with two processes, or two
+        batches a step, their loss and gradients would be twice what they are.
+        """
+        self.model_accepts_loss_kwargs = False
+
     def _get_train_sampler(self, *args: Any) -> Any:
         # Before 4.30 Trainer, and not accelerate, gave each process its rows.
         if world_size() > 1 and not hasattr(self, "accelerator"):
@@ -88,6 +97,8 @@ def train(settings: Settings, data: Data) -> Run:
         )
     )
     trainer.sampler = sampler
+    if settings.task != "causal":
+        trainer.take_mean_losses()
     # The reporter says what happens; Trainer's own would print a dictionary for each log.
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     say(describe(model, settings, device, rows, steps))
