@@ -387,8 +387,9 @@ def on_bootstrapped_base(request: Request, stack: Stack) -> Request:
         python=None,
         base=BASE_BOOTSTRAP,
         os=None,
-        packages=stack.extras,
-        apt=stack.apt,
+        packages=stack.own_extras,
+        companions=stack.companion_requests,
+        apt=stack.own_apt,
     )
 
 

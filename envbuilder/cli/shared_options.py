@@ -113,6 +113,16 @@ request_options = _stack(
             help="Additional package, e.g. 'peft<0.12', ./mylib or git+https://…@v1; repeatable.",
         ),
         click.option(
+            "--with",
+            "companions",
+            multiple=True,
+            envvar=variable_of("with"),
+            metavar="SPEC",
+            help="Package bound to torch or CUDA whose version is chosen with the stack, e.g. vllm, 'flash-attn>=2.8', "
+            "cupy; repeatable.",
+            shell_complete=completion.companions,
+        ),
+        click.option(
             "--apt",
             multiple=True,
             metavar="NAME",

@@ -275,6 +275,9 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
     }
+    if stack.companions:
+        pins = [companion.requirement for companion in stack.companions]
+        facts["companions"] = " ".join(pins)
     if stack.apt:
         facts["apt"] = " ".join(stack.apt)
     if lock.base_digest:

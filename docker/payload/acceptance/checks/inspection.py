@@ -85,11 +85,12 @@ class Skipped(Exception):
 
 @dataclass
 class Training:
-    """The bundled fine-tune, which runs once for all the checks that look at it."""
+    """A training that runs once for all the checks that look at it. `result`: what they look at besides figures."""
 
     figures: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     processor_seconds: float = 0.0
+    result: Any = None
 
 
 def ignore(*values: Any, **fields: Any) -> None:
@@ -116,7 +117,9 @@ class Inspection:
     lock: dict[str, Any] | None = None
     require_gpu: bool = False
     facts: dict[str, Any] = field(default_factory=first_facts)
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=Training)  # BERT's fine-tune
+    lm: Training = field(default_factory=Training)  # the small causal model
+    lora: Training = field(default_factory=Training)  # the adapter on it
     on_progress: Callable[[int, int, str], None] = ignore
     on_result: Callable[..., None] = ignore
 
