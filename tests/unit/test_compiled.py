@@ -8,19 +8,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import cuda_package
 import pytest
 from packaging.version import Version
 
-from envbuilder import catalog, resources
+from envbuilder import catalog, pipeline, resources
 from envbuilder.acceptance.compiled_wheels import (
     REPORT,
     compiled_problems,
     label_of,
     read_report,
 )
+from envbuilder.engine.build_process import Built
+from envbuilder.engine.buildx import BuildOptions, build_argv
 from envbuilder.errors import LockError, UsageError
 from envbuilder.lock.creation import _not_compiled
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
@@ -36,6 +39,7 @@ from envbuilder.lock.sources.static_metadata import (
 from envbuilder.lock.toolchain import capabilities_of, find_nvcc
 from envbuilder.lock.validation import find_problems
 from envbuilder.model import BuildTool, Lock, Source, SourceKind, Toolchain
+from envbuilder.network import Network
 from envbuilder.render.context import COMPILED_LABEL, place_of, render_context
 
 ROOT = Path(__file__).parents[2]
@@ -404,3 +408,51 @@ def test_report_label_and_lock_have_to_agree(tmp_path: Path) -> None:
         read_report(damaged[REPORT])
     assert len(list(compiled_problems(lock, damaged, good))) == 1
     assert list(compiled_problems(lock_of(CUDA_13), {}, {})) == []
+
+
+# --- the build -----------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_becomes_a_label_by_a_build_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[BuildOptions, object]] = []
+
+    def build_again(
+        lock: Lock, engine: object, session: object, options: BuildOptions, **more: Any
+    ) -> tuple[Built, float]:
+        asked.append((options, more["arguments"]))
+        return Built(image="sha256:labelled", steps=2, cached=2), 1.0
+
+    said: list[str] = []
+    content = json.dumps([ROW]).encode()
+    engine: Any = SimpleNamespace(read_folder=lambda *_: {REPORT: content})
+    session: Any = SimpleNamespace(console=SimpleNamespace(say=said.append))
+    monkeypatch.setattr(pipeline, "build_context", build_again)
+    built = Built(image="sha256:first", steps=2, cached=0)
+    options = BuildOptions(no_cache=True)
+    lock = compiled_lock(tmp_path)
+    labelled, _ = pipeline._with_label(built, lock, engine, session, options)
+    assert (labelled.image, labelled.cached) == ("sha256:labelled", 0)
+    label = f"line-ops==1.0@sha256:{'4' * 64}"
+    assert asked == [(BuildOptions(), {"COMPILED": label})]
+    assert said == [f"compiled {ROW['wheel']}: sha256 {'4' * 64}"]
+
+
+def test_the_number_of_jobs_and_a_mirror_reach_the_build() -> None:
+    argv = build_argv(
+        Path("context"),
+        dockerfile="Dockerfile",
+        iidfile=Path("i"),
+        metadata=Path("m"),
+        options=BuildOptions(),
+        network=Network(),
+        jobs="MAX_JOBS",
+    )
+    assert "id=max-jobs,env=MAX_JOBS" in argv
+    stack = lock_of(CUDA_12).stack
+    mirror = Network(registry_mirror="mirror.example/hub")
+    image = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
+    arguments = pipeline.build_arguments(stack, mirror, toolkit=image)
+    assert arguments["TOOLKIT"] == f"mirror.example/hub/{image}"
+    assert "TOOLKIT" not in pipeline.build_arguments(stack, Network(), toolkit=image)
