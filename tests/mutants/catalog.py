@@ -155,6 +155,28 @@ MUTANTS = (
         pip("transformers==4.51.3"),
     ),
     Mutant(
+        "an accelerate that is too new for transformers",
+        "training.trainer",
+        "dispatch_batches",
+        f"{pip('transformers==4.36.2')}\n{pip('tokenizers==0.15.2')}",
+    ),
+    Mutant(
+        "a Trainer that does not step",
+        "training.trainer",
+        "is not that of a plain loop",
+        edit(
+            "$S/transformers/trainer.py",
+            "self.optimizer.step()",
+            "self.optimizer.zero_grad()",
+        ),
+    ),
+    Mutant(
+        "an accelerate that halves gradients",
+        "training.accelerate",
+        "is not that of a plain loop",
+        edit("$S/accelerate/accelerator.py", "loss.backward(", "(loss / 2).backward("),
+    ),
+    Mutant(
         "tokenizers that do not fit",
         "identity.requirements",
         "tokenizers",

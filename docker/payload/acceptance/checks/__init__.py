@@ -18,6 +18,7 @@ from acceptance.checks import (
     needs,
     numerics,
     nvcc,
+    trainers,
     training,
 )
 from acceptance.checks.inspection import (
@@ -203,6 +204,16 @@ CHECKS = (
         "training.resume",
         "a resumed run matches an uninterrupted one",
         training.check_resume,
+    ),
+    Check(
+        "training.trainer",
+        "a step of transformers' Trainer is that of a plain loop",
+        trainers.check_trainer,
+    ),
+    Check(
+        "training.accelerate",
+        "a step with accelerate is that of a plain loop",
+        trainers.check_accelerate,
     ),
     Check(
         "training.accuracy",
