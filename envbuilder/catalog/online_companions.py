@@ -20,10 +20,12 @@ def newest_rows(rows: Sequence[Companion]) -> list[Companion]:
     """The newest range of each package that has wheels."""
     newest: dict[str, Companion] = {}
     for row in rows:
+        is_wheel = row.kind is CompanionKind.WHEEL
         if row.first is None:
             continue
-        if row.kind is CompanionKind.WHEEL:
-            newest[row.name] = row
+        if is_wheel:
+            name = row.name
+            newest[name] = row
     return list(newest.values())
 
 
@@ -80,8 +82,10 @@ def _days(name: str, document: JsonObject) -> Iterator[date]:
         if package["name"] != name:
             continue
         for wheel in package.get("wheels", ()):
-            if _is_for_linux(file_of(wheel)):
-                yield wheel["upload-time"].date()
+            file = file_of(wheel)
+            moment = wheel["upload-time"]
+            if _is_for_linux(file):
+                yield moment.date()
 
 
 def _is_for_linux(file: str) -> bool:
@@ -94,10 +98,13 @@ def _is_for_linux(file: str) -> bool:
 def compare_torch(row: Companion, document: JsonObject) -> Iterator[Problem]:
     """The torch that uv takes for the last release of a range."""
     bound = SpecifierSet(row.torch)
-    for package in document["packages"]:
-        if package["name"] != "torch":
+    packages = document["packages"]
+    for package in packages:
+        name = package["name"]
+        if name != "torch":
             continue
-        version = Version(package["version"])
+        text = package["version"]
+        version = Version(text)
         if version in bound:
             continue
         says = f"is {row.torch}; the index resolves {version} for {row.last}"

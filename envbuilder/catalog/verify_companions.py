@@ -100,9 +100,11 @@ def torch_is_known(row: Companion, facts: CatalogFacts) -> Iterator[Complaint]:
 def torch_majors(row: Companion, facts: CatalogFacts) -> set[int]:
     """The CUDA majors of the torches that fit."""
     bound = SpecifierSet(row.torch)
+    catalog = facts.catalog
     majors = set()
-    for build in facts.catalog.torch:
-        if build.torch in bound:
+    for build in catalog.torch:
+        torch = build.torch
+        if torch in bound:
             cuda = build.cuda
             majors.add(cuda.major)
     return majors
@@ -175,11 +177,13 @@ def ranges_do_not_overlap(facts: CatalogFacts) -> Iterator[Problem]:
 
 def ranges_end_on_the_day_of_the_next(facts: CatalogFacts) -> Iterator[Problem]:
     """From that day on, an index resolves a release of another range."""
-    for rows in rows_by_name(facts).values():
+    by_name = rows_by_name(facts)
+    for rows in by_name.values():
         expected = None
         for row in reversed(rows):
-            if row.next_released != expected:
-                says = f"is {row.next_released}; the next row has {expected}"
+            day = row.next_released
+            if day != expected:
+                says = f"is {day}; the next row has {expected}"
                 yield problem(COMPANIONS, row, "next_released", says)
             expected = row.released
 
