@@ -1,6 +1,7 @@
 """Whether an index agrees with what is known of companions: uv resolves a release, and its answer is compared. Pure."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -19,21 +20,27 @@ def newest_rows(rows: Sequence[Companion]) -> list[Companion]:
     """The newest range of each package that has wheels."""
     newest: dict[str, Companion] = {}
     for row in rows:
-        if row.kind is CompanionKind.WHEEL and row.first is not None:
-            newest[row.name] = row
+        is_wheel = row.kind is CompanionKind.WHEEL
+        if row.first is None:
+            continue
+        if is_wheel:
+            name = row.name
+            newest[name] = row
     return list(newest.values())
 
 
 def python_for(row: Companion, catalog: Catalog) -> Version:
     """The newest Python of the catalog that a row and a torch for it have wheels for."""
-    bound = SpecifierSet(row.python)
     torch = SpecifierSet(row.torch)
-    pythons: set[Version] = set()
+    bound = SpecifierSet(row.python)
+    newest = Version("0")
     for build in catalog.torch:
-        if build.torch in torch:
-            pythons.update(build.pythons)
-    fitting = [python for python in pythons if bound.contains(f"{python}.99")]
-    return max(fitting)
+        if build.torch not in torch:
+            continue
+        for python in build.pythons:
+            if bound.contains(f"{python}.99"):
+                newest = max(newest, python)
+    return newest
 
 
 def first_release(row: Companion) -> str:
@@ -60,14 +67,25 @@ def argv(
 
 def compare_release(row: Companion, document: JsonObject) -> Iterator[Problem]:
     """The day of the first release of a range, by its wheels for Linux."""
-    days = []
-    for package in document["packages"]:
-        for wheel in package.get("wheels", ()):
-            if package["name"] == row.name and _is_for_linux(file_of(wheel)):
-                days.append(wheel["upload-time"].date())
-    if days and min(days) != row.released:
-        says = f"is {row.released}; the index has {min(days)} for {row.first}"
+    days = list(_days(row.name, document))
+    if not days:
+        return
+    first = min(days)
+    if first != row.released:
+        says = f"is {row.released}; the index has {first} for {row.first}"
         yield problem(COMPANIONS, row, "released", says)
+
+
+def _days(name: str, document: JsonObject) -> Iterator[date]:
+    """When the wheels for Linux of a package were uploaded."""
+    for package in document["packages"]:
+        if package["name"] != name:
+            continue
+        for wheel in package.get("wheels", ()):
+            file = file_of(wheel)
+            moment = wheel["upload-time"]
+            if _is_for_linux(file):
+                yield moment.date()
 
 
 def _is_for_linux(file: str) -> bool:
@@ -80,12 +98,17 @@ def _is_for_linux(file: str) -> bool:
 def compare_torch(row: Companion, document: JsonObject) -> Iterator[Problem]:
     """The torch that uv takes for the last release of a range."""
     bound = SpecifierSet(row.torch)
-    for package in document["packages"]:
-        if package["name"] != "torch":
+    packages = document["packages"]
+    for package in packages:
+        name = package["name"]
+        if name != "torch":
             continue
-        if Version(package["version"]) not in bound:
-            says = f"is {row.torch}; the index resolves {package['version']} for {row.last}"
-            yield problem(COMPANIONS, row, "torch", says)
+        text = package["version"]
+        version = Version(text)
+        if version in bound:
+            continue
+        says = f"is {row.torch}; the index resolves {version} for {row.last}"
+        yield problem(COMPANIONS, row, "torch", says)
 
 
 def unreadable(row: Companion, stderr: str) -> Problem:
