@@ -25,7 +25,8 @@ class CompanionShelf:
     """The companions of a catalog, judged once for all stacks that they cannot tell apart."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._judge = CompanionJudge(Request(), catalog)
+        request = Request()
+        self._judge = CompanionJudge(request, catalog)
         self._names = names_to_show(catalog)
         self._candidates = _by_stack(catalog)
         self._numbers: dict[tuple[ShownCompanion, ...], int] = {}
