@@ -26,6 +26,7 @@ from envbuilder.grammar import (
     ImageReference,
     IndexName,
     JsonObject,
+    Numbers,
     NumbersOrNone,
     PackageSpec,
     PageUrlOrNone,
@@ -38,6 +39,8 @@ from envbuilder.grammar import (
     SourceOrigin,
     SubfolderOrNone,
     SystemName,
+    Variable,
+    VariableValue,
     WheelFile,
     Word,
 )
@@ -244,6 +247,9 @@ class Stack:
     apt: tuple[DebianPackage, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # the distribution's packages that the user wants, sorted
+    # Of flavour devel, where no wheel brings nvcc: an image that has it, and a g++ that this nvcc takes.
+    toolkit: ImageReference | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+    host_compiler: DebianPackage | None = field(default=None, metadata=OMIT_IF_DEFAULT)
     companions: tuple[StackCompanion, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # by name
@@ -402,6 +408,11 @@ class Source:
     backend: BuildBackend = ""  # "": nothing is built, the archive is the wheel
     backend_path: tuple[SubfolderOrNone, ...] = ()
     tools: tuple[BuildTool, ...] = ()
+    environment: tuple[tuple[Variable, VariableValue], ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # variables that its build needs, next to those of every build
+    # Compiled with torch and nvcc while the image is built: its wheel is not among those of the lock, nobody knows it.
+    compiled: bool = field(default=False, metadata=OMIT_IF_DEFAULT)
 
     @property
     def is_built(self) -> bool:
@@ -412,6 +423,16 @@ class Source:
     def in_context(self) -> bool:
         """Whether the archive is in the build context: all are, but the wheels at an address."""
         return self.is_built or self.kind is not SourceKind.URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """What compiles the packages that a lock has as sources alone; torch and CUDA are those of its own layers."""
+
+    capabilities: tuple[Numbers, ...]  # of the GPUs: "9.0"
+    tools: tuple[BuildTool, ...]  # nvcc among them, where wheels bring it
+    toolkit: ImageReference | None = None  # an image with nvcc in /usr/local/cuda
+    host_compiler: DebianPackage | None = None  # a g++ that this nvcc takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,6 +447,12 @@ class Lock:
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
+    toolchain: Toolchain | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+
+    @property
+    def compiled(self) -> tuple[Source, ...]:
+        """The sources whose wheels are compiled while the image is built."""
+        return tuple(source for source in self.sources if source.compiled)
 
     @property
     def download_size(self) -> int:
@@ -500,6 +527,8 @@ class Receipt:
     checks: tuple[Check, ...]
     facts: JsonObject = field(default_factory=dict)  # everything observed inside
     training: JsonObject = field(default_factory=dict)
+    # Absent from receipts of suites before version 4.
+    lm: JsonObject = field(default_factory=dict, metadata=OMIT_IF_DEFAULT)
     stack: str = ""  # name of the stack, "" for an image that is not ours
     reference: str = ""  # what the image was called by
     started: str = ""  # ISO 8601, UTC

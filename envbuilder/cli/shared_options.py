@@ -102,7 +102,7 @@ request_options = _stack(
             "--flavour",
             "flavour",
             metavar="NAME",
-            help="runtime (default), devel (with nvcc; CUDA 13) or cpu (no CUDA).",
+            help="runtime (default), devel (with nvcc) or cpu (no CUDA).",
             shell_complete=completion.flavours,
         ),
         click.option(
@@ -217,6 +217,13 @@ network_options = _stack(
             "--build-sources",
             type=SuggestingChoice([builds.value for builds in SourceBuilds]),
             help="Which packages without a wheel may be built from source (default: all).",
+        ),
+        click.option(
+            "--compile",
+            "compile_names",
+            multiple=True,
+            metavar="NAME",
+            help="Package that may be compiled with nvcc while the image is built, if it has no wheel; repeatable.",
         ),
     ]
 )

@@ -48,12 +48,12 @@ def context_of(
     def is_in(name: str) -> bool:
         return names is None or name in names
 
-    gpu = None
+    context = CompanionContext()
     if request.gpu and is_in("gpu"):
         gpu = find_gpu(request.gpu, catalog)
-    context = CompanionContext()
-    if gpu is not None:
-        context = replace(context, capability=gpu.capability)
+        if gpu is not None:
+            capability = gpu.capability
+            context = replace(context, capability=capability)
     if is_in("as_of"):
         context = replace(context, day=request.as_of)
     if is_in("transformers"):
@@ -223,10 +223,13 @@ def _fits_cuda(row: Companion, candidate: Candidate, _: CompanionContext) -> boo
         is_compiled = row.kind is CompanionKind.CUDA_SOURCE
         return not majors and not is_compiled
     cuda = candidate.build.cuda
-    if majors and cuda.major not in majors:
+    major = cuda.major
+    if majors and major not in majors:
         return False
     line = candidate.cuda_line
-    return not lines or line in lines
+    if not lines:
+        return True
+    return line in lines
 
 
 def _says_of_cuda(row: Companion, candidate: Candidate) -> str:

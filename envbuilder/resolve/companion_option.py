@@ -56,9 +56,10 @@ class CompanionOption(Option):
 
     def set_in(self, request: Request, value: object) -> Request:
         """The request with another text in its place, or without the companion."""
+        own = self.text
         companions = list(request.companions)
-        if self.text in companions:
-            companions.remove(self.text)
+        if own in companions:
+            companions.remove(own)
         if value is not None:
             text = str(value)
             companions.append(text)
@@ -129,9 +130,11 @@ def _unknown(name: str, text: str, requested: RequestedValue) -> Diagnosis:
     similar = similar_names(name, known)
     few = similar or known
     package = shlex.quote(text)
+    day = catalog.date
+    names = listed(few)
     return Diagnosis(
-        problem=f"{name} is no companion in the catalog ({catalog.date})",
-        alternatives_text=f"known: {listed(few)}",
+        problem=f"{name} is no companion in the catalog ({day})",
+        alternatives_text=f"known: {names}",
         advice=f"or, as any other package, with `--package {package}`",
         instead=tuple(similar),
     )

@@ -51,13 +51,16 @@ class CompanionJudge:
         problem = context_problem(row, self.context)
         if problem:
             return problem
-        for facet in self.failing(row, candidate):
-            return facet.says(row, candidate)
+        failed = self.failing(row, candidate)
+        for facet in failed:
+            says = facet.says
+            return says(row, candidate)
         line = self.missing(row, candidate)
         if not line:
             return ""
+        subject = subject_of(row)
         objection = self.objection(line, candidate, alone=True)
-        return f"{subject_of(row)} needs {line}, and {objection}"
+        return f"{subject} needs {line}, and {objection}"
 
     def missing(self, row: Companion, candidate: Candidate) -> str:
         """What a row needs of another companion of which no release fits the candidate; "" if nothing is missing."""

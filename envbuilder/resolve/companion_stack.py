@@ -32,14 +32,16 @@ _SOURCE_KINDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class CompanionChoice:
     """A companion of a request, and the row whose newest release it gets."""
 
     text: str
     row: Companion
 
 
-def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[Choice, ...]:
+def choose(
+    rows: RequestRows, candidate: Candidate, day: date
+) -> tuple[CompanionChoice, ...]:
     """The newest releases that fit the candidate and each other; what came after `day` only where nothing else fits."""
     fitting = CompanionJudge(rows.request, rows.catalog).releases_on(candidate)
     for releases in fitting:
@@ -50,7 +52,7 @@ def choose(rows: RequestRows, candidate: Candidate, day: date) -> tuple[Choice, 
             "the index found a candidate that its companions do not fit"
         )
     pairs = zip(rows.request.companions, chosen, strict=True)
-    return tuple(Choice(text=text, row=row) for text, row in pairs)
+    return tuple(CompanionChoice(text=text, row=row) for text, row in pairs)
 
 
 def _is_after(row: Companion, day: date) -> bool:
@@ -98,7 +100,9 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     )
 
 
-def _day_of(choices: Sequence[Choice], day: date, candidate: Candidate) -> date:
+def _day_of(
+    choices: Sequence[CompanionChoice], day: date, candidate: Candidate
+) -> date:
     """The last day on which each release was the newest, so that what it was released with is installed beside it."""
     oldest = candidate.build.released
     for choice in choices:
@@ -113,7 +117,7 @@ def _day_of(choices: Sequence[Choice], day: date, candidate: Candidate) -> date:
     return max(day, oldest)
 
 
-def _requirement(choice: Choice, candidate: Candidate, day: date) -> str:
+def _requirement(choice: CompanionChoice, candidate: Candidate, day: date) -> str:
     """`vllm==0.33.0`; where the newest release may be younger than the day, the row's bounds: uv knows the days."""
     row = choice.row
     wanted = parsed(choice.text)
@@ -173,13 +177,13 @@ def _needs(
 
 def _choice_for(
     line: str, candidate: Candidate, judge: CompanionJudge
-) -> Choice | None:
+) -> CompanionChoice | None:
     """The newest release of what another companion needs; None for a package that is none, or where none fits."""
     releases = releases_meant(line, judge.catalog)
     row = judge.newest(releases, candidate)
     if row is None:
         return None
-    return Choice(text=line, row=row)
+    return CompanionChoice(text=line, row=row)
 
 
 def _lines_of(row: Companion, candidate: Candidate) -> Sequence[str]:
@@ -193,7 +197,7 @@ def _lines_of(row: Companion, candidate: Candidate) -> Sequence[str]:
 # --- notes and evidence --------------------------------------------------------------------------------------------
 
 
-def _notes(choices: Sequence[Choice]) -> Iterator[str]:
+def _notes(choices: Sequence[CompanionChoice]) -> Iterator[str]:
     for choice in choices:
         row = choice.row
         name = row.name
@@ -206,7 +210,7 @@ def _notes(choices: Sequence[Choice]) -> Iterator[str]:
             yield f"{subject_of(row)} {_SOURCE_KINDS[row.kind]}"
 
 
-def _weakest(stack: Stack, choices: Sequence[Choice]) -> str:
+def _weakest(stack: Stack, choices: Sequence[CompanionChoice]) -> str:
     statuses = [Evidence(stack.evidence)]
     for choice in choices:
         row = choice.row
@@ -227,13 +231,16 @@ def note_of_change(
     judge = CompanionJudge(rows.request, catalog)
     reasons = []
     for companion in stack.companions:
-        for row in releases_meant(companion.requirement, catalog):
+        pinned = releases_meant(companion.requirement, catalog)
+        for row in pinned:
             problem = judge.problem(row, plain)
             reason, _, _ = problem.partition(";")
             if reason:
                 reasons.append(reason)
-    why = " and ".join(dict.fromkeys(reasons)) or "the companions need it"
-    return f"{_difference(best, plain)}: {why}"
+    each_once = list(dict.fromkeys(reasons))
+    why = " and ".join(each_once) or "the companions need it"
+    difference = _difference(best, plain)
+    return f"{difference}: {why}"
 
 
 def _difference(best: Candidate, plain: Candidate) -> str:

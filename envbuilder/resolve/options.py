@@ -151,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_flavour,
         known=lambda _: tuple(Flavour),
         rule=rules.flavour_objection,
-        key=rules.build_and_custom_key,
+        key=rules.flavour_key,
         phrase="--flavour {}",
     ),
     Option(

@@ -55,10 +55,12 @@ class CompanionShelf:
 
     def _judged(self, candidate: Candidate) -> tuple[ShownCompanion, ...]:
         shown = []
-        for name in self._names:
+        names = self._names
+        for name in names:
             companion = self._judged_one(name, candidate)
             shown.append(companion)
-        return tuple(shown)
+        every = tuple(shown)
+        return every
 
     def _judged_one(self, name: str, candidate: Candidate) -> ShownCompanion:
         objection = self._judge.objection(name, candidate)
