@@ -99,9 +99,12 @@ def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
 def _companions(facts: "Catalog") -> Iterator[tuple[str, str]]:
     from envbuilder.resolve.companion_table import companion_table, known_companions
 
+    table = companion_table(facts)
     for name in known_companions(facts):
-        newest = companion_table(facts)[name][0]
-        yield name, f"{newest.name} {newest.last}"
+        rows = table[name]
+        newest = rows[0]
+        text = f"{newest.name} {newest.last}"
+        yield name, text
 
 
 def _systems(facts: "Catalog") -> Iterator[tuple[str, str]]:

@@ -180,7 +180,7 @@ def _builds(options: Options) -> "SourceBuilds | None":
     value = options.get("build_sources")
     if value:
         return SourceBuilds(value)
-    if options.get("packages") or options.get("requirements"):
+    if any(options.get(name) for name in ("packages", "companions", "requirements")):
         return SourceBuilds.ALL
     return None
 

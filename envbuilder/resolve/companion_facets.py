@@ -48,12 +48,12 @@ def context_of(
     def is_in(name: str) -> bool:
         return names is None or name in names
 
-    gpu = None
+    context = CompanionContext()
     if request.gpu and is_in("gpu"):
         gpu = find_gpu(request.gpu, catalog)
-    context = CompanionContext()
-    if gpu is not None:
-        context = replace(context, capability=gpu.capability)
+        if gpu is not None:
+            capability = gpu.capability
+            context = replace(context, capability=capability)
     if is_in("as_of"):
         context = replace(context, day=request.as_of)
     if is_in("transformers"):
@@ -91,15 +91,20 @@ def context_problem(row: Companion, context: CompanionContext) -> str:
     released = row.released
     if day and released and released > day:
         return f"{row.name} {row.first} was released on {released}, after {day}"
+    subject = subject_of(row)
     capability = context.capability
     if capability and row.sm and not has_kernels(row.sm, capability):
         kernels = kernels_text(row.sm, capability)
         needed = f"sm_{capability.major}{capability.minor}"
-        return f"{subject_of(row)} has {kernels}; this GPU needs {needed}"
+        return f"{subject} has {kernels}; this GPU needs {needed}"
     transformers = context.transformers
-    if transformers and not overlap(row.transformers, bounds_of(transformers)):
-        return f"{subject_of(row)} needs transformers {readable(row.transformers)}"
-    return ""
+    if transformers is None:
+        return ""
+    requested = bounds_of(transformers)
+    if overlap(row.transformers, requested):
+        return ""
+    bounds = readable(row.transformers)
+    return f"{subject} needs transformers {bounds}"
 
 
 def bounds_of(version: Version) -> str:
@@ -212,11 +217,19 @@ def _says_of_torch(row: Companion, candidate: Candidate) -> str:
 
 
 def _fits_cuda(row: Companion, candidate: Candidate, _: CompanionContext) -> bool:
+    majors = row.cuda
+    lines = row.cuda_lines
     if candidate.cpu:
-        return not row.cuda and row.kind is not CompanionKind.CUDA_SOURCE
-    if row.cuda and candidate.build.cuda.major not in row.cuda:
+        is_compiled = row.kind is CompanionKind.CUDA_SOURCE
+        return not majors and not is_compiled
+    cuda = candidate.build.cuda
+    major = cuda.major
+    if majors and major not in majors:
         return False
-    return not row.cuda_lines or candidate.cuda_line in row.cuda_lines
+    line = candidate.cuda_line
+    if not lines:
+        return True
+    return line in lines
 
 
 def _says_of_cuda(row: Companion, candidate: Candidate) -> str:

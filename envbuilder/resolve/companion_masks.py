@@ -35,10 +35,11 @@ class CompanionMasks:
     def mask_for(self, companions: Sequence[str], context: CompanionContext) -> int:
         """The candidates on which all of these can be installed together."""
         names = tuple(companions)
-        key = (names, context)
         known = self._of_set
-        if key in known:
-            return known[key]
+        key = (names, context)
+        mask = known.get(key)
+        if mask is not None:
+            return mask
         mask = self._new_mask(names, context)
         known[key] = mask
         return mask

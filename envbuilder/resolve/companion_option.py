@@ -56,10 +56,15 @@ class CompanionOption(Option):
 
     def set_in(self, request: Request, value: object) -> Request:
         """The request with another text in its place, or without the companion."""
-        companions = [text for text in request.companions if text != self.text]
+        own = self.text
+        companions = list(request.companions)
+        if own in companions:
+            companions.remove(own)
         if value is not None:
-            companions.append(str(value))
-        return replace(request, companions=merged_companions(companions))
+            text = str(value)
+            companions.append(text)
+        merged = merged_companions(companions)
+        return replace(request, companions=merged)
 
     def nearest(self, allowed: Sequence[Candidate], rows: RequestRows) -> Candidate:
         """The candidate for which the fewest things are against some release."""
@@ -125,9 +130,11 @@ def _unknown(name: str, text: str, requested: RequestedValue) -> Diagnosis:
     similar = similar_names(name, known)
     few = similar or known
     package = shlex.quote(text)
+    day = catalog.date
+    names = listed(few)
     return Diagnosis(
-        problem=f"{name} is no companion in the catalog ({catalog.date})",
-        alternatives_text=f"known: {listed(few)}",
+        problem=f"{name} is no companion in the catalog ({day})",
+        alternatives_text=f"known: {names}",
         advice=f"or, as any other package, with `--package {package}`",
         instead=tuple(similar),
     )
@@ -141,10 +148,10 @@ def _releases_text(rows: Sequence[Companion]) -> str:
             ranges.setdefault(row.name, []).append(row)
     texts = []
     for name, group in ranges.items():
-        versions = sorted(
-            version for row in group for version in (row.first, row.last) if version
-        )
-        texts.append(f"{name} {versions[0]} to {versions[-1]}")
+        newest = group[0]
+        oldest = group[-1]
+        text = f"{name} {oldest.first} to {newest.last}"
+        texts.append(text)
     return listed(texts)
 
 

@@ -51,13 +51,16 @@ class CompanionJudge:
         problem = context_problem(row, self.context)
         if problem:
             return problem
-        for facet in self.failing(row, candidate):
-            return facet.says(row, candidate)
+        failed = self.failing(row, candidate)
+        for facet in failed:
+            says = facet.says
+            return says(row, candidate)
         line = self.missing(row, candidate)
         if not line:
             return ""
+        subject = subject_of(row)
         objection = self.objection(line, candidate, alone=True)
-        return f"{subject_of(row)} needs {line}, and {objection}"
+        return f"{subject} needs {line}, and {objection}"
 
     def missing(self, row: Companion, candidate: Candidate) -> str:
         """What a row needs of another companion of which no release fits the candidate; "" if nothing is missing."""
@@ -209,16 +212,23 @@ def together_objection(rows: RequestRows, candidate: Candidate) -> Objection:
 
 
 def _disagreement(one: Companion, other: Companion) -> str:
+    subject = subject_of(one)
+    subject_of_other = subject_of(other)
     if not overlap(one.transformers, other.transformers):
+        bounds = readable(one.transformers)
+        bounds_of_other = readable(other.transformers)
         return (
-            f"{subject_of(one)} needs transformers {readable(one.transformers)}, "
-            f"and {subject_of(other)} needs {readable(other.transformers)}"
+            f"{subject} needs transformers {bounds}, "
+            f"and {subject_of_other} needs {bounds_of_other}"
         )
-    for row, needed in ((one, other), (other, one)):
-        if not _allows(row, needed):
-            line = _need_of(row, needed.name)
-            return f"{subject_of(row)} needs {line}, not {subject_of(needed)}"
-    return f"{subject_of(one)} does not go with any release of {other.name} that fits"
+    if not _allows(one, other):
+        line = _need_of(one, other.name)
+        return f"{subject} needs {line}, not {subject_of_other}"
+    if not _allows(other, one):
+        line = _need_of(other, one.name)
+        return f"{subject_of_other} needs {line}, not {subject}"
+    name = other.name
+    return f"{subject} does not go with any release of {name} that fits"
 
 
 def _need_of(row: Companion, name: str) -> str:

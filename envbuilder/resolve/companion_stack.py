@@ -15,11 +15,14 @@ from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.companion_facets import subject_of
 from envbuilder.resolve.companion_rules import CompanionJudge, first_together
 from envbuilder.resolve.companion_table import (
+    is_of_torch,
     is_pre_release,
     names_of,
     parsed,
+    range_of,
     releases_meant,
 )
+from envbuilder.resolve.package_pins import exact_pin
 from envbuilder.resolve.request_rows import RequestRows
 
 _SOURCE_KINDS = {
@@ -106,7 +109,7 @@ def _day_of(
         row = choice.row
         released = row.released
         next_released = row.next_released
-        if next_released:
+        if next_released and not is_of_torch(row.name):
             eve = next_released - timedelta(days=1)
             day = min(day, eve)
         if released:
@@ -122,16 +125,17 @@ def _requirement(choice: CompanionChoice, candidate: Candidate, day: date) -> st
     name = row.name
     if extras:
         name += f"[{','.join(sorted(extras))}]"
-    for clause in wanted.specifier:
-        if clause.operator == "==" and not clause.version.endswith(".*"):
-            return f"{name}=={clause.version}"
+    bounds = str(wanted.specifier)
+    if exact_pin(wanted) and not bounds.endswith(".*"):
+        return f"{name}{bounds}"
     if row.last is None or row.first is None:
         raise AssertionError("a row without releases was chosen")
     is_allowed = wanted.specifier.contains(row.last, prereleases=True)
     if is_allowed and _has_last(row, day):
         return f"{name}=={row.last}"
-    bounds = SpecifierSet(f">={row.first},<={row.last}") & wanted.specifier
-    return str(Requirement(f"{name}{bounds}"))
+    both = SpecifierSet(range_of(row)) & wanted.specifier
+    requirement = Requirement(f"{name}{both}")
+    return str(requirement)
 
 
 def _has_last(row: Companion, day: date) -> bool:
@@ -196,9 +200,12 @@ def _lines_of(row: Companion, candidate: Candidate) -> Sequence[str]:
 def _notes(choices: Sequence[CompanionChoice]) -> Iterator[str]:
     for choice in choices:
         row = choice.row
-        if row.says and not is_pre_release(row):
-            says = row.says
-            yield says if says.startswith(row.name) else f"{row.name}: {says}"
+        name = row.name
+        says = row.says
+        if says and not is_pre_release(row):
+            if not says.startswith(name):
+                says = f"{name}: {says}"
+            yield says
         elif row.kind in _SOURCE_KINDS:
             yield f"{subject_of(row)} {_SOURCE_KINDS[row.kind]}"
 
@@ -224,21 +231,28 @@ def note_of_change(
     judge = CompanionJudge(rows.request, catalog)
     reasons = []
     for companion in stack.companions:
-        for row in releases_meant(companion.requirement, catalog):
+        pinned = releases_meant(companion.requirement, catalog)
+        for row in pinned:
             problem = judge.problem(row, plain)
             reason, _, _ = problem.partition(";")
             if reason:
                 reasons.append(reason)
-    why = " and ".join(dict.fromkeys(reasons)) or "the companions need it"
-    return f"{_difference(best, plain)}: {why}"
+    each_once = list(dict.fromkeys(reasons))
+    why = " and ".join(each_once) or "the companions need it"
+    difference = _difference(best, plain)
+    return f"{difference}: {why}"
 
 
 def _difference(best: Candidate, plain: Candidate) -> str:
     if best.build is not plain.build:
-        return f"{_torch_text(best)}, not {_torch_text(plain)}"
+        here = _torch_text(best)
+        other = _torch_text(plain)
+        return f"{here}, not {other}"
     if best.python != plain.python:
         return f"Python {best.python}, not {plain.python}"
-    return f"{best.base.os}, not {plain.base.os}"
+    here = best.base.os
+    other = plain.base.os
+    return f"{here}, not {other}"
 
 
 def _torch_text(candidate: Candidate) -> str:

@@ -17,6 +17,7 @@ from envbuilder.catalog import load_companions, own_folder
 from envbuilder.catalog.companions import Companion, CompanionKind
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
+from envbuilder.resolve.package_pins import OF_STACK
 
 _GONE = frozenset({CompanionKind.DEAD, CompanionKind.ELSEWHERE})
 _OLDEST = Version("0")
@@ -59,20 +60,34 @@ def companion_table(catalog: Catalog) -> Mapping[str, tuple[Companion, ...]]:
 
 
 def _with_ceilings(newest_first: Iterable[Companion]) -> Iterator[Companion]:
-    """The rows, none for a newer torch than a later release of the same package is for.
+    """The rows, none for a newer torch or Python than a later release of the same package is for.
 
-    Old releases bound torch less often: that they say nothing of torch 2.15 does not mean that they work on it.
+    Old releases bound them less often: that one says nothing of torch 2.15 does not mean that it works on it.
     """
-    ceilings: dict[str, str] = {}
+    torches: dict[str, str] = {}
+    pythons: dict[str, str] = {}
     for row in newest_first:
-        ceiling = ceilings.get(row.name, "")
-        is_open = not set("<=").intersection(row.torch.replace(">=", ""))
-        if ceiling and is_open and not row.torch_minor_abi:
-            torch = ",".join(filter(None, (row.torch, ceiling)))
-            row = replace(row, torch=torch)  # noqa: PLW2901 - the same row, better known
-        yield row
-        if not is_open:
-            ceilings.setdefault(row.name, _ceiling_of(row.torch))
+        name = row.name
+        torch = row.torch
+        if not row.torch_minor_abi:
+            torch = _closed(torch, torches.get(name, ""))
+        python = _closed(row.python, pythons.get(name, ""))
+        yield replace(row, torch=torch, python=python)
+        torches[name] = _ceiling_of(torch) or torches.get(name, "")
+        pythons[name] = _ceiling_of(python) or pythons.get(name, "")
+
+
+def _closed(bounds: str, ceiling: str) -> str:
+    """Bounds that are open above, with a ceiling."""
+    if not ceiling or not _is_open(bounds):
+        return bounds
+    return f"{bounds},{ceiling}".removeprefix(",")
+
+
+def _is_open(bounds: str) -> bool:
+    """Whether bounds leave any newer version."""
+    without_floors = bounds.replace(">=", "")
+    return "<" not in without_floors and "=" not in without_floors
 
 
 def _ceiling_of(bounds: str) -> str:
@@ -172,7 +187,7 @@ def with_companions(request: Request, catalog: Catalog) -> Request:
 
 def _is_companion(text: str, catalog: Catalog) -> bool:
     requirement = parsed(text)
-    if requirement.url:
+    if requirement.url or is_of_torch(requirement.name):
         return False
     if requirement.marker:
         return False
@@ -208,6 +223,11 @@ def merged_companions(texts: Iterable[str]) -> tuple[str, ...]:
         requirement.name = name
         by_name[name] = requirement
     return tuple(str(by_name[name]) for name in sorted(by_name))
+
+
+def is_of_torch(name: str) -> bool:
+    """Whether torch itself decides a package: it is in the stack, with or without anybody's word."""
+    return canonicalize_name(name) in OF_STACK
 
 
 def names_of(texts: Sequence[str]) -> set[str]:

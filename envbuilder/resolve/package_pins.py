@@ -15,7 +15,7 @@ _CUDNN = re.compile(r"nvidia-cudnn-cu[0-9]{2}")
 _CUDA_TAG = re.compile(r"cu([0-9]{2})([0-9])(?:\..*)?")
 _RELEASE = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}")
 _FULL = 3  # numbers of a release of torch: 2.0 is 2.0.0
-_OF_STACK = frozenset({"torch", "torchvision", "torchaudio", "triton"})
+OF_STACK = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _OPTION_OF = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -26,7 +26,7 @@ _OPTION_OF = {
 def decided_by_stack(requirement: Requirement) -> str:
     """Why a package cannot come from a place of its own; "" if it can."""
     name = canonicalize_name(requirement.name)
-    if requirement.url and name in _OF_STACK:
+    if requirement.url and name in OF_STACK:
         return f"the stack decides {name}: choose a version with `--torch X.Y`"
     return ""
 

@@ -144,7 +144,7 @@ function showCompanions(stack, choices) {
   }
   if (others.length) {
     const list = make("ul", { class: "companions" }, ...others.map(([name, number]) => make("li", {},
-      make("strong", {}, name), ` ${data.texts[number]}`)));
+      make("code", {}, name), ` ${data.texts[number]}`)));
     parts.push(make("details", {}, make("summary", {}, `${others.length} that do not, and why`), list));
   }
   return parts;

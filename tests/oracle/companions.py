@@ -132,8 +132,10 @@ class CompanionOracle:
         if not within(row.get("torch", ""), padded(torch)):
             return False
         if not row.get("torch_minor_abi") and self.is_past_a_later_release(
-            row, padded(torch)
+            row, "torch", padded(torch)
         ):
+            return False
+        if self.is_past_a_later_release(row, "python", padded(some.python)):
             return False
         if (
             row.get("torch_minor_abi")
@@ -194,23 +196,24 @@ class CompanionOracle:
                 return False
         return True
 
-    def is_past_a_later_release(self, row: Row, torch: Number) -> bool:
+    def is_past_a_later_release(self, row: Row, field: str, version: Number) -> bool:
         """An open bound ends where that of the next release that has one does."""
-        if re.search(r"<|==", row.get("torch", "")):
+        if re.search(r"<|==", row.get(field, "")):
             return False
         later = [
             other
             for other in self.rows
             if other["name"] == row["name"]
             and padded(other["last"]) > padded(row["last"])
-            and re.search(r"<|==", other.get("torch", ""))
+            and re.search(r"<|==", other.get(field, ""))
         ]
-        later.sort(key=lambda other: padded(other["last"]), reverse=True)
+        later.sort(key=lambda other: padded(other["last"]))
         if not later:
             return False
-        end = re.search(r"(<|==)([0-9.]+)", later[0]["torch"])
+        end = re.search(r"(<|==)([0-9.]+)", later[0][field])
         assert end is not None
-        return torch >= padded(end[2]) if end[1] == "<" else torch > padded(end[2])
+        wall = padded(end[2])
+        return version >= wall if end[1] == "<" else version > wall
 
     def glibc(self, some: "Combination", options: Mapping[str, str]) -> Number:
         if some.place.kind == "own" and "os" in options:

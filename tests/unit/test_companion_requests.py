@@ -386,6 +386,59 @@ def test_packages_that_stay_packages(text: str) -> None:
     assert request.companions == ()
 
 
+def test_what_torch_brings_is_no_companion() -> None:
+    facts = catalog.load()
+    request = with_companions(parse_request({"cuda": "12.8"}, ["triton"]), facts)
+    assert request.packages == ("triton",)
+    plain = resolve(parse_request({"cuda": "12.8"}), facts)
+    stack = resolve(parse_request({"cuda": "12.8"}, companions=["triton"]), facts)
+    assert (stack.as_of, stack.torch) == (plain.as_of, plain.torch)
+    assert f"triton=={plain.triton}" in stack.extras
+
+
+# --- the pairs that people know, in the built-in catalog ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("companion", "options", "torch", "release"),
+    [
+        ("vllm", {"cuda": "13.0"}, "2.14.0", "vllm==0.33.0"),
+        ("vllm==0.26.0", {}, "2.11.0", "vllm==0.26.0"),
+        ("vllm", {"torch": "2.10", "python": "3.13"}, "2.10.0", "vllm==0.19.1"),
+        ("vllm", {"torch": "2.9.1"}, "2.9.1", "vllm==0.16.0"),
+        ("vllm", {"cuda": "12.6"}, "2.7.1", "vllm==0.10.1.1"),
+        ("vllm", {"torch": "2.6"}, "2.6.0", "vllm==0.8.5.post1"),
+        ("xformers", {"cuda": "12.8"}, "2.10.0", "xformers==0.0.35"),
+        ("xformers", {"torch": "2.7.1"}, "2.7.1", "xformers==0.0.31.post1"),
+        ("xformers", {"cuda": "11.7"}, "2.0.1", "xformers==0.0.22"),
+        ("onnxruntime-gpu", {"cuda": "11.7"}, "2.0.1", "onnxruntime-gpu==1.18.1"),
+        ("onnxruntime-gpu", {"cuda": "12.8"}, "2.10.0", "onnxruntime-gpu==1.26.0"),
+    ],
+)  # fmt: skip
+def test_known_pairs(
+    companion: str, options: dict[str, str], torch: str, release: str
+) -> None:
+    stack = resolve(parse_request(options, companions=[companion]), catalog.load())
+    assert (str(stack.torch), stack.extras) == (torch, (release,))
+
+
+def test_old_vllm_gets_the_transformers_of_its_day() -> None:
+    stack = resolve(
+        parse_request({"cuda": "12.6"}, companions=["vllm"]), catalog.load()
+    )
+    assert str(stack.as_of) == "2025-09-12"
+    assert str(stack.python) == "3.12"
+
+
+@pytest.mark.parametrize("name", ["apex", "detectron2", "horovod"])
+def test_what_is_dead_or_elsewhere_is_one_sentence(name: str) -> None:
+    for request in (parse_request({}, [name]), parse_request({}, companions=[name])):
+        error = resolved(request, catalog.load())
+        assert isinstance(error, NoStackError)
+        assert error.message.startswith(f"{name} ")
+        assert error.problems == ()
+
+
 def test_companion_is_merged_with_itself() -> None:
     assert merged_companions(["Exact_Kit>=0.2", "abikit", "exact-kit[x]<0.4"]) == (
         "abikit",

@@ -25,7 +25,8 @@ class CompanionShelf:
     """The companions of a catalog, judged once for all stacks that they cannot tell apart."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._judge = CompanionJudge(Request(), catalog)
+        request = Request()
+        self._judge = CompanionJudge(request, catalog)
         self._names = names_to_show(catalog)
         self._candidates = _by_stack(catalog)
         self._numbers: dict[tuple[ShownCompanion, ...], int] = {}
@@ -54,10 +55,12 @@ class CompanionShelf:
 
     def _judged(self, candidate: Candidate) -> tuple[ShownCompanion, ...]:
         shown = []
-        for name in self._names:
+        names = self._names
+        for name in names:
             companion = self._judged_one(name, candidate)
             shown.append(companion)
-        return tuple(shown)
+        every = tuple(shown)
+        return every
 
     def _judged_one(self, name: str, candidate: Candidate) -> ShownCompanion:
         objection = self._judge.objection(name, candidate)
