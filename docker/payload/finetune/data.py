@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,15 @@ def join(tables: List[Table]) -> Table:
 
 def read_hub(settings: Settings) -> Dict[str, Table]:
     """A dataset of a hub, or one that datasets saved."""
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets import (
+        DatasetDict,
+        disable_progress_bar,
+        load_dataset,
+        load_from_disk,
+    )
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()
 
     more = {"trust_remote_code": True} if settings.trust_remote_code else {}
     try:

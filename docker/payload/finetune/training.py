@@ -291,6 +291,7 @@ def make_arguments(settings: Settings, device: str, steps: int) -> Any:
         "greater_is_better": settings.metric not in LOWER_IS_BETTER,
         "prediction_loss_only": large,
         "logging_strategy": "steps",
+        "logging_first_step": True,
         "logging_steps": settings.log_every,
         "report_to": [settings.report_to] if settings.report_to else [],
         "disable_tqdm": not sys.stderr.isatty(),
