@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
+from envbuilder.lock.cuda_clash import cuda_clashes, unread_wheels
+from envbuilder.lock.cuda_extras import extra_notes
+from envbuilder.lock.cuda_refusal import CudaLinks, CudaSearch
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
 from envbuilder.lock.known_sources import KnownSources
@@ -50,10 +54,12 @@ def create_lock(
     note: Say | None = None,
     on_locked: Callable[[Lock, JsonObject], None] | None = None,
     workshop: SourceWorkshop | None = None,
+    links: CudaLinks | None = None,
 ) -> Lock:
     """Resolve and pin the whole stack; `note` tells people what takes long.
 
     `on_locked` gets the lock, and the document that has the wheels' addresses. `workshop` makes wheels of sources.
+    `links` finds wheels that are built for another CUDA; None: they are not looked for.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
@@ -98,6 +104,18 @@ def create_lock(
         check_python(lock, answered, uv, sourced.known, stacks)
         if answered.unread and note:
             note(_unread_note(answered))
+        if note:
+            for sentence in extra_notes(lock, answered):
+                note(sentence)
+    if links and stack.extras and uv.client:
+        search = CudaSearch(
+            uv=uv,
+            known=sourced.known,
+            links=links,
+            command_for=command_for,
+        )
+        paths = {name: item.path for name, item in built.items()}
+        check_cuda(lock, answer.document, search, paths, note)
     if on_locked:
         on_locked(lock, answer.document)
     return lock
@@ -120,6 +138,25 @@ def check_python(
             allowed.append((command, other))
     suggestion = first_that_resolves(uv, allowed, known)
     raise python_error(clashes, lock.stack, suggestion)
+
+
+def check_cuda(
+    lock: Lock,
+    document: JsonObject,
+    search: CudaSearch,
+    paths: Mapping[str, Path],
+    note: Say | None,
+) -> None:
+    """Raise `NoStackError` if a wheel of the user's packages is built for another CUDA than the stack's."""
+    answer = search.links.reader.read(lock, document, paths)
+    clashes = cuda_clashes(lock, answer)
+    if clashes:
+        raise search.refuse(lock, clashes)
+    unread = unread_wheels(answer)
+    if unread and note:
+        note(
+            f"which CUDA {listed(unread)} is built for is not known: it was not read to its end"
+        )
 
 
 def _unread_note(answer: MetadataAnswer) -> str:
