@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from envbuilder import grammar, serialize
-from envbuilder.catalog import observations, rows
+from envbuilder.catalog import companions, observations, rows
 from envbuilder.catalog.rows import Catalog, Policy
 from envbuilder.errors import CatalogError
 from envbuilder.files import exists, is_folder, read_bytes, read_text
@@ -62,10 +62,11 @@ GONE_PACKAGES = Table("gone_packages.json", observations.GonePackage, ("package"
 SYSTEM_LIBRARIES = Table(
     "system_libraries.json", observations.SystemLibrary, ("soname",)
 )
+COMPANIONS = Table("companions.json", companions.Companion, ("name", "first"))
 TABLES: tuple[Table[Any], ...] = (
     TORCH, TRANSFORMERS, RELEASES, GPUS, GPU_NAMES, GPU_FEATURES, SYSTEMS, TOOLKITS, COMPATIBILITY, ADVISORIES,
     RUNTIMES, LEAST_VERSIONS, IMAGES, WHEELS, RUNS, ARCHITECTURES, STATEMENTS, GONE_PACKAGES,
-    SYSTEM_LIBRARIES,
+    SYSTEM_LIBRARIES, COMPANIONS,
 )  # fmt: skip
 
 
@@ -98,6 +99,13 @@ def load_images(
 ) -> tuple[observations.CudaImage, ...]:
     """Every tag of nvidia/cuda that is or was known, by CUDA and system."""
     return read(IMAGES, folder, own)
+
+
+def load_companions(
+    folder: Path = FOLDER, own: Path | None = None
+) -> tuple[companions.Companion, ...]:
+    """What is known of packages that are bound to torch, CUDA or the GPU; the releases of each, oldest first."""
+    return read(COMPANIONS, folder, own)
 
 
 def own_folder(catalog: Catalog) -> Path | None:

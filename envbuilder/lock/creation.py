@@ -78,12 +78,13 @@ def create_lock(
             known=sourced.known,
             origin=origin or PackageOrigin(),
         )
-    if note:
-        for sentence in sourced.notes:
-            note(sentence)
+    tell = note or _nobody
+    for sentence in sourced.notes:
+        tell(sentence)
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}
+    compiled = [item.source for item in built.values() if item.wheel is None]
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
@@ -92,6 +93,11 @@ def create_lock(
         wheels=select_wheels(answer.document, stack, size_of, built=built_wheels),
     )
     lock = replace(lock, sources=_sources_in(lock, built))
+    if workshop and compiled:
+        lock = workshop.with_toolchain(lock)
+    if workshop:
+        for sentence in _not_compiled(lock, workshop.allowed):
+            tell(sentence)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -102,11 +108,8 @@ def create_lock(
         answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
         stacks = origin.any_python if origin else tuple
         check_python(lock, answered, uv, sourced.known, stacks)
-        if answered.unread and note:
-            note(_unread_note(answered))
-        if note:
-            for sentence in extra_notes(lock, answered):
-                note(sentence)
+        for sentence in _metadata_notes(lock, answered):
+            tell(sentence)
     if links and stack.extras and uv.client:
         search = CudaSearch(
             uv=uv,
@@ -114,11 +117,21 @@ def create_lock(
             links=links,
             command_for=command_for,
         )
-        paths = {name: item.path for name, item in built.items()}
-        check_cuda(lock, answer.document, search, paths, note)
+        check_cuda(lock, answer.document, search, paths, tell)
     if on_locked:
         on_locked(lock, answer.document)
     return lock
+
+
+def _not_compiled(lock: Lock, allowed: Iterable[str]) -> Iterator[str]:
+    """What was permitted to be compiled, and is not."""
+    compiled = {source.name for source in lock.compiled}
+    wheels = {wheel.name for wheel in lock.wheels}
+    for name in sorted(set(allowed) - compiled):
+        if name in wheels:
+            yield f"{name} is not compiled: there is a wheel of it"
+        else:
+            yield f"{name} is not compiled, as it is not among the packages; add it: `--package {name}`"
 
 
 def check_python(
@@ -145,7 +158,7 @@ def check_cuda(
     document: JsonObject,
     search: CudaSearch,
     paths: Mapping[str, Path],
-    note: Say | None,
+    note: Say,
 ) -> None:
     """Raise `NoStackError` if a wheel of the user's packages is built for another CUDA than the stack's."""
     answer = search.links.reader.read(lock, document, paths)
@@ -153,10 +166,21 @@ def check_cuda(
     if clashes:
         raise search.refuse(lock, clashes)
     unread = unread_wheels(answer)
-    if unread and note:
+    if unread:
         note(
             f"which CUDA {listed(unread)} is built for is not known: it was not read to its end"
         )
+
+
+def _nobody(sentence: str) -> None:
+    """Where notes go that nobody reads."""
+
+
+def _metadata_notes(lock: Lock, answer: MetadataAnswer) -> Iterator[str]:
+    """What the metadata of the wheels tells, and of which it is not known."""
+    if answer.unread:
+        yield _unread_note(answer)
+    yield from extra_notes(lock, answer)
 
 
 def _unread_note(answer: MetadataAnswer) -> str:
@@ -170,12 +194,13 @@ def _unread_note(answer: MetadataAnswer) -> str:
 
 
 def _sources_in(lock: Lock, built: Mapping[str, Prepared]) -> tuple[Source, ...]:
-    """The sources of which the lock has a wheel: a dependency may turn out not to be needed."""
+    """The sources that are needed: a dependency may turn out not to be, and then has no wheel in the lock."""
     names = {wheel.name for wheel in lock.wheels}
     sources = []
     for name in sorted(built):
-        if name in names:
-            sources.append(built[name].source)
+        source = built[name].source
+        if name in names or source.compiled:
+            sources.append(source)
     return tuple(sources)
 
 

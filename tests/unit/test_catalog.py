@@ -73,7 +73,7 @@ def test_the_refresher_makes_the_committed_rows() -> None:
     }
     assert set(made) == {table.file for table in catalog.TABLES} - {
         "wheels.json", "runtimes.json", "transformers_releases.json", "gpu_names.json", "gpu_features.json",
-        "least_versions.json", "gone_packages.json", "system_libraries.json",
+        "least_versions.json", "gone_packages.json", "system_libraries.json", "companions.json",
     }  # fmt: skip
     for name, rows in made.items():
         committed = json.loads((catalog.FOLDER / "facts" / name).read_text())["rows"]

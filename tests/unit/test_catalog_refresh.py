@@ -83,6 +83,8 @@ def test_a_yanked_release_does_not_count() -> None:
         ("torch-1.13.1-cp37-cp37m-manylinux2014_aarch64.whl", {"linux/arm64": "2.17"}, ["3.7"]),
         ("triton-3.9.0-cp312-abi3-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", {"linux/amd64": "2.27"},
          ["3.12", "3.13", "3.14", "3.15"]),
+        ("xformers-0.0.35-py39-none-manylinux_2_28_x86_64.whl", {"linux/amd64": "2.28"},
+         ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]),
         ("torch-2.0.1-cp310-cp310-win_amd64.whl", {}, ["3.10"]),
         ("not a wheel.whl", {}, None),
     ],

@@ -293,7 +293,7 @@ def test_the_text_of_ours() -> None:
         "  CUDA           11.7.99",
     ]
     assert section(text, "lock")[2:] == [
-        "  wheels   80, 2.42 GB to download",
+        "  wheels   85, 2.47 GB to download",
         "  as of    2025-03-20",
         f"  catalog  {LABELS['dev.envbuilder.catalog']}",
         "  base     envbuilder-base:debian11 (no digest)",
@@ -318,11 +318,12 @@ def test_the_text_of_ours() -> None:
 def test_the_text_of_a_receipt() -> None:
     assert section(inspection_text(ours()), "receipt") == [
         "receipt: failed",
-        "  when       2026-01-02T00:00:00+00:00, 24.3 s",
-        "  suite      sha256:5 (this envbuilder's)",
-        "  host       2 CPUs, x86_64, GPU access: none",
-        "  fine-tune  0.500 on held-out reviews; 6.7 s on cpu",
-        "  checks     2, 1 of them did not pass",
+        "  when          2026-01-02T00:00:00+00:00, 24.3 s",
+        "  suite         sha256:5 (this envbuilder's)",
+        "  host          2 CPUs, x86_64, GPU access: none",
+        "  fine-tune     0.500 on held-out reviews; 6.7 s on cpu",
+        "  causal model  not in suite 1",
+        "  checks        2, 1 of them did not pass",
         "  ✗ c.d: it learns: 0.5 (at least 0.9): no luck",
     ]
     forged = replace(
@@ -395,7 +396,7 @@ def test_document_has_all_keys_for_any_image() -> None:
     ]
     assert (full["stack"]["torch"], full["lock"]["wheels"], full["lock"]["agrees"]) == (
         "2.0.1",
-        80,
+        85,
         True,
     )
     assert sum(layer["size"] for layer in full["layers"]) == IMAGE.size

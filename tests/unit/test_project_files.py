@@ -600,6 +600,8 @@ def test_a_place_in_a_file_has_its_own_reason() -> None:
     assert packages("https://host/v1.zip#egg=b") == ["b @ https://host/v1.zip"]
     hashed = answer("https://host/a-1.0.tar.gz#sha256=00")
     assert hashed.detail == "the lock computes its hash again"
+    pinned = answer("requests==2.31.0 --hash=sha256:00")
+    assert pinned.detail == "its hash is not compared: the lock has its own"
     assert packages("git+https://host/a/b@v1#egg=b[x]") == [
         "b[x] @ git+https://host/a/b@v1"
     ]

@@ -70,16 +70,21 @@ def pythons(filename: str) -> set[Version]:
     found: set[Version] = set()
     for tag in parse_wheel_filename(filename)[3]:
         exact = re.fullmatch(r"cp3([0-9]+)", tag.interpreter)
+        since = re.fullmatch(r"py3([0-9]+)", tag.interpreter)
         if tag.interpreter == "py3":
-            found |= {Version(f"3.{minor}") for minor in range(7, NEWEST_PYTHON + 1)}
+            found |= _since(7)
+        elif since:
+            found |= _since(int(since[1]))
         elif exact and tag.abi == "abi3":
-            found |= {
-                Version(f"3.{minor}")
-                for minor in range(int(exact[1]), NEWEST_PYTHON + 1)
-            }
+            found |= _since(int(exact[1]))
         elif exact and not tag.abi.endswith("t"):
             found.add(Version(f"3.{exact[1]}"))
     return found
+
+
+def _since(minor: int) -> set[Version]:
+    """The Pythons from 3.`minor` on."""
+    return {Version(f"3.{number}") for number in range(minor, NEWEST_PYTHON + 1)}
 
 
 def allows(required: SpecifierSet, python: Version) -> bool:

@@ -19,7 +19,8 @@ from packaging.version import Version
 
 from envbuilder import grammar
 from envbuilder.model import ANY, Request
-from envbuilder.resolve.options import find_option, option_name
+from envbuilder.resolve.option_row import option_name
+from envbuilder.resolve.options import find_option
 from envbuilder.resolve.package_pins import (
     agree,
     decided_by_stack,
@@ -447,6 +448,9 @@ class _Combination:
             detail = "a bound, if something needs it"
         elif option_of(requirement.name) and requirement.specifier:
             detail = f"bounds the stack's {requirement.name}"
+        elif statement.has_hash:
+            # Those of pip-compile are of every file of the release, those of a person of one.
+            detail = "its hash is not compared: the lock has its own"
         self._answer(line, Outcome.TAKEN, detail, marker)
 
     def _contradicted_range(self, requirement: Requirement) -> str:

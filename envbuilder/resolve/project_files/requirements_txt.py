@@ -6,6 +6,7 @@ Lines are taken apart here; what a package is, `packaging` says.
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from envbuilder.resolve.project_files.statements import (
     ITSELF,
@@ -53,7 +54,8 @@ def read_requirements(
             if is_itself(content):
                 yield left_out(line, ITSELF)
             else:
-                yield package(line, content, kind)
+                statement = package(line, content, kind)
+                yield replace(statement, has_hash="--hash" in logical[end:])
             rest = logical[end:].strip()
             if _NAMES_INDEX.search(rest):
                 yield from _option_line(line, rest)

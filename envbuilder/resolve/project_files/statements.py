@@ -62,6 +62,7 @@ class FileStatement:
         False  # of an option: what the file happens to have, not what its packages need
     )
     overrides: bool = False  # later statements win, as commands of a Dockerfile do
+    has_hash: bool = False  # of a package: `--hash` stands behind it
 
 
 class FileProblem(ValueError):
