@@ -36,10 +36,12 @@ from envbuilder.engine.run_id import new_run_id, stamp
 from envbuilder.errors import EngineError, NoStackError
 from envbuilder.files import refuse_links, temporary_folder, write_file
 from envbuilder.grammar import JsonObject, one_line
-from envbuilder.lock import creation
+from envbuilder.lock import creation, wheel_links
+from envbuilder.lock.cuda_refusal import CudaLinks
 from envbuilder.lock.package_conflict import CommandFor, PackageOrigin
 from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
+from envbuilder.lock.wheel_libraries import LinkReader
 from envbuilder.model import (
     BASE_AUTO,
     BASE_BOOTSTRAP,
@@ -166,6 +168,13 @@ def lock_stack(
 ) -> Lock:
     """Stack → Lock; the request is for the suggested command, if its packages clash."""
     _check_day(request, stack, session)
+    reader = _link_reader(stack, session)
+    links = None
+    if reader:
+        links = CudaLinks(
+            reader=reader,
+            of_cuda=lambda major: _of_cuda(request, session, major),
+        )
     return creation.create_lock(
         stack,
         uv=session.uv,
@@ -178,8 +187,9 @@ def lock_stack(
             any_python=lambda: _on_any_python(request, stack, session),
         ),
         note=session.console.note,
-        on_locked=lambda lock, document: _note_links(lock, document, session),
+        on_locked=lambda lock, document: _note_links(lock, document, reader, session),
         workshop=_workshop_for(request, session),
+        links=links,
     )
 
 
@@ -245,21 +255,43 @@ def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Ver
     return pythons[:_MOST_PYTHONS]
 
 
-def _note_links(lock: Lock, document: JsonObject, session: Session) -> None:
-    """Say which libraries of the system the user's packages need and the image lacks."""
-    if not lock.stack.extras:
-        return
-    if session.environ.get(SKIP_LINKS) == "off":
-        return
-    from envbuilder.lock import wheel_links  # noqa: PLC0415 - requests, which few locks need
+def _of_cuda(
+    request: Request, session: Session, major: int
+) -> Iterator[tuple[str, Stack]]:
+    """The same request with each CUDA of a major, and the command for it; the preferred one first."""
+    free = replace(request, cuda=None, torch=None)
+    index = index_for(session.catalog)
+    mask = index.matching(free) & index.mask_for_packages(free)
+    lines: dict[Version, None] = {}
+    for candidate in index.candidates_in(mask):
+        cuda = candidate.build.cuda
+        if candidate.cpu or cuda is None or cuda.major != major:
+            continue
+        lines[Version(f"{cuda.major}.{cuda.minor}")] = None
+    for line in lines:
+        changed = replace(free, cuda=line)
+        again = command(changed, session.verb, instead_of=request, flags=session.said)
+        yield again, _resolve(changed, session)
 
-    own = catalog.own_folder(session.catalog)
+
+def _link_reader(stack: Stack, session: Session) -> LinkReader | None:
+    """How to find out what the user's packages link to; None if it is not wanted."""
+    if not stack.extras or session.environ.get(SKIP_LINKS) == "off":
+        return None
     folder = session.store.folder.with_name("links") if session.store else None
-    known = wheel_links.LinkKnowledge(
-        libraries=catalog.read(catalog.SYSTEM_LIBRARIES, own=own),
-        folder=folder,
-    )
-    for note in wheel_links.link_notes(lock, document, session.network, known):
+    return LinkReader(network=session.network, folder=folder)
+
+
+def _note_links(
+    lock: Lock, document: JsonObject, reader: LinkReader | None, session: Session
+) -> None:
+    """Say which libraries of the system the user's packages need and the image lacks."""
+    if reader is None:
+        return
+    own = catalog.own_folder(session.catalog)
+    libraries = catalog.read(catalog.SYSTEM_LIBRARIES, own=own)
+    answer = reader.read(lock, document)
+    for note in wheel_links.link_notes(lock, answer, libraries):
         session.console.note(note)
 
 

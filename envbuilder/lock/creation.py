@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
+from envbuilder.lock.cuda_clash import cuda_clashes, unread_wheels
+from envbuilder.lock.cuda_extras import extra_notes
+from envbuilder.lock.cuda_refusal import CudaLinks, CudaSearch
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
 from envbuilder.lock.known_sources import KnownSources
@@ -50,10 +54,12 @@ def create_lock(
     note: Say | None = None,
     on_locked: Callable[[Lock, JsonObject], None] | None = None,
     workshop: SourceWorkshop | None = None,
+    links: CudaLinks | None = None,
 ) -> Lock:
     """Resolve and pin the whole stack; `note` tells people what takes long.
 
     `on_locked` gets the lock, and the document that has the wheels' addresses. `workshop` makes wheels of sources.
+    `links` finds wheels that are built for another CUDA; None: they are not looked for.
 
     Raises `NoStackError` naming the culprits when the user's packages clash with the stack, `EngineError` when the
     index cannot be reached, `LockError` when the stack itself has no complete set of wheels.
@@ -72,9 +78,9 @@ def create_lock(
             known=sourced.known,
             origin=origin or PackageOrigin(),
         )
-    if note:
-        for sentence in sourced.notes:
-            note(sentence)
+    tell = note or _nobody
+    for sentence in sourced.notes:
+        tell(sentence)
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}
@@ -89,9 +95,9 @@ def create_lock(
     lock = replace(lock, sources=_sources_in(lock, built))
     if workshop and compiled:
         lock = workshop.with_toolchain(lock)
-    if workshop and note:
+    if workshop:
         for sentence in _not_compiled(lock, workshop.allowed):
-            note(sentence)
+            tell(sentence)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -102,8 +108,16 @@ def create_lock(
         answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
         stacks = origin.any_python if origin else tuple
         check_python(lock, answered, uv, sourced.known, stacks)
-        if answered.unread and note:
-            note(_unread_note(answered))
+        for sentence in _metadata_notes(lock, answered):
+            tell(sentence)
+    if links and stack.extras and uv.client:
+        search = CudaSearch(
+            uv=uv,
+            known=sourced.known,
+            links=links,
+            command_for=command_for,
+        )
+        check_cuda(lock, answer.document, search, paths, tell)
     if on_locked:
         on_locked(lock, answer.document)
     return lock
@@ -137,6 +151,36 @@ def check_python(
             allowed.append((command, other))
     suggestion = first_that_resolves(uv, allowed, known)
     raise python_error(clashes, lock.stack, suggestion)
+
+
+def check_cuda(
+    lock: Lock,
+    document: JsonObject,
+    search: CudaSearch,
+    paths: Mapping[str, Path],
+    note: Say,
+) -> None:
+    """Raise `NoStackError` if a wheel of the user's packages is built for another CUDA than the stack's."""
+    answer = search.links.reader.read(lock, document, paths)
+    clashes = cuda_clashes(lock, answer)
+    if clashes:
+        raise search.refuse(lock, clashes)
+    unread = unread_wheels(answer)
+    if unread:
+        note(
+            f"which CUDA {listed(unread)} is built for is not known: it was not read to its end"
+        )
+
+
+def _nobody(sentence: str) -> None:
+    """Where notes go that nobody reads."""
+
+
+def _metadata_notes(lock: Lock, answer: MetadataAnswer) -> Iterator[str]:
+    """What the metadata of the wheels tells, and of which it is not known."""
+    if answer.unread:
+        yield _unread_note(answer)
+    yield from extra_notes(lock, answer)
 
 
 def _unread_note(answer: MetadataAnswer) -> str:

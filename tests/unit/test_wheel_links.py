@@ -19,7 +19,8 @@ from packaging.version import Version
 from envbuilder import catalog
 from envbuilder.lock.lock_file import parse_lock
 from envbuilder.lock.needed_libraries import needed_libraries
-from envbuilder.lock.wheel_links import LinkKnowledge, link_notes, wheels_to_read
+from envbuilder.lock.wheel_libraries import LinkReader, wheels_to_read
+from envbuilder.lock.wheel_links import link_notes
 from envbuilder.model import Layer, Lock, Wheel
 from envbuilder.network import Network
 
@@ -99,8 +100,9 @@ def notes(
     with index_with({f"/{file}": content}, ranges=ranges) as server:
         url = f"http://127.0.0.1:{server.server_port}/{file}"
         document = {"packages": [{"wheels": [{"url": url}]}]}
-        known = LinkKnowledge(libraries=LIBRARIES, folder=folder)
-        found = list(link_notes(lock, document, Network(), known))
+        reader = LinkReader(network=Network(), folder=folder)
+        answer = reader.read(lock, document)
+        found = list(link_notes(lock, answer, LIBRARIES))
         return found, server.RequestHandlerClass.requests
 
 

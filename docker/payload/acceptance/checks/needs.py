@@ -91,16 +91,24 @@ def find_missing(site: str) -> Missing:
         package = name.split("/")[0]
         if package not in names_in:
             names_in[package] = names_below(os.path.join(site, package))
-        lacking = []
-        for needed in library.needed:
-            if not NEEDED.fullmatch(needed) or needed in common:
-                continue
-            if needed in names_in[package] or is_on_path(needed, path, library):
-                continue
-            lacking.append(needed)
+        available = common | names_in[package]
+        lacking = lacking_names(path, library, available)
         if lacking:
             missing[name] = lacking
     return missing
+
+
+def lacking_names(path: str, library: Library, available: set[str]) -> list[str]:
+    """The names that one library needs and that are nowhere."""
+    lacking = []
+    for needed in library.needed:
+        if not NEEDED.fullmatch(needed):
+            continue
+        if needed in available:
+            continue
+        if not is_on_path(needed, path, library):
+            lacking.append(needed)
+    return lacking
 
 
 def libraries_of_torch(site: str) -> set[str]:
@@ -145,7 +153,8 @@ def libraries_of_mpi() -> set[str]:
 def names_below(folder: str) -> set[str]:
     """The files of a package: it may open its own libraries by their paths."""
     names: set[str] = set()
-    for _, _, files in os.walk(folder):
+    for place in os.walk(folder):
+        files = place[2]
         names.update(files)
     return names
 
