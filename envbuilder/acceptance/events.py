@@ -97,6 +97,7 @@ class Facts(Event, frozen=True, kw_only=True):
     wheel_bytes: Size | UnsetType = UNSET
     gpus: Names | UnsetType = UNSET
     capability: Prose | UnsetType = UNSET
+    compiled: Names | UnsetType = UNSET  # name==version@sha256:… of each wheel
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):

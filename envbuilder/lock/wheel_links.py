@@ -44,7 +44,8 @@ _OF_EVERY_STACK = frozenset(
         *("grpcio", "hf-xet", "kiwisolver", "markupsafe", "matplotlib", "multidict"),
         *("ninja", "numpy", "pandas", "pillow", "propcache", "protobuf", "psutil"),
         *("pyarrow", "pydantic-core", "pyyaml", "regex", "safetensors"),
-        *("tensorboard-data-server", "tokenizers", "xxhash", "yarl"),
+        *("scikit-learn", "scipy", "tensorboard-data-server", "tokenizers"),
+        *("xxhash", "yarl"),
     }
 )
 _IN_EVERY_IMAGE = re.compile(  # glibc, gcc's run time, what Python itself links to, and what torch brings or the driver

@@ -84,7 +84,7 @@ def apt_steps(folder: Path) -> str:
     pattern = r"(?m)^RUN --mount=type=bind,source=\S*/system,target=/system \\\n(?:.*\\\n)*.*\n"
     steps = re.findall(pattern, text)
     assert len(steps) == 2
-    words = "ca-certificates g++ libjemalloc2"
+    words = "ca-certificates fonts-wqy-microhei g++ libjemalloc2"
     assert words in steps[0]
     return (
         "".join(steps).replace(words, "hello").replace("id=apt-bookworm", "id=apt-emul")

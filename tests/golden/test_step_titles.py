@@ -109,8 +109,8 @@ def test_the_titles_of_every_kind_of_dockerfile() -> None:
         "user",
         "NVIDIA libraries: 11 wheels, 1.58 GB",
         "PyTorch: 4 wheels, 694 MB",
-        "libraries: 58 wheels, 130 MB",
-        "Hugging Face stack: 7 wheels, 15 MB",
+        "libraries: 62 wheels, 182 MB",
+        "Hugging Face stack: 8 wheels, 15 MB",
         *END,
     ]
     registry = titles_of(of_kind(BaseSource.REGISTRY))

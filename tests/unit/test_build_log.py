@@ -129,12 +129,12 @@ def test_titles_are_readable() -> None:
         step.title for step in follow(recording("built")).steps.values() if step.title
     ]
     assert sorted(titles) == [
-        "Hugging Face stack: 7 wheels, 15 MB",
+        "Hugging Face stack: 8 wheels, 15 MB",
         "NVIDIA libraries: 11 wheels, 1.58 GB",
         "PyTorch: 4 wheels, 694 MB",
         "base docker.io/library/envbuilder-base:debian11",
         "exporting to image",
-        "libraries: 58 wheels, 130 MB",
+        "libraries: 62 wheels, 182 MB",
         "lock",
         "payload",
         "user",
@@ -180,7 +180,7 @@ def test_cached_wheels_count_as_progress() -> None:
 
 CAUSES = {
     "hash-mismatch": (
-        "libraries: 58 wheels, 130 MB",
+        "libraries: 62 wheels, 182 MB",
         "does not match its hash in the lock",
         "retry",
     ),

@@ -293,7 +293,7 @@ def test_the_text_of_ours() -> None:
         "  CUDA           11.7.99",
     ]
     assert section(text, "lock")[2:] == [
-        "  wheels   80, 2.42 GB to download",
+        "  wheels   85, 2.47 GB to download",
         "  as of    2025-03-20",
         f"  catalog  {LABELS['dev.envbuilder.catalog']}",
         "  base     envbuilder-base:debian11 (no digest)",
@@ -396,7 +396,7 @@ def test_document_has_all_keys_for_any_image() -> None:
     ]
     assert (full["stack"]["torch"], full["lock"]["wheels"], full["lock"]["agrees"]) == (
         "2.0.1",
-        80,
+        85,
         True,
     )
     assert sum(layer["size"] for layer in full["layers"]) == IMAGE.size

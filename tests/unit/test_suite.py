@@ -541,7 +541,7 @@ def test_wrong_labels_and_oversized_images_fail() -> None:
     assert (size.status, size.value, size.detail) == (
         Status.FAILED,
         3.0,
-        "7.27 GB for 2.42 GB of wheels",
+        "7.42 GB for 2.47 GB of wheels",
     )
 
 

@@ -101,6 +101,14 @@ def first_facts() -> dict[str, Any]:
     return {"site_packages": sysconfig.get_paths()["purelib"]}
 
 
+def compiled_wheels(report: Path) -> list[str]:
+    """What was compiled in the build of the image, each as `name==version@sha256:…`."""
+    wheels = []
+    for row in json.loads(report.read_bytes()):
+        wheels.append(f"{row['name']}=={row['version']}@sha256:{row['sha256']}")
+    return wheels
+
+
 @dataclass
 class Inspection:
     """What the checks share: the lock, bounds.json, and what has been observed so far."""
@@ -127,6 +135,9 @@ class Inspection:
         # 0 is a size that its index does not give: then the sum is not known either.
         self.facts["wheel_bytes"] = sum(sizes) if all(sizes) else 0
         self.facts["lock"] = f"sha256:{digest}"
+        report = file.with_name("compiled.json")
+        if report.exists():
+            self.facts["compiled"] = compiled_wheels(report)
 
     def locked(self, name: str, seen: Any = None) -> Any:
         """A value of the locked stack; without a lock the check is skipped, and reports what it has `seen`."""
