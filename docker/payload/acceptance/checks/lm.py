@@ -448,11 +448,12 @@ def check_adapter(inspection: Inspection) -> Answer:
         "off": "with the adapter off, the model is not what it was before",
         "on_again": "with the adapter on again, the model is not what it was before",
     }
-    worst = max(problems, key=lambda name: figures[name])
+    # The first one: a model that was changed is never again what it was.
+    first = next((name for name in problems if figures[name] != 0), "changed")
     return inspection.require(
         "lm.adapter",
-        figures[worst],
-        detail=problems[worst],
+        figures[first],
+        detail=problems[first],
         remedy=WRONG_PEFT,
     )
 
