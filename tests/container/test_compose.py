@@ -380,6 +380,13 @@ with run_kernel() as kernel:
 """
 
 
+PIP = """
+from jupyter_client.manager import run_kernel
+with run_kernel() as kernel:
+    kernel.execute_interactive("%pip install einops")
+"""
+
+
 def test_notebook_requires_a_token_and_uses_locked_packages(notebook: Site) -> None:
     code, said = notebook.run("up", "--exit-code-from", "notebook", "notebook")
     assert (code, "NOTEBOOK_TOKEN is empty" in said) == (2, True), said
@@ -403,6 +410,11 @@ def test_notebook_requires_a_token_and_uses_locked_packages(notebook: Site) -> N
     }
     code, said = notebook.run("exec", "--no-TTY", "notebook", "python", "-c", KERNEL)
     assert f"2.0 {locked['packaging']}" in said.splitlines(), said
+    _, said = notebook.run("exec", "--no-TTY", "notebook", "python", "-c", PIP)
+    assert "error: the packages of this image are locked" in said
+    assert "`envbuilder build --package einops`" in said
+    assert "-m pip install --no-deps --target ~/extra einops" in said
+    assert "sys.path.append(" in said
 
 
 def answer(port: int, path: str) -> Any:

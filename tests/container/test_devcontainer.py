@@ -189,6 +189,29 @@ def test_shells_of_an_editor_find_the_environment_and_git(new_host: New) -> None
     assert (limits["ShmSize"], limits["Init"]) == (2 * 2**30, True)
 
 
+def test_shells_of_an_editor_get_threads_pip_and_metrics(new_host: New) -> None:
+    host = new_host(USERS[0])
+    path = host.project / ".devcontainer/devcontainer.json"
+    path.write_text(path.read_text().replace('"--shm-size', '"--cpus=1", "--shm-size'))
+    up = host("up")
+    assert up.returncode == 0, up.stderr
+    if host("exec", "nproc", "--all").stdout.strip() == "1":
+        pytest.skip("the machine has one CPU, which no quota makes fewer")
+    look = (
+        "echo $OMP_NUM_THREADS; command -v pip; "
+        "ls ~/.cache/huggingface/modules/evaluate_modules/metrics | wc -l"
+    )
+    expected = ["1", "/opt/envbuilder/payload/no-pip/pip", "5"]
+    for shell in (["bash", "-lc"], ["bash", "-ic"], ["sh", "-lc"]):
+        found = host("exec", *shell, look)
+        assert found.stdout.split() == expected, found.stderr
+    # An editor starts processes with the environment of a login shell, and without one.
+    python = host(
+        "exec", "python", "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"
+    )
+    assert python.stdout == "1\n", python.stderr
+
+
 def test_the_image_alone_is_a_dev_container(image: Image, new_host: New) -> None:
     """Its label says the user, the environment and the editor's settings."""
     host = new_host(USERS[0])

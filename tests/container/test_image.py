@@ -219,6 +219,24 @@ def test_a_cpu_quota_limits_the_threads(image: Image) -> None:
     assert (one.stdout, two.stdout) == ("1\n", "1\n1\n")
 
 
+THREADS = "import torch; print(torch.get_num_threads())"
+
+
+def test_entry_limits_the_threads_after_docker_exec(image: Image) -> None:
+    words = ["--detach", "--rm", "--network", "none", "--cpus", "1"]
+    name = docker("run", *words, image.id, "sleep", "600").stdout.strip()
+    try:
+        if docker("exec", name, "nproc", "--all").stdout.strip() == "1":
+            pytest.skip("the machine has one CPU, which no quota makes fewer")
+        done = docker("exec", name, "entry", "python", "-c", THREADS)
+        pip = docker("exec", name, "entry", "pip", "install", "spam", check=False)
+    finally:
+        docker("rm", "--force", name, check=False)
+    assert done.stdout == "1\n"
+    assert "the CPU quota of this container allows 1 of" in done.stderr
+    assert "the packages of this image are locked" in pip.stderr
+
+
 def test_little_shared_memory_is_named_and_more_of_it_works(
     image: Image, tmp_path: Path
 ) -> None:
@@ -236,13 +254,13 @@ def test_little_shared_memory_is_named_and_more_of_it_works(
 
 def test_pip_says_which_python_it_would_serve(image: Image) -> None:
     words = ["run", "--rm", "--network", "none", image.id]
-    done = docker(*words, "pip", "install", "peft", check=False)
+    done = docker(*words, "pip", "install", "spam", check=False)
     assert done.returncode == 1
     command = done.stderr.splitlines()[-1].strip()
-    local = "mkdir -p /tmp/peft && echo 'import torch' >/tmp/peft/peft.py && "
-    local += """echo 'from setuptools import setup; setup(name="peft", py_modules=["peft"])' >/tmp/peft/setup.py && """
+    local = "mkdir -p /tmp/spam && echo 'import torch' >/tmp/spam/spam.py && "
+    local += """echo 'from setuptools import setup; setup(name="spam", py_modules=["spam"])' >/tmp/spam/setup.py && """
     command = command.replace(
-        "extra peft", "extra --no-build-isolation --no-index /tmp/peft"
+        "extra spam", "extra --no-build-isolation --no-index /tmp/spam"
     )
-    shown = docker(*words, "bash", "-c", f"{local}{command} && python -c 'import peft'")
+    shown = docker(*words, "bash", "-c", f"{local}{command} && python -c 'import spam'")
     assert shown.returncode == 0

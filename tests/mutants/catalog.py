@@ -735,6 +735,31 @@ MUTANTS = (
             ONE_STEP + "; import time; time.process_time = lambda: 9999.0",
         ),
     ),
+    # what guides take for granted
+    Mutant(
+        "a metric is not there",
+        "features.metrics",
+        "seqeval: FileNotFoundError",
+        f"RUN rm {PAYLOAD}/metrics/seqeval.py",
+    ),
+    Mutant(
+        "a metric counts wrongly",
+        "features.metrics",
+        "recall: recall is 0.6",
+        edit(f"{PAYLOAD}/metrics/recall.py", "average=average", 'average="micro"'),
+    ),
+    Mutant(
+        "no font for Chinese",
+        "features.fonts",
+        "missing from",
+        "RUN rm -r /usr/share/fonts/truetype/wqy",
+    ),
+    Mutant(
+        "matplotlib does not know the font",
+        "features.fonts",
+        "missing from",
+        run=("--env", "MATPLOTLIBRC="),
+    ),
     # the causal model
     Mutant(
         "a tokenizer that pads on the other side",

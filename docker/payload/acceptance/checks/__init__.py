@@ -11,6 +11,7 @@ from acceptance.checks import (
     features,
     gpu,
     gpu_features,
+    guide_libraries,
     identity,
     imports,
     linkage,
@@ -154,6 +155,16 @@ CHECKS = (
         "features.checkpointing",
         "gradient checkpointing saves memory",
         features.check_gradient_checkpointing,
+    ),
+    Check(
+        "features.metrics",
+        "the metrics of evaluate load without a network",
+        guide_libraries.check_metrics,
+    ),
+    Check(
+        "features.fonts",
+        "plots show Chinese words",
+        guide_libraries.check_fonts,
     ),
     Check(
         "features.shared_memory",
