@@ -162,6 +162,14 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackageDay:
+    """A package that is resolved as of another day than the others of its stack."""
+
+    name: Project
+    as_of: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """Every version of one environment, and why. Complete, or it does not exist."""
 
@@ -214,6 +222,9 @@ class Stack:
     apt: tuple[DebianPackage, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # the distribution's packages that the user wants, sorted
+    package_days: tuple[PackageDay, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # packages of the time of an older transformers, where `as_of` is later
 
     @property
     def features_on_gpu(self) -> tuple[Feature, ...]:

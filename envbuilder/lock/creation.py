@@ -8,6 +8,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuilder.errors import EngineError, LockError
 from envbuilder.grammar import JsonObject
+from envbuilder.lock.dependency_age import dependency_notes
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
 from envbuilder.lock.known_sources import KnownSources
@@ -96,6 +97,9 @@ def create_lock(
         answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
         stacks = origin.any_python if origin else tuple
         check_python(lock, answered, uv, sourced.known, stacks)
+        if note:
+            for text in dependency_notes(uv, stack, answer.document, answered):
+                note(text)
         if answered.unread and note:
             note(_unread_note(answered))
     if on_locked:
