@@ -53,11 +53,13 @@ class NoStackError(EnvbuilderError):
         problems: Sequence[str] | None = None,
         suggestions: Sequence[str] = (),
         advice: str = "",
+        hint: str = "",
     ) -> None:
         plain = reasons if plain_reasons is None else plain_reasons
         further = [reason for reason in plain if reason != message]
         commands = " or ".join(f"`{command}`" for command in suggestions)
-        hint = f"try {commands} {advice}" if commands else advice
+        if not hint:
+            hint = f"try {commands} {advice}" if commands else advice
         super().__init__(
             message,
             hint=hint.rstrip(),

@@ -195,6 +195,14 @@ class StackCompanion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackageDay:
+    """A package that is resolved as of another day than the others of its stack."""
+
+    name: Project
+    as_of: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """Every version of one environment, and why. Complete, or it does not exist."""
 
@@ -253,6 +261,9 @@ class Stack:
     companions: tuple[StackCompanion, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # by name
+    package_days: tuple[PackageDay, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # packages of the time of an older transformers, where `as_of` is later
 
     @property
     def own_extras(self) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from envbuilder.grammar import JsonObject, one_line
 from envbuilder.lock import creation, wheel_links
 from envbuilder.lock.cuda_refusal import CudaLinks
 from envbuilder.lock.package_conflict import CommandFor, PackageOrigin
+from envbuilder.lock.pin_lookup import PinnedPackages, look_up_pins
 from envbuilder.lock.sources.workshop import SourceWorkshop
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.wheel_libraries import LinkReader
@@ -66,9 +67,10 @@ from envbuilder.render.context import (
     toolkit_of,
 )
 from envbuilder.render.context_folder import write_context
-from envbuilder.resolve import resolve
+from envbuilder.resolve import dated, resolve
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.command_line import check_day, command
+from envbuilder.resolve.torch_ranges import ResolveAs, torch_ranges
 
 _MOST_PYTHONS = 4  # that are tried if packages have no wheels for one
 COMPILED = "COMPILED"
@@ -98,6 +100,7 @@ class Session:
     ] = ()  # options of the command line besides the request, for suggested commands
     verb: str = "lock"  # of the command, for suggested ones
     workshop: SourceWorkshop | None = None  # for packages that are not on an index
+    explain: bool = False  # all of uv's derivation, if packages clash
     in_project: bool = False  # in a repository that `envbuilder init` has set up
 
 
@@ -167,6 +170,18 @@ def lock_stack(
     request: Request, stack: Stack, session: Session, base_digest: str | None = None
 ) -> Lock:
     """Stack → Lock; the request is for the suggested command, if its packages clash."""
+    pins = PinnedPackages()
+    if request.as_of is None:
+        pins = look_up_pins(session.uv, stack, request.packages)
+
+    stack, notes = dated(stack, request, session.catalog, pins.spans)
+    for text in (*notes, pins.note):
+        if text:
+            session.console.note(text)
+
+    def resolve_as(changed: Request) -> tuple[str, Stack] | None:
+        return _resolve_as(changed, request, session, pins)
+
     _check_day(request, stack, session)
     reader = _link_reader(stack, session)
     links = None
@@ -183,8 +198,9 @@ def lock_stack(
         base_digest=base_digest,
         origin=PackageOrigin(
             places=dict(request.places),
-            other_stacks=lambda: _on_other_pythons(request, stack, session),
-            any_python=lambda: _on_any_python(request, stack, session),
+            ranges=lambda: torch_ranges(request, stack, session.catalog, resolve_as),
+            any_python=lambda: _on_any_python(request, stack, session, resolve_as),
+            explain=session.explain,
         ),
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, reader, session),
@@ -215,25 +231,31 @@ def render(lock: Lock, session: Session, *near: Path) -> Context:
     return render_context(lock, archives)
 
 
-def _on_other_pythons(
-    request: Request, stack: Stack, session: Session
-) -> Iterator[tuple[str, Stack]]:
-    """The same torch on the other Pythons that the request allows, the nearest first, and the command for each."""
-    if request.python is None:
-        yield from _on_any_python(request, stack, session)
+def _resolve_as(
+    changed: Request, request: Request, session: Session, pins: PinnedPackages
+) -> tuple[str, Stack] | None:
+    """The command for another request than the user's, and its stack; None if there is none."""
+    again = command(changed, session.verb, instead_of=request, flags=session.said)
+    try:
+        stack = _resolve(changed, session)
+    except NoStackError:
+        return None
+    stack, _ = dated(stack, changed, session.catalog, pins.spans)
+    return again, stack
 
 
 def _on_any_python(
-    request: Request, stack: Stack, session: Session
+    request: Request, stack: Stack, session: Session, resolve_as: ResolveAs
 ) -> Iterator[tuple[str, Stack]]:
-    """The same on every other Python."""
+    """The same torch on every other Python, the nearest first, and the command for each."""
     free = replace(request, python=None)
     for python in _other_pythons(free, stack, session):
         changed = replace(request, torch=stack.torch, python=python)
         if stack.cuda:
             changed = replace(changed, cuda=Version(stack.cuda_line))
-        again = command(changed, session.verb, instead_of=request, flags=session.said)
-        yield again, _resolve(changed, session)
+        found = resolve_as(changed)
+        if found:
+            yield found
 
 
 def _other_pythons(request: Request, stack: Stack, session: Session) -> list[Version]:

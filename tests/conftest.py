@@ -121,7 +121,10 @@ class Machine:
             )
             if kind == "network" or not is_users:
                 shown[name] = value
-        return {**shown, "DOCKER_HOST": f"unix://{self.base}/docker.sock"}
+        shown["DOCKER_HOST"] = f"unix://{self.base}/docker.sock"
+        if kind == "":
+            shown["ENVBUILDER_PACKAGE_LOOK"] = "off"
+        return shown
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,7 @@ def release_rows(
 ) -> Iterator[Row]:
     """A row for the newest patch of each minor release, oldest first."""
     covered = wheels_of(tokenizers)
+    began = first_days(transformers)
     for version, wheel in sorted(newest_patches(transformers).items()):
         fields = parse_email(metadata(wheel))[0]
         wanted = tokenizers_bound(fields.get("requires_dist", []))
@@ -94,11 +95,27 @@ def release_rows(
             "released": wheel.upload_time.date().isoformat()
             if wheel.upload_time
             else None,
+            "began": began.get(version.release[:2]),
             "tokenizers": str(wanted),
             "pythons": found,
             "status": "verified",
             "source": "PyPI: transformers, METADATA read with HTTP range requests; tokenizers, its page",
         }
+
+
+def first_days(page: ProjectPage) -> dict[tuple[int, ...], str]:
+    """Minor line → the day of its first patch."""
+    days: dict[tuple[int, ...], str] = {}
+    for file in page.packages:
+        version = Version(file.version or "0")
+        if file.package_type != "wheel" or file.is_yanked or version.is_prerelease:
+            continue
+        if file.upload_time is None:
+            continue
+        day = file.upload_time.date().isoformat()
+        line = version.release[:2]
+        days[line] = min(day, days.get(line, day))
+    return days
 
 
 def newest_patches(page: ProjectPage) -> dict[Version, DistributionPackage]:

@@ -130,6 +130,7 @@ class TransformersRelease:
     status: Evidence
     source: Prose
     checked: date
+    began: date | None = None  # the release of its first patch; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """`envbuilder lock`: Stack → Lock, and whether an earlier lock still holds."""
 
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,9 @@ DEFAULT_OUTPUT = "envbuilder.lock"
     is_flag=True,
     help="Change only the digest of the base image in FILE: to that of its tag today.",
 )
+@click.option(
+    "--explain", is_flag=True, help="If packages clash, print all of uv's derivation."
+)
 @json_option
 def command(
     output: str, form: str, check: bool, upgrade: bool, as_json: bool, **options: Any
@@ -79,7 +83,7 @@ def command(
     from envbuilder.format.stack_text import download_text
     from envbuilder.lock.requirements import requirements_text
 
-    session = session_from(options)
+    session = replace(session_from(options), explain=options["explain"])
     if check and upgrade:
         raise UsageError("--check and --upgrade-base contradict each other")
     in_repository = _is_for_repository(output, form, options)

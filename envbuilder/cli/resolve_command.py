@@ -1,6 +1,8 @@
 """`envbuilder resolve`: Request → Stack."""
 
-from typing import Any
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,16 +10,27 @@ from envbuilder.cli.request import request_from
 from envbuilder.cli.requirement_files import answers_document, say_answers
 from envbuilder.cli.session import load_catalog, print_json, repeatable_flags
 from envbuilder.cli.shared_options import (
+    index_options,
     json_option,
     request_options,
     requirements_option,
 )
 from envbuilder.errors import NoStackError
 
+if TYPE_CHECKING:
+    from envbuilder.catalog.rows import Catalog
+    from envbuilder.cli.settings import Options
+    from envbuilder.model import Request, Stack
+
+SKIP_LOOK = "ENVBUILDER_PACKAGE_LOOK"
+"""`off` in the environment: the index is not asked about packages that the catalog does not know."""
+_SECONDS = 3.0  # for all packages; `lock` has the time to look closely
+
 
 @click.command(name="resolve")
 @request_options
 @requirements_option
+@index_options
 @click.option(
     "--explain", is_flag=True, help="Show every rejected combination, with the reason."
 )
@@ -25,7 +38,8 @@ from envbuilder.errors import NoStackError
 def command(explain: bool, as_json: bool, **options: Any) -> None:
     """Show the compatible versions for a request, and why.
 
-    Nothing is downloaded, and the engine is not contacted.
+    Nothing is downloaded, and the engine is not contacted. Of a --package that the catalog does not know, the index
+    is asked for a few seconds.
     """
     from envbuilder import serialize
     from envbuilder.console import answer
@@ -54,6 +68,7 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         elif explanation:
             answer(explanation_text(explanation))
         raise
+    stack = _with_package_notes(stack, request, facts, options)
     advisories = advisories_of(stack, facts)
     if as_json:
         document = {
@@ -72,3 +87,27 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
         answer(advisory_text(advisory, stack))
     if explanation:
         answer(explanation_text(explanation))
+
+
+def _with_package_notes(
+    stack: "Stack", request: "Request", facts: "Catalog", options: "Options"
+) -> "Stack":
+    """The stack, with a note on each package whose newest release does not go with it."""
+    if not request.packages:
+        return stack
+    from envbuilder import catalog
+    from envbuilder.resolve.known_packages import known_packages
+
+    own = catalog.own_folder(facts)
+    known = known_packages(request, stack, catalog.load_companions(own=own))
+    notes = list(known.notes)
+    if known.unknown and os.environ.get(SKIP_LOOK) != "off":
+        from envbuilder.cli.session import index_reader
+        from envbuilder.lock.package_look import look_notes
+
+        uv = index_reader(options)
+        notes += look_notes(uv, stack, known.unknown, seconds=_SECONDS)
+    if not notes:
+        return stack
+    notes.append("`envbuilder lock` looks for releases that go together")
+    return replace(stack, notes=(*stack.notes, *notes))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from envbuilder.catalog.rows import Catalog
     from envbuilder.engine.docker_client import DockerEngine
     from envbuilder.lock.sources.builds import SourceBuilds
+    from envbuilder.lock.uv_compile import Uv
     from envbuilder.model import Lock
     from envbuilder.network import Network
     from envbuilder.pipeline import Session
@@ -119,27 +120,15 @@ def _home() -> Path:
 
 def session_from(options: Options, *, quiet: bool = False) -> "Session":
     """All of it, for the pipeline."""
-    import uv
-
     from envbuilder.console import Console
-    from envbuilder.lock.index_client import IndexClient
     from envbuilder.lock.sources.compiled import CompileSettings
     from envbuilder.lock.sources.source_cache import cache_folder
     from envbuilder.lock.sources.workshop import SourceWorkshop
-    from envbuilder.lock.uv_compile import Uv
-    from envbuilder.network import uv_environment
     from envbuilder.pipeline import Session
 
     console = Console(quiet=quiet)
     network = network_from(options)
-    env = uv_environment(os.environ, network)
-    ask = Uv(
-        program=uv.find_uv_bin(),
-        run=lambda argv: _run_uv(argv, env, network),
-        index_url=network.index_url,
-        torch_index=network.torch_index,
-        client=IndexClient(network=network),
-    )
+    ask = _uv_over(network)
     catalog = load_catalog(options)
     return Session(
         catalog=catalog,
@@ -167,6 +156,28 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
         store=receipt_store(),
         verb=click.get_current_context().info_name or "resolve",
         in_project="render" in settings(),
+    )
+
+
+def index_reader(options: Options) -> "Uv":
+    """The way to the package index, for a look at its pages."""
+    return _uv_over(network_from(options))
+
+
+def _uv_over(network: "Network") -> "Uv":
+    import uv
+
+    from envbuilder.lock.index_client import IndexClient
+    from envbuilder.lock.uv_compile import Uv
+    from envbuilder.network import uv_environment
+
+    env = uv_environment(os.environ, network)
+    return Uv(
+        program=uv.find_uv_bin(),
+        run=lambda argv: _run_uv(argv, env, network),
+        index_url=network.index_url,
+        torch_index=network.torch_index,
+        client=IndexClient(network=network),
     )
 
 

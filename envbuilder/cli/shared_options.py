@@ -183,11 +183,18 @@ require_gpu_option = click.option(
 tag_option = value_option(
     "--tag", metavar="NAME:TAG", help="Tag of the image (default: envbuilder:<stack>)."
 )
+_index_url = value_option(
+    "--index-url", metavar="URL", help="Custom package index or mirror."
+)
+_ca_bundle = value_option(
+    "--ca-bundle",
+    metavar="FILE",
+    help="CA bundle, if TLS is signed by a private CA.",
+)
+index_options = _stack([_index_url, _ca_bundle])
 network_options = _stack(
     [
-        value_option(
-            "--index-url", metavar="URL", help="Custom package index or mirror."
-        ),
+        _index_url,
         value_option(
             "--torch-index",
             metavar="URL",
@@ -208,11 +215,7 @@ network_options = _stack(
             metavar="URL",
             help="Mirror of the Pythons that uv installs where a base has none.",
         ),
-        value_option(
-            "--ca-bundle",
-            metavar="FILE",
-            help="CA bundle, if TLS is signed by a private CA.",
-        ),
+        _ca_bundle,
         value_option(
             "--build-sources",
             type=SuggestingChoice([builds.value for builds in SourceBuilds]),

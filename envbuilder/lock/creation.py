@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -12,6 +13,7 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.cuda_clash import cuda_clashes, unread_wheels
 from envbuilder.lock.cuda_extras import extra_notes
 from envbuilder.lock.cuda_refusal import CudaLinks, CudaSearch
+from envbuilder.lock.dependency_age import dependency_notes
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.index_page import ListedWheel, parse_page
 from envbuilder.lock.known_sources import KnownSources
@@ -95,20 +97,21 @@ def create_lock(
     lock = replace(lock, sources=_sources_in(lock, built))
     if workshop and compiled:
         lock = workshop.with_toolchain(lock)
-    if workshop:
-        for sentence in _not_compiled(lock, workshop.allowed):
-            tell(sentence)
+    allowed = workshop.allowed if workshop else ()
+    for sentence in _not_compiled(lock, allowed):
+        tell(sentence)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
             "the resolved wheels do not make up the requested stack", problems=problems
         )
+    paths = {name: item.path for name, item in built.items()}
     if uv.client:
-        paths = {name: item.path for name, item in built.items()}
         answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
         stacks = origin.any_python if origin else tuple
         check_python(lock, answered, uv, sourced.known, stacks)
-        for sentence in _metadata_notes(lock, answered):
+        ages = dependency_notes(uv, stack, answer.document, answered)
+        for sentence in chain(_metadata_notes(lock, answered), ages):
             tell(sentence)
     if links and stack.extras and uv.client:
         search = CudaSearch(

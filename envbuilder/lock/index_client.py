@@ -50,11 +50,12 @@ class IndexClient:
                 return int(text)
         return 0
 
-    def page(self, url: str) -> str:
-        """A page of an index. Raises `EngineError` if it cannot be loaded."""
+    def page(self, url: str, *, accept: str = "") -> str:
+        """A page of an index, in the form that is named. Raises `EngineError` if it cannot be loaded."""
         content = b""
+        headers = {"Accept": accept} if accept else None
         try:
-            with self.request(url, "GET") as response:
+            with self.request(url, "GET", headers) as response:
                 for piece in pieces_of(response):
                     content += piece
                     if len(content) > _LONGEST_PAGE:

@@ -16,18 +16,27 @@ from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.python_bounds import all_allow_python
-from envbuilder.lock.release_age import old_releases
+from envbuilder.lock.refusal_search import RefusalSearch
 from envbuilder.lock.torch_index import FIND_LINKS, TorchIndex
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.model import Stack
+from envbuilder.resolve.torch_ranges import TorchRange
 
 _FEW = 3  # constraints that a message names
+_MOST_CAUSES = 6  # lines of uv's that a message has
+_CONJUNCTION = re.compile(r"^(?:And )?[Bb]ecause ")
+_SUBJECT = re.compile(r"\btorch\w*|\bPython|\bwheels?\b")
+_VERB = re.compile(r"depends? on|requires?\b|\bwheels?\b|available|cannot")
 
 CommandFor = Callable[[Sequence[str]], str]
 """The command that requests the same stack with these packages; "" if no command can."""
 
 
 def _no_stacks() -> Iterable[tuple[str, Stack]]:
+    return ()
+
+
+def _no_ranges() -> Iterable[TorchRange]:
     return ()
 
 
@@ -38,10 +47,11 @@ class PackageOrigin:
     places: Mapping[str, str] = field(
         default_factory=dict
     )  # package → "requirements.txt:12"
-    other_stacks: Callable[[], Iterable[tuple[str, Stack]]] = _no_stacks
-    """The command for the same torch on each other Python that was not ruled out, and its stack."""
+    ranges: Callable[[], Iterable[TorchRange]] = _no_ranges
+    """Where another torch or another Python may do, the nearest first."""
     any_python: Callable[[], Iterable[tuple[str, Stack]]] = _no_stacks
-    """The same on each other Python, also if one was requested."""
+    """The command for the same torch on each other Python, and its stack."""
+    explain: bool = False  # all that uv says, not what a person needs of it
 
     def named(self, package: str) -> str:
         """`peft==0.4 (requirements.txt:12)`."""
@@ -75,33 +85,74 @@ def unresolved_error(
             problems=answer.causes,
             hint=hint,
         )
-    reasons = [
-        *answer.causes,
-        f"packages are resolved as of {stack.as_of}; torch and its family stay as they are",
+    as_of = f"packages are resolved as of {stack.as_of}; torch and its family stay as they are"
+    reasons = [*answer.causes, as_of]
+    plain_reasons = [
+        *(answer.causes if origin.explain else short_causes(answer)),
+        as_of,
     ]
     every_package = [*stack.requirements, *stack.extras]
     if stack.constraints and _resolves(uv, unconstrained, every_package, known):
         return _constraints_error(stack, answer, reasons)
     stack = unconstrained
     culprits = _culprits(uv, stack, answer, known)
-    sentence = _pre_releases(uv, stack, culprits, known)
-    if sentence:
-        reasons.append(sentence)
+    search = RefusalSearch(uv=uv, known=known, packages=culprits, refused=stack)
+    looks = search.looks()
+    sentence = _pre_releases(uv, stack, search)
+    for text in (*looks, sentence):
+        if text:
+            reasons.append(text)
     packages = " and ".join(origin.named(line) for line in culprits)
-    suggestions = [
-        first_that_resolves(uv, origin.other_stacks(), known),
-        command_for(_packages_to_try(uv, stack, culprits, known)),
-    ]
-    advice = ""
-    if not any(suggestions):
-        advice = f"change or leave out {' or '.join(origin.named(line) for line in culprits)}"
+    commands, hint = _what_to_try(search, origin, command_for)
     return NoStackError(
-        f"{packages} cannot be installed with {stack.torch_text}",
+        f"{packages} cannot be installed with {stack.torch_text} on Python {stack.python}",
         conflict=[("package", line) for line in culprits],
         reasons=reasons,
-        suggestions=[command for command in suggestions if command],
-        advice=advice,
+        plain_reasons=[*looks, *plain_reasons, *([sentence] if sentence else [])],
+        suggestions=commands,
+        hint=hint,
     )
+
+
+def _what_to_try(
+    search: RefusalSearch, origin: PackageOrigin, command_for: CommandFor
+) -> tuple[list[str], str]:
+    """The commands that can be locked, and the hint that has them: to leave a package out comes last."""
+    commands = []
+    texts = []
+    for hit in search.hits(origin.ranges()):
+        commands.append(hit.variant.command)
+        texts.append(f"`{hit.variant.command}` ({hit.text})")
+    if not texts:
+        packages = _packages_to_try(search)
+        command = command_for(packages)
+        if command:
+            commands.append(command)
+            names = " and ".join(search.packages)
+            kept = len(packages) == len(search.refused.extras)
+            what = f"without the bounds of {names}" if kept else f"without {names}"
+            texts.append(f"`{command}` ({what})")
+    if texts:
+        return commands, f"try {' or '.join(texts)}"
+    names = " or ".join(origin.named(line) for line in search.packages)
+    return [], f"change or leave out {names}"
+
+
+def short_causes(answer: IndexAnswer) -> list[str]:
+    """Of uv's derivation, which can have hundreds of lines, the last few that name torch, Python or wheels."""
+    causes = answer.causes
+    if len(causes) <= _MOST_CAUSES:
+        return causes
+    telling = []
+    for line in causes:
+        # What follows repeats what stands before.
+        text, _, _ = line.partition(", we can conclude that")
+        text = _CONJUNCTION.sub("", text)
+        if _SUBJECT.search(text) and _VERB.search(text):
+            telling.append(text)
+    count = len(causes)
+    telling = telling[-_MOST_CAUSES:]
+    return [*telling, f"`--explain` prints all {count} lines of uv's derivation"]
 
 
 def _constraints_error(
@@ -190,35 +241,29 @@ def _mentioned(packages: Iterable[str], answer: IndexAnswer) -> list[str]:
     return mentioned
 
 
-def _packages_to_try(
-    uv: Uv, stack: Stack, culprits: Sequence[str], known: KnownSources
-) -> list[str]:
+def _packages_to_try(search: RefusalSearch) -> list[str]:
     """The packages with the culprits' version bounds dropped, if that resolves; else without the culprits."""
+    stack = search.refused
+    culprits = list(search.packages)
     kept = [line for line in stack.extras if line not in culprits]
     unbound = [_without_bounds(line) for line in culprits]
-    if unbound == list(culprits):  # there was no bound to drop
+    if unbound == culprits:  # there was no bound to drop
         return kept
     packages = [*kept, *unbound]
-    requirements = [*stack.requirements, *packages]
-    document = ask_index(uv, stack, requirements, known=known).document
-    if document is None:
-        return kept
-    changed = replace(stack, extras=tuple(packages))
-    old = old_releases(uv, changed, document, known)
-    if any(release.is_far and release.lacks_wheel for release in old):
-        return kept
-    return packages
+    if search.can_lock(replace(stack, extras=tuple(packages)), unbound):
+        return packages
+    return kept
 
 
-def _pre_releases(
-    uv: Uv, stack: Stack, culprits: Sequence[str], known: KnownSources
-) -> str:
+def _pre_releases(uv: Uv, stack: Stack, search: RefusalSearch) -> str:
     """A sentence on packages that could be installed as pre-releases, which are taken only if a line names one."""
     names = []
     packages = list(stack.extras)
-    for line in culprits:
+    for line in search.packages:
         requirement = Requirement(line)
         if requirement.url or requirement.specifier.prereleases:
+            continue
+        if not search.has_pre_release(requirement):
             continue
         requirement.specifier &= SpecifierSet(">=0.dev0")
         packages[packages.index(line)] = str(requirement)
@@ -227,7 +272,7 @@ def _pre_releases(
         return ""
     changed = replace(stack, extras=tuple(packages))
     requirements = [*stack.requirements, *packages]
-    document = ask_index(uv, changed, requirements, known=known).document
+    document = ask_index(uv, changed, requirements, known=search.known).document
     if document is None:
         return ""
     releases = []

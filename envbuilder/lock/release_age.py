@@ -65,9 +65,16 @@ class OldRelease:
         """Whether it is of another minor line, or more than a year older."""
         if self.locked.version.release[:_LINE] != self.newest.version.release[:_LINE]:
             return True
-        if self.locked.day is None or self.newest.day is None:
-            return False
-        return (self.newest.day - self.locked.day).days > _YEAR
+        return self.days > _YEAR
+
+    @property
+    def days(self) -> int:
+        """How many days it is older; 0 if the index does not tell."""
+        older = self.locked.day
+        newer = self.newest.day
+        if older is None or newer is None:
+            return 0
+        return (newer - older).days
 
     def sentence(self, reason: str) -> str:
         """`x 0.0.4 (2020-01-27) is locked, not 0.1.2 (2022-07-22): …`."""
@@ -88,7 +95,7 @@ def old_releases(
     names = set(_unpinned(stack)) - set(known.wheels)
     if not names:
         return []
-    locked = _releases_in(document, stack)
+    locked = releases_in(document, stack)
     newest = _newest_releases(uv, stack, ruled_out)
     old = []
     for name in sorted(names & set(locked) & set(newest)):
@@ -130,10 +137,21 @@ def _newest_releases(
     )
     if answer.document is None:
         return {}
-    return _releases_in(answer.document, stack)
+    return releases_in(answer.document, stack)
 
 
-def _releases_in(document: JsonObject, stack: Stack) -> dict[str, Release]:
+def newest_alone(uv: Uv, stack: Stack, names: Sequence[str]) -> dict[str, Release]:
+    """The newest release of each package by itself, as of the day and for the Python of a stack."""
+    if not names:
+        return {}
+    known = KnownSources(newest=frozenset(names))
+    answer = ask_index(uv, stack, names, alone=True, known=known)
+    if answer.document is None:
+        return {}
+    return releases_in(answer.document, stack)
+
+
+def releases_in(document: JsonObject, stack: Stack) -> dict[str, Release]:
     """The releases that uv reports, by package."""
     releases: dict[str, Release] = {}
     for package in document.get("packages", ()):
@@ -184,7 +202,7 @@ def why_not(
         place = WheelPlace(name=release.name, url=release.newest.wheel)
         places.append(place)
     answer = read_metadata(places, network)
-    locked = _releases_in(document, stack)
+    locked = releases_in(document, stack)
     reasons = {}
     for release in old:
         metadata = answer.by_package.get(release.name, WheelMetadata())

@@ -62,6 +62,9 @@ def compile_argv(
     days = []
     for name in FAMILY if index else ():
         days += ["--exclude-newer-package", f"{name}=false"]
+    for package in stack.package_days:
+        end = _end_of(package.as_of)
+        days += ["--exclude-newer-package", f"{package.name}={end}"]
     kinds = ["--only-binary", ":all:"] if wheels_only else []
     argv = [
         uv.program, "pip", "compile", str(folder / source),

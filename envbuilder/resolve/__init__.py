@@ -12,6 +12,7 @@ How a request becomes an answer, each step in the module of its name:
     stack               that candidate in full, as a `Stack`
     conflict            where no bit is left: the fewest options that clash, why, and commands that work
     companion_*         `--with vllm`: rules and masks as for options, and the release that the stack gets
+    pin_days            the day of the packages that nobody pinned
     package_pins        the options that a package means: torch==2.0.1+cu117
     package_rules       what a range of torch, numpy or Python asks of a candidate; `package_refusal`: why none is left
     project_files/      requirements.txt, Dockerfile and the like → options, packages, an answer for each line
@@ -22,7 +23,7 @@ How a request becomes an answer, each step in the module of its name:
 Pure: no clock, no network, no environment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from envbuilder.catalog import GONE_PACKAGES, own_folder, read
@@ -39,6 +40,7 @@ from envbuilder.resolve.implied_options import complete_request
 from envbuilder.resolve.options import objections_to
 from envbuilder.resolve.package_refusal import packages_error
 from envbuilder.resolve.package_rules import package_objections
+from envbuilder.resolve.pin_days import PinSpan, pin_day
 from envbuilder.resolve.request_rows import look_up
 from envbuilder.resolve.stack import make_stack
 from envbuilder.resolve.system_packages import check_system_packages
@@ -46,7 +48,7 @@ from envbuilder.versions import listed
 
 _FEW = 10  # packages that a message lists in full
 
-__all__ = ["NoStackError", "advisories", "objections", "resolve", "winner"]
+__all__ = ["NoStackError", "advisories", "dated", "objections", "resolve", "winner"]
 
 
 def resolve(
@@ -75,6 +77,30 @@ def resolve(
         gone = read(GONE_PACKAGES, own=own_folder(catalog))
         check_system_packages(request, stack, gone, verb=verb, flags=flags)
     return stack
+
+
+def dated(
+    stack: Stack, request: Request, catalog: Catalog, spans: Iterable[PinSpan]
+) -> tuple[Stack, tuple[str, ...]]:
+    """The stack as of the time of what the request pins, and what there is to say of it.
+
+    `spans`: the days of the packages that it pins.
+    """
+    request = complete_request(request, catalog)
+    candidate = _candidate_of(stack, request, catalog)
+    if candidate is None:
+        return stack, ()
+    rows = look_up(request, catalog)
+    alone = pin_day(rows, candidate)
+    pins = pin_day(rows, candidate, spans)
+    notes = [note for note in stack.notes if note not in alone.notes]
+    stack = replace(
+        stack,
+        as_of=pins.day,
+        notes=(*notes, *pins.notes),
+        package_days=tuple(pins.package_days(request.packages)),
+    )
+    return stack, pins.notes
 
 
 def winner(

@@ -72,6 +72,12 @@ def python_fits(bounds: str, python: Version) -> bool:
     return False
 
 
+def project_of(text: str) -> str:
+    """The normalized name of a package: `flash-attn` of `Flash_Attn[x]>=2`."""
+    requirement = parsed(text)
+    return canonicalize_name(requirement.name)
+
+
 def package_objection(
     text: str, requirement: Requirement, candidate: Candidate
 ) -> Objection:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
 
 from packaging.version import Version
 
@@ -27,6 +26,7 @@ from envbuilder.resolve.candidates import (
     Candidate,
     has_cpu_wheel,
 )
+from envbuilder.resolve.pin_days import pin_day
 from envbuilder.resolve.request_rows import RequestRows
 from envbuilder.resolve.system_packages import system_package_notes
 from envbuilder.versions import driver_text, matches_prefix
@@ -93,6 +93,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
     build = candidate.build
     packages = rows.catalog.policy.packages
     base = _base(rows, candidate)
+    pins = pin_day(rows, candidate)
     return Stack(
         python=candidate.python,
         torch=build.torch,
@@ -107,7 +108,7 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         arch_list=(),
         driver_floor="",
         base=base,
-        as_of=request.as_of or _as_of(rows, candidate),
+        as_of=pins.day,
         platform=request.platform,
         requirements=tuple(_requirements(rows, candidate)),
         extras=tuple(sorted(request.packages)),
@@ -115,12 +116,13 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         moving=packages.moving,
         excluded=packages.excluded,
         features=candidate.features,
-        notes=tuple(_notes(rows, candidate, base)),
+        notes=(*_notes(rows, candidate, base), *pins.notes),
         evidence=_weakest(_evidence(rows, candidate)),
         flavour=request.flavour,
         apt=request.apt,
         toolkit=_toolkit(rows, candidate),
         host_compiler=_host_compiler(rows, candidate),
+        package_days=tuple(pins.package_days(request.packages)),
     )
 
 
@@ -180,30 +182,6 @@ def _with_python(rows: RequestRows, candidate: Candidate, base: Base) -> Base:
         python_source=source,
         system_packages=tuple(sorted(packages)),
     )
-
-
-def _as_of(rows: RequestRows, candidate: Candidate) -> date:
-    """The day before the first transformers that may not work, or the newest settled day, if that is earlier."""
-    catalog = rows.catalog
-    run = candidate.transformers_run
-    settle = timedelta(days=catalog.policy.as_of.settle_days)
-    day = catalog.date - settle
-    if run and run.next_released:
-        day = min(day, _day_before(run.next_released))
-    # What the stack pins must have been on the index by then.
-    day = max(day, candidate.build.released)
-    version = rows.request.transformers
-    if version and len(version.release) > 1:
-        for row in rows.transformers:
-            day = max(day, row.released)
-    return day
-
-
-def _day_before(day: date) -> date:
-    """The day before; a row of a catalog can have any day, and the first of all has none before it."""
-    if day == date.min:
-        return day
-    return day - timedelta(days=1)
 
 
 # --- packages ------------------------------------------------------------------------------------------------------

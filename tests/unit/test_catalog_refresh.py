@@ -253,6 +253,7 @@ def test_wheels_of_tokenizers_determine_pythons_of_transformers() -> None:
         {
             "transformers": "4.30.2",
             "released": "2023-06-13",
+            "began": "2023-06-13",
             "tokenizers": "!=0.11.3,<0.14,>=0.11.1",
             "pythons": {"linux/amd64": ["3.10", "3.11"], "linux/arm64": ["3.10"]},
             "status": "verified",

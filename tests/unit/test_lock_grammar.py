@@ -397,7 +397,7 @@ def test_a_clash_is_reported_with_reasons_and_a_fix() -> None:
     error = caught.value
     assert (
         error.message
-        == "bad[x,y]==1 cannot be installed with torch 2.0.1 for CUDA 11.7"
+        == "bad[x,y]==1 cannot be installed with torch 2.0.1 for CUDA 11.7 on Python 3.9"
     )
     assert error.conflict == (("package", "bad[x,y]==1"),)
     assert list(error.reasons) == [

@@ -17,6 +17,7 @@ from envbuilder.model import Request, Stack
 from envbuilder.processes import Completed
 from envbuilder.resolve import objections, resolve
 from envbuilder.resolve.command_line import command
+from envbuilder.resolve.torch_ranges import TorchRange, Variant
 
 PRESET = (
     Path(__file__).parents[2]
@@ -80,9 +81,11 @@ def test_constraints_that_clash_are_named() -> None:
 def test_another_python_comes_first_among_suggestions() -> None:
     other = replace(stack("old==1"), python=catalog.load().torch[0].pythons[0])
     uv = RecordingUv("old==1", python=str(other.python))
+    variant = Variant(command="lock --python X", stack=other)
+    torches = TorchRange(torches=(other.torch,), variant=lambda torch: variant)
     origin = PackageOrigin(
         places={"old==1": "r.txt:3"},
-        other_stacks=lambda: [("lock --python X", other)],
+        ranges=lambda: [torches],
     )
     error = refused(uv, stack("old==1"), origin)
     assert error.message.startswith("old==1 (r.txt:3) cannot be installed")

@@ -140,6 +140,53 @@ def test_a_newer_wheel_that_does_not_fit_is_one_sentence() -> None:
     assert "old<0.19.8" in answers.questions[-1]
 
 
+class MissingDependency:
+    """A uv whose newest `old` has a wheel, and needs `dep`, of which there is a source package alone."""
+
+    def __init__(self) -> None:
+        client = IndexClient(network=Network())
+        self.uv = Uv(
+            program="uv",
+            run=self.run,
+            index_url="http://127.0.0.1:9/simple",
+            client=client,
+        )
+
+    def run(self, argv: Sequence[str]) -> Completed:
+        lines = Path(argv[3]).read_text().splitlines()
+        text = OLD
+        if "--only-binary" not in argv or "--constraint" in argv:
+            text = release("0.19.8", "2024-10-20", "wheel")
+        if "--no-binary" in argv:
+            text = release("4.9.3", "2021-11-06", "sdist").replace("old", "dep")
+        elif "old==0.19.8" in lines:
+            says = "hint: Wheels are required for `dep` because building is disabled"
+            return Completed(returncode=1, stdout="", stderr=says)
+        Path(argv[5]).write_text(text)
+        return Completed(returncode=0, stdout="", stderr="")
+
+
+def ask_with_dependency(workshop: Workshop) -> Any:
+    stack = replace(LOCK.stack, extras=("old",))
+    uv = MissingDependency().uv
+    return ask_with_sources(uv, stack, cast("SourceWorkshop", workshop))
+
+
+def test_a_dependency_without_a_wheel_is_built() -> None:
+    workshop = Workshop()
+    sourced = ask_with_dependency(workshop)
+    assert workshop.taken == ["dep-4.9.3.tar.gz"]
+    assert list(sourced.known.wheels) == ["dep"]
+    assert sourced.answer.document["packages"][0]["version"] == "0.19.8"
+    assert sourced.notes == ()
+
+
+def test_a_dependency_that_cannot_be_built_is_a_sentence() -> None:
+    sourced = ask_with_dependency(Workshop(LockError("it compiles")))
+    assert sourced.prepared == ()
+    assert sourced.notes[0].startswith("old 0.3.1 (2020-05-01) is locked, not 0.19.8")
+
+
 @pytest.mark.parametrize("line", ["old==0.3.1", "old===0.3.1"])
 def test_a_version_that_is_named_may_be_old(line: str) -> None:
     answers = TwoAnswers(OLD, NEWEST)

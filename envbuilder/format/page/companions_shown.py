@@ -55,12 +55,10 @@ class CompanionShelf:
 
     def _judged(self, candidate: Candidate) -> tuple[ShownCompanion, ...]:
         shown = []
-        names = self._names
-        for name in names:
+        for name in self._names:
             companion = self._judged_one(name, candidate)
             shown.append(companion)
-        every = tuple(shown)
-        return every
+        return tuple(shown)
 
     def _judged_one(self, name: str, candidate: Candidate) -> ShownCompanion:
         objection = self._judge.objection(name, candidate)

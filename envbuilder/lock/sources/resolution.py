@@ -8,6 +8,7 @@ from packaging.version import Version
 from envbuilder.errors import EngineError, EnvbuilderError, LockError, UsageError
 from envbuilder.lock.index_answer import IndexAnswer, ask_index
 from envbuilder.lock.known_sources import KnownSources, packages_without_wheel
+from envbuilder.lock.project_page import project_page
 from envbuilder.lock.release_age import (
     OldRelease,
     old_releases,
@@ -94,6 +95,10 @@ def with_newest(
             return sourced
         old = old_releases(uv, stack, document, sourced.known, ruled_out)
         rivals = [release for release in old if not release.lacks_wheel]
+        more = _with_dependencies(uv, stack, sourced, rivals, workshop)
+        if more is not None:
+            sourced = more
+            continue
         reasons = why_not(rivals, stack, document, uv.client.network)
         for release in rivals:
             ruled_out[release.name] = release.newest.version
@@ -115,6 +120,44 @@ def with_newest(
         if not old:
             break
     return replace(sourced, notes=tuple(notes.values()))
+
+
+def _with_dependencies(
+    uv: Uv,
+    stack: Stack,
+    sourced: SourcedAnswer,
+    old: Sequence[OldRelease],
+    workshop: SourceWorkshop | None,
+) -> SourcedAnswer | None:
+    """The answer with what keeps a far newer release from being chosen built of sources: a dependency without a wheel.
+
+    None if nothing of the kind does.
+    """
+    if workshop is None:
+        return None
+    requirements = [*stack.requirements, *stack.extras]
+    for release in old:
+        if not release.is_far:
+            continue
+        newest = f"{release.name}=={release.newest.version}"
+        answer = ask_index(uv, stack, [*requirements, newest], known=sourced.known)
+        changed = replace(stack, extras=(*stack.extras, newest))
+        found = _missing_sdists(uv, changed, answer, sourced.known)
+        found = [sdist for sdist in found if sdist.name != release.name]
+        if not found:
+            continue
+        try:
+            built = [workshop.prepare_sdist(sdist, stack) for sdist in found]
+        except EngineError:
+            raise
+        except EnvbuilderError:  # the older release is locked, and its note says why
+            continue
+        known = _with(sourced.known, built)
+        answer = ask_index(uv, stack, requirements, known=known)
+        if answer.document is not None:
+            prepared = (*sourced.prepared, *built)
+            return replace(sourced, answer=answer, known=known, prepared=prepared)
+    return None
 
 
 def _with_sdist(
@@ -180,4 +223,19 @@ def _missing_sdists(
             requirements,
             known=allowed,
         )
-    return [sdist for sdist in sdists_in(answer.document) if sdist.name in missing]
+    sdists = []
+    for sdist in sdists_in(answer.document):
+        if sdist.name in missing and not _has_wheel(uv, stack, sdist):
+            sdists.append(sdist)
+    return sdists
+
+
+def _has_wheel(uv: Uv, stack: Stack, sdist: SdistFile) -> bool:
+    """Whether the release has a wheel for the stack: it clashes with something then, and so would a build of it."""
+    try:
+        page = project_page(uv, sdist.name)
+    except EngineError:  # the source package is tried, and tells more
+        return False
+    return page is not None and any(
+        file.fits(stack) for file in page.files_of(sdist.version)
+    )
