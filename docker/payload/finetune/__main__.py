@@ -173,11 +173,12 @@ def push(name: str, output: Path) -> None:
 
 
 def needs_hub(settings: Settings) -> bool:
-    sources = (
-        [settings.model] if is_local(settings) else [settings.model, settings.data]
-    )
-    missing = [source for source in sources if not Path(source).exists()]
-    return bool(missing or settings.push_to_hub)
+    """Whether the model or the data has to come from a hub, or the model goes there."""
+    if settings.push_to_hub:
+        return True
+    if not Path(settings.model).exists():
+        return True
+    return not is_local(settings) and not Path(settings.data).exists()
 
 
 def check_token(settings: Settings) -> None:

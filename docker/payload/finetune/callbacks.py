@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -120,8 +121,14 @@ class Reporter(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
         log_before_saving(control)
-        if self.progress and is_main_process() and progress.is_needed():
-            line = self.progress.report(state.global_step, self.loss)
+        self.print_progress(state.global_step)
+
+    def print_progress(self, step: int) -> None:
+        # Before the first log there is no loss to report.
+        if not self.progress or math.isnan(self.loss) or not is_main_process():
+            return
+        if progress.is_needed():
+            line = self.progress.report(step, self.loss)
             if line:
                 print(line, flush=True)
 

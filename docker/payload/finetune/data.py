@@ -42,7 +42,10 @@ def is_local(settings: Settings) -> bool:
     path = Path(settings.data)
     if not path.exists():
         return is_path(settings.data) or settings.data.lower().endswith(SUFFIXES)
-    return not any((path / name).exists() for name in SAVED)
+    for name in SAVED:
+        if (path / name).exists():
+            return False
+    return True
 
 
 def load_data(settings: Settings) -> Data:

@@ -262,7 +262,7 @@ def write_card(
             measured,
             settings,
         ),
-        base=settings.model,
+        base=public_name(settings.model),
         data=Path(settings.data).name,
         columns=" | ".join(names),
         rules=" ---: |" * len(names),
@@ -292,9 +292,18 @@ def header(settings: Settings) -> List[str]:
     return lines
 
 
+def public_name(model: str) -> str:
+    """A hub name as it is; of a directory on this machine the last part only."""
+    path = Path(model)
+    return path.resolve().name if path.exists() else model
+
+
 def shareable(settings: Settings) -> Dict[str, Any]:
     """The settings that describe the training, and none of the paths of this machine."""
-    values = asdict(settings)
-    for name in ("data", "validation", "test", "predict", "output", "push_to_hub"):
-        values.pop(name)
-    return {name: value for name, value in values.items() if value is not None}
+    private = "data validation test predict output push_to_hub".split()
+    values = {}
+    for name, value in asdict(settings).items():
+        if name not in private and value is not None:
+            values[name] = value
+    values["model"] = public_name(settings.model)
+    return values
