@@ -225,7 +225,9 @@ def note_of_change(
     stack: Stack, rows: RequestRows, best: Candidate, plain: Candidate | None
 ) -> str:
     """Why the stack is not the one that the request would get without companions; "" if it is."""
-    if plain is None or plain is best:
+    if plain is None:
+        return ""
+    if plain is best:
         return ""
     catalog = rows.catalog
     judge = CompanionJudge(rows.request, catalog)
