@@ -33,7 +33,12 @@ from envbuilder.model import Request, Stack
 from envbuilder.resolve.base_check import check_base_options, check_compiler
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.companion_stack import add_companions, note_of_change
+from envbuilder.resolve.companion_stack import (
+    add_companions,
+    companion_spans,
+    note_of_change,
+    without_companions,
+)
 from envbuilder.resolve.companion_table import with_companions
 from envbuilder.resolve.conflict import no_stack_error
 from envbuilder.resolve.implied_options import complete_request
@@ -86,19 +91,20 @@ def dated(
 
     `spans`: the days of the packages that it pins.
     """
-    request = complete_request(request, catalog)
+    request = complete_request(with_companions(request, catalog), catalog)
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
         return stack, ()
     rows = look_up(request, catalog)
-    alone = pin_day(rows, candidate)
-    pins = pin_day(rows, candidate, spans)
+    of_companions = tuple(companion_spans(rows, candidate))
+    alone = pin_day(rows, candidate, of_companions)
+    pins = pin_day(rows, candidate, (*of_companions, *spans))
     notes = [note for note in stack.notes if note not in alone.notes]
     stack = replace(
         stack,
         as_of=pins.day,
         notes=(*notes, *pins.notes),
-        package_days=tuple(pins.package_days(request.packages)),
+        package_days=without_companions(pins.package_days(request.packages), request),
     )
     return stack, pins.notes
 

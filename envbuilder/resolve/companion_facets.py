@@ -55,9 +55,11 @@ def context_of(
             capability = gpu.capability
             context = replace(context, capability=capability)
     if is_in("as_of"):
-        context = replace(context, day=request.as_of)
+        day = request.as_of
+        context = replace(context, day=day)
     if is_in("transformers"):
-        context = replace(context, transformers=request.transformers)
+        transformers = request.transformers
+        context = replace(context, transformers=transformers)
     if is_in("base") and is_in("os"):
         glibc = _glibc_of(request, catalog)
         context = replace(context, glibc=glibc)

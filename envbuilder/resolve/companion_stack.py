@@ -1,6 +1,6 @@
 """The companions of a request in its stack: one release each, pinned, what it needs beside it, its day, and notes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from envbuilder.catalog.companions import Companion, CompanionKind
 from envbuilder.catalog.rows import Evidence
-from envbuilder.model import Stack, StackCompanion
+from envbuilder.model import PackageDay, Request, Stack, StackCompanion
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.companion_facets import subject_of
 from envbuilder.resolve.companion_rules import CompanionJudge, first_together
@@ -23,6 +23,7 @@ from envbuilder.resolve.companion_table import (
     releases_meant,
 )
 from envbuilder.resolve.package_pins import exact_pin
+from envbuilder.resolve.pin_days import PinSpan, day_before, pin_day
 from envbuilder.resolve.request_rows import RequestRows
 
 _SOURCE_KINDS = {
@@ -65,7 +66,8 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     if not request.companions:
         return stack
     choices = choose(rows, candidate, stack.as_of)
-    day = request.as_of or _day_of(choices, stack.as_of, candidate)
+    pins = pin_day(rows, candidate, _spans(choices))
+    day = pins.day
     taken = names_of(request.companions) | {
         canonicalize_name(Requirement(line).name)
         for line in (*stack.requirements, *stack.extras)
@@ -89,32 +91,47 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     for companion in companions:
         extras += [companion.requirement, *companion.needs]
         apt.update(companion.needs_apt)
+    alone = pin_day(rows, candidate)
+    notes = [note for note in stack.notes if note not in alone.notes]
     return replace(
         stack,
         as_of=day,
         extras=tuple(sorted(extras)),
         apt=tuple(sorted(apt)),
         companions=tuple(companions),
-        notes=(*stack.notes, *_notes(choices)),
+        notes=(*notes, *pins.notes, *_notes(choices)),
+        package_days=without_companions(pins.package_days(request.packages), request),
         evidence=_weakest(stack, choices),
     )
 
 
-def _day_of(
-    choices: Sequence[CompanionChoice], day: date, candidate: Candidate
-) -> date:
-    """The last day on which each release was the newest, so that what it was released with is installed beside it."""
-    oldest = candidate.build.released
+def companion_spans(rows: RequestRows, candidate: Candidate) -> Iterator[PinSpan]:
+    """The days on which the companions of a request were the newest, so that what they were released with is beside."""
+    if not rows.request.companions:
+        return
+    alone = pin_day(rows, candidate)
+    yield from _spans(choose(rows, candidate, alone.day))
+
+
+def _spans(choices: Sequence[CompanionChoice]) -> Iterator[PinSpan]:
     for choice in choices:
         row = choice.row
-        released = row.released
-        next_released = row.next_released
-        if next_released and not is_of_torch(row.name):
-            eve = next_released - timedelta(days=1)
-            day = min(day, eve)
-        if released:
-            oldest = max(oldest, released)
-    return max(day, oldest)
+        last = None
+        if row.next_released and not is_of_torch(row.name):
+            last = day_before(row.next_released)
+        yield PinSpan(
+            pin=f"{row.name} {row.last}",
+            first=row.released or date.min,
+            last=last,
+        )
+
+
+def without_companions(
+    days: Iterable[PackageDay], request: Request
+) -> tuple[PackageDay, ...]:
+    """The packages with a day of their own; a companion has the release that was chosen for it."""
+    names = names_of(request.companions)
+    return tuple(day for day in days if day.name not in names)
 
 
 def _requirement(choice: CompanionChoice, candidate: Candidate, day: date) -> str:
@@ -225,7 +242,9 @@ def note_of_change(
     stack: Stack, rows: RequestRows, best: Candidate, plain: Candidate | None
 ) -> str:
     """Why the stack is not the one that the request would get without companions; "" if it is."""
-    if plain is None or plain is best:
+    if plain is None:
+        return ""
+    if plain is best:
         return ""
     catalog = rows.catalog
     judge = CompanionJudge(rows.request, catalog)

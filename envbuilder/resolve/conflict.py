@@ -48,6 +48,8 @@ def no_stack_error(
     conflict = smallest_conflict(request, index, diagnoses)
     suggestions = []
     for changed in _suggestions(request, conflict, index, diagnoses):
+        if _lines_lost(request, changed):
+            continue
         suggestions.append(
             command(
                 changed,
@@ -57,8 +59,11 @@ def no_stack_error(
             )
         )
     values = [(option.shown_name, option.text_in(request)) for option in conflict]
+    places = "" if suggestions else _places_of(request, conflict)
     if len(conflict) == 1 and conflict[0].name in diagnoses:
-        return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
+        error = _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
+        error.hint = places or error.hint
+        return error
     # With the options of the conflict alone: an objection to any other is no reason for this conflict.
     conflict_only = _only(request, conflict)
     reasons = _reasons(conflict_only, conflict, index)
@@ -71,6 +76,7 @@ def no_stack_error(
         advice = conflict[0].advice
         if reasons:
             message = reasons[0].text  # "driver 390 is too old: …" says it all
+    advice = places or advice
     return NoStackError(
         message,
         conflict=values,
@@ -79,6 +85,28 @@ def no_stack_error(
         suggestions=suggestions,
         advice=advice,
     )
+
+
+def _lines_lost(request: Request, changed: Request) -> list[str]:
+    """The companions of the project's files that a request lacks: no command drops them, the files are read again."""
+    places = dict(request.places)
+    lost = []
+    for text in request.companions:
+        if text in places and text not in changed.companions:
+            lost.append(text)
+    return lost
+
+
+def _places_of(request: Request, conflict: Sequence[Option]) -> str:
+    """What to do about lines of the project's own files: `change vllm in requirements.txt:3`."""
+    places = dict(request.places)
+    lines = []
+    for option in conflict:
+        text = option.text_in(request)
+        if text in places:
+            place = places[text]
+            lines.append(f"change {text} in {place}")
+    return " or ".join(lines)
 
 
 def _why_this_platform(rows: RequestRows, conflict: Sequence[Option]) -> list[Reason]:

@@ -254,6 +254,29 @@ def test_what_cannot_be_had_is_one_sentence(text: str, said: str) -> None:
     assert error.conflict == (("with", text),)
 
 
+def test_companion_of_a_file_is_not_dropped_by_a_command() -> None:
+    request = replace(
+        asked(["exactkit==0.4.0"], torch="2.12"),
+        places=(("exactkit==0.4.0", "requirements.txt:3"),),
+    )
+    error = resolved(request)
+    assert isinstance(error, NoStackError)
+    for text in error.suggestions:
+        assert "--with" not in text  # the file is read again
+        assert "--torch 2.14.0" in text
+    both = replace(request, torch=None, companions=("exactkit==0.4.0", "rangekit"))
+    places = (
+        ("exactkit==0.4.0", "requirements.txt:3"),
+        ("rangekit", "pyproject.toml:9"),
+    )
+    error = resolved(replace(both, places=places))
+    assert isinstance(error, NoStackError)
+    assert error.suggestions == ()
+    assert error.hint == (
+        "change exactkit==0.4.0 in requirements.txt:3 or change rangekit in pyproject.toml:9"
+    )
+
+
 def test_unknown_companion_may_be_misspelt_or_another_package() -> None:
     error = refusal_of("exactkitt")
     assert error.suggestions[0].startswith(

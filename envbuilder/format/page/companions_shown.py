@@ -56,16 +56,19 @@ class CompanionShelf:
     def _judged(self, candidate: Candidate) -> tuple[ShownCompanion, ...]:
         shown = []
         for name in self._names:
-            companion = self._judged_one(name, candidate)
+            objection = self._judge.objection(name, candidate)
+            if objection:
+                text = objection.text
+            else:
+                row = self._judge.newest_complete(name, candidate)
+                text = subject_of(row)
+            companion = ShownCompanion(
+                name=name,
+                text=text,
+                fits=objection is None,
+            )
             shown.append(companion)
         return tuple(shown)
-
-    def _judged_one(self, name: str, candidate: Candidate) -> ShownCompanion:
-        objection = self._judge.objection(name, candidate)
-        if objection:
-            return ShownCompanion(name=name, text=objection.text, fits=False)
-        row = self._judge.newest_complete(name, candidate)
-        return ShownCompanion(name=name, text=subject_of(row), fits=True)
 
 
 def names_to_show(catalog: Catalog) -> Sequence[str]:
