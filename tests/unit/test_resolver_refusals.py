@@ -83,8 +83,8 @@ OPTIONS = {
 PACKAGES: list[tuple[str, ...]] = [
     (),
     (),
-    ("peft<0.12",),
-    ("peft", "lion-pytorch==0.1"),
+    ("einops<0.9",),
+    ("einops", "lion-pytorch==0.1"),
 ]
 
 
