@@ -591,8 +591,9 @@ def test_a_release_that_failed_is_not_taken_for_its_line(facts: Catalog) -> None
 def test_setuptools_bound_applies_to_additional_packages(facts: Catalog) -> None:
     alone = resolve(request(torch="2.0.1"), facts)
     assert not any(line.startswith("setuptools") for line in alone.requirements)
-    beside = resolve(parse_request({"torch": "2.0.1"}, ["peft"]), facts)
-    assert beside.requirements == (*alone.requirements, "setuptools<82,!=70.*")
+    for package in ("einops", "peft"):  # peft is a companion
+        both = resolve(parse_request({"torch": "2.0.1"}, [package]), facts)
+        assert both.requirements == (*alone.requirements, "setuptools<82,!=70.*")
 
 
 # --- the day that packages are resolved as of ----------------------------------------------------------------------
