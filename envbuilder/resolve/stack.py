@@ -228,7 +228,8 @@ def _requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     if rows.request.flavour is Flavour.DEVEL:
         yield from _compiler_requirements(rows, candidate)
     # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
-    if build.setuptools and rows.request.packages:
+    own = rows.request.packages or rows.request.companions
+    if build.setuptools and own:
         yield f"setuptools{build.setuptools}"
 
 

@@ -38,7 +38,7 @@ def lock_of(name: str) -> Lock:
         (Request(cuda=Version("11.8")), ["is built for CUDA"]),
         (Request(python=Version("3.10")), ["has Python 3.9"]),
         (Request(gpu="H100"), ["has kernels up to sm_86; H100 needs sm_90"]),
-        (Request(packages=("peft<0.12",)), ["its packages are none, not peft<0.12"]),
+        (Request(packages=("rich<14",)), ["its packages are none, not rich<14"]),
         (
             Request(platform="linux/arm64"),
             ["it is for linux/amd64", "has CUDA wheels only for"],

@@ -34,17 +34,17 @@ def candidate(**options: str) -> Candidate:
 
 
 def test_packages_are_sorted_and_may_be_given_unsorted() -> None:
-    stack = resolved("peft", "einops", cuda="11.7")
-    assert stack.extras == ("einops", "peft")
-    assert objections(request("peft", "einops", cuda="11.7"), stack, CATALOG) == []
-    assert stack == resolved("einops", "peft", cuda="11.7")
+    stack = resolved("rich", "einops", cuda="11.7")
+    assert stack.extras == ("einops", "rich")
+    assert objections(request("rich", "einops", cuda="11.7"), stack, CATALOG) == []
+    assert stack == resolved("einops", "rich", cuda="11.7")
 
 
 def test_locked_stack_is_checked_against_the_whole_request() -> None:
-    stack = resolved("peft", "einops", cuda="11.7")
+    stack = resolved("rich", "einops", cuda="11.7")
     wanted = request("b", "a", cuda="11.7", as_of="2024-01-01")
     assert objections(wanted, stack, CATALOG) == [
-        "its packages are einops, peft, not b, a",
+        "its packages are einops, rich, not b, a",
         f"its packages are as of {stack.as_of}, not 2024-01-01",
     ]
     bare = resolved(cuda="11.7")
@@ -52,7 +52,7 @@ def test_locked_stack_is_checked_against_the_whole_request() -> None:
         "its packages are none, not a"
     ]
     assert objections(request(cuda="11.7"), stack, CATALOG) == [
-        "its packages are einops, peft, not none"
+        "its packages are einops, rich, not none"
     ]
     assert objections(request(cuda="11.7", as_of=str(bare.as_of)), bare, CATALOG) == []
     found = objections(request(flavour="cpu", platform="arm64"), bare, CATALOG)
