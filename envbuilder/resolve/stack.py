@@ -206,8 +206,8 @@ def _requirements(rows: RequestRows, candidate: Candidate) -> Iterator[str]:
     if rows.request.flavour is Flavour.DEVEL:
         yield from _compiler_requirements(rows, candidate)
     # The index of the stack's day has no setuptools that is too new; a package of the user's may ask for a broken one.
-    request = rows.request
-    if build.setuptools and (request.packages or request.companions):
+    own = rows.request.packages or rows.request.companions
+    if build.setuptools and own:
         yield f"setuptools{build.setuptools}"
 
 
