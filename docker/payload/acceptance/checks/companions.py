@@ -77,8 +77,9 @@ def round_trip() -> tuple[list[float], list[float]]:
         quant_type="nf4",
     )
     unpacked = functional.dequantize_4bit(packed, state)
-    flat = weights.flatten()
-    return flat.tolist(), unpacked.flatten().tolist()
+    before = weights.flatten()
+    after = unpacked.flatten()
+    return before.tolist(), after.tolist()
 
 
 def nearest_levels(weights: Sequence[float]) -> list[float]:
@@ -97,11 +98,12 @@ def nearest_levels(weights: Sequence[float]) -> list[float]:
 def largest_difference(expected: Sequence[float], found: Sequence[float]) -> float:
     """The largest difference of two rows of numbers; infinite if one is longer or a number is none."""
     if len(expected) != len(found):
-        return float("inf")
+        return math.inf
     largest = 0.0
-    for one, other in zip(expected, found):
+    pairs = zip(expected, found)
+    for one, other in pairs:
         difference = abs(one - other)
         if math.isnan(difference):
-            return float("inf")
+            return math.inf
         largest = max(largest, difference)
     return largest
