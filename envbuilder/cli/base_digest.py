@@ -120,14 +120,16 @@ def _with_current_facts(stack: "Stack", session: "Session") -> "Stack":
 
 
 def _report(name: str, before: "Lock", after: "Lock", session: "Session") -> None:
+    say = session.console.say
     reference = after.stack.base.reference
-    if after.base_digest == before.base_digest:
-        session.console.say(f"{name}: {reference} is still {after.base_digest}")
+    new = after.base_digest
+    if new == before.base_digest:
+        say(f"{name}: {reference} is still {new}")
         return
     old = before.base_digest or "no digest"
-    session.console.say(f"{name}: {reference}: {old} → {after.base_digest}")
+    say(f"{name}: {reference}: {old} → {new}")
     if "render" in settings():
-        session.console.say("next: `envbuilder render`, then `envbuilder build`")
+        say("next: `envbuilder render`, then `envbuilder build`")
 
 
 def lock_of_repository(session: "Session") -> str | None:

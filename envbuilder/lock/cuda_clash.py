@@ -62,7 +62,8 @@ def unread_wheels(answer: LinkAnswer) -> list[str]:
 def of_extras(lock: Lock) -> set[str]:
     """The names of the user's own packages."""
     names: set[str] = set()
-    for line in lock.stack.extras:
+    extras = lock.stack.extras
+    for line in extras:
         requirement = Requirement(line)
         name = canonicalize_name(requirement.name)
         names.add(name)

@@ -119,6 +119,9 @@ class CudaSearch:
             if found is None:
                 return None
             majors, wheel = found
+            # Without anything compiled it would have no kernels at all.
+            if wheel.file.endswith("-any.whl"):
+                return None
             if not majors or (stack.cuda and stack.cuda.major in majors):
                 return bound
             if stack.cuda and max(majors) < stack.cuda.major:

@@ -31,7 +31,8 @@ def cuda_majors(soname: str) -> tuple[int, ...]:
     if stem == "cufftw":
         stem = "cufft"
     number = int(match[2])
-    return _MAJORS.get((stem, number), (number,))
+    of_cuda = (number,)
+    return _MAJORS.get((stem, number), of_cuda)
 
 
 def cudnn_major(soname: str) -> int | None:

@@ -28,7 +28,7 @@ from envbuilder.model import Layer, Lock, Wheel
 from envbuilder.network import Network
 
 _MOST_BYTES = 64 << 20  # of all wheels of a lock together
-_SECONDS = 5.0
+_SECONDS = 8.0
 _AT_ONCE = 8  # requests
 _BEGINNING = 1 << 18  # bytes of a library, packed
 _LARGEST_BEGINNING = 1 << 24  # unpacked

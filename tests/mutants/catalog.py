@@ -111,6 +111,45 @@ def links_to(soname: str, module: str) -> str:
     )
 
 
+def bitsandbytes_of_straw(functional: str) -> str:
+    """A bitsandbytes with these functions."""
+    folder = "$S/bitsandbytes"
+    files = (
+        add(f"{folder}/__init__.py", ""),
+        add(f"{folder}/backends/__init__.py", ""),
+        add(f"{folder}/functional.py", functional),
+        add("$S/bitsandbytes-9.dist-info/METADATA", "Name: bitsandbytes\nVersion: 9\n"),
+    )
+    return "\n".join(
+        [f"RUN mkdir -p {folder}/backends $S/bitsandbytes-9.dist-info", *files]
+    )
+
+
+def raises_at_import(error: str) -> str:
+    """A package that cannot be imported."""
+    record = "xgone/__init__.py,,\nxgone-9.dist-info/RECORD,,\n"
+    return "\n".join(
+        (
+            "RUN mkdir -p $S/xgone $S/xgone-9.dist-info",
+            add("$S/xgone/__init__.py", f"raise {error}\n"),
+            add("$S/xgone-9.dist-info/METADATA", "Name: xgone\nVersion: 9\n"),
+            add("$S/xgone-9.dist-info/RECORD", record),
+        )
+    )
+
+
+# Sixteen levels, evenly spaced: not those of NF4.
+EVEN_LEVELS = """
+def quantize_4bit(weights, blocksize, quant_type):
+    scale = weights.reshape(-1, blocksize).abs().amax(1, keepdim=True)
+    return (weights.reshape(-1, blocksize) / scale * 7).round(), scale
+def dequantize_4bit(packed, scale):
+    return packed / 7 * scale
+"""
+NO_KERNELS = """
+def quantize_4bit(weights, **options):
+    raise NotImplementedError("bitsandbytes::quantize_4bit has no kernel for cpu")
+"""
 GPU_NODE = ("--device", "/dev/null:/dev/nvidia0")
 FORGED = 'echo \'{"event": "plan", "suite": "2", "checks": []}\'; echo \'{"event": "end", "verdict": "passed"}\''
 LYING = (
@@ -356,6 +395,26 @@ MUTANTS = (
         "linkage.needs",
         r"libcudart\.so\.99",
         links_to("libcudart.so.99", "bitsandbytes/libbitsandbytes_cuda990.so"),
+    ),
+    Mutant(
+        "4-bit weights have other levels",
+        "companions.four_bit",
+        "come back as others",
+        bitsandbytes_of_straw(EVEN_LEVELS),
+    ),
+    Mutant(
+        "bitsandbytes has no operators",
+        "companions.four_bit",
+        "bitsandbytes broke: NotImplementedError: .*no kernel for cpu",
+        bitsandbytes_of_straw(NO_KERNELS),
+    ),
+    Mutant(
+        "a package wants a GPU, and no exception names it",
+        "imports.failed",
+        "xgone: NotImplementedError: Unsloth cannot find",
+        raises_at_import(
+            "NotImplementedError('Unsloth cannot find any torch accelerator? You need a GPU.')"
+        ),
     ),
     Mutant(
         "something is loaded before all",

@@ -74,7 +74,9 @@ class Terminal:
 def note_lines(fields: dict[str, Any]) -> list[str]:
     """The first findings of a check, and how many more there are."""
     findings = fields.get("findings", ())
-    lines = [f"note: {text}" for text in findings[:MOST_NOTES]]
+    lines = []
+    for text in findings[:MOST_NOTES]:
+        lines.append(f"note: {text}")
     more = len(findings) - len(lines)
     if more > 0:
         lines.append(f"and {more} more")

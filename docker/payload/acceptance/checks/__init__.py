@@ -7,6 +7,7 @@ check. Numbers that decide are in bounds.json. A title says what is true of an i
 from __future__ import annotations
 
 from acceptance.checks import (
+    companions,
     contract,
     features,
     gpu,
@@ -190,6 +191,11 @@ CHECKS = (
         "features.compile",
         "torch.compile works as the stack promises",
         features.check_compile,
+    ),
+    Check(
+        "companions.four_bit",
+        "weights in 4 bits come back as the nearest levels",
+        companions.check_four_bit,
     ),
     Check(
         "training.padding",
