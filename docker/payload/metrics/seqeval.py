@@ -8,13 +8,13 @@ word are right. The features and results are those of the metric on the hub, wit
 from __future__ import annotations
 
 import importlib
-from collections import Counter
-from typing import Any, Iterator, Sequence, Tuple
+from typing import Any, Counter, Iterator, Sequence, Tuple
 
 import datasets
 import evaluate
 
 OUTSIDE = "O"
+NO_ENTITY = (OUTSIDE, ".")
 NAMELESS = "_"  # the type of a tag that names none
 AVERAGES = {"micro avg", "macro avg", "weighted avg"}
 Entity = Tuple[str, int, int]  # type, first word, last word
@@ -73,8 +73,10 @@ def entities_of(rows: Sequence[Sequence[str]], suffix: bool) -> set[Entity]:
     """The entities of all rows; words are counted through, with one between two rows that is outside of any."""
     words: list[str] = []
     for row in rows:
-        words += [*row, OUTSIDE]
-    return set(entities(words, suffix))
+        words += row
+        words.append(OUTSIDE)
+    found = entities(words, suffix)
+    return set(found)
 
 
 def entities(words: Sequence[str], suffix: bool) -> Iterator[Entity]:
@@ -93,27 +95,38 @@ def entities(words: Sequence[str], suffix: bool) -> Iterator[Entity]:
 def split(word: str, suffix: bool) -> Tag:
     """`B-PER`, or `PER-B` with `suffix`, in its two parts."""
     if suffix:
-        return word[-1:], word[:-1].rpartition("-")[0] or word[:-1] or NAMELESS
-    head, dash, rest = word[1:].partition("-")
-    return word[:1], (rest if dash else head) or NAMELESS
+        head, name = word[-1:], word[:-1]
+        kind = name.rpartition("-")[0] or name
+    else:
+        head, name = word[:1], word[1:]
+        kind = name.partition("-")[2] or name
+    if kind in ("", "-"):
+        kind = NAMELESS
+    return head, kind
 
 
 def ends(last: Tag, tag: Tag) -> bool:
     """Whether an entity ends before `tag`."""
-    if last[0] in ("E", "S"):
+    head, kind = last
+    if head in ("E", "S"):
         return True
-    if last[0] in ("B", "I") and tag[0] in ("B", "S", OUTSIDE):
+    if head in ("B", "I") and tag[0] in ("B", "S", OUTSIDE):
         return True
-    return last[0] not in (OUTSIDE, ".") and last[1] != tag[1]
+    if head in NO_ENTITY:
+        return False
+    return kind != tag[1]
 
 
 def starts(last: Tag, tag: Tag) -> bool:
     """Whether an entity starts at `tag`."""
-    if tag[0] in ("B", "S"):
+    head, kind = tag
+    if head in ("B", "S"):
         return True
-    if last[0] in ("E", "S", OUTSIDE) and tag[0] in ("E", "I"):
+    if head in ("E", "I") and last[0] in ("E", "S", OUTSIDE):
         return True
-    return tag[0] not in (OUTSIDE, ".") and last[1] != tag[1]
+    if head in NO_ENTITY:
+        return False
+    return kind != last[1]
 
 
 # --- scores --------------------------------------------------------------------------------------------------------
@@ -123,22 +136,33 @@ def entity_scores(
     true: set[Entity], predicted: set[Entity], empty: float
 ) -> dict[str, Any]:
     """The scores by type, then those of all; `empty` is a share of nothing."""
-    right = Counter(kind for kind, _, _ in true & predicted)
-    real = Counter(kind for kind, _, _ in true)
-    found = Counter(kind for kind, _, _ in predicted)
+    right = count_types(true & predicted)
+    real = count_types(true)
+    found = count_types(predicted)
     scores: dict[str, Any] = {}
-    for kind in sorted({*real, *found}):
-        precision, recall, f1 = shares(right[kind], found[kind], real[kind], empty)
+    kinds = {*real, *found}
+    for kind in sorted(kinds):
+        number = real[kind]
+        precision, recall, f1 = shares(right[kind], found[kind], number, empty)
         scores[kind] = {
             "precision": precision,
             "recall": recall,
             "f1": f1,
-            "number": real[kind],
+            "number": number,
         }
     overall = shares(len(true & predicted), len(predicted), len(true), empty)
-    for name, share in zip(("precision", "recall", "f1"), overall):
-        scores[f"overall_{name}"] = share
+    scores["overall_precision"] = overall[0]
+    scores["overall_recall"] = overall[1]
+    scores["overall_f1"] = overall[2]
     return scores
+
+
+def count_types(entities: set[Entity]) -> Counter[str]:
+    """How many entities of each type there are."""
+    count: Counter[str] = Counter()
+    for kind, _, _ in entities:
+        count[kind] += 1
+    return count
 
 
 def shares(
