@@ -60,6 +60,7 @@ def test_wheel_contains_all_resources(wheel: Path) -> None:
         assert f"envbuilder/_data/{name}" in names
     assert "envbuilder/catalog/facts/torch.json" in names
     assert "envbuilder/catalog/policy.toml" in names
+    assert not [name for name in names if "examples" in name]
 
 
 @pytest.mark.parametrize("way", ["wheel", "editable"])

@@ -95,10 +95,11 @@ def learning_rate(plan: Plan, step: int) -> float:
 
 
 def batches(tokenizer: Any, plan: Plan, device: Any) -> Iterator[dict[str, Any]]:
-    sentences = training_sentences(plan.steps * BATCH_SIZE)
-    for step in range(plan.steps):
-        start = step * BATCH_SIZE
-        rows = sentences[start : start + BATCH_SIZE]
+    count = plan.steps * BATCH_SIZE
+    sentences = training_sentences(count)
+    for start in range(0, count, BATCH_SIZE):
+        end = start + BATCH_SIZE
+        rows = sentences[start:end]
         yield encode(tokenizer, rows, plan.answer, device)
 
 
@@ -137,12 +138,12 @@ def held_out_loss(model: Any, tokenizer: Any, answer: Answer) -> float:
 
 def next_token_loss(logits: Any, labels: Any) -> float:
     """The mean of -log p of each label, predicted by the logits one place before it; in float64."""
-    chances = logits.double()[:, :-1].log_softmax(-1)
+    before = logits[:, :-1].double()
     following = labels[:, 1:]
     counted = following != IGNORED
-    places = following.clamp(min=0)
-    picked = chances.gather(-1, places[..., None])[..., 0]
-    loss: float = -picked[counted].mean().item()
+    chances = before[counted].log_softmax(-1)
+    tokens = following[counted].unsqueeze(-1)
+    loss: float = -chances.gather(-1, tokens).mean().item()
     return loss
 
 

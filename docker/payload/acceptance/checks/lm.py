@@ -274,8 +274,10 @@ def learn_to_copy(inspection: Inspection) -> None:
 
 def progress(inspection: Inspection) -> Callable[[int, int, float], None]:
     def on_step(step: int, steps: int, loss: float) -> None:
-        if step % 10 == 0 or step == steps:
-            inspection.on_progress(step, steps, f"loss {loss:.3f}")
+        tenth = step % 10 == 0
+        if tenth or step == steps:
+            text = f"loss {loss:.3f}"
+            inspection.on_progress(step, steps, text)
 
     return on_step
 
