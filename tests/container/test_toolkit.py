@@ -32,7 +32,8 @@ RUN mkdir -p /usr/local/cuda-12.4/bin /usr/local/cuda-12.4/nvvm/bin \\
     && cd /usr/local/cuda-12.4 && mkdir -p targets/x86_64-linux/include targets/x86_64-linux/lib \\
     && echo nvcc >bin/nvcc && echo nsys >bin/nsys && echo cicc >nvvm/bin/cicc \\
     && echo header >targets/x86_64-linux/include/cuda.h \\
-    && cd targets/x86_64-linux/lib && echo x >libcudart_static.a && echo x >libcudadevrt.a && echo x >libcublas_static.a \\
+    && cd targets/x86_64-linux/lib \\
+    && echo x >libcudart_static.a && echo x >libcudadevrt.a && echo x >libcublas_static.a \\
     && cd /usr/local/cuda-12.4 \\
     && ln -s targets/x86_64-linux/include include && ln -s targets/x86_64-linux/lib lib64 \\
     && ln -s /usr/local/cuda-12.4 /etc/alternatives/cuda && ln -s /etc/alternatives/cuda /usr/local/cuda
