@@ -1,12 +1,20 @@
-"""Which g++ an nvcc takes on a system: nvcc refuses one that is newer than itself."""
+"""Whether an nvcc compiles on a system: it refuses a g++, and contradicts a C library, that is newer than itself."""
+
+from packaging.version import Version
 
 from envbuilder.catalog.rows import Devel, ToolkitImage
+from envbuilder.model import Base
+from envbuilder.versions import listed
 
 
-def is_taken(image: ToolkitImage, system: str, devel: Devel) -> bool:
-    """Whether a system has a g++ that the nvcc of an image takes."""
-    majors = devel.host_compilers.get(system, ())
-    return not majors or min(majors) <= image.newest_gxx
+def system_problem(image: ToolkitImage, base: Base, devel: Devel) -> str:
+    """Why an image's nvcc compiles nothing on a base, as the rest of a sentence; "" if it does."""
+    if base.glibc > Version(image.newest_glibc):
+        return f"does not compile with glibc {base.glibc} of {base.os}, only up to {image.newest_glibc}"
+    majors = devel.host_compilers.get(base.os, ())
+    if majors and min(majors) > image.newest_gxx:
+        return f"takes g++ up to {image.newest_gxx}; {base.os} has {listed(majors)}"
+    return ""
 
 
 def host_compiler(image: ToolkitImage, system: str, devel: Devel) -> str | None:

@@ -368,6 +368,7 @@ class ToolkitImage:
 
     reference: ImageReference
     newest_gxx: Count  # the newest major of g++ that this nvcc takes
+    newest_glibc: Numbers  # the newest C library that its headers go with
     status: Evidence
     source: Prose
     checked: date

@@ -157,10 +157,11 @@ def _changed(lock: Lock, uv: Uv, known: KnownSources) -> Iterator[Drift]:
 
 def _built_wheels(lock: Lock) -> dict[str, Wheel | None]:
     """The wheels of the lock's sources, by package; None for what is compiled in the image."""
-    sources = {source.name for source in lock.sources}
-    built: dict[str, Wheel | None] = {source.name: None for source in lock.compiled}
+    built: dict[str, Wheel | None] = {}
+    for source in lock.sources:
+        built[source.name] = None
     for wheel in lock.wheels:
-        if wheel.name in sources:
+        if wheel.name in built:
             built[wheel.name] = wheel
     return built
 

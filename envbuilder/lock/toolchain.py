@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from envbuilder.catalog.host_compilers import host_compiler, is_taken
+from envbuilder.catalog.host_compilers import host_compiler, system_problem
 from envbuilder.catalog.rows import Devel
 from envbuilder.errors import LockError
 from envbuilder.grammar import JsonObject
@@ -52,9 +52,10 @@ def find_nvcc(stack: Stack, devel: Devel | None) -> Nvcc:
         )
     image = devel.images[line]
     system = stack.base.os
-    if not is_taken(image, system, devel):
+    problem = system_problem(image, stack.base, devel)
+    if problem:
         raise LockError(
-            f"the nvcc of {image.reference} takes g++ up to {image.newest_gxx}, and {system} has none of these",
+            f"nvcc of CUDA {line} {problem}",
             hint="choose an older system: `--os`",
         )
     return Nvcc(

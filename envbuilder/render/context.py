@@ -195,15 +195,19 @@ def _source_files(lock: Lock) -> dict[str, str]:
 
 def names_of_lock(lock: Lock) -> set[str]:
     """The files that a lock has, and that one of the same stack's name may do without: of sources, of the system."""
-    names = set(_system_programs(lock.stack, place_of(lock.stack)))
+    own = place_of(lock.stack)
+    names = set(_system_programs(lock.stack, own))
+    names |= compiled_files.names_of(lock, own)
     if _compile_packages(lock):
-        names.add(f"{place_of(lock.stack)}/{SYSTEM}/{_MIRROR_PROGRAM}")
+        names.add(f"{own}/{SYSTEM}/{_MIRROR_PROGRAM}")
     place = sources_place(lock.stack)
     if lock.sources:
-        names |= {f"{place}/{PROGRAM}", f"{place}/{PLAN}"}
+        names.add(f"{place}/{PROGRAM}")
+        names.add(f"{place}/{PLAN}")
     for source in lock.sources:
-        names |= {f"{place}/{source.archive}", f"{place}/{source.name}.txt"}
-    return names | compiled_files.names_of(lock, place_of(lock.stack))
+        names.add(f"{place}/{source.archive}")
+        names.add(f"{place}/{source.name}.txt")
+    return names
 
 
 def has_sources(lock: Lock) -> bool:

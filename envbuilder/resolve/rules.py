@@ -19,7 +19,7 @@ from envbuilder.catalog.gpus import (
     runs_server_wheels,
     server_wheels,
 )
-from envbuilder.catalog.host_compilers import is_taken
+from envbuilder.catalog.host_compilers import system_problem
 from envbuilder.catalog.lookup import (
     find_system,
     has_apt,
@@ -220,13 +220,13 @@ def _host_compiler_objection(
     rows: RequestRows, candidate: Candidate, image: ToolkitImage
 ) -> Objection:
     devel = rows.catalog.policy.devel
-    system = candidate.base.os
-    if devel is None or is_taken(image, system, devel):
+    if devel is None:
         return None
-    majors = devel.host_compilers[system]
+    problem = system_problem(image, candidate.base, devel)
+    if not problem:
+        return None
     return Reason(
-        f"nvcc of CUDA {candidate.cuda_line} takes g++ up to {image.newest_gxx}; "
-        f"{system} has {listed(majors)}",
+        f"nvcc of CUDA {candidate.cuda_line} {problem}",
         (image.source,),
     )
 

@@ -361,8 +361,10 @@ class Oracle:
         if some.place.kind == "own" or line in devel["compilers"]:
             return True
         image = devel["images"].get(line)
+        if image is None or some.place.glibc > number(image["newest_glibc"]):
+            return False
         majors = devel["host_compilers"].get(some.place.os, [])
-        return image is not None and (not majors or min(majors) <= image["newest_gxx"])
+        return not majors or min(majors) <= image["newest_gxx"]
 
     def has_os(self, some: Combination, said: str) -> bool:
         if some.place.kind != "own":

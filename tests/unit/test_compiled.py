@@ -182,14 +182,18 @@ def test_nvcc_comes_from_wheels_or_an_image_or_the_base() -> None:
     assert "nvidia-cuda-nvcc==13.0.*" in wheels.requirements
     assert (wheels.image, wheels.host_compiler) == (None, None)
     stack = lock_of(CUDA_12).stack
-    image = find_nvcc(stack, devel)
+    with pytest.raises(LockError, match=r"with glibc 2\.41 of debian 13, only up"):
+        find_nvcc(stack, devel)
+    base = replace(stack.base, os="debian 12", glibc=Version("2.36"))
+    bookworm = replace(stack, base=base)
+    image = find_nvcc(bookworm, devel)
     assert image.image == "nvidia/cuda:12.4.1-devel-ubuntu22.04"
-    assert image.host_compiler == "g++-13"
-    bookworm = replace(stack, base=replace(stack.base, os="debian 12"))
-    assert find_nvcc(bookworm, devel).host_compiler is None
-    older = replace(stack, cuda=Version("11.8.89"))
-    with pytest.raises(LockError, match=r"takes g\+\+ up to 11, and debian 13"):
-        find_nvcc(older, devel)
+    assert image.host_compiler is None
+    older = replace(bookworm, cuda=Version("11.8.89"))
+    assert find_nvcc(older, devel).host_compiler == "g++-11"
+    newer = replace(devel, host_compilers={"debian 12": (12, 13)})
+    with pytest.raises(LockError, match=r"takes g\+\+ up to 11; debian 12 has 12"):
+        find_nvcc(older, newer)
     own = replace(stack, base=replace(stack.base, release=""))
     assert find_nvcc(own, devel).image is None
     with pytest.raises(LockError, match="nothing here brings nvcc"):
