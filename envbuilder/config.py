@@ -38,12 +38,14 @@ from envbuilder.grammar import JsonObject
 from envbuilder.lock.sources.location import is_located, parse_location
 from envbuilder.model import ANY, SourceKind
 from envbuilder.resolve.command_line import quoted
-from envbuilder.resolve.options import OPTIONS, Option, option_name
+from envbuilder.resolve.option_row import Option, option_name
+from envbuilder.resolve.options import OPTIONS
 from envbuilder.resolve.parsers import (
     parse_apt,
     parse_apt_mirror,
     parse_builder,
     parse_cache,
+    parse_companion,
     parse_hub,
     parse_index_url,
     parse_package,
@@ -61,7 +63,16 @@ TABLES: Mapping[str, tuple[str, ...]] = {PYPROJECT: ("tool", "envbuilder")}
 ROOT = 0  # root's files are trusted: root can do anything here anyway
 _HINT = "fix it, or move it elsewhere"
 _LISTS = frozenset(
-    {"package", "apt", "cache-to", "cache-from", "checks", "targets", "requirements"}
+    {
+        "package",
+        "with",
+        "apt",
+        "cache-to",
+        "cache-from",
+        "checks",
+        "targets",
+        "requirements",
+    }
 )
 _SPELLINGS = {
     spelling: option_name(option.name)
@@ -110,6 +121,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
         for spelling in option.spellings
     },
     "package": parse_package,
+    "with": parse_companion,
     "apt": parse_apt,
     "index-url": parse_index_url,
     "torch-index": parse_torch_index,

@@ -234,6 +234,16 @@ BuildBackend = Annotated[
         rf"(?:{_MODULE}(?::{_MODULE})?)?",
     ),
 ]
+Variable = Annotated[
+    str, _kind("the name of a variable, such as DS_BUILD_OPS", r"[A-Z][A-Z0-9_]*")
+]
+VariableValue = Annotated[
+    str,
+    _kind(
+        "the value of a variable, of letters, digits and ._;:/+=- alone",
+        r"[A-Za-z0-9._;:/+=-]*",
+    ),
+]
 _LOCATION = (
     rf"(?:git\+{_GIT_URL}(?:@{_GIT_REF})?(?:#subdirectory={_SUBFOLDER})?|{_FOLDER_PATH}|file://{_FILE_PATH}"
     rf"|https?://{_NET_HOST}{_NET_PATH})"

@@ -4,10 +4,12 @@ They are parsed once, at the edge (`catalog`, `lock`, `cli`), by msgspec; versio
 never strings, so that 12.10 > 12.8.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from packaging.version import Version
@@ -24,6 +26,7 @@ from envbuilder.grammar import (
     ImageReference,
     IndexName,
     JsonObject,
+    Numbers,
     NumbersOrNone,
     PackageSpec,
     PageUrlOrNone,
@@ -36,6 +39,8 @@ from envbuilder.grammar import (
     SourceOrigin,
     SubfolderOrNone,
     SystemName,
+    Variable,
+    VariableValue,
     WheelFile,
     Word,
 )
@@ -52,6 +57,7 @@ OMIT_IF_DEFAULT: Mapping[str, bool] = {"omit_if_default": True}
 ANY = "any"
 """What an option takes for "I do not mind", against a default in `envbuilder.toml`."""
 
+_LONGEST_LABEL = 48  # characters: a tag has 128 at most
 REPOSITORY = "envbuilder"  # of the images that have no tag of their own
 BASE_AUTO = "auto"
 BASE_BOOTSTRAP = "bootstrap"
@@ -107,6 +113,8 @@ class Request:
     os: str | None = None  # "debian 12" or its code name
     flavour: Flavour = Flavour.RUNTIME
     packages: tuple[str, ...] = ()  # extra PEP 508 requirements
+    # Packages bound to torch, CUDA or the GPU, whose versions are chosen with the stack: PEP 508 without a marker.
+    companions: tuple[str, ...] = ()
     # Of the project's own files (`--requirements`): bounds of packages that something else may need, the Pythons that
     # it runs on, and where each of `packages` is from, by its text: "requirements.txt:12".
     constraints: tuple[str, ...] = ()
@@ -170,6 +178,31 @@ class PackageDay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StackCompanion:
+    """A package bound to torch, CUDA or the GPU that was requested, and what is installed for it."""
+
+    request: PackageSpec  # "vllm", "flash-attn>=2.8": as requested
+    requirement: Requirement  # "vllm==0.33.0": among the stack's extras
+    needs: tuple[Requirement, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # what it needs beside it, among the extras too
+    needs_apt: tuple[DebianPackage, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # the same of the distribution's packages, among the stack's
+
+    @property
+    def label(self) -> str:
+        """`vllm0.33.0` in the name of a stack; without a version where the index decides it."""
+        name, exact, version = self.requirement.partition("==")
+        name = re.split(r"[^A-Za-z0-9._-]", name)[0]
+        if not exact:
+            return name
+        gap = "-" if name[-1].isdigit() else ""
+        number = re.sub(r"[^A-Za-z0-9.]", "", version)
+        return f"{name}{gap}{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """Every version of one environment, and why. Complete, or it does not exist."""
 
@@ -225,6 +258,33 @@ class Stack:
     package_days: tuple[PackageDay, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # packages of the time of an older transformers, where `as_of` is later
+    # Of flavour devel, where no wheel brings nvcc: an image that has it, and a g++ that this nvcc takes.
+    toolkit: ImageReference | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+    host_compiler: DebianPackage | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+    companions: tuple[StackCompanion, ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # by name
+
+    @property
+    def own_extras(self) -> tuple[str, ...]:
+        """The user's packages other than companions and what these need."""
+        of_companions: set[str] = set()
+        for companion in self.companions:
+            of_companions.update((companion.requirement, *companion.needs))
+        return tuple(line for line in self.extras if line not in of_companions)
+
+    @property
+    def own_apt(self) -> tuple[str, ...]:
+        """The distribution's packages that are not there for a companion."""
+        of_companions: set[str] = set()
+        for companion in self.companions:
+            of_companions.update(companion.needs_apt)
+        return tuple(name for name in self.apt if name not in of_companions)
+
+    @property
+    def companion_requests(self) -> tuple[str, ...]:
+        """The companions as they were requested."""
+        return tuple(companion.request for companion in self.companions)
 
     @property
     def features_on_gpu(self) -> tuple[Feature, ...]:
@@ -286,7 +346,20 @@ class Stack:
             if self.platform == Request().platform
             else f"-{self.platform.split('/')[1]}"
         )
-        return f"{self.cuda_tag}-torch{self.torch}-{base_name}{devel}{machine}"
+        companions = self._companions_label
+        return (
+            f"{self.cuda_tag}-torch{self.torch}-{base_name}{devel}{machine}{companions}"
+        )
+
+    @property
+    def _companions_label(self) -> str:
+        """`-vllm0.33.0`: another set of companions is another image; of many, their number and a hash."""
+        labels = [companion.label for companion in self.companions]
+        text = "".join(f"-{label}" for label in labels)
+        if len(text) <= _LONGEST_LABEL:
+            return text
+        digest = sha256(" ".join(labels).encode()).hexdigest()
+        return f"-with{len(labels)}-{digest[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,6 +419,11 @@ class Source:
     backend: BuildBackend = ""  # "": nothing is built, the archive is the wheel
     backend_path: tuple[SubfolderOrNone, ...] = ()
     tools: tuple[BuildTool, ...] = ()
+    environment: tuple[tuple[Variable, VariableValue], ...] = field(
+        default=(), metadata=OMIT_IF_DEFAULT
+    )  # variables that its build needs, next to those of every build
+    # Compiled with torch and nvcc while the image is built: its wheel is not among those of the lock, nobody knows it.
+    compiled: bool = field(default=False, metadata=OMIT_IF_DEFAULT)
 
     @property
     def is_built(self) -> bool:
@@ -356,6 +434,16 @@ class Source:
     def in_context(self) -> bool:
         """Whether the archive is in the build context: all are, but the wheels at an address."""
         return self.is_built or self.kind is not SourceKind.URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """What compiles the packages that a lock has as sources alone; torch and CUDA are those of its own layers."""
+
+    capabilities: tuple[Numbers, ...]  # of the GPUs: "9.0"
+    tools: tuple[BuildTool, ...]  # nvcc among them, where wheels bring it
+    toolkit: ImageReference | None = None  # an image with nvcc in /usr/local/cuda
+    host_compiler: DebianPackage | None = None  # a g++ that this nvcc takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +458,12 @@ class Lock:
     )  # sha256:… of the base image; None while it has not been seen
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
+    toolchain: Toolchain | None = field(default=None, metadata=OMIT_IF_DEFAULT)
+
+    @property
+    def compiled(self) -> tuple[Source, ...]:
+        """The sources whose wheels are compiled while the image is built."""
+        return tuple(source for source in self.sources if source.compiled)
 
     @property
     def download_size(self) -> int:
@@ -444,6 +538,8 @@ class Receipt:
     checks: tuple[Check, ...]
     facts: JsonObject = field(default_factory=dict)  # everything observed inside
     training: JsonObject = field(default_factory=dict)
+    # Absent from receipts of suites before version 4.
+    lm: JsonObject = field(default_factory=dict, metadata=OMIT_IF_DEFAULT)
     stack: str = ""  # name of the stack, "" for an image that is not ours
     reference: str = ""  # what the image was called by
     started: str = ""  # ISO 8601, UTC

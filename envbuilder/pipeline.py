@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from envbuilder import catalog, processes, serialize
-from envbuilder.acceptance import receipts, suite
+from envbuilder.acceptance import compiled_wheels, receipts, shipped, suite
 from envbuilder.acceptance.receipts import Store
+from envbuilder.catalog.gpu_names import find_gpu
 from envbuilder.catalog.rows import Catalog
 from envbuilder.console import Console, Row
 from envbuilder.engine import bootstrap
@@ -28,7 +29,7 @@ from envbuilder.engine.buildx import (
 )
 from envbuilder.engine.gpu_access import GpuAccess, GpuPlan, plan_gpu
 from envbuilder.engine.image import ImageFacts
-from envbuilder.engine.mirrored import mirrored_base
+from envbuilder.engine.mirrored import mirrored_base, mirrored_image
 from envbuilder.engine.protocol import Engine
 from envbuilder.engine.push_options import PushOptions, check_store, is_same_image
 from envbuilder.engine.run_id import new_run_id, stamp
@@ -55,11 +56,13 @@ from envbuilder.model import (
 )
 from envbuilder.network import Network
 from envbuilder.render.context import (
+    COMPILED_LABEL,
     CUDA_LABEL,
     NO_CUDA,
     place_of,
     render_context,
     sources_place,
+    toolkit_of,
 )
 from envbuilder.render.context_folder import write_context
 from envbuilder.resolve import dated, resolve
@@ -68,6 +71,8 @@ from envbuilder.resolve.command_line import check_day, command
 from envbuilder.resolve.torch_ranges import ResolveAs, torch_ranges
 
 _MOST_PYTHONS = 4  # that are tried if packages have no wheels for one
+COMPILED = "COMPILED"
+"""The argument of a Dockerfile that becomes the label of what was compiled."""
 SKIP_LINKS = "ENVBUILDER_LINK_CHECK"
 """`off` in the environment: lock without looking at what the user's packages link to."""
 
@@ -190,8 +195,19 @@ def lock_stack(
         ),
         note=session.console.note,
         on_locked=lambda lock, document: _note_links(lock, document, session),
-        workshop=session.workshop,
+        workshop=_workshop_for(request, session),
     )
+
+
+def _workshop_for(request: Request, session: Session) -> SourceWorkshop | None:
+    """The workshop, which compiles for the GPU that is requested."""
+    workshop = session.workshop
+    if workshop is None or request.gpu is None:
+        return workshop
+    gpu = find_gpu(request.gpu, session.catalog)
+    if gpu is None:
+        return workshop
+    return workshop.for_gpu(gpu.capability)
 
 
 def render(lock: Lock, session: Session, *near: Path) -> Context:
@@ -393,8 +409,9 @@ def on_bootstrapped_base(request: Request, stack: Stack) -> Request:
         python=None,
         base=BASE_BOOTSTRAP,
         os=None,
-        packages=stack.extras,
-        apt=stack.apt,
+        packages=stack.own_extras,
+        companions=stack.companion_requests,
+        apt=stack.own_apt,
     )
 
 
@@ -631,6 +648,9 @@ def build_lock(
     """Lock → Context → Image → Receipt → tag."""
     write_context(render(lock, session, session.context), session.context)
     built, seconds = build_context(lock, engine, session, settings.options)
+    if lock.compiled:
+        built, more = _with_label(built, lock, engine, session, settings.options)
+        seconds += more
     receipt = require_acceptance(built.image, engine, session, settings)
     tag = settings.tag or f"{REPOSITORY}:{lock.stack.name}"
     engine.tag(built.image, tag)
@@ -652,6 +672,27 @@ def build_lock(
         receipt=receipt,
         digest=digest,
     )
+
+
+def _with_label(
+    built: builds.Built,
+    lock: Lock,
+    engine: Engine,
+    session: Session,
+    options: BuildOptions,
+) -> tuple[builds.Built, float]:
+    """The same image with a label that says what was compiled in it: nobody knows the wheels' hashes before."""
+    files = engine.read_folder(built.image, shipped.FOLDER)
+    wheels = compiled_wheels.read_report(files.get(compiled_wheels.REPORT))
+    for wheel in wheels:
+        session.console.say(f"compiled {wheel.wheel}: sha256 {wheel.sha256}")
+    # All of it is in the cache.
+    again = replace(options, no_cache=False)
+    label = compiled_wheels.label_of(wheels)
+    labelled, seconds = build_context(
+        lock, engine, session, again, arguments={COMPILED: label}
+    )
+    return replace(labelled, cached=built.cached), seconds
 
 
 def push(tag: str, engine: Engine, session: Session) -> str:
@@ -681,10 +722,15 @@ def _for_registry(
     build_options = replace(
         settings.options, no_cache=False, cache_to=(), cache_from=()
     )
-    written, _ = build_context(
-        lock, engine, session, build_options, options.output_words()
-    )
     before = suite.find_image(engine, accepted)
+    written, _ = build_context(
+        lock,
+        engine,
+        session,
+        build_options,
+        output=options.output_words(),
+        arguments={COMPILED: before.labels.get(COMPILED_LABEL, "")},
+    )
     after = suite.find_image(engine, written.image)
     if is_same_image(before, after):
         session.console.say(
@@ -701,7 +747,9 @@ def build_context(
     engine: Engine,
     session: Session,
     options: BuildOptions,
+    *,
     output: Sequence[str] = LOAD,
+    arguments: Mapping[str, str] | None = None,
 ) -> tuple[builds.Built, float]:
     """Build a rendered lock with a display of its steps; returns the image and the seconds it took."""
     log = builds.log_path(
@@ -723,22 +771,43 @@ def build_context(
             environ=dict(session.environ),
             on_change=on_change,
             sizes=wheel_sizes(lock),
-            arguments=build_arguments(lock.stack, session.network, lock.base_digest),
+            arguments=_arguments(lock, session, arguments or {}),
             check=engine.pulse.check,
             output=output,
         )
     return built, time.monotonic() - started
 
 
+def _arguments(lock: Lock, session: Session, more: Mapping[str, str]) -> dict[str, str]:
+    arguments = build_arguments(
+        lock.stack,
+        session.network,
+        lock.base_digest,
+        toolkit=toolkit_of(lock),
+    )
+    for name, value in more.items():
+        if value:
+            arguments[name] = value
+    return arguments
+
+
 def build_arguments(
-    stack: Stack, network: Network, base_digest: str | None = None
+    stack: Stack,
+    network: Network,
+    base_digest: str | None = None,
+    *,
+    toolkit: str | None = None,
 ) -> dict[str, str]:
-    """The arguments of a Dockerfile that a mirror replaces: the base by its name there."""
-    base = mirrored_base(stack.base, network.registry_mirror)
-    if base == stack.base:
-        return {}
-    digest = f"@{base_digest}" if base_digest else ""
-    return {"BASE": base.reference + digest}
+    """The arguments of a Dockerfile that a mirror replaces: its base, and the image with nvcc, by their names there."""
+    mirror = network.registry_mirror
+    arguments = {}
+    base = mirrored_base(stack.base, mirror)
+    if base != stack.base:
+        digest = f"@{base_digest}" if base_digest else ""
+        arguments["BASE"] = base.reference + digest
+    if toolkit and mirror:
+        arguments["TOOLKIT"] = mirrored_image(toolkit, mirror)
+    return arguments
 
 
 def step_row(step: BuildStep) -> Row:

@@ -88,7 +88,10 @@ def _omit_defaults(value: object, document: Any) -> None:
         return
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
-        if field.metadata.get("omit_if_default") and inner == field.default:
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if field.metadata.get("omit_if_default") and inner == default:
             del document[field.name]
         else:
             _omit_defaults(inner, document[field.name])

@@ -36,7 +36,7 @@ CHECKS = tuple(ROOT / "tools" / "gpu_checks" / f"{name}.py" for name in NAMES)
 HERE = "here"
 FAILED, INTERRUPTED = 7, 130
 # Those of the suite that judge what is computed; the others judge an image.
-FAMILIES = ("numerics.", "features.", "training.", "gpu.")
+FAMILIES = ("numerics.", "features.", "training.", "lm.", "gpu.")
 VERSIONS = (
     "identity.torch",
     "identity.cuda",
@@ -119,6 +119,7 @@ def check_here(python: str, log: Path) -> Receipt:
         checks=tuple(checks),
         facts=events.facts,
         training=events.training,
+        lm=events.lm,
         reference=f"no image: {python} of this machine",
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 1),

@@ -100,6 +100,10 @@ _STACK = record(
         "os": _TEXT,
         "as_of": _STACK_FIELDS["as_of"],
         "packages": described(_TEXTS, "Requirements (PEP 508), the user's own last."),
+        "companions": described(
+            _STACK_FIELDS["companions"],
+            "Packages bound to torch, CUDA or the GPU that were requested, and what is installed for each.",
+        ),
         "apt": described(_TEXTS, "The distribution's packages that were requested."),
         "base_source": {"enum": ["registry", "bootstrap"]},
         "flavour": {"enum": ["runtime", "devel", "cpu"]},

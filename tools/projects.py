@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbuilder import catalog
-from envbuilder.cli.request import request_of_project
+from envbuilder.cli.request import Lists, request_of_project
 from envbuilder.cli.requirement_files import (
     NamedFiles,
     read_statements,
@@ -76,7 +76,7 @@ def answers_text(project: SampleProject) -> str:
     combined = combine(read_statements(files), Given())
     facts = catalog.load()
     combined, request = with_soft_options(
-        combined, lambda changed: request_of_project({}, (), changed), facts
+        combined, lambda changed: request_of_project({}, Lists(), changed), facts
     )
     answers = combined.answers
     with suppress(NoStackError):

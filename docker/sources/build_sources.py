@@ -188,6 +188,7 @@ def backend_environment(package: Package, home: Path) -> dict[str, str]:
         "CC": "false",
         "CXX": "false",
     }
+    env.update(package.get("environment", {}))
     if package.get("pretend_version"):
         for name in VERSION_VARIABLES:
             env[name] = package["pretend_version"]

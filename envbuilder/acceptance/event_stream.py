@@ -33,6 +33,7 @@ class SuiteEvents:
     results: dict[str, Check] = field(default_factory=dict)
     facts: JsonObject = field(default_factory=dict)
     training: JsonObject = field(default_factory=dict)
+    lm: JsonObject = field(default_factory=dict)
     verdict: str = ""
     violations: list[str] = field(
         default_factory=list
@@ -82,6 +83,8 @@ class SuiteEvents:
                 self.facts = events.plain(event)
             case events.Training():
                 self.training = events.plain(event)
+            case events.LanguageModel():
+                self.lm = events.plain(event)
             case events.End():
                 self.verdict = event.verdict
 

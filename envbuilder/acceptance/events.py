@@ -97,6 +97,7 @@ class Facts(Event, frozen=True, kw_only=True):
     wheel_bytes: Size | UnsetType = UNSET
     gpus: Names | UnsetType = UNSET
     capability: Prose | UnsetType = UNSET
+    compiled: Names | UnsetType = UNSET  # name==version@sha256:… of each wheel
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,13 +134,36 @@ class Training(Event, frozen=True, kw_only=True, forbid_unknown_fields=False):
     seed: Count | UnsetType = UNSET
 
 
+class LanguageModel(Event, frozen=True, kw_only=True, tag="lm"):
+    """The figures of the small causal model, and of the adapter on it."""
+
+    architecture: Prose | UnsetType = UNSET
+    device: Prose | UnsetType = UNSET
+    parameters: Count | UnsetType = UNSET
+    accuracy: Number | UnsetType | None = UNSET
+    loss: Number | UnsetType | None = UNSET
+    losses: (
+        Annotated[list[Number | None], msgspec.Meta(max_length=MOST_ITEMS)] | UnsetType
+    ) = UNSET
+    steps: Count | UnsetType = UNSET
+    seconds: Seconds | UnsetType | None = UNSET
+    lora_accuracy: Number | UnsetType | None = UNSET
+    lora_loss: Number | UnsetType | None = UNSET
+    lora_losses: (
+        Annotated[list[Number | None], msgspec.Meta(max_length=MOST_ITEMS)] | UnsetType
+    ) = UNSET
+    lora_parameters: Count | UnsetType = UNSET
+    lora_steps: Count | UnsetType = UNSET
+    lora_seconds: Seconds | UnsetType | None = UNSET
+
+
 class End(Event, frozen=True, kw_only=True):
     """The last event."""
 
     verdict: Verdict
 
 
-AnyEvent = Plan | Start | Progress | Result | Facts | Training | End
+AnyEvent = Plan | Start | Progress | Result | Facts | Training | LanguageModel | End
 
 
 def parse(line: str) -> AnyEvent:
@@ -157,7 +181,7 @@ def check_of(result: Result) -> Check:
     return Check(**{name: getattr(result, name) for name in result.__struct_fields__})
 
 
-def plain(event: Facts | Training) -> JsonObject:
+def plain(event: Facts | Training | LanguageModel) -> JsonObject:
     """The fields that were printed, as a receipt keeps them."""
     fields: dict[str, Any] = msgspec.to_builtins(event)
     del fields["event"]
@@ -175,11 +199,13 @@ def fitting(receipt: Receipt) -> Receipt:
         checks.append(msgspec.to_builtins(check_of(result)))
     facts = _as_event(receipt.facts, "facts", Facts)
     training = _as_event(receipt.training, "training", Training)
+    lm = _as_event(receipt.lm, "lm", LanguageModel)
     has_stack = grammar.matches(grammar.StackName, receipt.stack)
     document = msgspec.to_builtins(receipt) | {
         "checks": checks,
         "facts": plain(facts),
         "training": plain(training),
+        "lm": plain(lm),
         "stack": receipt.stack if has_stack else "",
     }
     return msgspec.convert(_bounded(document), Receipt)

@@ -38,7 +38,7 @@ _USER_STEP = re.compile(
     r"^RUN (.*\buseradd .*\btrainer$|sh /system/base\.sh\b)"
 )  # the second on a custom base
 _PAYLOAD_STEP = re.compile(r"^COPY .* /opt/envbuilder/")
-_WHEEL_STEP = re.compile(r"^RUN python3 /install/wheels\.py\b")
+_WHEEL_STEP = re.compile(r"^RUN python3 /install/wheels\.py(?! /wheels/)\b")
 _APT_STEP = re.compile(r"^RUN sh /system/packages\.sh\b")
 _SHELL = re.compile(
     r"^(?:RUN )?(?:\|[0-9]+ .*?)?/bin/(?:ba)?sh (?:-[a-z]+ (?:pipefail )?)*-c "

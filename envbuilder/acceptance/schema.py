@@ -18,6 +18,7 @@ _DESCRIPTIONS = {
         "checks": "Every check, inside and outside of the image.",
         "facts": "What was read inside the image: versions, the lock's hash, …",
         "training": "The fine-tune: accuracy, losses of every step, held-out accuracy of every epoch, seconds, …",
+        "lm": "The small causal model: accuracy and losses of the whole training and of LoRA; absent before suite 4.",
         "stack": "Name of the stack; empty for an image that is not envbuilder's.",
         "reference": "What the image was called by.",
         "started": "ISO 8601, UTC.",

@@ -5,6 +5,7 @@ from functools import cache, partial
 from hashlib import sha256
 
 from envbuilder import resources
+from envbuilder.acceptance.compiled_wheels import compiled_problems
 from envbuilder.errors import UsageError
 from envbuilder.files import read_bytes
 from envbuilder.grammar import JsonObject
@@ -76,6 +77,7 @@ def _of_lock(
     requirements = requirements_text(lock).encode()
     if files.get(_REQUIREMENTS) != requirements:
         yield f"{FOLDER}/{_REQUIREMENTS} is not the lock's"
+    yield from compiled_problems(lock, files, labels)
     size = lock.download_size
     size_inside = facts.get("wheel_bytes", size)
     if size_inside != size:

@@ -239,6 +239,7 @@ def accept(
         checks=tuple(checks),
         facts=run.events.facts,
         training=run.events.training,
+        lm=run.events.lm,
         stack=facts.stack,
         reference=image,
         started=started.isoformat(timespec="seconds"),

@@ -65,6 +65,9 @@ class Companion:
         ""  # upper bounds and pins alone: a stack takes the newest
     )
     needs: tuple[Requirement, ...] = ()  # packages to install in addition
+    needs_for: Mapping[Numbers, tuple[Requirement, ...]] = field(
+        default_factory=dict
+    )  # CUDA major → what to install instead of the bare name: "jax[cuda12]"
     needs_apt: tuple[
         DebianPackage, ...
     ] = ()  # Debian's packages to install in addition

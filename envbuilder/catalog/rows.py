@@ -11,13 +11,16 @@ from packaging.version import Version
 
 from envbuilder.grammar import (
     CodeName,
+    Count,
     Days,
     DebianPackage,
     GpuArch,
     GpuName,
+    ImageReference,
     ImageTemplate,
     IndexName,
     Numbers,
+    NumbersOrNone,
     PageUrlOrNone,
     Platform,
     Project,
@@ -25,6 +28,8 @@ from envbuilder.grammar import (
     Requirement,
     Specifier,
     SystemName,
+    Variable,
+    VariableValue,
     Word,
 )
 
@@ -358,6 +363,17 @@ class NoCompiler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolkitImage:
+    """The image that brings nvcc for one line of CUDA, where no wheel does."""
+
+    reference: ImageReference
+    newest_gxx: Count  # the newest major of g++ that this nvcc takes
+    status: Evidence
+    source: Prose
+    checked: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Devel:
     """What flavour devel adds to a runtime stack."""
 
@@ -366,6 +382,34 @@ class Devel:
     without: Mapping[Numbers, NoCompiler] = field(
         default_factory=dict
     )  # by major, "12"
+    images: Mapping[Numbers, ToolkitImage] = field(default_factory=dict)  # by line
+    host_compilers: Mapping[SystemName, tuple[Count, ...]] = field(default_factory=dict)
+    """The majors of g++ that a system has, the one that is called `g++` last."""
+
+
+class RecipeKind(StrEnum):
+    """What the build of a source package does."""
+
+    PURE = "pure"  # Python alone, whatever else its archive contains
+    CUDA = "cuda"  # it compiles with nvcc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecipe:
+    """What has to be known of a source package to build it, and its archive does not tell."""
+
+    kind: RecipeKind
+    environment: Mapping[Variable, VariableValue] = field(default_factory=dict)
+    says: Prose = ""  # what the user should know of a package that is built so
+    cost: Prose = (
+        ""  # what compiling takes: more than a build of an image can be expected to
+    )
+    torch: Specifier = ""  # that it compiles against
+    capability: NumbersOrNone = ""  # the oldest that it has kernels for
+    instead: Prose = ""
+    status: Evidence
+    source: Prose
+    checked: date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +431,7 @@ class Policy:
     registry: RegistryBases
     bootstrap: BootstrapBases
     managed: ManagedPythons | None = None
+    sources: Mapping[Project, SourceRecipe] = field(default_factory=dict)
     indexes: Mapping[IndexName, PackageIndex] = field(default_factory=dict)
 
 

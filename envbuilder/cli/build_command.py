@@ -138,7 +138,7 @@ def _answer_plan(
     from envbuilder.engine.buildx import build_argv
     from envbuilder.format.build_text import plan_document, plan_text
     from envbuilder.model import Lock
-    from envbuilder.render.context import place_of
+    from envbuilder.render.context import place_of, toolkit_of
 
     lock = request if isinstance(request, Lock) else None
     stack = (
@@ -155,7 +155,10 @@ def _answer_plan(
         options=settings.options,
         network=session.network,
         arguments=pipeline.build_arguments(
-            stack, session.network, lock.base_digest if lock else None
+            stack,
+            session.network,
+            lock.base_digest if lock else None,
+            toolkit=toolkit_of(lock) if lock else stack.toolkit,
         ),
     )
     places: dict[str, Any] = {"context": session.context, "dockerfile": dockerfile}

@@ -96,6 +96,14 @@ def _gpu_names(facts: "Catalog") -> Iterator[tuple[str, str]]:
         yield str(gpu.capability), f"compute capability, {gpu.architecture}"
 
 
+def _companions(facts: "Catalog") -> Iterator[tuple[str, str]]:
+    from envbuilder.resolve.companion_table import companion_table, known_companions
+
+    for name in known_companions(facts):
+        newest = companion_table(facts)[name][0]
+        yield name, f"{newest.name} {newest.last}"
+
+
 def _systems(facts: "Catalog") -> Iterator[tuple[str, str]]:
     for system in facts.systems:
         yield system.os.replace(" ", ""), system.release
@@ -106,6 +114,7 @@ python_versions = _from_catalog(_python_versions)
 torch_versions = _from_catalog(_torch_versions)
 gpu_names = _from_catalog(_gpu_names)
 systems = _from_catalog(_systems)
+companions = _from_catalog(_companions)
 
 
 def flavours(

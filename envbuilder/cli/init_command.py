@@ -233,7 +233,7 @@ def _refuse_outside(lock: "Lock", options: Options) -> None:
     from envbuilder.config import is_outside
 
     of_files = files_for_settings(options).packages
-    for text in lock.stack.extras:
+    for text in lock.stack.own_extras:
         if text not in of_files and is_outside(text):
             raise UsageError(
                 f"the package {text} is not in this folder, so the repository would lack it; nothing was written",

@@ -1,7 +1,7 @@
 """The request of a command, from its options, the environment, the settings, or else this host."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from envbuilder.cli.settings import (
 )
 from envbuilder.errors import NoStackError, UsageError
 from envbuilder.model import ANY
-from envbuilder.resolve.options import find_option, option_name
+from envbuilder.resolve.option_row import option_name
+from envbuilder.resolve.options import find_option
 
 if TYPE_CHECKING:
     from envbuilder.model import Request
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
 
 _ORIGINS = "envbuilder.origins"
 """Where the context keeps which values of the request the command line does not give, and who gives them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The options of a request that can be given several times."""
+
+    packages: Sequence[str] = ()
+    apt: Sequence[str] = ()
+    companions: Sequence[str] = ()
 
 
 def request_from(
@@ -55,6 +65,7 @@ def request_from(
         values[name] = defaults.get(name) if value is None else value
     packages = _packages(options, defaults)
     apt = options.get("apt") or defaults.get("apt", ())
+    companions = options.get("companions") or defaults.get("with", ())
     project = project_request(options, values, packages)
     if not without:
         _remember_origins(values, options, project)
@@ -62,7 +73,8 @@ def request_from(
     if host and is_open and not project.options and not has_pins(packages):
         values |= _host_options(options)
     try:
-        request = _parsed_request(values, packages, apt, project, options)
+        lists = Lists(packages=packages, apt=apt, companions=companions)
+        request = _parsed_request(values, lists, project, options)
         check_day(request, datetime.now(UTC).date())
         request = _completed(request, options)
         if request.gpu and values["platform"] in (None, ANY):
@@ -81,15 +93,18 @@ def request_from(
 
 def _parsed_request(
     values: Mapping[str, Any],
-    packages: Sequence[str],
-    apt: Sequence[str],
+    lists: Lists,
     project: "ProjectRequest",
     options: Options,
 ) -> "Request":
     """The request of values and packages, with what the project's files ask for; raises `UsageError`."""
+    from envbuilder.resolve.companion_table import with_companions
 
     def parse(changed: "ProjectRequest") -> "Request":
-        return request_of_project(values, packages, changed, apt)
+        request = request_of_project(values, lists, changed)
+        if not request.packages:
+            return request
+        return with_companions(request, load_catalog(options))
 
     if not project.soft_options and not project.is_neighbour:
         request = parse(project)
@@ -101,10 +116,7 @@ def _parsed_request(
 
 
 def request_of_project(
-    values: Mapping[str, Any],
-    packages: Sequence[str],
-    project: "ProjectRequest",
-    apt: Sequence[str] = (),
+    values: Mapping[str, Any], lists: Lists, project: "ProjectRequest"
 ) -> "Request":
     """The request of values, packages and a project; where they agree, the project has the narrower value."""
     from envbuilder.resolve.command_line import parse_request
@@ -113,8 +125,13 @@ def request_of_project(
     for name, choice in project.options.items():
         merged[name] = choice.value
     # The same package may be given and in a file.
-    every_package = list(dict.fromkeys([*packages, *project.packages]))
-    request = parse_request(merged, every_package, [*apt, *project.system_packages])
+    every_package = list(dict.fromkeys([*lists.packages, *project.packages]))
+    request = parse_request(
+        merged,
+        every_package,
+        [*lists.apt, *project.system_packages],
+        lists.companions,
+    )
     every_line = {
         **project.packages,
         **project.bounds,
@@ -187,6 +204,8 @@ def _remember_origins(
             origins[option_name(name)] = found[0].name
     if found and found[1].get("package") and not options.get("packages"):
         origins["package"] = found[0].name
+    if found and found[1].get("with") and not options.get("companions"):
+        origins["with"] = found[0].name
     for name, choice in project.options.items():
         origins[option_name(name)] = choice.line.place
     context.meta[_ORIGINS] = origins
@@ -211,6 +230,7 @@ def refuse_request_options(options: Options, *, allowed: Collection[str] = ()) -
     if not options.get("lock_file"):
         return
     names = {"package": "packages", "apt": "apt", "requirements": "requirements"}
+    names["with"] = "companions"
     names |= {option_name(name): name for name in REQUEST_OPTIONS}
     flags = []
     for word, name in names.items():

@@ -504,7 +504,7 @@ def files_for_settings(options: Options) -> "SettingsSource":
     A file outside of the project cannot be referred to: what it says is written into the settings.
     """
     from envbuilder.render.settings_file import SettingsSource
-    from envbuilder.resolve.options import option_name
+    from envbuilder.resolve.option_row import option_name
 
     project = remembered_project()
     given = options.get("requirements") or ()

@@ -121,6 +121,7 @@ def _home() -> Path:
 def session_from(options: Options, *, quiet: bool = False) -> "Session":
     """All of it, for the pipeline."""
     from envbuilder.console import Console
+    from envbuilder.lock.sources.compiled import CompileSettings
     from envbuilder.lock.sources.source_cache import cache_folder
     from envbuilder.lock.sources.workshop import SourceWorkshop
     from envbuilder.pipeline import Session
@@ -128,8 +129,9 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
     console = Console(quiet=quiet)
     network = network_from(options)
     ask = _uv_over(network)
+    catalog = load_catalog(options)
     return Session(
-        catalog=load_catalog(options),
+        catalog=catalog,
         network=network,
         environ=dict(os.environ),
         uv=ask,
@@ -143,6 +145,11 @@ def session_from(options: Options, *, quiet: bool = False) -> "Session":
             say=console.say,
             note=console.note,
             builds=_builds(options),
+            compiling=CompileSettings(
+                allowed=_compiled(options),
+                recipes=catalog.policy.sources,
+                devel=catalog.policy.devel,
+            ),
         ),
         today=datetime.now(UTC).date(),
         said=repeatable_flags(options),
@@ -187,6 +194,24 @@ def _builds(options: Options) -> "SourceBuilds | None":
     if options.get("packages") or options.get("requirements"):
         return SourceBuilds.ALL
     return None
+
+
+def _compiled(options: Options) -> frozenset[str]:
+    """The packages that may be compiled: the command line alone permits it, as it may take hours."""
+    from packaging.utils import canonicalize_name
+
+    from envbuilder import grammar
+
+    names = set()
+    for name in options.get("compile_names") or ():
+        canonical = canonicalize_name(name)
+        if not grammar.matches(grammar.Project, canonical):
+            raise UsageError(
+                f"--compile {name[:60]!r} is not {grammar.words(grammar.Project)}",
+                hint="name the package alone: `--compile torch-scatter`",
+            )
+        names.add(canonical)
+    return frozenset(names)
 
 
 def session_beside(session: "Session", lock_file: str | None) -> "Session":
@@ -245,6 +270,8 @@ def repeatable_flags(options: Options) -> tuple[str, ...]:
     flags = []
     for name in options.get("requirements") or ():
         flags.append(f"-r {shlex.quote(name)}")
+    for name in options.get("compile_names") or ():
+        flags.append(f"--compile {shlex.quote(name)}")
     for word, name in _REPEATABLE.items():
         value = str(options.get(name) or "")
         if is_from_environment(name):  # the suggested command will find it there

@@ -104,7 +104,7 @@ def _checked(name: str, value: Any) -> Any:
     """A value of the command line or the environment, checked like the setting of that name."""
     from envbuilder import config
     from envbuilder.resolve.command_line import quoted
-    from envbuilder.resolve.options import option_name
+    from envbuilder.resolve.option_row import option_name
 
     option = option_name(name)
     parse = config.PARSERS.get(option)
@@ -121,7 +121,7 @@ def _checked(name: str, value: Any) -> Any:
 
 def origin_of(name: str) -> str:
     """`--index-url`, or the variable that gave its value."""
-    from envbuilder.resolve.options import option_name
+    from envbuilder.resolve.option_row import option_name
 
     option = option_name(name)
     return variable_of(option) if is_from_environment(name) else f"--{option}"

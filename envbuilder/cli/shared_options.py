@@ -102,7 +102,7 @@ request_options = _stack(
             "--flavour",
             "flavour",
             metavar="NAME",
-            help="runtime (default), devel (with nvcc; CUDA 13) or cpu (no CUDA).",
+            help="runtime (default), devel (with nvcc) or cpu (no CUDA).",
             shell_complete=completion.flavours,
         ),
         click.option(
@@ -111,6 +111,16 @@ request_options = _stack(
             multiple=True,
             metavar="SPEC",
             help="Additional package, e.g. 'peft<0.12', ./mylib or git+https://…@v1; repeatable.",
+        ),
+        click.option(
+            "--with",
+            "companions",
+            multiple=True,
+            envvar=variable_of("with"),
+            metavar="SPEC",
+            help="Package bound to torch or CUDA whose version is chosen with the stack, e.g. vllm, 'flash-attn>=2.8', "
+            "cupy; repeatable.",
+            shell_complete=completion.companions,
         ),
         click.option(
             "--apt",
@@ -210,6 +220,13 @@ network_options = _stack(
             "--build-sources",
             type=SuggestingChoice([builds.value for builds in SourceBuilds]),
             help="Which packages without a wheel may be built from source (default: all).",
+        ),
+        click.option(
+            "--compile",
+            "compile_names",
+            multiple=True,
+            metavar="NAME",
+            help="Package that may be compiled with nvcc while the image is built, if it has no wheel; repeatable.",
         ),
     ]
 )

@@ -339,7 +339,7 @@ def _alternative(case: Case) -> Remedy:
     for name in texts_of_set_options(request):
         default = getattr(Request(), name)
         candidates.append(replace(request, **{name: default}))
-    candidates.append(Request(packages=request.packages))
+    candidates.append(Request(packages=request.packages, companions=request.companions))
     for candidate in candidates:
         best = best_for(candidate, case.host, case.catalog)
         if best is None:

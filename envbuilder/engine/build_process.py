@@ -10,6 +10,7 @@ from envbuilder import processes
 from envbuilder.engine.buildx import (
     APT_VARIABLE,
     INDEX_VARIABLE,
+    JOBS_VARIABLE,
     LOAD,
     LOGIN_VARIABLE,
     TORCH_INDEX_VARIABLE,
@@ -82,6 +83,7 @@ def build(
             network=network,
             arguments=arguments,
             output=output,
+            jobs=JOBS_VARIABLE if environ.get(JOBS_VARIABLE) else "",
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         written = 0

@@ -37,6 +37,7 @@ LOAD = ("--load",)
 INDEX_VARIABLE = "ENVBUILDER_INDEX_SECRET"  # the index address
 TORCH_INDEX_VARIABLE = "ENVBUILDER_TORCH_INDEX_SECRET"  # that of PyTorch's index
 LOGIN_VARIABLE = "ENVBUILDER_LOGIN_SECRET"  # the netrc entry of its host
+JOBS_VARIABLE = "MAX_JOBS"  # as torch's own builder calls it; no secret, but a secret changes no cache
 APT_VARIABLE = "ENVBUILDER_APT_SECRET"  # the address of a mirror of Debian
 
 
@@ -50,11 +51,12 @@ def build_argv(
     network: Network,
     arguments: Mapping[str, str] | None = None,
     output: Sequence[str] = LOAD,
+    jobs: str = "",
 ) -> list[str]:
     """The whole command. It names secrets by file or variable, and never holds their values.
 
     `arguments`: those of the Dockerfile, by name, none of which is a secret; `output`: the options that say where the
-    image goes.
+    image goes; `jobs`: a variable with the number of compilers that run at once.
     """
     argv = ["docker", "buildx", "build", "--progress", "rawjson", *output]
     argv += ["--platform", options.platform]
@@ -67,24 +69,33 @@ def build_argv(
         argv += ["--cache-to", value]
     for value in options.cache_from:
         argv += ["--cache-from", value]
-    if network.ca:
-        argv += ["--secret", _file_secret("ca", network.ca)]
-    if network.login:
-        argv += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
-    if network.index_url:
-        argv += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
-    if network.torch_index:
-        argv += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
-    if network.apt_mirror:
-        argv += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
-    if network.python_mirror:
-        argv += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
+    argv += _secret_words(network, jobs)
     for name, value in (arguments or {}).items():
         argv += ["--build-arg", f"{name}={value}"]
     # Docker's predefined build arguments take their values from the environment, and are not in the image's history.
     for name in network.proxies or {}:
         argv += ["--build-arg", name]
     return [*argv, "--file", str(context / dockerfile), "--", str(context)]
+
+
+def _secret_words(network: Network, jobs: str) -> list[str]:
+    """The build secrets, each named by its file or its variable."""
+    words: list[str] = []
+    if network.ca:
+        words += ["--secret", _file_secret("ca", network.ca)]
+    if network.login:
+        words += ["--secret", f"id=netrc,env={LOGIN_VARIABLE}"]
+    if network.index_url:
+        words += ["--secret", f"id=index,env={INDEX_VARIABLE}"]
+    if network.torch_index:
+        words += ["--secret", f"id=torch-index,env={TORCH_INDEX_VARIABLE}"]
+    if network.apt_mirror:
+        words += ["--secret", f"id=apt-mirror,env={APT_VARIABLE}"]
+    if network.python_mirror:
+        words += ["--secret", f"id=python-mirror,env={PYTHON_MIRROR}"]
+    if jobs:
+        words += ["--secret", f"id=max-jobs,env={jobs}"]
+    return words
 
 
 def _file_secret(name: str, path: Path) -> str:
@@ -200,6 +211,16 @@ _TITLES = (  # instructions of our Dockerfiles, and what they do
     (r"RUN .*build_sources\.py tools ", "tools to build source packages"),
     (r"RUN .*build_sources\.py wheels ", "source packages, without network"),
     (r"COPY images/\S+/sources ", "source packages"),
+    (r"RUN .*compile_sources\.py wheel ", "compiling with nvcc, without network"),
+    (r"RUN .*compile_sources\.py list ", "list of compiled wheels"),
+    (r"COPY images/\S+/compiled/", "packages to compile"),
+    (
+        r"RUN VIRTUAL_ENV=/opt/compiler ",
+        "torch, nvcc and build tools, for the build only",
+    ),
+    (r"RUN python3 /install/wheels\.py /wheels/", "compiled packages"),
+    (r"RUN mkdir -p /toolkit/", "nvcc and headers"),
+    (r"COPY /toolkit ", "nvcc and headers"),
     (r"RUN sh /system/base\.sh\b", "checks of the base image"),
     (r"RUN /opt/uv/bin/uv python install\b|RUN .*uv python install\b", "Python"),
     (r"RUN sh /system/packages\.sh\b", "your system packages"),

@@ -13,6 +13,7 @@ from envbuilder.acceptance.inspect_image import (
     Installed,
     LockInside,
 )
+from envbuilder.acceptance.report import summary
 from envbuilder.console import clean, size_text, table
 from envbuilder.engine.image import ImageFacts
 from envbuilder.format.stack_text import download_text, stack_document, stack_text
@@ -291,6 +292,7 @@ def _receipt_facts(receipt: Receipt, suite: str) -> dict[str, str]:
         "suite": f"{hash_of_suite} ({whose})",
         "host": f"{host.get('cpus', '?')} CPUs, {host.get('architecture', '?')}, GPU access: {host.get('gpu', '?')}",
         "fine-tune": "; ".join(_training(receipt)) or "none",
+        "causal model": summary.causal_model_text(receipt) or "see its checks",
         "checks": checks,
     }
 

@@ -19,6 +19,9 @@ def receipt_text(receipt: Receipt) -> str:
         pairs[family] = _statuses(checks)
     if receipt.training:
         pairs["fine-tune"] = training_text(receipt.training)
+    causal_model = summary.causal_model_text(receipt)
+    if causal_model:
+        pairs["causal model"] = causal_model
     cores = receipt.host.get("cpus")
     pairs["took"] = f"{receipt.seconds:.0f} s on {cores} cores, {receipt.started}"
     return table(pairs)

@@ -52,6 +52,7 @@ def stack_document(stack: Stack) -> dict[str, Any]:
     document["os"] = stack.base.os
     document["as_of"] = plain["as_of"]
     document["packages"] = [*plain["requirements"], *plain["extras"]]
+    document["companions"] = serialize.plain(stack.companions)
     document["apt"] = list(stack.apt)
     document["base_source"] = plain["base"]["source"]
     document["flavour"] = stack.flavour.value
@@ -91,6 +92,9 @@ def _version_pairs(stack: Stack) -> dict[str, str]:
     pairs["torchvision"] = str(stack.torchvision)
     pairs["torchaudio"] = str(stack.torchaudio or "none for this torch")
     pairs["base"] = f"{stack.base.reference} ({stack.base.os}, {stack.base.source})"
+    if stack.companions:
+        pins = [companion.requirement for companion in stack.companions]
+        pairs["companions"] = ", ".join(pins)
     pairs["packages"] = f"as of {stack.as_of}: {', '.join(_other_packages(stack))}"
     if stack.apt:
         pairs["system packages"] = ", ".join(stack.apt)

@@ -79,6 +79,7 @@ def create_lock(
     size_of = uv.client.size if uv.client else None
     built = {item.source.name: item for item in sourced.prepared}
     built_wheels = {name: item.wheel for name, item in built.items()}
+    compiled = [item.source for item in built.values() if item.wheel is None]
     lock = Lock(
         schema=SCHEMA,
         catalog=catalog,
@@ -87,6 +88,11 @@ def create_lock(
         wheels=select_wheels(answer.document, stack, size_of, built=built_wheels),
     )
     lock = replace(lock, sources=_sources_in(lock, built))
+    if workshop and compiled:
+        lock = workshop.with_toolchain(lock)
+    if workshop and note:
+        for sentence in _not_compiled(lock, workshop.allowed):
+            note(sentence)
     problems = list(find_problems(lock))
     if problems:
         raise LockError(
@@ -97,14 +103,23 @@ def create_lock(
         answered = metadata_of(lock.wheels, answer.document, uv.client, paths)
         stacks = origin.any_python if origin else tuple
         check_python(lock, answered, uv, sourced.known, stacks)
-        if note:
-            for text in dependency_notes(uv, stack, answer.document, answered):
+        for text in _notes_on(uv, stack, answer.document, answered):
+            if note:
                 note(text)
-        if answered.unread and note:
-            note(_unread_note(answered))
     if on_locked:
         on_locked(lock, answer.document)
     return lock
+
+
+def _not_compiled(lock: Lock, allowed: Iterable[str]) -> Iterator[str]:
+    """What was permitted to be compiled, and is not."""
+    compiled = {source.name for source in lock.compiled}
+    wheels = {wheel.name for wheel in lock.wheels}
+    for name in sorted(set(allowed) - compiled):
+        if name in wheels:
+            yield f"{name} is not compiled: there is a wheel of it"
+        else:
+            yield f"{name} is not compiled, as it is not among the packages; add it: `--package {name}`"
 
 
 def check_python(
@@ -126,6 +141,14 @@ def check_python(
     raise python_error(clashes, lock.stack, suggestion)
 
 
+def _notes_on(
+    uv: Uv, stack: Stack, document: JsonObject, answer: MetadataAnswer
+) -> Iterator[str]:
+    yield from dependency_notes(uv, stack, document, answer)
+    if answer.unread:
+        yield _unread_note(answer)
+
+
 def _unread_note(answer: MetadataAnswer) -> str:
     names = list(answer.unread[:_FEW])
     more = len(answer.unread) - len(names)
@@ -137,12 +160,13 @@ def _unread_note(answer: MetadataAnswer) -> str:
 
 
 def _sources_in(lock: Lock, built: Mapping[str, Prepared]) -> tuple[Source, ...]:
-    """The sources of which the lock has a wheel: a dependency may turn out not to be needed."""
+    """The sources that are needed: a dependency may turn out not to be, and then has no wheel in the lock."""
     names = {wheel.name for wheel in lock.wheels}
     sources = []
     for name in sorted(built):
-        if name in names:
-            sources.append(built[name].source)
+        source = built[name].source
+        if name in names or source.compiled:
+            sources.append(source)
     return tuple(sources)
 
 

@@ -62,7 +62,7 @@ def _lost(lock: Lock, uv: Uv) -> Iterator[Drift]:
     """Locked releases that were yanked or are gone, and locked files that the index replaced."""
     pins = {wheel.name: wheel for wheel in lock.wheels}
     for source in lock.sources:  # their wheels are on no index
-        del pins[source.name]
+        pins.pop(source.name, None)
     while pins:
         lines = [f"{wheel.name}=={wheel.version}" for wheel in pins.values()]
         answer = ask_index(uv, lock.stack, lines, alone=True)
@@ -155,10 +155,10 @@ def _changed(lock: Lock, uv: Uv, known: KnownSources) -> Iterator[Drift]:
         yield Drift(package=other.name, problem=problem)
 
 
-def _built_wheels(lock: Lock) -> dict[str, Wheel]:
-    """The wheels of the lock's sources, by package."""
+def _built_wheels(lock: Lock) -> dict[str, Wheel | None]:
+    """The wheels of the lock's sources, by package; None for what is compiled in the image."""
     sources = {source.name for source in lock.sources}
-    built = {}
+    built: dict[str, Wheel | None] = {source.name: None for source in lock.compiled}
     for wheel in lock.wheels:
         if wheel.name in sources:
             built[wheel.name] = wheel

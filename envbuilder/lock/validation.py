@@ -124,11 +124,12 @@ def _requirement_problems(line: str, lock: Lock) -> Iterator[str]:
     marker = requirement.marker
     if marker and not marker.evaluate(cast("dict[str, str]", markers(lock.stack))):
         return  # it is for another Python or platform
-    wheel = _wheel_named(canonicalize_name(requirement.name), lock)
-    if wheel is None:
+    name = canonicalize_name(requirement.name)
+    found = _wheel_named(name, lock) or _compiled_named(name, lock)
+    if found is None:
         yield f"{requirement.name} is required but missing from the lock"
-    elif not requirement.specifier.contains(wheel.version, prereleases=True):
-        yield f"{requirement.name} {wheel.version} is locked; the stack requires {requirement.specifier}"
+    elif not requirement.specifier.contains(found.version, prereleases=True):
+        yield f"{requirement.name} {found.version} is locked; the stack requires {requirement.specifier}"
 
 
 def _source_problems(lock: Lock) -> Iterator[str]:
@@ -138,12 +139,26 @@ def _source_problems(lock: Lock) -> Iterator[str]:
         if source.name in names:
             yield f"{source.name} has two sources"
         names.add(source.name)
+        if source.compiled:
+            yield from _compiled_problems(source, lock)
+            continue
         wheel = _wheel_named(source.name, lock)
         if wheel is None or wheel.version != source.version:
             yield f"{source.name} {source.version} has a source and no wheel"
         else:
             yield from _built_problems(source, wheel)
         yield from _origin_problems(source)
+
+
+def _compiled_problems(source: Source, lock: Lock) -> Iterator[str]:
+    """What does not go together in a package that is compiled while the image is built."""
+    if _wheel_named(source.name, lock):
+        yield f"{source.name} is compiled in the image and has a wheel"
+    if lock.toolchain is None:
+        yield f"{source.name} is compiled in the image, and the lock has nothing to compile it with"
+    if not source.is_built:
+        yield f"{source.name} is compiled in the image and has no build backend"
+    yield from _origin_problems(source)
 
 
 def _built_problems(source: Source, wheel: Wheel) -> Iterator[str]:
@@ -178,4 +193,11 @@ def _wheel_named(name: str, lock: Lock) -> Wheel | None:
     for wheel in lock.wheels:
         if wheel.name == name:
             return wheel
+    return None
+
+
+def _compiled_named(name: str, lock: Lock) -> Source | None:
+    for source in lock.compiled:
+        if source.name == name:
+            return source
     return None

@@ -17,7 +17,7 @@ from envbuilder.model import PYPI, Layer, Stack, Wheel
 
 TORCH_FAMILY = frozenset({"torch", "torchvision", "torchaudio", "triton"})
 _NVIDIA_PREFIXES = ("nvidia-", "cuda-")
-NONE_BUILT: Mapping[str, Wheel] = MappingProxyType({})
+NONE_BUILT: Mapping[str, Wheel | None] = MappingProxyType({})
 
 
 SizeOf = Callable[[str], int]
@@ -29,11 +29,12 @@ def select_wheels(
     stack: Stack,
     size_of: SizeOf | None = None,
     *,
-    built: Mapping[str, Wheel] = NONE_BUILT,
+    built: Mapping[str, Wheel | None] = NONE_BUILT,
 ) -> tuple[Wheel, ...]:
     """The one wheel per package that an installer picks on the stack's platform, sorted by layer and name.
 
-    `size_of` is asked where PyTorch's own index gives no size. `built`: the wheels that are not an index's, by package.
+    `size_of` is asked where PyTorch's own index gives no size. `built`: the wheels that are not an index's, by package;
+    None for one that there is not yet.
     """
     extras = {canonicalize_name(Requirement(line).name) for line in stack.extras}
     moving = {*stack.moving, *extras}
@@ -46,7 +47,9 @@ def select_wheels(
         for package, file in chosen:
             name = canonicalize_name(str(package.name))
             if name in built:
-                wheels.append(built[name])
+                ours = built[name]
+                if ours:
+                    wheels.append(ours)
                 continue
             index = stack.index if name in FAMILY else PYPI
             locked = _checked(name, package.version, file, index)

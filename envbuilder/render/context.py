@@ -33,15 +33,18 @@ from envbuilder.model import (
     Layer,
     Lock,
     PythonSource,
+    Source,
     Stack,
     Wheel,
     total_size,
 )
-from envbuilder.render import editor_metadata
+from envbuilder.render import compiled_files, editor_metadata
 from envbuilder.templates import fill
 
 LABEL_PREFIX = "dev.envbuilder."
 CUDA_LABEL = f"{LABEL_PREFIX}cuda"
+COMPILED_LABEL = f"{LABEL_PREFIX}compiled"
+"""The packages that were compiled in an image, each with its wheel's sha256."""
 NO_CUDA = "none"
 TRIM = "trim.txt"
 SYSTEM = "system"
@@ -51,6 +54,8 @@ _PACKAGES_PROGRAM = "packages.sh"
 _MIRROR_PROGRAM = "mirror.sh"
 _KEEP = "keep.txt"
 _COMPILER = "nvidia-cuda-nvcc"
+_TARGETS = {"linux/amd64": "x86_64", "linux/arm64": "sbsa"}
+"""What NVIDIA calls a platform in the folders of a toolkit."""
 _TITLES = {
     Layer.NVIDIA: "NVIDIA libraries",
     Layer.TORCH: "PyTorch",
@@ -115,11 +120,13 @@ def render_context(lock: Lock, archives: Mapping[str, bytes] = NO_ARCHIVES) -> C
 
 def _packed_sources(lock: Lock, archives: Mapping[str, bytes]) -> dict[str, bytes]:
     """The archives of the lock's sources, in their place."""
-    place = sources_place(lock.stack)
     packed = {}
     for source in lock.sources:
         if not source.in_context:
             continue
+        place = sources_place(lock.stack)
+        if source.compiled:
+            place = compiled_files.place_of_source(place_of(lock.stack), source)
         if source.archive not in archives:
             raise UsageError(
                 f"the archive {source.archive} of {source.name} is missing: it has to be in the build context"
@@ -139,6 +146,11 @@ def _stack_files(lock: Lock) -> dict[str, str]:
         f"{place}/requirements.txt": requirements_text(lock),
     }
     files |= _source_files(lock)
+    files |= compiled_files.files_of(lock, place)
+    if _compile_packages(lock):
+        files[f"{place}/{SYSTEM}/{_MIRROR_PROGRAM}"] = resources.text(
+            SYSTEM, _MIRROR_PROGRAM
+        )
     for layer in layers_of(lock):
         files[_layer_file(place, layer)] = requirements_text(lock, layer)
     if lock.stack.flavour is Flavour.DEVEL:
@@ -153,9 +165,9 @@ def _system_programs(stack: Stack, place: str) -> dict[str, str]:
     programs = []
     if stack.base.own:
         programs.append(_BASE_PROGRAM)
-    if stack.apt:
+    if apt_of(stack):
         programs.append(_PACKAGES_PROGRAM)
-    if stack.apt or stack.base.source is BaseSource.REGISTRY:
+    if apt_of(stack) or stack.base.source is BaseSource.REGISTRY:
         programs.append(_MIRROR_PROGRAM)
     files = {}
     for name in programs:
@@ -165,7 +177,7 @@ def _system_programs(stack: Stack, place: str) -> dict[str, str]:
 
 def _source_files(lock: Lock) -> dict[str, str]:
     """What builds the lock's sources: a program, its plan, and the tools of each build; nothing without sources."""
-    sources = [source for source in lock.sources if source.in_context]
+    sources = [source for source in lock.sources if _is_rebuilt(source)]
     if not sources:
         return {}
     place = sources_place(lock.stack)
@@ -184,17 +196,23 @@ def _source_files(lock: Lock) -> dict[str, str]:
 def names_of_lock(lock: Lock) -> set[str]:
     """The files that a lock has, and that one of the same stack's name may do without: of sources, of the system."""
     names = set(_system_programs(lock.stack, place_of(lock.stack)))
+    if _compile_packages(lock):
+        names.add(f"{place_of(lock.stack)}/{SYSTEM}/{_MIRROR_PROGRAM}")
     place = sources_place(lock.stack)
     if lock.sources:
         names |= {f"{place}/{PROGRAM}", f"{place}/{PLAN}"}
     for source in lock.sources:
         names |= {f"{place}/{source.archive}", f"{place}/{source.name}.txt"}
-    return names
+    return names | compiled_files.names_of(lock, place_of(lock.stack))
 
 
 def has_sources(lock: Lock) -> bool:
-    """Whether wheels are built, or copied, from archives in the context."""
-    return any(source.in_context for source in lock.sources)
+    """Whether wheels are built, or copied, from archives in the context; not compiled."""
+    return any(_is_rebuilt(source) for source in lock.sources)
+
+
+def _is_rebuilt(source: Source) -> bool:
+    return source.in_context and not source.compiled
 
 
 def sources_place(stack: Stack) -> str:
@@ -257,6 +275,9 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
         "org.opencontainers.image.description": f"PyTorch {stack.torch} {cuda}, proven to train",
         "org.opencontainers.image.base.name": stack.base.reference,
     }
+    if stack.companions:
+        pins = [companion.requirement for companion in stack.companions]
+        facts["companions"] = " ".join(pins)
     if stack.apt:
         facts["apt"] = " ".join(stack.apt)
     if lock.base_digest:
@@ -264,6 +285,34 @@ def labels_of(lock: Lock, lock_text: str) -> dict[str, str]:
     for name, value in facts.items():
         oci[LABEL_PREFIX + name] = str(value)
     return oci
+
+
+def apt_of(stack: Stack) -> list[str]:
+    """The distribution's packages that are installed behind the large layers: the user's, and a g++ for nvcc."""
+    packages = list(stack.apt)
+    if stack.host_compiler and stack.host_compiler not in packages:
+        packages.append(stack.host_compiler)
+    return packages
+
+
+def _compile_packages(lock: Lock) -> list[str]:
+    """The distribution's packages that the stage which compiles needs, and its base lacks."""
+    if lock.toolchain is None:
+        return []
+    packages = []
+    base = lock.stack.base
+    if base.source is BaseSource.REGISTRY and not base.own:
+        packages += ["g++"]
+    if lock.toolchain.host_compiler:
+        packages.append(lock.toolchain.host_compiler)
+    return packages
+
+
+def toolkit_of(lock: Lock) -> str | None:
+    """The image that nvcc is taken from; None if wheels or the base bring it, or nobody needs it."""
+    if lock.toolchain and lock.toolchain.toolkit:
+        return lock.toolchain.toolkit
+    return lock.stack.toolkit
 
 
 def _layer_file(place: str, layer: Layer) -> str:
@@ -282,7 +331,14 @@ def _dockerfile(lock: Lock, lock_text: str) -> str:
         ),
         "bootstrapped": lock.stack.base.source is BaseSource.BOOTSTRAP,
         **_base_values(lock.stack),
+        "apt": apt_of(lock.stack),
         "sources": has_sources(lock),
+        "compiled": [source.name for source in lock.compiled],
+        "toolchain": lock.toolchain,
+        "toolkit": toolkit_of(lock),
+        "toolkit_target": f"{_TARGETS[lock.stack.platform]}-linux",
+        "compile_packages": _compile_packages(lock),
+        "compiled_label": COMPILED_LABEL,
         "layers": [_layer_view(lock, layer) for layer in layers_of(lock)],
         "labels": _inert(labels_of(lock, lock_text)),
         "editor_label": editor_metadata.LABEL,

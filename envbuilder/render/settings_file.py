@@ -22,7 +22,17 @@ from envbuilder.model import (
 _HEADER = "# What this repository's image is made of. After a change: `envbuilder render`, then `envbuilder build`."
 _RENDER_COMMENT = "# the files that `envbuilder render` updates and `envbuilder render --check` compares"
 
-_STACK_KEYS = ("flavour", "flavor", "cuda", "base", "os", "platform", "as-of", "apt")
+_STACK_KEYS = (
+    "flavour",
+    "flavor",
+    "cuda",
+    "base",
+    "os",
+    "platform",
+    "as-of",
+    "apt",
+    "with",
+)
 """The keys of `request_settings` that are not in every request."""
 
 
@@ -72,10 +82,20 @@ def system_package_settings(
     lock: Lock, source: SettingsSource = _NO_FILES
 ) -> dict[str, list[str]]:
     """The settings that request a lock's system packages, but for those of the project's own files."""
-    names = [name for name in lock.stack.apt if name not in source.apt]
-    if not names:
-        return {}
-    return {"apt": names}
+    settings = {}
+    companions = _companions(lock, source)
+    if companions:
+        settings["with"] = companions
+    names = [name for name in lock.stack.own_apt if name not in source.apt]
+    if names:
+        settings["apt"] = names
+    return settings
+
+
+def _companions(lock: Lock, source: SettingsSource) -> list[str]:
+    """The companions that no file of the project asks for."""
+    requested = lock.stack.companion_requests
+    return [text for text in requested if text not in source.packages]
 
 
 def settings_text(
@@ -100,10 +120,13 @@ def _lines(
     for name, value in request_settings(lock, as_of, source).items():
         text = _list(value) if isinstance(value, list) else _quoted(value)
         yield f"{name} = {text}"
-    packages = [text for text in lock.stack.extras if text not in source.packages]
+    packages = [text for text in lock.stack.own_extras if text not in source.packages]
     if packages:
         yield f"package = {_list(packages)}"
-    system_packages = [name for name in lock.stack.apt if name not in source.apt]
+    companions = _companions(lock, source)
+    if companions:
+        yield f"with = {_list(companions)}"
+    system_packages = [name for name in lock.stack.own_apt if name not in source.apt]
     if system_packages:
         yield f"apt = {_list(system_packages)}"
     yield ""

@@ -11,6 +11,7 @@ How a request becomes an answer, each step in the module of its name:
     candidate_index     which candidates each value allows, as bits: a request is an AND, its answer the lowest bit
     stack               that candidate in full, as a `Stack`
     conflict            where no bit is left: the fewest options that clash, why, and commands that work
+    companion_*         `--with vllm`: rules and masks as for options, and the release that the stack gets
     pin_days            the day of the packages that nobody pinned
     package_pins        the options that a package means: torch==2.0.1+cu117
     package_rules       what a range of torch, numpy or Python asks of a candidate; `package_refusal`: why none is left
@@ -32,6 +33,12 @@ from envbuilder.model import Request, Stack
 from envbuilder.resolve.base_check import check_base_options, check_compiler
 from envbuilder.resolve.candidate_index import index_for
 from envbuilder.resolve.candidates import Candidate
+from envbuilder.resolve.companion_stack import (
+    add_companions,
+    companion_spans,
+    note_of_change,
+)
+from envbuilder.resolve.companion_table import with_companions
 from envbuilder.resolve.conflict import no_stack_error
 from envbuilder.resolve.implied_options import complete_request
 from envbuilder.resolve.options import objections_to
@@ -59,10 +66,16 @@ def resolve(
 
     `verb`, `flags`: the command whose request it is, and its other options, for the commands that are suggested.
     """
-    request = complete_request(request, catalog)
+    request = complete_request(with_companions(request, catalog), catalog)
     check_base_options(request, catalog)
     best = winner(request, catalog, verb=verb, flags=flags)
-    stack = make_stack(look_up(request, catalog), best)
+    rows = look_up(request, catalog)
+    stack = add_companions(make_stack(rows, best), rows, best)
+    if request.companions:
+        plain = index_for(catalog).best(replace(request, companions=()))
+        note = note_of_change(stack, rows, best, plain)
+        if note:
+            stack = replace(stack, notes=(note, *stack.notes))
     check_compiler(request, stack)
     if request.apt:
         gone = read(GONE_PACKAGES, own=own_folder(catalog))
@@ -77,13 +90,18 @@ def dated(
 
     `spans`: the days of the packages that it pins.
     """
-    request = complete_request(request, catalog)
+    request = complete_request(with_companions(request, catalog), catalog)
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
         return stack, ()
     rows = look_up(request, catalog)
     alone = pin_day(rows, candidate)
-    pins = pin_day(rows, candidate, spans)
+    every = list(spans)
+    if not every:
+        return stack, tuple(note for note in alone.notes if note in stack.notes)
+    if request.companions:
+        every += companion_spans(rows, candidate, stack.as_of)
+    pins = pin_day(rows, candidate, every)
     notes = [note for note in stack.notes if note not in alone.notes]
     stack = replace(
         stack,
@@ -122,6 +140,7 @@ def advisories(stack: Stack, catalog: Catalog) -> list[Advisory]:
 
 def objections(request: Request, stack: Stack, catalog: Catalog) -> list[str]:
     """Why a stack that was locked before does not answer a request; empty if it does."""
+    request = with_companions(request, catalog)
     reasons = _differences(request, stack)
     candidate = _candidate_of(stack, request, catalog)
     if candidate is None:
@@ -142,7 +161,10 @@ def _differences(request: Request, stack: Stack) -> list[str]:
         differences.append(f"it is for {stack.platform}, not {request.platform}")
     if stack.flavour != request.flavour:
         differences.append(f"its flavour is {stack.flavour}, not {request.flavour}")
-    differences += _package_differences("packages", stack.extras, request.packages)
+    differences += _package_differences("packages", stack.own_extras, request.packages)
+    differences += _package_differences(
+        "companions", stack.companion_requests, request.companions
+    )
     differences += _package_differences(
         "constraints", stack.constraints, request.constraints
     )
@@ -172,9 +194,9 @@ def _package_differences(
 
 
 def _system_package_differences(request: Request, stack: Stack) -> list[str]:
-    if stack.apt == request.apt:
+    if stack.own_apt == request.apt:
         return []
-    locked = listed(stack.apt) or "none"
+    locked = listed(stack.own_apt) or "none"
     requested = listed(request.apt) or "none"
     return [f"its system packages are {locked}, not {requested}"]
 

@@ -22,7 +22,11 @@ from envbuilder.catalog.gpus import driver_range_starts
 from envbuilder.catalog.rows import Catalog
 from envbuilder.model import Request
 from envbuilder.resolve.candidates import Candidate, catalog_candidates
-from envbuilder.resolve.options import DEFAULT_REQUEST, OPTION_NAMES, OPTIONS, Option
+from envbuilder.resolve.companion_facets import context_of
+from envbuilder.resolve.companion_masks import CompanionMasks
+from envbuilder.resolve.companion_option import PREFIX
+from envbuilder.resolve.option_row import DEFAULT_REQUEST, Option
+from envbuilder.resolve.options import OPTIONS
 from envbuilder.resolve.package_rules import (
     has_rule,
     package_objection,
@@ -57,6 +61,11 @@ class CandidateIndex:
         self._groups: dict[CandidateKey, Groups] = {}
         self._masks: dict[OptionText, int] = {}
         self._every_range: Sequence[int] = range(len(driver_range_starts(catalog)))
+        self._companions = CompanionMasks(
+            catalog,
+            self._group_by,
+            lambda mask: self._in_ranges(mask, self._every_range),
+        )
         self.always = self._always()
 
     def _always(self) -> int:
@@ -84,15 +93,35 @@ class CandidateIndex:
             ranges = option.allowed_ranges(rows)
         return self._in_ranges(passing, ranges)
 
-    def matching(self, request: Request, names: Collection[str] = OPTION_NAMES) -> int:
+    def matching(self, request: Request, names: Collection[str] | None = None) -> int:
         """The candidates that a request allows, as if it set only the options of these names."""
-        mask = self.always
+        mask = self.matching_on_any_glibc(request, names)
+        return mask & self.always
+
+    def matching_on_any_glibc(
+        self, request: Request, names: Collection[str] | None = None
+    ) -> int:
+        """The same, with candidates that need a newer glibc than their base has."""
+        mask = _ALL
         for option in OPTIONS:
             value = option.default
-            if option.name in names:
+            if names is None or option.name in names:
                 value = option.value_in(request)
             mask &= self.mask_for(option, value)
+        if mask and request.companions:
+            mask &= self._mask_for_companions(request, names)
         return mask
+
+    def _mask_for_companions(
+        self, request: Request, names: Collection[str] | None
+    ) -> int:
+        companions = [
+            text
+            for text in request.companions
+            if names is None or f"{PREFIX}{text}" in names
+        ]
+        context = context_of(request, self.catalog, names)
+        return self._companions.mask_for(companions, context)
 
     def best(self, request: Request) -> Candidate | None:
         """The candidate that policy prefers among those that match and that the project's packages allow."""

@@ -16,6 +16,7 @@ from envbuilder.catalog.rows import (
     Catalog,
     Compiler,
     System,
+    ToolkitImage,
     TorchBuild,
     TransformersCompat,
 )
@@ -44,6 +45,7 @@ class Candidate:
     nvcc: Compiler | None = (
         None  # the wheels that bring it for its CUDA; None: there are none
     )
+    toolkit: ToolkitImage | None = None  # the image that brings it then
 
     @property
     def custom(self) -> bool:
@@ -223,6 +225,7 @@ class _Facts:
         """A build on every Python and base that it can have."""
         package_index = package_index_of(build, platform, self._catalog, cpu=cpu)
         nvcc = nvcc_for(build.cuda, self._catalog)
+        toolkit = None if nvcc else toolkit_for(build.cuda, self._catalog)
         for python in pythons_of(build, platform):
             run = nearest_run(build.torch, python, self._runs)
             for base in self._bases_with(python):
@@ -235,6 +238,7 @@ class _Facts:
                     package_index=package_index,
                     transformers_run=run,
                     nvcc=nvcc,
+                    toolkit=toolkit,
                 )
 
     def _bases_with(self, python: Version) -> tuple[Base, ...]:
@@ -289,6 +293,12 @@ def nvcc_for(cuda: Version, catalog: Catalog) -> Compiler | None:
     """The wheels with nvcc for a CUDA's line."""
     devel = catalog.policy.devel
     return devel.compilers.get(minor_line(cuda)) if devel else None
+
+
+def toolkit_for(cuda: Version, catalog: Catalog) -> ToolkitImage | None:
+    """The image with nvcc for a CUDA's line."""
+    devel = catalog.policy.devel
+    return devel.images.get(minor_line(cuda)) if devel else None
 
 
 Runs = Mapping[str, Sequence[TransformersCompat]]

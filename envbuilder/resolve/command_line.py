@@ -11,21 +11,20 @@ from envbuilder.catalog.rows import Catalog
 from envbuilder.errors import UsageError
 from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Request
 from envbuilder.resolve.base_name import read_base_name
-from envbuilder.resolve.options import (
-    DEFAULT_REQUEST,
-    OPTIONS,
-    find_option,
-    option_name,
-)
+from envbuilder.resolve.companion_table import merged_companions
+from envbuilder.resolve.option_row import DEFAULT_REQUEST, option_name
+from envbuilder.resolve.options import OPTIONS, find_option
 from envbuilder.resolve.package_pins import (
     decided_by_stack,
     options_meant,
     package_beside,
     with_options,
 )
-from envbuilder.resolve.parsers import parse_apt, parse_package
+from envbuilder.resolve.parsers import parse_apt, parse_companion, parse_package
 
 _LONGEST_QUOTE = 60
+NO_COMPANION = "none"
+"""What `--with` takes against companions in `envbuilder.toml`."""
 
 
 # --- text → request ------------------------------------------------------------------------------------------------
@@ -66,15 +65,22 @@ def parse_request(
     options: Mapping[str, str | None],
     packages: Sequence[str] = (),
     apt: Sequence[str] = (),
+    companions: Sequence[str] = (),
 ) -> Request:
     """The request that options describe, `any` leaving one open; raises one `UsageError` with every problem in it."""
     requirements, package_problems = _parse_packages(packages)
     requirements, options, more_problems = _options_of_packages(requirements, options)
     values, problems = _parse_options(options)
     system_packages, apt_problems = _parse_apt(apt)
-    problems += package_problems + more_problems + apt_problems
+    with_these, companion_problems = _parse_companions(companions)
+    problems += package_problems + more_problems + companion_problems + apt_problems
     if not problems:
-        request = Request(**values, packages=requirements, apt=system_packages)  # type: ignore[arg-type]
+        request = Request(
+            **values,  # type: ignore[arg-type]
+            packages=requirements,
+            companions=with_these,
+            apt=system_packages,
+        )
         if request.python is not None or not _needs_python(request.base):
             return request
         problems.append(
@@ -142,6 +148,20 @@ def _parse_packages(packages: Sequence[str]) -> tuple[tuple[str, ...], list[str]
         except ValueError as error:
             problems.append(f"--package {quoted(text)}: {error}")
     return tuple(requirements), problems
+
+
+def _parse_companions(texts: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The companions by name, each once, and one line for each invalid one; `none` asks for none."""
+    companions = []
+    problems = []
+    for text in texts:
+        if text == NO_COMPANION:
+            continue
+        try:
+            companions.append(parse_companion(text))
+        except ValueError as error:
+            problems.append(f"--with {quoted(text)}: {error}")
+    return merged_companions(companions), problems
 
 
 def _options_of_packages(
@@ -239,6 +259,7 @@ def command(
     words = ["envbuilder", verb]
     words += given
     words += dropped
+    words += _companion_words(request, instead_of)
     of_files = {package for package, _ in request.places}
     for package in request.packages:
         if package not in of_files:
@@ -246,3 +267,15 @@ def command(
     words += [f"--apt {name}" for name in request.apt if name not in of_files]
     words += flags
     return " ".join(words)
+
+
+def _companion_words(request: Request, instead_of: Request) -> list[str]:
+    """`--with vllm`; a companion of the project's files is in them, and cannot be dropped by a command."""
+    of_files = {text for text, _ in request.places}
+    words = []
+    for text in request.companions:
+        if text not in of_files:
+            words.append(f"--with {shlex.quote(text)}")
+    if instead_of.companions and not request.companions:
+        words.append(f"--with {NO_COMPANION}")
+    return words

@@ -14,12 +14,11 @@ from envbuilder.resolve.base_check import base_name_of
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags, texts_of_set_options
+from envbuilder.resolve.option_row import Option
 from envbuilder.resolve.options import (
-    OPTIONS,
-    Option,
     diagnose_unknown,
+    every_option,
     objections_to,
-    option_name,
 )
 from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.request_rows import RequestRows, look_up
@@ -57,9 +56,7 @@ def no_stack_error(
                 flags=list(dict.fromkeys([*context_flags(index.catalog), *flags])),
             )
         )
-    values = [
-        (option_name(option.name), option.text_in(request)) for option in conflict
-    ]
+    values = [(option.shown_name, option.text_in(request)) for option in conflict]
     if len(conflict) == 1 and conflict[0].name in diagnoses:
         return _error_of_unknown_value(conflict[0], values, suggestions, diagnoses)
     # With the options of the conflict alone: an objection to any other is no reason for this conflict.
@@ -143,14 +140,14 @@ def smallest_conflict(
         if not index.matching(anywhere, names):
             # These options clash on every platform.
             names.remove("platform")
-        return [option for option in OPTIONS if option.name in names]
+        return [option for option in every_option(request) if option.name in names]
     raise AssertionError("a request that some candidate matches has no conflict")
 
 
 def _subsets(request: Request, unknown: Collection[str]) -> Iterator[set[str]]:
     """Names of options that are set, the fewest first, each time with the platform, which always holds."""
     options = []
-    for option in OPTIONS:
+    for option in every_option(request):
         if option.is_set(request) and option.name != "platform":
             options.append(option)
     options.sort(key=lambda option: option.name not in unknown)
@@ -163,7 +160,7 @@ def _subsets(request: Request, unknown: Collection[str]) -> Iterator[set[str]]:
 
 def _only(request: Request, options: Collection[Option]) -> Request:
     """The request with no other option set; the platform is what it is, in the conflict or not."""
-    for option in OPTIONS:
+    for option in every_option(request):
         if option not in options and option.name != "platform":
             request = option.set_in(request, option.default)
     return request
@@ -235,7 +232,7 @@ def _reasons_of(
             other.phrase_in(conflict_only) for other in conflict if other is not option
         ]
         return [_works_with(" with ".join(phrases), option, allowed, index)]
-    nearest = option.nearest(allowed)
+    nearest = option.nearest(allowed, look_up(conflict_only, index.catalog))
     if option.name == "platform" and has_wheels_for(nearest, conflict_only.platform):
         return []  # another option rejects those, and gives its reason
     if not is_about_platform:
@@ -319,11 +316,7 @@ def _range_text(versions: Collection[Version], known: Collection[Version]) -> st
 
 def _too_old_glibc(conflict_only: Request, index: CandidateIndex) -> Objection:
     """What satisfies every option and still cannot run: it needs a newer glibc than its base has."""
-    mask = -1
-    for option in OPTIONS:
-        value = option.value_in(conflict_only)
-        mask &= index.mask_for(option, value)
-    best = index.first(mask)
+    best = index.first(index.matching_on_any_glibc(conflict_only))
     if best is None:
         return None
     rows = look_up(conflict_only, index.catalog)
@@ -347,9 +340,13 @@ def _suggestions(
         if option.name != "platform":
             requests += _changed(request, option, index, diagnoses)
     # What keeps all options, with one of them changed, comes before what drops one.
-    requests.sort(key=lambda changed: len(texts_of_set_options(changed)), reverse=True)
+    requests.sort(key=_options_kept, reverse=True)
     complete = [_with_python(changed, index) for changed in requests]
     return list(dict.fromkeys(complete))
+
+
+def _options_kept(request: Request) -> int:
+    return len(texts_of_set_options(request)) + len(request.companions)
 
 
 def _on_other_platforms(
@@ -409,7 +406,7 @@ def _values_to_try(
     allowed = index.candidates_in(index.matching(loosened))
     if allowed and option.try_instead:
         rows = look_up(request, index.catalog)
-        nearest = option.nearest(allowed)
+        nearest = option.nearest(allowed, rows)
         yield from option.try_instead(rows, nearest)
 
 
@@ -425,7 +422,9 @@ def _matching_part(
 ) -> Request:
     """The request without the fewest options that have to go; without all but `keep` if that is not enough."""
     droppable = [
-        option for option in OPTIONS if option.is_set(request) and option not in keep
+        option
+        for option in every_option(request)
+        if option.is_set(request) and option not in keep
     ]
     for number in range(len(droppable) + 1):
         for dropped in combinations(droppable, number):

@@ -7,12 +7,10 @@ Whatever has to go through the options (parsing, the candidate index, refusals, 
 2. a parser in `parsers.py`, and a rule in `rules.py` with the key of what decides its verdict;
 3. its row here, and its `click.option` in `cli/shared_options.py`.
 
+A companion (`--with`) is an option too, one for each that a request names: `every_option` has them in addition.
+
 Then `tests/unit/test_rules.py` wants a value for it, and the oracle in `tests/oracle/` a rule of its own.
 """
-
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
 from packaging.version import Version
 
@@ -24,116 +22,17 @@ from envbuilder.catalog.lookup import (
     known_systems,
     tested_transformers,
 )
-from envbuilder.catalog.rows import Catalog
 from envbuilder.grammar import PLATFORMS
-from envbuilder.model import ANY, BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
+from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, Flavour, Request
 from envbuilder.resolve import parsers, refusal, rules, suggest
 from envbuilder.resolve.candidates import Candidate
-from envbuilder.resolve.refusal import Diagnosis, RequestedValue
+from envbuilder.resolve.companion_option import companion_option
+from envbuilder.resolve.companion_rules import together_objection
+from envbuilder.resolve.option_row import Option
+from envbuilder.resolve.refusal import Diagnosis
 from envbuilder.resolve.request_rows import RequestRows
-from envbuilder.resolve.rules import CandidateKey, Objection, Reason, Rule
+from envbuilder.resolve.rules import Reason, Rule
 from envbuilder.versions import driver_text, minor_line
-
-DEFAULT_REQUEST = Request()
-
-
-def option_name(field: str) -> str:
-    """A field of the request as the command line spells it: `as_of` is `as-of`."""
-    return field.replace("_", "-")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option of a request."""
-
-    # On the command line.
-    name: str  # the field of `Request`; the flag has hyphens in it
-    spellings: tuple[str, ...] = ()  # other names of the option
-    parse: Callable[[str], object]
-    format: Callable[[Any], str] = str
-
-    # Which values there are, and which candidates each allows.
-    known: Callable[[Catalog], Sequence[Any]] | None = (
-        None  # oldest first; None: there is no list of them
-    )
-    rule: Rule
-    key: CandidateKey  # covers all that decides the verdict; the wording may read more
-    allowed_ranges: Callable[[RequestRows], Sequence[int]] | None = (
-        None  # of drivers, by number; None: all
-    )
-
-    # What a refusal says of a value.
-    phrase: str  # the option in a sentence: "CUDA {}"
-    diagnose_unknown: Callable[[RequestedValue], Diagnosis | None] | None = (
-        None  # None: every value can be judged
-    )
-    diagnose_unavailable: Callable[[RequestRows], Objection] | None = (
-        None  # where nothing else is to blame
-    )
-    version_of: Callable[[Candidate], Version] | None = (
-        None  # by which a person compares candidates, if by any
-    )
-    distance: Callable[[Candidate], Any] | None = (
-        None  # smallest for the nearest miss; None: as policy prefers
-    )
-
-    # What to try instead.
-    try_instead: Callable[[RequestRows, Candidate], Iterator[object]] | None = None
-    advice: str = ""  # behind the command to try
-
-    @property
-    def default(self) -> object:
-        """The value that asks for nothing, or for what most people want."""
-        return getattr(DEFAULT_REQUEST, self.name)
-
-    @property
-    def flag(self) -> str:
-        return f"--{option_name(self.name)}"
-
-    def value_in(self, request: Request) -> object:
-        return getattr(request, self.name)
-
-    def set_in(self, request: Request, value: object) -> Request:
-        """The request with another value of this option."""
-        return replace(request, **{self.name: value})  # type: ignore[arg-type]
-
-    def is_set(self, request: Request) -> bool:
-        return self.value_in(request) != self.default
-
-    def text_in(self, request: Request) -> str:
-        """The value as the command line takes it."""
-        return self.format(self.value_in(request))
-
-    def phrase_in(self, request: Request) -> str:
-        """`CUDA 11.7`."""
-        return self.phrase.format(self.text_in(request))
-
-    def nearest(self, allowed: Sequence[Candidate]) -> Candidate:
-        """The nearest miss among candidates, best first, that only this option rejects."""
-        return min(allowed, key=self.distance) if self.distance else allowed[0]
-
-    def known_values(self, catalog: Catalog) -> Sequence[Any]:
-        """The values that the catalog knows, oldest first; none for an option that takes any."""
-        return self.known(catalog) if self.known else ()
-
-    def diagnose(self, rows: RequestRows) -> Diagnosis | None:
-        """Why the catalog cannot judge the value of a request."""
-        request = rows.request
-        if self.diagnose_unknown is None or not self.is_set(request):
-            return None
-        requested = RequestedValue(
-            phrase=self.phrase_in(request),
-            value=self.value_in(request),
-            known=self.known_values(rows.catalog),
-            rows=rows,
-        )
-        return self.diagnose_unknown(requested)
-
-    @property
-    def default_text(self) -> str:
-        """What undoes the option where settings have it."""
-        return str(self.default or ANY)
-
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -252,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         parse=parsers.parse_flavour,
         known=lambda _: tuple(Flavour),
         rule=rules.flavour_objection,
-        key=rules.build_and_custom_key,
+        key=rules.flavour_key,
         phrase="--flavour {}",
     ),
     Option(
@@ -273,7 +172,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 
-OPTION_NAMES: tuple[str, ...] = tuple(option.name for option in OPTIONS)
+
+def every_option(request: Request) -> tuple[Option, ...]:
+    """The options of a request: those of the table, and one for each of its companions."""
+    if not request.companions:
+        return OPTIONS
+    companions = [companion_option(text) for text in request.companions]
+    return (*OPTIONS, *companions)
 
 
 def find_option(name: str) -> Option | None:
@@ -286,8 +191,12 @@ def find_option(name: str) -> Option | None:
 
 def objections_to(rows: RequestRows, candidate: Candidate) -> list[Reason]:
     """Every reason against a candidate; none if it answers the request."""
-    every_rule: list[Rule] = [option.rule for option in OPTIONS]
-    every_rule += [rules.glibc_objection, rules.driver_and_gpu_objection]
+    every_rule: list[Rule] = [option.rule for option in every_option(rows.request)]
+    every_rule += [
+        rules.glibc_objection,
+        rules.driver_and_gpu_objection,
+        together_objection,
+    ]
     reasons = []
     for rule in every_rule:
         objection = rule(rows, candidate)
@@ -299,7 +208,7 @@ def objections_to(rows: RequestRows, candidate: Candidate) -> list[Reason]:
 def diagnose_unknown(rows: RequestRows) -> dict[str, Diagnosis]:
     """The options whose values the catalog cannot judge, and why. Unknown is not incompatible."""
     diagnoses = {}
-    for option in OPTIONS:
+    for option in every_option(rows.request):
         diagnosis = option.diagnose(rows)
         if diagnosis:
             diagnoses[option.name] = diagnosis

@@ -9,7 +9,8 @@ from envbuilder.model import Request
 from envbuilder.resolve.candidate_index import CandidateIndex
 from envbuilder.resolve.candidates import Candidate
 from envbuilder.resolve.command_line import command, context_flags
-from envbuilder.resolve.options import OPTIONS, Option, option_name
+from envbuilder.resolve.option_row import Option
+from envbuilder.resolve.options import every_option
 from envbuilder.resolve.package_pins import option_of
 from envbuilder.resolve.package_rules import package_objections, parsed
 from envbuilder.resolve.rules import Reason
@@ -36,7 +37,7 @@ def packages_error(
     conflict = [("package", text) for text in packages]
     if culprits.requires_python:
         conflict.append(("requires-python", culprits.requires_python))
-    conflict += [(option_name(item.name), item.text_in(request)) for item in options]
+    conflict += [(item.shown_name, item.text_in(request)) for item in options]
     every_flag = list(dict.fromkeys([*context_flags(index.catalog), *flags]))
     suggestions = []
     for changed in _requests_to_try(request, index):
@@ -131,7 +132,7 @@ def _culprits(request: Request, index: CandidateIndex) -> Request:
 def _options_in_conflict(request: Request, index: CandidateIndex) -> list[Option]:
     """The options without which the packages could be installed."""
     options = []
-    for option in OPTIONS:
+    for option in every_option(request):
         if not option.is_set(request) or option.name in _KEPT:
             continue
         without = option.set_in(request, option.default)
@@ -146,7 +147,7 @@ def _requests_to_try(request: Request, index: CandidateIndex) -> list[Request]:
     """The request with the fewest options changed to what its packages need; empty if no option helps."""
     changeable = [
         option
-        for option in OPTIONS
+        for option in every_option(request)
         if option.is_set(request) and option.name not in _KEPT
     ]
     for number in range(1, len(changeable) + 1):

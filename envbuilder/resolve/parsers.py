@@ -8,6 +8,7 @@ import re
 from datetime import date
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from envbuilder import grammar
@@ -140,6 +141,22 @@ def parse_package(text: str) -> str:
     if not grammar.matches(grammar.Requirement, plain):
         raise ValueError(message)
     return plain
+
+
+def parse_companion(text: str) -> str:
+    """A package that is bound to torch, CUDA or the GPU, with extras and bounds, if any; its version is the stack's."""
+    message = "a companion is a package with an optional version, such as vllm or 'flash-attn>=2.8'"
+    plain = text.strip(" ")
+    if not grammar.matches(grammar.Requirement, plain):
+        raise ValueError(message)
+    try:
+        requirement = Requirement(plain)
+    except InvalidRequirement as error:
+        raise ValueError(message) from error
+    if requirement.url or requirement.marker:
+        raise ValueError(message)
+    requirement.name = canonicalize_name(requirement.name)
+    return str(requirement)
 
 
 def parse_apt(text: str) -> str:

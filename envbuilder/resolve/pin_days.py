@@ -95,6 +95,14 @@ def pin_day(
     return _with_followers(found, rows, of_transformers)
 
 
+def first_day(rows: RequestRows, candidate: Candidate) -> date:
+    """The first day that has the torch and the transformers of a stack."""
+    day = candidate.build.released
+    for span in _spans_of_transformers(rows):
+        day = max(day, span.first)
+    return day
+
+
 def _newest_day(rows: RequestRows, candidate: Candidate) -> date:
     """The day before the first transformers that may not work, or the newest settled day, if that is earlier."""
     run = candidate.transformers_run

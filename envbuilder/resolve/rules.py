@@ -19,13 +19,19 @@ from envbuilder.catalog.gpus import (
     runs_server_wheels,
     server_wheels,
 )
+from envbuilder.catalog.host_compilers import is_taken
 from envbuilder.catalog.lookup import (
     find_system,
     has_apt,
     newest_transformers,
     oldest_transformers,
 )
-from envbuilder.catalog.rows import Catalog, System, TransformersRelease
+from envbuilder.catalog.rows import (
+    Catalog,
+    System,
+    ToolkitImage,
+    TransformersRelease,
+)
 from envbuilder.grammar import ARM64
 from envbuilder.model import BASE_AUTO, BASE_BOOTSTRAP, BaseSource, Flavour
 from envbuilder.resolve.base_check import python_problem, refusal_of
@@ -73,8 +79,15 @@ def build_key(candidate: Candidate) -> Hashable:
     return id(candidate.build), candidate.cpu, candidate.platform
 
 
-def build_and_custom_key(candidate: Candidate) -> Hashable:
-    return id(candidate.build), candidate.cpu, candidate.platform, candidate.custom
+def flavour_key(candidate: Candidate) -> Hashable:
+    # The system decides which g++ there is for an nvcc that no wheel brings.
+    return (
+        id(candidate.build),
+        candidate.cpu,
+        candidate.platform,
+        candidate.custom,
+        candidate.base.os if candidate.toolkit else "",
+    )
 
 
 def python_key(candidate: Candidate) -> Hashable:
@@ -198,7 +211,24 @@ def flavour_objection(rows: RequestRows, candidate: Candidate) -> Objection:
         return None
     if candidate.custom or candidate.nvcc:
         return None
+    if candidate.toolkit:
+        return _host_compiler_objection(rows, candidate, candidate.toolkit)
     return _no_compiler(rows, candidate)
+
+
+def _host_compiler_objection(
+    rows: RequestRows, candidate: Candidate, image: ToolkitImage
+) -> Objection:
+    devel = rows.catalog.policy.devel
+    system = candidate.base.os
+    if devel is None or is_taken(image, system, devel):
+        return None
+    majors = devel.host_compilers[system]
+    return Reason(
+        f"nvcc of CUDA {candidate.cuda_line} takes g++ up to {image.newest_gxx}; "
+        f"{system} has {listed(majors)}",
+        (image.source,),
+    )
 
 
 def _no_compiler(rows: RequestRows, candidate: Candidate) -> Reason:

@@ -7,6 +7,7 @@ from packaging.version import Version
 
 from envbuilder.catalog.gpu_names import is_capability
 from envbuilder.catalog.gpus import is_jetson
+from envbuilder.catalog.host_compilers import host_compiler
 from envbuilder.catalog.lookup import matching_runtimes
 from envbuilder.catalog.rows import Evidence, GpuFeature, PackageIndex
 from envbuilder.grammar import ARM64
@@ -120,7 +121,26 @@ def _common_stack(rows: RequestRows, candidate: Candidate) -> Stack:
         flavour=request.flavour,
         apt=request.apt,
         package_days=tuple(pins.package_days(request.packages)),
+        toolkit=_toolkit(rows, candidate),
+        host_compiler=_host_compiler(rows, candidate),
     )
+
+
+def _toolkit(rows: RequestRows, candidate: Candidate) -> str | None:
+    """The image that nvcc is taken from: of flavour devel, where no wheel brings it and the base is not the user's."""
+    if rows.request.flavour is not Flavour.DEVEL or candidate.custom:
+        return None
+    return candidate.toolkit.reference if candidate.toolkit else None
+
+
+def _host_compiler(rows: RequestRows, candidate: Candidate) -> str | None:
+    devel = rows.catalog.policy.devel
+    image = candidate.toolkit
+    if devel is None or image is None:
+        return None
+    if _toolkit(rows, candidate) is None:
+        return None
+    return host_compiler(image, candidate.base.os, devel)
 
 
 def _base(rows: RequestRows, candidate: Candidate) -> Base:
@@ -233,7 +253,10 @@ def _notes(rows: RequestRows, candidate: Candidate, base: Base) -> Iterator[str]
     if candidate.package_index != PYPI:
         yield _index_note(rows, candidate)
     yield from system_package_notes(rows.request.apt)
-    if rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
+    toolkit = _toolkit(rows, candidate)
+    if toolkit:
+        yield f"nvcc of CUDA {candidate.cuda_line} is taken from {toolkit}: no wheel brings it"
+    elif rows.request.flavour is Flavour.DEVEL and not candidate.nvcc:
         yield f"nvcc of CUDA {candidate.cuda_line} must be in {base.reference}, in /usr/local/cuda: no wheel brings it"
     if base.end_of_life and base.end_of_life <= rows.catalog.date:
         yield f"{base.os.title()} is past its end of life ({base.end_of_life}): it gets no security updates"
@@ -332,6 +355,8 @@ def _evidence(rows: RequestRows, candidate: Candidate) -> Iterator[Evidence]:
     devel = rows.request.flavour is Flavour.DEVEL
     if devel and candidate.nvcc:
         yield candidate.nvcc.status
+    if _toolkit(rows, candidate) and candidate.toolkit:
+        yield candidate.toolkit.status
     if rows.gpu and not is_capability(rows.request.gpu or ""):
         yield rows.gpu.status
     if not candidate.cpu:

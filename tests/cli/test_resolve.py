@@ -219,23 +219,24 @@ def test_all_options_work_together(run: Run) -> None:
     assert {"ninja", "nvidia-cuda-nvcc==13.0.*", "peft<0.12"} <= set(stack["packages"])
 
 
-def test_a_line_without_a_compiler_is_refused_for_devel(run: Run) -> None:
+def test_devel_takes_nvcc_from_an_image_where_no_wheel_brings_it(run: Run) -> None:
     answer = run("resolve", "--cuda", "12.4", "--flavour", "devel", "--json")
+    assert answer.code == 0
+    notes = json.loads(answer.out)["stack"]["notes"]
+    assert (
+        "nvcc of CUDA 12.4 is taken from nvidia/cuda:12.4.1-devel-ubuntu22.04: no wheel brings it"
+        in notes
+    )
+
+
+def test_an_nvcc_that_takes_no_compiler_of_the_system_is_refused(run: Run) -> None:
+    request = ("--cuda", "11.8", "--os", "debian13", "--flavour", "devel")
+    answer = run("resolve", *request, "--json")
     assert answer.code == 4
     document = json.loads(answer.out)
-    assert document["conflict"] == [
-        {"option": "cuda", "value": "12.4"},
-        {"option": "flavour", "value": "devel"},
-    ]
-    assert document["reasons"][0] == (
-        "no PyPI package provides nvcc for CUDA 12.4 (the wheel nvidia-cuda-nvcc-cu12 has ptxas and no nvcc); use a "
-        "base image that has it: `--base IMAGE --python X.Y` (PyPI: the files of 12.1.105, 12.4.131, 12.6.85, 12.8.93 "
-        "and 12.9.86)"
-    )
-    assert [suggestion["command"] for suggestion in document["suggestions"]] == [
-        "envbuilder resolve --cuda 13.2 --flavour devel",
-        "envbuilder resolve --cuda 12.4 --flavour runtime",
-    ]
+    assert {row["option"] for row in document["conflict"]} == {"cuda", "os", "flavour"}
+    reasons = " ".join(document["reasons"])
+    assert "nvcc of CUDA 11.8 takes g++ up to 11; debian 13 has 12, 13, 14" in reasons
 
 
 def test_custom_base_provides_the_compiler_that_wheels_lack(run: Run) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import cuda_package
 import pytest
 import wheelhouse
 from index_server import RECORDED, Faults, IndexServer, serve
@@ -322,6 +323,79 @@ def test_packages_of_the_settings_are_built_only_if_allowed(
         0,
         True,
     )
+
+
+def add_cuda_package(folder: Path, content: bytes) -> None:
+    """A project of which the index has a source package alone, and that compiles CUDA code."""
+    row = {
+        "filename": cuda_package.ARCHIVE,
+        "hashes": {"sha256": sha256(content).hexdigest()},
+        "metadata": "x",
+        "requires-python": None,
+        "size": len(content),
+        "upload-time": "2023-06-01T00:00:00Z",
+        "yanked": False,
+    }
+    document = {"files": [row], "metadata": {"x": []}, "name": cuda_package.NAME}
+    (folder / "line-ops.json").write_text(json.dumps(document))
+
+
+def add_tool(folder: Path, name: str) -> None:
+    """A build tool of which nothing but the page is read."""
+    row = {
+        "filename": f"{name}-1.0-py3-none-any.whl",
+        "hashes": {"sha256": "7" * 64},
+        "metadata": "x",
+        "requires-python": None,
+        "size": 10,
+        "upload-time": "2023-06-01T00:00:00Z",
+        "yanked": False,
+    }
+    document = {"files": [row], "metadata": {"x": []}, "name": name}
+    path = folder / f"{name}.json"
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def test_a_package_that_compiles_is_locked_if_that_is_permitted(
+    run: Run, tmp_path: Path, index_folder: Path, faults: Faults, cache: Path
+) -> None:
+    content = cuda_package.source_package()
+    add_cuda_package(index_folder, content)
+    add_tool(index_folder, "ninja")
+    files = {cuda_package.ARCHIVE: content}
+    with serve(faults, folder=index_folder, wheels=files) as server:
+        locks = Locks(run, server, tmp_path)
+        error = locks.refuse("line-ops")
+        assert "compiles: it contains CUDA code (line_ops/line.cu)" in error
+        assert "`--compile line-ops` compiles it while the image is built" in error
+        permitted = ("--package", "line-ops", "--compile", "Line_Ops", "--gpu", "8.6")
+        assert "is not a normalized" in locks.run("--compile", "a b").err
+        answer = locks.run(*permitted)
+        assert answer.code == 0, answer.err
+        lock = parse_lock(locks.file.read_text(), source="x")
+        [source] = lock.compiled
+        assert (source.name, str(source.version), source.kind) == (
+            "line-ops",
+            "1.0",
+            SourceKind.SDIST,
+        )
+        assert "line-ops" not in {wheel.name for wheel in lock.wheels}
+        assert lock.toolchain
+        assert lock.toolchain.capabilities == ("8.6",)
+        assert lock.toolchain.toolkit == "nvidia/cuda:11.7.1-devel-ubuntu22.04"
+        tools = {tool.name for tool in lock.toolchain.tools}
+        assert {"ninja", "numpy", "setuptools", "wheel"} <= tools
+        assert not tools & {"torch", "transformers", "nvidia-cuda-runtime-cu11"}
+        assert locks.run("--check", "--package", "line-ops").code == 0
+        shutil.rmtree(cache)
+        render = ("render", "--lock", str(locks.file), "--index-url", server.url)
+        assert run(*render).code == 0
+        place = tmp_path / "build/images" / lock.stack.name / "compiled/line-ops"
+        assert (place / cuda_package.ARCHIVE).read_bytes() == content
+        faults.removed.add(cuda_package.ARCHIVE)
+        answer = locks.run("--check", "--package", "line-ops")
+        assert f"{cuda_package.ARCHIVE} is no longer on the index" in answer.err
 
 
 def add_wheel(folder: Path, version: str, day: str, python: str = "") -> None:

@@ -327,7 +327,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 _CHANGES = {
     "nodes": "4", "gpus": "1", "cpus": "4", "memory": "16", "shared-memory": "1", "storage": "10", "hours": "24",
-    "name": "a", "image": "a:b", "arguments": "--epochs 3", "make": "lint test", "envbuilder": "e @ git+https://x",
+    "name": "a", "image": "a:b", "job": "finetune", "arguments": "--epochs 3", "make": "lint test", "envbuilder": "e @ git+https://x",
     "shm-size": "2g",
 }  # fmt: skip
 _USERS_OF_SETTINGS = (

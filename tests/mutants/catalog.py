@@ -119,6 +119,10 @@ LYING = (
     'echo \'{"event": "result", "id": "gpu.kernel", "title": "a GPU computes", "status": "passed"}\'; '
     'echo \'{"event": "end", "verdict": "passed"}\''
 )
+LLAMA = "$S/transformers/models/llama/modeling_llama.py"
+# Installed anew, whether or not the image has it: the mutants below edit it.
+PEFT = pip("peft==0.15.0")
+LORA_LAYER = "$S/peft/tuners/lora/layer.py"
 ONE_STEP = "losses.append(batch_loss)"
 
 MUTANTS = (
@@ -730,6 +734,131 @@ MUTANTS = (
             ONE_STEP,
             ONE_STEP + "; import time; time.process_time = lambda: 9999.0",
         ),
+    ),
+    # the causal model
+    Mutant(
+        "a tokenizer that pads on the other side",
+        "lm.tokenizer",
+        "does not read back a padded text",
+        edit(
+            "$S/transformers/tokenization_utils_fast.py",
+            '"direction": padding_side if padding_side is not None else self.padding_side',
+            '"direction": "right"',
+        ),
+    ),
+    Mutant(
+        "a causal mask that leaks",
+        "lm.causal",
+        "a later token changes earlier logits",
+        edit(
+            LLAMA,
+            "device=device) > cache_position.reshape(-1, 1)",
+            "device=device) > cache_position.reshape(-1, 1) + 1",
+        ),
+    ),
+    Mutant(
+        "a causal model that reads padding",
+        "lm.padding",
+        "padding on the left changes logits",
+        edit(
+            LLAMA, "padding_mask = padding_mask == 0", "padding_mask = padding_mask > 0"
+        ),
+    ),
+    Mutant(
+        "labels shifted twice",
+        "lm.next_token",
+        "labels are shifted wrongly",
+        edit(
+            "$S/transformers/loss/loss_utils.py",
+            "labels = nn.functional.pad(labels, (0, 1), value=ignore_index)",
+            "labels = nn.functional.pad(labels[..., 1:], (0, 2), value=ignore_index)",
+        ),
+    ),
+    Mutant(
+        "rotary positions off by one with a cache",
+        "lm.cache",
+        "the KV cache changes logits",
+        edit(
+            LLAMA,
+            "position_ids = cache_position.unsqueeze(0)",
+            "position_ids = (cache_position + (cache_position[0] > 0)).unsqueeze(0)",
+        ),
+    ),
+    Mutant(
+        "a decoder without attention",
+        "lm.accuracy",
+        "it did not learn to copy; without attention it would get one word in 32 right",
+        edit(
+            LLAMA,
+            "attn_output = torch.matmul(attn_weights, value_states)",
+            "attn_output = value_states[:, :, -query.shape[2] :]",
+        ),
+    ),
+    Mutant(
+        "a decoder that is less sure when it is used",
+        "lm.loss",
+        "it is not sure of what it copies",
+        edit(
+            LLAMA,
+            "logits = self.lm_head(hidden_states[:, slice_indices, :])",
+            "logits = self.lm_head(hidden_states[:, slice_indices, :]) * (1 if self.training else 0.2)",
+        ),
+    ),
+    Mutant(
+        "greedy generation that draws",
+        "lm.generation",
+        "greedy generation differs",
+        add(
+            "$S/transformers/generation/utils.py",
+            "\n_argmax = torch.argmax\ntorch.argmax = lambda scores, *a, **k: "
+            "_argmax(scores + 30 * torch.rand_like(scores), *a, **k)\n",
+        ),
+    ),
+    Mutant(
+        "LoRA that is left out",
+        "lm.lora",
+        "LoRA did not learn to translate",
+        f"{PEFT}\n"
+        + edit(
+            LORA_LAYER,
+            "result = result + lora_B(lora_A(dropout(x))) * scaling",
+            "result = result + lora_B(lora_A(dropout(x))) * 0",
+        ),
+    ),
+    Mutant(
+        "LoRA that trains the model too",
+        "lm.adapter",
+        "training the adapter changed the model below it",
+        f"{PEFT}\n"
+        + edit(
+            "$S/peft/tuners/lora/model.py",
+            "            if self.prefix not in n:\n                p.requires_grad = False",
+            "            if self.prefix not in n:\n                p.requires_grad = True",
+        ),
+    ),
+    Mutant(
+        "an adapter that stays on",
+        "lm.adapter",
+        "with the adapter off, the model is not what it was before",
+        f"{PEFT}\n"
+        + edit(LORA_LAYER, "        if self.disable_adapters:", "        if False:"),
+    ),
+    Mutant(
+        "a merge that forgets the scale",
+        "lm.merged",
+        "merging the adapter into the weights changes logits",
+        f"{PEFT}\n"
+        + edit(
+            LORA_LAYER,
+            "transpose(weight_B @ weight_A, self.fan_in_fan_out) * self.scaling[adapter]",
+            "transpose(weight_B @ weight_A, self.fan_in_fan_out)",
+        ),
+    ),
+    Mutant(
+        "a slow clock under the causal model",
+        "lm.seconds",
+        "the small model takes too long",
+        add(LLAMA, "\nimport time\ntime.process_time = lambda: 9999.0\n"),
     ),
     # the place where it runs
     Mutant(

@@ -355,9 +355,14 @@ class Oracle:
         return any(some.python in row["pythons"][some.platform] for row in here)
 
     def has_nvcc(self, some: Combination) -> bool:
-        """Wheels bring it, or whoever names a base has put it there."""
+        """By wheels, by an image whose nvcc takes a g++ of the system, or by whoever names a base."""
         line = ".".join(some.row["cuda"].split(".")[:2])
-        return some.place.kind == "own" or line in self.policy["devel"]["compilers"]
+        devel = self.policy["devel"]
+        if some.place.kind == "own" or line in devel["compilers"]:
+            return True
+        image = devel["images"].get(line)
+        majors = devel["host_compilers"].get(some.place.os, [])
+        return image is not None and (not majors or min(majors) <= image["newest_gxx"])
 
     def has_os(self, some: Combination, said: str) -> bool:
         if some.place.kind != "own":

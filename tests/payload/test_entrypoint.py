@@ -61,11 +61,12 @@ def test_help(word: str) -> None:
     ("word", "hint"),
     [
         ("trian", "did you mean train?"),
+        ("fintune", "did you mean finetune?"),
         ("predcit", "did you mean predict?"),
         ("acept", "did you mean accept?"),
         (
             "nosuch",
-            "the commands of this image are train, predict, accept and launch; `help` explains them",
+            "the commands of this image are train, finetune, predict, accept and launch; `help` explains them",
         ),
     ],
 )

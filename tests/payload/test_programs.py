@@ -62,7 +62,7 @@ def image(tmp_path: Path) -> Image:
 def test_shellcheck_reports_nothing() -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck, "run `make setup`"
-    names = [*PROGRAMS, "../entrypoint", "train", "accept", "predict"]
+    names = [*PROGRAMS, "../entrypoint", "train", "finetune", "accept", "predict"]
     words = [shellcheck, "--severity=style", "--exclude=SC1091"]
     words += [str(PAYLOAD / "bin" / name) for name in names]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -247,6 +247,19 @@ def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
             (
                 [*ON_TWO, "train", "--epochs", "none"],
                 "train: error: argument --epochs/--num-train-epochs: 'none' is not a whole number of 1 or more",
+            ),
+            (
+                [
+                    *ON_TWO,
+                    "finetune",
+                    "--task",
+                    "mlm",
+                    "--model",
+                    "m",
+                    "--data",
+                    "/none.txt",
+                ],
+                "error: no such file: /none.txt",
             ),
             (
                 ["--nodes", "two", "train"],

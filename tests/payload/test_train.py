@@ -274,7 +274,8 @@ def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:
         node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
     ]
     allowed = set(
-        "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics".split()
+        "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics "
+        "tokenizers peft".split()
     )
     allowed |= {"acceptance", "train"}
     allowed.add("functorch")  # inside torch's wheel, before torch.func

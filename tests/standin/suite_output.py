@@ -47,7 +47,7 @@ def event(kind: str, **fields: Any) -> str:
 def plan(names: Sequence[str] = INSIDE) -> str:
     return event(
         "plan",
-        suite="3",
+        suite="4",
         checks=[{"id": name, "title": f"title of {name}"} for name in names],
     )
 

@@ -66,11 +66,13 @@ def test_facts_training_and_verdict_are_taken_without_their_kind() -> None:
         PLAN,
         {"event": "facts", "torch": "2.0.1"},
         {"event": "training", "loss": 0.5},
+        {"event": "lm", "architecture": "llama"},
         {"event": "end", "verdict": "passed"},
     )
-    assert (made.facts, made.training, made.verdict) == (
+    assert (made.facts, made.training, made.lm, made.verdict) == (
         {"torch": "2.0.1"},
         {"loss": 0.5},
+        {"architecture": "llama"},
         "passed",
     )
 

@@ -41,6 +41,7 @@ BROKEN = {
     "an accuracy that is a word": event("training", accuracy="x"),
     "losses that are words": event("training", losses=[1.0, "x"]),
     "epochs that are none": event("training", epochs=[1, 2]),
+    "a causal model of another suite": event("lm", colour="red"),
     "seconds below zero": event("training", seconds=-1),
     "NaN": '{"event": "training", "accuracy": NaN}',
     "infinity": '{"event": "training", "accuracy": 1e999}',
@@ -77,9 +78,10 @@ def test_malformed_events_break_the_protocol_without_effect(line: str) -> None:
         watch.results,
         watch.facts,
         watch.training,
+        watch.lm,
         watch.verdict,
         watch.running,
-    ) == ({}, {}, {}, "", "")
+    ) == ({}, {}, {}, {}, "", "")
     assert list(watch.titles) == NAMES
 
 
@@ -189,7 +191,17 @@ JSON = st.recursive(
     ),
     max_leaves=9,
 )
-KINDS = ("plan", "start", "progress", "result", "facts", "training", "end", "other")
+KINDS = (
+    "plan",
+    "start",
+    "progress",
+    "result",
+    "facts",
+    "training",
+    "lm",
+    "end",
+    "other",
+)
 
 
 @pytest.mark.slow

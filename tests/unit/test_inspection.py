@@ -318,11 +318,12 @@ def test_the_text_of_ours() -> None:
 def test_the_text_of_a_receipt() -> None:
     assert section(inspection_text(ours()), "receipt") == [
         "receipt: failed",
-        "  when       2026-01-02T00:00:00+00:00, 24.3 s",
-        "  suite      sha256:5 (this envbuilder's)",
-        "  host       2 CPUs, x86_64, GPU access: none",
-        "  fine-tune  0.500 on held-out reviews; 6.7 s on cpu",
-        "  checks     2, 1 of them did not pass",
+        "  when          2026-01-02T00:00:00+00:00, 24.3 s",
+        "  suite         sha256:5 (this envbuilder's)",
+        "  host          2 CPUs, x86_64, GPU access: none",
+        "  fine-tune     0.500 on held-out reviews; 6.7 s on cpu",
+        "  causal model  not in suite 1",
+        "  checks        2, 1 of them did not pass",
         "  ✗ c.d: it learns: 0.5 (at least 0.9): no luck",
     ]
     forged = replace(

@@ -368,13 +368,22 @@ def test_all_problems_are_reported_together() -> None:
         "image": "a b",
         "nodes": "0",
         "memory": "16Gi",
+        "job": "python",
         "arguments": "--data 'x",
     }
     with pytest.raises(UsageError) as caught:
         render_targets(project(**settings), "kubernetes")
     assert [problem.split(" ")[0] for problem in caught.value.problems] == [
-        "nodes", "memory", "name", "image", "arguments",
+        "nodes", "memory", "name", "image", "job", "arguments",
     ]  # fmt: skip
+
+
+def test_a_cluster_runs_finetune_as_it_runs_train() -> None:
+    files = render_targets(project(job="finetune"), "kubernetes", "slurm").files
+    same = render_targets(project(job="train"), "kubernetes", "slurm").files
+    assert "- finetune\n" in files["kubernetes/job.yaml"]
+    assert '\n  finetune --output "/runs/' in files["slurm/train.sbatch"]
+    assert same == render_targets(project(), "kubernetes", "slurm").files
 
 
 def test_an_unknown_setting_is_refused() -> None:

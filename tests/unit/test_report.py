@@ -202,11 +202,28 @@ def test_a_receipt_without_a_gpu_names_that_first() -> None:
     receipt = samples.passed()
     gpu = Check(id="gpu.visible", title="the GPU can be used", status=Status.NOT_RUN)
     untried = replace(receipt, checks=(gpu,))
-    assert receipt_text(untried).startswith("verdict    passed; no GPU was tried\n")
+    assert receipt_text(untried).startswith("verdict       passed; no GPU was tried\n")
     assert "No GPU was tried." in summary.meaning(untried)
     tried = replace(receipt, checks=(replace(gpu, status=Status.PASSED),))
     assert "no GPU" not in receipt_text(tried)
     assert "No GPU" not in summary.meaning(tried)
+
+
+def test_receipts_tell_what_the_causal_model_learned() -> None:
+    old = samples.passed()
+    learned = replace(old, lm={"accuracy": 1.0, "lora_accuracy": 0.995})
+    assert summary.causal_model_text(learned) == "copies 100 %, LoRA 99.5 %"
+    without_peft = replace(old, lm={"accuracy": 0.5})
+    assert summary.causal_model_text(without_peft) == "copies 50 %, no LoRA"
+    broken = Check(id="lm.accuracy", title="it copies", status=Status.FAILED)
+    assert summary.causal_model_text(replace(old, checks=(broken,))) == ""
+
+
+def test_a_receipt_of_an_older_suite_has_no_causal_model() -> None:
+    old = samples.passed()
+    assert "lm" not in serialize.plain(old)
+    version = old.suite["version"]
+    assert f"causal model  not in suite {version}\n" in receipt_text(old)
 
 
 def test_markdown_begins_with_verdict_and_failures() -> None:
@@ -215,7 +232,7 @@ def test_markdown_begins_with_verdict_and_failures() -> None:
         "## ❌ failed: cu117-torch2.0.1-py3.9-debian11\n\n"
         "There is evidence against this image. No GPU was tried. 61 checks: 54 passed, 1 failed, 6 not run.\n\n"
         "held-out accuracy **100 %** · negated reviews **100 %** · fine-tune **7.99 s** · samples / s **1,002** · "
-        "trained on **cpu** · peak memory **647 MB**\n\n"
+        "trained on **cpu** · peak memory **647 MB** · causal model **not in suite 2**\n\n"
         "### ✗ failed: the job hears SIGTERM and ends promptly (<code>contract.signals</code>)\n\n"
         "- **found**: 5.09\n"
         "- **bound**: at most 5\n"

@@ -11,7 +11,8 @@ from envbuilder.cli.settings import REQUEST_OPTIONS
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
 from envbuilder.resolve.command_line import parse_option, parse_request, quoted
-from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.option_row import Option
+from envbuilder.resolve.options import OPTIONS
 from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 from envbuilder.resolve.request_rows import look_up
 
@@ -202,7 +203,14 @@ def test_messages_are_printable(text: str) -> None:
 
 
 def test_every_option_is_a_request_field_and_table_row() -> None:
-    of_packages = {"packages", "constraints", "requires_python", "bounds", "places"}
+    of_packages = {
+        "packages",
+        "companions",
+        "constraints",
+        "requires_python",
+        "bounds",
+        "places",
+    }
     names = [f.name for f in fields(Request) if f.name not in {*of_packages, "apt"}]
     assert sorted(names) == sorted(option.name for option in OPTIONS)
     assert sorted(names) == sorted(REQUEST_OPTIONS)

@@ -8,7 +8,7 @@ from packaging.version import Version
 from envbuilder.errors import UsageError
 from envbuilder.model import Flavour, Request
 from envbuilder.resolve.command_line import parse_option, parse_request, quoted
-from envbuilder.resolve.options import option_name
+from envbuilder.resolve.option_row import option_name
 from envbuilder.resolve.parsers import parse_base, parse_package, parse_tag
 
 VERSION = "a version is digits and dots, such as 11.7"

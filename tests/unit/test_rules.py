@@ -330,15 +330,18 @@ def test_version_prefix_matches_longer_versions(
 
 
 def test_missing_compiler_gives_reason_and_alternative() -> None:
-    devel = CATALOG.policy.devel
-    assert devel is not None
+    assert says("flavour", GUIDE, flavour="devel") is None
+    assert CATALOG.policy.devel is not None
+    devel = replace(CATALOG.policy.devel, images={})
+    catalog = replace(CATALOG, policy=replace(CATALOG.policy, devel=devel))
+    guide = replace(GUIDE, toolkit=None)
     why = devel.without["11"]
     own = "use a base image that has it: `--base IMAGE --python X.Y`"
     said = f"no PyPI package provides nvcc for CUDA 11.7 ({why.says}); {own} ({why.source})"
-    assert says("flavour", GUIDE, flavour="devel") == said
+    assert says("flavour", guide, catalog, flavour="devel") == said
     without = replace(CATALOG, policy=replace(CATALOG.policy, devel=None))
     bare = f"no PyPI package provides nvcc for CUDA 11.7; {own}"
-    assert says("flavour", GUIDE, without, flavour="devel") == bare
+    assert says("flavour", guide, without, flavour="devel") == bare
     assert nvcc_for(Version("13.0"), without) is None
     assert says("flavour", OWN, flavour="devel", base="mine", python="3.10") is None
     line = candidate(cuda="13.0")

@@ -20,13 +20,13 @@ from envbuilder.files import file_digest
 from envbuilder.lock.known_sources import KnownSources, packages_without_wheel
 from envbuilder.lock.lock_file import LOCK_FILE, parse_lock
 from envbuilder.lock.requirements import requirements_text
+from envbuilder.lock.sources.compiled import CompileSettings, must_compile
 from envbuilder.lock.sources.folder_files import folder_files
 from envbuilder.lock.sources.sdist_file import sdists_in
 from envbuilder.lock.sources.source_archive import SourceArchive, pack, unpacked
 from envbuilder.lock.sources.source_build import (
     Offline,
     build_system_of,
-    refuse_compiled,
 )
 from envbuilder.lock.sources.workshop import commands_for_change
 from envbuilder.lock.validation import find_problems
@@ -280,12 +280,23 @@ def test_the_build_system_is_read_and_checked(tmp_path: Path) -> None:
         build_system_of(archive_of(tmp_path, readme_md=""), "")
 
 
-def test_packages_that_compile_for_cuda_are_refused(tmp_path: Path) -> None:
-    refuse_compiled(archive_of(tmp_path, setup_py="from setuptools import setup"), "a")
+def test_packages_that_compile_for_cuda_are_compiled_only_if_asked_for(
+    tmp_path: Path,
+) -> None:
+    stack = parse_lock(PRESET.read_text(), source="x").stack
+    nothing = CompileSettings()
+    plain = archive_of(tmp_path, setup_py="from setuptools import setup")
+    assert not must_compile(plain, "a", stack, nothing)
     for files in ({"kernel_cu": ""}, {"setup_py": "CUDAExtension()"}):
+        archive = archive_of(tmp_path, **files)
         with pytest.raises(LockError, match="its source package compiles") as caught:
-            refuse_compiled(archive_of(tmp_path, **files), "flash-attn")
-        assert "flash_attn-VERSION" in caught.value.hint
+            must_compile(archive, "my-ops", stack, nothing)
+        assert "`--compile my-ops` compiles it" in caught.value.hint
+        assert "my_ops-VERSION" in caught.value.hint
+        allowed = CompileSettings(allowed=frozenset({"my-ops"}))
+        assert must_compile(archive, "my-ops", stack, allowed)
+        with pytest.raises(LockError, match="the stack has no CUDA"):
+            must_compile(archive, "my-ops", replace(stack, cuda=None), allowed)
 
 
 # --- what uv says --------------------------------------------------------------------------------------------------

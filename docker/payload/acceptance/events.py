@@ -1,6 +1,6 @@
 """What the suite prints: one JSON event a line for envbuilder, or lines for a person at a terminal.
 
-The events are plan, start, progress, result, facts, training and end.
+The events are plan, start, progress, result, facts, training, lm and end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class JsonLines:
 
     def __call__(self, event: str, **fields: Any) -> None:
         # A loss that is NaN is no number to draw; of any other value the receipt keeps the word.
-        spell_infinite = event != "training"
+        spell_infinite = event not in ("training", "lm")
         document = {"event": event}
         document.update(to_json(fields, spell_infinite=spell_infinite))
         # One write: a deadline may interrupt this, and half a line would spoil the next event.

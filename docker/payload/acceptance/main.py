@@ -136,6 +136,8 @@ def accept(
     emit("facts", **run.facts)
     if run.training:
         emit("training", **run.training)
+    if run.lm:
+        emit("lm", **run.lm)
     verdict = derive_verdict(run.statuses())
     emit("end", verdict=verdict)
     return PASSED if verdict == "passed" else NOT_PASSED

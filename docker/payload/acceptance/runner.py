@@ -30,12 +30,15 @@ def run_and_report(check: Check, inspection: Inspection, emit: Emit) -> None:
     inspection.on_result = partial(emit, "result")
     facts = dict(inspection.facts)
     figures = dict(inspection.training.figures)
+    lm_figures = dict(inspection.lm.figures)
     deadline = deadline_for(check.id, inspection.limits)
     result = run_check(check, inspection, deadline)
     if inspection.facts != facts:
         emit("facts", **inspection.facts)
     if inspection.training.figures != figures:
         emit("training", **inspection.training.figures)
+    if inspection.lm.figures != lm_figures:
+        emit("lm", **inspection.lm.figures)
     emit("result", **result)
 
 

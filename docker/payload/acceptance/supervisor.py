@@ -40,6 +40,7 @@ DEATHS: dict[int, tuple[str, str]] = {
         "use another build of it",
     ),
 }
+LANGUAGE_MODEL = "lm."  # the family of the checks of the causal model
 # Where cgroups 2 and 1 count what the kernel has killed.
 MEMORY_EVENTS = (
     Path("/sys/fs/cgroup/memory.events"),
@@ -49,12 +50,13 @@ MEMORY_EVENTS = (
 
 @dataclass
 class Run:
-    """What the workers have reported so far: results by id, facts, and the figures of the fine-tune."""
+    """What the workers have reported so far: results by id, facts, and the figures of both trainings."""
 
     emit: Emit
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    lm: dict[str, Any] = field(default_factory=dict)
     causes: Causes = field(default_factory=Causes)
 
     def announce(self, checks: Sequence[Check], limits: Limits) -> None:
@@ -66,6 +68,10 @@ class Run:
         self.results[fields["id"]] = fields
         self.emit("result", **fields)
 
+    def figures_of(self, check_id: str) -> dict[str, Any]:
+        """The figures of the training that a check runs."""
+        return self.lm if check_id.startswith(LANGUAGE_MODEL) else self.training
+
     def statuses(self) -> set[str]:
         return {result["status"] for result in self.results.values()}
 
@@ -76,6 +82,8 @@ class Run:
             self.facts.update(event)
         elif kind == "training":
             self.training.update(event)
+        elif kind == "lm":
+            self.lm.update(event)
         elif kind == "result":
             self.add_result(event)
         else:
@@ -104,7 +112,7 @@ def supervise(
 def skip_dependent(check: Check, run: Run) -> bool:
     """Whether a check needs the work of one that took its worker down; if so, its result is an error."""
     needed = run.results.get(check.needs or "")
-    if needed is None or needed["status"] == "passed" or run.training:
+    if needed is None or needed["status"] == "passed" or run.figures_of(needed["id"]):
         return False
     reason = needed["detail"] or needed["status"]
     answer = Answer(

@@ -26,7 +26,7 @@ def _values(receipt: Receipt) -> JsonObject:
         "failures": [
             (check, list(summary.notes(check))) for check in failures(receipt)
         ],
-        "figures": summary.figures(receipt.training),
+        "figures": summary.figures(receipt),
         "epochs": epochs,
         "curve": loss_plot(receipt.training.get("losses"), epochs),
         "families": summary.families(receipt.checks),

@@ -49,7 +49,7 @@ def _circumstances(receipt: Receipt) -> list[str]:
 def _figures(receipt: Receipt) -> str:
     parts = [
         f"{figure.label} **{_inert(figure.value)}**"
-        for figure in summary.figures(receipt.training)
+        for figure in summary.figures(receipt)
     ]
     return " · ".join(parts)
 

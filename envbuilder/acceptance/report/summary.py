@@ -28,6 +28,7 @@ WORDS = {
 }
 NO_GPU = "no GPU was tried"
 _GPU = "gpu"  # the family of the checks that need one
+_CAUSAL_MODEL = "lm"  # the family of its checks, which came with suite 4
 _LARGEST = 1e300  # beyond, arithmetic on a number from inside an image overflows
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -126,8 +127,9 @@ def family(check: Check) -> str:
     return check.id.partition(".")[0] or "other"
 
 
-def figures(training: JsonObject) -> list[Figure]:
-    """The fine-tune's numbers, as far as it came."""
+def figures(receipt: Receipt) -> list[Figure]:
+    """The numbers of both trainings, as far as they came."""
+    training = receipt.training
     texts = {
         "held-out accuracy": _figure(training, "accuracy", percent),
         "negated reviews": _figure(training, "negated", percent),
@@ -135,8 +137,22 @@ def figures(training: JsonObject) -> list[Figure]:
         "samples / s": _figure(training, "samples_per_second", "{:,.0f}".format),
         "trained on": value_text(training.get("device")),
         "peak memory": _figure(training, "peak_memory_bytes", size_text),
+        "causal model": causal_model_text(receipt),
     }
     return [Figure(label=label, value=text) for label, text in texts.items() if text]
+
+
+def causal_model_text(receipt: Receipt) -> str:
+    """`copies 100 %, LoRA 100 %`; empty if its checks have to say it."""
+    copied = _figure(receipt.lm, "accuracy", percent)
+    translated = _figure(receipt.lm, "lora_accuracy", percent)
+    if copied and translated:
+        return f"copies {copied}, LoRA {translated}"
+    if copied:
+        return f"copies {copied}, no LoRA"
+    if _CAUSAL_MODEL in families(receipt.checks):
+        return ""
+    return f"not in suite {value_text(receipt.suite.get('version'))}"
 
 
 def _figure(training: JsonObject, key: str, form: Callable[[float], str]) -> str:

@@ -16,7 +16,8 @@ from envbuilder.format.page.axes import ANY, Axis, Picked, axes_of, request_of
 from envbuilder.model import Stack
 from envbuilder.resolve import resolve
 from envbuilder.resolve.candidate_index import CandidateIndex, index_for
-from envbuilder.resolve.options import OPTIONS, Option
+from envbuilder.resolve.option_row import Option
+from envbuilder.resolve.options import OPTIONS
 from envbuilder.resolve.stack import gpu_feature
 
 NOTHING = -1

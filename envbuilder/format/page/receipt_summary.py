@@ -66,7 +66,7 @@ def _pairs(receipt: Receipt) -> Iterator[tuple[str, str]]:
     size = _size_text(receipt)
     if size:
         yield "image size", size
-    for figure in summary.figures(receipt.training):
+    for figure in summary.figures(receipt):
         yield figure.label, figure.value
     yield "image", receipt.image[:19]
 

@@ -20,6 +20,7 @@ from envbuilder.errors import LockError
 from envbuilder.files import read_bytes, read_text, temporary_folder, write_file
 from envbuilder.grammar import JsonObject
 from envbuilder.lock.index_answer import ask_index
+from envbuilder.lock.sources.compiled import compile_hint
 from envbuilder.lock.sources.folder_metadata import parse_pyproject
 from envbuilder.lock.sources.source_archive import SourceArchive
 from envbuilder.lock.target_platform import markers
@@ -35,12 +36,6 @@ _LONGEST = 1800  # seconds
 _MOST_LINES = 8
 VERSION_FROM_GIT = frozenset(
     {"setuptools-scm", "hatch-vcs", "pdm-backend", "pbr", "setuptools-git-versioning"}
-)
-_COMPILED_FILES = (".cu", ".cuh")
-_COMPILES = ("CUDAExtension", "CppExtension", "BuildExtension")
-_COMPILE_HINT = (
-    "source packages that compile cannot be built yet; name a wheel that fits: "
-    "`--package https://HOST/NAME-VERSION-cp310-cp310-linux_x86_64.whl`"
 )
 # What a build that failed says, and what it means.
 _MEANINGS = (
@@ -133,23 +128,6 @@ def _build_requirement(line: str) -> str:
     return str(requirement)
 
 
-def refuse_compiled(archive: SourceArchive, name: str) -> None:
-    """Raise `LockError` for a package that surely compiles CUDA or C++ for torch, before its tools are downloaded."""
-    reason = ""
-    for member in archive.names:
-        if member.endswith(_COMPILED_FILES):
-            reason = f"it contains CUDA code ({member.removeprefix(archive.top)})"
-            break
-    setup = archive.read("setup.py") or ""
-    if any(word in setup for word in _COMPILES):
-        reason = reason or "its setup.py compiles an extension of torch"
-    if reason:
-        raise LockError(
-            f"{name} has no wheel, and its source package compiles: {reason}",
-            hint=_wheel_hint(name),
-        )
-
-
 # --- tools ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +158,7 @@ def pin_tools(requires: Sequence[str], uv: Uv, stack: Stack) -> tuple[BuildTool,
     except PylockSelectError as error:
         raise LockError(
             f"one of its build tools is not pure Python: {error}",
-            hint="source packages that compile cannot be built yet; a wheel needs no build",
+            hint="a wheel of the package needs no build",
         ) from error
     return tuple(sorted(tools, key=lambda tool: tool.name))
 
@@ -210,6 +188,8 @@ def plan_of(source: Source, wheel: Wheel | None) -> dict[str, Any]:
         "backend_path": list(source.backend_path),
         "pretend_version": str(source.version) if asks_git else "",
     }
+    if source.environment:
+        plan["environment"] = dict(source.environment)
     if wheel:
         plan["wheel"] = wheel.file
         plan["wheel_sha256"] = wheel.sha256
@@ -423,7 +403,7 @@ def _failed(source: Source, lines: Sequence[str]) -> LockError:
             problems.append(shown)
     hint = "see what its build says; a wheel of it needs no build"
     if "compiles" in meaning or "torch" in meaning:
-        hint = _wheel_hint(source.name)
+        hint = compile_hint(source.name)
     message = f"{source.name} cannot be built from its source: {meaning}"
     message = message.removesuffix(": ")
     return LockError(
@@ -431,11 +411,6 @@ def _failed(source: Source, lines: Sequence[str]) -> LockError:
         problems=problems,
         hint=hint,
     )
-
-
-def _wheel_hint(name: str) -> str:
-    in_file = name.replace("-", "_")
-    return _COMPILE_HINT.replace("NAME", in_file)
 
 
 def _meaning_of(text: str) -> str:

@@ -25,7 +25,9 @@ from envbuilder.files import (
 from envbuilder.lock.known_sources import NO_SOURCES, KnownSources
 from envbuilder.lock.lock_file import LOCK_FILE
 from envbuilder.lock.sources.builds import SourceBuilds
+from envbuilder.lock.sources.compiled import CompileSettings, must_compile
 from envbuilder.lock.sources.folder_files import folder_files
+from envbuilder.lock.sources.for_image import plan_for_image
 from envbuilder.lock.sources.git_repository import (
     LONGEST,
     GitRepository,
@@ -41,10 +43,11 @@ from envbuilder.lock.sources.source_build import (
     Offline,
     build_system_of,
     build_wheel,
-    refuse_compiled,
 )
 from envbuilder.lock.sources.source_cache import SourceCache, key_of
 from envbuilder.lock.sources.source_download import download
+from envbuilder.lock.sources.static_metadata import stub_wheel
+from envbuilder.lock.toolchain import with_toolchain
 from envbuilder.lock.uv_compile import Uv
 from envbuilder.lock.wheel_selection import TORCH_FAMILY
 from envbuilder.model import BaseSource, Layer, Lock, Source, SourceKind, Stack, Wheel
@@ -59,10 +62,13 @@ _SHORT = 12  # digits of a commit or a hash, for people
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A source with its wheel, which lies at `path`."""
+    """A source with its wheel, which lies at `path`.
+
+    Of what is compiled in the image there is no wheel yet; what lies at `path` has its metadata alone.
+    """
 
     source: Source
-    wheel: Wheel
+    wheel: Wheel | None
     path: Path
 
 
@@ -80,6 +86,7 @@ class SourceWorkshop:
         say: Callable[[str], None],
         note: Callable[[str], None],
         builds: SourceBuilds | None = SourceBuilds.ALL,
+        compiling: CompileSettings | None = None,
     ) -> None:
         self._uv = uv
         self._network = network
@@ -89,6 +96,7 @@ class SourceWorkshop:
         self._say = say
         self._note = note
         self._builds = builds
+        self._compiling = compiling or CompileSettings()
         self._offline = Offline(environ, note)
 
     @property
@@ -210,7 +218,9 @@ class SourceWorkshop:
 
     def prepare_sdist(self, sdist: SdistFile, stack: Stack) -> Prepared:
         """A source package of the index, of a release that has no wheel."""
-        if self._builds is not SourceBuilds.ALL:
+        # What is compiled in the image runs nothing here.
+        is_permitted = sdist.name in self._compiling.allowed
+        if self._builds is not SourceBuilds.ALL and not is_permitted:
             raise _not_allowed(f"{sdist.name} {sdist.version}", self._builds)
         if not grammar.matches(grammar.ArchiveFile, sdist.file):
             raise LockError(
@@ -240,15 +250,27 @@ class SourceWorkshop:
             path,
             stack,
         )
-        if prepared.wheel.version != sdist.version:
+        version = prepared.source.version
+        if version != sdist.version:
             raise LockError(
-                f"{sdist.file} is built to version {prepared.wheel.version} of {sdist.name}"
+                f"{sdist.file} is built to version {version} of {sdist.name}"
             )
+        advice = self._compiling.advice_of(sdist.name)
+        if advice:
+            self._note(f"{sdist.name} {version}: {advice}")
         return prepared
 
     def _finish(self, source: Source, archive: Path, stack: Stack) -> Prepared:
         if source.archive.endswith(".whl"):
             return self._as_wheel(source, archive)
+        contents = SourceArchive(archive)
+        if source.compiled or must_compile(
+            contents, source.name, stack, self._compiling
+        ):
+            return self._for_image(source, contents, stack)
+        if not source.environment:
+            environment = self._compiling.environment_of(source.name)
+            source = replace(source, environment=environment)
         key = _build_key(source, stack)
         built = self._cache.built(key)
         if built:
@@ -272,6 +294,42 @@ class SourceWorkshop:
             key,
         )
 
+    def _for_image(
+        self, source: Source, contents: SourceArchive, stack: Stack
+    ) -> Prepared:
+        """A package that is compiled while the image is built: nothing of it runs here."""
+        planned, metadata = plan_for_image(source, contents, stack, self._compiling)
+        file, stub = stub_wheel(source.name, metadata)
+        path = self._cache.add_archive(file, stub)
+        return Prepared(source=planned, wheel=None, path=path)
+
+    def with_toolchain(self, lock: Lock) -> Lock:
+        """The lock with what compiles its sources; they were just prepared, so that their archives are here."""
+        requires: list[str] = []
+        for source in lock.compiled:
+            path = self._cache.place_for(source.sha256, source.archive)
+            system = build_system_of(SourceArchive(path), source.subdirectory)
+            requires += system.requires
+            self._say(
+                f"{source.name} {source.version} is compiled while the image is built: the lock has its source and its "
+                "tools by hash, its wheel is made there"
+            )
+        settings = self._compiling
+        return with_toolchain(
+            lock, requires, self._uv, settings.devel, settings.capability
+        )
+
+    def for_gpu(self, capability: Version | None) -> "SourceWorkshop":
+        """The same, which compiles for one GPU."""
+        other = copy.copy(self)
+        other._compiling = replace(self._compiling, capability=capability)
+        return other
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The packages that may be compiled."""
+        return self._compiling.allowed
+
     def _as_wheel(self, source: Source, archive: Path) -> Prepared:
         wheel = _wheel_row(source, archive)
         found = replace(source, version=wheel.version)
@@ -281,7 +339,6 @@ class SourceWorkshop:
         if self._builds not in (SourceBuilds.ALL, SourceBuilds.NAMED):
             raise _not_allowed(source.name, self._builds)
         contents = SourceArchive(archive)
-        refuse_compiled(contents, source.name)
         try:
             system = build_system_of(contents, source.subdirectory)
         except LockError as error:
@@ -380,6 +437,8 @@ class SourceWorkshop:
     def _archive(self, source: Source, stack: Stack, near: Sequence[Path]) -> bytes:
         for folder in near:
             path = folder / source.archive
+            if source.compiled:
+                path = folder.with_name("compiled") / source.name / source.archive
             if is_file(path) and file_digest(path)[0] == source.sha256:
                 return self._cache.read(path)
         path_in_cache = self._cache.archive(source.sha256, source.archive)
@@ -429,6 +488,7 @@ class SourceWorkshop:
             is_built = self._cache.built(key) is not None
             if (
                 source.is_built
+                and not source.compiled
                 and not is_built
                 and self._builds is not SourceBuilds.ALL
             ):
@@ -567,6 +627,7 @@ def _build_key(source: Source, stack: Stack) -> str:
         stack.as_of,
         stack.platform,
         _program_digest(),
+        *source.environment,
     )
 
 

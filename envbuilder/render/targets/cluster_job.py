@@ -27,7 +27,8 @@ _NUMBERS = {
     "storage": 10,
     "hours": 24,
 }
-_TEXTS = {"name": "envbuilder-train", "image": "", "arguments": ""}
+_TEXTS = {"name": "envbuilder-train", "image": "", "job": "train", "arguments": ""}
+_JOBS = ("train", "finetune")
 SETTINGS = (*_TEXTS, *_NUMBERS)
 
 
@@ -45,7 +46,8 @@ class ClusterJob:
     shared_memory: int  # GiB of each node
     storage: int  # GiB, for what all runs leave
     hours: int  # the time limit, where the cluster needs one
-    arguments: str  # for `train`, quoted for a shell
+    program: str  # `train` or `finetune`
+    arguments: str  # for it, quoted for a shell
     capabilities: tuple[Version, ...]  # compute capabilities of the GPUs in the catalog
     hub: str = ""  # a mirror of the Hugging Face Hub
 
@@ -89,6 +91,7 @@ def job_of(project: Project) -> ClusterJob:
         shared_memory=numbers["shared-memory"],
         storage=numbers["storage"],
         hours=numbers["hours"],
+        program=texts["job"],
         arguments=shlex.join(shlex.split(texts["arguments"])),
         capabilities=project.capabilities,
         hub=project.mirrors.get("hub", ""),
@@ -121,6 +124,8 @@ def _text_problems(texts: Mapping[str, str]) -> Iterator[str]:
         yield f"name is {texts['name']!r}: {rule}"
     if not _IMAGE.fullmatch(texts["image"]):
         yield f"image is {texts['image']!r}: it must be the name of an image"
+    if texts["job"] not in _JOBS:
+        yield f"job is {texts['job']!r}: it must be {' or '.join(_JOBS)}"
     if not grammar.matches(grammar.Setting, texts["arguments"]):
         yield f"arguments are {texts['arguments']!r}: they must be one line"
         return

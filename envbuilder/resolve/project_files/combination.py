@@ -19,7 +19,8 @@ from packaging.version import Version
 
 from envbuilder import grammar
 from envbuilder.model import ANY, Request
-from envbuilder.resolve.options import find_option, option_name
+from envbuilder.resolve.option_row import option_name
+from envbuilder.resolve.options import find_option
 from envbuilder.resolve.package_pins import (
     agree,
     decided_by_stack,

@@ -14,6 +14,7 @@ from acceptance.checks import (
     identity,
     imports,
     linkage,
+    lm,
     needs,
     numerics,
     nvcc,
@@ -32,6 +33,8 @@ from acceptance.checks.inspection import (
 __all__ = ["CHECKS", "LIBRARIES", "Answer", "Check", "Failure", "Inspection", "Skipped"]
 
 FINE_TUNE = "training.accuracy"  # the check that runs the fine-tune
+COPYING = "lm.accuracy"  # the check that trains the causal model
+LORA = "lm.lora"  # the check that trains the adapter on it
 
 CHECKS = (
     Check("contract.user", "runs as a non-root user", contract.check_user),
@@ -232,6 +235,67 @@ CHECKS = (
         "training is as fast as this machine allows",
         training.check_throughput,
         FINE_TUNE,
+    ),
+    Check(
+        "lm.tokenizer",
+        "a tokenizer trained here reads back its words",
+        lm.check_tokenizer,
+    ),
+    Check(
+        "lm.causal",
+        "a causal model does not see later tokens",
+        lm.check_causal,
+    ),
+    Check(
+        "lm.padding",
+        "padding on the left does not change logits",
+        lm.check_padding,
+    ),
+    Check(
+        "lm.next_token",
+        "the loss of a causal model is that of the next token",
+        lm.check_loss,
+    ),
+    Check(
+        "lm.cache",
+        "the KV cache does not change logits",
+        lm.check_cache,
+    ),
+    Check(
+        COPYING,
+        "a small causal model learns to copy held-out sentences",
+        lm.check_accuracy,
+    ),
+    Check(
+        "lm.loss",
+        "its loss is below what is possible without attention",
+        lm.check_held_out_loss,
+        COPYING,
+    ),
+    Check(
+        "lm.generation",
+        "greedy generation is the same twice, alone and in a batch",
+        lm.check_generation,
+        COPYING,
+    ),
+    Check(LORA, "LoRA teaches it to translate", lm.check_lora, COPYING),
+    Check(
+        "lm.adapter",
+        "an adapter that is off changes nothing",
+        lm.check_adapter,
+        LORA,
+    ),
+    Check(
+        "lm.merged",
+        "a merged adapter gives the same logits",
+        lm.check_merged,
+        LORA,
+    ),
+    Check(
+        "lm.seconds",
+        "the causal model takes no longer than expected",
+        lm.check_seconds,
+        COPYING,
     ),
     Check("gpu.visible", "the GPU can be used", gpu.check_visible),
     Check("gpu.capability", "torch has kernels for the GPU", gpu.check_capability),

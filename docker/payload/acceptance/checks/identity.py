@@ -357,6 +357,9 @@ def check_packages(inspection: Inspection) -> Answer:
     if inspection.lock is None:
         raise Skipped("this image has no lock to compare with", len(found))
     locked = {wheel["name"]: wheel["version"] for wheel in inspection.lock["wheels"]}
+    for source in inspection.lock.get("sources", ()):
+        if source.get("compiled"):
+            locked[source["name"]] = source["version"]
     problems = list(package_problems(found, locked))
     return inspection.require(
         "identity.packages",

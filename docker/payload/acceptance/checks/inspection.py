@@ -85,11 +85,12 @@ class Skipped(Exception):
 
 @dataclass
 class Training:
-    """The bundled fine-tune, which runs once for all the checks that look at it."""
+    """A training that runs once for all the checks that look at it. `result`: what they look at besides figures."""
 
     figures: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     processor_seconds: float = 0.0
+    result: Any = None
 
 
 def ignore(*values: Any, **fields: Any) -> None:
@@ -100,6 +101,14 @@ def first_facts() -> dict[str, Any]:
     return {"site_packages": sysconfig.get_paths()["purelib"]}
 
 
+def compiled_wheels(report: Path) -> list[str]:
+    """What was compiled in the build of the image, each as `name==version@sha256:…`."""
+    wheels = []
+    for row in json.loads(report.read_bytes()):
+        wheels.append(f"{row['name']}=={row['version']}@sha256:{row['sha256']}")
+    return wheels
+
+
 @dataclass
 class Inspection:
     """What the checks share: the lock, bounds.json, and what has been observed so far."""
@@ -108,7 +117,9 @@ class Inspection:
     lock: dict[str, Any] | None = None
     require_gpu: bool = False
     facts: dict[str, Any] = field(default_factory=first_facts)
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=Training)  # BERT's fine-tune
+    lm: Training = field(default_factory=Training)  # the small causal model
+    lora: Training = field(default_factory=Training)  # the adapter on it
     on_progress: Callable[[int, int, str], None] = ignore
     on_result: Callable[..., None] = ignore
 
@@ -124,6 +135,9 @@ class Inspection:
         # 0 is a size that its index does not give: then the sum is not known either.
         self.facts["wheel_bytes"] = sum(sizes) if all(sizes) else 0
         self.facts["lock"] = f"sha256:{digest}"
+        report = file.with_name("compiled.json")
+        if report.exists():
+            self.facts["compiled"] = compiled_wheels(report)
 
     def locked(self, name: str, seen: Any = None) -> Any:
         """A value of the locked stack; without a lock the check is skipped, and reports what it has `seen`."""

@@ -1,0 +1,1 @@
+"""`finetune`: your model on your data, by transformers' Trainer."""
