@@ -38,8 +38,8 @@ _SECONDS = 3.0  # for all packages; `lock` has the time to look closely
 def command(explain: bool, as_json: bool, **options: Any) -> None:
     """Show the compatible versions for a request, and why.
 
-    Nothing is downloaded, and the engine is not contacted. Of a --package that the catalog does not know, the index
-    is asked for a few seconds.
+    Nothing is downloaded, and the engine is not contacted. A --package that the catalog does not know is looked up
+    on the index, within a few seconds.
     """
     from envbuilder import serialize
     from envbuilder.console import answer
@@ -93,20 +93,18 @@ def _with_package_notes(
     stack: "Stack", request: "Request", facts: "Catalog", options: "Options"
 ) -> "Stack":
     """The stack, with a note on each package whose newest release does not go with it."""
-    if not request.packages:
+    if not request.packages or os.environ.get(SKIP_LOOK) == "off":
         return stack
-    from envbuilder import catalog
-    from envbuilder.resolve.known_packages import known_packages
+    from envbuilder.cli.session import index_reader
+    from envbuilder.resolve.known_packages import unknown_packages
 
-    own = catalog.own_folder(facts)
-    known = known_packages(request, stack, catalog.load_companions(own=own))
-    notes = list(known.notes)
-    if known.unknown and os.environ.get(SKIP_LOOK) != "off":
-        from envbuilder.cli.session import index_reader
-        from envbuilder.lock.package_look import look_notes
+    unknown = unknown_packages(request, stack, facts)
+    if not unknown:
+        return stack
+    from envbuilder.lock.package_look import look_notes
 
-        uv = index_reader(options)
-        notes += look_notes(uv, stack, known.unknown, seconds=_SECONDS)
+    uv = index_reader(options)
+    notes = list(look_notes(uv, stack, unknown, seconds=_SECONDS))
     if not notes:
         return stack
     notes.append("`envbuilder lock` looks for releases that go together")

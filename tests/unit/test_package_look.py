@@ -1,11 +1,8 @@
 """What is said of a package before anything is resolved: out of the catalog, or out of its page and one METADATA."""
 
-from datetime import date
-
 import pytest
 from packaging.requirements import Requirement
 
-from envbuilder.catalog import load_companions
 from envbuilder.catalog.rows import Catalog
 from envbuilder.lock.index_client import IndexClient
 from envbuilder.lock.package_look import look_at, look_notes, unmet_pin
@@ -17,7 +14,7 @@ from envbuilder.network import Network
 from envbuilder.processes import Completed
 from envbuilder.resolve import resolve
 from envbuilder.resolve.command_line import parse_request
-from envbuilder.resolve.known_packages import known_packages
+from envbuilder.resolve.known_packages import unknown_packages
 
 UV = Uv(
     program="uv",
@@ -87,28 +84,15 @@ def test_an_index_that_is_not_reached_is_said_once(facts: Catalog) -> None:
     assert notes[0].startswith("a, b not looked at: ")
 
 
-def test_known_packages_need_no_network(facts: Catalog) -> None:
+def test_only_unknown_packages_are_looked_at(facts: Catalog) -> None:
     packages = [
         "vllm",
         "wandb",
         "numpy",
         "accelerate",
         "x @ https://h/x-1-py3-none-any.whl",
+        "old; python_version < '3'",
     ]
     request = parse_request({"cuda": "13.0"}, packages)
-    stack = resolve(request, facts)
-    known = known_packages(request, stack, load_companions())
-    assert known.notes == (
-        f"vllm 0.33.0 needs torch==2.14.0, and this is torch {stack.torch}",
-    )
-    assert [requirement.name for requirement in known.unknown] == ["wandb"]
-
-
-def test_a_known_package_is_of_the_day_of_the_stack(facts: Catalog) -> None:
-    request = parse_request({"cuda": "11.7"}, ["vllm"])
-    stack = resolve(request, facts)
-    assert stack.as_of == date(2025, 3, 20)
-    known = known_packages(request, stack, load_companions())
-    assert known.notes[0].startswith("vllm 0.8.3 needs torch==2.6.0, and this is torch")
-    bound = parse_request({"cuda": "11.7"}, ["vllm==0.2.1.post1"])
-    assert known_packages(bound, stack, load_companions()).notes == ()
+    unknown = unknown_packages(request, resolve(request, facts), facts)
+    assert [str(requirement) for requirement in unknown] == ["wandb"]

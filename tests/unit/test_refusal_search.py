@@ -24,7 +24,7 @@ from envbuilder.resolve.torch_ranges import TorchRange, torch_ranges
 
 NO = Completed(returncode=1, stdout="", stderr="  × No solution: torch is another")
 Answer = Callable[[str, list[str]], str]
-"""Python and requirement lines → the releases that uv finds, as `vllm 2.0, torch 2.14.0`; "": none."""
+"""Python and requirement lines → the releases that uv finds, as `kernels 2.0, torch 2.14.0`; "": none."""
 
 
 class Index:
@@ -72,14 +72,16 @@ def search_for(index: Index, request: Request, facts: Catalog) -> RefusalSearch:
 
 
 def pages(*files: str) -> dict[str, ProjectPage | None]:
-    """The page of vllm: `0.16.0 <3.14`, each with a wheel for every Python that it allows."""
+    """The page of kernels: `0.16.0 <3.14`, each with a wheel for every Python that it allows."""
     rows = []
     for file in files:
         version, _, bounds = file.partition(" ")
         rows.append(
-            f'{{"filename": "vllm-{version}-py3-none-any.whl", "requires-python": "{bounds}"}}'
+            f'{{"filename": "kernels-{version}-py3-none-any.whl", "requires-python": "{bounds}"}}'
         )
-    return {"vllm": parse_project_page(f'{{"files": [{", ".join(rows)}]}}', "vllm")}
+    return {
+        "kernels": parse_project_page(f'{{"files": [{", ".join(rows)}]}}', "kernels")
+    }
 
 
 def range_in(lines: Sequence[str]) -> str:
@@ -92,18 +94,18 @@ def range_in(lines: Sequence[str]) -> str:
 
 
 def test_the_torches_of_a_cuda_are_one_range(facts: Catalog) -> None:
-    first = ranges_of(parse_request({"cuda": "13.0"}, ["vllm"]), facts)[0]
+    first = ranges_of(parse_request({"cuda": "13.0"}, ["kernels"]), facts)[0]
     assert first.specifier == f">={first.torches[-1]},<={first.torches[0]}"
     variant = first.variant(Version("2.14.0"))
     assert variant is not None
     assert variant.command == (
-        "envbuilder lock --cuda 13.0 --torch 2.14.0 --package vllm"
+        "envbuilder lock --cuda 13.0 --torch 2.14.0 --package kernels"
     )
     assert variant.moved == ""
 
 
 def test_the_newest_python_comes_first(facts: Catalog) -> None:
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     ranges = ranges_of(request, facts)
     variants = [each.variant(each.torches[0]) for each in ranges]
     pythons = [str(variant.stack.python) for variant in variants if variant]
@@ -123,29 +125,29 @@ def test_what_the_user_gave_is_moved_last_and_named(facts: Catalog) -> None:
 
 
 def test_one_question_finds_the_torch_of_a_package(facts: Catalog) -> None:
-    request = parse_request({"cuda": "13.0"}, ["vllm"])
+    request = parse_request({"cuda": "13.0"}, ["kernels"])
     newer = resolve(parse_request({"cuda": "13.0", "torch": "2.14.0"}), facts)
     names = {Requirement(line).name for line in newer.requirements}
     names |= {"setuptools"}
     names -= {"torch", "torchvision"}
     rest = ", ".join(f"{name} 99" for name in sorted(names))
     family = f"torch 2.14.0, torchvision {newer.torchvision}"
-    index = Index(lambda python, lines: f"vllm 0.33.0, {family}, {rest}")
+    index = Index(lambda python, lines: f"kernels 0.33.0, {family}, {rest}")
     search = search_for(index, request, facts)
     search.pages |= pages("0.33.0 ")
     hits = search.hits(ranges_of(request, facts))
     assert [hit.text for hit in hits] == [
-        "vllm 0.33.0 with torch 2.14.0 for CUDA 13.0 on Python 3.14"
+        "kernels 0.33.0 with torch 2.14.0 for CUDA 13.0 on Python 3.14"
     ]
     assert len(index.asked) == 1
     # The package first, so that uv takes its newest release and then a torch.
-    assert index.asked[0][1][0] == "vllm"
+    assert index.asked[0][1][0] == "kernels"
     assert range_in(index.asked[0][1]).startswith("torch>=")
 
 
 def test_an_answer_for_another_stack_is_asked_again(facts: Catalog) -> None:
-    request = parse_request({"cuda": "13.0"}, ["vllm"])
-    index = Index(lambda python, lines: "vllm 0.33.0, torch 2.14.0")
+    request = parse_request({"cuda": "13.0"}, ["kernels"])
+    index = Index(lambda python, lines: "kernels 0.33.0, torch 2.14.0")
     search = search_for(index, request, facts)
     search.pages |= pages("0.33.0 ")
     assert search.hits(ranges_of(request, facts))
@@ -155,22 +157,22 @@ def test_an_answer_for_another_stack_is_asked_again(facts: Catalog) -> None:
 def test_a_newer_release_on_another_python_comes_first(facts: Catalog) -> None:
     def answer(python: str, lines: list[str]) -> str:
         if python == "3.14":
-            return "vllm 0.16.0, torch 2.9.1"
-        return "vllm 0.19.1, torch 2.10.0"
+            return "kernels 0.16.0, torch 2.9.1"
+        return "kernels 0.19.1, torch 2.10.0"
 
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     search = search_for(Index(answer), request, facts)
     search.pages |= pages("0.16.0 ", "0.19.1 <3.14", "0.33.0 ")
     hits = search.hits(ranges_of(request, facts))
     assert [hit.variant.command for hit in hits] == [
-        "envbuilder lock --cuda 12.8 --python 3.13 --package vllm",
-        "envbuilder lock --cuda 12.8 --python 3.14 --torch 2.9.1 --package vllm",
+        "envbuilder lock --cuda 12.8 --python 3.13 --package kernels",
+        "envbuilder lock --cuda 12.8 --python 3.14 --torch 2.9.1 --package kernels",
     ]
 
 
 def test_uv_is_asked_four_times_at_most(facts: Catalog) -> None:
     index = Index(lambda python, lines: "")
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     search = search_for(index, request, facts)
     search.pages |= pages("1.0 ")
     assert search.hits(ranges_of(request, facts)) == []
@@ -180,12 +182,12 @@ def test_uv_is_asked_four_times_at_most(facts: Catalog) -> None:
 
 def test_a_package_that_is_not_there_is_not_searched(facts: Catalog) -> None:
     index = Index(lambda python, lines: "")
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     search = search_for(index, request, facts)
-    search.pages["vllm"] = ProjectPage(name="vllm", files=())
+    search.pages["kernels"] = ProjectPage(name="kernels", files=())
     assert search.hits(ranges_of(request, facts)) == []
     assert index.asked == []
-    assert search.looks() == ["vllm is not on the index"]
+    assert search.looks() == ["kernels is not on the index"]
 
 
 def test_a_release_left_behind_is_no_hint(facts: Catalog) -> None:
@@ -206,11 +208,11 @@ def test_a_release_left_behind_is_no_hint(facts: Catalog) -> None:
 
 def test_the_hint_names_releases_and_whole_commands(facts: Catalog) -> None:
     def answer(python: str, lines: list[str]) -> str:
-        if "vllm" not in lines:
+        if "kernels" not in lines:
             return "torch 2.10.0"
-        return "" if python == "3.14" else "vllm 0.19.1, torch 2.10.0"
+        return "" if python == "3.14" else "kernels 0.19.1, torch 2.10.0"
 
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     with pytest.raises(NoStackError) as caught:
         create_lock(
             resolve(request, facts),
@@ -220,29 +222,29 @@ def test_the_hint_names_releases_and_whole_commands(facts: Catalog) -> None:
             origin=PackageOrigin(ranges=lambda: ranges_of(request, facts)),
         )
     assert caught.value.hint == (
-        "try `envbuilder lock --cuda 12.8 --python 3.13 --package vllm` "
-        "(vllm 0.19.1 with torch 2.10.0 for CUDA 12.8 on Python 3.13)"
+        "try `envbuilder lock --cuda 12.8 --python 3.13 --package kernels` "
+        "(kernels 0.19.1 with torch 2.10.0 for CUDA 12.8 on Python 3.13)"
     )
 
 
 def test_to_leave_a_package_out_is_the_last_hint(facts: Catalog) -> None:
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     with pytest.raises(NoStackError) as caught:
         create_lock(
             resolve(request, facts),
-            uv=Index(lambda python, lines: "" if "vllm" in lines else "torch 2").uv,
+            uv=Index(lambda python, lines: "" if "kernels" in lines else "torch 2").uv,
             catalog="x",
             command_for=lambda packages: "lock without it",
             origin=PackageOrigin(ranges=lambda: ranges_of(request, facts)),
         )
-    assert caught.value.hint == "try `lock without it` (without vllm)"
+    assert caught.value.hint == "try `lock without it` (without kernels)"
 
 
 def test_ctrl_c_ends_the_search(facts: Catalog) -> None:
     def answer(python: str, lines: list[str]) -> str:
         raise KeyboardInterrupt
 
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     index = Index(answer)
     search = search_for(index, request, facts)
     search.pages |= pages("1.0 ")
@@ -257,7 +259,7 @@ def test_a_network_that_breaks_is_one_error(facts: Catalog) -> None:
         program="uv",
         run=lambda argv: Completed(returncode=2, stdout="", stderr="dns error"),
     )
-    request = parse_request({"cuda": "12.8"}, ["vllm"])
+    request = parse_request({"cuda": "12.8"}, ["kernels"])
     search = search_for(index, request, facts)
     search.pages |= pages("1.0 ")
     with pytest.raises(EngineError, match="cannot be reached"):
@@ -268,12 +270,14 @@ def test_a_network_that_breaks_is_one_error(facts: Catalog) -> None:
 def test_six_lines_of_a_derivation_are_shown() -> None:
     lines = ["error: No solution found", "  cause: Because all of:"]
     for number in range(30):
-        lines.append(f"             vllm<={number}")
-        text = f"And because vllm=={number} depends on torch=={number}, we can conclude"
+        lines.append(f"             kernels<={number}")
+        text = (
+            f"And because kernels=={number} depends on torch=={number}, we can conclude"
+        )
         lines.append(f"         {text} that all of:")
     short = short_causes(IndexAnswer(document=None, stderr="\n".join(lines)))
     assert short[:-1] == [
-        f"vllm=={number} depends on torch=={number}" for number in range(24, 30)
+        f"kernels=={number} depends on torch=={number}" for number in range(24, 30)
     ]
     assert short[-1] == "`--explain` prints all 62 lines of uv's derivation"
     few = IndexAnswer(document=None, stderr="error: No\n  cause: Because a needs b")
