@@ -68,7 +68,7 @@ class RemoteFiles:
             text = read_metadata(file.url, self._session)
         else:
             text = self._pkg_info(file)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
         return text
 
     def libraries(self, file: DistributionPackage, pattern: str) -> dict[str, Library]:
@@ -114,7 +114,7 @@ class RemoteFiles:
         read = self._heads if kind == "libraries" else self._code
         found = dict(read(file, pattern))
         text = json.dumps({"pattern": pattern, "found": found})
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
         return found
 
     def _entries(
