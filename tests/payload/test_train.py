@@ -275,7 +275,7 @@ def test_payload_is_python_3_8_and_never_imports_envbuilder(path: Path) -> None:
     ]
     allowed = set(
         "torch torchvision torchaudio transformers datasets safetensors matplotlib tqdm packaging torchmetrics "
-        "tokenizers peft".split()
+        "tokenizers peft bitsandbytes".split()
     )
     allowed |= {"acceptance", "train"}
     allowed.add("functorch")  # inside torch's wheel, before torch.func
