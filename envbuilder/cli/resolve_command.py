@@ -8,7 +8,12 @@ import click
 
 from envbuilder.cli.request import request_from
 from envbuilder.cli.requirement_files import answers_document, say_answers
-from envbuilder.cli.session import load_catalog, print_json, repeatable_flags
+from envbuilder.cli.session import (
+    load_catalog,
+    network_from,
+    print_json,
+    repeatable_flags,
+)
 from envbuilder.cli.shared_options import (
     index_options,
     json_option,
@@ -54,6 +59,8 @@ def command(explain: bool, as_json: bool, **options: Any) -> None:
     from envbuilder.resolve.candidate_index import index_for
     from envbuilder.resolve.explain import explain as explain_request
 
+    if options["ca_bundle"] or options["index_url"]:
+        network_from(options)  # raises for what is no CA bundle, and no index
     request = request_from(options)
     facts = load_catalog(options)
     flags = repeatable_flags(options)
