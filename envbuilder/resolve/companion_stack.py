@@ -1,4 +1,4 @@
-"""The companions of a request in its stack: one release each, pinned, what it needs beside it, its day, and notes."""
+"""The companions of a request in its stack: one release each, pinned, what it needs in addition, its day, and notes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +103,7 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
 def _day_of(
     choices: Sequence[CompanionChoice], day: date, candidate: Candidate
 ) -> date:
-    """The last day on which each release was the newest, so that what it was released with is installed beside it."""
+    """The last day on which each release was the newest, so that what it was released with is installed next to it."""
     oldest = candidate.build.released
     for choice in choices:
         row = choice.row
@@ -165,7 +165,7 @@ def _needs(
     day: date,
     taken: set[str],
 ) -> Iterator[str]:
-    """The packages to install beside a companion, without those that are there anyway; companions are pinned too."""
+    """The packages to install next to a companion, without those that are there anyway; companions are pinned too."""
     for line in _lines_of(row, candidate):
         needed = parsed(line)
         name = canonicalize_name(needed.name)
