@@ -177,7 +177,7 @@ class StackCompanion:
     requirement: Requirement  # "vllm==0.33.0": among the stack's extras
     needs: tuple[Requirement, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
-    )  # what it needs beside it, among the extras too
+    )  # what it needs in addition, among the extras too
     needs_apt: tuple[DebianPackage, ...] = field(
         default=(), metadata=OMIT_IF_DEFAULT
     )  # the same of the distribution's packages, among the stack's

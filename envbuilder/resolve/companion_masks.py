@@ -83,7 +83,7 @@ class CompanionMasks:
         return mask
 
     def _facets_mask(self, row: Companion, context: CompanionContext) -> int:
-        """The same, whatever it needs beside it."""
+        """The same, whatever else it needs."""
         if context_problem(row, context):
             return 0
         mask = _ALL

@@ -73,7 +73,7 @@ class CompanionJudge:
     def newest(
         self, releases: Sequence[Companion], candidate: Candidate
     ) -> Companion | None:
-        """The newest release that fits a candidate, whatever it needs beside it."""
+        """The newest release that fits a candidate, whatever else it needs."""
         for row in releases:
             if context_problem(row, self.context):
                 continue
@@ -113,7 +113,7 @@ class CompanionJudge:
     ) -> Objection:
         """Why no release of a companion fits a candidate: what the nearest one lacks; None if one fits.
 
-        `alone`: whatever it needs beside it.
+        `alone`: whatever else it needs.
         """
         nearest: tuple[Companion, int] | None = None
         for row in releases_meant(text, self.catalog):

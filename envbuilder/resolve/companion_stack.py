@@ -1,4 +1,4 @@
-"""The companions of a request in its stack: one release each, pinned, what it needs beside it, its day, and notes."""
+"""The companions of a request in its stack: one release each, pinned, what it needs in addition, its day, and notes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -105,15 +105,11 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     )
 
 
-def companion_spans(rows: RequestRows, candidate: Candidate) -> Iterator[PinSpan]:
-    """The days on which the companions of a request were the newest, so that what they were released with is beside."""
-    if not rows.request.companions:
-        return
-    alone = pin_day(rows, candidate)
-    yield from _spans(choose(rows, candidate, alone.day))
-
-
-def _spans(choices: Sequence[CompanionChoice]) -> Iterator[PinSpan]:
+def _day_of(
+    choices: Sequence[CompanionChoice], day: date, candidate: Candidate
+) -> date:
+    """The last day on which each release was the newest, so that what it was released with is installed next to it."""
+    oldest = candidate.build.released
     for choice in choices:
         row = choice.row
         last = None
@@ -182,7 +178,7 @@ def _needs(
     day: date,
     taken: set[str],
 ) -> Iterator[str]:
-    """The packages to install beside a companion, without those that are there anyway; companions are pinned too."""
+    """The packages to install next to a companion, without those that are there anyway; companions are pinned too."""
     for line in _lines_of(row, candidate):
         needed = parsed(line)
         name = canonicalize_name(needed.name)

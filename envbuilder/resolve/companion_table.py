@@ -149,7 +149,7 @@ def range_of(row: Companion) -> str:
 
 
 def gone_row(text: str, catalog: Catalog) -> Companion | None:
-    """The row that says why a package cannot be had; None if some release of it can."""
+    """The row that says why a package is not available; None if some release of it can."""
     rows = rows_named(text, catalog)
     for row in rows:
         if row.kind not in _GONE:
