@@ -105,11 +105,15 @@ def add_companions(stack: Stack, rows: RequestRows, candidate: Candidate) -> Sta
     )
 
 
-def _day_of(
-    choices: Sequence[CompanionChoice], day: date, candidate: Candidate
-) -> date:
-    """The last day on which each release was the newest, so that what it was released with is installed next to it."""
-    oldest = candidate.build.released
+def companion_spans(rows: RequestRows, candidate: Candidate) -> Iterator[PinSpan]:
+    """The days on which the companions of a request were the newest, so that what is of their time goes with them."""
+    if not rows.request.companions:
+        return
+    alone = pin_day(rows, candidate)
+    yield from _spans(choose(rows, candidate, alone.day))
+
+
+def _spans(choices: Sequence[CompanionChoice]) -> Iterator[PinSpan]:
     for choice in choices:
         row = choice.row
         last = None

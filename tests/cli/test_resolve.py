@@ -219,7 +219,7 @@ def test_all_options_work_together(run: Run) -> None:
     assert {"ninja", "nvidia-cuda-nvcc==13.0.*", "rich<14"} <= set(stack["packages"])
 
 
-def test_devel_takes_nvcc_from_an_image_where_no_wheel_brings_it(run: Run) -> None:
+def test_devel_takes_nvcc_from_an_image_without_wheels(run: Run) -> None:
     answer = run("resolve", "--cuda", "12.4", "--flavour", "devel", "--json")
     assert answer.code == 0
     notes = json.loads(answer.out)["stack"]["notes"]
@@ -229,7 +229,7 @@ def test_devel_takes_nvcc_from_an_image_where_no_wheel_brings_it(run: Run) -> No
     )
 
 
-def test_an_nvcc_that_does_not_compile_on_the_system_is_refused(run: Run) -> None:
+def test_an_nvcc_that_cannot_compile_here_is_refused(run: Run) -> None:
     request = ("--cuda", "11.8", "--os", "debian13", "--flavour", "devel")
     answer = run("resolve", *request, "--json")
     assert answer.code == 4

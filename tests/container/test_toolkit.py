@@ -41,7 +41,7 @@ USER 1000
 """
 
 
-def test_what_a_compiler_reads_is_taken_from_an_image_of_a_registry(
+def test_headers_come_from_the_image_of_a_registry(
     tmp_path: Path,
 ) -> None:
     lock = parse_lock(PRESET.read_text(encoding="utf-8"), source="x")

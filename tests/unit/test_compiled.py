@@ -200,7 +200,7 @@ def test_nvcc_comes_from_wheels_or_an_image_or_the_base() -> None:
         find_nvcc(stack, None)
 
 
-def test_it_is_compiled_for_the_requested_gpu_or_for_all_of_torch() -> None:
+def test_it_is_compiled_for_the_requested_gpu_or_all() -> None:
     stack = lock_of(CUDA_13).stack
     assert capabilities_of(stack, Version("8.6")) == ("8.6",)
     stack = replace(stack, arch_list=("sm_75", "sm_90a", "sm_100", "compute_100"))
@@ -417,7 +417,7 @@ def test_report_label_and_lock_have_to_agree(tmp_path: Path) -> None:
 # --- the build -----------------------------------------------------------------------------------------------------
 
 
-def test_the_hash_becomes_a_label_by_a_build_from_the_cache(
+def test_the_hash_becomes_a_label_out_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[BuildOptions, object]] = []

@@ -280,7 +280,7 @@ def test_the_build_system_is_read_and_checked(tmp_path: Path) -> None:
         build_system_of(archive_of(tmp_path, readme_md=""), "")
 
 
-def test_packages_that_compile_for_cuda_are_compiled_only_if_asked_for(
+def test_packages_compile_for_cuda_only_if_requested(
     tmp_path: Path,
 ) -> None:
     stack = parse_lock(PRESET.read_text(), source="x").stack

@@ -1,4 +1,4 @@
-"""Do packages that are bound to torch compute right where that can be told without a GPU?
+"""Do packages that are bound to torch compute right where that can be seen without a GPU?
 
 Each check is of one package, and is not run in an image without it.
 """

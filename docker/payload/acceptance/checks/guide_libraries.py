@@ -1,4 +1,4 @@
-"""What guides take for granted beside torch: the metrics of evaluate without a hub, plots with Chinese words."""
+"""What guides take for granted next to torch: the metrics of evaluate without a hub, plots with Chinese words."""
 
 from __future__ import annotations
 
