@@ -438,9 +438,11 @@ def set_option(box: Sandbox, draw: Draw) -> bool:
     if answer.code:
         return False
     lock, wanted = PARSED, harmless.settings(changes)
-    twin = render_targets(
-        project.describe(harmless.lock(lock), settings=wanted), *names
+    capabilities = [gpu.capability for gpu in catalog.load().gpus]
+    described = project.describe(
+        harmless.lock(lock), settings=wanted, capabilities=capabilities
     )
+    twin = render_targets(described, *names)
     written = {name: (folder / "out" / name).read_text() for name in twin.files}
     same_shape(Context(files=written), twin)
     return True

@@ -11,11 +11,10 @@ from types import ModuleType
 from unittest.mock import MagicMock
 
 import pytest
-import samples
 
 from .conftest import PAYLOAD
 
-RECORDED = Path(samples.__file__).with_name("seqeval-1.2.2.json")
+RECORDED = Path(__file__).with_name("seqeval-1.2.2.json")
 METRICS = sorted(PAYLOAD.glob("metrics/[!_]*.py"))
 KEYS = ("predictions", "references", "suffix", "zero_division")
 
