@@ -12,7 +12,7 @@ from envbuilder.resolve.companion_facets import (
     context_problem,
 )
 from envbuilder.resolve.companion_rules import goes_with_all, is_tied
-from envbuilder.resolve.companion_table import releases_meant
+from envbuilder.resolve.companion_table import RowKey, releases_meant, row_key
 from envbuilder.resolve.rules import CandidateKey
 
 _ALL = -1  # as a mask: every bit
@@ -29,7 +29,7 @@ class CompanionMasks:
         self._catalog = catalog
         self._group_by = group_by
         self._in_every_range = in_every_range
-        self._of_row: dict[tuple[int, CompanionContext], int] = {}
+        self._of_row: dict[tuple[RowKey, CompanionContext], int] = {}
         self._of_set: dict[tuple[tuple[str, ...], CompanionContext], int] = {}
 
     def mask_for(self, companions: Sequence[str], context: CompanionContext) -> int:
@@ -72,7 +72,7 @@ class CompanionMasks:
 
     def _row_mask(self, row: Companion, context: CompanionContext) -> int:
         """The candidates that a release of this row fits, in one range of drivers."""
-        key = (id(row), context)
+        key = (row_key(row), context)
         if key in self._of_row:
             return self._of_row[key]
         mask = self._facets_mask(row, context)

@@ -19,6 +19,7 @@ from envbuilder.resolve.companion_table import (
     overlap,
     parsed,
     releases_meant,
+    row_key,
     verdicts_of,
 )
 from envbuilder.resolve.request_rows import RequestRows
@@ -39,7 +40,8 @@ class CompanionJudge:
         """The rules that keep the releases of a row from a candidate."""
         failed = []
         for facet in FACETS:
-            key = (id(row), id(facet), facet.key(candidate), self.context.glibc)
+            sides = facet.key(candidate)
+            key = (row_key(row), id(facet), sides, self.context.glibc)
             if key not in self._verdicts:
                 self._verdicts[key] = facet.fits(row, candidate, self.context)
             if not self._verdicts[key]:

@@ -32,14 +32,21 @@ def overlap(bounds: str, others: str) -> bool:
     return not both.is_unsatisfiable()
 
 
+RowKey = tuple[str, Version | None, Version | None]
+
+
+def row_key(row: Companion) -> RowKey:
+    """What tells the rows of a catalog apart. Its tables may be read again, so that the row itself does not."""
+    return row.name, row.first, row.last
+
+
 Verdicts = dict[Hashable, bool]
 """Whether a row fits one side of a candidate; thousands of candidates have the same few sides."""
 
 
 @lru_cache(maxsize=4)
-def verdicts_of(catalog: Catalog) -> Verdicts:
-    """The verdicts on the rows of a catalog, which `companion_table` keeps; empty at first."""
-    companion_table(catalog)
+def verdicts_of(_: Catalog) -> Verdicts:
+    """The verdicts on the rows of a catalog; empty at first."""
     return {}
 
 
