@@ -255,6 +255,9 @@ def _reasons_of(
         allowed = [candidate for candidate in allowed if candidate.custom]
     if not allowed:
         return []
+    if not is_about_platform:
+        # What keeps wheels for another processor from this GPU is no reason for somebody who has this one.
+        allowed = _of_platform(allowed, conflict_only.platform) or allowed
     if option.version_of and len(conflict) > 1:
         phrases = [
             other.phrase_in(conflict_only) for other in conflict if other is not option
@@ -267,6 +270,10 @@ def _reasons_of(
         conflict_only = replace(conflict_only, platform=nearest.platform)
     rows = look_up(conflict_only, index.catalog)
     return objections_to(rows, nearest)
+
+
+def _of_platform(candidates: Sequence[Candidate], platform: str) -> list[Candidate]:
+    return [candidate for candidate in candidates if candidate.platform == platform]
 
 
 def _on_any_base(request: Request, custom: bool) -> Request:
