@@ -131,7 +131,9 @@ def _build_requirement(line: str) -> str:
 # --- tools ---------------------------------------------------------------------------------------------------------
 
 
-def pin_tools(requires: Sequence[str], uv: Uv, stack: Stack) -> tuple[BuildTool, ...]:
+def pin_tools(
+    requires: Sequence[str], uv: Uv, stack: Stack, *, whose: str = "its"
+) -> tuple[BuildTool, ...]:
     """The build requirements and what they depend on, for the image's Python, as pure wheels, with their hashes."""
     answer = ask_index(
         uv,
@@ -140,7 +142,7 @@ def pin_tools(requires: Sequence[str], uv: Uv, stack: Stack) -> tuple[BuildTool,
     )
     if answer.document is None:
         raise LockError(
-            f"its build tools ({', '.join(requires)}) cannot be resolved",
+            f"{whose} build tools ({', '.join(requires)}) cannot be resolved",
             problems=answer.causes[:4],
         )
     pylock = Pylock.from_dict(answer.document)
@@ -148,7 +150,7 @@ def pin_tools(requires: Sequence[str], uv: Uv, stack: Stack) -> tuple[BuildTool,
     try:
         for package, file in pylock.select(environment=markers(stack), tags=_PURE):
             if not isinstance(file, PackageWheel) or package.version is None:
-                raise LockError(f"its build tool {package.name} has no wheel")
+                raise LockError(f"{whose} build tool {package.name} has no wheel")
             tool = BuildTool(
                 name=canonicalize_name(package.name),
                 version=package.version,
@@ -157,7 +159,7 @@ def pin_tools(requires: Sequence[str], uv: Uv, stack: Stack) -> tuple[BuildTool,
             tools.append(tool)
     except PylockSelectError as error:
         raise LockError(
-            f"one of its build tools is not pure Python: {error}",
+            f"one of {whose} build tools is not pure Python: {error}",
             hint="a wheel of the package needs no build",
         ) from error
     return tuple(sorted(tools, key=lambda tool: tool.name))
@@ -310,10 +312,12 @@ class _Workplace:
 
     def install_tools(self, requires: Sequence[str]) -> tuple[BuildTool, ...]:
         """The build tools, and those that the backend asks for once it runs."""
+        whose = f"{self._source.name}'s"
         tools = self._source.tools or pin_tools(
             requires,
             self._uv,
             self._stack,
+            whose=whose,
         )
         self._install(tools)
         if self._source.tools:
@@ -328,6 +332,7 @@ class _Workplace:
             wanted,
             self._uv,
             self._stack,
+            whose=whose,
         )
         self._install(tools)
         return tools
