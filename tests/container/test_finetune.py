@@ -88,15 +88,9 @@ def test_a_causal_model_learns_to_answer(answers: Answers) -> None:
     assert [row["answer"] for row in answers["say"]] == ["blue . blue", "red . red"]
 
 
-@pytest.mark.parametrize(("name", "package"), [("tags", "seqeval"), ("lora", "peft")])
-def test_what_needs_a_package_learns_or_names_it(
-    answers: Answers, name: str, package: str
-) -> None:
+@pytest.mark.parametrize("name", ["tags", "lora"])
+def test_entities_and_adapters_are_learned(answers: Answers, name: str) -> None:
     run = answers[name]
-    if run["code"] == 2:
-        assert f"needs the package {package}" in run["err"]
-        assert "Traceback" not in run["err"]
-        return
     assert run["code"] == 0, run["err"]
     assert "metrics.json" in run["files"]
     if name == "lora":

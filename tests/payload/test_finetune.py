@@ -110,7 +110,7 @@ def test_options_that_contradict_are_one_sentence(
         [
             (["--lora"], "causal", "peft"),
             (["--lora", "--quantize", "8"], "causal", "peft"),
-            ([], "tokens", "seqeval"),
+            ([], "tokens", "evaluate"),
             (["--report-to", "wandb"], "mlm", "wandb"),
         ],
         fast=4,

@@ -280,7 +280,7 @@ def find_missing_packages(settings: Settings) -> Iterator[str]:
     needs = {
         "peft": ("--lora", settings.lora),
         "bitsandbytes": ("--quantize", bool(settings.quantize)),
-        "seqeval": ("--task tokens", settings.task == "tokens"),
+        "evaluate": ("--task tokens", settings.task == "tokens"),
     }
     if settings.report_to:
         needs[settings.report_to] = (f"--report-to {settings.report_to}", True)

@@ -402,16 +402,21 @@ def number_scores(
 
 
 def tag_scores(answers: Any, tags: Any, labels: Sequence[str]) -> Scores:
-    """Of whole entities, by seqeval."""
-    from seqeval import metrics
+    """Of whole entities."""
+    report = entity_report(*named_tags(answers, tags, labels))
+    names = ("f1", "precision", "recall", "accuracy")
+    return rounded(**{name: report[f"overall_{name}"] for name in names})
 
-    found, wanted = named_tags(answers, tags, labels)
-    return rounded(
-        f1=metrics.f1_score(wanted, found, zero_division=0),
-        precision=metrics.precision_score(wanted, found, zero_division=0),
-        recall=metrics.recall_score(wanted, found, zero_division=0),
-        accuracy=metrics.accuracy_score(wanted, found),
-    )
+
+def entity_report(found: Any, wanted: Any) -> Dict[str, Any]:
+    """The scores of entities as the package seqeval counts them: `evaluate.load("seqeval")` of the image."""
+    from metrics import seqeval
+
+    true = seqeval.entities_of(wanted, suffix=False)
+    predicted = seqeval.entities_of(found, suffix=False)
+    report = seqeval.entity_scores(true, predicted, empty=0.0)
+    report["overall_accuracy"] = seqeval.accuracy(wanted, found)
+    return report
 
 
 def named_tags(
@@ -454,16 +459,18 @@ def by_label(
 
 
 def entities(found: Any, wanted: Any) -> Dict[str, Any]:
-    """The same for each kind of entity, by seqeval."""
-    from seqeval.metrics import classification_report
-
-    report = classification_report(wanted, found, output_dict=True, zero_division=0)
+    """The same for each kind of entity."""
     scores = {}
-    for name, row in report.items():
-        if not name.endswith(" avg"):
-            scores[name] = rounded(
-                **{key.replace("-score", ""): row[key] for key in row}
-            )
+    for name, row in entity_report(found, wanted).items():
+        if name.startswith("overall_"):
+            continue
+        support = row["number"]
+        scores[name] = rounded(
+            precision=row["precision"],
+            recall=row["recall"],
+            f1=row["f1"],
+            support=support,
+        )
     return {"scores": scores}
 
 
