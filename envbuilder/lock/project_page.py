@@ -23,9 +23,9 @@ from envbuilder.lock.python_bounds import allows_python
 from envbuilder.lock.target_platform import accepted_tags
 from envbuilder.lock.torch_index import without_login
 from envbuilder.lock.uv_compile import Uv
-from envbuilder.model import Stack
+from envbuilder.model import PYPI, Stack
 
-DEFAULT_INDEX = "https://" + "pypi" + ".org/simple"
+DEFAULT_INDEX = f"https://{PYPI}.org/simple"
 """The index that uv asks unless another is named."""
 _JSON = "application/vnd.pypi.simple.v1+json"
 _MOST_FILES = 100_000
