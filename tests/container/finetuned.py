@@ -69,6 +69,9 @@ def command(*words, processes=1):
     if processes == 1:
         return [sys.executable, FINETUNE, *words]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun.append(
+        "--local-addr=127.0.0.1"
+    )  # without a network the name leads nowhere
     return [
         *torchrun,
         f"--nproc_per_node={processes}",

@@ -226,7 +226,8 @@ def test_launch_takes_rank_and_address_as_options(node: Image) -> None:
 
 
 def test_launch_on_one_node_needs_no_rendezvous(node: Image) -> None:
-    start = ["--nnodes=1", "--nproc_per_node=1", "--max_restarts=0", "--standalone"]
+    start = ["--nnodes=1", "--nproc_per_node=1", "--max_restarts=0"]
+    start += ["--standalone", "--local_addr=127.0.0.1"]
     assert launched(node, "--max-restarts", "0", "mine.py", "--more") == [
         *start,
         "mine.py",

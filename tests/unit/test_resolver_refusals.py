@@ -145,7 +145,7 @@ def sources() -> set[str]:
         *CATALOG.transformers_releases,
     )
     devel = CATALOG.policy.devel
-    rows += tuple(devel.without.values()) if devel else ()
+    rows += (*devel.without.values(), *devel.images.values()) if devel else ()
     return {row.source for row in rows} | {CATALOG.policy.registry.source}
 
 
