@@ -66,7 +66,7 @@ def ask_with_sources(
                 answer,
                 known,
             )
-            built = [workshop.prepare_sdist(sdist, stack) for sdist in found]
+            built = _built(uv, found, stack, workshop)
         if not built:
             sourced = SourcedAnswer(
                 answer=answer,
@@ -228,6 +228,35 @@ def _missing_sdists(
         if sdist.name in missing and not _has_wheel(uv, stack, sdist):
             sdists.append(sdist)
     return sdists
+
+
+def _built(
+    uv: Uv, sdists: Sequence[SdistFile], stack: Stack, workshop: SourceWorkshop
+) -> list[Prepared]:
+    """Wheels of these; none if one cannot be built and has a wheel for another Python, for which the stack can change.
+
+    Raises `LockError` if one cannot be built and has none.
+    """
+    built = []
+    for sdist in sdists:
+        try:
+            prepared = workshop.prepare_sdist(sdist, stack)
+        except LockError:
+            if _has_wheel_for_some_python(uv, sdist):
+                return []
+            raise
+        built.append(prepared)
+    return built
+
+
+def _has_wheel_for_some_python(uv: Uv, sdist: SdistFile) -> bool:
+    try:
+        page = project_page(uv, sdist.name)
+    except EngineError:
+        return False
+    if page is None:
+        return False
+    return any(file.is_wheel for file in page.files_of(sdist.version))
 
 
 def _has_wheel(uv: Uv, stack: Stack, sdist: SdistFile) -> bool:
