@@ -194,7 +194,7 @@ def lock_stack(
         stack,
         uv=session.uv,
         catalog=session.catalog.date.isoformat(),
-        command_for=_command_for(request, session),
+        command_for=_command_for(request, stack, session),
         base_digest=base_digest,
         origin=PackageOrigin(
             places=dict(request.places),
@@ -328,12 +328,19 @@ def _check_day(request: Request, stack: Stack, session: Session) -> None:
         )
 
 
-def _command_for(request: Request, session: Session) -> CommandFor:
+def _command_for(request: Request, stack: Stack, session: Session) -> CommandFor:
     def again(packages: Sequence[str]) -> str:
-        if _lost_of_files(request, packages):
+        companions = []
+        needed: set[str] = set()
+        for companion in stack.companions:
+            needed.update((companion.requirement, *companion.needs))
+            if companion.requirement in packages:
+                companions.append(companion.request)
+        own = [package for package in packages if package not in needed]
+        if _lost_of_files(request, (*own, *companions)):
             return ""
         return command(
-            replace(request, packages=tuple(packages)),
+            replace(request, packages=tuple(own), companions=tuple(companions)),
             session.verb,
             instead_of=request,
             flags=session.said,
