@@ -29,8 +29,16 @@ OPTIONAL = (
 
 def training_arguments(values: Dict[str, Any]) -> Any:
     """`TrainingArguments`, by the names that this transformers has."""
+    complete_cpu_module()
     known = inspect.signature(transformers.TrainingArguments.__init__).parameters
     return transformers.TrainingArguments(**renamed(values, known))
+
+
+def complete_cpu_module() -> None:
+    """What accelerate calls with several processes on a CPU, and `torch.cpu` has from 2.1 on: a CPU is one device."""
+    if not hasattr(torch.cpu, "device_count"):
+        torch.cpu.device_count = lambda: 1
+        torch.cpu.set_device = lambda _: None
 
 
 def trainer_arguments(values: Dict[str, Any]) -> Dict[str, Any]:
